@@ -1,0 +1,65 @@
+"""gflow: gradient flow, the continuous-time limit of gradient descent.
+
+The public names, loaded when first used so that ``import gflow`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gflow.descent import Descent as Descent
+    from gflow.descent import descend as descend
+    from gflow.errors import GflowError as GflowError
+    from gflow.errors import InputError as InputError
+    from gflow.errors import IntegrationError as IntegrationError
+    from gflow.flows import EndToEndFlow as EndToEndFlow
+    from gflow.flows import FactorFlow as FactorFlow
+    from gflow.flows import KernelFlow as KernelFlow
+    from gflow.flows import LayerwiseFlow as LayerwiseFlow
+    from gflow.flows import NetworkFlow as NetworkFlow
+    from gflow.flows import ProductFlow as ProductFlow
+    from gflow.solvers import integrate as integrate
+    from gflow.solvers import to_scipy as to_scipy
+    from gflow.store import load_run as load_run
+    from gflow.studies import compare as compare
+    from gflow.studies import step_size_study as step_size_study
+    from gflow.trajectory import Certificate as Certificate
+    from gflow.trajectory import Trajectory as Trajectory
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Certificate": "gflow.trajectory",
+    "Descent": "gflow.descent",
+    "EndToEndFlow": "gflow.flows",
+    "FactorFlow": "gflow.flows",
+    "GflowError": "gflow.errors",
+    "InputError": "gflow.errors",
+    "IntegrationError": "gflow.errors",
+    "KernelFlow": "gflow.flows",
+    "LayerwiseFlow": "gflow.flows",
+    "NetworkFlow": "gflow.flows",
+    "ProductFlow": "gflow.flows",
+    "Trajectory": "gflow.trajectory",
+    "compare": "gflow.studies",
+    "descend": "gflow.descent",
+    "integrate": "gflow.solvers",
+    "load_run": "gflow.store",
+    "step_size_study": "gflow.studies",
+    "to_scipy": "gflow.solvers",
+}
+_PACKAGES = ("flows", "kernels", "losses", "solvers", "studies")
+
+__all__ = [*_HOME, *_PACKAGES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"gflow.{name}")
+    raise AttributeError(f"module 'gflow' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,183 @@
+"""Discrete gradient descent on the parameters: explicit Euler for the parameter flow.
+
+θ_{k+1} = θ_k − ηg_k at time t = kη. With heavy-ball momentum β,
+v_{k+1} = βv_k − ηg_k, θ_{k+1} = θ_k + v_{k+1}, the flow it follows runs 1/(1 − β) times
+faster: t = kη/(1 − β).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.flows.base import Flow
+from gflow.solvers.base import Progress
+
+_CHECK_EVERY = 50  # steps between looks at the device for a divergence
+_EXPLODED = 1e12  # growth of ‖velocity‖ that counts as divergence
+
+
+@dataclass(frozen=True, repr=False)
+class Descent:
+    """The path of gradient descent at the saved steps.
+
+    Attributes
+    ----------
+    ts : Tensor, shape (S,)
+        Times of the saved steps, float64 on the host.
+    steps : Tensor, shape (S,)
+        Their step counts.
+    parameters : Tensor, shape (S, ..., p)
+        States of ``flow.parameter_flow``, on which descent acted.
+    ys : Tensor, shape (S, ..., *state)
+        The same as states of ``flow``.
+    flow : Flow
+    step_size, momentum : float
+    diverged_at : int or None
+        The step from which the gradient grew without bound; saved steps end where the
+        numbers do.
+    """
+
+    ts: Tensor
+    steps: Tensor
+    parameters: Tensor
+    ys: Tensor
+    flow: Flow
+    step_size: float
+    momentum: float
+    diverged_at: int | None
+
+    @property
+    def losses(self) -> Tensor:
+        """φ at every saved step, shape (S, ...)."""
+        return self.flow.loss(self.ys)
+
+    def __repr__(self) -> str:
+        state = "" if self.diverged_at is None else f", DIVERGED from step {self.diverged_at}"
+        return (
+            f"Descent({type(self.flow).__name__}, step_size = {self.step_size:g}, "
+            f"{int(self.steps[-1])} steps to t = {float(self.ts[-1]):g}{state})"
+        )
+
+
+def descend(
+    flow: Flow,
+    y0: Tensor,
+    step_size: float,
+    steps: int,
+    save_every: int = 1,
+    *,
+    momentum: float = 0.0,
+    progress: Progress | None = None,
+) -> Descent:
+    """Full-batch gradient descent from the start that a flow starts from.
+
+    A reduced flow (`EndToEndFlow`, `ProductFlow`) lifts its start to parameters, descent
+    acts on those, and what is saved is projected back.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (..., *state)
+        A state of ``flow``, or an ensemble.
+    step_size : float
+        η > 0; t = k·step_size.
+    steps : int
+        Number of steps, at least 0.
+    save_every : int
+        Save every so many steps; the last is always saved.
+    momentum : float
+        Heavy-ball β in [0, 1).
+    progress : callable, optional
+        ``progress(t, loss)`` now and then.
+
+    Returns
+    -------
+    Descent
+        Divergence is reported in it, not raised.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> gflow.descend(flow, torch.zeros(1, dtype=torch.float64), step_size=0.5, steps=2).ys.tolist()
+    [[0.0], [0.5], [0.75]]
+    """
+    if not (math.isfinite(step_size) and step_size > 0):
+        raise InputError(f"step_size must be a positive number, got {step_size}")
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum must be at least 0 and below 1, got {momentum}")
+    if steps < 0 or steps != int(steps) or save_every < 1 or save_every != int(save_every):
+        raise InputError(
+            f"steps must be a whole number ≥ 0 and save_every one ≥ 1, got {steps} and {save_every}"
+        )
+    chosen = {*range(0, int(steps) + 1, int(save_every)), int(steps)}
+    return descend_to(flow, y0, step_size, sorted(chosen), momentum=momentum, progress=progress)
+
+
+def descend_to(
+    flow: Flow,
+    y0: Tensor,
+    step_size: float,
+    saved_steps: list[int],
+    *,
+    momentum: float = 0.0,
+    progress: Progress | None = None,
+) -> Descent:
+    """`descend` with the step counts to save given one by one (ascending)."""
+    flow.check_state(y0)
+    flow = flow.for_start(y0)
+    inner = flow.parameter_flow
+    unit = step_size / (1 - momentum)
+    wanted = set(saved_steps)
+    with torch.no_grad():
+        theta = flow.lift(y0.detach())
+        velocity = torch.zeros_like(theta)
+        speeds: list[Tensor] = []
+        kept: list[tuple[int, Tensor]] = [(0, theta)] if 0 in wanted else []
+        diverged_at = None
+        for k in range(saved_steps[-1]):
+            rate = inner(k * unit, theta)
+            speeds.append(inner.norm(rate).amax())
+            velocity = step_size * rate if momentum == 0 else momentum * velocity + step_size * rate
+            theta = theta + velocity
+            if k + 1 in wanted:
+                kept.append((k + 1, theta))
+            if (k + 1) % _CHECK_EVERY == 0 or k + 1 == saved_steps[-1]:
+                diverged_at = _divergence(speeds)
+                if progress is not None:
+                    progress((k + 1) * unit, float(inner.loss(theta).mean()))
+                if diverged_at is not None:
+                    break
+        good = [(k, y) for k, y in kept if bool(torch.isfinite(y).all())]
+        parameters = torch.stack([y for _, y in good])
+        count = torch.tensor([k for k, _ in good])
+        return Descent(
+            ts=count.double() * unit,
+            steps=count,
+            parameters=parameters,
+            ys=flow.project(parameters),
+            flow=flow,
+            step_size=step_size,
+            momentum=momentum,
+            diverged_at=diverged_at,
+        )
+
+
+def _divergence(speeds: list[Tensor]) -> int | None:
+    """The step of least speed if the speed has exploded since, else None."""
+    history = torch.stack(speeds)
+    exploded = ~torch.isfinite(history) | (history > _EXPLODED * history[0])
+    if not bool(exploded.any()) or bool(history[0] == 0):
+        return None
+    return int(torch.where(torch.isfinite(history), history, torch.inf).argmin())

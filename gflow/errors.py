@@ -1,0 +1,45 @@
+"""What gflow raises: one base class, so that a caller can catch all of it.
+
+Every message is one line: what is required, what was received, what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gflow.trajectory import Trajectory
+
+
+class GflowError(Exception):
+    """Base of all errors that gflow raises on purpose."""
+
+
+class InputError(GflowError, ValueError):
+    """The caller's input cannot be used: a wrong shape, value, name or file."""
+
+
+class IntegrationError(GflowError, RuntimeError):
+    """A solver stopped before the last requested time.
+
+    Attributes
+    ----------
+    reason : str
+        Why it stopped, in one line.
+    t : float
+        The last time at which the state was good.
+    y : Tensor
+        The state at that time.
+    trajectory : Trajectory
+        The requested times reached before the stop, with the last good state
+        appended, and the statistics up to there.
+    """
+
+    def __init__(self, reason: str, t: float, y: Tensor, trajectory: Trajectory):
+        super().__init__(f"integration stopped at t = {t:.6g}: {reason}")
+        self.reason = reason
+        self.t = t
+        self.y = y
+        self.trajectory = trajectory

@@ -1,0 +1,39 @@
+"""Right-hand sides of gradient flow, one file a setting; each pure function is exported too."""
+
+from gflow.flows.base import Flow, ParameterFlow, ReducedFlow
+from gflow.flows.closed_forms import aligned_mode, riccati
+from gflow.flows.deep_linear import (
+    EndToEndFlow,
+    LayerwiseFlow,
+    balanced_layers,
+    end_to_end_rhs,
+    layer_product,
+    layerwise_rhs,
+    single_output_rhs,
+)
+from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
+from gflow.flows.kernel import KernelFlow, kernel_rhs
+from gflow.flows.network import NetworkFlow, gradient_rhs
+
+__all__ = [
+    "EndToEndFlow",
+    "FactorFlow",
+    "Flow",
+    "KernelFlow",
+    "LayerwiseFlow",
+    "NetworkFlow",
+    "ParameterFlow",
+    "ProductFlow",
+    "ReducedFlow",
+    "aligned_mode",
+    "balanced_layers",
+    "end_to_end_rhs",
+    "factor_rhs",
+    "gradient_rhs",
+    "kernel_rhs",
+    "layer_product",
+    "layerwise_rhs",
+    "product_rhs",
+    "riccati",
+    "single_output_rhs",
+]

@@ -1,0 +1,199 @@
+"""The contract of a flow: an ODE right-hand side and what is known about it.
+
+A flow is a plain callable ``f(t, y)`` without state of its own, so it goes as it is
+into ``torchdiffeq.odeint``. A state is one tensor; leading dimensions are an ensemble
+of starts. Time is measured in units of gradient descent on the same loss:
+t = k·step_size.
+
+What the author of a setting writes (see CONTRIBUTING.md):
+
+1. a pure function of tensors, the right-hand side;
+2. a subclass of `ParameterFlow` (the state is what descent acts on) or of
+   `ReducedFlow` (the state is what the parameters induce), which implements the
+   abstract methods and whichever hooks apply;
+3. ``example()``: a small instance with a start. The shared contract tests in
+   ``tests/test_contracts.py`` find the class and run on it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from gflow.errors import InputError
+from gflow.losses import require_finite
+
+Observables = dict[str, Tensor]
+
+
+class Flow(abc.ABC):
+    """Right-hand side ``f(t, y)`` with its loss, invariants and closed form.
+
+    Do not derive from this class directly; use `ParameterFlow` or `ReducedFlow`.
+    """
+
+    #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
+    observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    # -- what a setting must say ------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of one state; -1 where any size will do."""
+
+    @abc.abstractmethod
+    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        """dy/dt at time t, of the shape of y."""
+
+    @abc.abstractmethod
+    def loss(self, y: Tensor) -> Tensor:
+        """φ(y), of the shape of the ensemble."""
+
+    @abc.abstractmethod
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        """The rate −dφ/dt = −⟨∇φ(y), velocity⟩, of the shape of the ensemble."""
+
+    @abc.abstractmethod
+    def reference(self, y: Tensor) -> Tensor:
+        """dy/dt computed independently, by automatic differentiation of the loss.
+
+        Slower than the flow itself; certificates and tests compare the two.
+        """
+
+    @property
+    @abc.abstractmethod
+    def parameter_flow(self) -> Flow:
+        """The flow of the parameters, on which discrete descent acts."""
+
+    @abc.abstractmethod
+    def lift(self, y: Tensor) -> Tensor:
+        """Parameters (a state of ``parameter_flow``) that induce the state y."""
+
+    @abc.abstractmethod
+    def project(self, parameters: Tensor) -> Tensor:
+        """The state that parameters induce; ``project(lift(y)) = y``."""
+
+    @classmethod
+    @abc.abstractmethod
+    def example(cls) -> tuple[Flow, Tensor]:
+        """A small instance and a start, for tests and documentation."""
+
+    # -- hooks: nothing by default ------------------------------------------------
+
+    def end_to_end(self, y: Tensor) -> Tensor:
+        """The object the loss sees (W, UUᵀ, the outputs); the state itself by default."""
+        return y
+
+    def observables(self, y: Tensor) -> Observables:
+        """Named measurements of a state, each of the shape of the ensemble and ``observable_dims``."""
+        return {"loss": self.loss(y)}
+
+    def invariants(self, y: Tensor) -> Observables:
+        """Quantities that the exact flow conserves."""
+        return {}
+
+    def invariant_scales(self, y: Tensor) -> Observables:
+        """What a change of each invariant is measured against (same keys)."""
+        return {}
+
+    def closed_form(self, y0: Tensor) -> str | None:
+        """The name of the closed form that applies from this start, else None."""
+        return None
+
+    def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        """States at the times ts, shape (T, *y0.shape), by the closed form.
+
+        Raises
+        ------
+        InputError
+            Where no closed form is known for this start.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no closed form for this loss and start; "
+            "choose a numerical method, such as method='dopri5'"
+        )
+
+    def for_start(self, y0: Tensor) -> Flow:
+        """This flow with what a given start fixes for all time (a conserved rank)."""
+        return self
+
+    # -- the same for every flow ----------------------------------------------------
+
+    @property
+    def state_ndim(self) -> int:
+        """Number of trailing dimensions that make one state."""
+        return len(self.state_shape)
+
+    def batch_shape(self, y: Tensor) -> torch.Size:
+        """The leading (ensemble) dimensions of y."""
+        return y.shape[: y.ndim - self.state_ndim]
+
+    def norm(self, y: Tensor) -> Tensor:
+        """Euclidean norm of each state of an ensemble."""
+        return y.flatten(y.ndim - self.state_ndim).norm(dim=-1)
+
+    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        """Jacobian-vector product (∂f/∂y)·v; minus a Hessian product for parameters."""
+        return jvp(lambda state: self(0.0, state), (y,), (v,))[1]
+
+    def check_state(self, y: Tensor) -> None:
+        """Raise InputError unless y is a finite state (or ensemble of states)."""
+        if not isinstance(y, Tensor) or not torch.is_floating_point(y):
+            kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
+            raise InputError(f"a state must be a floating-point tensor, got {kind}")
+        want = self.state_shape
+        got = tuple(y.shape[y.ndim - len(want) :]) if y.ndim >= len(want) else tuple(y.shape)
+        if len(got) != len(want) or any(w not in (-1, g) for w, g in zip(want, got, strict=True)):
+            shown = ", ".join("any" if w == -1 else str(w) for w in want)
+            raise InputError(
+                f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
+            )
+        require_finite("the state", y)
+
+
+class ParameterFlow(Flow):
+    """Gradient flow ẏ = −∇φ(y) of the parameters themselves."""
+
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        return velocity.flatten(y.ndim - self.state_ndim).square().sum(-1)
+
+    def reference(self, y: Tensor) -> Tensor:
+        return -grad(lambda state: self.loss(state).sum())(y)
+
+    @property
+    def parameter_flow(self) -> Flow:
+        return self
+
+    def lift(self, y: Tensor) -> Tensor:
+        return y
+
+    def project(self, parameters: Tensor) -> Tensor:
+        return parameters
+
+
+class ReducedFlow(Flow):
+    """The flow that a parameter flow induces on the end-to-end object."""
+
+    @abc.abstractmethod
+    def gradient(self, y: Tensor) -> Tensor:
+        """∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
+
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        return -(self.gradient(y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+
+    def reference(self, y: Tensor) -> Tensor:
+        parameters = self.lift(y)
+        descent = -grad(lambda p: self.loss(self.project(p)).sum())(parameters)
+        return jvp(self.project, (parameters,), (descent,))[1]
+
+
+def split_ensemble(y: Tensor, state_ndim: int) -> tuple[Tensor, torch.Size]:
+    """View y as (members, *state) and return the ensemble's shape with it."""
+    batch = y.shape[: y.ndim - state_ndim]
+    return y.reshape(-1, *y.shape[y.ndim - state_ndim :]), batch

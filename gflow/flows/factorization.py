@@ -1,0 +1,244 @@
+r"""Symmetric factorisation W = UUᵀ, in the factor and in the product.
+
+φ(U) = ℓ(UUᵀ), G = ∇ℓ(W), S = (G + Gᵀ)/2. Gradient flow of φ is
+
+    U̇ = −2 S U        and        Ẇ = −2(X + Xᵀ),  X = S W
+
+(Gunasekar et al. 2017, arXiv:1705.09280, for symmetric measurements, where S = ∇ℓ).
+Where ∇ℓ is not symmetric (an unsymmetric mask or measurement), −2∇ℓᵀU is not the
+gradient of φ: only the symmetrised form is. Rank and positive semidefiniteness are
+conserved. Time unit: t = k·step_size of descent on U, with the loss as normalised.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.flows.base import Observables, ParameterFlow, ReducedFlow
+from gflow.flows.closed_forms import riccati
+from gflow.losses import Loss, MatrixCompletion
+from gflow.spectra import effective_rank
+
+# -- pure functions ---------------------------------------------------------------
+
+
+def symmetric_part(G: Tensor) -> Tensor:
+    """(G + Gᵀ)/2."""
+    return 0.5 * (G + G.mT)
+
+
+def factor_rhs(U: Tensor, G: Tensor) -> Tensor:
+    """U̇ = −(G + Gᵀ)U for U (..., d, k) and G = ∇ℓ(UUᵀ) (..., d, d)."""
+    return -2 * symmetric_part(G) @ U
+
+
+def product_rhs(W: Tensor, G: Tensor) -> Tensor:
+    """Ẇ = −2(X + Xᵀ), X = ½(G + Gᵀ)W, for symmetric W and G = ∇ℓ(W), both (..., d, d)."""
+    X = symmetric_part(G) @ W
+    return -2 * (X + X.mT)
+
+
+# -- flows ------------------------------------------------------------------------
+
+
+def _check_square(loss: Loss) -> None:
+    if loss.shape[0] != loss.shape[1]:
+        raise InputError(f"W = UUᵀ is square, but the loss takes matrices of shape {loss.shape}")
+
+
+def _observables(W: Tensor, loss: Loss) -> Observables:
+    eigenvalues = torch.linalg.eigvalsh(symmetric_part(W))
+    sizes = eigenvalues.abs()
+    scale = W.norm(dim=(-2, -1)).clamp_min(torch.finfo(W.dtype).tiny)
+    return {
+        "loss": loss(W),
+        "eigenvalues": eigenvalues.flip(-1),
+        "least_eigenvalue": eigenvalues[..., 0],
+        "effective_rank": effective_rank(sizes),
+        "nuclear_norm": sizes.sum(-1),
+        "symmetry_defect": (W - W.mT).norm(dim=(-2, -1)) / scale,
+    }
+
+
+class FactorFlow(ParameterFlow):
+    """Gradient flow of U for the loss of W = UUᵀ.
+
+    Parameters
+    ----------
+    loss : Loss
+        ℓ(W) of square matrices; it need not be symmetric.
+
+    Raises
+    ------
+    InputError
+        If the loss takes matrices that are not square.
+
+    Notes
+    -----
+    The state is U, (..., d, k), with any number of columns.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from gflow.losses import SquaredDistance
+    >>> flow = gflow.FactorFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)))
+    >>> U = 0.5 * torch.eye(2, dtype=torch.float64)
+    >>> flow(0.0, U)[0, 0].item(), flow.product(U)[0, 0].item()
+    (0.75, 0.25)
+    """
+
+    observable_dims: ClassVar = {"eigenvalues": ("mode",)}
+
+    def __init__(self, loss: Loss):
+        _check_square(loss)
+        self._loss = loss
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return (self._loss.shape[0], -1)
+
+    def product(self, U: Tensor) -> Tensor:
+        """W = UUᵀ."""
+        return U @ U.mT
+
+    def end_to_end(self, y: Tensor) -> Tensor:
+        return self.product(y)
+
+    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        return factor_rhs(y, self._loss.gradient(self.product(y)))
+
+    def loss(self, y: Tensor) -> Tensor:
+        return self._loss(self.product(y))
+
+    def observables(self, y: Tensor) -> Observables:
+        """Loss and eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
+        return _observables(self.product(y), self._loss)
+
+    @classmethod
+    def example(cls) -> tuple[FactorFlow, Tensor]:
+        i = torch.arange(4, dtype=torch.float64)
+        U = torch.cos(i[:, None] + 2 * i[:3])
+        return cls(_example_loss()), U
+
+
+class ProductFlow(ReducedFlow):
+    """The flow of W = UUᵀ itself, for symmetric positive semidefinite W.
+
+    Parameters
+    ----------
+    loss : Loss
+        ℓ(W) of square matrices; it need not be symmetric.
+
+    Raises
+    ------
+    InputError
+        If the loss takes matrices that are not square; when a start is not symmetric
+        positive semidefinite.
+
+    Notes
+    -----
+    The state is W, (..., d, d). ``exact`` knows the fully observed ½‖W − M‖²_F from any
+    start. Noise outside the range of W grows like any other direction: from a start of
+    size α² choose ``atol`` well below α².
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from gflow.losses import SquaredDistance
+    >>> flow = gflow.ProductFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)))
+    >>> W0 = 0.25 * torch.eye(2, dtype=torch.float64)
+    >>> flow.exact(torch.tensor([0.0, 100.0], dtype=torch.float64), W0)[:, 0, 0].tolist()
+    [0.25, 1.0]
+    """
+
+    observable_dims: ClassVar = {"eigenvalues": ("mode",)}
+
+    def __init__(self, loss: Loss):
+        _check_square(loss)
+        self._loss = loss
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return self._loss.shape
+
+    def check_state(self, y: Tensor) -> None:
+        super().check_state(y)
+        scale = float(y.abs().max())
+        defect = float((y - y.mT).abs().max())
+        limit = 1e3 * torch.finfo(y.dtype).eps
+        if defect > limit * scale:
+            raise InputError(
+                f"W = UUᵀ must be symmetric, but |W − Wᵀ| reaches {defect:.3g}; "
+                "start from (W + Wᵀ)/2"
+            )
+        least = float(torch.linalg.eigvalsh(y).min())
+        if least < -limit * y.shape[-1] * scale:
+            raise InputError(
+                f"W = UUᵀ must be positive semidefinite, but its least eigenvalue is {least:.3g}"
+            )
+
+    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        return product_rhs(y, self._loss.gradient(y))
+
+    def loss(self, y: Tensor) -> Tensor:
+        return self._loss(y)
+
+    def gradient(self, y: Tensor) -> Tensor:
+        return self._loss.gradient(y)
+
+    @functools.cached_property
+    def parameter_flow(self) -> FactorFlow:
+        """`FactorFlow` with d columns."""
+        return FactorFlow(self._loss)
+
+    def lift(self, y: Tensor) -> Tensor:
+        """U = VΛ^{1/2}, d × d, with UUᵀ = W; negative eigenvalues are round-off."""
+        lam, V = torch.linalg.eigh(symmetric_part(y))
+        return V * lam.clamp_min(0).sqrt()[..., None, :]
+
+    def project(self, parameters: Tensor) -> Tensor:
+        return parameters @ parameters.mT
+
+    def invariants(self, y: Tensor) -> Observables:
+        """Both zero for ever: W − Wᵀ, and the negative part of the least eigenvalue."""
+        least = torch.linalg.eigvalsh(symmetric_part(y))[..., 0]
+        return {"antisymmetric_part": y - y.mT, "negative_part": least.clamp_max(0)}
+
+    def invariant_scales(self, y: Tensor) -> Observables:
+        size = y.norm(dim=(-2, -1))
+        return {"antisymmetric_part": size, "negative_part": size}
+
+    def observables(self, y: Tensor) -> Observables:
+        """Loss and eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
+        return _observables(y, self._loss)
+
+    def closed_form(self, y0: Tensor) -> str | None:
+        if self._loss.as_squared_distance() is None or y0.ndim != 2:
+            return None
+        return "fully observed matrix Riccati solution"
+
+    def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        self.check_state(y0)
+        known = self._loss.as_squared_distance()
+        if known is None or self.closed_form(y0) is None:
+            return super().exact(ts, y0)
+        M, scale = known
+        # Ẇ = 2MW + 2WM − 4W², M symmetrised
+        return riccati(2 * symmetric_part(M), self.lift(y0), 4.0, ts.to(y0) * scale)
+
+    @classmethod
+    def example(cls) -> tuple[ProductFlow, Tensor]:
+        _, U = FactorFlow.example()
+        return cls(_example_loss()), U @ U.mT
+
+
+def _example_loss() -> MatrixCompletion:
+    i = torch.arange(4, dtype=torch.float64)
+    values = torch.sin(1 + i[:, None] * 3 + i)
+    mask = (i[:, None] + 2 * i) % 3 != 0  # not symmetric, on purpose
+    return MatrixCompletion(values, mask)

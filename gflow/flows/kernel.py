@@ -1,0 +1,244 @@
+r"""Kernel flow: what an ultra-wide network does in function space.
+
+    u̇ = −H(u − y),   ℓ(u) = ½‖u − y‖²,   u(t) = y + e^{−tH}(u₀ − y)
+
+with H symmetric positive semidefinite, perhaps singular (Jacot et al. 2018,
+arXiv:1806.07572; Du et al. 2019, arXiv:1810.02054). Points not trained on:
+
+    u_*(t) = u_*(0) − H_* · t φ₁(−tH) (u₀ − y),   φ₁(−z) = (1 − e^{−z})/z
+
+(Lee et al. 2019, arXiv:1902.06720, eq. 10, written without H⁻¹), and the bound
+‖u(t) − y‖² ≤ e^{−2λ_min t}‖u₀ − y‖².
+
+Normalisation and time unit: the loss is a **sum** over points; t = k·step_size of
+descent u_{k+1} = u_k − ηH(u_k − y), stable for η < 2/λ_max. With a mean over n points
+(and the same H) time runs n times slower.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from gflow.errors import InputError
+from gflow.flows.base import Flow, Observables
+from gflow.losses import require_finite
+
+
+def kernel_rhs(u: Tensor, H: Tensor, y: Tensor) -> Tensor:
+    """u̇ = −H(u − y) for u (..., n) or (..., n, k), as targets y are (n,) or (n, k)."""
+    if y.ndim == 1:
+        return (y - u) @ H  # H is symmetric
+    return H @ (y - u)
+
+
+class KernelFlow(Flow):
+    """Gradient flow of the outputs u under a fixed kernel.
+
+    Parameters
+    ----------
+    H : Tensor, shape (n, n)
+        Symmetric positive semidefinite; it may be singular.
+    targets : Tensor, shape (n,) or (n, k)
+        y; k outputs share the kernel.
+    H_test : Tensor, shape (n_test, n), optional
+        Kernel between points not trained on (rows) and the training points.
+
+    Raises
+    ------
+    InputError
+        If H is not finite, square and symmetric, or shapes do not fit; when the
+        eigenvalues are first needed, if one is negative beyond round-off.
+
+    Notes
+    -----
+    The map from parameters to outputs is linear here, so discrete descent on the
+    parameters is discrete descent on u: `parameter_flow` is this flow itself. One
+    eigendecomposition, made when first needed, serves all times and starts.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.tensor([1.0, 1.0], dtype=torch.float64))
+    >>> u = flow.exact(torch.tensor([0.0, 1e9], dtype=torch.float64), torch.zeros(2).double())
+    >>> u.tolist()
+    [[0.0, 0.0], [1.0, 0.0]]
+    """
+
+    observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
+
+    def __init__(self, H: Tensor, targets: Tensor, H_test: Tensor | None = None):
+        if not isinstance(H, Tensor) or H.ndim != 2 or H.shape[0] != H.shape[1]:
+            shape = tuple(H.shape) if isinstance(H, Tensor) else type(H).__name__
+            raise InputError(f"H must be a square matrix, got {shape}")
+        require_finite("H", H)
+        defect = float((H - H.mT).abs().max())
+        if defect > 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max()):
+            raise InputError(
+                f"H must be symmetric, but |H − Hᵀ| reaches {defect:.3g}; use (H + Hᵀ)/2 if the "
+                "difference is an accident"
+            )
+        if targets.ndim not in (1, 2) or targets.shape[0] != H.shape[0]:
+            raise InputError(
+                f"targets must have shape (n,) or (n, k) with n = {H.shape[0]}, "
+                f"got {tuple(targets.shape)}"
+            )
+        require_finite("targets", targets)
+        if H_test is not None:
+            if H_test.ndim != 2 or H_test.shape[1] != H.shape[0]:
+                raise InputError(
+                    f"H_test must have shape (n_test, {H.shape[0]}), got {tuple(H_test.shape)}"
+                )
+            require_finite("H_test", H_test)
+        self.H = H
+        self.targets = targets
+        self.H_test = H_test
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return tuple(self.targets.shape)
+
+    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        return kernel_rhs(y, self.H, self.targets)
+
+    def loss(self, y: Tensor) -> Tensor:
+        """½‖u − y‖², summed over points and outputs."""
+        return 0.5 * self.norm(y - self.targets).square()
+
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        return -((y - self.targets) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+
+    def reference(self, y: Tensor) -> Tensor:
+        slope = grad(lambda u: self.loss(u).sum())(y)
+        columns = slope if self.targets.ndim == 2 else slope[..., None]
+        moved = torch.einsum("ij,...jk->...ik", self.H, columns)
+        return -(moved if self.targets.ndim == 2 else moved[..., 0])
+
+    @property
+    def parameter_flow(self) -> Flow:
+        return self
+
+    def lift(self, y: Tensor) -> Tensor:
+        return y
+
+    def project(self, parameters: Tensor) -> Tensor:
+        return parameters
+
+    # -- spectrum and closed form ---------------------------------------------------
+
+    @functools.cached_property
+    def _eigh(self) -> tuple[Tensor, Tensor]:
+        lam, V = torch.linalg.eigh(self.H)
+        top = float(lam.abs().max())
+        noise = len(lam) * torch.finfo(lam.dtype).eps * top
+        if float(lam[0]) < -10 * noise:
+            raise InputError(
+                "H must be positive semidefinite, but its least eigenvalue is "
+                f"{float(lam[0]):.3g} (largest {top:.3g}); such a flow explodes"
+            )
+        return torch.where(lam > noise, lam, torch.zeros_like(lam)), V
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Eigenvalues of H, ascending; those at round-off level are exactly zero."""
+        return self._eigh[0]
+
+    def _modes(self, u: Tensor) -> Tensor:
+        """Coefficients of u in H's eigenvectors, mode first: (..., n) or (..., n, k)."""
+        V = self._eigh[1]
+        return u @ V if self.targets.ndim == 1 else V.mT @ u
+
+    def _along_modes(self, factors: Tensor) -> Tensor:
+        """(T, n) factors with the dimensions of a state's outputs appended."""
+        return factors if self.targets.ndim == 1 else factors[..., None]
+
+    def closed_form(self, y0: Tensor) -> str | None:
+        return "eigendecomposition of H" if y0.ndim == self.state_ndim else None
+
+    def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        """u(t) = y + e^{−tH}(u₀ − y) at all times, shape (T, *y0.shape)."""
+        self.check_state(y0)
+        if self.closed_form(y0) is None:
+            return super().exact(ts, y0)
+        lam, V = self._eigh
+        decay = self._along_modes(torch.exp(-ts.to(y0)[:, None] * lam))
+        modes = decay * self._modes(y0 - self.targets)
+        back = modes @ V.mT if self.targets.ndim == 1 else V @ modes
+        at_start = self._along_modes((ts.to(y0) == 0)[:, None])
+        return torch.where(at_start, y0, self.targets + back)
+
+    def exact_test(self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None) -> Tensor:
+        """Outputs at the points not trained on, shape (T, n_test) or (T, n_test, k).
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+        u0 : Tensor, shape (n,) or (n, k)
+            Outputs at the training points at t = 0.
+        test_u0 : Tensor, shape (n_test,) or (n_test, k), optional
+            Outputs at the other points at t = 0; zero by default.
+
+        Raises
+        ------
+        InputError
+            If the flow was made without ``H_test``.
+        """
+        if self.H_test is None:
+            raise InputError("exact_test needs the kernel to the test points: pass H_test")
+        self.check_state(u0)
+        lam, V = self._eigh
+        t = ts.to(u0)[:, None]
+        safe = torch.where(lam > 0, lam, torch.ones_like(lam))
+        weight = torch.where(lam > 0, -torch.expm1(-t * lam) / safe, t)  # t φ₁(−tλ)
+        modes = self._along_modes(weight) * self._modes(u0 - self.targets)
+        to_test = self.H_test @ V
+        moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
+        return -moved if test_u0 is None else test_u0 - moved
+
+    def residual_bound(self, ts: Tensor, u0: Tensor) -> Tensor:
+        """e^{−2λ_min t}‖u₀ − y‖², the bound on ‖u(t) − y‖² (Du et al. 2019), shape (T,)."""
+        start = (u0 - self.targets).square().sum()
+        return torch.exp(-2 * self.eigenvalues[0] * ts.to(u0)) * start
+
+    def bound_holds(self, ts: Tensor, us: Tensor, u0: Tensor) -> Tensor:
+        """Whether ‖u(t) − y‖² ≤ e^{−2λ_min t}‖u₀ − y‖² (1 + 1e-6) at each time, shape (T,)."""
+        squares = self.norm(us - self.targets).square()
+        bound = self.residual_bound(ts, u0)
+        floor = torch.finfo(us.dtype).eps * (self.targets.square().sum() + bound[0])
+        return squares <= bound * (1 + 1e-6) + floor
+
+    def invariants(self, y: Tensor) -> Observables:
+        """The residual in H's null space, which never moves."""
+        null = self.eigenvalues == 0
+        if not null.any():
+            return {}
+        modes = self._modes(y - self.targets)
+        return {
+            "null_residual": modes[..., null] if self.targets.ndim == 1 else modes[..., null, :]
+        }
+
+    def invariant_scales(self, y: Tensor) -> Observables:
+        size = self.norm(y) + self.targets.norm()
+        return {"null_residual": size} if bool((self.eigenvalues == 0).any()) else {}
+
+    def observables(self, y: Tensor) -> Observables:
+        """Loss, residual norm ‖u − y‖, and its size along each eigenvector (descending λ)."""
+        residual = y - self.targets
+        modes = self._modes(residual)
+        sizes = modes.abs() if self.targets.ndim == 1 else modes.norm(dim=-1)
+        return {
+            "loss": self.loss(y),
+            "residual_norm": self.norm(residual),
+            "mode_residuals": sizes.flip(-1),
+        }
+
+    @classmethod
+    def example(cls) -> tuple[KernelFlow, Tensor]:
+        i = torch.arange(5, dtype=torch.float64)
+        J = torch.cos(i[:, None] * (1 + i[:4]))  # rank 4: H is singular
+        return cls(J @ J.mT, torch.sin(i), H_test=torch.sin(i[:2, None] + i)), torch.zeros_like(i)

@@ -1,0 +1,281 @@
+r"""Losses of the end-to-end matrix W (d_N × d_0), with gradients in closed form.
+
+=====================  ==========================================
+``SquaredDistance``    ½‖W − M‖²_F
+``LinearRegression``   1/(2n) ‖X Wᵀ − Y‖²_F
+``MatrixSensing``      1/(2m) Σ_i (⟨A_i, W⟩ − b_i)²
+``MatrixCompletion``   1/(2|Ω|) Σ_{(i,j)∈Ω} (W_ij − v_ij)²
+=====================  ==========================================
+
+Each is evaluated on any number of matrices at once: W may have leading batch
+dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
+for gradient descent on the same loss.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+
+
+def require_finite(name: str, value: Tensor) -> None:
+    """Raise InputError where a tensor holds NaN or infinity."""
+    bad = (~torch.isfinite(value)).sum().item()
+    if bad:
+        raise InputError(
+            f"{name} must be finite, but {bad} of {value.numel()} entries are NaN or infinite; "
+            "remove or fill them first"
+        )
+
+
+def _require_matrix(name: str, value: Tensor, ndim: int = 2) -> None:
+    if not isinstance(value, Tensor) or not torch.is_floating_point(value):
+        raise InputError(f"{name} must be a floating-point tensor, got {_kind(value)}")
+    if value.ndim != ndim:
+        raise InputError(f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}")
+    if value.numel() == 0:
+        raise InputError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+    require_finite(name, value)
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.square().sum(dim=(-2, -1))
+
+
+class Loss(abc.ABC):
+    """A function of the end-to-end matrix W with its gradient ∇ℓ(W).
+
+    ``shape`` is (d_N, d_0), the shape of one W.
+    """
+
+    shape: tuple[int, int]
+
+    @abc.abstractmethod
+    def __call__(self, W: Tensor) -> Tensor:
+        """ℓ(W) for W of shape (..., d_N, d_0); returns shape (...)."""
+
+    @abc.abstractmethod
+    def gradient(self, W: Tensor) -> Tensor:
+        """∇ℓ(W), of the shape of W."""
+
+    @abc.abstractmethod
+    def as_squared_distance(self) -> tuple[Tensor, float] | None:
+        """(M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None.
+
+        Flows with a closed form for the squared distance ask this.
+        """
+
+
+class SquaredDistance(Loss):
+    """½‖W − M‖²_F.
+
+    Parameters
+    ----------
+    target : Tensor, shape (d_N, d_0)
+        The matrix M.
+
+    Raises
+    ------
+    InputError
+        If the target is not a finite floating-point matrix.
+
+    Examples
+    --------
+    >>> import torch
+    >>> loss = SquaredDistance(torch.eye(2, dtype=torch.float64))
+    >>> W = torch.zeros(2, 2, dtype=torch.float64)
+    >>> loss(W).item(), loss.gradient(W)[0].tolist()
+    (1.0, [-1.0, 0.0])
+    """
+
+    def __init__(self, target: Tensor):
+        _require_matrix("target", target)
+        self.target = target
+        self.shape = (target.shape[0], target.shape[1])
+
+    def __call__(self, W: Tensor) -> Tensor:
+        return 0.5 * _square(W - self.target)
+
+    def gradient(self, W: Tensor) -> Tensor:
+        return W - self.target
+
+    def as_squared_distance(self) -> tuple[Tensor, float] | None:
+        return self.target, 1.0
+
+
+class LinearRegression(Loss):
+    """1/(2n) ‖X Wᵀ − Y‖²_F, the mean over samples of half the squared error.
+
+    Where there are more samples than inputs, X is replaced once by the triangular
+    factor of its QR decomposition: the same function at d_0 rows instead of n,
+    without the loss of accuracy of the normal equations.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (n, d_0)
+        One sample a row (X).
+    targets : Tensor, shape (n, d_N)
+        One target a row (Y).
+
+    Raises
+    ------
+    InputError
+        If either is not a finite matrix or the numbers of rows differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> X = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    >>> loss = LinearRegression(X, 3 * X)
+    >>> loss(torch.tensor([[0.0]], dtype=torch.float64)).item()
+    11.25
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor):
+        _require_matrix("inputs", inputs)
+        _require_matrix("targets", targets)
+        if inputs.shape[0] != targets.shape[0]:
+            raise InputError(
+                "inputs and targets must have one row a sample, "
+                f"got {inputs.shape[0]} and {targets.shape[0]} rows"
+            )
+        n, d = inputs.shape
+        self.samples = n
+        self.shape = (targets.shape[1], d)
+        self._X, self._Y = inputs, targets
+        self._constant = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
+        if n > d:
+            Q, R = torch.linalg.qr(inputs)
+            self._X, self._Y = R, Q.mT @ targets
+            self._constant = _square(targets - Q @ self._Y)
+
+    def _residual(self, W: Tensor) -> Tensor:
+        return self._X @ W.mT - self._Y
+
+    def __call__(self, W: Tensor) -> Tensor:
+        return (_square(self._residual(W)) + self._constant) / (2 * self.samples)
+
+    def gradient(self, W: Tensor) -> Tensor:
+        return self._residual(W).mT @ self._X / self.samples
+
+    def as_squared_distance(self) -> tuple[Tensor, float] | None:
+        gram = self._X.mT @ self._X / self.samples
+        scale = gram.diagonal().mean()
+        eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+        if not torch.allclose(gram, scale * eye, rtol=0, atol=float(1e-13 * scale)):
+            return None
+        return (self._Y.mT @ self._X) / (self.samples * scale), float(scale)
+
+
+class MatrixSensing(Loss):
+    """1/(2m) Σ_i (⟨A_i, W⟩ − b_i)².
+
+    Parameters
+    ----------
+    measurements : Tensor, shape (m, d_N, d_0)
+        The matrices A_i; they need not be symmetric.
+    values : Tensor, shape (m,)
+        The numbers b_i.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit or an entry is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = torch.ones(1, 2, 2, dtype=torch.float64)
+    >>> loss = MatrixSensing(A, torch.tensor([2.0], dtype=torch.float64))
+    >>> loss(torch.eye(2, dtype=torch.float64)).item()
+    0.0
+    """
+
+    def __init__(self, measurements: Tensor, values: Tensor):
+        _require_matrix("measurements", measurements, ndim=3)
+        _require_matrix("values", values, ndim=1)
+        if measurements.shape[0] != values.shape[0]:
+            raise InputError(
+                "there must be one value a measurement, "
+                f"got {measurements.shape[0]} measurements and {values.shape[0]} values"
+            )
+        self.shape = (measurements.shape[1], measurements.shape[2])
+        self._A = measurements.flatten(1)
+        self._b = values
+
+    def _residual(self, W: Tensor) -> Tensor:
+        return W.flatten(-2) @ self._A.mT - self._b
+
+    def __call__(self, W: Tensor) -> Tensor:
+        return self._residual(W).square().sum(-1) / (2 * len(self._b))
+
+    def gradient(self, W: Tensor) -> Tensor:
+        return (self._residual(W) @ self._A).unflatten(-1, self.shape) / len(self._b)
+
+    def as_squared_distance(self) -> tuple[Tensor, float] | None:
+        return None
+
+
+class MatrixCompletion(Loss):
+    """1/(2|Ω|) Σ_{(i,j)∈Ω} (W_ij − v_ij)².
+
+    Parameters
+    ----------
+    values : Tensor, shape (d_N, d_0)
+        The entries v_ij; those outside Ω are ignored and may be anything, NaN included.
+    mask : Tensor, shape (d_N, d_0)
+        True (or nonzero) on Ω; it need not be symmetric.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, no entry is observed, or an observed entry is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.tensor([[1.0, float("nan")], [2.0, 3.0]], dtype=torch.float64)
+    >>> loss = MatrixCompletion(values, ~values.isnan())
+    >>> loss(torch.zeros(2, 2, dtype=torch.float64)).item()
+    2.3333333333333335
+    """
+
+    def __init__(self, values: Tensor, mask: Tensor):
+        if not isinstance(values, Tensor) or values.ndim != 2:
+            raise InputError(f"values must be a matrix, got {_kind(values)}")
+        if mask.shape != values.shape:
+            raise InputError(
+                f"mask must have the shape of values, {tuple(values.shape)}, "
+                f"got {tuple(mask.shape)}"
+            )
+        observed = mask.to(torch.bool)
+        self.observed_count = int(observed.sum())
+        if self.observed_count == 0:
+            raise InputError("mask must observe at least one entry, got none")
+        filled = torch.where(observed, values, torch.zeros_like(values))
+        _require_matrix("observed values", filled)
+        self.shape = (values.shape[0], values.shape[1])
+        self._v = filled
+        self._mask = observed.to(values.dtype)
+
+    def _residual(self, W: Tensor) -> Tensor:
+        return self._mask * (W - self._v)
+
+    def __call__(self, W: Tensor) -> Tensor:
+        return _square(self._residual(W)) / (2 * self.observed_count)
+
+    def gradient(self, W: Tensor) -> Tensor:
+        return self._residual(W) / self.observed_count
+
+    def as_squared_distance(self) -> tuple[Tensor, float] | None:
+        if self.observed_count < self._mask.numel():
+            return None
+        return self._v, 1.0 / self.observed_count

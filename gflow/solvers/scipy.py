@@ -1,0 +1,103 @@
+"""SciPy's stiff and high-order methods, and a flow as a SciPy right-hand side.
+
+``scipy:LSODA``, ``scipy:BDF``, ``scipy:Radau``, ``scipy:DOP853``, ``scipy:RK45`` and
+``scipy:RK23`` step on the host in float64 with SciPy's own error norm (a root mean
+square over entries); implicit ones form an n × n Jacobian by differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gflow.flows.base import Flow
+from gflow.solvers.base import Problem, Solver, Stop
+
+_ROUND_OFF = 3e-14  # SciPy warns and raises a smaller rtol to about this
+_LOOSE = 1e6  # tolerance of the energy integral in units of the loss: it follows only
+
+
+def to_scipy(
+    flow: Flow, y0: Tensor
+) -> tuple[Callable[[float, np.ndarray], np.ndarray], np.ndarray]:
+    """A flow as ``fun(t, y)`` for ``scipy.integrate.solve_ivp``, and its start as a vector.
+
+    Parameters
+    ----------
+    flow : Flow
+        Or any callable ``f(t, y)`` on tensors.
+    y0 : Tensor
+        A state, or an ensemble of states; its shape, dtype and device are used inside.
+
+    Returns
+    -------
+    (callable, ndarray of shape (y0.numel(),))
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from scipy.integrate import solve_ivp
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> fun, start = gflow.to_scipy(flow, torch.zeros(1, dtype=torch.float64))
+    >>> solution = solve_ivp(fun, (0, 1), start, rtol=1e-10, atol=1e-12)
+    >>> round(solution.y[0, -1], 8)   # 1 − 1/e
+    0.63212056
+    """
+
+    def fun(t: float, y: np.ndarray) -> np.ndarray:
+        state = torch.from_numpy(np.array(y, dtype=np.float64)).to(y0).reshape(y0.shape)
+        with torch.no_grad():
+            return _host(flow(t, state).reshape(-1))
+
+    return fun, _host(y0.reshape(-1))
+
+
+def _host(value: Tensor) -> np.ndarray:
+    array: np.ndarray = value.detach().double().cpu().numpy()
+    return array
+
+
+class ScipySolver(Solver):
+    """SciPy's ``OdeSolver`` classes, one accepted step at a time."""
+
+    names = tuple(f"scipy:{n}" for n in ("LSODA", "BDF", "Radau", "DOP853", "RK45", "RK23"))
+
+    def solve(self, problem: Problem, method: str) -> None:
+        import scipy.integrate
+
+        problem.rejected = None  # SciPy does not count them
+        z0 = problem.z0
+
+        def fun(t: float, z: np.ndarray) -> np.ndarray:
+            rate = _host(problem.rhs(t, torch.from_numpy(np.array(z)).to(z0)))
+            if not np.isfinite(rate).all():
+                raise Stop("the right-hand side returned NaN or infinity")
+            return rate
+
+        atol = np.full(z0.numel(), problem.atol)
+        atol[problem.y0.numel() :] = _LOOSE * (1 + float(problem.flow.loss(problem.y0).max()))
+        family = getattr(scipy.integrate, method.removeprefix("scipy:"))
+        rtol = max(problem.rtol, _ROUND_OFF)
+        solver = family(fun, problem.ts[0], _host(z0), problem.ts[1], rtol=rtol, atol=atol)
+        for target in problem.ts[1:]:
+            _aim(solver, target)
+            while solver.status == "running":
+                before = solver.t
+                message = solver.step()
+                if solver.status == "failed" or not solver.t > before:
+                    raise Stop(f"{method} gave up: {message or 'the step size underflowed'}")
+                problem.accept(float(solver.t), torch.from_numpy(solver.y.copy()).to(z0))
+
+
+def _aim(solver: Any, target: float) -> None:
+    """Make a solver end its next steps on target, its history kept."""
+    solver.t_bound = target
+    solver.status = "running"
+    lsoda = getattr(solver, "_lsoda_solver", None)
+    if lsoda is not None:
+        lsoda._integrator.rwork[0] = target  # LSODA's own copy of the bound (tcrit)

@@ -1,0 +1,226 @@
+"""What an integration returns: states, statistics, and the certificate.
+
+The certificate is measured evidence that a path is the gradient flow it claims to be:
+
+``energy_residual``
+    |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| / φ(y₀); the integral is carried along by the solver.
+``loss_increase``
+    The largest rise of φ between accepted steps, relative to φ(y₀).
+``invariant_drift``
+    For every conserved quantity its largest change, relative to its natural scale.
+``velocity_error``
+    ‖f − f_ref‖/‖f_ref‖ at sampled states, f_ref by automatic differentiation of the
+    loss: a wrong sign, factor or transpose shows here, however well it is integrated.
+``error_estimate``
+    Relative error of the states: against the closed form where there is one, else
+    against the same solve at a tenth of the tolerance where that was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.flows.base import Flow, Observables
+
+_SAMPLES = 9  # states at which the velocity is checked
+_INVARIANT_SAMPLES = 33
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a solve cost and which method did it.
+
+    Attributes
+    ----------
+    method : str
+        The method that ran; ``reason`` says why where it was chosen automatically.
+    rhs_evals, jvp_evals : int
+        Right-hand sides and Jacobian-vector products.
+    accepted, rejected : int or None
+        Steps; None where the library that stepped does not tell.
+    wall_seconds : float
+        Of the solve, certificate excluded.
+    """
+
+    method: str
+    reason: str
+    rhs_evals: int
+    jvp_evals: int
+    accepted: int
+    rejected: int | None
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Measured evidence for a trajectory, with the bounds it is held against."""
+
+    energy_residual: float
+    loss_increase: float
+    invariant_drift: Mapping[str, float]
+    velocity_error: float
+    error_estimate: float | None
+    bounds: Mapping[str, float]
+
+    def failures(self) -> list[str]:
+        """One phrase for every measurement beyond its bound; empty where all hold."""
+        measured: dict[str, float | None] = {
+            "energy_residual": self.energy_residual,
+            "loss_increase": self.loss_increase,
+            "velocity_error": self.velocity_error,
+            "error_estimate": self.error_estimate,
+        }
+        found = []
+        for name, value in measured.items():
+            if value is not None and not value <= self.bounds[name]:
+                found.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
+        for name, value in self.invariant_drift.items():
+            if not value <= self.bounds["invariant_drift"]:
+                found.append(f"drift of {name} {value:.2g} > {self.bounds['invariant_drift']:.2g}")
+        return found
+
+    @property
+    def holds(self) -> bool:
+        """Whether every measurement is within its bound."""
+        return not self.failures()
+
+    def __repr__(self) -> str:
+        drift = max(self.invariant_drift.values(), default=0.0)
+        error = "-" if self.error_estimate is None else f"{self.error_estimate:.1e}"
+        verdict = "holds" if self.holds else "DOES NOT HOLD: " + "; ".join(self.failures())
+        return (
+            f"Certificate({verdict} | energy_residual={self.energy_residual:.1e}, "
+            f"loss_increase={self.loss_increase:.1e}, invariant_drift={drift:.1e}, "
+            f"velocity_error={self.velocity_error:.1e}, error_estimate={error})"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory:
+    """States of a flow at the requested times.
+
+    Attributes
+    ----------
+    ts : Tensor, shape (T,)
+        Times, float64 on the host, in units of step_size × steps of descent.
+    ys : Tensor, shape (T, ..., *state)
+        States on the device and in the dtype of the start.
+    flow : Flow
+        What was integrated.
+    stats : Stats
+    certificate : Certificate
+    """
+
+    ts: Tensor
+    ys: Tensor
+    flow: Flow
+    stats: Stats
+    certificate: Certificate
+
+    @property
+    def losses(self) -> Tensor:
+        """φ at every time, shape (T, ...)."""
+        return self.flow.loss(self.ys)
+
+    def observables(self) -> Observables:
+        """The flow's observables at every time, time first."""
+        return self.flow.observables(self.ys)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trajectory({type(self.flow).__name__}, t = {float(self.ts[0]):g} … "
+            f"{float(self.ts[-1]):g} at {len(self.ts)} times, {self.stats.method}, "
+            f"{self.stats.rhs_evals} evaluations, {self.certificate!r})"
+        )
+
+
+def certify(
+    flow: Flow,
+    ys: Tensor,
+    *,
+    rtol: float,
+    dissipated: Tensor | None,
+    largest_rise: Tensor,
+    error_estimate: float | None,
+) -> Certificate:
+    """The certificate of a path.
+
+    Parameters
+    ----------
+    flow : Flow
+    ys : Tensor, shape (T, ..., *state)
+    rtol : float
+        The tolerance asked for; the bounds follow it.
+    dissipated : Tensor or None
+        ∫⟨−∇φ, f⟩dt of each member; None where nothing was integrated.
+    largest_rise : Tensor
+        Largest rise of φ between accepted steps, of each member.
+    error_estimate : float or None
+    """
+    eps = torch.finfo(ys.dtype).eps
+    first, last = flow.loss(ys[0]), flow.loss(ys[-1])
+    scale = first.abs().clamp_min(torch.finfo(ys.dtype).tiny)
+    missing = torch.zeros_like(first) if dissipated is None else first - last - dissipated
+    # A thousand tolerances for what accumulates, capped so that a loose tolerance does not
+    # excuse a wrong path; never below round-off.
+    accumulated = max(min(1e3 * rtol, 0.05), 1e4 * eps)
+    return Certificate(
+        energy_residual=_worst(missing.abs() / scale),
+        loss_increase=_worst(largest_rise / scale),
+        invariant_drift=_drift(flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]),
+        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _SAMPLES)]),
+        error_estimate=error_estimate,
+        bounds={
+            "energy_residual": accumulated,
+            "error_estimate": accumulated,
+            "invariant_drift": accumulated,
+            "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
+            "velocity_error": max(accumulated, 10 * eps**0.5),
+        },
+    )
+
+
+def _worst(values: Tensor) -> float:
+    """The largest entry, NaN if any is NaN (torch's max propagates it)."""
+    return float(values.max()) if values.numel() else 0.0
+
+
+def _sample(length: int, count: int) -> list[int]:
+    """Up to count indices spread over range(length), both ends included."""
+    steps = min(length, count)
+    return sorted({round(i * (length - 1) / max(steps - 1, 1)) for i in range(steps)})
+
+
+def _drift(flow: Flow, ys: Tensor) -> dict[str, float]:
+    values, scales = flow.invariants(ys), flow.invariant_scales(ys)
+    batch_ndim = ys.ndim - flow.state_ndim
+    drift = {}
+    for name, value in values.items():
+        change = (value - value[0]).reshape(*value.shape[:batch_ndim], -1).norm(dim=-1)
+        scale = scales[name].amax(dim=0).clamp_min(torch.finfo(ys.dtype).tiny)
+        drift[name] = _worst(change / scale)
+    return drift
+
+
+def _velocity_error(flow: Flow, ys: Tensor) -> float:
+    velocity, reference = flow(0.0, ys), flow.reference(ys)
+    size = flow.norm(reference)
+    # Near a stationary point the velocity is round-off; a thousandth of the largest
+    # speed of the member's path is the floor.
+    scale = torch.maximum(size, 1e-3 * size.amax(dim=0))
+    gap = flow.norm(velocity - reference)
+    still = (scale == 0) & (gap == 0)
+    return _worst(torch.where(still, torch.zeros_like(gap), gap / scale))
+
+
+def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
+    """max over times and members of ‖y − truth‖ relative to the member's largest ‖truth‖."""
+    scale = flow.norm(truth).amax(dim=0)
+    gap = flow.norm(ys - truth).amax(dim=0)
+    worst = _worst(gap / torch.where(scale > 0, scale, torch.ones_like(scale)))
+    return worst if not math.isnan(worst) else math.inf
