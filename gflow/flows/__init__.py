@@ -2,15 +2,8 @@
 
 from gflow.flows.base import Flow, ParameterFlow, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati
-from gflow.flows.deep_linear import (
-    EndToEndFlow,
-    LayerwiseFlow,
-    balanced_layers,
-    end_to_end_rhs,
-    layer_product,
-    layerwise_rhs,
-    single_output_rhs,
-)
+from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_product, layerwise_rhs
+from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
 from gflow.flows.kernel import KernelFlow, kernel_rhs
 from gflow.flows.network import NetworkFlow, gradient_rhs

@@ -91,7 +91,7 @@ class Flow(abc.ABC):
         return y
 
     def observables(self, y: Tensor) -> Observables:
-        """Named measurements of a state, each of the shape of the ensemble and ``observable_dims``."""
+        """Named measurements of a state, of the shape of the ensemble and ``observable_dims``."""
         return {"loss": self.loss(y)}
 
     def invariants(self, y: Tensor) -> Observables:
