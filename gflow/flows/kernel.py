@@ -157,6 +157,12 @@ class KernelFlow(Flow):
         """(T, n) factors with the dimensions of a state's outputs appended."""
         return factors if self.targets.ndim == 1 else factors[..., None]
 
+    def apply_modes(self, factors: Tensor, u: Tensor) -> Tensor:
+        """V diag(factors) Vᵀu for factors (T, n), one for each eigenvalue, shape (T, *u.shape)."""
+        V = self._eigh[1]
+        modes = self._along_modes(factors) * self._modes(u)
+        return modes @ V.mT if self.targets.ndim == 1 else V @ modes
+
     def closed_form(self, y0: Tensor) -> str | None:
         return "eigendecomposition of H" if y0.ndim == self.state_ndim else None
 
@@ -165,12 +171,9 @@ class KernelFlow(Flow):
         self.check_state(y0)
         if self.closed_form(y0) is None:
             return super().exact(ts, y0)
-        lam, V = self._eigh
-        decay = self._along_modes(torch.exp(-ts.to(y0)[:, None] * lam))
-        modes = decay * self._modes(y0 - self.targets)
-        back = modes @ V.mT if self.targets.ndim == 1 else V @ modes
+        decay = torch.exp(-ts.to(y0)[:, None] * self.eigenvalues)
         at_start = self._along_modes((ts.to(y0) == 0)[:, None])
-        return torch.where(at_start, y0, self.targets + back)
+        return torch.where(at_start, y0, self.targets + self.apply_modes(decay, y0 - self.targets))
 
     def exact_test(self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None) -> Tensor:
         """Outputs at the points not trained on, shape (T, n_test) or (T, n_test, k).

@@ -1,1 +1,1 @@
-"""x"""
+"""Models of the settings that scenarios run, one file each, found by name."""

@@ -142,7 +142,7 @@ def matched_times(
     Returns
     -------
     (list of float, list of list of int)
-        The union of all k·step_size with 0, ascending, and the step counts k of each
+        The union of all k·step_size with 0 and t_end, ascending, and the step counts k of each
         step size, 0 included. Times closer than round-off are one.
 
     Raises
@@ -161,6 +161,7 @@ def matched_times(
         chosen = sorted({round(total * i / points) for i in range(points + 1)})
         counts.append(chosen)
         times += [k * step for k in chosen]
+    times.append(t_end)
     union: list[float] = []
     for t in sorted(times):
         if not union or t - union[-1] > _SAME_TIME * t_end / 10:

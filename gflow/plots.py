@@ -1,0 +1,310 @@
+"""Figures: labelled arrays -> matplotlib figures.
+
+A figure is one function with the variables it needs; `figures` draws every one whose
+variables a result has. Colours are those of Okabe & Ito, which colour-blind readers
+can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "axes.prop_cycle": cycler(color=_COLOURS),
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+}
+_TIME = "time t  (step size × steps)"
+_MODES_SHOWN = 10
+
+
+class _Figure(NamedTuple):
+    name: str
+    needs: tuple[str, ...]
+    draw: Callable[[xr.Dataset, Figure], None]
+    columns: int
+
+
+_FIGURES: list[_Figure] = []
+
+
+def _figure(name: str, *needs: str, columns: int = 1) -> Callable[[Any], Any]:
+    def register(draw: Callable[[xr.Dataset, Figure], None]) -> Any:
+        _FIGURES.append(_Figure(name, needs, draw, columns))
+        return draw
+
+    return register
+
+
+def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
+    """Every figure that a result's variables allow, by name.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        ``result.nc`` of a run.
+    title : str
+        Set above each figure.
+    """
+    drawn = {}
+    with mpl.rc_context(_STYLE):
+        for item in _FIGURES:
+            if all(need in ds for need in item.needs):
+                figure = Figure(figsize=(5.6 * item.columns, 3.9))
+                figure.subplots(1, item.columns)
+                item.draw(ds, figure)
+                if title:
+                    figure.suptitle(title, fontsize=10)
+                drawn[item.name] = figure
+    return drawn
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _log_y(axes: Axes, lowest: float = 0.0) -> None:
+    """Log scale with its lower end no further down than the data or ``lowest``."""
+    axes.set_yscale("log")
+    if lowest > 0 and axes.get_ylim()[0] < lowest:
+        axes.set_ylim(bottom=lowest)
+
+
+def _descents(ds: xr.Dataset, name: str, time: str = "descent_time") -> list[tuple[str, Any, Any]]:
+    """(label, times, values) of a variable for every step size."""
+    curves = []
+    for i, step in enumerate(ds["step_size"].values):
+        t, values = ds[time].values[i], ds[name].values[i]
+        keep = np.isfinite(t)
+        curves.append((f"η = {_number(step)}", t[keep], values[keep]))
+    return curves
+
+
+@_figure("loss", "loss", "descent_loss")
+def _loss(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    for colour, (label, t, values) in zip(_COLOURS, _descents(ds, "descent_loss"), strict=False):
+        every = max(1, len(t) // 25)
+        axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=label)
+    axes.plot(ds["time"], ds["loss"], color="black", label="gradient flow", zorder=1)
+    _log_y(axes)
+    axes.set(xlabel=_TIME, ylabel="loss")
+    axes.legend(title="gradient descent")
+
+
+@_figure("singular_values", "singular_values")
+def _singular_values(ds: xr.Dataset, figure: Figure) -> None:
+    _spectrum(ds, figure.axes[0], "singular_values", "singular values of W")
+
+
+@_figure("eigenvalues", "eigenvalues")
+def _eigenvalues(ds: xr.Dataset, figure: Figure) -> None:
+    _spectrum(ds, figure.axes[0], "eigenvalues", "eigenvalues of W = UUᵀ")
+
+
+def _spectrum(ds: xr.Dataset, axes: Axes, name: str, label: str) -> None:
+    values = ds[name].values
+    shown = min(_MODES_SHOWN, values.shape[1])
+    for i in range(shown):
+        axes.plot(ds["time"], values[:, i], color=_COLOURS[i % len(_COLOURS)])
+    coarse = f"descent_{name}"
+    if coarse in ds:
+        step, t, path = _descents(ds, coarse)[0]
+        every = max(1, len(t) // 20)
+        for i in range(shown):
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.plot(t[::every], path[::every, i], "o", ms=3.5, mfc="none", color=colour)
+        axes.plot([], [], "o", ms=3.5, mfc="none", color="grey", label=f"descent, {step}")
+    axes.plot([], [], color="grey", label="gradient flow")
+    more = f" (largest {shown} of {values.shape[1]})" if values.shape[1] > shown else ""
+    axes.set(xlabel=_TIME, ylabel=label + more)
+    axes.legend()
+
+
+@_figure("gap", "gap", "gap_time")
+def _gap(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    error = float(ds["solver_error"])
+    for label, t, values in _descents(ds, "gap", "gap_time"):
+        later = t > 0
+        axes.plot(t[later], values[later], label=label)
+    _log_y(axes)
+    if np.isfinite(error) and error > 0:
+        axes.axhline(error, color="grey", ls=":", label="solver's own error")
+    axes.set(xlabel=_TIME, ylabel="distance of descent to flow  ‖·‖_F")
+    axes.legend(title="step size")
+
+
+@_figure("step_size", "largest_gap", "order")
+def _step_size(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    steps, gaps = ds["step_size"].values, ds["largest_gap"].values
+    fitted, stable = ds["fitted"].values.astype(bool), ds["stable"].values.astype(bool)
+    finite = np.isfinite(gaps)
+    groups: tuple[tuple[np.ndarray, dict[str, Any], str], ...] = (
+        (fitted, {"marker": "o", "color": _COLOURS[0]}, "in the fit"),
+        (stable & ~fitted, {"marker": "o", "mfc": "none", "color": _COLOURS[0]}, "not in the fit"),
+        (~stable, {"marker": "X", "color": _COLOURS[1]}, "beyond 2/λ_max"),
+    )
+    for chosen, look, label in groups:
+        if (chosen & finite).any():
+            axes.plot(steps[chosen & finite], gaps[chosen & finite], ls="none", label=label, **look)
+    order = float(ds["order"])
+    if np.isfinite(order):
+        x = np.log(steps[fitted])
+        level = np.log(gaps[fitted]).mean() - order * x.mean()
+        span = np.array([steps[finite].min(), steps[finite].max()])
+        half = (float(ds["order_high"]) - float(ds["order_low"])) / 2
+        label = f"order {order:.3f} ± {half:.3f}"
+        axes.plot(span, np.exp(level) * span**order, color="black", lw=1, label=label, zorder=1)
+    axes.set_xscale("log")
+    _log_y(axes)
+    error, limit = float(ds["solver_error"]), float(ds["stability_limit"])
+    if error > 0:
+        axes.axhline(error, color="grey", ls=":", label="solver's own error")
+    if np.isfinite(limit):
+        axes.axvline(limit, color=_COLOURS[1], ls="--", lw=1, label="stability limit 2/λ_max")
+    axes.set(xlabel="step size η", ylabel="largest distance of descent to flow")
+    axes.legend()
+
+
+@_figure("invariants", "drift_balancedness_1")
+def _balancedness(ds: xr.Dataset, figure: Figure) -> None:
+    _drift(ds, figure.axes[0])
+
+
+@_figure("invariants", "drift_negative_part")
+def _positivity(ds: xr.Dataset, figure: Figure) -> None:
+    _drift(ds, figure.axes[0])
+
+
+def _drift(ds: xr.Dataset, axes: Axes) -> None:
+    time = ds["time"].values
+    smallest = 1e-17
+    for name in ds.data_vars:
+        if str(name).startswith("drift_"):
+            label = str(name).removeprefix("drift_").replace("_", " ")
+            axes.plot(time[1:], np.maximum(ds[name].values[1:], smallest), label=label)
+    if "balanced_product_defect" in ds:
+        worst = ds["balanced_product_defect"].max("layer").values
+        label = "(W_j⋯W_1)ᵀ(W_j⋯W_1) against [WᵀW]^{j/N}"
+        axes.plot(time[1:], np.maximum(worst[1:], smallest), ls="--", color="black", label=label)
+    _log_y(axes)
+    axes.set_ylim(top=max(1e-6, axes.get_ylim()[1]))
+    axes.set(xlabel=_TIME, ylabel="relative drift of what is conserved")
+    axes.legend()
+
+
+@_figure("completion", "held_out_error", "effective_rank", columns=2)
+def _completion(ds: xr.Dataset, figure: Figure) -> None:
+    left, right = figure.axes
+    left.plot(ds["time"], ds["held_out_error"], color="black")
+    left.set(xlabel=_TIME, ylabel="relative error, unobserved entries", ylim=(0, None))
+    right.plot(ds["time"], ds["effective_rank"], color=_COLOURS[0])
+    right.set(xlabel=_TIME, ylabel="effective rank of W", ylim=(0, None))
+
+
+@_figure("residual", "residual_norm", "residual_bound", "mode_residuals", columns=2)
+def _residual(ds: xr.Dataset, figure: Figure) -> None:
+    left, right = figure.axes
+    time = ds["time"].values
+    left.plot(time, ds["residual_norm"], color="black", label="gradient flow  ‖u − y‖")
+    left.plot(
+        time, ds["residual_bound"], "--", color=_COLOURS[1], label="bound  e^{−λ_min t}‖u₀ − y‖"
+    )
+    label, t, values = _descents(ds, "descent_residual_norm")[0]
+    every = max(1, len(t) // 20)
+    left.plot(
+        t[::every],
+        values[::every],
+        "o",
+        ms=4,
+        mfc="none",
+        color=_COLOURS[0],
+        label=f"descent, {label}",
+    )
+    _log_y(left)
+    left.set(xlabel=_TIME, ylabel="residual ‖u − y‖")
+    left.legend()
+    modes = ds["mode_residuals"].values
+    count = modes.shape[1]
+    picked = sorted({min(count - 1, k) for k in (0, 2, 9, 29, 99, count - 1)})
+    ramp = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(picked)))
+    later = time > 0
+    for k, colour in zip(picked, ramp, strict=True):
+        if modes[0, k] > 0:
+            share = np.maximum(modes[later, k] / modes[0, k], 1e-12)
+            right.loglog(time[later], share, color=colour, label=f"mode {k + 1}")
+    right.set(xlabel=_TIME, ylabel="residual along eigenvectors of H, relative", ylim=(1e-6, 2))
+    right.legend(title="by eigenvalue, largest first", loc="lower left")
+
+
+@_figure("distance", "descent_distance", "flow_distance")
+def _distance(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    epochs = ds["epoch"].values
+    later = epochs > 0
+    for i, width in enumerate(ds["width"].values):
+        colour = _COLOURS[i % len(_COLOURS)]
+        seeds = ds["descent_distance"].values[i]
+        middle = np.nanmedian(seeds, axis=0)
+        axes.plot(epochs[later], middle[later], color=colour, label=f"m = {int(width)}")
+        low, high = np.nanmin(seeds, axis=0), np.nanmax(seeds, axis=0)
+        axes.fill_between(epochs[later], low[later], high[later], color=colour, alpha=0.15, lw=0)
+        flow = ds["flow_distance"].values[i]
+        axes.plot(epochs[later], flow[later], ls=":", color=colour)
+        peak = int(np.nanargmax(middle))
+        axes.plot(epochs[peak], middle[peak], "v", ms=8, color=colour)
+        axes.annotate(
+            _number(middle[peak]),
+            (epochs[peak], middle[peak]),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=9,
+        )
+    axes.plot([], [], color="grey", label="descent, median of seeds")
+    axes.plot([], [], ls=":", color="grey", label="flow, first seed")
+    axes.plot([], [], "v", ls="none", color="grey", label="peak")
+    axes.set_xscale("log")
+    axes.set(
+        xlabel="epochs k  (t = kη)",
+        ylabel="distance of network to kernel  ‖u − u'‖",
+        ylim=(0, None),
+    )
+    axes.legend()
+
+
+@_figure("training", "network_loss", "kernel_loss")
+def _training(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    time = ds["time"].values
+    later = time > 0
+    for i, width in enumerate(ds["width"].values):
+        colour = _COLOURS[i % len(_COLOURS)]
+        network, kernel = ds["network_loss"].values[i], ds["kernel_loss"].values[i]
+        axes.loglog(time[later], network[later], color=colour, label=f"m = {int(width)}")
+        axes.loglog(time[later], kernel[later], ls="--", color=colour)
+    axes.plot([], [], color="grey", label="network's flow")
+    axes.plot([], [], ls="--", color="grey", label="kernel flow")
+    axes.set(xlabel=_TIME, ylabel="loss ½‖u − y‖²")
+    axes.legend()

@@ -1,0 +1,78 @@
+"""A progress bar on standard error: time, loss and what remains.
+
+Shown only on a terminal, and only for work longer than two seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from gflow.solvers.base import Progress
+
+_PATIENCE = 2.0  # seconds before a bar appears
+_INTERVAL = 0.1  # seconds between updates
+
+
+class Bar:
+    """One bar for the stages of a run; `stage` gives the callback of each."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._began = time.monotonic()
+        self._shown = 0.0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def stage(self, name: str, t_end: float) -> Progress | None:
+        """The progress callback of one part of the work; None off a terminal."""
+        if not sys.stderr.isatty():
+            return None
+        task = None
+
+        def update(t: float, loss: float) -> None:
+            nonlocal task
+            now = time.monotonic()
+            if now - self._began < _PATIENCE or now - self._shown < _INTERVAL:
+                return
+            self._shown = now
+            bar = self._start()
+            if task is None:
+                for old in bar.task_ids:
+                    bar.remove_task(old)
+                task = bar.add_task(name, total=t_end, loss=loss)
+            bar.update(task, completed=t, loss=loss)
+
+        return update
+
+    def _start(self) -> RichProgress:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("t = {task.completed:.4g} of {task.total:.4g}"),
+                TextColumn("loss {task.fields[loss]:.4g}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self._bar

@@ -1,0 +1,324 @@
+"""Results of studies as labelled arrays (xarray) and short summaries.
+
+Every variable carries ``long_name`` and ``units``; times are in units of
+step_size × steps of gradient descent on the same loss. Plots, reports and files are
+made from these alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from gflow.flows.base import Flow, Observables
+from gflow.studies.flow_and_descent import FlowAndDescent
+from gflow.studies.step_size import StepSizeStudy
+from gflow.studies.width import WidthStudy
+from gflow.trajectory import Trajectory
+
+_TIME = {"long_name": "time t = k · step size", "units": "step size × steps"}
+_LONG_NAMES = {
+    "loss": "loss",
+    "singular_values": "singular values of W",
+    "eigenvalues": "eigenvalues of W = UUᵀ",
+    "effective_rank": "effective rank of W",
+    "nuclear_norm": "nuclear norm of W",
+    "balancedness": "balancedness ‖W_{j+1}ᵀW_{j+1} − W_jW_jᵀ‖_F",
+    "balanced_product_defect": "relative defect of (W_j⋯W_1)ᵀ(W_j⋯W_1) = [WᵀW]^{j/N}",
+    "projection_ratio": "‖(N−1) G P_W‖ / ‖G‖",
+    "least_eigenvalue": "least eigenvalue of W",
+    "symmetry_defect": "‖W − Wᵀ‖ / ‖W‖",
+    "residual_norm": "residual ‖u − y‖",
+    "mode_residuals": "residual along each eigenvector of H",
+}
+
+
+#: Extra measurements of a setting: name -> (long name, values over leading times)
+Measure = Callable[[Tensor, Tensor], Mapping[str, tuple[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scenario builds from its data: a flow, a start, and what else to measure.
+
+    ``measure(ts, ys)`` adds measurements of any path (a held-out error), ``measure_flow``
+    such as make sense for the flow's own (a bound).
+    ``facts`` go into the summary as they are.
+    """
+
+    flow: Flow
+    y0: Tensor
+    measure: Measure = lambda ts, ys: {}
+    measure_flow: Measure = lambda ts, ys: {}
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The labelled arrays of a run and its summary (plain values)."""
+
+    dataset: xr.Dataset
+    summary: dict[str, Any]
+
+
+def _array(values: Tensor) -> np.ndarray:
+    array: np.ndarray = values.detach().double().cpu().numpy()
+    return array
+
+
+def _add(ds: xr.Dataset, name: str, dims: tuple[str, ...], values: Any, long_name: str) -> None:
+    ds[name] = (dims, values, {"long_name": long_name, "units": "1"})
+
+
+def _add_observables(
+    ds: xr.Dataset, flow: Flow, found: Observables, prefix: str, lead: tuple[str, ...]
+) -> None:
+    for name, values in found.items():
+        dims = (*lead, *flow.observable_dims.get(name, ()))
+        _add(ds, f"{prefix}{name}", dims, _array(values), _LONG_NAMES.get(name, name))
+
+
+def _invariant_drift(path: Trajectory) -> Observables:
+    """Change of each invariant since the start, relative, shape (T,)."""
+    values, scales = path.flow.invariants(path.ys), path.flow.invariant_scales(path.ys)
+    drift = {}
+    for name, value in values.items():
+        change = (value - value[0]).reshape(len(value), -1).norm(dim=1)
+        scale = scales[name].amax(dim=0).clamp_min(torch.finfo(value.dtype).tiny)
+        drift[name] = change / scale
+    return drift
+
+
+def path_dataset(path: Trajectory) -> xr.Dataset:
+    """A trajectory's observables and invariants against ``time``."""
+    ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), _TIME)})
+    _add_observables(ds, path.flow, path.observables(), "", ("time",))
+    _add_drift(ds, path)
+    return ds
+
+
+def _add_drift(ds: xr.Dataset, path: Trajectory) -> None:
+    for name, values in _invariant_drift(path).items():
+        label = f"relative change of {name.replace('_', ' ')}"
+        _add(ds, f"drift_{name}", ("time",), _array(values), label)
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one array, NaN where a row has ended."""
+    longest = max(len(row) for row in rows)
+    full = np.full((len(rows), longest, *rows[0].shape[1:]), np.nan)
+    for i, row in enumerate(rows):
+        full[i, : len(row)] = row
+    return full
+
+
+def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
+    """Labelled arrays and summary of a flow with its descents.
+
+    Dimensions: ``time`` (the flow's), ``step_size`` × ``save`` (the descents', whose
+    times are ``descent_time``; NaN after the last), and the observables' own.
+    """
+    path = result.trajectory
+    ds = path_dataset(path)
+    measured = {**setup.measure(path.ts, path.ys), **setup.measure_flow(path.ts, path.ys)}
+    for name, (label, values) in measured.items():
+        _add(ds, name, ("time",), _array(values), label)
+    if result.parameters is not None:
+        inner = result.parameters
+        measured_inside = inner.observables()
+        for name in ("balancedness", "balanced_product_defect"):
+            if name in measured_inside:
+                dims = ("time", *inner.flow.observable_dims[name])
+                _add(ds, name, dims, _array(measured_inside[name]), _LONG_NAMES[name])
+        _add_drift(ds, inner)
+    descents = result.descents
+    ds = ds.assign_coords(step_size=("step_size", [d.step_size for d in descents]))
+    lead = ("step_size", "save")
+    ds["descent_time"] = (lead, _padded([_array(d.ts) for d in descents]), _TIME)
+    columns: dict[str, list[np.ndarray]] = {}
+    for descent in descents:
+        for name, values in path.flow.observables(descent.ys).items():
+            columns.setdefault(name, []).append(_array(values))
+        for name, (_, values) in setup.measure(descent.ts, descent.ys).items():
+            columns.setdefault(name, []).append(_array(values))
+    for name, rows in columns.items():
+        dims = (*lead, *path.flow.observable_dims.get(name, ()))
+        label = "descent: " + _LONG_NAMES.get(name, name)
+        _add(ds, f"descent_{name}", dims, _padded(rows), label)
+    gaps = [_array(g.end_to_end) for g in result.gaps]
+    _add(ds, "gap", lead, _padded(gaps), "distance of descent to the flow")
+    ds["gap_time"] = (lead, _padded([_array(g.ts) for g in result.gaps]), _TIME)
+    ds["solver_error"] = ((), _solver_gap(path), {"long_name": "solver's own error", "units": "1"})
+    ds["stability_limit"] = ((), result.stability_limit, {"long_name": "2/λ_max", "units": "1"})
+    finals = {f"final_{name}": float(values[-1]) for name, (_, values) in measured.items()}
+    return Outcome(ds, {**_summary(result, setup), **finals})
+
+
+def _solver_gap(path: Trajectory) -> float:
+    """The solver's error in the units of the gap; NaN where it was not measured."""
+    error = path.certificate.error_estimate
+    if error is None:
+        error = math.nan if path.stats.method != "exact" else 8 * torch.finfo(path.ys.dtype).eps
+    return error * float(path.flow.norm(path.ys).max())
+
+
+def _summary(result: FlowAndDescent, setup: Setup) -> dict[str, Any]:
+    path = result.trajectory
+    rows = []
+    for descent, gap in zip(result.descents, result.gaps, strict=True):
+        stable = descent.step_size < result.stability_limit
+        rows.append(
+            {
+                "step_size": descent.step_size,
+                "steps": int(descent.steps[-1]),
+                "final_loss": float(descent.losses[-1]),
+                "largest_gap": gap.largest,
+                "stable": stable,
+                "diverged_at": descent.diverged_at,
+            }
+        )
+    summary = {
+        "t_end": float(path.ts[-1]),
+        "initial_loss": float(path.losses[0]),
+        "final_loss": float(path.losses[-1]),
+        "stability_limit": result.stability_limit,
+        "solver_error": _solver_gap(path),
+        "descent": rows,
+        "certificate": certificate_summary(path),
+        "cost": cost_summary(path),
+        **setup.facts,
+    }
+    if result.parameters is not None:
+        summary["reduction_error"] = result.reduction_error
+        summary["parameter_certificate"] = certificate_summary(result.parameters)
+    return summary
+
+
+def certificate_summary(path: Trajectory) -> dict[str, Any]:
+    """A trajectory's certificate as plain values."""
+    c = path.certificate
+    return {
+        "holds": c.holds,
+        "failures": c.failures(),
+        "energy_residual": c.energy_residual,
+        "loss_increase": c.loss_increase,
+        "invariant_drift": dict(c.invariant_drift),
+        "velocity_error": c.velocity_error,
+        "error_estimate": c.error_estimate,
+        "bounds": dict(c.bounds),
+    }
+
+
+def cost_summary(path: Trajectory) -> dict[str, Any]:
+    """A trajectory's statistics as plain values."""
+    s = path.stats
+    return {
+        "method": s.method,
+        "reason": s.reason,
+        "rhs_evals": s.rhs_evals,
+        "jvp_evals": s.jvp_evals,
+        "accepted": s.accepted,
+        "rejected": s.rejected,
+        "wall_seconds": s.wall_seconds,
+    }
+
+
+def step_size_outcome(study: StepSizeStudy) -> Outcome:
+    """Labelled arrays (over ``step_size``) and summary of a step-size study."""
+    sizes = list(study.step_sizes)
+    ds = xr.Dataset(coords={"step_size": ("step_size", sizes)})
+    _add(ds, "largest_gap", ("step_size",), list(study.gaps), "largest distance to the flow")
+    _add(ds, "fitted", ("step_size",), list(study.fitted), "whether in the fit")
+    _add(ds, "stable", ("step_size",), list(study.stable), "whether below 2/λ_max")
+    lead = ("step_size", "save")
+    ds["gap_time"] = (lead, _padded([_array(t) for t, _ in study.gap_curves]), _TIME)
+    gaps = _padded([_array(g) for _, g in study.gap_curves])
+    _add(ds, "gap", lead, gaps, "distance of descent to the flow")
+    low, high = study.order_interval or (math.nan, math.nan)
+    numbers = {
+        "solver_error": (study.solver_error, "solver's own error"),
+        "stability_limit": (study.stability_limit, "2/λ_max"),
+        "order": (math.nan if study.order is None else study.order, "fitted order"),
+        "order_low": (low, "lower end of the order's 95 % interval"),
+        "order_high": (high, "upper end of the order's 95 % interval"),
+    }
+    for name, (value, label) in numbers.items():
+        ds[name] = ((), value, {"long_name": label, "units": "1"})
+    rows = zip(sizes, study.gaps, study.stable, study.fitted, strict=True)
+    summary = {
+        "order": study.order,
+        "order_interval": None if study.order_interval is None else list(study.order_interval),
+        "refusal": study.refusal,
+        "solver_error": study.solver_error,
+        "stability_limit": study.stability_limit,
+        "step_sizes": [
+            {"step_size": s, "largest_gap": g, "stable": a, "fitted": b} for s, g, a, b in rows
+        ],
+        "certificate": certificate_summary(study.trajectory),
+        "cost": cost_summary(study.trajectory),
+    }
+    return Outcome(ds, summary)
+
+
+def width_outcome(study: WidthStudy) -> Outcome:
+    """Labelled arrays over ``width`` × ``seed`` × ``epoch`` and summary of a width study."""
+    epochs = {"long_name": "epochs (full-batch steps)", "units": "1"}
+    ds = xr.Dataset(
+        coords={
+            "width": ("width", list(study.widths), {"long_name": "hidden width m", "units": "1"}),
+            "seed": ("seed", list(study.seeds)),
+            "epoch": ("epoch", list(study.epochs), epochs),
+        }
+    )
+    ds = ds.assign_coords(time=("epoch", [e * study.step_size for e in study.epochs], _TIME))
+    every, lead = ("width", "seed", "epoch"), ("width", "epoch")
+    _add(ds, "descent_distance", every, _array(study.descent_distance), "‖u − u'‖, both descents")
+    _add(ds, "flow_distance", lead, _array(study.flow_distance), "‖u − u'‖, both flows")
+    _add(ds, "network_loss", lead, _array(study.network_loss), "loss of the network's flow")
+    _add(ds, "kernel_loss", lead, _array(study.kernel_loss), "loss of the kernel flow")
+    ds["stability_limit"] = ((), study.stability_limit, {"long_name": "2/λ_max", "units": "1"})
+    distance = _array(study.descent_distance)
+    at = distance.argmax(axis=2)
+    peaks = []
+    for i, width in enumerate(study.widths):
+        peak = distance[i].max(axis=1)
+        peaks.append(
+            {
+                "width": width,
+                "peak_distance": float(np.median(peak)),
+                "peak_epoch": float(np.median(np.array(study.epochs)[at[i]])),
+                "final_distance": float(np.median(distance[i, :, -1])),
+                "rises_then_falls": bool(((at[i] > 0) & (at[i] < len(study.epochs) - 1)).all()),
+                "certificate": certificate_summary(study.trajectories[i]),
+                "cost": cost_summary(study.trajectories[i]),
+            }
+        )
+    summary = {
+        "step_size": study.step_size,
+        "stability_limit": study.stability_limit,
+        "final_loss": float(study.network_loss[-1, -1]),
+        "final_kernel_loss": float(study.kernel_loss[-1, -1]),
+        "widths": peaks,
+        "certificate": {
+            "holds": all(t.certificate.holds for t in study.trajectories),
+            "failures": [
+                f"width {w}: {f}"
+                for w, t in zip(study.widths, study.trajectories, strict=True)
+                for f in t.certificate.failures()
+            ],
+        },
+        "cost": {
+            "method": study.trajectories[0].stats.method,
+            "reason": study.trajectories[0].stats.reason,
+            "rhs_evals": sum(t.stats.rhs_evals for t in study.trajectories),
+            "wall_seconds": sum(t.stats.wall_seconds for t in study.trajectories),
+        },
+    }
+    return Outcome(ds, summary)

@@ -1,0 +1,236 @@
+"""Scenarios: a TOML file <-> a validated model.
+
+A scenario is a flat table of keys. ``setting`` names a file of ``gflow/settings``, whose
+model declares every other key once: the field is the TOML key, the command-line option,
+its default, its bounds and its help.
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import importlib
+import importlib.resources
+import pkgutil
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gflow.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from gflow.results import Outcome, Setup
+    from gflow.studies.flow_and_descent import Stages
+
+_MAX_BYTES = 1_000_000
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+#: Kept out of the command line: said in the file only.
+FILE_ONLY: dict[str, Any] = {"cli": False}
+
+
+class Scenario(BaseModel, abc.ABC):
+    """What all settings share; a subclass is one file of ``gflow/settings``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    setting: ClassVar[str]
+
+    name: str = Field("unnamed", description="name of the scenario", json_schema_extra=FILE_ONLY)
+    title: str = Field("", description="one line on what it shows", json_schema_extra=FILE_ONLY)
+    data: str = Field(
+        description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or a "
+        ".npz, .npy or .csv file"
+    )
+    samples: Count | None = Field(None, description="use the first so many samples")
+    classes: tuple[str, ...] | None = Field(None, description="keep these classes only")
+    t_end: Positive = Field(description="length of the path; t = k * step_size of descent")
+    points: Annotated[int, Field(ge=2, le=100_000)] = Field(
+        100, description="comparisons of flow and descent along the path"
+    )
+    step_sizes: tuple[Positive, ...] | None = Field(
+        None,
+        description="step sizes of descent; by default 1/2, 1/4 and 1/8 of the stability limit",
+    )
+    method: str = Field("auto", description="solver: auto, exact, dopri5, dopri8, scipy:LSODA, ...")
+    rtol: Positive = Field(1e-8, description="relative tolerance of the solver")
+    atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1e-11, description="absolute tolerance of the solver"
+    )
+    max_evals: Count = Field(1_000_000, description="budget of right-hand side evaluations")
+    estimate_error: bool = Field(
+        True, description="measure the solver's error by a second solve where no closed form does"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything random")
+    device: str = Field("cpu", description="torch device, such as cpu or cuda:0")
+    dtype: Literal["float64", "float32"] = Field("float64", description="floating-point type")
+
+    @abc.abstractmethod
+    def setup(self) -> Setup:
+        """Flow and start, from data."""
+
+    @abc.abstractmethod
+    def run(self, stages: Stages) -> Outcome:
+        """Do the work; ``stages(name, t_end)`` gives a progress callback."""
+
+    def torch_options(self) -> dict[str, Any]:
+        """``device`` and ``dtype`` for torch's factories.
+
+        Raises
+        ------
+        InputError
+            If the device does not exist here.
+        """
+        import torch
+
+        try:
+            device = torch.device(self.device)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(
+                f"device '{self.device}' cannot be used here ({why}); use --device cpu"
+            ) from None
+        return {"device": device, "dtype": getattr(torch, self.dtype)}
+
+    def generator(self) -> torch.Generator:
+        """A random generator on the host, seeded."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole scenario as plain values, ready for TOML."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {"setting": self.setting, **values}
+
+
+# -- finding and reading --------------------------------------------------------------
+
+
+def scenario_names() -> list[str]:
+    """Names of the scenarios that come with gflow.
+
+    Examples
+    --------
+    >>> "deep-linear" in scenario_names()
+    True
+    """
+    folder = importlib.resources.files("gflow.scenarios")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith("toml"))
+
+
+def scenario_text(name: str) -> str:
+    """The TOML text of a scenario that comes with gflow."""
+    names = scenario_names()
+    if name not in names:
+        raise InputError(unknown("scenario", name, names))
+    file = importlib.resources.files("gflow.scenarios").joinpath(f"{name}.toml")
+    return file.read_text(encoding="utf-8")
+
+
+def read_scenario(source: str) -> dict[str, Any]:
+    """The keys of a scenario: a name that comes with gflow, or the path of a TOML file."""
+    path = Path(source)
+    if path.suffix == ".toml":
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise InputError(f"{source} is over {_MAX_BYTES} bytes; a scenario is a few lines")
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the scenario file {source}: {_why(error)}") from None
+        name = path.stem
+    else:
+        text, name = scenario_text(source), source
+    try:
+        keys = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{source} is not valid TOML: {str(error).splitlines()[0]}") from None
+    return {"name": name, **keys}
+
+
+def load_scenario(source: str, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario, apply changes, validate.
+
+    Parameters
+    ----------
+    source : str
+        The name of a scenario that comes with gflow, or the path of a ``.toml`` file.
+    changes : mapping, optional
+        Keys to override.
+
+    Raises
+    ------
+    InputError
+        For anything that does not fit, in one line.
+
+    Examples
+    --------
+    >>> load_scenario("deep-linear", {"depth": 4}).depth
+    4
+    """
+    keys = read_scenario(source) | dict(changes or {})
+    return validate(keys, source)
+
+
+def validate(keys: Mapping[str, Any], source: str) -> Scenario:
+    """The model of a table of keys; ``setting`` says which."""
+    values = dict(keys)
+    model = setting_model(values.pop("setting", None), source)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_one_line(error, model, source)) from None
+
+
+def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
+    """The model of a setting, found in ``gflow/settings`` by its file's name."""
+    package = importlib.import_module("gflow.settings")
+    files = [i.name for i in pkgutil.iter_modules(package.__path__) if i.name[0] != "_"]
+    names = [file.replace("_", "-") for file in files]
+    if not isinstance(name, str) or name not in names:
+        if name is None:
+            raise InputError(f"{source} must say its setting: one of {', '.join(names)}")
+        raise InputError(unknown("setting", str(name), names))
+    module = importlib.import_module(f"gflow.settings.{name.replace('-', '_')}")
+    for value in vars(module).values():
+        if (
+            isinstance(value, type)
+            and issubclass(value, Scenario)
+            and value.__module__ == module.__name__
+        ):
+            return value
+    raise InputError(f"gflow/settings has no model for '{name}'")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that is not known, with the nearest that is."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(options)}"
+    return f"there is no {kind} '{name[:80]}'; {hint}"
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = str(first["loc"][0]) if first["loc"] else "scenario"
+    if first["type"] == "extra_forbidden":
+        return f"{source}: {unknown('key', key, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"{source}: '{key}' is missing: {model.model_fields[key].description}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = repr(first["input"])
+    more = error.error_count() - 1
+    return f"{key.replace('_', '-')}: {message}, got {shown[:80]}" + (
+        f" (and {more} more)" if more else ""
+    )

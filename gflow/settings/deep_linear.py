@@ -1,0 +1,74 @@
+"""``deep-linear``: a deep linear network regresses targets on inputs, end to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from gflow.scenario import Count, Positive, Scenario
+
+if TYPE_CHECKING:
+    from gflow.data import Data
+    from gflow.results import Outcome, Setup
+    from gflow.studies.flow_and_descent import Stages
+
+
+class DeepLinear(Scenario):
+    """W = W_N⋯W_1 from a balanced start on 1/(2n)‖XWᵀ − Y‖², descent on the layers."""
+
+    setting: ClassVar[str] = "deep-linear"
+
+    depth: Annotated[int, Field(ge=1, le=100)] = Field(3, description="number of layers N")
+    hidden_width: Count | None = Field(
+        None, description="width of the hidden layers; by default min(d_0, d_N)"
+    )
+    outputs: Literal["single", "all"] = Field(
+        "single", description="regress the first target alone, or all targets or classes"
+    )
+    inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
+    targets: Count = Field(5, description="with synthetic data: dimension of the targets")
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.1, description="with synthetic data: standard deviation of the targets' noise"
+    )
+    init_scale: Positive = Field(0.1, description="Frobenius norm of W at the start")
+
+    def _data(self) -> Data:
+        from gflow.data import load
+        from gflow.preparation import subset
+        from gflow.synthetic import synthetic_regression
+
+        if self.data == "synthetic":
+            samples = self.samples or 200
+            return synthetic_regression(samples, self.inputs, self.targets, self.noise, self.seed)
+        return subset(load(self.data), self.samples, self.classes)
+
+    def setup(self) -> Setup:
+        """Standardised inputs and targets; a random W of the given norm, balanced layers."""
+        import torch
+
+        from gflow.flows import EndToEndFlow
+        from gflow.losses import LinearRegression
+        from gflow.preparation import regression_targets, standardise
+        from gflow.results import Setup
+
+        options = self.torch_options()
+        data = self._data()
+        inputs = standardise(data.inputs)
+        targets = regression_targets(data)
+        if self.outputs == "single":  # of classes, their number
+            targets = standardise(data.targets[:, :1])
+        loss = LinearRegression(
+            torch.as_tensor(inputs, **options), torch.as_tensor(targets, **options)
+        )
+        flow = EndToEndFlow(loss, self.depth, hidden_width=self.hidden_width)
+        start = torch.randn(loss.shape, generator=self.generator(), dtype=torch.float64)
+        start *= self.init_scale / start.norm()
+        facts = {"samples": len(inputs), "shape": list(loss.shape), "depth": self.depth}
+        return Setup(flow, start.to(**options), facts=facts)
+
+    def run(self, stages: Stages) -> Outcome:
+        """The flow of W, the flow of the layers, and descent on the layers."""
+        from gflow.settings._paths import run_paths
+
+        return run_paths(self, stages)

@@ -1,0 +1,77 @@
+"""``kernel``: the kernel flow of a two-layer ReLU network of infinite width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from gflow.scenario import Count
+from gflow.settings._points import PointScenario
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from gflow.results import Outcome, Setup
+    from gflow.studies.flow_and_descent import Stages
+
+
+class Kernel(PointScenario):
+    """u̇ = −H*(u − y) from u = 0 on the sum ½‖u − y‖², with points kept for testing."""
+
+    setting: ClassVar[str] = "kernel"
+
+    test_samples: Count = Field(200, description="samples kept for testing, after the first ones")
+
+    def setup(self) -> Setup:
+        """H* of unit rows, centred one-hot targets (classes) or standardised ones."""
+        import torch
+
+        from gflow.flows import KernelFlow
+        from gflow.kernels import two_layer_relu_gram
+        from gflow.preparation import regression_targets, unit_rows
+        from gflow.results import Setup
+
+        options = self.torch_options()
+        train = self.samples or 300
+        data = self.points_on_sphere(train + self.test_samples)
+        x = torch.as_tensor(unit_rows(data.inputs), **options)
+        y = torch.as_tensor(regression_targets(data), **options)
+        H_test = two_layer_relu_gram(x[train:], x[:train])
+        flow = KernelFlow(two_layer_relu_gram(x[:train]), y[:train], H_test=H_test)
+        start = torch.zeros_like(y[:train])
+        held_out = y[train:]
+
+        def measure(ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
+            times = ts.to(ys.device)
+            bound = flow.residual_bound(times, start)
+            holds = flow.bound_holds(times, ys, start).to(bound.dtype)
+            guess = flow.exact_test(times, start)
+            if data.classes is None:
+                error = (guess - held_out).square().mean(dim=(-2, -1)).sqrt()
+                label = "root-mean-square test error of the flow"
+            else:
+                error = (guess.argmax(-1) != held_out.argmax(-1)).to(bound.dtype).mean(-1)
+                label = "share of test points the flow misclassifies"
+            return {
+                "residual_bound": ("bound exp(−λ_min t)‖u₀ − y‖", bound.sqrt()),
+                "bound_holds": ("whether the bound holds", holds),
+                "test_error": (label, error),
+            }
+
+        lam = flow.eigenvalues
+        facts = {
+            "samples": train,
+            "test_samples": len(held_out),
+            "lambda_min": float(lam[0]),
+            "lambda_max": float(lam[-1]),
+        }
+        return Setup(flow, start, measure_flow=measure, facts=facts)
+
+    def run(self, stages: Stages) -> Outcome:
+        """The kernel flow and descent in function space."""
+        from gflow.settings._paths import run_paths
+
+        return run_paths(self, stages)

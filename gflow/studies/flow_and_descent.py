@@ -1,0 +1,149 @@
+"""One flow, its parameter flow, and gradient descent at several step sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gflow.descent import Descent, descend_to
+from gflow.flows.base import Flow
+from gflow.solvers import integrate
+from gflow.solvers.base import Progress
+from gflow.studies.compare import Gap, compare, matched_times
+from gflow.studies.step_size import stability_limit
+from gflow.trajectory import Trajectory, relative_error
+
+#: stages(name, t_end) gives the progress callback of one part of the work, or None
+Stages = Callable[[str, float], Progress | None]
+
+
+@dataclass(frozen=True)
+class FlowAndDescent:
+    """A flow with descents on the same time axis.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+        The flow at the union of all matched times.
+    parameters : Trajectory or None
+        For a reduced flow the parameter flow from the lifted start, at the same times.
+    reduction_error : float or None
+        Relative difference of the two, projected: the reduced flow against the parameters.
+    descents : tuple of Descent
+    gaps : tuple of Gap
+    stability_limit : float
+        2/λ_max, the least along the path.
+    """
+
+    trajectory: Trajectory
+    parameters: Trajectory | None
+    reduction_error: float | None
+    descents: tuple[Descent, ...]
+    gaps: tuple[Gap, ...]
+    stability_limit: float
+
+
+def flow_and_descent(
+    flow: Flow,
+    y0: Tensor,
+    t_end: float,
+    step_sizes: Sequence[float] | None = None,
+    *,
+    points: int = 100,
+    method: str = "auto",
+    rtol: float = 1e-8,
+    atol: float = 1e-11,
+    max_evals: int = 1_000_000,
+    estimate_error: bool = True,
+    stages: Stages = lambda name, t_end: None,
+) -> FlowAndDescent:
+    """Integrate a flow, run descent beside it, and measure the gaps.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (*state)
+    t_end : float
+    step_sizes : sequence of float, optional
+        Of descent; by default 1/2, 1/4 and 1/8 of the stability limit 2/λ_max.
+    points : int
+        Comparisons along the path for each step size.
+    method, rtol, atol, max_evals, estimate_error
+        As in `gflow.integrate`.
+    stages : callable, optional
+        ``stages(name, t_end)`` gives a progress callback for each part.
+
+    Returns
+    -------
+    FlowAndDescent
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> both = flow_and_descent(flow, torch.zeros(1, dtype=torch.float64), 4.0)
+    >>> [d.step_size for d in both.descents], both.stability_limit
+    ([1.0, 0.5, 0.25], 2.0)
+    """
+    if step_sizes is None:
+        step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=max_evals)
+    sizes = sorted(set(step_sizes), reverse=True)
+    times, counts = matched_times(t_end, sizes, points)
+    trajectory = integrate(
+        flow,
+        y0,
+        times,
+        method,
+        rtol,
+        atol,
+        estimate_error=estimate_error,
+        max_evals=max_evals,
+        progress=stages("flow", t_end),
+    )
+    flow = trajectory.flow
+    parameters = reduction_error = None
+    inner = flow.parameter_flow
+    if inner is not flow:
+        parameters = integrate(
+            inner,
+            flow.lift(y0),
+            times,
+            "auto" if method == "exact" else method,
+            rtol,
+            atol,
+            max_evals=max_evals,
+            progress=stages("parameters", t_end),
+        )
+        reduction_error = relative_error(flow, trajectory.ys, flow.project(parameters.ys))
+    descents = tuple(
+        descend_to(flow, y0, step, steps, progress=stages(f"descent, step {step:g}", t_end))
+        for step, steps in zip(sizes, counts, strict=True)
+    )
+    return FlowAndDescent(
+        trajectory=trajectory,
+        parameters=parameters,
+        reduction_error=reduction_error,
+        descents=descents,
+        gaps=tuple(compare(trajectory, descent) for descent in descents),
+        stability_limit=stability_limit(flow, trajectory.ys),
+    )
+
+
+def default_step_sizes(
+    flow: Flow, y0: Tensor, t_end: float, *, count: int, max_evals: int = 1_000_000
+) -> list[float]:
+    """The stability limit of a loosely solved path times 1/2, 1/4, …, two digits each."""
+    times = [t_end * i / 4 for i in range(5)]
+    rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-13, max_evals=max_evals)
+    limit = stability_limit(flow, rough.ys)
+    largest = min(limit / 2, t_end / 4)
+    return [_two_digits(largest / 2**i) for i in range(count)]
+
+
+def _two_digits(value: float) -> float:
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.floor(value / unit * (1 + 1e-12)) * unit:.2g}")

@@ -1,0 +1,1 @@
+"""Scenarios that come with gflow, one TOML file each; installed as ``gflow.scenarios``."""
