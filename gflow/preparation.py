@@ -78,8 +78,8 @@ def _of_classes(data: Data, wanted: list[str]) -> Data:
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted or len(set(wanted)) < len(wanted):
         raise InputError(
-            f"classes of {data.name} must be different ones of {', '.join(known)}, "
-            f"got {', '.join(unknown or wanted) or 'none'}; choose among these"
+            f"classes of {data.name} must be different ones of {_listed(known)}, "
+            f"got {_listed(unknown or wanted) or 'none'}; choose among these"
         )
     number = np.full(len(known), -1.0)
     number[[known.index(name) for name in wanted]] = np.arange(len(wanted))
@@ -88,7 +88,7 @@ def _of_classes(data: Data, wanted: list[str]) -> Data:
     if not keep.any():
         raise InputError(
             f"{data.name} must have rows of the classes asked for, got none of "
-            f"{', '.join(wanted)}; choose others"
+            f"{_listed(wanted)}; choose others"
         )
     return dataclasses.replace(
         data, inputs=data.inputs[keep], targets=targets[keep, None], classes=tuple(wanted)
@@ -274,7 +274,7 @@ def signs(data: Data) -> np.ndarray:
         two = ",".join(classes[:2] if len(classes) > 2 else ("0", "1"))
         raise InputError(
             f"targets ±1 need exactly two classes, got {len(classes)} in {data.name}: "
-            f"{', '.join(classes)}; choose two, for example classes={two}"
+            f"{_listed(classes)}; choose two, for example classes={two}"
         )
     present = np.unique(data.targets)
     if len(present) < 2:
@@ -318,6 +318,12 @@ def regression_targets(data: Data) -> np.ndarray:
         return standardise(data.targets)
     hot = one_hot(data)
     return hot - hot.mean(axis=0)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """At most 20 names in one line."""
+    short = [" ".join(name.split()) for name in names[:20]]
+    return ", ".join(short + ["..."] * (len(names) > 20))
 
 
 def _require_classes(data: Data) -> tuple[str, ...]:
