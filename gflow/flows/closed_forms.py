@@ -52,7 +52,8 @@ def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
     --------
     >>> import torch
     >>> F, Q0 = torch.eye(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
-    >>> riccati(F, Q0, 1.0, torch.tensor([0.0, 1e6], dtype=torch.float64)).flatten().tolist()
+    >>> P = riccati(F, Q0, 1.0, torch.tensor([0.0, 1e6], dtype=torch.float64))
+    >>> [round(p, 12) for p in P.flatten().tolist()]
     [1.0, 2.0]
     """
     lam, V = torch.linalg.eigh(F)

@@ -12,6 +12,7 @@ Time unit: t = k·step_size of descent on the layers, with the loss as normalise
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from typing import ClassVar
@@ -117,10 +118,13 @@ class EndToEndFlow(ReducedFlow):
         The rank of W, which the flow conserves for N ≥ 2: singular values beyond it are
         round-off and count as zero. `gflow.integrate` reads it off the start.
 
+    hidden_width : int, optional
+        Width of the hidden layers of `parameter_flow`, at least min(d_N, d_0), its default.
+
     Raises
     ------
     InputError
-        If the depth or the rank is out of range.
+        If the depth, the rank or the hidden width is out of range.
 
     Notes
     -----
@@ -135,18 +139,31 @@ class EndToEndFlow(ReducedFlow):
     >>> flow = gflow.EndToEndFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)), depth=3)
     >>> W = 0.5 * torch.eye(2, dtype=torch.float64)
     >>> round(flow(0.0, W)[0, 0].item(), 6)   # N σ^(2−2/N) (m − σ)
-    0.595276
+    0.595275
     """
 
     observable_dims: ClassVar = {"singular_values": ("mode",)}
 
-    def __init__(self, loss: Loss, depth: int, rank: int | None = None):
+    def __init__(
+        self,
+        loss: Loss,
+        depth: int,
+        rank: int | None = None,
+        hidden_width: int | None = None,
+    ):
         _check_depth(depth)
-        if rank is not None and not 0 <= rank <= min(loss.shape):
-            raise InputError(f"rank must be between 0 and {min(loss.shape)}, got {rank}")
+        need = min(loss.shape)
+        if hidden_width is not None and hidden_width < need:
+            raise InputError(
+                f"a balanced start needs hidden_width of at least min(d_N, d_0) = {need}, "
+                f"got {hidden_width}"
+            )
+        if rank is not None and not 0 <= rank <= need:
+            raise InputError(f"rank must be between 0 and {need}, got {rank}")
         self._loss = loss
         self.depth = depth
         self.rank = rank
+        self.hidden_width = need if hidden_width is None else hidden_width
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -171,9 +188,9 @@ class EndToEndFlow(ReducedFlow):
 
     @functools.cached_property
     def parameter_flow(self) -> LayerwiseFlow:
-        """`LayerwiseFlow` with every hidden width min(d_0, d_N)."""
+        """`LayerwiseFlow` with hidden layers of ``hidden_width``."""
         d_out, d_in = self._loss.shape
-        hidden = [min(d_in, d_out)] * (self.depth - 1)
+        hidden = [self.hidden_width] * (self.depth - 1)
         return LayerwiseFlow(self._loss, [d_in, *hidden, d_out])
 
     def lift(self, y: Tensor) -> Tensor:
@@ -198,7 +215,9 @@ class EndToEndFlow(ReducedFlow):
         ranks = torch.linalg.matrix_rank(y0).unique().tolist()
         if len(ranks) != 1 or ranks[0] == min(self._loss.shape):
             return self
-        return EndToEndFlow(self._loss, self.depth, rank=int(ranks[0]))
+        fixed = copy.copy(self)  # of the same class, whatever a subclass adds
+        fixed.rank = int(ranks[0])
+        return fixed
 
     def observables(self, y: Tensor) -> Observables:
         """Loss, singular values, effective rank, nuclear norm; with a single output also

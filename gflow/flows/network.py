@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, vjp, vmap
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
@@ -129,6 +129,12 @@ class NetworkFlow(ParameterFlow):
 
     def loss(self, y: Tensor) -> Tensor:
         return self._each(self._objective, y)
+
+    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        # Reverse over reverse: the Jacobian is symmetric, and forward mode fails in some
+        # of torch's functions (mse_loss: "ZeroTensors are immutable").
+        product: Tensor = vjp(lambda state: self(0.0, state), y)[1](v)[0]
+        return product
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """The network's outputs on its inputs, the object the criterion sees."""

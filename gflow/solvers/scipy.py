@@ -18,7 +18,6 @@ from gflow.flows.base import Flow
 from gflow.solvers.base import Problem, Solver, Stop
 
 _ROUND_OFF = 3e-14  # SciPy warns and raises a smaller rtol to about this
-_LOOSE = 1e6  # tolerance of the energy integral in units of the loss: it follows only
 
 
 def to_scipy(
@@ -45,7 +44,7 @@ def to_scipy(
     >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
     >>> fun, start = gflow.to_scipy(flow, torch.zeros(1, dtype=torch.float64))
     >>> solution = solve_ivp(fun, (0, 1), start, rtol=1e-10, atol=1e-12)
-    >>> round(solution.y[0, -1], 8)   # 1 − 1/e
+    >>> round(float(solution.y[0, -1]), 8)   # 1 − 1/e
     0.63212056
     """
 
@@ -80,7 +79,7 @@ class ScipySolver(Solver):
             return rate
 
         atol = np.full(z0.numel(), problem.atol)
-        atol[problem.y0.numel() :] = _LOOSE * (1 + float(problem.flow.loss(problem.y0).max()))
+        atol[problem.y0.numel() :] = _host(problem.energy_tolerance.reshape(-1))
         family = getattr(scipy.integrate, method.removeprefix("scipy:"))
         rtol = max(problem.rtol, _ROUND_OFF)
         solver = family(fun, problem.ts[0], _host(z0), problem.ts[1], rtol=rtol, atol=atol)

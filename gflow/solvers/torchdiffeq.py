@@ -9,8 +9,8 @@ Bogacki & Shampine 1989 (bosh3).
 
 from __future__ import annotations
 
-import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,15 +18,18 @@ from torch import Tensor
 from gflow.solvers.base import Problem, Solver, Stop
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
-_FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+_ADAMS = ("explicit_adams", "implicit_adams")
+_FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", *_ADAMS)
+# torchdiffeq's 12 is unstable from λ·step ≈ 0.002 on, after a start of order 4.
+_ADAMS_ORDER = 4
 
 
 class _Restart(Exception):
-    """torchdiffeq passed a requested time without landing on it."""
+    """torchdiffeq would pass the next requested time without landing on it."""
 
 
 class _Watched:
-    """The right-hand side with the callbacks torchdiffeq looks for."""
+    """The right-hand side with the callback torchdiffeq looks for."""
 
     def __init__(self, problem: Problem):
         self._problem = problem
@@ -38,21 +41,31 @@ class _Watched:
     def callback_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
         """Before every attempted step: (t0, z0) is the state accepted last."""
         t = float(t0)
-        if t > self._problem.next_time:
-            # A step that ended on a requested time by itself leaves torchdiffeq's index
-            # behind, and it interpolates from then on.
-            raise _Restart
         if t > self._problem.t:
             self.accept(t, z0)
         if not t + float(dt) > t:
             raise Stop(self._problem.why_stuck())
 
-    def callback_reject_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
-        self._problem.reject()
-
     def accept(self, t: float, z: Tensor) -> None:
         self._problem.accept(t, z)
         self.z = z
+
+
+class _WatchedAdaptive(_Watched):
+    """The same for adaptive methods, with what only they call."""
+
+    _natural_end = math.nan  # where the last attempted step ends if it is not cut short
+
+    def callback_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
+        super().callback_step(t0, z0, dt)
+        if self._problem.t == self._natural_end and self._problem.t in self._problem.ts:
+            # A step that ends on a requested time without being cut leaves torchdiffeq's
+            # index behind: from then on it would interpolate.
+            raise _Restart
+        self._natural_end = self._problem.t + float(dt)
+
+    def callback_reject_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
+        self._problem.reject()
 
 
 class TorchdiffeqSolver(Solver):
@@ -64,30 +77,32 @@ class TorchdiffeqSolver(Solver):
     def solve(self, problem: Problem, method: str) -> None:
         from torchdiffeq import odeint
 
-        watched = _Watched(problem)
+        adaptive = method in _ADAPTIVE
+        watched = _WatchedAdaptive(problem) if adaptive else _Watched(problem)
         while problem.t < problem.ts[-1]:
             ahead = [t for t in problem.ts if t > problem.t]
+            if not adaptive:  # a new start at every requested time: Adams needs equal steps
+                ahead = ahead[:1]
             times = torch.tensor([problem.t, *ahead], dtype=torch.float64, device=watched.z.device)
-            ends = times[[0, -1]]
-            if method in _ADAPTIVE:
-                options = {"norm": problem.error_norm, "step_t": times[1:]}
+            # rtol 0 and atol 1 hand error_norm the raw error estimate.
+            settings: dict[str, Any] = {"rtol": 0.0, "atol": 1.0}
+            if adaptive:
+                settings["options"] = {"norm": problem.error_norm, "step_t": times[1:]}
             else:
-                grid = _grid(times.tolist(), float(problem.step_size or math.inf))
-                options = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
+                settings = {"rtol": problem.rtol, "atol": problem.atol}
+                grid = _grid(problem.t, ahead[0], float(problem.step_size or math.inf))
+                settings["options"] = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
+            if method in _ADAMS:
+                settings["options"]["max_order"] = _ADAMS_ORDER
             try:
-                # rtol 0 and atol 1 hand error_norm the raw error estimate.
-                z = odeint(
-                    watched, watched.z, ends, rtol=0.0, atol=1.0, method=method, options=options
-                )
+                z = odeint(watched, watched.z, times[[0, -1]], method=method, **settings)
             except _Restart:
                 continue
-            watched.accept(problem.ts[-1], z[-1])
+            watched.accept(ahead[-1], z[-1])
 
 
-def _grid(times: list[float], step: float) -> Tensor:
-    """Times with each gap cut into equal steps no longer than step."""
-    grid = [times[0]]
-    for a, b in itertools.pairwise(times):
-        count = max(1, math.ceil((b - a) / step * (1 - 1e-12)))
-        grid += [a + (b - a) * i / count for i in range(1, count)] + [b]
+def _grid(a: float, b: float, step: float) -> Tensor:
+    """The times from a to b in equal steps no longer than step."""
+    count = max(1, math.ceil((b - a) / step * (1 - 1e-12)))
+    grid = [a, *(a + (b - a) * i / count for i in range(1, count)), b]
     return torch.tensor(grid, dtype=torch.float64)

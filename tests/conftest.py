@@ -1,0 +1,11 @@
+"""One thread and fixed seeds for every test."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

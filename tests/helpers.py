@@ -1,0 +1,101 @@
+"""Random inputs, the four losses, and an independent integrator."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+import gflow.flows
+from gflow.flows import Flow
+from gflow.losses import LinearRegression, Loss, MatrixCompletion, MatrixSensing, SquaredDistance
+
+DEVICES = ["cpu", "cuda"]
+LOSSES = ["distance", "regression", "sensing", "completion"]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def times(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def of_rank(rank: int, d_out: int, d_in: int, seed: int = 0) -> Tensor:
+    """A random matrix of the given rank with singular values between 0.3 and 1."""
+    U = torch.linalg.qr(randn(d_out, min(d_out, d_in), seed=seed))[0][:, :rank]
+    V = torch.linalg.qr(randn(d_in, min(d_out, d_in), seed=seed + 1))[0][:, :rank]
+    return (U * torch.linspace(1.0, 0.3, rank, dtype=torch.float64)) @ V.mT
+
+
+def make_loss(kind: str, d_out: int, d_in: int, seed: int = 10) -> Loss:
+    """One of the four losses, without any symmetry."""
+    if kind == "distance":
+        return SquaredDistance(randn(d_out, d_in, seed=seed))
+    if kind == "regression":
+        n = 3 * d_in
+        return LinearRegression(randn(n, d_in, seed=seed), randn(n, d_out, seed=seed + 1))
+    if kind == "sensing":
+        m = d_out * d_in + 2
+        return MatrixSensing(randn(m, d_out, d_in, seed=seed), randn(m, seed=seed + 1))
+    mask = randn(d_out, d_in, seed=seed + 1) > -0.6
+    mask[0, -1] = ~mask[-1, 0]
+    return MatrixCompletion(randn(d_out, d_in, seed=seed), mask)
+
+
+def relative(value: Tensor, truth: Tensor) -> float:
+    """‖value − truth‖/‖truth‖, over everything at once."""
+    value, truth = torch.as_tensor(value), torch.as_tensor(truth)
+    return float((value - truth).norm() / truth.norm().clamp_min(1e-300))
+
+
+def worst_relative(values: Tensor, truth: Tensor) -> float:
+    """The largest relative difference over the first dimension (times)."""
+    return max(relative(v, w) for v, w in zip(values, truth, strict=True))
+
+
+def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
+    """States at ts of ẏ = fun(y) on numpy arrays by SciPy's DOP853, landing on every time."""
+    y = np.array(y0, dtype=float)
+    shape, found = y.shape, [y]
+    for a, b in zip(ts[:-1], ts[1:], strict=True):
+        solution = solve_ivp(
+            lambda t, v: fun(v.reshape(shape)).ravel(),
+            (float(a), float(b)),
+            found[-1].ravel(),
+            method="DOP853",
+            rtol=rtol,
+            atol=atol,
+        )
+        assert solution.success
+        found.append(solution.y[:, -1].reshape(shape))
+    return torch.tensor(np.stack(found))
+
+
+def flow_classes() -> list[type[Flow]]:
+    """Every concrete flow in the package gflow.flows."""
+    found = set()
+    for info in pkgutil.iter_modules(gflow.flows.__path__, "gflow.flows."):
+        for value in vars(importlib.import_module(info.name)).values():
+            if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value):
+                found.add(value)
+    return sorted(found, key=lambda c: c.__name__)
+
+
+def ensemble_of(y0: Tensor) -> Tensor:
+    """A (2, 3) ensemble of starts around y0."""
+    factors = torch.tensor([[1.0, 0.5, 0.9], [1.2, 0.7, 0.3]], dtype=y0.dtype)
+    return factors.reshape(2, 3, *[1] * y0.ndim) * y0
+
+
+def altered(flow: Flow, rhs) -> Flow:
+    """A flow that is flow but for its right-hand side rhs(flow, t, y)."""
+    kind = type(f"Altered{type(flow).__name__}", (type(flow),), {})
+    kind.__call__ = lambda self, t, y: rhs(flow, t, y)
+    other = object.__new__(kind)
+    other.__dict__.update(flow.__dict__)
+    return other
