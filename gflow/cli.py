@@ -270,15 +270,19 @@ def _execute(
         click.echo(json.dumps(store.plain(summary), ensure_ascii=False))
     else:
         _print_table(summary)
-        click.echo(f"figures   {', '.join(drawn)}")
         click.echo(f"folder    {folder.path}")
+        click.echo(f"figures   {folder.path / 'figures'}: {', '.join(drawn)}")
     status = _status(summary)
     if status:
         raise click.exceptions.Exit(status)
 
 
 def _work(scenario: Scenario, study: bool) -> Outcome:
+    import torch
+
     from gflow.progress import Bar
+
+    torch.set_num_threads(scenario.threads)
 
     with Bar() as bar:
         if not study:
@@ -310,7 +314,7 @@ def _save(folder: Any, scenario: Scenario, outcome: Outcome, state: str) -> list
     """Write a run's files; returns the names of its figures."""
     from gflow import plots, store
 
-    title = f"{scenario.name}: {scenario.data}"
+    title = f"{scenario.name} on {scenario.data}"
     drawn = plots.figures(outcome.dataset, title)
     outcome.dataset.attrs |= {
         "scenario": scenario.name,

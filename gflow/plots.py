@@ -33,7 +33,9 @@ _STYLE: Any = {
     "pdf.fonttype": 42,
 }
 _TIME = "time t  (step size × steps)"
+_LIMIT = r"stability limit $2/\lambda_{\max}$"
 _MODES_SHOWN = 10
+_NOTHING = 1e-17  # where a drift of zero is shown on a log scale
 
 
 class _Figure(NamedTuple):
@@ -81,13 +83,6 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _log_y(axes: Axes, lowest: float = 0.0) -> None:
-    """Log scale with its lower end no further down than the data or ``lowest``."""
-    axes.set_yscale("log")
-    if lowest > 0 and axes.get_ylim()[0] < lowest:
-        axes.set_ylim(bottom=lowest)
-
-
 def _descents(ds: xr.Dataset, name: str, time: str = "descent_time") -> list[tuple[str, Any, Any]]:
     """(label, times, values) of a variable for every step size."""
     curves = []
@@ -105,8 +100,7 @@ def _loss(ds: xr.Dataset, figure: Figure) -> None:
         every = max(1, len(t) // 25)
         axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=label)
     axes.plot(ds["time"], ds["loss"], color="black", label="gradient flow", zorder=1)
-    _log_y(axes)
-    axes.set(xlabel=_TIME, ylabel="loss")
+    axes.set(xlabel=_TIME, ylabel="loss", yscale="log")
     axes.legend(title="gradient descent")
 
 
@@ -146,11 +140,10 @@ def _gap(ds: xr.Dataset, figure: Figure) -> None:
     for label, t, values in _descents(ds, "gap", "gap_time"):
         later = t > 0
         axes.plot(t[later], values[later], label=label)
-    _log_y(axes)
     if np.isfinite(error) and error > 0:
         axes.axhline(error, color="grey", ls=":", label="solver's own error")
-    axes.set(xlabel=_TIME, ylabel="distance of descent to flow  ‖·‖_F")
-    axes.legend(title="step size")
+    axes.set(xlabel=_TIME, ylabel=r"distance of descent to flow  $\|\cdot\|_F$", yscale="log")
+    axes.legend(title="step size", ncols=1 + (ds.sizes["step_size"] > 3), loc="center")
 
 
 @_figure("step_size", "largest_gap", "order")
@@ -162,7 +155,7 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
     groups: tuple[tuple[np.ndarray, dict[str, Any], str], ...] = (
         (fitted, {"marker": "o", "color": _COLOURS[0]}, "in the fit"),
         (stable & ~fitted, {"marker": "o", "mfc": "none", "color": _COLOURS[0]}, "not in the fit"),
-        (~stable, {"marker": "X", "color": _COLOURS[1]}, "beyond 2/λ_max"),
+        (~stable, {"marker": "X", "color": _COLOURS[1]}, r"beyond $2/\lambda_{\max}$"),
     )
     for chosen, look, label in groups:
         if (chosen & finite).any():
@@ -175,42 +168,33 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
         half = (float(ds["order_high"]) - float(ds["order_low"])) / 2
         label = f"order {order:.3f} ± {half:.3f}"
         axes.plot(span, np.exp(level) * span**order, color="black", lw=1, label=label, zorder=1)
-    axes.set_xscale("log")
-    _log_y(axes)
     error, limit = float(ds["solver_error"]), float(ds["stability_limit"])
     if error > 0:
         axes.axhline(error, color="grey", ls=":", label="solver's own error")
     if np.isfinite(limit):
-        axes.axvline(limit, color=_COLOURS[1], ls="--", lw=1, label="stability limit 2/λ_max")
+        axes.axvline(limit, color=_COLOURS[1], ls="--", lw=1, label=_LIMIT)
     axes.set(xlabel="step size η", ylabel="largest distance of descent to flow")
+    axes.set(xscale="log", yscale="log")
     axes.legend()
 
 
-@_figure("invariants", "drift_balancedness_1")
-def _balancedness(ds: xr.Dataset, figure: Figure) -> None:
-    _drift(ds, figure.axes[0])
-
-
-@_figure("invariants", "drift_negative_part")
-def _positivity(ds: xr.Dataset, figure: Figure) -> None:
-    _drift(ds, figure.axes[0])
-
-
-def _drift(ds: xr.Dataset, axes: Axes) -> None:
-    time = ds["time"].values
-    smallest = 1e-17
-    for name in ds.data_vars:
-        if str(name).startswith("drift_"):
-            label = str(name).removeprefix("drift_").replace("_", " ")
-            axes.plot(time[1:], np.maximum(ds[name].values[1:], smallest), label=label)
+@_figure("invariants", "drift_bound")
+def _invariants(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    time = ds["time"].values[1:]
+    names = [str(n) for n in ds.data_vars if str(n).startswith("drift_") and n != "drift_bound"]
+    for name in names:
+        label = name.removeprefix("drift_").replace("_", " ")
+        axes.plot(time, np.maximum(ds[name].values[1:], _NOTHING), label=label)
     if "balanced_product_defect" in ds:
-        worst = ds["balanced_product_defect"].max("layer").values
-        label = "(W_j⋯W_1)ᵀ(W_j⋯W_1) against [WᵀW]^{j/N}"
-        axes.plot(time[1:], np.maximum(worst[1:], smallest), ls="--", color="black", label=label)
-    _log_y(axes)
-    axes.set_ylim(top=max(1e-6, axes.get_ylim()[1]))
-    axes.set(xlabel=_TIME, ylabel="relative drift of what is conserved")
-    axes.legend()
+        worst = ds["balanced_product_defect"].max("layer").values[1:]
+        label = r"$(W_j\cdots W_1)^\top(W_j\cdots W_1) = [W^\top W]^{j/N}$"
+        axes.plot(time, np.maximum(worst, _NOTHING), ls="--", color="black", label=label)
+    bound = float(ds["drift_bound"])
+    axes.axhline(bound, color=_COLOURS[1], ls=":", label="bound of the certificate")
+    axes.set(xlabel=_TIME, ylabel="drift of what is conserved, relative")
+    axes.set(yscale="log", ylim=(_NOTHING / 2, bound * 1e6))
+    axes.legend(loc="upper right")
 
 
 @_figure("completion", "held_out_error", "effective_rank", columns=2)
@@ -241,8 +225,7 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
         color=_COLOURS[0],
         label=f"descent, {label}",
     )
-    _log_y(left)
-    left.set(xlabel=_TIME, ylabel="residual ‖u − y‖")
+    left.set(xlabel=_TIME, ylabel="residual ‖u − y‖", yscale="log")
     left.legend()
     modes = ds["mode_residuals"].values
     count = modes.shape[1]
@@ -254,23 +237,22 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
             share = np.maximum(modes[later, k] / modes[0, k], 1e-12)
             right.loglog(time[later], share, color=colour, label=f"mode {k + 1}")
     right.set(xlabel=_TIME, ylabel="residual along eigenvectors of H, relative", ylim=(1e-6, 2))
-    right.legend(title="by eigenvalue, largest first", loc="lower left")
+    right.legend(title="largest\neigenvalue\nfirst", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 @_figure("distance", "descent_distance", "flow_distance")
 def _distance(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     epochs = ds["epoch"].values
-    later = epochs > 0
     for i, width in enumerate(ds["width"].values):
         colour = _COLOURS[i % len(_COLOURS)]
         seeds = ds["descent_distance"].values[i]
         middle = np.nanmedian(seeds, axis=0)
-        axes.plot(epochs[later], middle[later], color=colour, label=f"m = {int(width)}")
+        axes.plot(epochs, middle, color=colour, label=f"m = {int(width)}")
         low, high = np.nanmin(seeds, axis=0), np.nanmax(seeds, axis=0)
-        axes.fill_between(epochs[later], low[later], high[later], color=colour, alpha=0.15, lw=0)
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
         flow = ds["flow_distance"].values[i]
-        axes.plot(epochs[later], flow[later], ls=":", color=colour)
+        axes.plot(epochs, flow, ls=":", color=colour)
         peak = int(np.nanargmax(middle))
         axes.plot(epochs[peak], middle[peak], "v", ms=8, color=colour)
         axes.annotate(

@@ -105,7 +105,11 @@ def path_dataset(path: Trajectory) -> xr.Dataset:
 
 
 def _add_drift(ds: xr.Dataset, path: Trajectory) -> None:
-    for name, values in _invariant_drift(path).items():
+    drift = _invariant_drift(path)
+    if drift:
+        bound = path.certificate.bounds["invariant_drift"]
+        _add(ds, "drift_bound", (), bound, "bound of the certificate")
+    for name, values in drift.items():
         label = f"relative change of {name.replace('_', ' ')}"
         _add(ds, f"drift_{name}", ("time",), _array(values), label)
 

@@ -70,6 +70,8 @@ class Scenario(BaseModel, abc.ABC):
     device: str = Field("cpu", description="torch device, such as cpu or cuda:0")
     dtype: Literal["float64", "float32"] = Field("float64", description="floating-point type")
 
+    threads: Count = Field(1, description="CPU threads of torch; more help large networks only")
+
     @abc.abstractmethod
     def setup(self) -> Setup:
         """Flow and start, from data."""

@@ -93,6 +93,8 @@ def flow_and_descent(
         step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=max_evals)
     sizes = sorted(set(step_sizes), reverse=True)
     times, counts = matched_times(t_end, sizes, points)
+    early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
+    times = sorted({*times, *(t for t in early if t < times[1])})
     trajectory = integrate(
         flow,
         y0,

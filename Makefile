@@ -1,0 +1,42 @@
+# `make demo` and `make test` need Python 3.11 or newer and make; the rest is installed
+# into .venv here, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# One thread a process: results do not depend on the machine's number of cores.
+export OMP_NUM_THREADS := 1
+export MPLBACKEND := Agg
+
+.PHONY: demo test lint types tests bench clean
+
+demo: $(STAMP)
+	$(BIN)/gflow deep-linear
+	@echo
+	$(BIN)/gflow converge deep-linear
+	@echo
+	@echo "The pictures are in the figures/ folders of the two folders above."
+
+test: lint types tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/end_to_end.py
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
