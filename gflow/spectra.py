@@ -13,12 +13,18 @@ import torch
 from torch import Tensor
 
 
+def without_round_off(values: Tensor, size: int) -> Tensor:
+    """Singular values, or eigenvalues of a semidefinite matrix, (..., r), with those below
+    size·ε·max|values| set to zero: a fractional power would amplify such noise."""
+    floor = size * torch.finfo(values.dtype).eps * values.abs().amax(-1, keepdim=True)
+    return torch.where(values > floor, values, torch.zeros_like(values))
+
+
 def sym_power(A: Tensor, exponent: float) -> Tensor:
     """A^exponent of symmetric positive semidefinite A (..., n, n); eigenvalues at
     round-off level count as zero."""
     lam, V = torch.linalg.eigh(A)
-    floor = A.shape[-1] * torch.finfo(A.dtype).eps * lam.abs().amax(-1, keepdim=True)
-    lam = torch.where(lam > floor, lam, torch.zeros_like(lam))
+    lam = without_round_off(lam, A.shape[-1])
     return (V * lam.pow(exponent)[..., None, :]) @ V.mT
 
 

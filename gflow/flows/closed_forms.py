@@ -119,9 +119,12 @@ def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:
         z = 2 * safe * t
         growth = torch.where(m == 0, 2 * t, -torch.expm1(-z) / safe)
         decay = torch.exp(-z)
-        up = s0 / torch.where(m == 0, 1 + s0 * growth, decay + s0 * growth)
+        below = torch.where(m == 0, 1 + s0 * growth, decay + s0 * growth)
+        up = s0 / torch.where(s0 == 0, torch.ones_like(below), below)
         down = s0 * decay / (1 + s0 * growth)
         return torch.where(m < 0, down, up)
+    if not len(s0):
+        return s0.new_empty(len(ts), 0)
     columns = [_deep_mode(float(a), float(b), depth, ts) for a, b in zip(s0, m, strict=True)]
     return torch.stack(columns, dim=-1)
 
@@ -143,11 +146,12 @@ def _invert(s0: float, m: float, depth: int, times: np.ndarray) -> np.ndarray:
     # s as a function of x = log(s/|m − s|); three branches, s < m, s > m > 0 and m < 0 < s.
     if m > 0 and s0 < m:
         state = lambda x: m / (1 + np.exp(-x))  # noqa: E731
-    elif m > 0:
+        x0 = np.log(s0) - np.log(m - s0)
+        unit = 1.0
+    else:  # x has the sign of m; s ≈ m/x where s is far above |m|, so x must keep its digits
         state = lambda x: m / -np.expm1(-x)  # noqa: E731
-    else:
-        state = lambda x: m / -np.expm1(-x)  # noqa: E731  (x < 0, m < 0)
-    x0 = np.log(s0) - np.log(abs(m - s0))
+        x0 = -np.log1p(-m / s0)
+        unit = 0.0
     sign = 1.0 if m > 0 else -1.0
     rate = lambda x: state(x) ** (2 / depth - 1) / (depth * m)  # noqa: E731  dt/dx
 
@@ -175,7 +179,7 @@ def _invert(s0: float, m: float, depth: int, times: np.ndarray) -> np.ndarray:
             x = np.clip(x, low, high)
             step = (t_base + elapsed(base, x) - inside) / rate(x)
             x = x - step
-            if np.abs(step).max() <= 4 * np.finfo(float).eps * (1 + np.abs(x).max()):
+            if (np.abs(step) <= 4 * np.finfo(float).eps * (unit + np.abs(x))).all():
                 break
     s = state(x)
     # Past saturation s differs from m by less than round-off.

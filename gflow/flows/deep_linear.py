@@ -23,7 +23,7 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ParameterFlow
 from gflow.losses import Loss, SquaredDistance
-from gflow.spectra import effective_rank, sym_power
+from gflow.spectra import effective_rank, sym_power, without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 
@@ -63,6 +63,8 @@ def layerwise_rhs(layers: Sequence[Tensor], G: Tensor) -> list[Tensor]:
 def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
     """Layers with product W and all D_j = 0: Σ^{1/N}Vᵀ, Σ^{1/N}, …, UΣ^{1/N}, zero-padded.
 
+    Singular values at round-off level count as zero, so that the rank is W's.
+
     Parameters
     ----------
     W : Tensor, shape (..., d_N, d_0)
@@ -74,7 +76,7 @@ def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
         return [W]
     r = min(dims[0], dims[-1])
     U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
-    root = sigma.pow(1 / depth)
+    root = without_round_off(sigma, max(W.shape[-2:])).pow(1 / depth)
     cores = [root[..., None] * Vh, *[torch.diag_embed(root)] * (depth - 2), U * root[..., None, :]]
     layers = []
     for j, core in enumerate(cores):

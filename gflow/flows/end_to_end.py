@@ -30,6 +30,7 @@ from gflow.flows.deep_linear import (
     matrix_observables,
 )
 from gflow.losses import Loss, SquaredDistance
+from gflow.spectra import without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 
@@ -37,10 +38,10 @@ from gflow.losses import Loss, SquaredDistance
 def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) -> Tensor:
     """Ẇ = −Σ_j [WWᵀ]^{(j−1)/N} G [WᵀW]^{(N−j)/N} from one thin SVD.
 
-    With W = UΣVᵀ, a = σ^{2/N} and r = min(d_N, d_0), the part of G in the ranges meets
-    K_rs = Σ_j a_r^{j−1} a_s^{N−j} (0⁰ = 1), and the part outside them a_r^{N−1} alone:
-    Ẇ = −U[((K − a^{N−1}1ᵀ) ∘ (UᵀGV))Vᵀ + a^{N−1} ∘ (UᵀG)] for d_N ≤ d_0, and the
-    transpose of it otherwise.
+    With W = UΣVᵀ, d_N ≤ d_0 and a = σ^{2/N}, the part of G outside the range of Wᵀ meets
+    a_r^{N−1} alone, and the rest K_rs = a_r^{N−1} + Σ_{j<N} a_r^{j−1} a_s^{N−j}:
+    Ẇ = −U[(Σ_{j<N} a_r^{j−1} a_s^{N−j} ∘ (UᵀGV))Vᵀ + a^{N−1} ∘ (UᵀG)], the sum by
+    Horner's rule, which needs no 0⁰ and no difference. Otherwise the transpose of it.
 
     Parameters
     ----------
@@ -61,19 +62,22 @@ def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) ->
         return -G
     if W.shape[-2] > W.shape[-1]:
         return end_to_end_rhs(W.mT, G.mT, depth, rank).mT
-    U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
+    # LAPACK is quicker on the tall one of W and Wᵀ, and needs no copy of a row-major W.
+    V, sigma, Uh = torch.linalg.svd(W.mT, full_matrices=False)
     if rank is None:
-        floor = max(W.shape[-2:]) * torch.finfo(W.dtype).eps * sigma[..., :1]
-        sigma = torch.where(sigma > floor, sigma, torch.zeros_like(sigma))
+        sigma = without_round_off(sigma, W.shape[-1])
     elif rank < sigma.shape[-1]:
         sigma = torch.cat([sigma[..., :rank], torch.zeros_like(sigma[..., rank:])], dim=-1)
-    exponents = torch.arange(depth, dtype=W.dtype, device=W.device)
-    powers = sigma[..., None].pow(exponents * (2.0 / depth))  # a^0 … a^{N−1}; 0⁰ = 1
-    K = powers @ powers.flip(-1).mT
-    edge = powers[..., -1:]
-    UG = U.mT @ G
-    inside = (K - edge) * (UG @ Vh.mT)
-    return -(U @ (inside @ Vh + edge * UG))
+    left = sigma.unsqueeze(-1).pow(2.0 / depth)  # a_r
+    right = left.mT  # a_s
+    UG = Uh @ G
+    term = inside = right * (UG @ V)
+    edge = left
+    for _ in range(depth - 2):
+        term = right * term
+        inside = torch.addcmul(term, left, inside)
+        edge = left * edge
+    return -(Uh.mT @ torch.addcmul(inside @ V.mT, edge, UG))
 
 
 def single_output_rhs(W: Tensor, G: Tensor, depth: int) -> Tensor:

@@ -22,7 +22,7 @@ from gflow.errors import InputError
 from gflow.flows.base import Observables, ParameterFlow, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.losses import Loss, MatrixCompletion
-from gflow.spectra import effective_rank
+from gflow.spectra import effective_rank, without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 
@@ -197,9 +197,9 @@ class ProductFlow(ReducedFlow):
         return FactorFlow(self._loss)
 
     def lift(self, y: Tensor) -> Tensor:
-        """U = VΛ^{1/2}, d × d, with UUᵀ = W; negative eigenvalues are round-off."""
+        """U = VΛ^{1/2}, d × d, with UUᵀ = W; eigenvalues at round-off level count as zero."""
         lam, V = torch.linalg.eigh(symmetric_part(y))
-        return V * lam.clamp_min(0).sqrt()[..., None, :]
+        return V * without_round_off(lam, y.shape[-1]).sqrt()[..., None, :]
 
     def project(self, parameters: Tensor) -> Tensor:
         return parameters @ parameters.mT

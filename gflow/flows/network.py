@@ -106,7 +106,7 @@ class NetworkFlow(ParameterFlow):
         """The named parameters of a state, as views."""
         parts = y.split(self._sizes, dim=-1)
         named = zip(self._start.items(), parts, strict=True)
-        return {k: part.reshape(*y.shape[:-1], *p.shape) for (k, p), part in named}
+        return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
 
     def _output(self, theta: Tensor) -> Tensor:
         outputs: Tensor = functional_call(

@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import KernelFlow, kernel_rhs
+from tests.helpers import altered, randn, relative, times, worst_relative
+
+
+def gram(n, rank, seed=0):
+    J = randn(n, rank, seed=seed)
+    return J @ J.mT / rank
+
+
+@pytest.mark.parametrize("outputs", [None, 1, 3])
+@pytest.mark.parametrize("rank", [2, 5])
+def test_velocity_is_kernel_times_autograd_of_the_loss(outputs, rank):
+    shape = (5,) if outputs is None else (5, outputs)
+    H, y, u = gram(5, rank), randn(*shape, seed=1), randn(*shape, seed=2)
+    flow = KernelFlow(H, y)
+    leaf = u.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(flow.loss(leaf), leaf)
+    assert relative(flow(0.0, u), -H @ slope) <= 1e-12
+    assert relative(kernel_rhs(u, H, y), -H @ (u - y)) <= 1e-14
+    assert relative(flow.loss(u), 0.5 * (u - y).square().sum()) <= 1e-15
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_null_space_residual_does_not_move(outputs):
+    shape = (6,) if outputs is None else (6, outputs)
+    flow = KernelFlow(gram(6, 3), randn(*shape, seed=1))
+    u0 = randn(*shape, seed=2)
+    assert int((flow.eigenvalues == 0).sum()) == 3
+    path = gflow.integrate(flow, u0, [0.0, 1.0, 10.0, 50.0], "dopri8", 1e-10, 1e-13)
+    assert path.certificate.holds, path.certificate
+    assert path.certificate.invariant_drift["null_residual"] <= 1e-9
+    assert path.certificate.error_estimate <= 1e-9
+    assert KernelFlow(gram(6, 6), randn(6)).invariants(randn(6)) == {}
+
+
+@pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-10])
+@pytest.mark.parametrize("power", [0, 2])
+def test_wrong_power_of_the_kernel_is_caught(power, rtol):
+    flow = KernelFlow(gram(5, 5), randn(5, seed=1))
+    H = torch.linalg.matrix_power(flow.H, power)
+    wrong = altered(flow, lambda inner, t, u: (inner.targets - u) @ H)
+    path = gflow.integrate(wrong, randn(5, seed=2), [0.0, 0.5, 2.0], "dopri8", rtol, 1e-3 * rtol)
+    assert not path.certificate.holds
+    assert path.certificate.velocity_error > 0.05
+    assert path.certificate.error_estimate > 1e-3
+
+
+def test_descent_is_its_closed_form():
+    flow = KernelFlow(gram(5, 3), randn(5, seed=1))
+    u0, eta = randn(5, seed=2), 0.1
+    gd = gflow.descend(flow, u0, eta, steps=7)
+    step = torch.eye(5, dtype=torch.float64) - eta * flow.H
+    for k, u in enumerate(gd.ys):
+        truth = flow.targets + torch.linalg.matrix_power(step, k) @ (u0 - flow.targets)
+        assert relative(u, truth) <= 1e-14
+
+
+def test_bound():
+    flow = KernelFlow(gram(5, 8), randn(5, seed=1))
+    u0 = randn(5, seed=2)
+    ts = times(0.0, 0.5, 2.0, 10.0, 1e3, 1e6)
+    us = flow.exact(ts, u0)
+    assert flow.bound_holds(ts, us, u0).all()
+    lam = torch.linalg.eigvalsh(flow.H)[0]
+    truth = torch.exp(-2 * lam * ts) * (u0 - flow.targets).square().sum()
+    assert relative(flow.residual_bound(ts, u0), truth) <= 1e-12
+    slower = flow.targets + (us - flow.targets) * 1.01
+    assert flow.bound_holds(ts, us, u0)[1:3].all()
+    along = torch.linalg.eigh(flow.H)[1][:, 0]  # the bound is attained here
+    tight = flow.exact(ts, flow.targets + along)
+    assert flow.bound_holds(ts, tight, flow.targets + along).all()
+    late = flow.targets + 1.01 * (tight - flow.targets)
+    assert not flow.bound_holds(ts, late, flow.targets + along)[:3].any()
+    assert slower.shape == us.shape
+
+
+def test_observables_are_the_modes():
+    flow = KernelFlow(gram(4, 6), randn(4, 2, seed=1))
+    u = randn(4, 2, seed=2)
+    lam, V = torch.linalg.eigh(flow.H)
+    seen = flow.observables(u)
+    assert (
+        relative(seen["mode_residuals"], (V.mT @ (u - flow.targets)).norm(dim=1).flip(0)) <= 1e-13
+    )
+    assert relative(seen["residual_norm"], (u - flow.targets).norm()) <= 1e-15
+    assert relative(flow.eigenvalues, lam) <= 1e-14
+    factors = torch.stack([lam, lam.square()])
+    powers = torch.stack([flow.H @ u, flow.H @ flow.H @ u])
+    assert worst_relative(flow.apply_modes(factors, u), powers) <= 1e-13
+
+
+@pytest.mark.parametrize(
+    ("H", "y", "test", "message"),
+    [
+        (randn(2, 3), randn(2), None, r"square matrix, got \(2, 3\)"),
+        (randn(3, 3), randn(3), None, "symmetric, but .*reaches"),
+        (torch.full((2, 2), float("nan")), randn(2), None, "H must be finite.*4 of 4"),
+        (torch.eye(3), randn(2), None, r"n = 3, got \(2,\)"),
+        (torch.eye(2), torch.tensor([1.0, float("inf")]), None, "targets must be finite"),
+        (torch.eye(2), randn(2), randn(2, 3), r"\(n_test, 2\), got \(2, 3\)"),
+        (torch.eye(2), randn(2), torch.full((1, 2), float("nan")), "H_test must be finite"),
+        ([[1.0]], randn(1), None, "square matrix, got list"),
+    ],
+)
+def test_input_errors(H, y, test, message):
+    with pytest.raises(InputError, match=message):
+        KernelFlow(H, y, test)
+
+
+def test_indefinite_kernels_and_missing_test_points():
+    flow = KernelFlow(torch.diag(times(1.0, -0.5)), randn(2))
+    with pytest.raises(InputError, match=r"least eigenvalue is -0.5 \(largest 1\)"):
+        gflow.integrate(flow, randn(2), [0.0, 1.0])
+    with pytest.raises(InputError, match="pass H_test"):
+        KernelFlow(torch.eye(2), torch.zeros(2)).exact_test(times(0.0), torch.zeros(2))
