@@ -58,11 +58,13 @@ class _WatchedAdaptive(_Watched):
 
     def callback_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
         super().callback_step(t0, z0, dt)
-        if self._problem.t == self._natural_end and self._problem.t in self._problem.ts:
+        problem, expected = self._problem, self._natural_end
+        self._natural_end = problem.t + float(dt)
+        if problem.t == expected == problem.ts[len(problem.saved) - 1]:
             # A step that ends on a requested time without being cut leaves torchdiffeq's
             # index behind: from then on it would interpolate.
+            self._natural_end = math.nan  # the restart begins here: not to happen twice
             raise _Restart
-        self._natural_end = self._problem.t + float(dt)
 
     def callback_reject_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
         self._problem.reject()
