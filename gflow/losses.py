@@ -251,6 +251,8 @@ class MatrixCompletion(Loss):
     def __init__(self, values: Tensor, mask: Tensor):
         if not isinstance(values, Tensor) or values.ndim != 2:
             raise InputError(f"values must be a matrix, got {_kind(values)}")
+        if not isinstance(mask, Tensor):
+            raise InputError(f"mask must be a tensor, got {_kind(mask)}")
         if mask.shape != values.shape:
             raise InputError(
                 f"mask must have the shape of values, {tuple(values.shape)}, "

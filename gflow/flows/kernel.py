@@ -73,9 +73,12 @@ class KernelFlow(Flow):
     observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
 
     def __init__(self, H: Tensor, targets: Tensor, H_test: Tensor | None = None):
-        if not isinstance(H, Tensor) or H.ndim != 2 or H.shape[0] != H.shape[1]:
-            shape = tuple(H.shape) if isinstance(H, Tensor) else type(H).__name__
-            raise InputError(f"H must be a square matrix, got {shape}")
+        for name, value in (("H", H), ("targets", targets), ("H_test", H_test)):
+            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise InputError(f"{name} must be a floating-point tensor, got {kind}")
+        if H.ndim != 2 or H.shape[0] != H.shape[1]:
+            raise InputError(f"H must be a square matrix, got {tuple(H.shape)}")
         require_finite("H", H)
         defect = float((H - H.mT).abs().max())
         if defect > 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max()):

@@ -104,7 +104,9 @@ def test_observables_are_the_modes():
         (torch.eye(2), torch.tensor([1.0, float("inf")]), None, "targets must be finite"),
         (torch.eye(2), randn(2), randn(2, 3), r"\(n_test, 2\), got \(2, 3\)"),
         (torch.eye(2), randn(2), torch.full((1, 2), float("nan")), "H_test must be finite"),
-        ([[1.0]], randn(1), None, "square matrix, got list"),
+        ([[1.0]], randn(1), None, "H must be a floating-point tensor, got list"),
+        (torch.eye(1).long(), randn(1), None, "H must be a floating-point tensor, got .*int64"),
+        (torch.eye(1), [1.0], None, "targets must be a floating-point tensor, got list"),
     ],
 )
 def test_input_errors(H, y, test, message):
