@@ -148,6 +148,13 @@ class Problem:
         if self._progress is not None:
             self._progress(t, float(loss.mean()))
 
+    def rises(self, z: Tensor) -> bool:
+        """Whether the loss at the end of a step exceeds the last accepted one by more than
+        the tolerance allows, or is not finite: no step of a gradient flow may end so."""
+        loss = self.flow.loss(z[: self._size].view(self.y0.shape))
+        slack = 0.1 * self.rtol * self._first_loss.abs() + self.atol**2
+        return not bool((loss - self._loss <= slack).all())
+
     def require_finite(self, value: Tensor) -> None:
         """Stop unless all of a tensor is finite."""
         if not bool(torch.isfinite(value).all()):

@@ -106,6 +106,8 @@ def integrate(
     times = _check_times(ts)
     flow.check_state(y0)
     _check_tolerances(flow, y0, rtol, atol)
+    if max_evals < 1:
+        raise InputError(f"max_evals must be at least 1, got {max_evals}")
     y0 = y0.detach()
     flow = flow.for_start(y0)
     with torch.no_grad():
@@ -191,7 +193,9 @@ def _choose(
         close = difflib.get_close_matches(method, known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise InputError(f"method must be auto, {', '.join(known)}, got '{method}'{hint}")
-    if method in known[method].fixed_step and not (step_size and step_size > 0):
+    if method in known[method].fixed_step and not (
+        step_size is not None and math.isfinite(step_size) and step_size > 0
+    ):
         raise InputError(f"method '{method}' takes fixed steps: pass step_size, got {step_size}")
     return method, "asked for"
 

@@ -86,18 +86,21 @@ class TorchdiffeqSolver(Solver):
             if not adaptive:  # a new start at every requested time: Adams needs equal steps
                 ahead = ahead[:1]
             times = torch.tensor([problem.t, *ahead], dtype=torch.float64, device=watched.z.device)
-            # rtol 0 and atol 1 hand error_norm the raw error estimate.
-            settings: dict[str, Any] = {"rtol": 0.0, "atol": 1.0}
+            options: dict[str, Any]
             if adaptive:
-                settings["options"] = {"norm": problem.error_norm, "step_t": times[1:]}
+                options = {"norm": problem.error_norm, "step_t": times[1:]}
             else:
-                settings = {"rtol": problem.rtol, "atol": problem.atol}
                 grid = _grid(problem.t, ahead[0], float(problem.step_size or math.inf))
-                settings["options"] = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
+                options = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
             if method in _ADAMS:
-                settings["options"]["max_order"] = _ADAMS_ORDER
+                options["max_order"] = _ADAMS_ORDER
+            ends = times[[0, -1]]
             try:
-                z = odeint(watched, watched.z, times[[0, -1]], method=method, **settings)
+                # rtol 0 and atol 1 hand error_norm the raw error estimate, and leave
+                # implicit_adams at one correction a step, which has its full order.
+                z = odeint(
+                    watched, watched.z, ends, rtol=0.0, atol=1.0, method=method, options=options
+                )
             except _Restart:
                 continue
             watched.accept(ahead[-1], z[-1])
