@@ -257,13 +257,13 @@ def _execute(
     folder = store.RunFolder(output or store.default_folder(kind, resolved))
     try:
         outcome = _work(scenario, study)
+        drawn = _save(folder, scenario, outcome, "done")
     except IntegrationError as error:
         _save_stopped(folder, scenario, error)
         raise
     except BaseException:
         folder.discard()
         raise
-    drawn = _save(folder, scenario, outcome, "done")
     summary = {"scenario": scenario.name, "data": scenario.data, **outcome.summary}
     summary["folder"] = str(folder.path)
     if as_json:
@@ -305,6 +305,7 @@ def _work(scenario: Scenario, study: bool) -> Outcome:
             method=scenario.method,
             rtol=scenario.rtol,
             atol=scenario.atol,
+            points=scenario.points,
             progress=bar.stage("step-size study", scenario.t_end),
         )
         return step_size_outcome(result)
@@ -349,7 +350,8 @@ def _status(summary: Mapping[str, Any]) -> int:
     certificates = [summary["certificate"], summary.get("parameter_certificate", {"holds": True})]
     if not all(c["holds"] for c in certificates):
         return _UNCERTIFIED
-    if any(row["diverged_at"] is not None for row in summary.get("descent", [])):
+    rows = [*summary.get("descent", []), *summary.get("widths", [])]
+    if any(row["diverged_at"] is not None for row in rows):
         return _DIVERGED
     return 0
 
@@ -358,9 +360,11 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     """A short table on standard output."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table(title=f"{summary['scenario']} on {summary['data']}", title_justify="left")
+    title = Text(f"{summary['scenario']} on {summary['data']}", style="table.title")
+    table = Table(title=title, title_justify="left")
     rows: Sequence[Mapping[str, Any]]
     if "widths" in summary:
         head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
@@ -371,8 +375,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
         keys = ("step_size", "steps", "final_loss", "largest_gap")
-    for title in head:
-        table.add_column(title, justify="right")
+    for heading in head:
+        table.add_column(heading, justify="right")
     for row in rows:
         cells = [_cell(row[key]) for key in keys]
         if row.get("diverged_at") is not None:
@@ -430,6 +434,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     try:
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = 2
     except click.exceptions.NoSuchOption as error:
         close = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

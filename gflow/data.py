@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -184,7 +185,9 @@ def _openml(name: str) -> Data:
     fetch_openml = importlib.import_module("sklearn.datasets").fetch_openml
     issparse = importlib.import_module("scipy.sparse").issparse
     try:  # liac-arff and arrays need no pandas
-        bunch = fetch_openml(name.removeprefix("openml:"), as_frame=False, parser="liac-arff")
+        with warnings.catch_warnings():  # of each retry: the error below says it once
+            warnings.simplefilter("ignore")
+            bunch = fetch_openml(name.removeprefix("openml:"), as_frame=False, parser="liac-arff")
     except (OSError, ValueError, KeyError, HTTPException, ImportError) as error:
         raise InputError(
             f"{name!r} must be a numeric data set of openml.org, but {one_line(error)}; "

@@ -34,6 +34,7 @@ _STYLE: Any = {
 }
 _TIME = "time t  (step size × steps)"
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
+_BOUND = r"bound  $e^{-\lambda_{\min} t}\,\|u_0 - y\|$"
 _MODES_SHOWN = 10
 _NOTHING = 1e-17  # where a drift of zero is shown on a log scale
 
@@ -74,7 +75,7 @@ def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
                 figure.subplots(1, item.columns)
                 item.draw(ds, figure)
                 if title:
-                    figure.suptitle(title, fontsize=10)
+                    figure.suptitle(title, fontsize=10, parse_math=False)
                 drawn[item.name] = figure
     return drawn
 
@@ -96,7 +97,8 @@ def _descents(ds: xr.Dataset, name: str, time: str = "descent_time") -> list[tup
 @_figure("loss", "loss", "descent_loss")
 def _loss(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
-    for colour, (label, t, values) in zip(_COLOURS, _descents(ds, "descent_loss"), strict=False):
+    for i, (label, t, values) in enumerate(_descents(ds, "descent_loss")):
+        colour = _COLOURS[i % len(_COLOURS)]
         every = max(1, len(t) // 25)
         axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=label)
     axes.plot(ds["time"], ds["loss"], color="black", label="gradient flow", zorder=1)
@@ -206,14 +208,19 @@ def _completion(ds: xr.Dataset, figure: Figure) -> None:
     right.set(xlabel=_TIME, ylabel="effective rank of W", ylim=(0, None))
 
 
-@_figure("residual", "residual_norm", "residual_bound", "mode_residuals", columns=2)
+@_figure(
+    "residual",
+    "residual_norm",
+    "residual_bound",
+    "mode_residuals",
+    "descent_residual_norm",
+    columns=2,
+)
 def _residual(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     time = ds["time"].values
     left.plot(time, ds["residual_norm"], color="black", label="gradient flow  ‖u − y‖")
-    left.plot(
-        time, ds["residual_bound"], "--", color=_COLOURS[1], label="bound  e^{−λ_min t}‖u₀ − y‖"
-    )
+    left.plot(time, ds["residual_bound"], "--", color=_COLOURS[1], label=_BOUND)
     label, t, values = _descents(ds, "descent_residual_norm")[0]
     every = max(1, len(t) // 20)
     left.plot(
@@ -267,12 +274,9 @@ def _distance(ds: xr.Dataset, figure: Figure) -> None:
     axes.plot([], [], color="grey", label="descent, median of seeds")
     axes.plot([], [], ls=":", color="grey", label="flow, first seed")
     axes.plot([], [], "v", ls="none", color="grey", label="peak")
-    axes.set_xscale("log")
-    axes.set(
-        xlabel="epochs k  (t = kη)",
-        ylabel="distance of network to kernel  ‖u − u'‖",
-        ylim=(0, None),
-    )
+    axes.set_xscale("symlog", linthresh=1)  # shows the start too, where the distance is 0
+    axes.set(xlabel="epochs k  (t = kη)", ylabel="distance of network to kernel  ‖u − u'‖")
+    axes.set(xlim=(0, epochs[-1]), ylim=(0, None))
     axes.legend()
 
 

@@ -24,6 +24,7 @@ from gflow.studies.width import WidthStudy
 from gflow.trajectory import Trajectory
 
 _TIME = {"long_name": "time t = k · step size", "units": "step size × steps"}
+_STEP_SIZE = {"long_name": "step size of descent", "units": "1"}
 _LONG_NAMES = {
     "loss": "loss",
     "singular_values": "singular values of W",
@@ -143,7 +144,8 @@ def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
                 _add(ds, name, dims, _array(measured_inside[name]), _LONG_NAMES[name])
         _add_drift(ds, inner)
     descents = result.descents
-    ds = ds.assign_coords(step_size=("step_size", [d.step_size for d in descents]))
+    sizes = [d.step_size for d in descents]
+    ds = ds.assign_coords(step_size=("step_size", sizes, _STEP_SIZE))
     lead = ("step_size", "save")
     ds["descent_time"] = (lead, _padded([_array(d.ts) for d in descents]), _TIME)
     columns: dict[str, list[np.ndarray]] = {}
@@ -237,7 +239,7 @@ def cost_summary(path: Trajectory) -> dict[str, Any]:
 def step_size_outcome(study: StepSizeStudy) -> Outcome:
     """Labelled arrays (over ``step_size``) and summary of a step-size study."""
     sizes = list(study.step_sizes)
-    ds = xr.Dataset(coords={"step_size": ("step_size", sizes)})
+    ds = xr.Dataset(coords={"step_size": ("step_size", sizes, _STEP_SIZE)})
     _add(ds, "largest_gap", ("step_size",), list(study.gaps), "largest distance to the flow")
     _add(ds, "fitted", ("step_size",), list(study.fitted), "whether in the fit")
     _add(ds, "stable", ("step_size",), list(study.stable), "whether below 2/λ_max")
@@ -277,7 +279,7 @@ def width_outcome(study: WidthStudy) -> Outcome:
     ds = xr.Dataset(
         coords={
             "width": ("width", list(study.widths), {"long_name": "hidden width m", "units": "1"}),
-            "seed": ("seed", list(study.seeds)),
+            "seed": ("seed", list(study.seeds), {"long_name": "seed of the start", "units": "1"}),
             "epoch": ("epoch", list(study.epochs), epochs),
         }
     )
@@ -289,10 +291,11 @@ def width_outcome(study: WidthStudy) -> Outcome:
     _add(ds, "kernel_loss", lead, _array(study.kernel_loss), "loss of the kernel flow")
     ds["stability_limit"] = ((), study.stability_limit, {"long_name": "2/λ_max", "units": "1"})
     distance = _array(study.descent_distance)
-    at = distance.argmax(axis=2)
+    at = np.nanargmax(distance, axis=2)
     peaks = []
     for i, width in enumerate(study.widths):
-        peak = distance[i].max(axis=1)
+        peak = np.nanmax(distance[i], axis=1)
+        diverged = [k for k in study.diverged_at[i] if k is not None]
         peaks.append(
             {
                 "width": width,
@@ -300,6 +303,7 @@ def width_outcome(study: WidthStudy) -> Outcome:
                 "peak_epoch": float(np.median(np.array(study.epochs)[at[i]])),
                 "final_distance": float(np.median(distance[i, :, -1])),
                 "rises_then_falls": bool(((at[i] > 0) & (at[i] < len(study.epochs) - 1)).all()),
+                "diverged_at": min(diverged, default=None),
                 "certificate": certificate_summary(study.trajectories[i]),
                 "cost": cost_summary(study.trajectories[i]),
             }

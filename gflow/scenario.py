@@ -38,23 +38,31 @@ FILE_ONLY: dict[str, Any] = {"cli": False}
 class Scenario(BaseModel, abc.ABC):
     """What all settings share; a subclass is one file of ``gflow/settings``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
 
-    name: str = Field("unnamed", description="name of the scenario", json_schema_extra=FILE_ONLY)
+    name: str = Field(
+        "unnamed",
+        pattern=r"^[^./\\][^/\\]*$",  # it names a folder
+        description="name of the scenario",
+        json_schema_extra=FILE_ONLY,
+    )
     title: str = Field("", description="one line on what it shows", json_schema_extra=FILE_ONLY)
     data: str = Field(
         description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or a "
         ".npz, .npy or .csv file"
     )
     samples: Count | None = Field(None, description="use the first so many samples")
-    classes: tuple[str, ...] | None = Field(None, description="keep these classes only")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="keep these classes only"
+    )
     t_end: Positive = Field(description="length of the path; t = k * step_size of descent")
     points: Annotated[int, Field(ge=2, le=100_000)] = Field(
         100, description="comparisons of flow and descent along the path"
     )
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
+        min_length=1,
         description="step sizes of descent; by default 1/2, 1/4 and 1/8 of the stability limit",
     )
     method: str = Field("auto", description="solver: auto, exact, dopri5, dopri8, scipy:LSODA, ...")
@@ -66,11 +74,13 @@ class Scenario(BaseModel, abc.ABC):
     estimate_error: bool = Field(
         True, description="measure the solver's error by a second solve where no closed form does"
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything random")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of everything random")
     device: str = Field("cpu", description="torch device, such as cpu or cuda:0")
     dtype: Literal["float64", "float32"] = Field("float64", description="floating-point type")
 
-    threads: Count = Field(1, description="CPU threads of torch; more help large networks only")
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="CPU threads of torch; more help large networks only"
+    )
 
     @abc.abstractmethod
     def setup(self) -> Setup:
@@ -92,7 +102,7 @@ class Scenario(BaseModel, abc.ABC):
 
         try:
             device = torch.device(self.device)
-            torch.zeros(1, device=device)
+            torch.zeros(1, device=device).item()  # `meta` has no values
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0]
             raise InputError(
@@ -182,7 +192,7 @@ def load_scenario(source: str, changes: Mapping[str, Any] | None = None) -> Scen
 
 def validate(keys: Mapping[str, Any], source: str) -> Scenario:
     """The model of a table of keys; ``setting`` says which."""
-    values = dict(keys)
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
     model = setting_model(values.pop("setting", None), source)
     try:
         return model.model_validate(values)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "torchdiffeq", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib")
 _MAX_TEXT = 10_000_000
+_MAX_ARRAYS = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self._made = [p for p in (path, *path.parents) if not p.exists()]
+        self._made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
         try:
             path.mkdir(parents=True, exist_ok=True)
             occupied = any(path.iterdir())
@@ -99,7 +100,6 @@ class RunFolder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
-        (self.path / "figures").mkdir(exist_ok=True)
         for kind in ("png", "pdf"):
             draw = functools.partial(figure.savefig, format=kind, dpi=200)
             self._whole(f"figures/{name}.{kind}", draw)
@@ -108,22 +108,22 @@ class RunFolder:
         target = self.path / name
         temporary = target.with_name(f".{target.name}.part")
         try:
+            target.parent.mkdir(exist_ok=True)
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
         except OSError as error:
+            raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+        finally:  # still there if anything failed, an interruption included
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise InputError(f"cannot write {target}: {error.strerror or error}") from None
 
     def discard(self) -> None:
         """Remove the folder, and parents made for it, where nothing was written."""
-        for folder in self._made:
-            try:
+        for folder in self._made:  # rmdir refuses one that holds something
+            with contextlib.suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                return
 
 
 def plain(value: Any) -> Any:
@@ -211,31 +211,42 @@ def load_run(path: str | Path) -> Run:
         ...
     gflow.errors.InputError: no run at no/such/run: manifest.json is missing
     """
-    import xarray as xr
-
     folder = Path(path)
-    try:
-        loaded = xr.load_dataset(folder / "result.nc", engine="h5netcdf")
-    except FileNotFoundError:
-        loaded = None
-    except (OSError, ValueError) as error:
-        raise InputError(f"damaged run at {folder}: result.nc: {error}") from None
     return Run(
         path=folder,
         manifest=_read(folder, "manifest.json", json.loads),
         scenario=_read(folder, "scenario.toml", tomllib.loads),
         summary=_read(folder, "summary.json", json.loads),
-        result=xr.Dataset() if loaded is None else loaded,
+        result=_read_dataset(folder, "result.nc"),
     )
+
+
+def _read_dataset(folder: Path, name: str) -> xr.Dataset:
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
+            if opened.nbytes <= _MAX_ARRAYS:  # as declared, before memory is taken
+                return opened.load()
+        why = f"its arrays are over {_MAX_ARRAYS} bytes"
+    except FileNotFoundError:
+        raise InputError(f"no run at {folder}: {name} is missing") from None
+    except Exception as error:  # HDF5 says a damaged file in many ways
+        why = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"damaged run at {folder}: {name}: {why}")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     file = folder / name
     try:
         if file.stat().st_size > _MAX_TEXT:
-            raise InputError(f"damaged run at {folder}: {name} is over {_MAX_TEXT} bytes")
-        return parse(file.read_text(encoding="utf-8"))
+            raise ValueError(f"over {_MAX_TEXT} bytes")
+        values = parse(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"damaged run at {folder}: {name}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
+    return values

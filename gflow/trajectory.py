@@ -173,7 +173,7 @@ def certify(
         energy_residual=_worst(missing.abs() / scale),
         loss_increase=_worst(largest_rise / scale),
         invariant_drift=_drift(flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]),
-        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _SAMPLES)]),
+        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _SAMPLES)], rtol),
         error_estimate=error_estimate,
         bounds={
             "energy_residual": accumulated,
@@ -207,17 +207,17 @@ def _drift(flow: Flow, ys: Tensor) -> dict[str, float]:
     return drift
 
 
-def _velocity_error(flow: Flow, ys: Tensor) -> float:
+def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
     velocity, reference = flow(0.0, ys), flow.reference(ys)
     size = flow.norm(reference)
     # Near a stationary point the velocity is round-off; a thousandth of the largest
     # speed of the member's path is the floor.
     scale = torch.maximum(size, 1e-3 * size.amax(dim=0))
-    # What round-off of the state itself does to the velocity, about f(y + εy) − f(y), is no
-    # fault: it is all there is at rest, and everything where no saved state moves fast.
-    step = torch.finfo(ys.dtype).eps ** 0.5
-    round_off = 100 * step * flow.norm(flow(0.0, (1 + step) * ys) - velocity)
-    gap = (flow.norm(velocity - reference) - round_off).clamp_min(0)
+    # What the state's own error does to the velocity, about f(y + rtol·y) − f(y), is no
+    # fault: it is all there is at rest, and where no saved state moves fast.
+    eps = torch.finfo(ys.dtype).eps
+    response = flow.norm(flow(0.0, (1 + eps**0.5) * ys) - velocity) / eps**0.5
+    gap = (flow.norm(velocity - reference) - max(rtol, 100 * eps) * response).clamp_min(0)
     still = (scale == 0) & (gap == 0)
     return _worst(torch.where(still, torch.zeros_like(gap), gap / scale))
 

@@ -24,9 +24,12 @@ class WideNetwork(PointScenario):
     t_end: Positive | None = Field(  # type: ignore[assignment]
         None, description="length of the path in `converge`; a run's is epochs * step_size"
     )
-    widths: tuple[Count, ...] = Field((128, 512, 2048), description="hidden widths m")
+    widths: tuple[Count, ...] = Field((128, 512, 2048), min_length=1, description="hidden widths m")
     seeds: Count = Field(2, description="number of random starts for each width")
     epochs: Count = Field(2000, description="full-batch steps of descent")
+    estimate_error: bool = Field(
+        False, description="measure the solver's error by a second solve of each network"
+    )
 
     def _samples(self) -> tuple[Tensor, Tensor]:
         import torch
@@ -70,6 +73,7 @@ class WideNetwork(PointScenario):
             rtol=self.rtol,
             atol=self.atol,
             max_evals=self.max_evals,
+            estimate_error=self.estimate_error,
             stages=stages,
         )
         return width_outcome(study)

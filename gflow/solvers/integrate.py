@@ -65,9 +65,10 @@ def integrate(
     ts : sequence of float, shape (T,)
         Strictly increasing times; the first is the start's. Every one is landed on.
     method : str
-        ``auto``, ``exact``, a torchdiffeq method (``dopri5``, ``dopri8``, ``bosh3``, …) or
-        ``scipy:LSODA``, ``scipy:BDF``, ``scipy:Radau``, ``scipy:DOP853``. ``auto`` takes
-        the closed form where there is one, else dopri5, or dopri8 for rtol ≤ 1e-8.
+        ``auto``, ``exact``, ``rkc2`` (stabilised, for stiff flows), a torchdiffeq method
+        (``dopri5``, ``dopri8``, ``bosh3``, …) or ``scipy:LSODA``, ``scipy:BDF``,
+        ``scipy:Radau``, ``scipy:DOP853``. ``auto`` takes the closed form where there is
+        one, else dopri5, or dopri8 for rtol ≤ 1e-8.
     rtol, atol : float
         Local error bound ‖e‖₂ ≤ atol + rtol‖y‖₂ (SciPy's methods: its own norm).
     step_size : float, optional
@@ -196,7 +197,10 @@ def _choose(
     if method in known[method].fixed_step and not (
         step_size is not None and math.isfinite(step_size) and step_size > 0
     ):
-        raise InputError(f"method '{method}' takes fixed steps: pass step_size, got {step_size}")
+        raise InputError(
+            f"method '{method}' takes fixed steps: pass step_size to gflow.integrate, "
+            f"got {step_size}; or choose an adaptive method, such as dopri5"
+        )
     return method, "asked for"
 
 

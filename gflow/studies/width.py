@@ -76,6 +76,8 @@ class WidthStudy:
         Losses of the two flows.
     trajectories : tuple of Trajectory
         The network's flow for each width.
+    diverged_at : tuple of (tuple of int or None), widths by seeds
+        The epoch from which the network's descent diverged; distances end there.
     """
 
     widths: tuple[int, ...]
@@ -88,6 +90,7 @@ class WidthStudy:
     network_loss: Tensor
     kernel_loss: Tensor
     trajectories: tuple[Trajectory, ...]
+    diverged_at: tuple[tuple[int | None, ...], ...]
 
 
 def width_study(
@@ -103,6 +106,7 @@ def width_study(
     rtol: float = 1e-4,
     atol: float = 1e-7,
     max_evals: int = 1_000_000,
+    estimate_error: bool = False,
     stages: Stages = lambda name, t_end: None,
 ) -> WidthStudy:
     """Train networks of several widths by flow and by descent, beside their kernel.
@@ -119,7 +123,7 @@ def width_study(
         1/λ_max(H*) by default.
     points : int
         Compared epochs, spread logarithmically.
-    method, rtol, atol, max_evals
+    method, rtol, atol, max_evals, estimate_error
         Of the networks' flow (whose right-hand side has kinks: high orders gain nothing).
 
     Returns
@@ -157,6 +161,7 @@ def width_study(
     shape = (len(widths), len(seeds), len(saved))
     descent_distance = torch.full(shape, torch.nan, dtype=inputs.dtype)
     flows: list[tuple[Trajectory, Tensor, Tensor]] = []
+    diverged: list[list[int | None]] = [[] for _ in widths]
     for i, width in enumerate(widths):
         for j, seed in enumerate(seeds):
             module = TwoLayerReLU(inputs.shape[1], width, seed).to(inputs)
@@ -169,10 +174,19 @@ def width_study(
             limit = kernel_descent(kernel, u0, eta, saved)[: len(descent.ts)]
             gap = kernel.norm(flow.end_to_end(descent.ys) - limit)
             descent_distance[i, j, : len(gap)] = gap.cpu()
+            diverged[i].append(descent.diverged_at)
             if j == 0:
                 progress = stages(f"{label}: flow", times[-1])
                 path = integrate(
-                    flow, theta, times, method, rtol, atol, max_evals=max_evals, progress=progress
+                    flow,
+                    theta,
+                    times,
+                    method,
+                    rtol,
+                    atol,
+                    estimate_error=estimate_error,
+                    max_evals=max_evals,
+                    progress=progress,
                 )
                 kernel_path = kernel.exact(path.ts.to(inputs.device), u0)
                 apart = kernel.norm(flow.end_to_end(path.ys) - kernel_path)
@@ -188,6 +202,7 @@ def width_study(
         network_loss=torch.stack([path.losses.cpu() for path, _, _ in flows]),
         kernel_loss=torch.stack([loss for _, _, loss in flows]),
         trajectories=tuple(path for path, _, _ in flows),
+        diverged_at=tuple(map(tuple, diverged)),
     )
 
 
