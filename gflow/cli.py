@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import sys
 import tomllib
 import types
@@ -181,8 +182,8 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
     """Hand the remaining arguments to the command made for a scenario."""
     command = _scenario_command(source, study=study)
-    name = f"{ctx.command_path} {source}"
-    with command.make_context(name, list(ctx.args), parent=ctx) as inner:
+    own = {"help_option_names": ["--help"]}  # the parent passes it on
+    with command.make_context(source, list(ctx.args), parent=ctx, **own) as inner:
         command.invoke(inner)
 
 
@@ -400,7 +401,9 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             low, high = summary["order_interval"]
             lines.append(("order", f"{summary['order']:.3f} (95 %: {low:.3f} to {high:.3f})"))
     if "solver_error" in summary:
-        lines.append(("error", f"{summary['solver_error']:.2g}, the solver's own, beside the gaps"))
+        error = summary["solver_error"]
+        text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
+        lines.append(("error", f"{text}, beside the gaps"))
     if "reduction_error" in summary:
         text = f"{summary['reduction_error']:.2g} between the flow and its parameters' flow"
         lines.append(("reduction", text))

@@ -254,17 +254,19 @@ def _distance(ds: xr.Dataset, figure: Figure) -> None:
     for i, width in enumerate(ds["width"].values):
         colour = _COLOURS[i % len(_COLOURS)]
         seeds = ds["descent_distance"].values[i]
+        there = np.isfinite(seeds).any(axis=0)  # up to where the last seed diverged
+        seeds, reached = seeds[:, there], epochs[there]
         middle = np.nanmedian(seeds, axis=0)
-        axes.plot(epochs, middle, color=colour, label=f"m = {int(width)}")
+        axes.plot(reached, middle, color=colour, label=f"m = {int(width)}")
         low, high = np.nanmin(seeds, axis=0), np.nanmax(seeds, axis=0)
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+        axes.fill_between(reached, low, high, color=colour, alpha=0.15, lw=0)
         flow = ds["flow_distance"].values[i]
         axes.plot(epochs, flow, ls=":", color=colour)
-        peak = int(np.nanargmax(middle))
-        axes.plot(epochs[peak], middle[peak], "v", ms=8, color=colour)
+        peak = int(middle.argmax())
+        axes.plot(reached[peak], middle[peak], "v", ms=8, color=colour)
         axes.annotate(
             _number(middle[peak]),
-            (epochs[peak], middle[peak]),
+            (reached[peak], middle[peak]),
             xytext=(0, 7),
             textcoords="offset points",
             ha="center",

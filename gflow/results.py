@@ -21,7 +21,7 @@ from gflow.flows.base import Flow, Observables
 from gflow.studies.flow_and_descent import FlowAndDescent
 from gflow.studies.step_size import StepSizeStudy
 from gflow.studies.width import WidthStudy
-from gflow.trajectory import Trajectory
+from gflow.trajectory import Trajectory, invariant_drift
 
 _TIME = {"long_name": "time t = k · step size", "units": "step size × steps"}
 _STEP_SIZE = {"long_name": "step size of descent", "units": "1"}
@@ -86,17 +86,6 @@ def _add_observables(
         _add(ds, f"{prefix}{name}", dims, _array(values), _LONG_NAMES.get(name, name))
 
 
-def _invariant_drift(path: Trajectory) -> Observables:
-    """Change of each invariant since the start, relative, shape (T,)."""
-    values, scales = path.flow.invariants(path.ys), path.flow.invariant_scales(path.ys)
-    drift = {}
-    for name, value in values.items():
-        change = (value - value[0]).reshape(len(value), -1).norm(dim=1)
-        scale = scales[name].amax(dim=0).clamp_min(torch.finfo(value.dtype).tiny)
-        drift[name] = change / scale
-    return drift
-
-
 def path_dataset(path: Trajectory) -> xr.Dataset:
     """A trajectory's observables and invariants against ``time``."""
     ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), _TIME)})
@@ -106,7 +95,7 @@ def path_dataset(path: Trajectory) -> xr.Dataset:
 
 
 def _add_drift(ds: xr.Dataset, path: Trajectory) -> None:
-    drift = _invariant_drift(path)
+    drift = invariant_drift(path.flow, path.ys)
     if drift:
         bound = path.certificate.bounds["invariant_drift"]
         _add(ds, "drift_bound", (), bound, "bound of the certificate")

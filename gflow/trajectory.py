@@ -172,7 +172,12 @@ def certify(
     return Certificate(
         energy_residual=_worst(missing.abs() / scale),
         loss_increase=_worst(largest_rise / scale),
-        invariant_drift=_drift(flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]),
+        invariant_drift={
+            name: _worst(drift)
+            for name, drift in invariant_drift(
+                flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]
+            ).items()
+        },
         velocity_error=_velocity_error(flow, ys[_sample(len(ys), _SAMPLES)], rtol),
         error_estimate=error_estimate,
         bounds={
@@ -196,14 +201,14 @@ def _sample(length: int, count: int) -> list[int]:
     return sorted({round(i * (length - 1) / max(steps - 1, 1)) for i in range(steps)})
 
 
-def _drift(flow: Flow, ys: Tensor) -> dict[str, float]:
+def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
+    """Change of each invariant since the start, relative to its scale, shape (T, ...)."""
     values, scales = flow.invariants(ys), flow.invariant_scales(ys)
     batch_ndim = ys.ndim - flow.state_ndim
     drift = {}
     for name, value in values.items():
         change = (value - value[0]).reshape(*value.shape[:batch_ndim], -1).norm(dim=-1)
-        scale = scales[name].amax(dim=0).clamp_min(torch.finfo(ys.dtype).tiny)
-        drift[name] = _worst(change / scale)
+        drift[name] = change / scales[name].amax(dim=0).clamp_min(torch.finfo(ys.dtype).tiny)
     return drift
 
 

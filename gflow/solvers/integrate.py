@@ -106,10 +106,10 @@ def integrate(
     """
     times = _check_times(ts)
     flow.check_state(y0)
+    y0 = y0.detach()
     _check_tolerances(flow, y0, rtol, atol)
     if max_evals < 1:
         raise InputError(f"max_evals must be at least 1, got {max_evals}")
-    y0 = y0.detach()
     flow = flow.for_start(y0)
     with torch.no_grad():
         name, reason = _choose(flow, y0, method, rtol, step_size)
