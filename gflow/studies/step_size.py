@@ -19,8 +19,8 @@ from torch import Tensor
 from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
-from gflow.solvers import integrate
 from gflow.solvers.base import Progress
+from gflow.solvers.integrate import better_states, integrate
 from gflow.spectra import largest_eigenvalue
 from gflow.studies.compare import _shared, matched_times
 from gflow.trajectory import Trajectory
@@ -147,13 +147,9 @@ def step_size_study(
     seen = look(path.ys)
     if path.stats.method == "exact":
         solver_error = 8 * torch.finfo(y0.dtype).eps * float(_distance(seen, 0 * seen).max())
-    elif flow.closed_form(y0) is not None:
-        truth = flow.exact(path.ts.to(y0.device), y0)
-        solver_error = float(_distance(seen, look(truth)).max())
     else:
-        tighter = max(rtol / 10, 4 * torch.finfo(y0.dtype).eps)
-        finer = integrate(flow, y0, times, path.stats.method, tighter, atol / 10, progress=progress)
-        solver_error = float(_distance(seen, look(finer.ys)).max())
+        truth = better_states(flow, y0, times, path.stats.method, rtol, atol, progress=progress)
+        solver_error = float(_distance(seen, look(truth)).max())
     limit = stability_limit(flow, path.ys)
     gaps, curves = [], []
     for step, steps in zip(sizes, counts, strict=True):
