@@ -144,6 +144,7 @@ def descend_to(
         theta = flow.lift(y0.detach())
         velocity = torch.zeros_like(theta)
         speeds: list[Tensor] = []
+        watch = _Watch()
         kept: list[tuple[int, Tensor]] = [(0, theta)] if 0 in wanted else []
         diverged_at = None
         for k in range(saved_steps[-1]):
@@ -154,7 +155,8 @@ def descend_to(
             if k + 1 in wanted:
                 kept.append((k + 1, theta))
             if (k + 1) % _CHECK_EVERY == 0 or k + 1 == saved_steps[-1]:
-                diverged_at = _divergence(speeds)
+                diverged_at = watch.look(torch.stack(speeds).tolist())
+                speeds.clear()
                 if progress is not None:
                     progress((k + 1) * unit, float(inner.loss(theta).mean()))
                 if diverged_at is not None:
@@ -174,10 +176,23 @@ def descend_to(
         )
 
 
-def _divergence(speeds: list[Tensor]) -> int | None:
-    """The step of least speed if the speed has exploded since, else None."""
-    history = torch.stack(speeds)
-    exploded = ~torch.isfinite(history) | (history > _EXPLODED * history[0])
-    if not bool(exploded.any()) or bool(history[0] == 0):
+class _Watch:
+    """Whether the speed has exploded, from the speeds of all steps so far."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first = 0.0
+        self._least = math.inf
+        self._least_step = 0
+
+    def look(self, speeds: list[float]) -> int | None:
+        """Take in the next steps' speeds; the step of least speed if they exploded, else None."""
+        if self._count == 0:
+            self._first = speeds[0]
+        for speed in speeds:
+            if self._first > 0 and not speed <= _EXPLODED * self._first:
+                return self._least_step
+            if speed < self._least:
+                self._least, self._least_step = speed, self._count
+            self._count += 1
         return None
-    return int(torch.where(torch.isfinite(history), history, torch.inf).argmin())

@@ -148,8 +148,10 @@ def matched_times(
     Raises
     ------
     InputError
-        If a step size is not positive or longer than the time span.
+        If a step size is not positive or longer than the time span, or points is below 1.
     """
+    if points < 1:
+        raise InputError(f"points must be at least 1, got {points}")
     counts = []
     times: list[float] = [0.0]
     for step in step_sizes:

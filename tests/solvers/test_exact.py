@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow
+from gflow.losses import SquaredDistance
+from tests.helpers import altered, make_loss, randn, relative, times
+
+FLOW = KernelFlow(torch.diag(times(1e4, 1.0, 0.0)), times(1.0, 2.0, 3.0))
+START = torch.zeros(3, dtype=torch.float64)
+
+
+def test_states_are_the_closed_form_on_any_clock():
+    path = gflow.integrate(FLOW, START, [5.0, 5.5, 1e6], "exact")
+    assert torch.equal(path.ys, FLOW.exact(times(0.0, 0.5, 1e6 - 5), START))
+    assert path.stats.method == "exact"
+    assert path.stats.reason == "asked for"
+    assert path.certificate.error_estimate is None
+    assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("T", [1e-9, 1e-5, 1.0, 1e3, 1e9])
+def test_energy_of_fast_and_slow_modes(T):
+    path = gflow.integrate(FLOW, START, [0.0, T], "exact")
+    assert path.certificate.energy_residual <= 1e-9
+    assert path.certificate.holds, path.certificate
+
+
+def test_auto_says_why():
+    assert "eigendecomposition of H" in gflow.integrate(FLOW, START, [0.0, 1.0]).stats.reason
+    flow = EndToEndFlow(make_loss("completion", 2, 3), 2)
+    W0 = 0.5 * randn(2, 3)
+    loose = gflow.integrate(flow, W0, [0.0, 1.0]).stats
+    assert loose.method == "dopri5"
+    assert "no closed form" in loose.reason
+    tight = gflow.integrate(flow, W0, [0.0, 1.0], rtol=1e-9, atol=1e-12).stats
+    assert tight.method == "dopri8"
+
+
+def test_wrong_closed_form_is_caught():
+    wrong = altered(FLOW, lambda inner, t, y: inner(t, y))
+    type(wrong).exact = lambda self, ts, y0: KernelFlow.exact(self, 1.1 * ts, y0)
+    path = gflow.integrate(wrong, START, [0.0, 0.5, 2.0], "exact")
+    assert not path.certificate.holds
+    assert path.certificate.energy_residual > 0.01
+
+
+def test_wrong_right_hand_side_is_caught_on_the_exact_path():
+    wrong = altered(FLOW, lambda inner, t, y: 2 * inner(t, y))
+    assert not gflow.integrate(wrong, START, [0.0, 0.5, 2.0], "exact").certificate.holds
+
+
+def test_no_closed_form():
+    for flow, y0 in (
+        (EndToEndFlow(SquaredDistance(randn(2, 3)), 3), randn(2, 3, seed=1)),
+        (ProductFlow(make_loss("completion", 3, 3)), torch.eye(3, dtype=torch.float64)),
+        (FLOW, torch.stack([START, START])),  # an ensemble
+    ):
+        with pytest.raises(InputError, match="no closed form for this loss and start"):
+            gflow.integrate(flow, y0, [0.0, 1.0], "exact")
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_rank_deficient_start_far_in_time(rank):
+    M = torch.diag(times(3.0, 2.0, 1.0))
+    W0 = torch.diag(times(*([0.5, 0.4, 0.3][:rank] + [0.0] * (3 - rank))))
+    for depth in (2, 3, 4):
+        path = gflow.integrate(EndToEndFlow(SquaredDistance(M), depth), W0, [0.0, 1e4])
+        limit = torch.diag(M.diagonal() * (W0.diagonal() > 0))
+        assert path.stats.method == "exact"
+        assert relative(path.ys[-1], limit) <= 1e-12
+        assert path.certificate.holds, path.certificate
+    path = gflow.integrate(ProductFlow(SquaredDistance(M)), W0, [0.0, 1e4])
+    assert relative(path.ys[-1], limit) <= 1e-12
+    assert path.certificate.holds, path.certificate

@@ -1,0 +1,146 @@
+import math
+
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import EndToEndFlow, KernelFlow
+from gflow.solvers import methods
+from gflow.solvers.base import Solver
+from tests.helpers import make_loss, randn, relative, times
+
+FLOW = EndToEndFlow(make_loss("completion", 2, 3), 2)
+START = 0.5 * randn(2, 3)
+
+
+def test_methods_are_found_by_name():
+    found = methods()
+    assert {"dopri5", "dopri8", "rk4", "exact", "scipy:LSODA", "scipy:BDF", "scipy:Radau"} <= set(
+        found
+    )
+    for name, solver in found.items():
+        assert isinstance(solver, Solver)
+        assert name in solver.names
+
+
+@pytest.mark.parametrize(
+    ("method", "nearest"),
+    [
+        ("dorpi5", "dopri5"),
+        ("dopri", "dopri8|dopri5"),
+        ("scipy:LSODE", "scipy:LSODA"),
+        ("rk5", "rk4"),
+    ],
+)
+def test_unknown_method_names_the_nearest(method, nearest):
+    with pytest.raises(InputError, match=f"got '{method}'; did you mean '({nearest})'"):
+        gflow.integrate(FLOW, START, [0.0, 1.0], method)
+    with pytest.raises(InputError, match=r"got 'qqq'$"):
+        gflow.integrate(FLOW, START, [0.0, 1.0], "qqq")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ts": []}, "at least one time"),
+        ({"ts": [0.0, math.nan]}, "ts must be finite"),
+        ({"ts": [0.0, math.inf]}, "ts must be finite"),
+        ({"ts": [0.0, 1.0, 1.0]}, "strictly increasing"),
+        ({"ts": [1.0, 0.0]}, "strictly increasing"),
+        ({"rtol": 0.0}, "rtol must be positive .*got 0.0"),
+        ({"rtol": -1e-3}, "rtol must be positive"),
+        ({"rtol": math.nan}, "rtol must be positive"),
+        ({"rtol": 1e-17}, "float64 cannot reach rtol = 1e-17; use rtol ≥ 8.9e-16"),
+        ({"atol": -1.0}, "atol at least 0, got .*-1.0"),
+        ({"atol": math.inf}, "atol at least 0, got .*inf"),
+        ({"method": "rk4"}, "'rk4' takes fixed steps: pass step_size .*got None"),
+        ({"method": "euler", "step_size": 0.0}, "pass step_size .*got 0.0"),
+        ({"method": "euler", "step_size": -0.1}, "pass step_size .*got -0.1"),
+        ({"method": "euler", "step_size": math.nan}, "pass step_size .*got nan"),
+        ({"method": "euler", "step_size": math.inf}, "pass step_size .*got inf"),
+        ({"max_evals": 0}, "max_evals must be at least 1, got 0"),
+        ({"y0": randn(3, 2)}, r"shape \(\.\.\., 2, 3\), got \(3, 2\)"),
+        ({"y0": torch.zeros(2, 3, dtype=torch.int64)}, "floating-point tensor, got torch.int64"),
+        ({"y0": torch.full((2, 3), math.nan)}, "the state must be finite, but 6 of 6"),
+        ({"y0": START.float(), "rtol": 1e-9}, "float32 cannot reach rtol = 1e-09; .* or float64"),
+    ],
+)
+def test_input_errors(change, message):
+    arguments = {"y0": START, "ts": [0.0, 1.0]} | change
+    with pytest.raises(InputError, match=message):
+        gflow.integrate(FLOW, **arguments)
+
+
+def test_coarse_atol_warns():
+    with pytest.warns(UserWarning, match="atol = 1e-06 is not small against the start"):
+        gflow.integrate(FLOW, 1e-6 * START, [0.0, 1.0], atol=1e-6)
+
+
+def test_start_is_neither_changed_nor_tracked():
+    y0 = START.clone().requires_grad_()
+    path = gflow.integrate(FLOW, y0, [0.0, 1.0])
+    assert not path.ys.requires_grad
+    assert torch.equal(y0, START)
+    path.ys.zero_()
+    assert torch.equal(y0, START)
+
+
+def test_times_as_tensor_list_and_range():
+    for ts in (torch.arange(3), [0, 1, 2], range(3), times(0.0, 1.0, 2.0).float()):
+        path = gflow.integrate(FLOW, START, ts)
+        assert path.ts.tolist() == [0.0, 1.0, 2.0]
+        assert path.ts.dtype == torch.float64
+
+
+def test_more_times_do_not_change_the_path():
+    few = gflow.integrate(FLOW, START, [0.0, 5.0], "dopri8", 1e-11, 1e-14)
+    many = gflow.integrate(FLOW, START, torch.linspace(0, 5, 60), "dopri8", 1e-11, 1e-14)
+    assert relative(many.ys[-1], few.ys[-1]) <= 1e-10
+
+
+def test_counts():
+    calls = []
+
+    class Counted(EndToEndFlow):
+        def __call__(self, t, y):
+            calls.append(y.shape)
+            return super().__call__(t, y)
+
+    flow = Counted(make_loss("completion", 2, 3), 2)
+    path = gflow.integrate(flow, START, [0.0, 1.0], "dopri5", 1e-6, 1e-9)
+    solve = [shape for shape in calls if shape == (2, 3)]
+    assert path.stats.rhs_evals == len(solve)
+    assert path.stats.rhs_evals == 2 + 6 * (path.stats.accepted + path.stats.rejected)
+
+
+def test_progress_sees_every_accepted_step():
+    seen = []
+    path = gflow.integrate(
+        FLOW, START, [0.0, 1.0, 3.0], "dopri5", progress=lambda t, loss: seen.append((t, loss))
+    )
+    assert len(seen) == path.stats.accepted
+    assert [t for t, _ in seen] == sorted({t for t, _ in seen})
+    assert seen[-1] == (3.0, float(path.losses[-1]))
+
+
+def test_progress_may_stop_the_solve():
+    def stop(t, loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gflow.integrate(FLOW, START, [0.0, 1.0], "dopri5", progress=stop)
+
+
+def test_member_that_explodes_stops_the_ensemble():
+    flow = KernelFlow(torch.eye(1, dtype=torch.float64), times(0.0))
+
+    class Explodes(KernelFlow):
+        def __call__(self, t, y):
+            return torch.where(y > 0.5, y**2, -y)
+
+    bad = Explodes(flow.H, flow.targets)
+    with pytest.raises(gflow.IntegrationError) as caught:
+        gflow.integrate(bad, times(0.1, 1.0)[:, None], [0.0, 5.0], "dopri5", max_evals=20_000)
+    assert caught.value.t == pytest.approx(1.0, abs=1e-2)
+    assert caught.value.y.shape == (2, 1)

@@ -1,0 +1,226 @@
+import dataclasses
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, ProductFlow
+from gflow.losses import LinearRegression
+from gflow.studies.step_size import fit_order, stability_limit
+from tests.helpers import make_loss, of_rank, randn, relative, times
+
+STABLE = [0.1, 0.05, 0.025, 0.0125, 0.00625]
+
+
+@functools.cache
+def diabetes():
+    """Standardised inputs and target, single output, depth 3, a balanced start along X'y."""
+    X, y = load_diabetes(return_X_y=True)
+    X, y = (X - X.mean(0)) / X.std(0), (y - y.mean()) / y.std()
+    X, Y = torch.tensor(X), torch.tensor(y)[:, None]
+    W0 = 0.1 * (Y.mT @ X) / (Y.mT @ X).norm()
+    return EndToEndFlow(LinearRegression(X, Y), depth=3), W0
+
+
+@functools.cache
+def diabetes_study():
+    flow, W0 = diabetes()
+    return gflow.step_size_study(flow, W0, t_end=20.0, step_sizes=[*STABLE, 1.0, 0.7])
+
+
+def test_order_on_diabetes():
+    study = diabetes_study()
+    assert study.refusal is None
+    assert study.order == pytest.approx(1.00, abs=0.05)
+    low, high = study.order_interval
+    assert low <= study.order <= high
+    assert high - low <= 0.1
+    assert study.solver_error <= min(study.gaps) / 100
+    assert study.trajectory.certificate.holds
+
+
+def test_steps_beyond_the_limit_are_marked_and_not_fitted():
+    study = diabetes_study()
+    assert study.step_sizes == (1.0, 0.7, *STABLE)
+    assert study.stable == (False, False, True, True, True, True, True)
+    assert study.fitted[:2] == (False, False)
+    assert all(study.fitted[-3:])
+    assert 0.1 < study.stability_limit < 0.7
+
+
+def test_descent_leaves_a_minimum_just_beyond_the_limit():
+    M = of_rank(3, 3, 4)
+    flow = EndToEndFlow(gflow.losses.SquaredDistance(M), 3)
+    inner, theta = flow.parameter_flow, flow.lift(M)
+    limit = stability_limit(flow, M[None])
+    start = theta + 1e-9 * randn(len(theta), seed=4)
+    for factor in (0.97, 1.03):
+        gd = gflow.descend(inner, start, factor * limit, 200, save_every=100)
+        # The top direction is multiplied by 1 − 2·factor a step, all others shrink or stay.
+        moved = (gd.parameters[1:] - theta).norm(dim=1)
+        if factor < 1:
+            assert float(moved.max()) <= 1e-9 * len(theta) ** 0.5 * 2
+        else:
+            growth = float(moved[1] / moved[0]) ** (1 / 100)
+            assert growth == pytest.approx(2 * factor - 1, abs=5e-3)
+
+
+def dense_limit(flow, ys):
+    inner = flow.parameter_flow
+    largest = 0.0
+    for y in ys:
+        theta = flow.lift(y)
+        H = torch.autograd.functional.hessian(
+            lambda v, shape=theta.shape: inner.loss(v.reshape(shape)), theta.flatten()
+        )
+        largest = max(largest, float(torch.linalg.eigvalsh(H)[-1]))
+    return 2 / largest
+
+
+@pytest.mark.parametrize("kind", ["end to end", "product", "factor", "network", "wide"])
+def test_stability_limit_is_that_of_the_dense_hessian(kind):
+    if kind == "end to end":
+        flow, y0 = diabetes()
+    elif kind == "product":
+        flow, U = ProductFlow(make_loss("completion", 4, 4)), of_rank(4, 4, 4)
+        y0 = U @ U.mT
+    elif kind == "factor":
+        flow, y0 = FactorFlow(make_loss("sensing", 4, 4)), of_rank(4, 4, 4)
+    elif kind == "network":
+        flow, y0 = gflow.NetworkFlow.example()
+    else:
+        flow, y0 = EndToEndFlow(make_loss("regression", 3, 5), 4), of_rank(3, 3, 5)
+    ys = gflow.integrate(flow, y0, torch.linspace(0, 3, 5)).ys
+    assert stability_limit(flow, ys) == pytest.approx(dense_limit(flow, ys), rel=1e-6)
+
+
+def test_stability_limit_of_a_kernel_and_of_nothing():
+    flow = KernelFlow(torch.diag(times(8.0, 1.0)), times(1.0, 1.0))
+    assert stability_limit(flow, torch.zeros(3, 2).double()) == pytest.approx(0.25, rel=1e-9)
+    flat = KernelFlow(torch.zeros(2, 2).double(), times(1.0, 1.0))
+    assert stability_limit(flat, torch.zeros(1, 2).double()) == math.inf
+
+
+def test_gaps_are_distances_at_matched_times():
+    flow = KernelFlow(torch.diag(times(1.0, 0.5)), times(1.0, -1.0))
+    u0 = torch.zeros(2).double()
+    study = gflow.step_size_study(flow, u0, 2.0, [0.1, 0.05, 0.025], points=10**6)
+    for step, gap, (ts, curve) in zip(study.step_sizes, study.gaps, study.gap_curves, strict=True):
+        gd = gflow.descend(flow, u0, step, round(2 / step))
+        truth = (gd.ys - flow.exact(gd.ts, u0)).norm(dim=1)
+        assert float((curve - truth).abs().max()) <= 1e-13
+        assert gap == pytest.approx(float(truth.max()), rel=1e-10)
+        assert relative(ts, gd.ts) <= 1e-12
+    assert study.trajectory.stats.method == "exact"
+    assert 0 < study.solver_error <= 1e-13
+
+
+def test_observed_quantity():
+    flow, W0 = EndToEndFlow(make_loss("completion", 2, 3), 2), of_rank(2, 2, 3)
+    sizes = [0.08, 0.04, 0.02, 0.01]
+    study = gflow.step_size_study(flow, W0, 2.0, sizes, observe=torch.linalg.svdvals)
+    assert study.order == pytest.approx(1.0, abs=0.05)
+    gd = gflow.descend(flow, W0, 0.01, 200, save_every=5)
+    path = gflow.integrate(flow, W0, gd.ts, "dopri8", 1e-11, 1e-14)
+    truth = (torch.linalg.svdvals(path.ys) - torch.linalg.svdvals(gd.ys)).norm(dim=1).max()
+    assert study.gaps[-1] == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_large_solver_error_is_refused():
+    flow, W0 = diabetes()
+    study = gflow.step_size_study(
+        flow, W0, 5.0, [4e-3, 2e-3, 1e-3], method="bosh3", rtol=1e-2, atol=1e-5, points=5
+    )
+    assert study.order is None
+    assert study.order_interval is None
+    assert study.fitted == (False, False, False)
+    assert "not 10 times the solver's error" in study.refusal
+    assert study.solver_error > 0.1 * min(study.gaps)
+
+
+def test_too_few_steps_are_refused():
+    flow = KernelFlow(torch.eye(1).double(), times(1.0))
+    study = gflow.step_size_study(flow, torch.zeros(1).double(), 3.0, [0.1, 0.05])
+    assert study.order is None
+    assert "a fit needs 3" in study.refusal
+    study = gflow.step_size_study(flow, torch.zeros(1).double(), 30.0, [3.0, 2.5, 0.1, 0.05])
+    assert study.stable == (False, False, True, True)
+    assert "2 stable step sizes" in study.refusal
+
+
+def test_diverged_descent_has_an_infinite_gap():
+    flow = KernelFlow(torch.eye(1).double(), times(1.0))
+    sizes = [4.0, 0.02, 0.01, 0.005]
+    study = gflow.step_size_study(flow, torch.zeros(1).double(), 120.0, sizes, points=400)
+    assert study.gaps[0] == math.inf
+    assert study.stable[0] is False
+    assert study.order == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.7])
+def test_fit_of_a_pure_power(order):
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    found, interval, fitted, refusal = fit_order(sizes, 3 * sizes**order, [True] * 4, 1e-12)
+    assert found == pytest.approx(order, rel=1e-12)
+    assert interval == pytest.approx((order, order), abs=1e-10)
+    assert fitted == (True,) * 4
+    assert refusal is None
+
+
+def test_fit_takes_the_asymptotic_range_only():
+    sizes = np.array([0.8, 0.4, 0.2, 0.1, 0.05, 0.025])
+    gaps = sizes * (1 + 8 * sizes**3)
+    order, _, fitted, _ = fit_order(sizes, gaps, [True] * 6, 1e-12)
+    assert fitted == (False, False, True, True, True, True)
+    assert order == pytest.approx(1.0, abs=0.05)
+
+
+def test_interval_is_students():
+    rng = np.random.default_rng(0)
+    sizes = 0.5 ** np.arange(8)
+    inside = 0
+    for _ in range(400):
+        gaps = sizes * np.exp(0.003 * rng.standard_normal(8))
+        _, (low, high), fitted, _ = fit_order(sizes, gaps, [True] * 8, 1e-12)
+        assert all(fitted)
+        inside += low <= 1.0 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_fit_refuses_what_is_no_power():
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    _, _, fitted, refusal = fit_order(sizes, [1.0, 0.3, 0.2, 0.01], [True] * 4, 1e-12)
+    assert "no asymptotic range" in refusal
+    assert not any(fitted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_sizes": [0.1]}, "at least two different positive numbers"),
+        ({"step_sizes": [0.1, 0.1]}, "at least two different"),
+        ({"step_sizes": [0.1, -0.1]}, "positive numbers"),
+        ({"step_sizes": [0.1, math.nan]}, "positive numbers"),
+        ({"step_sizes": [0.1, 5.0]}, "at most t_end = 2, got 5"),
+        ({"t_end": 0.0}, "t_end must be a positive number, got 0.0"),
+        ({"t_end": math.inf}, "t_end must be a positive number, got inf"),
+        ({"y0": torch.zeros(3, 1).double()}, "one start, got an ensemble"),
+        ({"y0": randn(2)}, "shape"),
+        ({"points": 0}, "points must be at least 1, got 0"),
+    ],
+)
+def test_input_errors(change, message):
+    flow = KernelFlow(torch.eye(1).double(), times(1.0))
+    arguments = {"y0": torch.zeros(1).double(), "t_end": 2.0, "step_sizes": [0.1, 0.05]} | change
+    with pytest.raises(InputError, match=message):
+        gflow.step_size_study(flow, **arguments)
+
+
+def test_result_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        diabetes_study().order = 2.0
