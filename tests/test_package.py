@@ -1,0 +1,62 @@
+"""The public names: there, documented, and of the version that was installed."""
+
+import importlib
+import importlib.metadata
+import inspect
+
+import pytest
+
+import gflow
+
+PACKAGES = [
+    "gflow",
+    "gflow.flows",
+    "gflow.kernels",
+    "gflow.losses",
+    "gflow.solvers",
+    "gflow.studies",
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there_and_documented(package):
+    module = importlib.import_module(package)
+    assert module.__doc__
+    own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == package]
+    own = [n for n in own if not n.startswith("_")]
+    names = getattr(module, "__all__", own)
+    assert len(set(names)) == len(names) > 0
+    for name in names:
+        value = getattr(module, name)
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        assert inspect.getdoc(value), f"{package}.{name}"
+        if inspect.isclass(value):
+            for member, what in vars(value).items():
+                if inspect.isfunction(what) and not member.startswith("_"):
+                    assert inspect.getdoc(getattr(value, member)), f"{package}.{name}.{member}"
+
+
+def test_dir_lists_the_public_names():
+    assert set(dir(gflow)) == set(gflow.__all__)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'gflow' has no attribute 'nothing'"):
+        _ = gflow.nothing
+
+
+def test_version_is_that_of_the_distribution():
+    assert importlib.metadata.version("gflow-ode") == gflow.__version__
+
+
+def test_command_is_installed():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="gflow")
+    assert entry.load() is importlib.import_module("gflow.cli").main
+
+
+def test_errors_can_be_caught_as_one():
+    for error in (gflow.InputError, gflow.IntegrationError):
+        assert issubclass(error, gflow.GflowError)
+    assert issubclass(gflow.InputError, ValueError)
+    assert issubclass(gflow.IntegrationError, RuntimeError)
