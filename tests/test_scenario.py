@@ -1,0 +1,135 @@
+"""Scenario files and their models: found, resolved, read back, refused."""
+
+import tomllib
+
+import pytest
+import torch
+
+from gflow.data import names
+from gflow.errors import InputError
+from gflow.scenario import (
+    Scenario,
+    load_scenario,
+    read_scenario,
+    scenario_names,
+    scenario_text,
+    setting_model,
+    unknown,
+    validate,
+)
+
+GOOD = {"setting": "deep-linear", "data": "synthetic", "t_end": 1.0}
+
+
+def test_scenarios_of_the_issue_are_there():
+    wanted = {"deep-linear", "deep-matrix", "factorization", "kernel", "wide-network"}
+    assert wanted <= set(scenario_names())
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_loads_with_a_title_on_real_data(name):
+    scenario = load_scenario(name)
+    assert isinstance(scenario, Scenario)
+    assert scenario.name == name
+    assert scenario.title
+    assert scenario.data != "synthetic"
+    assert scenario.data in names()
+    assert scenario_text(name).startswith("# ")
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_resolved_reads_back_to_the_same_model(name, tmp_path):
+    import tomli_w
+
+    scenario = load_scenario(name, {"seed": 7, "step_sizes": (0.5, 0.25)})
+    text = tomli_w.dumps(scenario.resolved())
+    file = tmp_path / "other.toml"
+    file.write_text(text, encoding="utf-8")
+    assert load_scenario(str(file)) == scenario
+    assert tomllib.loads(text)["setting"] == scenario.setting
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_every_field_has_a_description(name):
+    model = setting_model(read_scenario(name)["setting"])
+    assert model.__doc__
+    for field, info in model.model_fields.items():
+        assert info.description, field
+
+
+def test_file_gives_its_name_and_keys_can_be_changed(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('setting = "deep-linear"\ndata = "iris"\nt_end = 2\nclasses = ["a", "b"]\n')
+    scenario = load_scenario(str(file), {"depth": 5})
+    assert (scenario.name, scenario.depth, scenario.t_end) == ("mine", 5, 2.0)
+    assert scenario.classes == ("a", "b")
+
+
+def test_models_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_scenario("kernel").seed = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "say"),
+    [
+        ({"setting": None}, "must say its setting: one of deep-linear, factorization, kernel"),
+        ({"setting": "kernels"}, "there is no setting 'kernels'; did you mean 'kernel'?"),
+        ({"setting": "_paths"}, "there is no setting '_paths'"),
+        ({"deepth": 2}, "my file: there is no key 'deepth'; did you mean 'depth'?"),
+        ({"depth": 0}, "depth: input should be greater than or equal to 1, got 0"),
+        ({"depth": 3.0}, "depth: input should be a valid integer"),
+        ({"t_end": "1"}, "t-end: input should be a valid number, got '1'"),
+        ({"rtol": False}, "rtol: input should be a valid number, got False"),
+        ({"noise": -1.0}, "noise: input should be greater than or equal to 0"),
+        ({"outputs": "both"}, "outputs: input should be 'single' or 'all'"),
+        ({"classes": []}, "classes: "),
+        ({"classes": [1]}, "classes: input should be a valid string, got 1"),
+        ({"step_sizes": 0.1}, "step-sizes: input should be a valid tuple, got 0.1"),
+        ({"points": 1}, "points: input should be greater than or equal to 2"),
+        ({"name": "a/b"}, "name: "),
+        ({"name": ".."}, "name: "),
+        ({"estimate_error": "yes"}, "estimate-error: input should be a valid boolean"),
+        ({"data": "x" * 300 + "\n", "depth": 0}, "depth: "),
+    ],
+)
+def test_refused_in_one_line(change, say):
+    with pytest.raises(InputError) as caught:
+        validate(GOOD | change, "my file")
+    assert say in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_key_is_explained():
+    with pytest.raises(InputError, match="my file: 't_end' is missing: length of the path"):
+        validate({"setting": "deep-linear", "data": "iris"}, "my file")
+
+
+def test_large_or_binary_file_is_refused(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_bytes(b"#" * 1_000_001)
+    with pytest.raises(InputError, match="over 1000000 bytes"):
+        load_scenario(str(file))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot read the scenario file"):
+        load_scenario(str(file))
+    with pytest.raises(InputError, match="cannot read the scenario file"):
+        load_scenario(f"{tmp_path}/folder.toml")
+
+
+def test_unknown_names_the_nearest_or_all():
+    assert unknown("key", "dept", ["depth", "seed"]) == (
+        "there is no key 'dept'; did you mean 'depth'?"
+    )
+    assert unknown("key", "zzz", ["depth", "seed"]).endswith("choose from depth, seed")
+
+
+def test_seed_makes_the_generator():
+    draws = [torch.rand(3, generator=validate(GOOD | {"seed": s}, "x").generator()) for s in (1, 1)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_torch_options(dtype):
+    options = validate(GOOD | {"dtype": dtype}, "x").torch_options()
+    assert options == {"device": torch.device("cpu"), "dtype": getattr(torch, dtype)}
