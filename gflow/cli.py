@@ -14,9 +14,10 @@ import sys
 import tomllib
 import types
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -307,6 +308,7 @@ def _work(scenario: Scenario, study: bool) -> Outcome:
             rtol=scenario.rtol,
             atol=scenario.atol,
             points=scenario.points,
+            max_evals=scenario.max_evals,
             progress=bar.stage("step-size study", scenario.t_end),
         )
         return step_size_outcome(result)
@@ -435,6 +437,7 @@ def _cell(value: Any) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
+    warnings.showwarning = _warn
     try:
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -456,6 +459,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say a warning in one line, without the place in the source."""
+    click.echo("gflow: warning: " + " ".join(str(message).split()), err=True)
 
 
 def _fail(message: str, status: int) -> int:

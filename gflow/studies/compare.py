@@ -12,6 +12,7 @@ from gflow.descent import Descent
 from gflow.errors import InputError
 from gflow.trajectory import Trajectory
 
+_MOST_STEPS = 1e8  # of one descent: days
 _SAME_TIME = 1e-9  # relative difference of times that count as one
 
 
@@ -148,13 +149,19 @@ def matched_times(
     Raises
     ------
     InputError
-        If a step size is not positive or longer than the time span, or points is below 1.
+        If a step size is not positive, absurdly small, or longer than the time span, or
+        points is below 1.
     """
     if points < 1:
         raise InputError(f"points must be at least 1, got {points}")
     counts = []
     times: list[float] = [0.0]
     for step in step_sizes:
+        if step > 0 and t_end / step > _MOST_STEPS:
+            raise InputError(
+                f"step size {step:g} takes {t_end / step:.1g} steps to t_end = {t_end:g}; at most "
+                f"{_MOST_STEPS:g} are taken: use a larger step or a shorter time"
+            )
         total = int(t_end / step * (1 + 1e-12)) if step > 0 else 0
         if total < 1:
             raise InputError(

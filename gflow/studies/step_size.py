@@ -86,6 +86,7 @@ def step_size_study(
     rtol: float = 1e-10,
     atol: float = 1e-13,
     points: int = 40,
+    max_evals: int = 1_000_000,
     progress: Progress | None = None,
 ) -> StepSizeStudy:
     """Measure the gap between descent and flow for several step sizes and fit its order.
@@ -108,6 +109,8 @@ def step_size_study(
         error, or is compared with the closed form.
     points : int
         Matched times for each step size.
+    max_evals : int
+        Budget of right-hand side evaluations of each solve.
     progress : callable, optional
         ``progress(t, loss)`` along the flow and the descents.
 
@@ -143,12 +146,21 @@ def step_size_study(
     times, counts = matched_times(t_end, sizes, points)
     flow = flow.for_start(y0)
     look = observe or (lambda y: y)
-    path = integrate(flow, y0, times, method, rtol, atol, progress=progress)
+    path = integrate(flow, y0, times, method, rtol, atol, max_evals=max_evals, progress=progress)
     seen = look(path.ys)
     if path.stats.method == "exact":
         solver_error = 8 * torch.finfo(y0.dtype).eps * float(_distance(seen, 0 * seen).max())
     else:
-        truth = better_states(flow, y0, times, path.stats.method, rtol, atol, progress=progress)
+        truth = better_states(
+            flow,
+            y0,
+            times,
+            path.stats.method,
+            rtol,
+            atol,
+            max_evals=10 * max_evals,
+            progress=progress,
+        )
         solver_error = float(_distance(seen, look(truth)).max())
     limit = stability_limit(flow, path.ys)
     gaps, curves = [], []
