@@ -29,6 +29,7 @@ from gflow.flows.base import Flow, Observables
 
 _SAMPLES = 9  # states at which the velocity is checked
 _INVARIANT_SAMPLES = 33
+_CURVATURE = 100.0  # what errors of the resolution may do to the energy, per unit
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def certify(
     ys: Tensor,
     *,
     rtol: float,
+    resolution: float | Tensor,
     dissipated: Tensor | None,
     largest_rise: Tensor,
     error_estimate: float | None,
@@ -156,6 +158,8 @@ def certify(
     ys : Tensor, shape (T, ..., *state)
     rtol : float
         The tolerance asked for; the bounds follow it.
+    resolution : float or Tensor
+        (atol + rtol‖y‖)²: an energy this small is not resolved, as at a minimum.
     dissipated : Tensor or None
         ∫⟨−∇φ, f⟩dt of each member; None where nothing was integrated.
     largest_rise : Tensor
@@ -164,11 +168,12 @@ def certify(
     """
     eps = torch.finfo(ys.dtype).eps
     first, last = flow.loss(ys[0]), flow.loss(ys[-1])
-    scale = first.abs().clamp_min(torch.finfo(ys.dtype).tiny)
     missing = torch.zeros_like(first) if dissipated is None else first - last - dissipated
     # A thousand tolerances for what accumulates, capped so that a loose tolerance does not
     # excuse a wrong path; never below round-off.
     accumulated = max(min(1e3 * rtol, 0.05), 1e4 * eps)
+    largest = torch.stack([first.abs(), last.abs(), (first - last).abs()]).amax(dim=0)
+    scale = largest + (_CURVATURE * resolution + torch.finfo(ys.dtype).tiny) / accumulated
     return Certificate(
         energy_residual=_worst(missing.abs() / scale),
         loss_increase=_worst(largest_rise / scale),
@@ -213,15 +218,19 @@ def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
 
 
 def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
-    velocity, reference = flow(0.0, ys), flow.reference(ys)
+    eps = torch.finfo(ys.dtype).eps
+    try:
+        velocity, reference = flow(0.0, ys), flow.reference(ys)
+        nearby = flow(0.0, (1 + eps**0.5) * ys)
+    except torch.linalg.LinAlgError:  # states so large that an SVD overflows
+        return math.nan
     size = flow.norm(reference)
     # Near a stationary point the velocity is round-off; a thousandth of the largest
     # speed of the member's path is the floor.
     scale = torch.maximum(size, 1e-3 * size.amax(dim=0))
     # What the state's own error does to the velocity, about f(y + rtol·y) − f(y), is no
     # fault: it is all there is at rest, and where no saved state moves fast.
-    eps = torch.finfo(ys.dtype).eps
-    response = flow.norm(flow(0.0, (1 + eps**0.5) * ys) - velocity) / eps**0.5
+    response = flow.norm(nearby - velocity) / eps**0.5
     gap = (flow.norm(velocity - reference) - max(rtol, 100 * eps) * response).clamp_min(0)
     still = (scale == 0) & (gap == 0)
     return _worst(torch.where(still, torch.zeros_like(gap), gap / scale))
