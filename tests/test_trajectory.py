@@ -65,6 +65,7 @@ def recertified(flow, ys, **changes):
     loss = flow.loss(ys)
     arguments = {
         "rtol": 1e-6,
+        "resolution": 0.0,
         "dissipated": loss[0] - loss[-1],
         "largest_rise": torch.zeros_like(loss[0]),
         "error_estimate": None,

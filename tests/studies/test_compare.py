@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import gflow
+from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow, ProductFlow
 from gflow.studies.compare import matched_times
@@ -74,8 +75,11 @@ def test_only_shared_times_count():
     gd = gflow.descend(FLOW, START, 0.25, 8)  # 0, 0.25, …, 2
     path = gflow.integrate(FLOW, START, [0.0, 0.1, 0.5, 0.75 * (1 + 1e-12), 1.1, 2.0])
     assert gflow.compare(path, gd).ts.tolist() == [0.0, 0.5, 0.75 * (1 + 1e-12), 2.0]
+    late = gflow.integrate(FLOW, START, [3.0, 3.5])  # the clock of the path starts anywhere
+    assert gflow.compare(late, gd).ts.tolist() == [3.0, 3.5]
+    assert gflow.compare(late, gd).largest == gflow.compare(path, gd).end_to_end[1]
     with pytest.raises(InputError, match="share no time"):
-        gflow.compare(gflow.integrate(FLOW, START, [0.1, 0.6]), gd)
+        gflow.compare(path, descend_to(FLOW, START, 0.25, [5]))
 
 
 def test_solver_error_is_shown_beside_the_gap():
