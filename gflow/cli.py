@@ -2,7 +2,7 @@
 
 Results go to standard output, progress and errors to standard error. Exit status: 0
 good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
-diverged, 130 interrupted.
+diverged, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
+import signal
 import sys
+import threading
 import tomllib
 import types
 import typing
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from gflow.results import Outcome
     from gflow.scenario import Scenario
 
-_STOPPED, _UNCERTIFIED, _DIVERGED, _INTERRUPTED = 3, 4, 5, 130
+_STOPPED, _UNCERTIFIED, _DIVERGED, _INTERRUPTED, _TERMINATED = 3, 4, 5, 130, 143
 
 
 # -- options out of a model's fields -----------------------------------------------------
@@ -151,7 +154,7 @@ def _output_options() -> list[click.Parameter]:
             type=click.Path(path_type=Path),
             help="this run's own folder, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
         ),
-        click.Option(["--json", "as_json"], is_flag=True, help="print the summary as JSON"),
+        click.Option(["--json"], is_flag=True, help="print the summary as JSON"),
     ]
 
 
@@ -162,7 +165,8 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
     keys = read_scenario(source)
     model = setting_model(keys.get("setting"), source)
 
-    def run(output: Path | None, as_json: bool, **changes: Any) -> None:
+    def run(output: Path | None, **changes: Any) -> None:
+        as_json = changes.pop("json")
         given = {k: v for k, v in changes.items() if v is not None}
         _execute(source, given, output, as_json, study=study)
 
@@ -183,7 +187,9 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
     """Hand the remaining arguments to the command made for a scenario."""
     command = _scenario_command(source, study=study)
-    own = {"help_option_names": ["--help"]}  # the parent passes it on
+    own: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes it on
+    # The same variables give defaults however the scenario is run.
+    own["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
     with command.make_context(source, list(ctx.args), parent=ctx, **own) as inner:
         command.invoke(inner)
 
@@ -438,6 +444,8 @@ def _cell(value: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     warnings.showwarning = _warn
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -455,10 +463,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = _fail(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         status = _fail("interrupted", _INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        status = _fail("there is not enough memory for so large a problem; make it smaller", 2)
     except BrokenPipeError:
         sys.stderr.close()
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(_TERMINATED)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
 
 
 def _warn(

@@ -18,7 +18,8 @@ from gflow.flows.base import Flow
 from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
-_EXPLODED = 1e12  # growth of ‖velocity‖ that counts as divergence
+_EXPLODED = 1e6  # growth of the loss that counts as divergence: a catapult comes back
+_FLOOR = 1e-9  # of what the growth is measured against, for a start at a minimum
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +145,7 @@ def descend_to(
         theta = flow.lift(y0.detach())
         velocity = torch.zeros_like(theta)
         speeds: list[Tensor] = []
-        watch = _Watch()
+        watch = _Watch(inner.loss(theta))
         kept: list[tuple[int, Tensor]] = [(0, theta)] if 0 in wanted else []
         diverged_at = None
         for k in range(saved_steps[-1]):
@@ -155,10 +156,11 @@ def descend_to(
             if k + 1 in wanted:
                 kept.append((k + 1, theta))
             if (k + 1) % _CHECK_EVERY == 0 or k + 1 == saved_steps[-1]:
-                diverged_at = watch.look(torch.stack(speeds).tolist())
+                loss = inner.loss(theta)
+                diverged_at = watch.look(torch.stack(speeds).tolist(), loss)
                 speeds.clear()
                 if progress is not None:
-                    progress((k + 1) * unit, float(inner.loss(theta).mean()))
+                    progress((k + 1) * unit, float(loss.mean()))
                 if diverged_at is not None:
                     break
         good = [(k, y) for k, y in kept if bool(torch.isfinite(y).all())]
@@ -177,22 +179,19 @@ def descend_to(
 
 
 class _Watch:
-    """Whether the speed has exploded, from the speeds of all steps so far."""
+    """Whether the loss has exploded, and from which step on the speed only grew."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_loss: Tensor):
+        scale = torch.maximum(first_loss.abs(), torch.full_like(first_loss, _FLOOR))
+        self._limit = first_loss + _EXPLODED * scale
         self._count = 0
-        self._first = 0.0
         self._least = math.inf
         self._least_step = 0
 
-    def look(self, speeds: list[float]) -> int | None:
-        """Take in the next steps' speeds; the step of least speed if they exploded, else None."""
-        if self._count == 0:
-            self._first = speeds[0]
+    def look(self, speeds: list[float], loss: Tensor) -> int | None:
+        """Take in the next steps' speeds and the loss after them; the step if it exploded."""
         for speed in speeds:
-            if self._first > 0 and not speed <= _EXPLODED * self._first:
-                return self._least_step
             if speed < self._least:
                 self._least, self._least_step = speed, self._count
             self._count += 1
-        return None
+        return None if bool((loss <= self._limit).all()) else self._least_step

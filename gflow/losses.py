@@ -57,6 +57,8 @@ class Loss(abc.ABC):
     """
 
     shape: tuple[int, int]
+    #: A tensor of the data: W must share its dtype and device.
+    like: Tensor
 
     @abc.abstractmethod
     def __call__(self, W: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class SquaredDistance(Loss):
 
     def __init__(self, target: Tensor):
         _require_matrix("target", target)
-        self.target = target
+        self.target = self.like = target
         self.shape = (target.shape[0], target.shape[1])
 
     def __call__(self, W: Tensor) -> Tensor:
@@ -150,6 +152,7 @@ class LinearRegression(Loss):
         n, d = inputs.shape
         self.samples = n
         self.shape = (targets.shape[1], d)
+        self.like = inputs
         self._X, self._Y = inputs, targets
         self._constant = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         if n > d:
@@ -170,6 +173,8 @@ class LinearRegression(Loss):
         gram = self._X.mT @ self._X / self.samples
         scale = gram.diagonal().mean()
         eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+        if scale == 0:  # all inputs vanish: no target is implied
+            return None
         if not torch.allclose(gram, scale * eye, rtol=0, atol=float(1e-13 * scale)):
             return None
         return (self._Y.mT @ self._X) / (self.samples * scale), float(scale)
@@ -209,7 +214,7 @@ class MatrixSensing(Loss):
             )
         self.shape = (measurements.shape[1], measurements.shape[2])
         self._A = measurements.flatten(1)
-        self._b = values
+        self._b = self.like = values
 
     def _residual(self, W: Tensor) -> Tensor:
         return W.flatten(-2) @ self._A.mT - self._b
@@ -265,7 +270,7 @@ class MatrixCompletion(Loss):
         filled = torch.where(observed, values, torch.zeros_like(values))
         _require_matrix("observed values", filled)
         self.shape = (values.shape[0], values.shape[1])
-        self._v = filled
+        self._v = self.like = filled
         self._mask = observed.to(values.dtype)
 
     def _residual(self, W: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1_000_000
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 #: Kept out of the command line: said in the file only.
 FILE_ONLY: dict[str, Any] = {"cli": False}
 
@@ -43,7 +43,7 @@ class Scenario(BaseModel, abc.ABC):
 
     name: str = Field(
         "unnamed",
-        pattern=r"^[^./\\][^/\\]*$",  # it names a folder
+        pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",  # it names a folder
         description="name of the scenario",
         json_schema_extra=FILE_ONLY,
     )
@@ -161,7 +161,7 @@ def read_scenario(source: str) -> dict[str, Any]:
         text, name = scenario_text(source), source
     try:
         keys = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not valid TOML: {str(error).splitlines()[0]}") from None
     return {"name": name, **keys}
 

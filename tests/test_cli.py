@@ -427,7 +427,7 @@ def test_data_that_is_not_finite(bad, tmp_path):
 
 
 def test_data_without_targets(tmp_path):
-    np.save("x.npy", np.ones((4, 2)))
+    np.save("x.npy", np.eye(4, 2))
     refused("deep-linear", "--data", "x.npy", say="targets")
 
 

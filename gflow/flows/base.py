@@ -86,6 +86,11 @@ class Flow(abc.ABC):
 
     # -- hooks: nothing by default ------------------------------------------------
 
+    @property
+    def like(self) -> Tensor | None:
+        """A tensor whose dtype and device states share; None where any will do."""
+        return None
+
     def end_to_end(self, y: Tensor) -> Tensor:
         """The object the loss sees (W, UUᵀ, the outputs); the state itself by default."""
         return y
@@ -144,6 +149,8 @@ class Flow(abc.ABC):
 
     def check_state(self, y: Tensor) -> None:
         """Raise InputError unless y is a finite state (or ensemble of states)."""
+        if isinstance(y, Tensor) and y.numel() == 0:
+            raise InputError(f"a state must hold something, got shape {tuple(y.shape)}")
         if not isinstance(y, Tensor) or not torch.is_floating_point(y):
             kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
             raise InputError(f"a state must be a floating-point tensor, got {kind}")
@@ -153,6 +160,12 @@ class Flow(abc.ABC):
             shown = ", ".join("any" if w == -1 else str(w) for w in want)
             raise InputError(
                 f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
+            )
+        like = self.like
+        if like is not None and (like.dtype, like.device) != (y.dtype, y.device):
+            raise InputError(
+                f"a state must have the dtype and device of the flow's data, {like.dtype} on "
+                f"{like.device}, got {y.dtype} on {y.device}; convert one with .to(...)"
             )
         require_finite("the state", y)
 

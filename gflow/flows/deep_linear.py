@@ -160,6 +160,10 @@ class LayerwiseFlow(ParameterFlow):
     def state_shape(self) -> tuple[int, ...]:
         return (sum(self._sizes),)
 
+    @property
+    def like(self) -> Tensor:
+        return self._loss.like
+
     def pack(self, layers: Sequence[Tensor]) -> Tensor:
         """One state of the layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
         shapes = [tuple(layer.shape[-2:]) for layer in layers]

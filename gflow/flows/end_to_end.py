@@ -174,6 +174,10 @@ class EndToEndFlow(ReducedFlow):
         return self._loss.shape
 
     @property
+    def like(self) -> Tensor:
+        return self._loss.like
+
+    @property
     def single_output(self) -> bool:
         """Whether d_N = 1, where the flow needs no SVD."""
         return self._loss.shape[0] == 1
@@ -253,7 +257,7 @@ class EndToEndFlow(ReducedFlow):
         # Equal singular values leave the basis open: diagonalise M within each group.
         UMV = U.mT @ M @ V
         if k > 1:
-            groups = (sigma[:-1] - sigma[1:] > 1e3 * eps * sigma[0]).tolist()
+            groups = (sigma[:-1] - sigma[1:] > 1e3 * eps * sigma[:-1]).tolist()
             cuts = [0, *(i + 1 for i, cut in enumerate(groups) if cut), k]
             blocks = [slice(a, b) for a, b in itertools.pairwise(cuts)]
             rotations = []
@@ -288,7 +292,9 @@ class EndToEndFlow(ReducedFlow):
         if aligned is None:  # closed_form said otherwise
             return super().exact(ts, y0)
         U, sigma, V, m = aligned
-        return (U * aligned_mode(sigma, m, self.depth, times)[:, None, :]) @ V.mT
+        at_start = (times == 0)[:, None, None]
+        path = (U * aligned_mode(sigma, m, self.depth, times)[:, None, :]) @ V.mT
+        return torch.where(at_start, y0, path)
 
     @classmethod
     def example(cls) -> tuple[EndToEndFlow, Tensor]:

@@ -102,6 +102,10 @@ class FactorFlow(ParameterFlow):
     def state_shape(self) -> tuple[int, ...]:
         return (self._loss.shape[0], -1)
 
+    @property
+    def like(self) -> Tensor:
+        return self._loss.like
+
     def product(self, U: Tensor) -> Tensor:
         """W = UUᵀ."""
         return U @ U.mT
@@ -165,6 +169,10 @@ class ProductFlow(ReducedFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return self._loss.shape
+
+    @property
+    def like(self) -> Tensor:
+        return self._loss.like
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)

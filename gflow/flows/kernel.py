@@ -106,6 +106,10 @@ class KernelFlow(Flow):
     def state_shape(self) -> tuple[int, ...]:
         return tuple(self.targets.shape)
 
+    @property
+    def like(self) -> Tensor:
+        return self.H
+
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         return kernel_rhs(y, self.H, self.targets)
 

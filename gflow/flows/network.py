@@ -68,7 +68,9 @@ class NetworkFlow(ParameterFlow):
         self._criterion = criterion
         self._inputs = inputs
         self._targets = targets
-        self._start = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
+        self._start = {
+            k: p.detach().clone() for k, p in module.named_parameters() if p.requires_grad
+        }
         if not self._start:
             raise InputError("the module has no trainable parameter: nothing would flow")
         dtypes = sorted({str(p.dtype) for p in self._start.values()})
@@ -89,6 +91,10 @@ class NetworkFlow(ParameterFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (sum(self._sizes),)
+
+    @property
+    def like(self) -> Tensor:
+        return next(iter(self._start.values()))
 
     def pack(self, parameters: dict[str, Tensor] | None = None) -> Tensor:
         """One state of the named parameters; of the module's own at construction by default."""

@@ -47,6 +47,7 @@ class DeepLinear(Scenario):
         """Standardised inputs and targets; a random W of the given norm, balanced layers."""
         import torch
 
+        from gflow.errors import InputError
         from gflow.flows import EndToEndFlow
         from gflow.losses import LinearRegression
         from gflow.preparation import regression_targets, standardise
@@ -55,6 +56,10 @@ class DeepLinear(Scenario):
         options = self.torch_options()
         data = self._data()
         inputs = standardise(data.inputs)
+        if not inputs.any():
+            raise InputError(
+                f"{self.data} must have an input that varies, but every column is constant"
+            )
         targets = regression_targets(data)
         if self.outputs == "single":  # of classes, their number
             targets = standardise(data.targets[:, :1])

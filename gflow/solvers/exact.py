@@ -37,10 +37,11 @@ class ExactSolver(Solver):
     def _dissipated(self, problem: Problem, T: float) -> Tensor:
         flow, y0 = problem.flow, problem.y0
         start = flow.loss(y0)
+        scale = start.clamp_min(torch.finfo(start.dtype).tiny)
         edges = np.concatenate([[0.0], T * 2.0 ** np.arange(-_DOUBLINGS, 1.0)])
         # Panels shorter than a thousandth of the fastest time scale seen add nothing:
         # start where the first panel holds less than 1e-3 of the initial loss.
-        speed = float(flow.dissipation(y0, flow(0.0, y0)) / start.clamp_min(1e-300))
+        speed = float(flow.dissipation(y0, flow(0.0, y0)) / scale)
         first = 0
         while first < _DOUBLINGS and speed * edges[first + 1] < 1e-3:
             first += 1
@@ -51,10 +52,7 @@ class ExactSolver(Solver):
             a, b = panels.pop()
             part, drop = self._panel(problem, a, b)
             # A mode that leaves a small start late turns within a part of its panel.
-            if (
-                splits
-                and float((part - drop).abs() / start.clamp_min(1e-300)) > _PART * problem.rtol
-            ):
+            if splits and float((part - drop).abs() / scale) > _PART * problem.rtol:
                 splits -= 1
                 panels += [(a, 0.5 * (a + b)), (0.5 * (a + b), b)]
             else:

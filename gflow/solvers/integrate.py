@@ -127,6 +127,8 @@ def integrate(
             problem.require_finite(flow.loss(y0))
             if len(times) > 1:
                 methods()[name].solve(problem, name)
+            if len(problem.saved) < len(times):
+                raise Stop(f"{name} did not land on t = {problem.next_time:g}")
         except Stop as stop:
             path = _finish(problem, name, reason, None)
             raise IntegrationError(str(stop), problem.t, problem.y, path) from None
@@ -202,6 +204,7 @@ def _finish(problem: Problem, method: str, reason: str, error: float | None) -> 
         problem.flow,
         ys,
         rtol=problem.rtol,
+        resolution=problem.resolution,
         dissipated=problem.dissipated,
         largest_rise=problem.largest_rise,
         error_estimate=error,

@@ -27,7 +27,7 @@ class Gap:
     end_to_end : Tensor, shape (T, ...)
         ‖·‖_F distance of the objects the loss sees (W, UUᵀ, the outputs).
     parameters : Tensor, shape (T, ...), or None
-        Euclidean distance of the parameters; None where a reduced flow has none.
+        Euclidean distance of the parameters, where the trajectory is one of parameters.
     relative : Tensor, shape (T, ...)
         ``end_to_end`` over the flow's norm at that time.
     solver_error : float or None
@@ -77,11 +77,11 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     >>> [round(x, 4) for x in gap.end_to_end.tolist()]   # e^{−t} − (1 − η)^k
     [0.0, 0.1065, 0.1179]
     """
-    rows, columns = _shared(trajectory.ts, descent.ts)
+    rows, columns = _shared(trajectory.ts - trajectory.ts[0], descent.ts)
     if not rows:
         raise InputError(
-            "trajectory and descent share no time; integrate at descent.ts, or at multiples "
-            "of the step size"
+            "trajectory and descent share no time since their start; integrate at descent.ts, or "
+            "at multiples of the step size"
         )
     flow, own = trajectory.flow, descent.flow
     ys, states = trajectory.ys[rows], descent.ys[columns]
@@ -95,8 +95,9 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     distance = _norm(first - second, ndim)
     size = _norm(first, ndim).clamp_min(torch.finfo(first.dtype).tiny)
     parameters = None
-    if flow.parameter_flow is flow and own.parameter_flow is own and ys.shape == states.shape:
-        parameters = flow.norm(ys - states)
+    theta = descent.parameters[columns]
+    if flow.parameter_flow is flow and ys.shape == theta.shape:
+        parameters = flow.norm(ys - theta)
     return Gap(
         ts=trajectory.ts[rows],
         end_to_end=distance,

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gflow.descent import Descent, descend_to
+from gflow.errors import IntegrationError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
 from gflow.studies.compare import Gap, compare, matched_times
 from gflow.studies.step_size import stability_limit
 from gflow.trajectory import Trajectory, relative_error
+
+_ROUGH_EVALS = 20_000  # for a first look at the stability limit
 
 #: stages(name, t_end) gives the progress callback of one part of the work, or None
 Stages = Callable[[str, float], Progress | None]
@@ -140,7 +143,11 @@ def default_step_sizes(
 ) -> list[float]:
     """The stability limit of a loosely solved path times 1/2, 1/4, …, two digits each."""
     times = [t_end * i / 4 for i in range(5)]
-    rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-13, max_evals=max_evals)
+    budget = min(max_evals, _ROUGH_EVALS)
+    try:
+        rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-13, max_evals=budget)
+    except IntegrationError as error:
+        rough = error.trajectory  # as far as it came; the solve itself will say why
     limit = stability_limit(flow, rough.ys)
     largest = min(limit / 2, t_end / 4)
     return [_two_digits(largest / 2**i) for i in range(count)]
