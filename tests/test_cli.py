@@ -536,3 +536,27 @@ def test_shown_toml_has_every_field_that_is_set():
     assert keys["setting"] == "deep-linear"
     assert keys["depth"] == 3
     assert keys["rtol"] == 1e-8
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        ('name = "a\\u0000b"', "name: string should match"),
+        ("seed = " + "9" * 5000, "not valid TOML"),
+        ("hidden_width = 3_000_000", "not enough memory"),
+    ],
+)
+def test_odd_scenario_files(text, say, tmp_path):
+    head = 'setting = "deep-linear"\ndata = "synthetic"\nt_end = 1.0\n'
+    (tmp_path / "odd.toml").write_text(head + text + "\n")
+    refused("run", "odd.toml", say=say)
+
+
+def test_columns_that_do_not_vary(tmp_path):
+    (tmp_path / "const.csv").write_text("1,1,2.5\n1,1,3.5\n1,1,1.5\n")
+    refused("deep-linear", "--data", "const.csv", "--depth", "2", say="input that varies")
+
+
+def test_environment_reaches_a_scenario_run_by_name(monkeypatch):
+    monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "0")
+    refused("run", "deep-linear", say="depth: input should be greater")

@@ -7,6 +7,7 @@ import gflow
 from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows import FactorFlow, KernelFlow
+from gflow.losses import SquaredDistance
 from tests.helpers import flow_classes, make_loss, of_rank, randn, relative, times, worst_relative
 
 ONE = KernelFlow(torch.ones(1, 1, dtype=torch.float64), times(1.0))
@@ -148,3 +149,17 @@ def test_input_errors(change, message):
     arguments = {"y0": ZERO, "step_size": 0.1, "steps": 2} | change
     with pytest.raises(InputError, match=message):
         gflow.descend(ONE, **arguments)
+
+
+def test_growth_from_a_saddle_is_no_divergence():
+    flow = gflow.FactorFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)))
+    gd = gflow.descend(flow, 1e-13 * torch.eye(2, dtype=torch.float64), 0.1, 600)
+    assert gd.diverged_at is None
+    assert float(gd.losses[-1]) < 1e-12
+
+
+def test_slow_divergence_is_told():
+    flow = gflow.KernelFlow(torch.eye(1, dtype=torch.float64), torch.ones(1).double())
+    gd = gflow.descend(flow, torch.zeros(1).double(), 2.2, 100)  # the limit is 2
+    assert gd.diverged_at == 0
+    assert "DIVERGED" in repr(gd)

@@ -3,7 +3,7 @@ import torch
 
 import gflow
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow
-from gflow.losses import SquaredDistance
+from gflow.losses import LinearRegression, SquaredDistance
 from gflow.trajectory import Certificate, certify, relative_error
 from tests.helpers import altered, flow_classes, make_loss, of_rank, randn, relative, times
 
@@ -197,3 +197,11 @@ def test_unbalanced_start_is_no_product_flow():
     W = gflow.integrate(EndToEndFlow(loss, 2), W0, [0.0, 1.0])
     assert relative(layers.end_to_end(theta.ys[-1]), W.ys[-1]) > 1e-2
     assert of_rank(2, 2, 3).shape == W0.shape
+
+
+@pytest.mark.parametrize("method", ["dopri5", "rkc2", "scipy:LSODA"])
+def test_certificate_holds_at_a_minimum(method):
+    X, W = randn(20, 3), randn(2, 3)
+    flow = EndToEndFlow(LinearRegression(X, X @ W.mT), 3)
+    path = gflow.integrate(flow, W, [0.0, 1.0, 10.0], method)
+    assert path.certificate.holds, path.certificate

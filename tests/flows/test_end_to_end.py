@@ -6,7 +6,7 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, end_to_end_rhs, single_output_rhs
-from gflow.losses import SquaredDistance
+from gflow.losses import LinearRegression, SquaredDistance
 from tests.helpers import (
     LOSSES,
     altered,
@@ -248,3 +248,17 @@ def test_deficient_ensemble_velocity_equals_the_loop():
     for i in range(2):
         for j in range(3):
             assert relative(together[i, j], end_to_end_rhs(W[i, j], G[i, j], 3)) <= 1e-14
+
+
+def test_tiny_modes_keep_their_order():
+    flow = EndToEndFlow(SquaredDistance(torch.diag(torch.tensor([1.0, 3.0, 2.0]).double())), 3)
+    W0 = torch.diag(torch.tensor([1.0, 4e-13, 1e-13]).double())
+    path = flow.exact(torch.tensor([0.0, 1e-9]).double(), W0)
+    assert torch.equal(path[0], W0)
+    assert torch.allclose(path[1].diagonal(), W0.diagonal(), rtol=1e-6, atol=0)
+
+
+def test_inputs_of_zero_have_no_closed_form():
+    loss = LinearRegression(torch.zeros(4, 2).double(), torch.ones(4, 2).double())
+    assert loss.as_squared_distance() is None
+    assert EndToEndFlow(loss, 2).closed_form(torch.eye(2).double()) is None

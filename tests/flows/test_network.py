@@ -149,3 +149,12 @@ def test_dropout_and_batch_norm_in_evaluation_mode():
     flow = NetworkFlow(module, nn.functional.mse_loss, randn(5, 3), randn(5, 2))
     theta = flow.pack()
     assert relative(flow(0.0, theta), flow.reference(theta)) <= 1e-14
+
+
+def test_the_start_is_the_modules_when_the_flow_was_made():
+    module = torch.nn.Linear(2, 1).double()
+    flow = NetworkFlow(module, torch.nn.functional.mse_loss, randn(3, 2), randn(3, 1))
+    before = flow.pack().clone()
+    with torch.no_grad():
+        module.weight.add_(5)
+    assert torch.equal(flow.pack(), before)

@@ -121,3 +121,19 @@ def test_matched_times(sizes):
 def test_matched_times_refuses(step):
     with pytest.raises(InputError, match="positive and at most t_end = 2, got"):
         matched_times(2.0, [0.1, step], 10)
+
+
+def test_parameters_are_compared_with_the_descent_of_a_reduced_flow():
+    flow = EndToEndFlow(make_loss("distance", 2, 3), 2)
+    W0 = 0.3 * randn(2, 3)
+    gd = gflow.descend(flow, W0, 0.01, 20)
+    path = gflow.integrate(flow.parameter_flow, flow.lift(W0), gd.ts)
+    gap = gflow.compare(path, gd)
+    expected = flow.parameter_flow.norm(path.ys - gd.parameters)
+    assert torch.equal(gap.parameters, expected)
+    assert gflow.compare(gflow.integrate(flow, W0, gd.ts), gd).parameters is None
+
+
+def test_absurd_numbers_of_steps_are_refused():
+    with pytest.raises(InputError, match="takes 1e\\+200 steps"):
+        matched_times(1.0, [1e-200], 10)
