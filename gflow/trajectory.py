@@ -3,14 +3,16 @@
 The certificate is measured evidence that a path is the gradient flow it claims to be:
 
 ``energy_residual``
-    |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| / φ(y₀); the integral is carried along by the solver.
+    |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| relative to φ(y₀) (or |φ(y_T)|, the change of φ, or what
+    the tolerance resolves, where larger); the integral is carried along by the solver.
 ``loss_increase``
-    The largest rise of φ between accepted steps, relative to φ(y₀).
+    The largest rise of φ between accepted steps, relative to the same.
 ``invariant_drift``
     For every conserved quantity its largest change, relative to its natural scale.
 ``velocity_error``
     ‖f − f_ref‖/‖f_ref‖ at sampled states, f_ref by automatic differentiation of the
-    loss: a wrong sign, factor or transpose shows here, however well it is integrated.
+    loss, beyond what an error of rtol in the state explains: a wrong sign, factor or
+    transpose shows here, however well it is integrated.
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
     against the same solve at a tenth of the tolerance where that was asked for.
