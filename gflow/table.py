@@ -1,0 +1,80 @@
+"""A run's summary as a short table on standard output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def print_table(summary: Mapping[str, Any]) -> None:
+    """A short table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    title = Text(f"{summary['scenario']} on {summary['data']}", style="table.title")
+    table = Table(title=title, title_justify="left")
+    rows: Sequence[Mapping[str, Any]]
+    if "widths" in summary:
+        head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
+        keys: Sequence[str] = ("width", "peak_distance", "peak_epoch", "final_distance")
+    elif "step_sizes" in summary:
+        head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
+        keys = ("step_size", "largest_gap", "stable", "fitted")
+    else:
+        head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
+        keys = ("step_size", "steps", "final_loss", "largest_gap")
+    for heading in head:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [_cell(row[key]) for key in keys]
+        if row.get("diverged_at") is not None:
+            cells[-1] = f"diverged from step {row['diverged_at']}"
+        elif row.get("stable") is False:
+            cells[0] += " (unstable)"
+        table.add_row(*cells)
+    console.print(table)
+    for label, text in _lines(summary):
+        console.print(f"{label:<9} {text}", soft_wrap=True, markup=False)
+
+
+def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    if "final_loss" in summary:
+        lines.append(("loss", f"{summary['final_loss']:.6g} at the end of the flow"))
+    if "order" in summary:
+        if summary["order"] is None:
+            lines.append(("order", f"not fitted: {summary['refusal']}"))
+        else:
+            low, high = summary["order_interval"]
+            lines.append(("order", f"{summary['order']:.3f} (95 %: {low:.3f} to {high:.3f})"))
+    if "solver_error" in summary:
+        error = summary["solver_error"]
+        text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
+        lines.append(("error", f"{text}, beside the gaps"))
+    if "reduction_error" in summary:
+        text = f"{summary['reduction_error']:.2g} between the flow and its parameters' flow"
+        lines.append(("reduction", text))
+    lines.append(
+        ("stability", f"descent is stable below 2/λ_max = {summary['stability_limit']:.4g}")
+    )
+    for key, value in summary.items():
+        if key.startswith("final_") and key not in ("final_loss", "final_kernel_loss"):
+            lines.append(("final", f"{key.removeprefix('final_').replace('_', ' ')} {value:.4g}"))
+    certificate = summary["certificate"]
+    failures = [*certificate["failures"]]
+    failures += summary.get("parameter_certificate", {"failures": []})["failures"]
+    verdict = "holds" if not failures else "DOES NOT HOLD: " + "; ".join(failures)
+    lines.append(("certified", verdict))
+    cost = summary["cost"]
+    text = f"{cost['rhs_evals']} evaluations, {cost['wall_seconds']:.2f} s, {cost['method']}"
+    lines.append(("cost", f"{text} ({cost['reason']})"))
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
