@@ -18,7 +18,7 @@ from gflow.solvers.base import Problem, Solver
 
 _TRIPLINGS = 26
 _SPLITS = 400  # panels cut in two where the quadrature and the loss differ
-_PART = 0.1  # of rtol: what they may differ by in one panel, relative to the first loss
+_PART = 1e-3  # of rtol: what they may differ by in one panel, relative to the first loss
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 
 
