@@ -86,6 +86,19 @@ class Flow(abc.ABC):
 
     # -- hooks: nothing by default ------------------------------------------------
 
+    #: Whether f(t, y) is affine in y, with a symmetric Jacobian.
+    affine: bool = False
+
+    @property
+    def rest(self) -> Tensor | None:
+        """A state at which an affine flow stands still; None where not known."""
+        return None
+
+    def spectral_radius(self, y: Tensor) -> float | None:
+        """An upper bound of the negative end of the Jacobian's spectrum, as a positive
+        number, where the flow knows one cheaply."""
+        return None
+
     @property
     def like(self) -> Tensor | None:
         """A tensor whose dtype and device states share; None where any will do."""
@@ -126,6 +139,13 @@ class Flow(abc.ABC):
 
     def for_start(self, y0: Tensor) -> Flow:
         """This flow with what a given start fixes for all time (a conserved rank)."""
+        return self
+
+    def of_members(self, index: Tensor) -> Flow:
+        """This flow for some members of an ensemble, index (k,) into its starts in order.
+
+        A flow whose own parameters differ from member to member selects them here.
+        """
         return self
 
     # -- the same for every flow ----------------------------------------------------

@@ -71,6 +71,7 @@ class KernelFlow(Flow):
     """
 
     observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
+    affine = True
 
     def __init__(self, H: Tensor, targets: Tensor, H_test: Tensor | None = None):
         for name, value in (("H", H), ("targets", targets), ("H_test", H_test)):
@@ -125,6 +126,13 @@ class KernelFlow(Flow):
         columns = slope if self.targets.ndim == 2 else slope[..., None]
         moved = torch.einsum("ij,...jk->...ik", self.H, columns)
         return -(moved if self.targets.ndim == 2 else moved[..., 0])
+
+    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        return kernel_rhs(v, self.H, torch.zeros_like(self.targets))
+
+    @property
+    def rest(self) -> Tensor:
+        return self.targets
 
     @property
     def parameter_flow(self) -> Flow:
