@@ -1,0 +1,181 @@
+r"""``rock4``: the stabilised explicit Runge–Kutta method of order 4.
+
+An s-stage step acts on ẏ = λy as the polynomial R(z) = w(z) P(z), z = hλ, with
+R(z) = e^z + O(z⁵) and |R| ≤ 0.9 from z ≈ −6 down to −β, β ≈ 0.349 s² − 2.7. With
+x = 1 + ω z, ω = 2/β, the quartic w has two pairs of complex zeros, and P, of degree s − 4,
+is the last of the polynomials P_j orthogonal on [−1, 1] for the weight w(x)²/√(1 − x²),
+each scaled to P_j(x = 1) = 1. Abdulle (2002), SIAM J. Sci. Comput. 23, 2041-2054:
+polynomials section 2, recurrence and composition section 3.
+
+The first s − 4 stages follow the three-term recurrence of the P_j,
+
+    Y_j = μ_j h F(Y_{j−1}) + ν_j Y_{j−1} + κ_j Y_{j−2},   ν_j + κ_j = 1,  Y_0 = y_n,
+
+and a classical four-stage method goes on from Y = Y_{s−4} so that the composition has
+order 4 on any ẏ = F(t, y). Its four slopes and Y − y_n also give the error estimate, of
+order 3. It differs from Abdulle's, which takes F(y_{n+1}) in place of Y − y_n: there a
+stiff mode's share in the error is multiplied by up to 1.5hρ, here by at most 3.
+
+Two limits, both of them mathematics. The last four stages multiply what round-off has left
+in the stiffest modes by |w(−β)| ~ 10⁻⁴s⁸, so tight tolerances, and float32, cap the number
+of stages (`ROCK4.most_stages`). The last slope is taken up to 2 % of the step past its end.
+
+The table rock4.json holds, for every s, ω, the zeros of w in z, and the finishing method.
+``python benchmarks/derive_rock4.py`` derives it anew.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import json
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.solvers.base import Increment, Step, Stepper
+
+_REACHED = 0.98  # of β: |R| ≤ 0.9 there, and it grows fast beyond
+
+
+class Row(NamedTuple):
+    """What the table says of one number of stages."""
+
+    stages: int
+    omega: float
+    zeros: list[float]  #: real and imaginary parts, one of each conjugate pair
+    a: list[list[float]]  #: the finishing method: a[i][j], j ≤ i, of stage i + 2
+    b: list[float]
+    d: list[float]  #: error estimate: the four slopes, then Y − y_n
+    amplification: float  #: of round-off of size 1 made in every stage
+
+
+class Recurrence(NamedTuple):
+    """Y_j = mu·hF(Y_{j−1}) + nu·Y_{j−1} + (1 − nu)·Y_{j−2}; c_j is Y_j's abscissa."""
+
+    mu: list[float]
+    nu: list[float]
+    c: list[float]
+
+
+class ROCK4(Stepper):
+    """Fourth-order orthogonal Runge–Kutta–Chebyshev with 5 to 174 stages."""
+
+    name = "rock4"
+    error_order = 4
+    stabilized = True
+
+    def stages(self, reach: float) -> int:
+        farthest = _reaches()[-1]
+        if not reach <= farthest:
+            raise InputError(
+                f"a step of rock4 reaches at most h·ρ = {farthest:.0f}, got {reach:g}; shorten it"
+            )
+        return table()[bisect.bisect_left(_reaches(), reach)].stages
+
+    def reach(self, stages: int) -> float:
+        return _reaches()[_position(stages)]
+
+    def most_stages(self, rtol: float, eps: float) -> int:
+        fit = [row.stages for row in table() if 0.3 * eps * row.amplification <= 0.1 * rtol]
+        return max(fit, default=table()[0].stages)
+
+    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+        row = table()[_position(stages)]
+        recurrence = _recurrence(stages)
+        older, newer = z, torch.add(z, k0, alpha=recurrence.mu[0])
+        for mu, nu, c in zip(recurrence.mu[1:], recurrence.nu[1:], recurrence.c[:-1], strict=True):
+            k = increment(c, newer)
+            # Y_{j−2} is not needed again: its memory takes Y_j, once it is not z itself.
+            stage = older * (1 - nu) if older is z else older.mul_(1 - nu)
+            stage.add_(newer, alpha=nu).add_(k, alpha=mu)
+            older, newer = newer, stage
+        middle, start = newer, recurrence.c[-1]
+        slopes = [increment(start, middle)]
+        for weights in row.a:
+            stage = _combined(middle, slopes, weights)
+            slopes.append(increment(start + sum(weights), stage))
+        end = _combined(middle, slopes, row.b)
+        error = _combined((middle - z).mul_(row.d[4]), slopes, row.d[:4])
+        return Step(end, increment(1.0, end), error)
+
+
+def _combined(base: Tensor, slopes: list[Tensor], weights: list[float]) -> Tensor:
+    """base + Σ weights·slopes."""
+    total = torch.add(base, slopes[0], alpha=weights[0])
+    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
+        total.add_(slope, alpha=weight)
+    return total
+
+
+@functools.cache
+def table() -> list[Row]:
+    """One row a number of stages, in rising order."""
+    text = resources.files("gflow.solvers").joinpath("rock4.json").read_text(encoding="utf-8")
+    return [Row(*row) for row in json.loads(text)]
+
+
+@functools.cache
+def _reaches() -> list[float]:
+    return [_REACHED * 2 / row.omega for row in table()]
+
+
+@functools.cache
+def _position(stages: int) -> int:
+    """Where the table has this number of stages."""
+    return [row.stages for row in table()].index(stages)
+
+
+@functools.cache
+def _recurrence(stages: int) -> Recurrence:
+    row = table()[_position(stages)]
+    return recurrence(row.stages, row.omega, row.zeros)
+
+
+def recurrence(stages: int, omega: float, zeros: list[float]) -> Recurrence:
+    """The recurrence of the orthogonal polynomials, from the zeros of w.
+
+    Parameters
+    ----------
+    stages : int
+        s, at least 5.
+    omega : float
+        x = 1 + omega·z maps the interval of stability to [−1, 1].
+    zeros : list of float, length 4
+        Real and imaginary parts in z of one zero of each pair.
+
+    Returns
+    -------
+    Recurrence
+        Of s − 4 stages.
+
+    Examples
+    --------
+    >>> row = table()[0]
+    >>> c = recurrence(row.stages, row.omega, row.zeros).c
+    >>> len(c), 0 < c[0] < 1
+    (1, True)
+    """
+    # Stieltjes' procedure; so many Chebyshev nodes integrate the products exactly.
+    x = np.cos((np.arange(2 * stages) + 0.5) * np.pi / (2 * stages))
+    weight = np.ones_like(x)
+    for re, im in zip(zeros[::2], zeros[1::2], strict=True):
+        weight *= np.abs(x - 1 - omega * complex(re, im)) ** 4
+    weight /= weight.sum()
+    older, newer = np.zeros_like(x), np.ones_like(x)  # orthonormal, at the nodes
+    off, ratio = 0.0, 0.0  # ratio: older over newer at x = 1
+    mu, nu, c = [], [], [0.0, 0.0]
+    for _ in range(stages - 4):
+        diagonal = float(weight @ (x * newer**2))
+        rest = (x - diagonal) * newer - off * older
+        size = float(np.sqrt(weight @ rest**2))
+        growth = 1 - diagonal - off * ratio
+        mu.append(omega / growth)
+        nu.append((1 - diagonal) / growth)
+        c.append(mu[-1] + nu[-1] * c[-1] + (1 - nu[-1]) * c[-2])
+        older, newer, off, ratio = newer, rest / size, size, size / growth
+    return Recurrence(mu, nu, c[2:])
