@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gflow.solvers.checkpoint import Checkpoint
     from gflow.trajectory import Trajectory
 
 
@@ -35,11 +36,22 @@ class IntegrationError(GflowError, RuntimeError):
     trajectory : Trajectory
         The requested times reached before the stop, with the last good state
         appended, and the statistics up to there.
+    checkpoint : Checkpoint or None
+        Where one of gflow's own methods stopped: ``gflow.integrate(…, resume=checkpoint)``
+        goes on from there, with a larger ``max_evals`` for one.
     """
 
-    def __init__(self, reason: str, t: float, y: Tensor, trajectory: Trajectory):
+    def __init__(
+        self,
+        reason: str,
+        t: float,
+        y: Tensor,
+        trajectory: Trajectory,
+        checkpoint: Checkpoint | None = None,
+    ):
         super().__init__(f"integration stopped at t = {t:.6g}: {reason}")
         self.reason = reason
         self.t = t
         self.y = y
         self.trajectory = trajectory
+        self.checkpoint = checkpoint

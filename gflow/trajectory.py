@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -117,6 +117,13 @@ class Trajectory:
         What was integrated.
     stats : Stats
     certificate : Certificate
+    ends : Tensor, shape (..., *state)
+        The last state of each member, where an event or a failure stopped it before the
+        last time; ``ys`` is NaN from there on. A lone start has it as its last state too.
+    event_times : mapping of int to float
+        When an event stopped a member, by its index in ``y0.reshape(-1, *state)``.
+    failures : mapping of int to str
+        Why a member failed, likewise. The certificate speaks for the others.
     """
 
     ts: Tensor
@@ -124,6 +131,9 @@ class Trajectory:
     flow: Flow
     stats: Stats
     certificate: Certificate
+    ends: Tensor
+    event_times: Mapping[int, float] = field(default_factory=dict)
+    failures: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def losses(self) -> Tensor:
@@ -135,8 +145,9 @@ class Trajectory:
         return self.flow.observables(self.ys)
 
     def __repr__(self) -> str:
+        failed = f"{len(self.failures)} members FAILED, " if self.failures else ""
         return (
-            f"Trajectory({type(self.flow).__name__}, t = {float(self.ts[0]):g} … "
+            f"Trajectory({failed}{type(self.flow).__name__}, t = {float(self.ts[0]):g} … "
             f"{float(self.ts[-1]):g} at {len(self.ts)} times, {self.stats.method}, "
             f"{self.stats.rhs_evals} evaluations, {self.certificate!r})"
         )

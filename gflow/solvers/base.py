@@ -1,7 +1,13 @@
-"""The contract of a solver, and what every solve shares: counting, watching, saving.
+"""The contracts of solvers, and what every solve shares: counting, watching, saving.
 
-For authors of solvers. A file in this folder holds one subclass of `Solver`; its
-``names`` are what users pass as ``method``. `solve` integrates the problem by calling
+For authors of solvers there are two ways in, each a file in this folder.
+
+A **method of gflow's own** is a `Stepper`: a name, two orders and the formula of one
+step. The stepping loop (stepping.py) owns step sizes, stages, landing, ensembles,
+events and checkpoints.
+
+A **library's method** is a `Solver` that hands the whole problem to the library. Its
+``names`` are what users pass as ``method``. `solve` integrates by calling
 
 1. ``problem.rhs(t, z)`` for the right-hand side, where z is one vector: the state,
    then the energy dissipated so far (an integral carried along, one entry a member);
@@ -9,11 +15,12 @@ For authors of solvers. A file in this folder holds one subclass of `Solver`; it
    time in ``problem.ts`` exactly (to the bit);
 3. ``problem.reject()`` after each rejected one.
 
-Errors are measured by ``problem.error_norm(e)``: ‖e‖₂ ≤ atol + rtol‖y‖₂, the largest
-over members. It does not depend on the basis, so an error in a single sharp direction
-cannot hide among thousands of parameters as it does in a root-mean-square norm.
+Errors are measured as ‖e‖₂ ≤ atol + rtol‖y‖₂, for each member. This norm is the one
+that defines the gradient and does not depend on the basis, so an error in a single sharp
+direction cannot hide among thousands of parameters as it does in a root-mean-square
+norm over entries.
 
-`problem` stops a solve by raising `Stop`: a solver lets it pass.
+A solve that cannot go on raises `Stop`: a solver lets it pass.
 """
 
 from __future__ import annotations
@@ -21,27 +28,65 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gflow.flows.base import Flow
+from gflow.solvers.checkpoint import Checkpoint
 
 #: progress(t, loss), called after accepted steps
 Progress = Callable[[float, float], None]
+
+#: event(y) → (...): a solve stops where it falls to zero or below
+Event = Callable[[Tensor], Tensor]
+
+#: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries)
+Increment = Callable[[float, Tensor], Tensor]
+
+NOT_FINITE = "the right-hand side returned NaN or infinity"
+EXPLODED = "the loss became NaN or infinite; the flow explodes or its start is bad"
+UNDERFLOW = (
+    "the step size underflowed: the tolerance cannot be met, because the right-hand "
+    "side is discontinuous or grows without bound; loosen rtol or choose another method"
+)
+RISES = (
+    "the loss rises along every step, however short: the right-hand side is not the "
+    "gradient flow of its loss, or is too noisy for the tolerance; correct it or loosen rtol"
+)
+
+
+def out_of_budget(max_evals: int) -> str:
+    """The reason of a solve that used up its evaluations."""
+    return (
+        f"the budget of {max_evals} evaluations ran out; loosen rtol, shorten the "
+        "time or raise max_evals"
+    )
 
 
 class Stop(Exception):
     """A solve cannot go on; the message is the reason in one line."""
 
 
+def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
+    """flow(t, y); NaN where a trial state overflowed so that a decomposition gave up."""
+    try:
+        return flow(t, y)
+    except torch.linalg.LinAlgError:
+        batch = y.ndim - flow.state_ndim
+        if batch == 0 or len(y) == 1:
+            return torch.full_like(y, torch.nan)
+        # One bad member must not spoil the others.
+        return torch.stack([velocity_of(flow, t, member) for member in y])
+
+
 class Solver(abc.ABC):
     """One family of methods."""
 
     #: What users pass as ``method``.
-    names: ClassVar[tuple[str, ...]]
-    #: Whether it takes steps of a size given by the caller.
+    names: tuple[str, ...]
+    #: Those among them that take steps of a size given by the caller.
     fixed_step: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
@@ -49,8 +94,48 @@ class Solver(abc.ABC):
         """Integrate from ``problem.ts[0]`` to ``problem.ts[-1]``."""
 
 
+class Step(NamedTuple):
+    """What one step gives, for every member a row."""
+
+    z: Tensor  #: at the end of the step, (members, entries)
+    k: Tensor  #: h·F there, (members, entries)
+    error: Tensor  #: estimated local error, (members, entries)
+    reach: Tensor | None = None  #: measured h·|λ| of the stiffest mode, (members,)
+
+
+class Stepper(abc.ABC):
+    """One explicit method: data and the formula of a step; the loop owns everything else.
+
+    z, (members, entries), is the state with the energy integral as its last entry. A
+    step sees neither t nor h: it gets increments, already multiplied by each member's h.
+    """
+
+    #: What users pass as ``method``; empty for a base class.
+    name: ClassVar[str] = ""
+    #: Of the error estimate: error = O(h^error_order).
+    error_order: ClassVar[int]
+    #: Whether more stages reach farther: the loop then measures ρ = max(−λ).
+    stabilized: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def stages(self, reach: float) -> int:
+        """The fewest stages of a step that is stable for h·ρ = reach."""
+
+    @abc.abstractmethod
+    def reach(self, stages: int) -> float:
+        """The largest stable h·ρ with so many stages."""
+
+    def most_stages(self, rtol: float, eps: float) -> int:
+        """Stages beyond which round-off, amplified, exceeds the tolerance."""
+        return self.stages(0.0)
+
+    @abc.abstractmethod
+    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+        """One step from z, where k0 = h·F(t, z)."""
+
+
 class Problem:
-    """One solve: the augmented right-hand side, its counters, and the saved states."""
+    """One solve: what is asked for, the counters, and the saved states."""
 
     def __init__(
         self,
@@ -60,9 +145,14 @@ class Problem:
         *,
         rtol: float,
         atol: float,
-        step_size: float | None,
-        max_evals: int,
-        progress: Progress | None,
+        step_size: float | None = None,
+        max_evals: int = 1_000_000,
+        dense: bool = False,
+        event: Event | None = None,
+        progress: Progress | None = None,
+        resume: Checkpoint | None = None,
+        checkpoint: Callable[[Checkpoint], None] | None = None,
+        checkpoint_every: float = 60.0,
     ):
         self.flow = flow
         self.y0 = y0
@@ -70,10 +160,15 @@ class Problem:
         self.rtol = rtol
         self.atol = atol
         self.step_size = step_size
-        self._max_evals = max_evals
-        self._progress = progress
-        self._size = y0.numel()
-        self._batch = flow.batch_shape(y0)
+        self.max_evals = max_evals
+        self.dense = dense
+        self.event = event
+        self.progress = progress
+        self.resume = resume
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.size = y0.numel()
+        self.batch = flow.batch_shape(y0)
         loss = flow.loss(y0)
         self.rhs_evals = 0
         self.accepted = 0
@@ -82,9 +177,17 @@ class Problem:
         self.y = y0
         self.saved = [y0]
         self.dissipated: Tensor | None = torch.zeros_like(loss)
-        self._y_norm = flow.norm(y0)
-        self._first_loss = loss
+        self.y_norm = flow.norm(y0)
+        self.first_loss = loss
         self.largest_rise = torch.zeros_like(loss)
+        #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
+        self.failures: dict[int, str] = {}
+        #: The members that an event stopped, and when.
+        self.event_times: dict[int, float] = {}
+        #: Where a solve that stopped early can be resumed, given a larger budget.
+        self.last_checkpoint: Checkpoint | None = None
+        #: What the solver has to say of how it went, for ``stats.reason``.
+        self.remark = ""
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
         self._began = time.perf_counter()
@@ -94,22 +197,16 @@ class Problem:
     @property
     def z0(self) -> Tensor:
         """The start as one vector, with no energy dissipated."""
-        energy = torch.zeros(self._batch.numel(), dtype=self.y0.dtype, device=self.y0.device)
+        energy = torch.zeros(self.batch.numel(), dtype=self.y0.dtype, device=self.y0.device)
         return torch.cat([self.y0.reshape(-1), energy])
 
     def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
         """dz/dt; counts, and remembers without a host synchronisation whether all is finite."""
-        if self.rhs_evals >= self._max_evals:
-            raise Stop(
-                f"the budget of {self._max_evals} evaluations ran out; loosen rtol, shorten the "
-                "time or raise max_evals"
-            )
+        if self.rhs_evals >= self.max_evals:
+            raise Stop(out_of_budget(self.max_evals))
         self.rhs_evals += 1
-        y = z[: self._size].view(self.y0.shape)
-        try:
-            velocity = self.flow(t, y)
-        except torch.linalg.LinAlgError:  # an SVD of a trial state that overflowed
-            velocity = torch.full_like(y, torch.nan)
+        y = z[: self.size].view(self.y0.shape)
+        velocity = velocity_of(self.flow, t, y)
         rate = self.flow.dissipation(y, velocity)
         self._healthy = self._healthy & torch.isfinite(rate).all()
         return torch.cat([velocity.reshape(-1), rate.reshape(-1)])
@@ -122,26 +219,26 @@ class Problem:
         follow, the integral is wrong by 6 % where dopri5 at rtol 1e-3 has states right to
         0.2 %; held so, it costs up to 10 % more evaluations.
         """
-        loss = torch.maximum(self._first_loss.abs(), self._loss.abs())
+        loss = torch.maximum(self.first_loss.abs(), self._loss.abs())
         return self.rtol / 3 * loss + self.resolution
 
     @property
     def resolution(self) -> Tensor:
         """(atol + rtol‖y‖)², the energy of an error of the size allowed, for each member."""
-        return (self.atol + self.rtol * self._y_norm).square()
+        return (self.atol + self.rtol * self.y_norm).square()
 
     def error_norm(self, e: Tensor) -> Tensor:
         """max over members of ‖e‖₂/(atol + rtol‖y‖₂), y the last accepted state, and of
         the energy integral's error against its own tolerance."""
-        size = self.flow.norm(e[: self._size].view(self.y0.shape))
-        bound = self.atol + self.rtol * self._y_norm
-        energy = e[self._size :].abs().view(self._batch) / self.energy_tolerance
+        size = self.flow.norm(e[: self.size].view(self.y0.shape))
+        bound = self.atol + self.rtol * self.y_norm
+        energy = e[self.size :].abs().view(self.batch) / self.energy_tolerance
         return torch.maximum(size / bound, energy).max()
 
     def accept(self, t: float, z: Tensor) -> None:
         """Take note of the state at the end of an accepted step."""
-        y = z[: self._size].view(self.y0.shape).clone()
-        self.accept_state(t, y, z[self._size :].reshape(self._batch).clone())
+        y = z[: self.size].view(self.y0.shape).clone()
+        self.accept_state(t, y, z[self.size :].reshape(self.batch).clone())
 
     def accept_state(self, t: float, y: Tensor, dissipated: Tensor | None) -> None:
         """As `accept`, for solvers that do not carry the energy integral."""
@@ -150,23 +247,16 @@ class Problem:
         self.largest_rise = torch.maximum(self.largest_rise, loss - self._loss)
         self.accepted += 1
         self.t, self.y, self._loss, self.dissipated = t, y, loss, dissipated
-        self._y_norm = self.flow.norm(y)
+        self.y_norm = self.flow.norm(y)
         if len(self.saved) < len(self.ts) and t == self.ts[len(self.saved)]:
             self.saved.append(y)
-        if self._progress is not None:
-            self._progress(t, float(loss.mean()))
-
-    def rises(self, z: Tensor) -> bool:
-        """Whether the loss at the end of a step exceeds the last accepted one by more than
-        the tolerance allows, or is not finite: no step of a gradient flow may end so."""
-        loss = self.flow.loss(z[: self._size].view(self.y0.shape))
-        slack = 0.1 * self.rtol * self._first_loss.abs() + self.resolution
-        return not bool((loss - self._loss <= slack).all())
+        if self.progress is not None:
+            self.progress(t, float(loss.mean()))
 
     def require_finite(self, value: Tensor) -> None:
         """Stop unless all of a tensor is finite."""
         if not bool(torch.isfinite(value).all()):
-            raise Stop("the loss became NaN or infinite; the flow explodes or its start is bad")
+            raise Stop(EXPLODED)
 
     def reject(self) -> None:
         """Take note of a rejected step."""
@@ -174,12 +264,7 @@ class Problem:
 
     def why_stuck(self) -> str:
         """The reason that fits a step size that underflowed."""
-        if not bool(self._healthy):
-            return "the right-hand side returned NaN or infinity"
-        return (
-            "the step size underflowed: the tolerance cannot be met, because the right-hand "
-            "side is discontinuous or grows without bound; loosen rtol or choose another method"
-        )
+        return UNDERFLOW if bool(self._healthy) else NOT_FINITE
 
     @property
     def next_time(self) -> float:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import inspect
 import itertools
 import math
 import pkgutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from gflow.errors import InputError, IntegrationError
 from gflow.flows.base import Flow
-from gflow.solvers.base import Problem, Progress, Solver, Stop
+from gflow.solvers.base import Event, Problem, Progress, Solver, Stepper, Stop
+from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.stabilized import RKC2
+from gflow.solvers.stepping import SteppedSolver
 from gflow.trajectory import Stats, Trajectory, certify, relative_error
 
 _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
@@ -29,14 +34,18 @@ def methods() -> dict[str, Solver]:
     Examples
     --------
     >>> sorted(methods())[:4]
-    ['adaptive_heun', 'bosh3', 'dopri5', 'dopri8']
+    ['adaptive_heun', 'bosh3', 'dop853', 'dopri5']
     """
     found: dict[str, Solver] = {}
     package = importlib.import_module("gflow.solvers")
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"gflow.solvers.{info.name}")
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Solver) and value is not Solver:
+            if not isinstance(value, type) or inspect.isabstract(value):
+                continue
+            if issubclass(value, Stepper) and value.name:
+                found.setdefault(value.name, SteppedSolver(value()))
+            elif issubclass(value, Solver) and value is not SteppedSolver:
                 found |= {name: value() for name in value.names if name not in found}
     return found
 
@@ -50,9 +59,14 @@ def integrate(
     atol: float = 1e-9,
     *,
     step_size: float | None = None,
+    dense: bool = False,
+    until: Event | None = None,
     estimate_error: bool = False,
     max_evals: int = 1_000_000,
     progress: Progress | None = None,
+    checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_every: float = 60.0,
+    resume: Checkpoint | None = None,
 ) -> Trajectory:
     """Integrate a flow and certify the path.
 
@@ -60,19 +74,29 @@ def integrate(
     ----------
     flow : Flow
     y0 : Tensor, shape (..., *state)
-        The start, or an ensemble of starts in leading dimensions (integrated as one
-        system with common steps). Its dtype and device are the solve's.
+        The start, or an ensemble of starts in leading dimensions. Its dtype and device
+        are the solve's. Of gflow's own methods each member of an ensemble has its own
+        steps, and one that fails is named in ``failures`` while the others go on; of the
+        libraries' methods all have common steps and stop together.
     ts : sequence of float, shape (T,)
         Strictly increasing times; the first is the start's. Every one is landed on.
     method : str
-        ``auto``, ``exact``, ``rkc2`` (stabilised, for stiff flows), a torchdiffeq method
-        (``dopri5``, ``dopri8``, ``bosh3``, …) or ``scipy:LSODA``, ``scipy:BDF``,
-        ``scipy:Radau``, ``scipy:DOP853``. ``auto`` takes the closed form where there is
-        one, else dopri5, or dopri8 for rtol ≤ 1e-8.
+        ``auto``; gflow's own ``tsit5``, ``dop853`` (explicit), ``rkc2``, ``rock4``
+        (stabilised, for stiff flows); ``exact`` and ``krylov`` where they apply; a
+        torchdiffeq method (``dopri5``, ``dopri8``, ``bosh3``, …); or ``scipy:LSODA``,
+        ``scipy:BDF``, ``scipy:Radau``, ``scipy:DOP853``. ``auto`` takes the closed form
+        where there is one, else starts with an explicit method and hands over to a
+        stabilised one where the flow turns out to be stiff.
     rtol, atol : float
         Local error bound ‖e‖₂ ≤ atol + rtol‖y‖₂ (SciPy's methods: its own norm).
     step_size : float, optional
         Longest step of the fixed-step methods (``euler``, ``rk4``, …), which need it.
+    dense : bool
+        Take the states at requested times from dense output instead of ending a step on
+        each: cheaper where there are many more times than steps.
+    until : callable, optional
+        An event: ``until(y)``, of the shape of the ensemble, is positive at first, and the
+        solve (of that member) stops where it falls to zero; see `gflow.events`.
     estimate_error : bool
         Where there is no closed form, solve once more at a tenth of the tolerance, landing
         on midpoints too, for ``certificate.error_estimate``; one and a half to two times
@@ -81,10 +105,17 @@ def integrate(
         Budget of right-hand side evaluations.
     progress : callable, optional
         ``progress(t, loss)`` after accepted steps.
+    checkpoint : callable, optional
+        ``checkpoint(state)`` with the whole state of the solve, every
+        ``checkpoint_every`` seconds.
+    resume : Checkpoint, optional
+        Go on from there; all else must be as in the solve it was taken from.
 
     Returns
     -------
     Trajectory
+        With ``dense``, ``until``, ``checkpoint`` and ``resume`` the method must be
+        ``auto`` or one of gflow's own that steps.
 
     Raises
     ------
@@ -102,7 +133,7 @@ def integrate(
     >>> W0 = torch.tensor([[0.1, 0.05], [0.0, 0.1]], dtype=torch.float64)
     >>> traj = gflow.integrate(flow, W0, [0.0, 10.0, 30.0])
     >>> traj.certificate.holds, traj.stats.method
-    (True, 'dopri5')
+    (True, 'tsit5')
     """
     times = _check_times(ts)
     flow.check_state(y0)
@@ -111,8 +142,9 @@ def integrate(
     if max_evals < 1:
         raise InputError(f"max_evals must be at least 1, got {max_evals}")
     flow = flow.for_start(y0)
+    stepping = dense or any(x is not None for x in (until, checkpoint, resume))
     with torch.no_grad():
-        name, reason = _choose(flow, y0, method, rtol, step_size)
+        solver, name, reason = _choose(flow, y0, method, rtol, step_size, stepping)
         problem = Problem(
             flow,
             y0,
@@ -121,32 +153,41 @@ def integrate(
             atol=atol,
             step_size=step_size,
             max_evals=max_evals,
+            dense=dense,
+            event=until,
             progress=progress,
+            resume=resume,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
         )
         try:
             problem.require_finite(flow.loss(y0))
             if len(times) > 1:
-                methods()[name].solve(problem, name)
-            if len(problem.saved) < len(times):
+                solver.solve(problem, name)
+            early = problem.failures or problem.event_times
+            if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.next_time:g}")
         except Stop as stop:
             path = _finish(problem, name, reason, None)
-            raise IntegrationError(str(stop), problem.t, problem.y, path) from None
+            raise IntegrationError(
+                str(stop), problem.t, problem.y, path, problem.last_checkpoint
+            ) from None
         error = None
-        ys = torch.stack(problem.saved)
-        if name != "exact" and (estimate_error or flow.closed_form(y0) is not None):
+        whole = not problem.failures and not problem.event_times
+        numerical = name not in ("exact", "krylov")
+        if whole and numerical and (estimate_error or flow.closed_form(y0) is not None):
             truth = better_states(
                 flow,
                 y0,
                 times,
-                name,
+                method,
                 rtol,
                 atol,
                 step_size=step_size,
                 max_evals=10 * max_evals,
                 progress=progress,
             )
-            error = relative_error(flow, ys, truth)
+            error = relative_error(flow, torch.stack(problem.saved), truth)
         return _finish(problem, name, reason, error)
 
 
@@ -189,7 +230,7 @@ def better_states(
 def _finish(problem: Problem, method: str, reason: str, error: float | None) -> Trajectory:
     stats = Stats(
         method=method,
-        reason=reason,
+        reason=f"{reason}; {problem.remark}" if problem.remark else reason,
         rhs_evals=problem.rhs_evals,
         jvp_evals=0,
         accepted=problem.accepted,
@@ -197,35 +238,58 @@ def _finish(problem: Problem, method: str, reason: str, error: float | None) -> 
         wall_seconds=problem.wall_seconds,
     )
     reached, states = problem.ts[: len(problem.saved)], problem.saved
-    if len(reached) < len(problem.ts) and problem.t > reached[-1]:
+    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
         reached, states = [*reached, problem.t], [*states, problem.y]
     ys = torch.stack(states)
+    certified, kept = _to_certify(problem, ys)
     certificate = certify(
-        problem.flow,
-        ys,
+        problem.flow if kept is None else problem.flow.of_members(kept),
+        certified,
         rtol=problem.rtol,
-        resolution=problem.resolution,
-        dissipated=problem.dissipated,
-        largest_rise=problem.largest_rise,
+        resolution=_of(kept, problem.resolution),
+        dissipated=None if problem.dissipated is None else _of(kept, problem.dissipated),
+        largest_rise=_of(kept, problem.largest_rise),
         error_estimate=error,
     )
     return Trajectory(
-        torch.tensor(reached, dtype=torch.float64), ys, problem.flow, stats, certificate
+        torch.tensor(reached, dtype=torch.float64),
+        ys,
+        problem.flow,
+        stats,
+        certificate,
+        ends=problem.y,
+        event_times=problem.event_times,
+        failures=problem.failures,
     )
 
 
+def _to_certify(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The states that the certificate speaks for, and of which members (None: of all).
+
+    A member that an event stopped stays where it ended; one that failed is left out,
+    unless all did.
+    """
+    if not (problem.failures or problem.event_times) or not problem.batch:
+        return ys, None
+    good = [i for i in range(problem.batch.numel()) if i not in problem.failures]
+    kept = torch.tensor(good or range(problem.batch.numel()), device=ys.device)
+    state = problem.y0.shape[len(problem.batch) :]
+    paths = ys.reshape(len(ys), -1, *state)[:, kept]
+    last = problem.y.reshape(-1, *state)[kept]
+    return torch.cat([torch.where(torch.isnan(paths), last, paths), last[None]]), kept
+
+
+def _of(kept: Tensor | None, values: Tensor) -> Tensor:
+    return values if kept is None else values.reshape(-1)[kept]
+
+
 def _choose(
-    flow: Flow, y0: Tensor, method: str, rtol: float, step_size: float | None
-) -> tuple[str, str]:
-    """The method to run and why."""
-    if method == "auto":
-        closed = flow.closed_form(y0)
-        if closed is not None:
-            return "exact", f"auto: closed form ({closed})"
-        if rtol <= _TIGHT:
-            return "dopri8", f"auto: no closed form from this start; order 8 for rtol {rtol:g}"
-        return "dopri5", f"auto: no closed form from this start; order 5 for rtol {rtol:g}"
+    flow: Flow, y0: Tensor, method: str, rtol: float, step_size: float | None, stepping: bool
+) -> tuple[Solver, str, str]:
+    """The solver, the name of its method, and why it was chosen."""
     known = methods()
+    if method == "auto":
+        return _automatic(flow, y0, rtol, stepping)
     if method not in known:
         close = difflib.get_close_matches(method, known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -237,7 +301,25 @@ def _choose(
             f"method '{method}' takes fixed steps: pass step_size to gflow.integrate, "
             f"got {step_size}; or choose an adaptive method, such as dopri5"
         )
-    return method, "asked for"
+    if stepping and not isinstance(known[method], SteppedSolver):
+        own = ", ".join(n for n, solver in known.items() if isinstance(solver, SteppedSolver))
+        raise InputError(
+            "dense output, events and checkpoints need one of gflow's own stepping methods, "
+            f"got '{method}'; choose auto, {own}"
+        )
+    return known[method], method, "asked for"
+
+
+def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Solver, str, str]:
+    """What `auto` runs."""
+    closed = flow.closed_form(y0)
+    if closed is not None and not stepping:
+        return methods()["exact"], "exact", f"auto: closed form ({closed})"
+    explicit = Dop853() if rtol <= _TIGHT else Tsit5()
+    stabilized = RKC2()
+    why = "steps are asked for" if closed is not None else "no closed form from this start"
+    reason = f"auto: {why}; {explicit.name}, and {stabilized.name} where stiff, for rtol {rtol:g}"
+    return SteppedSolver(explicit, stabilized), explicit.name, reason
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:

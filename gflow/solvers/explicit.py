@@ -1,0 +1,91 @@
+r"""``tsit5`` and ``dop853``: explicit Runge–Kutta methods for what is not stiff.
+
+    k_i = h·F(t + c_i h, z + Σ_{j<i} a_ij k_j),   z⁺ = z + Σ b_i k_i
+
+Tsitouras (2011), Comput. Math. Appl. 62, 770-775, table 1: order 5 with an error
+estimate of order 4 (its local error is O(h⁵)), 6 evaluations a step. Hairer, Nørsett &
+Wanner, Solving Ordinary Differential Equations I (2nd ed.), section II.10: order 8 with
+estimates of orders 5 and 3 combined as in their eq. 10.17, 12 evaluations a step.
+
+Both have a last stage at c = 1 beside the end of the step, so the difference of the two
+slopes over the difference of the two states measures h|λ| of the stiffest mode for free
+(their section IV.2): how `auto` notices stiffness.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gflow.solvers.base import Increment, Step, Stepper
+from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
+
+
+class ExplicitStepper(Stepper):
+    """A Runge–Kutta method given by its tableau; the slope at the end is the next's first."""
+
+    tableau: ClassVar[Tableau]
+
+    def stages(self, reach: float) -> int:
+        return len(self.tableau.a)
+
+    def reach(self, stages: int) -> float:
+        return self.tableau.stability
+
+    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+        table = self.tableau
+        a, b, errors = _on(table, z.dtype, z.device)
+        K = z.new_empty(len(table.a) + 1, *z.shape)
+        flat = K.view(len(K), -1)
+        K[0] = k0
+        Y = z
+        for i, row in enumerate(a[1:], start=1):
+            Y = torch.addmv(z.view(-1), flat[:i].t(), row).view(z.shape)
+            K[i] = increment(table.c[i], Y)
+        z_new = torch.addmv(z.view(-1), flat[:-1].t(), b).view(z.shape)
+        k = increment(1.0, z_new)
+        K[-1] = k
+        error = self.error([torch.mv(flat.t(), e).view(z.shape) for e in errors])
+        reach = (k - K[-2]).norm(dim=1) / (z_new - Y).norm(dim=1)
+        return Step(z_new, k, error, reach)
+
+    def error(self, estimates: list[Tensor]) -> Tensor:
+        """The one error estimate from those of the tableau."""
+        return estimates[0]
+
+
+@functools.lru_cache(maxsize=16)
+def _on(
+    table: Tableau, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Rows of a, b and the error weights where the states are."""
+
+    def vector(values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    return [vector(row) for row in table.a], vector(table.b), [vector(e) for e in table.errors]
+
+
+class Tsit5(ExplicitStepper):
+    """Tsitouras' method of order 5."""
+
+    name = "tsit5"
+    error_order = 5
+    tableau = TSIT5
+
+
+class Dop853(ExplicitStepper):
+    """Dormand and Prince's method of order 8."""
+
+    name = "dop853"
+    error_order = 8
+    tableau = DOP853
+
+    def error(self, estimates: list[Tensor]) -> Tensor:
+        fifth, third = estimates
+        small = fifth.norm(dim=1)
+        both = torch.hypot(small, 0.1 * third.norm(dim=1))
+        return fifth * torch.where(both > 0, small / both, both)[:, None]

@@ -1,0 +1,107 @@
+"""What a solve of many members leaves behind: states, energies, failures, events."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gflow.solvers.base import Problem, Stop
+from gflow.solvers.dense import hermite
+from gflow.solvers.members import Members
+
+
+class Record:
+    """States at the requested times, and each member's end; NaN where it did not get."""
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        count = problem.batch.numel()
+        y = problem.y0.reshape(count, -1)
+        self.size = y.shape[1]
+        self.saved = y.new_full((len(problem.ts), count, self.size), torch.nan)
+        self.saved[0] = y
+        self.last = y.clone()  # each member's last good state
+        self.dissipated = torch.zeros_like(y[:, 0])
+        self.t = np.full(count, problem.ts[0])
+        self.reached = np.ones(count, np.int64)
+        self.rise = np.zeros(count)
+        self.failures: dict[int, str] = {}
+        self.event_times: dict[int, float] = {}
+
+    def land(self, members: Members, rows: np.ndarray) -> None:
+        """Save the states of rows that ended a step on a requested time."""
+        ts = np.asarray(self._problem.ts)
+        there = rows[(members.next[rows] < len(ts))]
+        there = there[members.t[there] == ts[members.next[there]]]
+        if len(there):
+            device = self.saved.device
+            which = torch.as_tensor(members.next[there], device=device)
+            index = torch.as_tensor(members.index[there], device=device)
+            at = torch.as_tensor(there, device=device)
+            self.saved[which, index] = members.z[at, : self.size]
+            members.next[there] += 1
+
+    def interpolate(
+        self, members: Members, rows: np.ndarray, t: np.ndarray, z: Tensor, f: Tensor
+    ) -> None:
+        """Save the states between the starts of good steps of rows and their ends (t, z, f),
+        by dense output through those and the start of the step before."""
+        m, n, ts = members, self.size, self._problem.ts
+        for i, row in enumerate(rows.tolist()):
+            first = 1 if np.isnan(m.older_t[row]) else 0
+            times = [m.older_t[row], m.t[row], t[i]][first:]
+            values = [m.older_z[row, :n], m.z[row, :n], z[i, :n]][first:]
+            slopes = [m.older_f[row, :n], m.f[row, :n], f[i, :n]][first:]
+            while m.next[row] < len(ts) and ts[m.next[row]] < t[i]:
+                which = m.next[row]
+                self.saved[which, m.index[row]] = hermite(ts[which], times, values, slopes)
+                m.next[row] += 1
+
+    def leave(self, members: Members, gone: np.ndarray) -> None:
+        """Keep where members ended."""
+        index = members.index[gone]
+        device = self.saved.device
+        to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(gone)))
+        self.last[to] = members.z[at, : self.size]
+        self.dissipated[to] = members.z[at, self.size]
+        self.t[index] = members.t[gone]
+        self.reached[index] = members.next[gone]
+
+    def hand_in(self) -> None:
+        """Give the problem its results.
+
+        Raises
+        ------
+        Stop
+            If no member got to its end.
+        """
+        problem, batch = self._problem, self._problem.batch
+        last = self.last.reshape(problem.y0.shape)
+        problem.y, problem.t = last, float(self.t.min())
+        problem.y_norm = problem.flow.norm(last)
+        problem.dissipated = self.dissipated.reshape(batch)
+        problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
+        reached = int(self.reached.max())
+        problem.saved = list(self.saved[:reached].reshape(reached, *problem.y0.shape))
+        problem.failures, problem.event_times = self.failures, self.event_times
+        if len(self.failures) == len(self.t):
+            raise Stop(next(iter(self.failures.values())))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, copied, as tensors."""
+        return {
+            "saved": self.saved.clone(),
+            "last": self.last.clone(),
+            "dissipated": self.dissipated.clone(),
+            "record_t": torch.tensor(self.t),
+            "reached": torch.tensor(self.reached),
+            "rise": torch.tensor(self.rise),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        for name in ("saved", "last", "dissipated"):
+            getattr(self, name).copy_(tensors[name])
+        self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
+        self.rise[:] = tensors["rise"].numpy()

@@ -1,0 +1,99 @@
+"""The negative end of the Jacobian's spectrum, which sets the stages of a stabilised step.
+
+Arnoldi iteration on differences of the right-hand side, one evaluation a product: the
+Jacobian of a reduced flow is not symmetric, and half of an exact product's price is enough
+for two digits. It starts from the last eigenvector and stops where the estimate settles.
+Only max(−Re λ) is asked for: a positive eigenvalue, as at a saddle, needs no stages, and
+a norm-based power iteration would lose the sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MARGIN = 1.1  # on the estimate, which is approached from below
+_PRODUCTS = 20  # of one look at most
+_SETTLED = 0.02  # relative change of the estimate that ends a look
+_FEW = 8  # members up to which every product is followed by a look at the estimate
+
+
+def first_vectors(like: Tensor) -> Tensor:
+    """Fixed pseudo-random unit vectors of the shape of like, (members, size)."""
+    noise = torch.Generator().manual_seed(0)
+    vector = torch.randn(like.shape[1], generator=noise, dtype=torch.float64)
+    return (vector / vector.norm()).to(like).expand_as(like).clone()
+
+
+def spectral_radius(
+    rhs: Callable[[Tensor], Tensor], y: Tensor, f: Tensor, vectors: Tensor
+) -> tuple[np.ndarray, Tensor]:
+    """A slight overestimate of max(−Re λ) for every member, 0 where nothing decays.
+
+    Parameters
+    ----------
+    rhs : callable
+        States (members, size) to their velocities.
+    y, f : Tensor, shape (members, size)
+        The states, and rhs(y).
+    vectors : Tensor, shape (members, size)
+        First vectors, of norm 1: the dominant eigenvectors of an earlier look.
+
+    Returns
+    -------
+    radius : ndarray, shape (members,)
+        NaN where the right-hand side is not finite near the state.
+    vectors : Tensor, shape (members, size)
+        The dominant Ritz vectors, to start the next look from.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rates = torch.tensor([[-1.0, -50.0, 3.0]], dtype=torch.float64)
+    >>> y = torch.ones(1, 3, dtype=torch.float64)
+    >>> radius, _ = spectral_radius(lambda s: rates * s, y, rates * y, first_vectors(y))
+    >>> bool(50 <= radius[0] <= 56)
+    True
+    """
+    B, n = y.shape
+    eps = torch.finfo(y.dtype).eps
+    delta = eps**0.5 * y.norm(dim=1, keepdim=True).clamp_min(1e-3)
+    basis = [vectors]
+    H = np.zeros((B, _PRODUCTS + 1, _PRODUCTS))
+    top = np.zeros(B)
+    for k in range(1, min(_PRODUCTS, n) + 1):
+        w = (f - rhs(y + delta * basis[-1])) / delta  # −J v
+        Q = torch.stack(basis)  # (k, members, size)
+        overlaps = torch.zeros(k, B, dtype=y.dtype, device=y.device)
+        for _ in range(2):  # twice is enough for orthogonality to round-off
+            overlap = torch.einsum("kbn,bn->kb", Q, w)
+            w = w - torch.einsum("kbn,kb->bn", Q, overlap)
+            overlaps += overlap
+        size = w.norm(dim=1)
+        column = torch.cat([overlaps, size[None]]).double().cpu().numpy()
+        H[:, : k + 1, k - 1] = column.T
+        finite = np.isfinite(column).all(axis=0)
+        H[~finite] = 0.0
+        last = k == min(_PRODUCTS, n)
+        if last or B <= _FEW or k % 4 == 0:
+            square = H[:, :k, :k]
+            values, ritz = np.linalg.eig(square)
+            best = values.real.argmax(axis=1)
+            before, top = top, values.real[np.arange(B), best]
+            scale = np.abs(square).max(axis=(1, 2))
+            closed = column[-1] <= 1e-7 * scale  # an invariant subspace
+            settled = (np.abs(top - before) <= _SETTLED * np.abs(top)) & (k > 2)
+            if last or (closed | settled | ~finite).all():
+                break
+        basis.append(w / size.clamp_min(torch.finfo(y.dtype).tiny)[:, None])
+    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.T.copy()).to(y)  # (k, members)
+    vector = torch.einsum("kbn,kb->bn", torch.stack(basis[: len(weights)]), weights)
+    norm = vector.norm(dim=1, keepdim=True)
+    good = torch.isfinite(norm) & (norm > 0)
+    vector = torch.where(good, vector / torch.where(good, norm, torch.ones_like(norm)), vectors)
+    radius = np.maximum(0.0, _MARGIN * top)
+    radius[~finite] = np.nan
+    return radius, vector
