@@ -17,16 +17,19 @@ descent u_{k+1} = u_k − ηH(u_k − y), stable for η < 2/λ_max. With a mean 
 
 from __future__ import annotations
 
-import functools
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.func import grad
 
+from gflow import krylov
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables
+from gflow.flows.kernel_operator import KernelOperator, Product
 from gflow.losses import require_finite
+
+_DIRECT = 1000  # up to this n the n³ of an eigendecomposition is no matter
 
 
 def kernel_rhs(u: Tensor, H: Tensor, y: Tensor) -> Tensor:
@@ -41,24 +44,29 @@ class KernelFlow(Flow):
 
     Parameters
     ----------
-    H : Tensor, shape (n, n)
-        Symmetric positive semidefinite; it may be singular.
+    H : Tensor of shape (n, n), or callable
+        Symmetric positive semidefinite; it may be singular. A callable v ↦ H v, for v of
+        shape (n,) or (n, k), serves where n × n numbers do not fit: ``krylov`` and the
+        explicit methods need no more.
     targets : Tensor, shape (n,) or (n, k)
         y; k outputs share the kernel.
-    H_test : Tensor, shape (n_test, n), optional
-        Kernel between points not trained on (rows) and the training points.
+    H_test : Tensor of shape (n_test, n), or callable, optional
+        Kernel between points not trained on (rows) and the training points; a callable
+        maps v of shape (n,) or (n, k) to (n_test,) or (n_test, k).
 
     Raises
     ------
     InputError
         If H is not finite, square and symmetric, or shapes do not fit; when the
-        eigenvalues are first needed, if one is negative beyond round-off.
+        eigenvalues are first needed, if one is negative beyond round-off, or if H is a
+        callable.
 
     Notes
     -----
     The map from parameters to outputs is linear here, so discrete descent on the
     parameters is discrete descent on u: `parameter_flow` is this flow itself. One
-    eigendecomposition, made when first needed, serves all times and starts.
+    eigendecomposition, made when first needed, serves all times and starts. The residual in
+    the null space, which never moves, is among the invariants once it has been made.
 
     Examples
     --------
@@ -73,35 +81,33 @@ class KernelFlow(Flow):
     observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
     affine = True
 
-    def __init__(self, H: Tensor, targets: Tensor, H_test: Tensor | None = None):
+    def __init__(
+        self, H: Tensor | Product, targets: Tensor, H_test: Tensor | Product | None = None
+    ):
         for name, value in (("H", H), ("targets", targets), ("H_test", H_test)):
-            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+            if value is None or (callable(value) and name != "targets"):
+                continue
+            if not (isinstance(value, Tensor) and value.is_floating_point()):
                 kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise InputError(f"{name} must be a floating-point tensor, got {kind}")
-        if H.ndim != 2 or H.shape[0] != H.shape[1]:
-            raise InputError(f"H must be a square matrix, got {tuple(H.shape)}")
-        require_finite("H", H)
-        defect = float((H - H.mT).abs().max())
-        if defect > 1e3 * torch.finfo(H.dtype).eps * float(H.abs().max()):
+        n = H.shape[0] if isinstance(H, Tensor) and H.ndim else len(targets)
+        if targets.ndim not in (1, 2) or targets.shape[0] != n:
             raise InputError(
-                f"H must be symmetric, but |H − Hᵀ| reaches {defect:.3g}; use (H + Hᵀ)/2 if the "
-                "difference is an accident"
-            )
-        if targets.ndim not in (1, 2) or targets.shape[0] != H.shape[0]:
-            raise InputError(
-                f"targets must have shape (n,) or (n, k) with n = {H.shape[0]}, "
-                f"got {tuple(targets.shape)}"
+                f"targets must have shape (n,) or (n, k) with n = {n}, got {tuple(targets.shape)}"
             )
         require_finite("targets", targets)
-        if H_test is not None:
-            if H_test.ndim != 2 or H_test.shape[1] != H.shape[0]:
-                raise InputError(
-                    f"H_test must have shape (n_test, {H.shape[0]}), got {tuple(H_test.shape)}"
-                )
+        self._operator = KernelOperator(H, targets)
+        if isinstance(H_test, Tensor):
+            if H_test.ndim != 2 or H_test.shape[1] != n:
+                raise InputError(f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}")
             require_finite("H_test", H_test)
-        self.H = H
         self.targets = targets
         self.H_test = H_test
+
+    @property
+    def H(self) -> Tensor:
+        """The matrix; InputError where only its products are known."""
+        return self._operator.entries
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -109,10 +115,15 @@ class KernelFlow(Flow):
 
     @property
     def like(self) -> Tensor:
-        return self.H
+        given = self._operator.given
+        return given if isinstance(given, Tensor) else self.targets
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        return kernel_rhs(y, self.H, self.targets)
+        return self._times(self.targets - y)
+
+    def _times(self, u: Tensor) -> Tensor:
+        """H u, for u of the shape of a state or an ensemble."""
+        return self._operator.rows(u) if self.targets.ndim == 1 else self._operator.columns(u)
 
     def loss(self, y: Tensor) -> Tensor:
         """½‖u − y‖², summed over points and outputs."""
@@ -123,12 +134,17 @@ class KernelFlow(Flow):
 
     def reference(self, y: Tensor) -> Tensor:
         slope = grad(lambda u: self.loss(u).sum())(y)
-        columns = slope if self.targets.ndim == 2 else slope[..., None]
-        moved = torch.einsum("ij,...jk->...ik", self.H, columns)
-        return -(moved if self.targets.ndim == 2 else moved[..., 0])
+        if self.targets.ndim == 2:
+            return -self._operator.columns(slope)
+        return -self._operator.columns(slope.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        return kernel_rhs(v, self.H, torch.zeros_like(self.targets))
+        return -self._times(v)
+
+    def spectral_radius(self, y: Tensor) -> float | None:
+        """λ_max, or an upper bound at most 10 % above it: max_i (|H|x)_i/x_i (Collatz and
+        Wielandt) is tight where H has positive entries, with no n³ work."""
+        return self._operator.largest_eigenvalue_bound()
 
     @property
     def rest(self) -> Tensor:
@@ -146,26 +162,14 @@ class KernelFlow(Flow):
 
     # -- spectrum and closed form ---------------------------------------------------
 
-    @functools.cached_property
-    def _eigh(self) -> tuple[Tensor, Tensor]:
-        lam, V = torch.linalg.eigh(self.H)
-        top = float(lam.abs().max())
-        noise = len(lam) * torch.finfo(lam.dtype).eps * top
-        if float(lam[0]) < -10 * noise:
-            raise InputError(
-                "H must be positive semidefinite, but its least eigenvalue is "
-                f"{float(lam[0]):.3g} (largest {top:.3g}); such a flow explodes"
-            )
-        return torch.where(lam > noise, lam, torch.zeros_like(lam)), V
-
     @property
     def eigenvalues(self) -> Tensor:
         """Eigenvalues of H, ascending; those at round-off level are exactly zero."""
-        return self._eigh[0]
+        return self._operator.eigh[0]
 
     def _modes(self, u: Tensor) -> Tensor:
         """Coefficients of u in H's eigenvectors, mode first: (..., n) or (..., n, k)."""
-        V = self._eigh[1]
+        V = self._operator.eigh[1]
         return u @ V if self.targets.ndim == 1 else V.mT @ u
 
     def _along_modes(self, factors: Tensor) -> Tensor:
@@ -174,17 +178,23 @@ class KernelFlow(Flow):
 
     def apply_modes(self, factors: Tensor, u: Tensor) -> Tensor:
         """V diag(factors) Vᵀu for factors (T, n), one for each eigenvalue, shape (T, *u.shape)."""
-        V = self._eigh[1]
+        V = self._operator.eigh[1]
         modes = self._along_modes(factors) * self._modes(u)
         return modes @ V.mT if self.targets.ndim == 1 else V @ modes
 
     def closed_form(self, y0: Tensor) -> str | None:
-        return "eigendecomposition of H" if y0.ndim == self.state_ndim else None
+        """The eigendecomposition, where it is there or cheap (n ≤ 1,000); `exact` itself makes
+        it for any n, where `krylov` is faster."""
+        known = self._operator
+        cheap = isinstance(known.given, Tensor) and len(known.given) <= _DIRECT
+        if y0.ndim != self.state_ndim or not (cheap or known.is_decomposed):
+            return None
+        return "eigendecomposition of H"
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
         """u(t) = y + e^{−tH}(u₀ − y) at all times, shape (T, *y0.shape)."""
         self.check_state(y0)
-        if self.closed_form(y0) is None:
+        if y0.ndim != self.state_ndim:
             return super().exact(ts, y0)
         decay = torch.exp(-ts.to(y0)[:, None] * self.eigenvalues)
         at_start = self._along_modes((ts.to(y0) == 0)[:, None])
@@ -206,10 +216,13 @@ class KernelFlow(Flow):
         InputError
             If the flow was made without ``H_test``.
         """
-        if self.H_test is None:
-            raise InputError("exact_test needs the kernel to the test points: pass H_test")
+        if not isinstance(self.H_test, Tensor):
+            raise InputError(
+                "exact_test needs the kernel to the test points: pass H_test, a tensor "
+                "(krylov_test takes a callable too)"
+            )
         self.check_state(u0)
-        lam, V = self._eigh
+        lam, V = self._operator.eigh
         t = ts.to(u0)[:, None]
         safe = torch.where(lam > 0, lam, torch.ones_like(lam))
         weight = torch.where(lam > 0, -torch.expm1(-t * lam) / safe, t)  # t φ₁(−tλ)
@@ -220,6 +233,47 @@ class KernelFlow(Flow):
         to_test = torch.where((lam == 0) & (to_test.abs() <= noise), 0.0, to_test)
         moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
         return -moved if test_u0 is None else test_u0 - moved
+
+    def krylov_test(
+        self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None, rtol: float = 1e-8
+    ) -> Tensor:
+        """As `exact_test` by Lanczos: no decomposition, and H and H_test may be callables.
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+            Times t ≥ 0.
+        u0, test_u0 : Tensor
+            As for `exact_test`.
+        rtol : float
+            Error allowed, in the norm over all test outputs and relative to how far they
+            have moved at the last time; bounded a posteriori (with ‖H_*‖_F where H_test is
+            a tensor, an estimate where it is a callable).
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> H = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+        >>> flow = gflow.KernelFlow(H, torch.ones(2).double(), H_test=lambda v: v[:1])
+        >>> ts, u0 = torch.tensor([0.0, 1e3], dtype=torch.float64), torch.zeros(2).double()
+        >>> flow.krylov_test(ts, u0).tolist()
+        [[0.0], [0.5]]
+        """
+        if self.H_test is None:
+            raise InputError("krylov_test needs the kernel to the test points: pass H_test")
+        self.check_state(u0)
+        H, H_test = self._operator, self.H_test
+        norm = float(H_test.norm()) if isinstance(H_test, Tensor) else 0.0
+        apply = (lambda v: H_test @ v) if isinstance(H_test, Tensor) else H_test
+
+        def test(v: Tensor) -> Tensor:
+            out = apply(v.reshape(-1, v.shape[-1]).mT).mT
+            return out.reshape(*v.shape[:-1], out.shape[-1])
+
+        columns = (u0 - self.targets).reshape(len(self.targets), -1).mT
+        moved = krylov.outputs(H.rows, columns, ts, test, norm, rtol).mT
+        moved = moved[..., 0] if self.targets.ndim == 1 else moved
+        return (0.0 if test_u0 is None else test_u0) - moved
 
     def residual_bound(self, ts: Tensor, u0: Tensor) -> Tensor:
         """e^{−2λ_min t}‖u₀ − y‖², the bound on ‖u(t) − y‖² (Du et al. 2019), shape (T,)."""
@@ -234,22 +288,31 @@ class KernelFlow(Flow):
         return squares <= bound * (1 + 1e-6) + floor
 
     def invariants(self, y: Tensor) -> Observables:
-        """The residual in H's null space, which never moves."""
-        null = self.eigenvalues == 0
-        if not null.any():
+        """The residual in H's null space, which never moves, once H has been decomposed (no
+        certificate is worth n³ operations that the solve did without)."""
+        if not self._has_null_space:
             return {}
+        null = self.eigenvalues == 0
         modes = self._modes(y - self.targets)
         return {
             "null_residual": modes[..., null] if self.targets.ndim == 1 else modes[..., null, :]
         }
 
     def invariant_scales(self, y: Tensor) -> Observables:
-        size = self.norm(y) + self.targets.norm()
-        return {"null_residual": size} if bool((self.eigenvalues == 0).any()) else {}
+        if not self._has_null_space:
+            return {}
+        return {"null_residual": self.norm(y) + self.targets.norm()}
+
+    @property
+    def _has_null_space(self) -> bool:
+        return self._operator.is_decomposed and float(self.eigenvalues[0]) == 0
 
     def observables(self, y: Tensor) -> Observables:
-        """Loss, residual norm ‖u − y‖, and its size along each eigenvector (descending λ)."""
+        """Loss, residual norm ‖u − y‖, and its size along each eigenvector (descending λ),
+        these only where H's entries are known."""
         residual = y - self.targets
+        if not isinstance(self._operator.given, Tensor):
+            return {"loss": self.loss(y), "residual_norm": self.norm(residual)}
         modes = self._modes(residual)
         sizes = modes.abs() if self.targets.ndim == 1 else modes.norm(dim=-1)
         return {
