@@ -1,0 +1,61 @@
+"""Work-precision figures: true error against gradient-equivalents and against seconds."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+from measuring import Row
+from problems import PROBLEMS
+from reporting import by_method, gradient_equivalents, wall
+from rows import RESULTS
+
+_MARKS = "osD^v<>Pp*hX"
+
+
+def draw(rows: list[Row]) -> None:
+    """One file a problem, ``results/solvers-NAME.png``: gflow in colour and full lines,
+    peers dashed."""
+    for name in PROBLEMS:
+        groups = by_method(rows, name)
+        if any(row.answered for group in groups.values() for row in group):
+            _draw_one(name, groups)
+
+
+def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
+    problem = PROBLEMS[name]()
+    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, layout="constrained")
+    sizes = {"gflow": 0, "peer": 0, "yardstick": 0}
+    for method, group in groups.items():
+        answered = [row for row in group if row.answered and (row.error or 0) < 1]
+        if not answered:
+            continue
+        index = sizes[answered[0].family]
+        sizes[answered[0].family] += 1
+        style = _style(method, answered[0].family, index)
+        for ax, cost in zip(axes, (gradient_equivalents, wall), strict=True):
+            points = [(cost(row), max(row.error or 0, 1e-16)) for row in answered]
+            points = [(c, e) for c, e in points if c == c and c > 0]
+            ax.plot([c for c, _ in points], [e for _, e in points], label=method, **style)
+    for ax, label in zip(axes, ("gradient-equivalents", "wall seconds"), strict=True):
+        ax.set(xscale="log", yscale="log", xlabel=label)
+        ax.grid(True, which="major", alpha=0.3)
+        for level in (1e-3, 1e-6):
+            ax.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
+    axes[0].set_ylabel("root-mean-square error at T" if problem.rms else "relative error at T")
+    axes[0].set_ylim(bottom=1e-13)
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    figure.suptitle(problem.title)
+    RESULTS.mkdir(exist_ok=True)
+    figure.savefig(RESULTS / f"solvers-{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def _style(method: str, family: str, index: int) -> dict[str, object]:
+    if method == "gflow auto":
+        return {"color": "black", "linewidth": 3.2, "alpha": 0.45, "marker": "o", "markersize": 8}
+    if family == "gflow":
+        colour = plt.get_cmap("tab10")(index % 10)
+        return {"color": colour, "linewidth": 2.0, "marker": "o", "markersize": 4}
+    colour = plt.get_cmap("tab20")(index % 20)
+    mark = _MARKS[index % len(_MARKS)]
+    return {"color": colour, "linewidth": 1, "linestyle": "--", "marker": mark, "markersize": 4.5}

@@ -1,0 +1,212 @@
+"""One measured solve: its cost, its true error, and what became of it.
+
+Cost is counted in gradient-equivalents, right-hand sides + 2 × Jacobian-vector products,
+and in wall seconds of the call that a user makes. Nothing is dropped: a solve that fails,
+gives nonsense or runs out of time is a row with its reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import math
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from problems import Problem
+from torch import Tensor
+from truth import error
+
+
+class OutOfTime(Exception):
+    """A solve exceeded its time limit."""
+
+
+class NotRun(Exception):
+    """A solver cannot be asked this; the message says why."""
+
+
+@dataclass
+class Answer:
+    """What a solver gave back.
+
+    ``rhs`` and ``jvp`` are None where the solver's work is not of that kind (a dense
+    Jacobian that costs nothing to form is not a product). ``flag`` is what gflow's
+    certificate says against the path, empty where it holds; ``inner`` are gflow's seconds
+    without the certificate.
+    """
+
+    y: Tensor
+    seconds: float
+    rhs: int | None
+    jvp: int | None = 0
+    chosen: str = ""
+    flag: str = ""
+    inner: float | None = None
+
+
+@dataclass
+class Progress:
+    """Counts of a solve in flight, read when it is stopped."""
+
+    rhs: int = 0
+    t: float = 0.0
+
+
+Run = Callable[[Problem, float, Progress], Answer]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A solver under test: its name in tables, its family and how to run it."""
+
+    name: str
+    run: Run = field(repr=False)
+    family: str = "peer"  # or "gflow", or "yardstick"
+    ladder: tuple[float, ...] = (1e-3, 1e-5, 1e-7, 1e-9)
+    enough: float = 1e-6  # errors below this end the ladder
+    prepare: Callable[[Problem], None] | None = field(default=None, repr=False)  # compile
+
+
+@dataclass
+class Row:
+    """One method on one problem at one tolerance."""
+
+    problem: str
+    method: str
+    family: str
+    rtol: float
+    status: str = "ok"  # or "projected", or the reason there is no answer
+    rhs: int | None = None
+    jvp: int | None = None
+    error: float | None = None
+    loss: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    inner: float | None = None
+    peak_mb: float | None = None
+    chosen: str = ""
+    flag: str = ""
+
+    @property
+    def wall(self) -> float:
+        """Median seconds; NaN where there are none."""
+        return statistics.median(self.seconds) if self.seconds else math.nan
+
+    @property
+    def cost(self) -> float:
+        """Gradient-equivalents: rhs + 2·jvp; NaN where the work is of another kind."""
+        return math.nan if self.rhs is None or self.jvp is None else float(self.rhs + 2 * self.jvp)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a state whose error is a number."""
+        return self.status == "ok" and self.error is not None
+
+
+def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
+    """Run once, with a time limit, and judge the answer."""
+    row = Row(problem.name, method.name, method.family, rtol)
+    progress = Progress(t=problem.ts[0])
+    gc.collect()
+    before = _reset_peak()
+    began = time.perf_counter()
+    try:
+        if method.prepare is not None:
+            method.prepare(problem)
+            before, began = _reset_peak(), time.perf_counter()
+        with time_limit(limit):
+            answer = method.run(problem, rtol, progress)
+    except OutOfTime:
+        _project(row, problem, progress, time.perf_counter() - began)
+        return row
+    except NotRun as reason:
+        row.status = f"not run: {reason}"
+        return row
+    except Exception as failure:  # a peer's failure of any kind is a result
+        row.status = f"{type(failure).__name__}: {first_line(failure)}"
+        return row
+    peak = _peak()
+    if before is not None and peak is not None:
+        row.peak_mb = max(0.0, (peak - before) / 1024)
+    row.rhs, row.jvp, row.chosen, row.flag = answer.rhs, answer.jvp, answer.chosen, answer.flag
+    row.inner = answer.inner
+    row.seconds.append(answer.seconds)
+    row.error = error(problem, answer.y)
+    if math.isfinite(row.error):
+        row.loss = float(problem.make().loss(answer.y.reshape(problem.y0.shape)))
+    if not row.error < 1:
+        row.status = f"nonsense: error {row.error:.0e}"
+    return row
+
+
+def first_line(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or ["no message"])[0][:120]
+
+
+def _project(row: Row, problem: Problem, progress: Progress, seconds: float) -> None:
+    """A solve stopped at t would have cost at least T/t as much: sharpness does not fall."""
+    share = (progress.t - problem.ts[0]) / (problem.ts[-1] - problem.ts[0])
+    row.status = f"out of time after {seconds:.0f} s"
+    if progress.rhs and share > 1e-4:
+        row.status = "projected"
+        row.rhs, row.jvp = round(progress.rhs / share), 0
+        row.seconds.append(seconds / share)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in the main thread after so many seconds (POSIX; else no limit)."""
+    if not sys.platform.startswith(("linux", "darwin")):
+        yield
+        return
+
+    def stop(signum: int, frame: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# -- peak memory: Linux lets a process reset its own high-water mark -------------------
+
+
+def _reset_peak() -> int | None:
+    """Hand freed memory back, reset the peak; resident kB now, None where impossible."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return None
+    return _status("VmRSS")
+
+
+def measure_peak(call: Callable[[], Any]) -> tuple[Any, float | None]:
+    """(what a call returns, the rise of resident memory in it in MB where it can be had)."""
+    gc.collect()
+    before = _reset_peak()
+    value, peak = call(), _peak()
+    return value, None if before is None or peak is None else max(0.0, (peak - before) / 1024)
+
+
+def _peak() -> int | None:
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(key)), None)

@@ -1,0 +1,249 @@
+"""Every solver behind one call: gflow's methods, and peers on the same torch right-hand side.
+
+An adapter takes (problem, rtol, progress) and returns an `Answer`: the state at the last
+time, what it cost and how long the call took. Peers run with their own default error
+norms, with rtol and atol = rtol × the size of a typical component; gflow with its own,
+atol = 1e-3·rtol·‖start‖ or 1e-3·rtol. diffrax, whose right-hand sides are JAX, is in
+`peers_jax`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Answer, Method, NotRun, Progress
+from problems import Problem
+from torch import Tensor
+
+import gflow
+from gflow.errors import InputError
+from gflow.solvers import methods
+
+_DENSE = 2000  # states beyond which solvers that factorise n×n matrices are not run
+_FINE = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+
+
+class Counted:
+    """A flow as a plain function of (t, y), counting its calls."""
+
+    def __init__(self, problem: Problem, progress: Progress):
+        self._flow = problem.make()
+        self._progress = progress
+
+    def __call__(self, t: Any, y: Tensor) -> Tensor:
+        self._progress.rhs += 1
+        self._progress.t = float(t)
+        return self._flow(t, y)
+
+
+class CountedNumpy(Counted):
+    """The same on flat float64 arrays."""
+
+    def __init__(self, problem: Problem, progress: Progress):
+        super().__init__(problem, progress)
+        self._shape = problem.y0.shape
+
+    def array(self, t: float, y: np.ndarray) -> np.ndarray:
+        # A copy: some libraries reuse the memory behind y.
+        rate = self(t, torch.from_numpy(np.array(y)).view(self._shape))
+        out: np.ndarray = rate.reshape(-1).numpy()
+        return out
+
+
+def run_eigh(problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """The yardstick of exact methods: one eigendecomposition of H, and the state by it."""
+    if problem.kind != "kernel":
+        raise NotRun("not a kernel flow")
+    H: Any = problem.data["H"]
+    y: Any = problem.data["targets"]
+    began = time.perf_counter()
+    lam, V = torch.linalg.eigh(H)
+    seconds = time.perf_counter() - began
+    decay = torch.exp(-problem.ts[-1] * lam)
+    return Answer(y + V @ (decay * (V.mT @ (problem.y0 - y))), seconds, None)
+
+
+# -- gflow ------------------------------------------------------------------------------
+
+
+def gflow_methods() -> list[Method]:
+    """``auto``, every native method, and torchdiffeq's two best made to land and be watched.
+
+    SciPy's through gflow are left out: SciPy itself is a peer.
+    """
+    wrapped = ("gflow.solvers.torchdiffeq", "gflow.solvers.scipy")
+    native = [name for name, solver in methods().items() if type(solver).__module__ not in wrapped]
+    found = [_gflow(name, _FINE, 1e-7) for name in ("auto", *sorted(native)) if name != "exact"]
+    if "exact" in native:
+        found.append(_gflow("exact", (1e-6,), 1e-7))
+    return found + [_gflow(name, (1e-3, 1e-5, 1e-7, 1e-9), 1e-6) for name in ("dopri5", "dopri8")]
+
+
+def _gflow(method: str, ladder: tuple[float, ...], enough: float) -> Method:
+    run = functools.partial(run_gflow, method)
+    return Method(f"gflow {method}", run, "gflow", ladder, enough)
+
+
+def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """gflow.integrate, certificate included in the time."""
+    flow = problem.make()
+
+    def watch(t: float, loss: float) -> None:
+        progress.t = t
+
+    atol = 1e-3 * rtol * problem.least
+    began = time.perf_counter()
+    try:
+        path = gflow.integrate(
+            flow, problem.y0, problem.ts, method, rtol, atol, progress=watch, max_evals=10**7
+        )
+    except InputError as reason:
+        raise NotRun(str(reason)) from None
+    seconds = time.perf_counter() - began
+    flag = "; ".join(path.certificate.failures())
+    stats = path.stats
+    chosen = stats.method if method == "auto" else ""
+    return Answer(
+        path.ys[-1], seconds, stats.rhs_evals, stats.jvp_evals, chosen, flag, stats.wall_seconds
+    )
+
+
+# -- peers on the torch right-hand side ----------------------------------------------------
+
+
+def run_torchdiffeq(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """odeint as it comes: root-mean-square norm, requested times by interpolation."""
+    from torchdiffeq import odeint
+
+    f, ts = Counted(problem, progress), torch.tensor(problem.ts, dtype=torch.float64)
+    options: dict[str, Any] = {}
+    if method == "implicit_adams":  # fixed steps: rtol names the step
+        options = {"step_size": rtol}
+    began = time.perf_counter()
+    with torch.no_grad():
+        ys = odeint(
+            f, problem.y0, ts, rtol=rtol, atol=rtol * problem.scale, method=method, options=options
+        )
+    return Answer(ys[-1], time.perf_counter() - began, progress.rhs)
+
+
+def run_scipy(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """solve_ivp; the exact constant Jacobian for kernel flow, differences elsewhere."""
+    from scipy.integrate import solve_ivp
+
+    n = problem.y0.numel()
+    options: dict[str, Any] = {}
+    if method in ("LSODA", "BDF", "Radau"):
+        if n > _DENSE:
+            raise NotRun(f"factorises dense {n:,} × {n:,} matrices ({8e-6 * n * n:,.0f} MB each)")
+        if problem.kind == "kernel":
+            H: Any = problem.data["H"]
+            minus = -H.numpy()
+            options["jac"] = (lambda t, y: minus) if method == "LSODA" else minus
+    f = CountedNumpy(problem, progress)
+    began = time.perf_counter()
+    solution = solve_ivp(
+        f.array,
+        (problem.ts[0], problem.ts[-1]),
+        problem.y0.reshape(-1).numpy(),
+        method=method,
+        t_eval=problem.ts,
+        rtol=max(rtol, 2.3e-14),
+        atol=rtol * problem.scale,
+        **options,
+    )
+    seconds = time.perf_counter() - began
+    if not solution.success:
+        raise RuntimeError(solution.message)
+    return Answer(torch.from_numpy(solution.y[:, -1].copy()), seconds, progress.rhs)
+
+
+def run_torchode(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """torchode with its integral controller, a batch of one."""
+    to = _require("torchode")
+    f, shape = Counted(problem, progress), problem.y0.shape
+
+    def rhs(t: Tensor, y: Tensor) -> Tensor:
+        return f(t[0], y[0].view(shape)).reshape(1, -1)
+
+    term = to.ODETerm(rhs)
+    controller = to.IntegralController(rtol * problem.scale, rtol, term=term)
+    solver = to.AutoDiffAdjoint(getattr(to, method)(term=term), controller)
+    ts = torch.tensor([problem.ts], dtype=torch.float64)
+    began = time.perf_counter()
+    with torch.no_grad():
+        found = solver.solve(to.InitialValueProblem(y0=problem.y0.reshape(1, -1), t_eval=ts))
+    seconds = time.perf_counter() - began
+    if int(found.status[0]) != 0:
+        raise RuntimeError(f"torchode status {int(found.status[0])}")
+    return Answer(found.ys[0, -1], seconds, progress.rhs)
+
+
+def run_cvode(dimension: int, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """SUNDIALS CVODE, BDF with GMRES: Jacobian-vector products are differences of the flow."""
+    sun = _require("sksundae.cvode")
+    f = CountedNumpy(problem, progress)
+    trouble: list[BaseException] = []
+
+    def rhs(t: float, y: np.ndarray, yp: np.ndarray) -> None:
+        if trouble:  # an exception does not leave the compiled solver: poison its answer
+            yp[:] = np.nan
+            return
+        try:
+            yp[:] = f.array(t, y)
+        except BaseException as error:
+            trouble.append(error)
+            yp[:] = np.nan
+
+    solver = sun.CVODE(
+        rhs,
+        method="BDF",
+        linsolver="gmres",
+        krylov_dim=dimension,
+        rtol=rtol,
+        atol=rtol * problem.scale,
+        max_num_steps=1_000_000,
+    )
+    began = time.perf_counter()
+    found = solver.solve(np.array(problem.ts), problem.y0.reshape(-1).numpy())
+    seconds = time.perf_counter() - began
+    if trouble:
+        raise trouble[0]
+    if not found.success:
+        raise RuntimeError(str(found.message))
+    return Answer(torch.from_numpy(np.array(found.y[-1])), seconds, progress.rhs)
+
+
+def peer_methods() -> list[Method]:
+    """Every peer that runs on torch or numpy."""
+    found = [Method("torch.linalg.eigh", run_eigh, "yardstick", (1e-6,))]
+    found += [
+        Method(f"torchdiffeq {name}", functools.partial(run_torchdiffeq, name))
+        for name in ("dopri5", "bosh3", "dopri8")
+    ]
+    fixed = functools.partial(run_torchdiffeq, "implicit_adams")
+    found.append(Method("torchdiffeq implicit_adams", fixed, ladder=(0.1, 0.01)))
+    found += [
+        Method(f"scipy {name}", functools.partial(run_scipy, name))
+        for name in ("LSODA", "BDF", "Radau", "DOP853")
+    ]
+    found += [
+        Method(f"torchode {name}", functools.partial(run_torchode, name))
+        for name in ("Tsit5", "Dopri5")
+    ]
+    found.append(Method("CVODE gmres(5)", functools.partial(run_cvode, 5)))
+    found.append(Method("CVODE gmres(30)", functools.partial(run_cvode, 30)))
+    return found
+
+
+def _require(module: str) -> Any:
+    """An optional peer, or the reason it is not in the table."""
+    if importlib.util.find_spec(module.split(".")[0]) is None:
+        raise NotRun(f"{module.split('.')[0]} is not installed (pip install 'gflow-ode[bench]')")
+    return importlib.import_module(module)

@@ -1,0 +1,200 @@
+"""diffrax on the same problems, with the right-hand sides written again in jax.numpy.
+
+Before a solve its right-hand side is compared with torch's at the start; compiling is not
+timed. Right-hand sides are counted from the solver's steps: 6 a step for Tsit5, 13 for
+Dopri8 (first stage same as last), and 2 for the first step size. Kvaerno5 forms dense
+Jacobians: its work is not counted in gradient-equivalents, only in seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Answer, Method, NotRun, OutOfTime, Progress
+from problems import Problem
+
+_STAGES = {"Tsit5": 6, "Dopri8": 13}
+_DENSE = 2000
+
+
+@functools.cache
+def _libraries() -> tuple[Any, Any, Any]:
+    """(jax, jax.numpy, diffrax), in float64 on one thread of the CPU."""
+    if any(importlib.util.find_spec(name) is None for name in ("jax", "diffrax")):
+        raise NotRun("diffrax is not installed (pip install 'gflow-ode[bench]')")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    )
+    jax, jnp, diffrax = map(importlib.import_module, ("jax", "jax.numpy", "diffrax"))
+    jax.config.update("jax_enable_x64", True)
+    return jax, jnp, diffrax
+
+
+# -- right-hand sides f(t, y, data) on flat vectors ---------------------------------------
+
+
+def _kernel(t: Any, y: Any, data: dict[str, Any]) -> Any:
+    return data["H"] @ (data["targets"] - y)
+
+
+def _layers(y: Any, dims: tuple[int, ...], bias: bool) -> list[Any]:
+    """[W_1, b_1, W_2, b_2, …], or without the b's."""
+    parts, at = [], 0
+    for a, b in itertools.pairwise(dims):
+        for shape in ((b, a), (b,)) if bias else ((b, a),):
+            size = int(np.prod(shape))
+            parts.append(y[at : at + size].reshape(shape))
+            at += size
+    return parts
+
+
+def _descent(dims: tuple[int, ...], bias: bool, loss: Callable[..., Any]) -> Any:
+    jax = _libraries()[0]
+
+    def rhs(t: Any, y: Any, data: dict[str, Any]) -> Any:
+        return -jax.grad(lambda v: loss(_layers(v, dims, bias), data))(y)
+
+    return rhs
+
+
+def _product(layers: list[Any]) -> Any:
+    return functools.reduce(lambda W, layer: layer @ W, layers)
+
+
+def _linear_loss(layers: list[Any], data: dict[str, Any]) -> Any:
+    # As the flow does it: the samples reduced once to a triangular factor.
+    residual = data["R"] @ _product(layers).T - data["QY"]
+    return 0.5 * (residual**2).sum() / data["count"]
+
+
+def _matching_loss(layers: list[Any], data: dict[str, Any]) -> Any:
+    return 0.5 * ((_product(layers) - data["target"]) ** 2).sum()
+
+
+def _tanh_loss(parts: list[Any], data: dict[str, Any]) -> Any:
+    jnp = _libraries()[1]
+    x = data["inputs"]
+    for i in range(0, len(parts), 2):
+        x = x @ parts[i].T + parts[i + 1]
+        x = jnp.tanh(x) if i + 2 < len(parts) else x
+    return 0.5 * ((x - data["targets"]) ** 2).sum(1).mean()
+
+
+def _completion(t: Any, y: Any, data: dict[str, Any]) -> Any:
+    mask, values = data["mask"], data["values"]
+    U = y.reshape(values.shape[0], -1)
+    G = mask * (U @ U.T - values) / data["count"]
+    return (-(G + G.T) @ U).reshape(-1)
+
+
+def _right_hand_side(problem: Problem) -> tuple[Any, dict[str, Any]]:
+    jnp = _libraries()[1]
+    dims: Any = problem.data.get("dims")
+    numbers: dict[str, Any] = {
+        k: v.numpy() for k, v in problem.data.items() if isinstance(v, torch.Tensor)
+    }
+    rhs = {
+        "kernel": lambda: _kernel,
+        "completion": lambda: _completion,
+        "tanh": lambda: _descent(dims, True, _tanh_loss),
+        "linear": lambda: _descent(dims, False, _linear_loss),
+        "matching": lambda: _descent(dims, False, _matching_loss),
+    }[problem.kind]()
+    if problem.kind == "linear":
+        Q, R = np.linalg.qr(numbers["inputs"])
+        numbers = {"R": R, "QY": Q.T @ numbers["targets"], "count": float(len(Q))}
+    if problem.kind == "completion":
+        numbers["count"] = numbers["mask"].sum().astype(float)
+        numbers["mask"] = numbers["mask"].astype(float)
+    return rhs, {k: jnp.asarray(v) for k, v in numbers.items()}
+
+
+_READY: dict[tuple[str, str], tuple[Any, int]] = {}
+
+
+def prepare(name: str, problem: Problem) -> None:
+    """Check the right-hand side against torch's, and compile."""
+    if (name, problem.name) in _READY:
+        return
+    n = problem.y0.numel()
+    jax, jnp, diffrax = _libraries()
+    if name not in _STAGES and n > _DENSE:
+        raise NotRun(f"factorises dense {n:,} × {n:,} matrices ({8e-6 * n * n:,.0f} MB each)")
+    rhs, data = _right_hand_side(problem)
+    y0 = jnp.asarray(problem.y0.reshape(-1).numpy())
+    ours = np.asarray(rhs(0.0, y0, data))
+    theirs = problem.make()(0.0, problem.y0).reshape(-1).numpy()
+    if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-12 * float(np.abs(theirs).max())):
+        raise RuntimeError("the JAX right-hand side differs from torch's at the start")
+    steps = _affordable_steps(jax, rhs, y0, data, name, problem.limit)
+    solver = getattr(diffrax, name)()
+
+    @jax.jit
+    def solve(y0: Any, data: Any, ts: Any, rtol: Any, atol: Any) -> Any:
+        found = diffrax.diffeqsolve(
+            diffrax.ODETerm(rhs),
+            solver,
+            t0=ts[0],
+            t1=ts[-1],
+            dt0=None,
+            y0=y0,
+            args=data,
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+            saveat=diffrax.SaveAt(ts=ts),
+            max_steps=steps,
+            throw=False,
+        )
+        return found.ys[-1], found.stats["num_steps"], diffrax.is_successful(found.result)
+
+    call = functools.partial(solve, y0, data)
+    call(1e-6 * jnp.asarray(problem.ts), 0.1, 0.1 * problem.scale)[0].block_until_ready()
+    _READY[name, problem.name] = call, steps
+
+
+def _affordable_steps(jax: Any, rhs: Any, y0: Any, data: Any, name: str, limit: float) -> int:
+    """Steps that fit into the time limit: a compiled loop cannot be interrupted."""
+    call = jax.jit(rhs)
+    call(0.0, y0, data).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(20):
+        call(0.0, y0, data).block_until_ready()
+    one = (time.perf_counter() - began) / 20 * _STAGES.get(name, 50)
+    return max(200, min(100_000, int(limit / one)))
+
+
+def run_diffrax(name: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
+    """diffeqsolve, compiled by `prepare`."""
+    jnp = _libraries()[1]
+    solve, most = _READY[name, problem.name]
+    ts = jnp.asarray(problem.ts)
+    began = time.perf_counter()
+    y, steps, reached = solve(ts, rtol, rtol * problem.scale)
+    y.block_until_ready()
+    seconds = time.perf_counter() - began
+    if not bool(reached):
+        if int(steps) >= most:
+            raise OutOfTime
+        raise RuntimeError("diffrax did not reach the end")
+    rhs = 2 + _STAGES[name] * int(steps) if name in _STAGES else None
+    return Answer(torch.from_numpy(np.array(y)), seconds, rhs)
+
+
+def jax_methods() -> list[Method]:
+    """diffrax's solvers."""
+    return [
+        Method(
+            f"diffrax {name}",
+            functools.partial(run_diffrax, name),
+            prepare=functools.partial(prepare, name),
+        )
+        for name in ("Tsit5", "Dopri8", "Kvaerno5")
+    ]

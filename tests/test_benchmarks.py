@@ -1,0 +1,92 @@
+"""The benchmarks run: every problem builds and every method makes one loose solve."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gflow
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The benchmarks' files import each other by name, as scripts do."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_quick_run():
+    command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "work_precision.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("kernel1797", "tanh3000", "plateau"):
+        assert f"{name}: " in done.stdout
+    for name in ("gflow auto", "gflow rkc2", "torchdiffeq dopri5", "scipy LSODA"):
+        assert f"{name}: ok error" in done.stdout
+
+
+def test_matched_costs_are_interpolated_in_logarithms(benchmarks):
+    from measuring import Row
+    from reporting import gradient_equivalents, matched
+
+    rows = [
+        Row("p", "m", "peer", 1e-2, rhs=100, jvp=0, error=1e-2),
+        Row("p", "m", "peer", 1e-3, rhs=90, jvp=0, error=3e-2),  # dearer and worse: no matter
+        Row("p", "m", "peer", 1e-4, rhs=400, jvp=0, error=1e-4),
+    ]
+    found = matched(rows, 1e-3, gradient_equivalents)
+    assert found.mark == ""
+    assert found.value == pytest.approx(200.0)
+    assert matched(rows[2:], 1e-3, gradient_equivalents) == (400.0, "≤")
+    assert matched(rows, 1e-5, gradient_equivalents) is None
+    rows.append(Row("p", "m", "peer", 1e-5, "projected", rhs=5000, jvp=0))
+    assert matched(rows, 1e-5, gradient_equivalents) == (5000.0, ">")
+
+
+def test_a_failing_solver_is_a_row_with_its_reason(benchmarks):
+    from measuring import Method, measure
+    from problems import non_stiff
+
+    def fails(problem, rtol, progress):
+        raise ZeroDivisionError("no luck\nsecond line")
+
+    row = measure(Method("m", fails), non_stiff(), 1e-3, 10.0)
+    assert row.status == "ZeroDivisionError: no luck"
+    assert not row.answered
+
+
+def test_a_solve_out_of_time_is_projected(benchmarks):
+    from measuring import Method, measure
+    from problems import non_stiff
+
+    def endless(problem, rtol, progress):
+        progress.rhs, progress.t = 10, 0.25
+        while True:
+            pass
+
+    row = measure(Method("m", endless), non_stiff(), 1e-3, 0.1)
+    assert row.status == "projected"
+    assert row.rhs == 40
+    assert row.wall >= 0.4
+
+
+def test_gflow_counts_what_it_calls(benchmarks):
+    """The evaluations in ``stats`` are those that the flow was called for."""
+    from overhead import Tiny
+
+    calls = 0
+
+    class Counting(Tiny):
+        def __call__(self, t, y):
+            nonlocal calls
+            calls += 1
+            return super().__call__(t, y)
+
+    y0 = torch.zeros(2, dtype=torch.float64)
+    for method in ("dopri5", "scipy:LSODA"):
+        calls = 0
+        path = gflow.integrate(Counting(), y0, (0.0, 3.0), method, 1e-5, 1e-8)
+        assert path.stats.rhs_evals <= calls <= path.stats.rhs_evals + 60  # the certificate's own
