@@ -4,8 +4,9 @@ For every number of stages s on a ladder,
 
 1. the zeros of w and ω: Newton's method for R = wP to agree with e^z up to z⁴ (four
    equations for two complex zeros), inside a bisection for ω that puts the largest local
-   extremum of |R| on the interval of stability at 0.9. Abdulle (2002), SIAM J. Sci.
-   Comput. 23, sections 2-3, where x(z = 0) is one more unknown: 1 serves as well;
+   extremum of |R| on the interval of stability at 0.7. Abdulle (2002), SIAM J. Sci.
+   Comput. 23, sections 2-3; the freedom left over, x(z = 0) = 1 + ξ, is spent on extrema
+   of nearly one size;
 2. the finishing method. The elementary weights of the recurrence's last stage, run through
    the eight rooted trees of order ≤ 4, turn the order conditions of the composition into
    conditions on the four stages. Their first two abscissae are given, in parts of the
@@ -35,7 +36,8 @@ from scipy.optimize import brentq, fsolve
 
 from gflow.solvers.rock4 import Recurrence, Row, recurrence
 
-DAMPING = 0.9
+DAMPING = 0.7
+EXCESS = 3.0  # ξ s²
 LARGEST_REACH = 10_500.0
 ABSCISSAE = 0.3, 0.55  # of the second and third finishing stage, in parts of the way left
 #: Euclidean norm over the four trees of order 4 of the estimate's weights, symmetry taken
@@ -125,7 +127,7 @@ def order_four(stages: int, omega: float) -> list[float]:
     """The zeros of w for which R agrees with e^z up to z⁴."""
 
     def defect(zeros: np.ndarray) -> np.ndarray:
-        found = taylor(recurrence(stages, omega, list(zeros)), list(zeros))
+        found = taylor(recurrence(stages, omega, EXCESS / stages**2, list(zeros)), list(zeros))
         return found[1:5] * [1, 2, 6, 24] - 1
 
     zeros, _, _, _ = fsolve(defect, START, full_output=True, xtol=1e-14)
@@ -135,11 +137,12 @@ def order_four(stages: int, omega: float) -> list[float]:
 
 
 def largest_extremum(stages: int, omega: float) -> float:
-    """Of |R| on [−2/omega, 0], the ends aside from z = 0 taken in."""
+    """Of |R| on the interval of stability, its far end taken in, the plateau at 0 left out."""
     zeros = order_four(stages, omega)
-    angle = np.linspace(0, np.pi, 60 * stages + 1)
-    z = (np.cos(angle) - 1) / omega
-    R = np.abs(polynomial.polyval(z, quartic(zeros)) * chain(recurrence(stages, omega, zeros), z))
+    excess = EXCESS / stages**2
+    z = (np.cos(np.linspace(0, np.pi, 60 * stages + 1)) - 1 - excess) / omega
+    rec = recurrence(stages, omega, excess, zeros)
+    R = np.abs(polynomial.polyval(z, quartic(zeros)) * chain(rec, z))
     inner = (R[1:-1] >= R[:-2]) & (R[1:-1] >= R[2:])
     return float(max(R[1:-1][inner].max(initial=0.0), R[-1]))
 
@@ -179,7 +182,7 @@ def finishing(state: np.ndarray) -> tuple[list[list[float]], list[float]]:
         a = [[c2], [c3 - a32, a32], [c4 - a42 - a43, a42, a43]]
         return left, a, [w1 - b.sum(), *b]
 
-    c4 = brentq(lambda c4: given(c4)[0], 0.98 * w1, 1.12 * w1, xtol=1e-16)
+    c4 = brentq(lambda c4: given(c4)[0], 0.9 * w1, 1.2 * w1, xtol=1e-16)
     _, a, b = given(c4)
     return [[float(x) for x in row] for row in a], [float(x) for x in b]
 
@@ -220,23 +223,25 @@ def amplification(rec: Recurrence, row_zeros: list[float], omega: float) -> floa
 
 def derive(stages: int) -> Row:
     """One row, its order conditions checked."""
-    omega = brentq(
+    excess = EXCESS / stages**2
+    # In parts of s²: the least β from which on |R| grows with β, and too large a β.
+    least, most = 0.28 - 2.4 / stages**2, 0.36
+    scaled = brentq(
         lambda scaled: largest_extremum(stages, scaled / stages**2) - DAMPING,
-        2 / 0.36,
-        2 / (0.2 if stages < 7 else 0.28),
+        (2 + excess) / most,
+        (2 + excess) / least,
         xtol=1e-8,
     )
-    omega = float(omega) / stages**2
+    omega = float(scaled) / stages**2
     zeros = order_four(stages, omega)
-    rec = recurrence(stages, omega, zeros)
+    rec = recurrence(stages, omega, excess, zeros)
     state = weights(rec)
     a, b = finishing(state)
     *slopes, end = composed(state, a, b)
     if np.abs(end - EXACT)[ORDERS <= 4].max() > 1e-12:
         raise RuntimeError(f"the order conditions fail for s = {stages}")
-    return Row(
-        stages, omega, zeros, a, b, estimate(state, slopes), amplification(rec, zeros, omega)
-    )
+    d = estimate(state, slopes)
+    return Row(stages, omega, excess, zeros, a, b, d, amplification(rec, zeros, omega))
 
 
 def ladder() -> Iterator[int]:
@@ -251,14 +256,14 @@ def main() -> None:
     rows = []
     for stages in ladder():
         rows.append(derive(stages))
-        if 2 / rows[-1].omega >= LARGEST_REACH:
+        if (2 + rows[-1].excess) / rows[-1].omega >= LARGEST_REACH:
             break
     OUT.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
     print(f"{'s':>4} {'β':>8} {'β/s²':>7} {'c_{s-4}':>8} {'largest':>8} {'round-off':>10}")
     for row in rows:
-        rec = recurrence(row.stages, row.omega, row.zeros)
+        rec = recurrence(row.stages, row.omega, row.excess, row.zeros)
         largest = max(abs(x) for x in itertools.chain(*row.a, row.b))
-        beta = 2 / row.omega
+        beta = (2 + row.excess) / row.omega
         print(
             f"{row.stages:4d} {beta:8.1f} {beta / row.stages**2:7.4f} {rec.c[-1]:8.4f} "
             f"{largest:8.3f} {row.amplification:10.1e}"
