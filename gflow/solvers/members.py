@@ -32,7 +32,8 @@ class Members:
     error_before: np.ndarray
     radius: np.ndarray  #: of the Jacobian's negative end; NaN where not measured
     age: np.ndarray  #: good steps since the radius was measured
-    signs: np.ndarray  #: good steps in a row that speak for another stepper
+    signs: np.ndarray  #: votes and steps that speak for another stepper
+    calm: np.ndarray  #: steps in a row that speak for the explicit one
     fault: np.ndarray  #: what was wrong with the last step: 0 error, 1 not finite, 2 a rise
     retried: np.ndarray  #: whether the last step was bad: the next one does not grow
     evals: np.ndarray
@@ -47,7 +48,7 @@ class Members:
     def start(cls, z: Tensor, vector: Tensor, t: float) -> Members:
         """All members at their start; the loop fills in what it measures."""
         B = len(z)
-        whole = ("index", "next", "method", "age", "signs", "fault", "retried", "evals", "side")
+        whole = "index next method age signs calm fault retried evals side".split()
         arrays: dict[str, np.ndarray] = {
             field.name: np.zeros(B, np.int64) if field.name in whole else np.full(B, np.nan)
             for field in dataclasses.fields(cls)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_MARGIN = 1.1  # on the estimate, which is approached from below
+_MARGIN = 1.15  # on the estimate, which is approached from below
 _PRODUCTS = 20  # of one look at most
 _SETTLED = 0.02  # relative change of the estimate that ends a look
 _FEW = 8  # members up to which every product is followed by a look at the estimate

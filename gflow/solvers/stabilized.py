@@ -19,7 +19,7 @@ from torch import Tensor
 from gflow.solvers.base import Increment, Step, Stepper
 
 _DAMPING = 2 / 13
-_MOST_STAGES = 400
+_MOST_STAGES = 4000
 
 
 class RKC2(Stepper):
@@ -63,7 +63,7 @@ class _Chebyshev(NamedTuple):
     c: list[float]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _coefficients(s: int) -> _Chebyshev:
     excess = _DAMPING / s**2  # w₀ − 1
     w0 = 1 + excess

@@ -32,7 +32,7 @@ from gflow.solvers.members import Members
 from gflow.solvers.record import Record
 from gflow.solvers.spectrum import first_vectors, spectral_radius
 
-_REFRESH = 25  # good steps between two looks at the spectrum
+_REFRESH = 10  # good steps between two looks at the spectrum
 _ERROR, _NOT_FINITE, _RISE = range(3)
 _REASONS = (base.UNDERFLOW, base.NOT_FINITE, base.RISES)
 
@@ -265,7 +265,7 @@ class Stepping:
             self._accept(rows, good, new, t_new, got)
         if stepper.stabilized:
             self._look(rows[self._needs_look(rows, good)])
-        if len(self.steppers) == 2:
+        if len(self.steppers) > 1:
             self._switch(rows, method, good, got.reach)
         return bool(good.any())
 
@@ -409,7 +409,9 @@ class Stepping:
             self._look(asked)
             moved = switching.confirm(explicit, m, asked)
         else:
-            moved = switching.hand_back(explicit, m, rows[good])
+            second = self.steppers[switching.STABILIZED]
+            farthest = second.reach(self._most[switching.STABILIZED])
+            moved = switching.after_stabilized(self.steppers, farthest, m, method, rows[good])
         if self._lone and len(moved):
             name = self.steppers[int(m.method[0])].name
             self.switches.append(f"{name} from t = {m.t[0]:.3g}")
