@@ -25,12 +25,12 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, layout="constrained")
     sizes = {"gflow": 0, "peer": 0, "yardstick": 0}
     for method, group in groups.items():
-        answered = [row for row in group if row.answered and (row.error or 0) < 1]
+        family = group[0].family
+        style = _style(method, family, sizes[family])  # the same one on every problem
+        sizes[family] += 1
+        answered = [row for row in group if row.answered]
         if not answered:
             continue
-        index = sizes[answered[0].family]
-        sizes[answered[0].family] += 1
-        style = _style(method, answered[0].family, index)
         for ax, cost in zip(axes, (gradient_equivalents, wall), strict=True):
             points = [(cost(row), max(row.error or 0, 1e-16)) for row in answered]
             points = [(c, e) for c, e in points if c == c and c > 0]
@@ -41,7 +41,8 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
         for level in (1e-3, 1e-6):
             ax.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("root-mean-square error at T" if problem.rms else "relative error at T")
-    axes[0].set_ylim(bottom=1e-13)
+    low = min((r.error for g in groups.values() for r in g if r.answered and r.error), default=1)
+    axes[0].set_ylim(bottom=max(1e-10, low / 3), top=1)
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     figure.suptitle(problem.title)

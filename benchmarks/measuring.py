@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import math
 import signal
@@ -58,6 +59,7 @@ class Progress:
 
     rhs: int = 0
     t: float = 0.0
+    y: Tensor | None = None
 
 
 Run = Callable[[Problem, float, Progress], Answer]
@@ -70,8 +72,8 @@ class Method:
     name: str
     run: Run = field(repr=False)
     family: str = "peer"  # or "gflow", or "yardstick"
+    explicit: bool = False  # what it costs so far says what the rest will cost
     ladder: tuple[float, ...] = (1e-3, 1e-5, 1e-7, 1e-9)
-    enough: float = 1e-6  # errors below this end the ladder
     prepare: Callable[[Problem], None] | None = field(default=None, repr=False)  # compile
 
 
@@ -114,7 +116,8 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
     """Run once, with a time limit, and judge the answer."""
     row = Row(problem.name, method.name, method.family, rtol)
     progress = Progress(t=problem.ts[0])
-    gc.collect()
+    flow = problem.make()  # outside of what is measured
+    problem = dataclasses.replace(problem, make=lambda: flow)
     before = _reset_peak()
     began = time.perf_counter()
     try:
@@ -124,7 +127,10 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
         with time_limit(limit):
             answer = method.run(problem, rtol, progress)
     except OutOfTime:
-        _project(row, problem, progress, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        row.status = f"out of time after {seconds:.0f} s"
+        if method.explicit:
+            _project(row, problem, progress, seconds)
         return row
     except NotRun as reason:
         row.status = f"not run: {reason}"
@@ -153,8 +159,9 @@ def first_line(failure: Exception) -> str:
 def _project(row: Row, problem: Problem, progress: Progress, seconds: float) -> None:
     """A solve stopped at t would have cost at least T/t as much: sharpness does not fall."""
     share = (progress.t - problem.ts[0]) / (problem.ts[-1] - problem.ts[0])
-    row.status = f"out of time after {seconds:.0f} s"
-    if progress.rhs and share > 1e-4:
+    if progress.y is not None and not error(problem, progress.y) < 1e3:
+        row.status += ", diverging"
+    elif progress.rhs and share > 1e-4:
         row.status = "projected"
         row.rhs, row.jvp = round(progress.rhs / share), 0
         row.seconds.append(seconds / share)

@@ -38,7 +38,7 @@ class Counted:
 
     def __call__(self, t: Any, y: Tensor) -> Tensor:
         self._progress.rhs += 1
-        self._progress.t = float(t)
+        self._progress.t, self._progress.y = float(t), y
         return self._flow(t, y)
 
 
@@ -73,21 +73,21 @@ def run_eigh(problem: Problem, rtol: float, progress: Progress) -> Answer:
 
 
 def gflow_methods() -> list[Method]:
-    """``auto``, every native method, and torchdiffeq's two best made to land and be watched.
+    """``auto``, every native method, and torchdiffeq's dopri5 made to land and be watched.
 
-    SciPy's through gflow are left out: SciPy itself is a peer.
+    What else gflow wraps is left out: SciPy and torchdiffeq themselves are peers.
     """
     wrapped = ("gflow.solvers.torchdiffeq", "gflow.solvers.scipy")
     native = [name for name, solver in methods().items() if type(solver).__module__ not in wrapped]
-    found = [_gflow(name, _FINE, 1e-7) for name in ("auto", *sorted(native)) if name != "exact"]
+    found = [_gflow(name, _FINE) for name in ("auto", *sorted(native)) if name != "exact"]
     if "exact" in native:
-        found.append(_gflow("exact", (1e-6,), 1e-7))
-    return found + [_gflow(name, (1e-3, 1e-5, 1e-7, 1e-9), 1e-6) for name in ("dopri5", "dopri8")]
+        found.append(_gflow("exact", (1e-6,)))
+    return [*found, _gflow("dopri5", (1e-3, 1e-5, 1e-7, 1e-9))]
 
 
-def _gflow(method: str, ladder: tuple[float, ...], enough: float) -> Method:
+def _gflow(method: str, ladder: tuple[float, ...]) -> Method:
     run = functools.partial(run_gflow, method)
-    return Method(f"gflow {method}", run, "gflow", ladder, enough)
+    return Method(f"gflow {method}", run, "gflow", ladder=ladder)
 
 
 def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
@@ -222,19 +222,21 @@ def run_cvode(dimension: int, problem: Problem, rtol: float, progress: Progress)
 
 def peer_methods() -> list[Method]:
     """Every peer that runs on torch or numpy."""
-    found = [Method("torch.linalg.eigh", run_eigh, "yardstick", (1e-6,))]
+    found = [Method("torch.linalg.eigh", run_eigh, "yardstick", ladder=(1e-6,))]
     found += [
-        Method(f"torchdiffeq {name}", functools.partial(run_torchdiffeq, name))
+        Method(f"torchdiffeq {name}", functools.partial(run_torchdiffeq, name), explicit=True)
         for name in ("dopri5", "bosh3", "dopri8")
     ]
     fixed = functools.partial(run_torchdiffeq, "implicit_adams")
-    found.append(Method("torchdiffeq implicit_adams", fixed, ladder=(0.1, 0.01)))
+    found.append(
+        Method("torchdiffeq implicit_adams", fixed, explicit=True, ladder=(1.0, 0.1, 0.01))
+    )
     found += [
-        Method(f"scipy {name}", functools.partial(run_scipy, name))
+        Method(f"scipy {name}", functools.partial(run_scipy, name), explicit=name == "DOP853")
         for name in ("LSODA", "BDF", "Radau", "DOP853")
     ]
     found += [
-        Method(f"torchode {name}", functools.partial(run_torchode, name))
+        Method(f"torchode {name}", functools.partial(run_torchode, name), explicit=True)
         for name in ("Tsit5", "Dopri5")
     ]
     found.append(Method("CVODE gmres(5)", functools.partial(run_cvode, 5)))

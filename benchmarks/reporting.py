@@ -12,6 +12,7 @@ import datetime
 import importlib.metadata
 import itertools
 import math
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,7 @@ def _preamble() -> list[str]:
         "Peak is the largest rise of resident memory in one solve. Rows: `solvers.csv`.",
         "",
         f"{datetime.date.today()}, {', '.join(versions)}, Python {platform.python_version()}, "
-        f"{_machine()}.",
+        f"{_machine()}; load average {os.getloadavg()[1]:.1f} of {os.cpu_count()} cores.",
         "Command: `python benchmarks/work_precision.py`",
     ]
 
@@ -141,7 +142,9 @@ def _problem_table(name: str, groups: dict[str, list[Row]]) -> list[str]:
     lines = [
         f"## {problem.title}",
         "",
-        f"{problem.y0.numel():,} states; {kind} error at T. ![work-precision](solvers-{name}.png)",
+        f"{problem.y0.numel():,} states; {kind} error at T.",
+        "",
+        f"![work-precision](solvers-{name}.png)",
         "",
         "| method | equivalents at 1e-3 | seconds at 1e-3 | equivalents at 1e-6 "
         "| seconds at 1e-6 | peak, MB |",
