@@ -172,9 +172,9 @@ class Lanczos:
         gaps = np.maximum(np.abs(theta[:, :, None] - theta[:, None, :]), eps * top)
         gaps[:, i, i] = 1.0
         with np.errstate(divide="ignore"):  # log 0 where the space is invariant
-            logs = np.log(beta).sum(axis=1)[:, None] - np.log(gaps).sum(axis=2)
-        # Products of two components of orthonormal vectors: at most one.
-        weights = self.norms[:, None] * np.exp(np.minimum(logs, 0.0))
+            logs = np.log(beta[:, :-1]).sum(axis=1)[:, None] - np.log(gaps).sum(axis=2)
+        # Products of two components of orthonormal vectors, so at most one.
+        weights = (self.norms * beta[:, -1])[:, None] * np.exp(np.minimum(logs, 0.0))
         terms = weights * phi(order + 1, outer(ts), self._decay_rates(theta))
         blurred = eps * (10 * self.size + (top / gaps).sum(axis=2))
         return np.abs((terms * (-1.0) ** i).sum(axis=2)), (terms * blurred).sum(axis=2)

@@ -42,6 +42,9 @@ Progress = Callable[[float, float], None]
 #: event(y) → (...): a solve stops where it falls to zero or below
 Event = Callable[[Tensor], Tensor]
 
+#: save(checkpoint), called between two steps
+Save = Callable[[Checkpoint], None]
+
 #: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries)
 Increment = Callable[[float, Tensor], Tensor]
 
@@ -151,7 +154,7 @@ class Problem:
         event: Event | None = None,
         progress: Progress | None = None,
         resume: Checkpoint | None = None,
-        checkpoint: Callable[[Checkpoint], None] | None = None,
+        checkpoint: Save | None = None,
         checkpoint_every: float = 60.0,
     ):
         self.flow = flow

@@ -1,16 +1,61 @@
-"""Step-size control: from an error to the next step, for many members at once.
+"""Step-size control: whether a step is good, and how long the next one is.
 
 All functions take and return arrays with one entry a member. An error is relative to the
-tolerance: a step is good where it is at most 1.
+tolerance: it is good where it is at most 1.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW
+from gflow.solvers.system import Measured
 
 _SAFETY = 0.85
 _FASTEST = 2.0  # growth from one step to the next, but for the first
 _LEAST_ERROR = 1e-10  # of a step without any: its growth is capped anyway
+_TINY = np.finfo(float).tiny
+
+#: Why a step is bad: `Verdict.fault` counts along these.
+FAULTS = (UNDERFLOW, NOT_FINITE, RISES)
+
+
+class Verdict(NamedTuple):
+    """On a step of every member."""
+
+    error: np.ndarray
+    good: np.ndarray
+    fault: np.ndarray
+
+
+def judge(
+    got: Measured,
+    size: np.ndarray,
+    loss: np.ndarray,
+    first_loss: np.ndarray,
+    *,
+    rtol: float,
+    atol: float,
+    round_off: float,
+) -> Verdict:
+    """Whether steps are good, from (size, loss) at their starts and what was measured.
+
+    A good step has an error of the state below atol + rtol‖y‖ (the larger of both ends), one
+    of the energy integral below a third of rtol of the loss, and no rise of the loss
+    beyond a tenth of rtol of its first value, the energy of an error of the size allowed,
+    and round-off.
+    """
+    bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
+    resolution = bound * bound
+    energy_bound = rtol / 3 * np.maximum(first_loss, np.abs(loss)) + resolution
+    error = np.maximum(got.error / bound, got.energy_error / np.maximum(energy_bound, _TINY))
+    small = error <= 1  # not where it is NaN
+    good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
+    good &= np.isfinite(got.size)
+    finite = np.isfinite(error) & np.isfinite(got.loss)
+    return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
 
 
 def grown(
@@ -27,18 +72,18 @@ def grown(
     """
     error, error_before = np.maximum(error, _LEAST_ERROR), np.maximum(error_before, _LEAST_ERROR)
     target = _SAFETY**order
-    filtered = (target / error * target / error_before) ** (1 / (4 * order)) * (
-        step / before
-    ) ** -0.25
+    product = target / error * (target / error_before)
+    filtered = product ** (0.25 / order) * (step / before) ** -0.25
     first = np.minimum((target / error) ** (1 / order), 5 * _FASTEST)
-    return step * np.where(np.isnan(before), first, np.clip(filtered, 0.1, _FASTEST))
+    bounded = np.minimum(np.maximum(filtered, 0.1), _FASTEST)
+    return step * np.where(np.isnan(before), first, bounded)
 
 
 def shrunk(step: np.ndarray, error: np.ndarray, order: int) -> np.ndarray:
     """The next step after a bad one; without a usable error, a third."""
     usable = np.isfinite(error) & (error > 1)
     factor = np.where(usable, _SAFETY / np.where(usable, error, 1.0) ** (1 / order), 0.3)
-    return step * np.clip(factor, 0.1, 0.7)
+    return step * np.minimum(np.maximum(factor, 0.1), 0.7)
 
 
 def first(
@@ -49,7 +94,6 @@ def first(
     A method of order q errs by about (hλ)^q ‖f‖/λ, to be below the tolerance: the bound,
     or rtol of the distance ‖f‖/λ for a start at zero.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        allowed = np.maximum(bound * rate / speed, rtol)
-        h = 0.5 / rate * np.minimum(allowed, 1.0) ** (1 / order)
+    allowed = np.maximum(bound * rate / speed, rtol)
+    h = 0.5 / rate * np.minimum(allowed, 1.0) ** (1 / order)
     return np.where(np.isfinite(h), np.minimum(h, span), np.where(rate > 0, 1e-3 * span, span))

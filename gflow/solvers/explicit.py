@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from gflow.solvers.base import Increment, Step, Stepper
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
@@ -49,7 +50,7 @@ class ExplicitStepper(Stepper):
         k = increment(1.0, z_new)
         K[-1] = k
         error = self.error([torch.mv(flat.t(), e).view(z.shape) for e in errors])
-        reach = (k - K[-2]).norm(dim=1) / (z_new - Y).norm(dim=1)
+        reach = vector_norm(k - K[-2], dim=1) / vector_norm(z_new - Y, dim=1)
         return Step(z_new, k, error, reach)
 
     def error(self, estimates: list[Tensor]) -> Tensor:
@@ -86,6 +87,6 @@ class Dop853(ExplicitStepper):
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         fifth, third = estimates
-        small = fifth.norm(dim=1)
-        both = torch.hypot(small, 0.1 * third.norm(dim=1))
+        small = vector_norm(fifth, dim=1)
+        both = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
         return fifth * torch.where(both > 0, small / both, both)[:, None]

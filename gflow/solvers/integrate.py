@@ -10,14 +10,14 @@ import itertools
 import math
 import pkgutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from gflow.errors import InputError, IntegrationError
 from gflow.flows.base import Flow
-from gflow.solvers.base import Event, Problem, Progress, Solver, Stepper, Stop
+from gflow.solvers.base import Event, Problem, Progress, Save, Solver, Stepper, Stop
 from gflow.solvers.checkpoint import Checkpoint
 from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.rock4 import ROCK4
@@ -66,7 +66,7 @@ def integrate(
     estimate_error: bool = False,
     max_evals: int = 1_000_000,
     progress: Progress | None = None,
-    checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint: Save | None = None,
     checkpoint_every: float = 60.0,
     resume: Checkpoint | None = None,
 ) -> Trajectory:

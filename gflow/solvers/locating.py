@@ -30,8 +30,7 @@ def late(members: Members, rtol: float) -> np.ndarray:
 def proposal(members: Members, rtol: float) -> np.ndarray:
     """The next step length to try; NaN for members without a bracket."""
     m, width = members, late(members, rtol)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        guess = m.low + (m.high - m.low) * m.event_low / (m.event_low - m.event_high)
+    guess = m.low + (m.high - m.low) * m.event_low / (m.event_low - m.event_high)
     inside = np.clip(guess, m.low + 0.5 * width, m.high - 0.5 * width)
     return np.where(m.high - m.low <= width, m.high, inside)
 

@@ -48,7 +48,18 @@ class Members:
     def start(cls, z: Tensor, vector: Tensor, t: float) -> Members:
         """All members at their start; the loop fills in what it measures."""
         B = len(z)
-        whole = "index next method age signs calm fault retried evals side".split()
+        whole = {
+            "index",
+            "next",
+            "method",
+            "age",
+            "signs",
+            "calm",
+            "fault",
+            "retried",
+            "evals",
+            "side",
+        }
         arrays: dict[str, np.ndarray] = {
             field.name: np.zeros(B, np.int64) if field.name in whole else np.full(B, np.nan)
             for field in dataclasses.fields(cls)

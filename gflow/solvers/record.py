@@ -16,6 +16,7 @@ class Record:
 
     def __init__(self, problem: Problem):
         self._problem = problem
+        self._ts = np.asarray(problem.ts)
         count = problem.batch.numel()
         y = problem.y0.reshape(count, -1)
         self.size = y.shape[1]
@@ -31,9 +32,8 @@ class Record:
 
     def land(self, members: Members, rows: np.ndarray) -> None:
         """Save the states of rows that ended a step on a requested time."""
-        ts = np.asarray(self._problem.ts)
-        there = rows[(members.next[rows] < len(ts))]
-        there = there[members.t[there] == ts[members.next[there]]]
+        there = rows[members.next[rows] < len(self._ts)]
+        there = there[members.t[there] == self._ts[members.next[there]]]
         if len(there):
             device = self.saved.device
             which = torch.as_tensor(members.next[there], device=device)

@@ -1,0 +1,91 @@
+"""The right-hand side as the stepping loop sees it: rows of members, counted and measured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.solvers.base import Event, Problem, Step, velocity_of
+from gflow.solvers.spectrum import spectral_radius
+
+
+class Measured(NamedTuple):
+    """What is known of a tried step on the host, one entry a member."""
+
+    error: np.ndarray  #: ‖e‖ of the state
+    energy_error: np.ndarray
+    size: np.ndarray  #: ‖y‖ at its end
+    loss: np.ndarray
+    reach: np.ndarray  #: h|λ|, NaN where the method does not tell
+    event: np.ndarray  #: NaN without one
+
+
+class System:
+    """dz/dt of some members of an ensemble; a row of z is a state, then its energy integral.
+
+    A lone start is an ensemble of one whose flow sees no leading dimension.
+    """
+
+    def __init__(self, problem: Problem):
+        self.calls = 0
+        self.lone = len(problem.batch) == 0
+        self._flow = self._whole = problem.flow
+        self._index: np.ndarray | None = None
+        self._like = problem.y0
+        self._shape = problem.y0.shape[len(problem.batch) :]
+        self.size = self._shape.numel()
+
+    def turn_to(self, index: np.ndarray) -> None:
+        """Evaluate these members from now on."""
+        if not self.lone and (self._index is None or not np.array_equal(index, self._index)):
+            self._index = index
+            self._flow = self._whole.of_members(self.rows(index))
+
+    def rows(self, index: np.ndarray) -> Tensor:
+        """Indices on the solve's device."""
+        return torch.as_tensor(index, device=self._like.device)
+
+    def numbers(self, values: np.ndarray) -> Tensor | float:
+        """A number a member, as flows take them: one float for a lone start."""
+        return float(values[0]) if self.lone else torch.as_tensor(values).to(self._like)
+
+    def states(self, y: Tensor) -> Tensor:
+        """Rows of states in the shape that the flow takes."""
+        return y.view(self._shape) if self.lone else y.reshape(-1, *self._shape)
+
+    def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
+        """dy/dt, (members, size)."""
+        self.calls += 1
+        return velocity_of(self._flow, t, self.states(y)).reshape(len(y), -1)
+
+    def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
+        """dz/dt, (members, size + 1)."""
+        self.calls += 1
+        y = self.states(z[:, :-1])
+        velocity = velocity_of(self._flow, t, y)
+        rate = self._flow.dissipation(y, velocity)
+        return torch.cat((velocity.reshape(len(z), -1), rate.reshape(-1, 1)), dim=1)
+
+    def measure(self, new: Step, event: Event | None) -> Measured:
+        """All that the decision on a step needs, in one copy to the host."""
+        y = new.z[:, :-1]
+        states = self.states(y)
+        loss = self._flow.loss(states).reshape(-1)
+        e = new.error
+        rows = [vector_norm(e[:, :-1], dim=1), e[:, -1].abs(), vector_norm(y, dim=1), loss]
+        rows.append(torch.full_like(loss, torch.nan) if new.reach is None else new.reach)
+        rows.append(rows[-1] if event is None else event(states).reshape(-1))
+        return Measured(*torch.stack(rows).double().cpu().numpy())
+
+    def radius(
+        self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor
+    ) -> tuple[np.ndarray, Tensor]:
+        """The spectral radius of every member's Jacobian, and its eigenvector."""
+        known = self._flow.spectral_radius(self.states(y))
+        if known is not None:
+            return np.full(len(y), known), vectors
+        return spectral_radius(lambda moved: self.velocity(t, moved), y, f, vectors)
