@@ -141,6 +141,15 @@ def test_estimate_is_of_order_four_and_bounds_the_error_of_small_steps(stages):
         assert float((step.z - solution(0.3 + h)).norm()) < estimate
 
 
+@pytest.mark.parametrize("stages", [8, 16, 30, 60])
+def test_estimate_sees_the_order_reduction_of_stiff_forced_modes(stages):
+    # ẏ = z(y − t²/2) + t from y = 0 is solved by y = t²/2 (Prothero & Robinson 1974).
+    z = -torch.linspace(0, METHOD.reach(stages), 500, dtype=torch.float64)[None]
+    start = torch.zeros_like(z)
+    step = METHOD.step(lambda c, Y: z * (Y - c**2 / 2) + c, start, start, stages)
+    assert float(step.error.norm()) >= float((step.z - 0.5).norm())
+
+
 def test_stages_are_the_fewest_that_reach():
     assert METHOD.stages(0.0) == 5
     for fewer, more in itertools.pairwise(STAGES):
