@@ -187,7 +187,7 @@ def outputs(
     test : callable
         v ↦ C v for each row of v, (…, n) to (…, p).
     norm : float
-        A bound on ‖C‖₂; 0 where unknown, which is then estimated from its products.
+        A bound on ‖C‖₂; 0 where unknown, which is then estimated from C A r.
     rtol : float
         Error allowed, relative to the norm of all outputs at the last time.
 
@@ -199,12 +199,13 @@ def outputs(
         raise InputError(f"times must be at least 0, got {float(ts.min()):g}")
     tiny, eps = torch.finfo(start.dtype).tiny, torch.finfo(start.dtype).eps
     size = norm
+    if size == 0:
+        # A product with A brings the direction near the one that C sees best.
+        leading = product(start)
+        size = float(test(leading).norm() / leading.norm().clamp_min(tiny))
 
     def tolerance(w: Tensor) -> Tensor:
-        nonlocal size
-        moved = test(w).norm()
-        size = max(size, float(moved / w.norm().clamp_min(tiny)))
-        return (rtol * moved / (max(size, eps) * len(w) ** 0.5)).expand(len(w))
+        return (rtol * test(w).norm() / (max(size, eps) * len(w) ** 0.5)).expand(len(w))
 
     host = ts.double().cpu().numpy()
     order = np.argsort(host, kind="stable")

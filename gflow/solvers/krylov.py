@@ -75,15 +75,17 @@ class _Path:
     def dissipated(self) -> Tensor:
         """∫⟨−∇φ, f⟩dt over the piece, as the module's head says, of the shape of the loss."""
         flow, y0, piece = self.problem.flow, self.problem.y0, self.piece
-        span = piece.end - piece.begin
+        span, fastest = piece.end - piece.begin, float(piece.space.ritz()[0].max())
         edges = [span]
-        while edges[-1] * float(piece.space.ritz()[0].max()) > 1:
+        while edges[-1] * fastest > 1:
             edges.append(edges[-1] / _RATIO)
         few, few_weights = _nodes(span * np.array(_COARSE_EDGES), _COARSE)
         many, weights = _nodes(np.array([0.0, *reversed(edges)]), _FINE)
         ts = piece.begin + np.concatenate([few, many])
         weights = np.concatenate([few_weights, weights])
         total = torch.zeros_like(flow.loss(y0))
+        # Round-off of f, which at rest would grow with the time.
+        noise = 100 * torch.finfo(y0.dtype).eps * fastest * flow.loss(y0).abs()
         for i in range(0, len(ts), self.at_once):
             some = ts[i : i + self.at_once]
             ys, rates = self.states(some), piece.rates(some).reshape(-1, *y0.shape)
@@ -92,6 +94,7 @@ class _Path:
                 velocity = flow(self.problem.ts[0], ys[:count])
                 rates = torch.cat([velocity - rates[:count], rates[count:]])
             rate = flow.dissipation(ys, rates)
+            rate[:count] = torch.where(rate[:count].abs() > noise, rate[:count], 0.0)
             weight = torch.from_numpy(weights[i : i + self.at_once]).to(rate)
             total = total + torch.tensordot(weight, rate, dims=1)
         self.problem.rhs_evals += len(few)

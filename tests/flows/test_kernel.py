@@ -120,3 +120,124 @@ def test_indefinite_kernels_and_missing_test_points():
         gflow.integrate(flow, randn(2), [0.0, 1.0])
     with pytest.raises(InputError, match="pass H_test"):
         KernelFlow(torch.eye(2), torch.zeros(2)).exact_test(times(0.0), torch.zeros(2))
+
+
+# -- by products alone ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3)])
+def test_a_callable_kernel_is_its_matrix(shape):
+    H, y = gram(7, 4), randn(*shape, seed=1)
+    known, product = KernelFlow(H, y), KernelFlow(lambda v: H @ v, y)
+    for batch in ((), (2,), (2, 3)):
+        u = randn(*batch, *shape, seed=2)
+        for value in ("__call__", "reference", "jvp"):
+            arguments = {"__call__": (0.0, u), "reference": (u,), "jvp": (u, u)}[value]
+            got = getattr(product, value)(*arguments)
+            assert got.shape == u.shape
+            assert relative(got, getattr(known, value)(*arguments)) <= 1e-14, value
+    u0, ts = randn(*shape, seed=3), [0.0, 0.5, 2.0]
+    for method in ("krylov", "dopri5", "rkc2"):
+        path = gflow.integrate(product, u0, ts, method, 1e-8, 1e-11)
+        assert path.certificate.holds, path.certificate
+        assert worst_relative(path.ys, known.exact(times(*ts), u0)) <= 1e-6
+    assert set(product.observables(u0)) == {"loss", "residual_norm"}
+    assert product.invariants(u0) == {}
+    assert product.closed_form(u0) is None
+    assert product.spectral_radius(u0) is None
+
+
+def test_what_needs_the_entries_says_so():
+    flow = KernelFlow(lambda v: 2 * v, randn(3), H_test=lambda v: v[:1])
+    for needs in (
+        lambda: flow.eigenvalues,
+        lambda: flow.H,
+        lambda: flow.exact(times(0.0, 1.0), randn(3)),
+        lambda: flow.residual_bound(times(0.0), randn(3)),
+        lambda: gflow.integrate(flow, randn(3), [0.0, 1.0], "exact"),
+    ):
+        with pytest.raises(InputError, match=r"given as a product.*pass H as a tensor"):
+            needs()
+    with pytest.raises(InputError, match="pass H_test, a tensor"):
+        flow.exact_test(times(0.0), randn(3))
+
+
+@pytest.mark.parametrize(
+    ("H", "message"),
+    [
+        (lambda v: v[:2], r"same shape.*\(4, 2\) of torch.float64.*got \(2, 2\)"),
+        (lambda v: v.float(), "got .*float32"),
+        (lambda v: v.tolist(), "got list"),
+        (lambda v: v * float("nan"), "product of H must be finite"),
+        (lambda v: torch.cumsum(v, 0), "must be symmetric"),
+    ],
+)
+def test_products_are_tried_on_two_vectors(H, message):
+    with pytest.raises(InputError, match=message):
+        KernelFlow(H, randn(4))
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 3)])
+@pytest.mark.parametrize("rank", [6, 40])
+@pytest.mark.parametrize("given", ["tensors", "callables"])
+def test_points_not_trained_on_by_krylov(shape, rank, given):
+    J = randn(45, rank)
+    H, H_test = J[:40] @ J[:40].mT, J[40:] @ J[:40].mT
+    y, u0 = randn(*shape, seed=1), randn(*shape, seed=2)
+    test_u0 = randn(5, *shape[1:], seed=3)
+    exact = KernelFlow(H, y, H_test).exact_test
+    if given == "tensors":
+        flow = KernelFlow(H, y, H_test)
+    else:
+        flow = KernelFlow(lambda v: H @ v, y, lambda v: H_test @ v)
+    ts = times(0.0, 0.01, 0.3, 5.0, 1e6)
+    for rtol in (1e-4, 1e-8):
+        got = flow.krylov_test(ts, u0, rtol=rtol)
+        want = exact(ts, u0)
+        assert got.shape == want.shape
+        assert worst_relative(got[-1:], want[-1:]) <= rtol
+        assert float((got - want).abs().max()) <= rtol * float(want[-1].norm())
+    moved = flow.krylov_test(ts, u0, test_u0)
+    assert torch.equal(moved[0], test_u0)
+    assert relative(moved[2], exact(ts, u0, test_u0)[2]) <= 1e-7
+    with pytest.raises(InputError, match="pass H_test"):
+        KernelFlow(H, y).krylov_test(ts, u0)
+    with pytest.raises(InputError, match="at least 0"):
+        flow.krylov_test(times(-1.0), u0)
+
+
+def test_spectral_radius_without_decomposition():
+    x = torch.linspace(0.0, 1.0, 300, dtype=torch.float64)
+    H = torch.exp(-4 * (x[:, None] - x).abs())
+    H[:100] *= 0.2  # row sums that differ, so that the largest is no good bound
+    H[:, :100] *= 0.2
+    top = float(torch.linalg.eigvalsh(H)[-1])
+    flow = KernelFlow(H, x)
+    bound = flow.spectral_radius(x)
+    assert not flow.invariants(x)
+    assert top <= bound * (1 + 1e-14)
+    assert bound <= 1.1 * top
+    assert flow.eigenvalues[-1] == flow.spectral_radius(x)  # sharp once it is known
+    signs = torch.where(torch.arange(300) % 2 == 0, 1.0, -1.0).double()
+    assert KernelFlow(signs[:, None] * H * signs, x).spectral_radius(x) is None or (
+        top <= KernelFlow(signs[:, None] * H * signs, x).spectral_radius(x) <= 1.1 * top
+    )
+    mixed = KernelFlow(gram(50, 50), randn(50))
+    got = mixed.spectral_radius(randn(50))
+    assert got is None or got >= float(torch.linalg.eigvalsh(mixed.H)[-1])
+    assert KernelFlow(torch.zeros(3, 3), torch.zeros(3)).spectral_radius(torch.zeros(3)) == 0
+    padded = torch.zeros(4, 4).double()
+    padded[:2, :2] = 1.0
+    assert KernelFlow(padded, randn(4)).spectral_radius(randn(4)) == pytest.approx(2.0, rel=1e-12)
+
+
+def test_large_kernels_are_not_decomposed_unasked():
+    n = 1001
+    flow = KernelFlow(torch.eye(n, dtype=torch.float64), randn(n))
+    start = torch.zeros(n, dtype=torch.float64)
+    assert flow.closed_form(start) is None
+    path = gflow.integrate(flow, start, [0.0, 0.1], "krylov")
+    assert path.certificate.holds
+    assert "eigh" not in vars(flow._operator)
+    assert gflow.integrate(flow, start, [0.0, 0.1], "exact").certificate.holds
+    assert flow.closed_form(start) == "eigendecomposition of H"
