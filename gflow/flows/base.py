@@ -194,7 +194,8 @@ class ParameterFlow(Flow):
     """Gradient flow ẏ = −∇φ(y) of the parameters themselves."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return velocity.flatten(y.ndim - self.state_ndim).square().sum(-1)
+        flat = velocity if self.state_ndim == 1 else velocity.flatten(y.ndim - self.state_ndim)
+        return flat.square().sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
         return -grad(lambda state: self.loss(state).sum())(y)

@@ -103,7 +103,8 @@ class Step(NamedTuple):
     z: Tensor  #: at the end of the step, (members, entries)
     k: Tensor  #: h·F there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
-    reach: Tensor | None = None  #: measured h·|λ| of the stiffest mode, (members,)
+    #: What says whether another method would do better (switching.py), (members,).
+    signal: Tensor | None = None
 
 
 class Stepper(abc.ABC):
@@ -131,6 +132,13 @@ class Stepper(abc.ABC):
     def most_stages(self, rtol: float, eps: float) -> int:
         """Stages beyond which round-off, amplified, exceeds the tolerance."""
         return self.stages(0.0)
+
+    def sharper(self, rtol: float) -> float:
+        """Factor on the estimated error that makes the global error proportional to rtol.
+
+        1 where the estimate is of the order of the global error, h^error_order.
+        """
+        return 1.0
 
     @abc.abstractmethod
     def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:

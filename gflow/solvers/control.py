@@ -38,11 +38,13 @@ def judge(
     *,
     rtol: float,
     atol: float,
+    sharper: float,
     round_off: float,
 ) -> Verdict:
     """Whether steps are good, from (size, loss) at their starts and what was measured.
 
-    A good step has an error of the state below atol + rtol‖y‖ (the larger of both ends), one
+    A good step has an error of the state (made sharper by a factor, see `Stepper.sharper`)
+    below atol + rtol‖y‖, the larger of both ends, one
     of the energy integral below a third of rtol of the loss, and no rise of the loss
     beyond a tenth of rtol of its first value, the energy of an error of the size allowed,
     and round-off.
@@ -50,7 +52,8 @@ def judge(
     bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
     resolution = bound * bound
     energy_bound = rtol / 3 * np.maximum(first_loss, np.abs(loss)) + resolution
-    error = np.maximum(got.error / bound, got.energy_error / np.maximum(energy_bound, _TINY))
+    of_energy = np.abs(got.energy_error) / np.maximum(energy_bound, _TINY)
+    error = np.maximum(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
     good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
     good &= np.isfinite(got.size)

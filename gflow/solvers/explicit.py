@@ -40,18 +40,18 @@ class ExplicitStepper(Stepper):
         table = self.tableau
         a, b, errors = _on(table, z.dtype, z.device)
         K = z.new_empty(len(table.a) + 1, *z.shape)
-        flat = K.view(len(K), -1)
-        K[0] = k0
+        start, slopes, rows = z.view(-1), K.view(len(K), -1).t(), K.unbind()
+        rows[0].copy_(k0)
         Y = z
-        for i, row in enumerate(a[1:], start=1):
-            Y = torch.addmv(z.view(-1), flat[:i].t(), row).view(z.shape)
-            K[i] = increment(table.c[i], Y)
-        z_new = torch.addmv(z.view(-1), flat[:-1].t(), b).view(z.shape)
+        for i in range(1, len(a)):
+            Y = torch.addmv(start, slopes[:, :i], a[i]).view(z.shape)
+            rows[i].copy_(increment(table.c[i], Y))
+        z_new = torch.addmv(start, slopes[:, :-1], b).view(z.shape)
         k = increment(1.0, z_new)
-        K[-1] = k
-        error = self.error([torch.mv(flat.t(), e).view(z.shape) for e in errors])
-        reach = vector_norm(k - K[-2], dim=1) / vector_norm(z_new - Y, dim=1)
-        return Step(z_new, k, error, reach)
+        rows[-1].copy_(k)
+        error = self.error([torch.mv(slopes, e).view(z.shape) for e in errors])
+        stiffness = vector_norm(k - rows[-2], dim=1) / vector_norm(z_new - Y, dim=1)
+        return Step(z_new, k, error, stiffness)
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         """The one error estimate from those of the tableau."""

@@ -34,6 +34,7 @@ class Members:
     age: np.ndarray  #: good steps since the radius was measured
     signs: np.ndarray  #: votes and steps that speak for another stepper
     calm: np.ndarray  #: steps in a row that speak for the explicit one
+    pause: np.ndarray  #: steps of the rival before the second stepper is tried again
     fault: np.ndarray  #: what was wrong with the last step: 0 error, 1 not finite, 2 a rise
     retried: np.ndarray  #: whether the last step was bad: the next one does not grow
     evals: np.ndarray
@@ -55,6 +56,7 @@ class Members:
             "age",
             "signs",
             "calm",
+            "pause",
             "fault",
             "retried",
             "evals",

@@ -192,6 +192,8 @@ class Stepping:
 
         before = system.calls
         new = stepper.step(increment, z, f * scale, stages)
+        if method == switching.STABILIZED and len(self.steppers) > 1:
+            new = new._replace(signal=switching.rival_error(z, f * scale, new))
         new = new._replace(k=new.k / scale)
         self._spend(rows, system.calls - before)
         got = system.measure(new, problem.event)
@@ -202,6 +204,7 @@ class Stepping:
             self._first_loss[m.index[rows]],
             rtol=problem.rtol,
             atol=problem.atol,
+            sharper=stepper.sharper(problem.rtol),
             round_off=self._round_off,
         )
         bad = ~good
@@ -214,7 +217,7 @@ class Stepping:
             age = m.age[rows]
             self._look(rows[(age >= _REFRESH) | (bad & (age > 0))])
         if len(self.steppers) > 1:
-            self._switch(rows, method, good, got.reach)
+            self._switch(rows, method, stages, step, good, got)
         return bool(good.any())
 
     def _control(
@@ -290,16 +293,31 @@ class Stepping:
         lost = rows[np.isnan(m.radius[rows])]  # beside them the flow is not finite
         m.h[lost], m.fault[lost] = 0.0, control.FAULTS.index(base.NOT_FINITE)
 
-    def _switch(self, rows: np.ndarray, method: int, good: np.ndarray, reach: np.ndarray) -> None:
-        """Hand members over to another stepper where stiffness has changed."""
-        m, steppers = self.members, self.steppers
+    def _switch(
+        self,
+        rows: np.ndarray,
+        method: int,
+        stages: int,
+        step: np.ndarray,
+        good: np.ndarray,
+        got: Measured,
+    ) -> None:
+        """Hand members over to another stepper where that has become the better one."""
+        m, problem, steppers = self.members, self.problem, self.steppers
         if method == switching.EXPLICIT:
-            asked = switching.vote(steppers[0], m, rows, reach)
+            asked = switching.vote(steppers[0], m, rows, got.signal)
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
         else:
-            farthest = self._farthest[switching.STABILIZED]
-            moved = switching.after_stabilized(steppers, farthest, m, method, rows[good])
+            rows, step = rows[good], step[good]
+            moved = switching.hand_back(steppers[0], m, rows)
+            if method == switching.STABILIZED:
+                sharper = steppers[switching.RIVAL].sharper(problem.rtol)
+                bound = problem.atol + problem.rtol * got.size[good]
+                error = sharper * got.signal[good] / bound
+                moved = np.union1d(moved, switching.to_rival(m, rows, stages, step, error))
+            else:
+                moved = np.union1d(moved, switching.from_rival(m, rows))
         if self.system.lone and len(moved):
             self.switches.append(f"{steppers[m.method[0]].name} from t = {m.t[0]:.3g}")
 

@@ -17,11 +17,11 @@ class Measured(NamedTuple):
     """What is known of a tried step on the host, one entry a member."""
 
     error: np.ndarray  #: ‖e‖ of the state
-    energy_error: np.ndarray
+    energy_error: np.ndarray  #: signed
     size: np.ndarray  #: ‖y‖ at its end
     loss: np.ndarray
-    reach: np.ndarray  #: h|λ|, NaN where the method does not tell
-    event: np.ndarray  #: NaN without one
+    signal: np.ndarray  #: for the choice of method, where there is one
+    event: np.ndarray  #: where there is one
 
 
 class System:
@@ -68,7 +68,7 @@ class System:
         y = self.states(z[:, :-1])
         velocity = velocity_of(self._flow, t, y)
         rate = self._flow.dissipation(y, velocity)
-        return torch.cat((velocity.reshape(len(z), -1), rate.reshape(-1, 1)), dim=1)
+        return torch.cat((velocity.reshape(-1, self.size), rate.reshape(-1, 1)), dim=1)
 
     def measure(self, new: Step, event: Event | None) -> Measured:
         """All that the decision on a step needs, in one copy to the host."""
@@ -76,9 +76,10 @@ class System:
         states = self.states(y)
         loss = self._flow.loss(states).reshape(-1)
         e = new.error
-        rows = [vector_norm(e[:, :-1], dim=1), e[:, -1].abs(), vector_norm(y, dim=1), loss]
-        rows.append(torch.full_like(loss, torch.nan) if new.reach is None else new.reach)
-        rows.append(rows[-1] if event is None else event(states).reshape(-1))
+        rows = [vector_norm(e[:, :-1], dim=1), e[:, -1], vector_norm(y, dim=1), loss]
+        # What is not measured repeats what is: nobody looks at it.
+        rows.append(loss if new.signal is None else new.signal)
+        rows.append(loss if event is None else event(states).reshape(-1))
         return Measured(*torch.stack(rows).double().cpu().numpy())
 
     def radius(
