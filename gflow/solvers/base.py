@@ -107,12 +107,8 @@ class Step(NamedTuple):
     signal: Tensor | None = None
 
 
-class Stepper(abc.ABC):
-    """One explicit method: data and the formula of a step; the loop owns everything else.
-
-    z, (members, entries), is the state with the energy integral as its last entry. A
-    step sees neither t nor h: it gets increments, already multiplied by each member's h.
-    """
+class Method(abc.ABC):
+    """What the loop knows of a method of gflow's own, whatever its kind."""
 
     #: What users pass as ``method``; empty for a base class.
     name: ClassVar[str] = ""
@@ -139,6 +135,14 @@ class Stepper(abc.ABC):
         1 where the estimate is of the order of the global error, h^error_order.
         """
         return 1.0
+
+
+class Stepper(Method):
+    """One explicit method: data and the formula of a step; the loop owns everything else.
+
+    z, (members, entries), is the state with the energy integral as its last entry. A
+    step sees neither t nor h: it gets increments, already multiplied by each member's h.
+    """
 
     @abc.abstractmethod
     def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:

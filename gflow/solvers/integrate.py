@@ -17,9 +17,10 @@ from torch import Tensor
 
 from gflow.errors import InputError, IntegrationError
 from gflow.flows.base import Flow
-from gflow.solvers.base import Event, Problem, Progress, Save, Solver, Stepper, Stop
+from gflow.solvers.base import Event, Method, Problem, Progress, Save, Solver, Stepper, Stop
 from gflow.solvers.checkpoint import Checkpoint
 from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.multistep import BDF
 from gflow.solvers.rock4 import ROCK4
 from gflow.solvers.stabilized import RKC2
 from gflow.solvers.stepping import SteppedSolver
@@ -46,6 +47,8 @@ def methods() -> dict[str, Solver]:
                 continue
             if issubclass(value, Stepper) and value.name:
                 found.setdefault(value.name, SteppedSolver(value()))
+            elif issubclass(value, BDF):
+                found[value.name] = SteppedSolver(Tsit5(), value(), eager=True)
             elif issubclass(value, Solver) and value is not SteppedSolver:
                 found |= {name: value() for name in value.names if name not in found}
     return found
@@ -316,10 +319,14 @@ def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Sol
     closed = flow.closed_form(y0)
     if closed is not None and not stepping:
         return methods()["exact"], "exact", f"auto: closed form ({closed})"
+    if flow.affine and not stepping:
+        return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
     explicit = Dop853() if rtol <= _TIGHT else Tsit5()
+    stiff: tuple[Method, ...] = (ROCK4(), RKC2()) if flow.batch_shape(y0) else (BDF(),)
     why = "steps are asked for" if closed is not None else "no closed form from this start"
-    reason = f"auto: {why}; {explicit.name}, and rock4 or rkc2 where stiff, "
-    return SteppedSolver(explicit, ROCK4(), RKC2()), explicit.name, f"{reason}for rtol {rtol:g}"
+    names = " or ".join(method.name for method in stiff)
+    reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
+    return SteppedSolver(explicit, *stiff), explicit.name, reason
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:

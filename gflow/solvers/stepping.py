@@ -15,40 +15,55 @@ import time
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from gflow.errors import InputError
-from gflow.solvers import base, control, locating, switching
-from gflow.solvers.base import Problem, Solver, Step, Stepper
+from gflow.solvers import base, bdf, control, locating, switching
+from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import Checkpoint
 from gflow.solvers.members import Members
+from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
 from gflow.solvers.spectrum import first_vectors
-from gflow.solvers.system import Measured, System
+from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
+_SELDOM = 50  # the same for a method that does not need them
 _ONE = np.zeros(1, np.int64)
 
 
 class SteppedSolver(Solver):
-    """gflow's own methods: one stepper, or several that hand over to each other."""
+    """gflow's own methods: one, or several that hand over to each other.
 
-    def __init__(self, *steppers: Stepper):
-        self.steppers = steppers
-        self.names = ("+".join(stepper.name for stepper in steppers),)
+    ``eager``: the first one only makes the past that the second one, a multistep method,
+    begins with.
+    """
+
+    def __init__(self, *methods: Method, eager: bool = False):
+        self.steppers = methods
+        self.names = (methods[-1].name if eager else "+".join(m.name for m in methods),)
+        self._eager = eager
 
     def solve(self, problem: Problem, method: str) -> None:
         # Members that are not finite, or have no past yet, are carried as inf and NaN.
         with np.errstate(all="ignore"):
-            Stepping(problem, self.steppers).run()
+            Stepping(problem, self.steppers, self._eager).run()
 
 
 class Stepping:
     """A problem on its way, by steppers as `switching` orders them."""
 
-    def __init__(self, problem: Problem, steppers: tuple[Stepper, ...]):
+    def __init__(self, problem: Problem, steppers: tuple[Method, ...], eager: bool = False):
         self.problem = problem
+        self.past = Past() if any(isinstance(s, BDF) for s in steppers) else None
+        self._eager = eager
         self.steppers = steppers
         self.system = System(problem)
+        if self.past is not None and not self.system.lone:
+            raise InputError(
+                f"method 'bdf' integrates one start, got an ensemble of {tuple(problem.batch)}; "
+                "choose auto, rock4 or rkc2, or a start at a time"
+            )
         self.record = Record(problem)
         self.steps = self.rejections = 0
         self.switches: list[str] = []
@@ -95,6 +110,8 @@ class Stepping:
         if problem.event is not None:
             values = problem.event(system.states(m.z[:, :-1])).reshape(-1)
             m.event[:] = values.double().cpu().numpy()
+        if self.past is not None:
+            self.past.add(problem.ts[0], m.z[0])
         m.h[:] = self._first_step(speed)
         self._spend(everyone, system.calls)
         if self.steppers[0].stabilized:
@@ -179,24 +196,14 @@ class Stepping:
     ) -> bool:
         """One step of some members; whether any was good."""
         m, problem, system, stepper = self.members, self.problem, self.system, self.steppers[method]
-        z, f = m.z, m.f
-        if len(rows) < len(m):
-            at = system.rows(rows)
-            z, f = z[at], f[at]
         system.turn_to(m.index[rows])
-        t, h = system.numbers(m.t[rows]), system.numbers(step)
-        scale = h[:, None] if isinstance(h, Tensor) else h
-
-        def increment(c: float, Y: Tensor) -> Tensor:
-            return system.rhs(t + c * h, Y).mul_(scale)
-
         before = system.calls
-        new = stepper.step(increment, z, f * scale, stages)
-        if method == switching.STABILIZED and len(self.steppers) > 1:
-            new = new._replace(signal=switching.rival_error(z, f * scale, new))
-        new = new._replace(k=new.k / scale)
+        if isinstance(stepper, Stepper):
+            tried = self._step(stepper, rows, stages, step)
+        else:
+            tried = self._step_back(float(t_new[0]))
         self._spend(rows, system.calls - before)
-        got = system.measure(new, problem.event)
+        got = system.measure(tried, problem.event)
         error, good, m.fault[rows] = control.judge(
             got,
             m.size[rows],
@@ -212,13 +219,46 @@ class Stepping:
             good = locating.watch(m, rows, good, step, got.event, problem.rtol)
         self._control(rows, method, step, error, good, bad)
         if good.any():
-            self._accept(rows, good, new, t_new, got)
-        if stepper.stabilized and not problem.flow.affine:
+            self._accept(rows, good, tried, t_new, got)
+        if not problem.flow.affine:
             age = m.age[rows]
-            self._look(rows[(age >= _REFRESH) | (bad & (age > 0))])
+            if stepper.stabilized:
+                self._look(rows[(age >= _REFRESH) | (bad & (age > 0))])
+            elif method == switching.STABILIZED and not self._eager:
+                self._look(rows[age >= _SELDOM])
         if len(self.steppers) > 1:
             self._switch(rows, method, stages, step, good, got)
         return bool(good.any())
+
+    def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
+        """A step of a one-step method."""
+        m, system = self.members, self.system
+        z, f = m.z, m.f
+        if len(rows) < len(m):
+            at = system.rows(rows)
+            z, f = z[at], f[at]
+        t, h = system.numbers(m.t[rows]), system.numbers(step)
+        scale = h[:, None] if isinstance(h, Tensor) else h
+
+        def increment(c: float, Y: Tensor) -> Tensor:
+            return system.rhs(t + c * h, Y).mul_(scale)
+
+        k0 = f * scale
+        new = stepper.step(increment, z, k0, stages)
+        signal = new.signal
+        if int(m.method[rows[0]]) == switching.STABILIZED and len(self.steppers) > 1:
+            signal = switching.rival_error(z, k0, new)
+        size = vector_norm(new.error[:, :-1], dim=1)
+        return Tried(new.z, new.k / scale, size, new.error[:, -1], signal)
+
+    def _step_back(self, t_new: float) -> Tried:
+        """A step of the multistep method."""
+        m, problem = self.members, self.problem
+        if self.past is None:  # there is one wherever there is such a method
+            raise base.Stop("no past to step from")
+        bound = problem.atol + problem.rtol * float(m.size[0])
+        most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
+        return self.past.attempt(self.system, t_new, m.f[0, :-1], bound, most)
 
     def _control(
         self,
@@ -231,9 +271,13 @@ class Stepping:
     ) -> None:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
+        backward = isinstance(self.steppers[method], BDF) and self.past
         if good.any():
             at, h = rows[good], step[good]
-            longer = control.grown(h, error[good], m.before[at], m.error_before[at], order)
+            if backward:
+                longer = np.full(1, backward.next(float(h[0])))
+            else:
+                longer = control.grown(h, error[good], m.before[at], m.error_before[at], order)
             longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
             # A step cut short to land says nothing against the longer one it was cut from.
             planned = m.h[at]
@@ -242,14 +286,16 @@ class Stepping:
         if bad.any():
             at = rows[bad]
             m.h[at] = control.shrunk(step[bad], error[bad], order)
+            if backward:
+                m.h[0] = backward.shorter(float(step[0]), float(error[0]), bool(m.retried[0]))
             self.rejections += len(at)
         m.retried[rows] = bad
 
     def _accept(
-        self, rows: np.ndarray, good: np.ndarray, new: Step, t_new: np.ndarray, got: Measured
+        self, rows: np.ndarray, good: np.ndarray, tried: Tried, t_new: np.ndarray, got: Measured
     ) -> None:
         """Move the members whose step was good."""
-        m, dense, z, f = self.members, self.problem.dense, new.z, new.k
+        m, dense, z, f = self.members, self.problem.dense, tried.z, tried.f
         if not good.all():
             of = self.system.rows(np.flatnonzero(good))
             z, f = z[of], f[of]
@@ -273,6 +319,8 @@ class Stepping:
         m.fault[rows] = 0
         self.steps += len(rows)
         self.record.land(m, rows)
+        if self.past is not None:
+            self.past.add(float(t_new[0]), z[0])
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows[got.event <= 0]
@@ -304,20 +352,28 @@ class Stepping:
     ) -> None:
         """Hand members over to another stepper where that has become the better one."""
         m, problem, steppers = self.members, self.problem, self.steppers
-        if method == switching.EXPLICIT:
+        second = steppers[switching.STABILIZED]
+        if method == switching.EXPLICIT and self._eager:
+            moved = rows[good & np.array([self.past is not None and self.past.suffices])]
+            switching.move(m, moved, switching.STABILIZED)
+        elif method == switching.EXPLICIT:
             asked = switching.vote(steppers[0], m, rows, got.signal)
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
+        elif self._eager:
+            return
         else:
             rows, step = rows[good], step[good]
             moved = switching.hand_back(steppers[0], m, rows)
-            if method == switching.STABILIZED:
+            if method == switching.RIVAL:
+                moved = np.union1d(moved, switching.from_rival(m, rows))
+            elif isinstance(second, Stepper):
                 sharper = steppers[switching.RIVAL].sharper(problem.rtol)
                 bound = problem.atol + problem.rtol * got.size[good]
                 error = sharper * got.signal[good] / bound
                 moved = np.union1d(moved, switching.to_rival(m, rows, stages, step, error))
-            else:
-                moved = np.union1d(moved, switching.from_rival(m, rows))
+        if self.past is not None and len(moved):
+            self.past.restart()
         if self.system.lone and len(moved):
             self.switches.append(f"{steppers[m.method[0]].name} from t = {m.t[0]:.3g}")
 
@@ -353,13 +409,20 @@ class Stepping:
     def snapshot(self) -> Checkpoint:
         """The whole state between two steps."""
         return Checkpoint(
-            tensors={**self.members.tensors(), **self.record.tensors()},
+            tensors={
+                **self.members.tensors(),
+                **self.record.tensors(),
+                **({} if self.past is None else {"past": torch.stack(self.past.states)}),
+            },
             meta={
                 "asked": self._asked,
                 "rhs_evals": self.problem.rhs_evals,
                 "steps": self.steps,
                 "rejections": self.rejections,
                 "switches": list(self.switches),
+                "past": None
+                if self.past is None
+                else [self.past.times, self.past.order, self.past.since],
                 "failures": list(self.record.failures.items()),
                 "event_times": list(self.record.event_times.items()),
             },
@@ -386,3 +449,6 @@ class Stepping:
         self.problem.rhs_evals = meta["rhs_evals"]
         self.steps, self.rejections = meta["steps"], meta["rejections"]
         self.switches = list(meta["switches"])
+        if self.past is not None:
+            self.past.states = list(tensors["past"].to(self.problem.y0))
+            self.past.times, self.past.order, self.past.since = meta["past"]

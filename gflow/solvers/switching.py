@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers.base import Step, Stepper
+from gflow.solvers.base import Method, Step
 from gflow.solvers.members import Members
 from gflow.solvers.stabilized import RKC2, rkc2_error
 
@@ -35,7 +35,7 @@ _CHEAPER_STEPS = 4
 _PAUSE = 40  # steps of rkc2 before rock4 is tried again
 
 
-def vote(explicit: Stepper, members: Members, rows: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def vote(explicit: Method, members: Members, rows: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Count an explicit step, good or bad; the rows that ask for a look at the spectrum."""
     near = reach > _EDGE * explicit.reach(0)
     # Near the edge good and bad steps alternate, and only some show the stiff mode.
@@ -43,19 +43,19 @@ def vote(explicit: Stepper, members: Members, rows: np.ndarray, reach: np.ndarra
     return rows[members.signs[rows] >= _VOTES]
 
 
-def confirm(explicit: Stepper, members: Members, rows: np.ndarray) -> np.ndarray:
+def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
     """Move members whose measured radius bears out the votes; the rows that moved."""
     members.signs[rows] = 0
     limit = 0.5 * explicit.reach(0)
-    return _move(members, rows[members.h[rows] * members.radius[rows] > limit], STABILIZED)
+    return move(members, rows[members.h[rows] * members.radius[rows] > limit], STABILIZED)
 
 
-def hand_back(explicit: Stepper, members: Members, rows: np.ndarray) -> np.ndarray:
+def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
     """Count good stabilised steps, and move members that are stiff no longer."""
     m = members
     calm = m.h[rows] * m.radius[rows] < _CALM * explicit.reach(0)
     m.calm[rows] = np.where(calm, m.calm[rows] + 1, 0)
-    return _move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
+    return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
 def rival_error(z: Tensor, k0: Tensor, new: Step) -> Tensor:
@@ -74,7 +74,7 @@ def to_rival(
     m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
     moved = rows[(m.signs[rows] >= _CHEAPER_STEPS) & (m.method[rows] == STABILIZED)]
     m.pause[moved] = np.maximum(2 * m.pause[moved], _PAUSE)
-    return _move(m, moved, RIVAL)
+    return move(m, moved, RIVAL)
 
 
 def from_rival(members: Members, rows: np.ndarray) -> np.ndarray:
@@ -82,12 +82,13 @@ def from_rival(members: Members, rows: np.ndarray) -> np.ndarray:
     m = members
     m.signs[rows] += 1
     moved = rows[(m.signs[rows] >= m.pause[rows]) & (m.method[rows] == RIVAL)]
-    _move(m, moved, STABILIZED)
+    move(m, moved, STABILIZED)
     m.signs[moved] = _CHEAPER_STEPS // 2
     return moved
 
 
-def _move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
+def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
+    """Another method for some members."""
     members.method[rows] = method
     members.signs[rows] = members.calm[rows] = 0
     members.before[rows] = np.nan  # the controller of another method says nothing here

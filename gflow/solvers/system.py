@@ -9,8 +9,18 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers.base import Event, Problem, Step, velocity_of
+from gflow.solvers.base import Event, Problem, velocity_of
 from gflow.solvers.spectrum import spectral_radius
+
+
+class Tried(NamedTuple):
+    """A step that was computed, on the solve's device, one row a member."""
+
+    z: Tensor  #: at its end, (members, size + 1)
+    f: Tensor  #: dz/dt there
+    error: Tensor  #: ‖e‖ of the state, (members,)
+    energy_error: Tensor
+    signal: Tensor | None  #: for the choice of method
 
 
 class Measured(NamedTuple):
@@ -70,15 +80,18 @@ class System:
         rate = self._flow.dissipation(y, velocity)
         return torch.cat((velocity.reshape(-1, self.size), rate.reshape(-1, 1)), dim=1)
 
-    def measure(self, new: Step, event: Event | None) -> Measured:
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        """−dφ/dt of rows of states and velocities."""
+        return self._flow.dissipation(self.states(y), self.states(velocity)).reshape(-1)
+
+    def measure(self, tried: Tried, event: Event | None) -> Measured:
         """All that the decision on a step needs, in one copy to the host."""
-        y = new.z[:, :-1]
+        y = tried.z[:, :-1]
         states = self.states(y)
         loss = self._flow.loss(states).reshape(-1)
-        e = new.error
-        rows = [vector_norm(e[:, :-1], dim=1), e[:, -1], vector_norm(y, dim=1), loss]
+        rows = [tried.error, tried.energy_error, vector_norm(y, dim=1), loss]
         # What is not measured repeats what is: nobody looks at it.
-        rows.append(loss if new.signal is None else new.signal)
+        rows.append(loss if tried.signal is None else tried.signal)
         rows.append(loss if event is None else event(states).reshape(-1))
         return Measured(*torch.stack(rows).double().cpu().numpy())
 

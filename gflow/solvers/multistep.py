@@ -1,0 +1,99 @@
+"""A multistep method in the stepping loop: the past of a lone start, and its next step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.solvers import bdf
+from gflow.solvers.base import Method
+from gflow.solvers.system import System, Tried
+
+
+class BDF(Method):
+    """Matrix-free BDF of orders 1 to 6, for one start at a time."""
+
+    name = "bdf"
+    error_order = 2  # of the lowest order, for the first step
+
+    def stages(self, reach: float) -> int:
+        return 2  # at least the residual and one product
+
+    def reach(self, stages: int) -> float:
+        return math.inf
+
+
+class Past:
+    """The last good states, whatever method made them, and the order to go on with."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []  #: the newest first
+        self.states: list[Tensor] = []  #: (size + 1,), with the energy integral
+        self.order = 1
+        self.since = 0  #: steps since the order last changed
+        self._errors: list[float] = []
+        self._tolerance = math.nan
+
+    def add(self, t: float, z: Tensor) -> None:
+        """Remember a good state."""
+        self.times = [t, *self.times][: bdf.HISTORY]
+        self.states = [z, *self.states][: bdf.HISTORY]
+
+    @property
+    def suffices(self) -> bool:
+        """Whether there are states enough for a first step."""
+        return len(self.times) > 3
+
+    def restart(self) -> None:
+        """Begin with states that another method has made."""
+        self.order, self.since = 2, bdf.HISTORY
+
+    def attempt(
+        self, system: System, new: float, f: Tensor, bound: float, most_products: int
+    ) -> Tried:
+        """A step to the time new; f, (size,), is the velocity at its start."""
+        times, order = self.times, self.order
+        history = torch.stack(self.states)
+        states, energies = history[:, :-1], history[:, -1]
+        size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
+        eps = torch.finfo(states.dtype).eps
+        self._tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
+
+        def rhs(y: Tensor) -> Tensor:
+            return system.velocity(new, y[None])[0]
+
+        found = bdf.bdf_step(
+            rhs, times, states, new, order, self._tolerance, most_products=most_products
+        )
+        self._errors = found.errors
+        dissipation = system.dissipation(found.state[None], found.rate[None])[0]
+        alpha, past = bdf.slope(times, energies, new, order)
+        energy = (dissipation - past) / alpha
+        z = torch.cat([found.state, energy[None]])[None]
+        k = torch.cat([found.rate, dissipation[None]])[None]
+        error = found.errors[order - 1] * bound / self._tolerance if found.errors else math.inf
+        of_energy = bdf.local_error([new, *times], torch.cat([energy[None], energies]), order)
+        return Tried(z, k, z.new_full((1,), error), of_energy.reshape(1), None)
+
+    def next(self, step: float) -> float:
+        """The next step after a good one; chooses its order, too."""
+        self.since += 1
+        settled = self.since > self.order
+        order, h = bdf.next_order_and_step(
+            self._errors, self.order, step, self._tolerance, settled=settled
+        )
+        if order != self.order and self.since <= bdf.HISTORY:
+            self.since = 0
+        self.order = order
+        return h
+
+    def shorter(self, step: float, error: float, again: bool) -> float:
+        """The next step after a bad one; the order falls where that happens again."""
+        if again and self.order > 1:
+            self.order, self.since = self.order - 1, 0
+        if not math.isfinite(error):
+            return 0.4 * step
+        return step * min(max(0.3, 0.85 * error ** (-1 / (self.order + 1))), 0.7)
