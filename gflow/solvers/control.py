@@ -6,12 +6,14 @@ tolerance: it is good where it is at most 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW
 from gflow.solvers.system import Measured
+
+Number = TypeVar("Number", float, np.ndarray)
 
 _SAFETY = 0.85
 _FASTEST = 2.0  # growth from one step to the next, but for the first
@@ -51,14 +53,19 @@ def judge(
     """
     bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
     resolution = bound * bound
-    energy_bound = rtol / 3 * np.maximum(first_loss, np.abs(loss)) + resolution
-    of_energy = np.abs(got.energy_error) / np.maximum(energy_bound, _TINY)
+    largest = np.maximum(first_loss, np.abs(loss))
+    of_energy = np.abs(got.energy_error) / energy_bound(rtol, largest, bound)
     error = np.maximum(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
     good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
     good &= np.isfinite(got.size)
     finite = np.isfinite(error) & np.isfinite(got.loss)
     return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
+
+
+def energy_bound(rtol: float, loss: Number, bound: Number) -> Number:
+    """What an error of the energy integral is held to, where states are held to bound."""
+    return rtol / 3 * loss + bound * bound + _TINY
 
 
 def grown(

@@ -34,8 +34,9 @@ class Past:
         self.states: list[Tensor] = []  #: (size + 1,), with the energy integral
         self.order = 1
         self.since = 0  #: steps since the order last changed
-        self._errors: list[float] = []
-        self._tolerance = math.nan
+        self.steps = 0  #: good ones since the last restart
+        self.patience = 10  #: steps after which the explicit method may be better again
+        self._errors: list[float] = []  #: of the orders 1, 2, …, relative to the tolerance
 
     def add(self, t: float, z: Tensor) -> None:
         """Remember a good state."""
@@ -43,49 +44,72 @@ class Past:
         self.states = [z, *self.states][: bdf.HISTORY]
 
     @property
+    def counters(self) -> list[int]:
+        """What it knows besides the states."""
+        return [self.order, self.since, self.steps, self.patience]
+
+    @counters.setter
+    def counters(self, values: list[int]) -> None:
+        self.order, self.since, self.steps, self.patience = values
+
+    @property
     def suffices(self) -> bool:
         """Whether there are states enough for a first step."""
         return len(self.times) > 3
 
     def restart(self) -> None:
-        """Begin with states that another method has made."""
-        self.order, self.since = 2, bdf.HISTORY
+        """Begin with states that another method has made, and be given longer than before.
+
+        Those of an explicit method at its edge of stability are noisy: order 1 damps that.
+        """
+        self.order, self.since, self.steps = 1, bdf.HISTORY, 0
+        self.patience *= 2
 
     def attempt(
-        self, system: System, new: float, f: Tensor, bound: float, most_products: int
+        self,
+        system: System,
+        new: float,
+        f: Tensor,
+        bound: float,
+        energy_bound: float,
+        most_products: int,
     ) -> Tried:
-        """A step to the time new; f, (size,), is the velocity at its start."""
+        """A step to the time new; f, (size,), is the velocity at its start.
+
+        ``bound`` and ``energy_bound`` are what the errors of the state and of the energy
+        integral are held to.
+        """
         times, order = self.times, self.order
         history = torch.stack(self.states)
         states, energies = history[:, :-1], history[:, -1]
         size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
         eps = torch.finfo(states.dtype).eps
-        self._tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
+        tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
 
         def rhs(y: Tensor) -> Tensor:
             return system.velocity(new, y[None])[0]
 
-        found = bdf.bdf_step(
-            rhs, times, states, new, order, self._tolerance, most_products=most_products
-        )
-        self._errors = found.errors
-        dissipation = system.dissipation(found.state[None], found.rate[None])[0]
+        found = bdf.bdf_step(rhs, times, states, new, order, tolerance, most_products=most_products)
+        dissipation = system.dissipation(found.state[None], found.rate[None])
         alpha, past = bdf.slope(times, energies, new, order)
-        energy = (dissipation - past) / alpha
-        z = torch.cat([found.state, energy[None]])[None]
-        k = torch.cat([found.rate, dissipation[None]])[None]
-        error = found.errors[order - 1] * bound / self._tolerance if found.errors else math.inf
-        of_energy = bdf.local_error([new, *times], torch.cat([energy[None], energies]), order)
-        return Tried(z, k, z.new_full((1,), error), of_energy.reshape(1), None)
+        z = torch.cat([found.state, (dissipation - past) / alpha])[None]
+        f_new = torch.cat([found.rate, dissipation])[None]
+        errors, energy_errors = bdf.local_errors([new, *times], torch.cat([z, history]))
+        self._errors = [
+            max(e / tolerance, e_energy / energy_bound)
+            for e, e_energy in zip(errors, energy_errors, strict=True)
+        ]
+        # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
+        error = self._errors[order - 1] * bound if found.converged else math.inf
+        return Tried(z, f_new, z.new_full((1,), error), z.new_zeros(1), None)
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""
         self.since += 1
+        self.steps += 1
         settled = self.since > self.order
-        order, h = bdf.next_order_and_step(
-            self._errors, self.order, step, self._tolerance, settled=settled
-        )
-        if order != self.order and self.since <= bdf.HISTORY:
+        order, h = bdf.next_order_and_step(self._errors, self.order, step, 1.0, settled=settled)
+        if order != self.order and self.steps > bdf.HISTORY:
             self.since = 0
         self.order = order
         return h

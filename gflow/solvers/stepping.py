@@ -257,8 +257,10 @@ class Stepping:
         if self.past is None:  # there is one wherever there is such a method
             raise base.Stop("no past to step from")
         bound = problem.atol + problem.rtol * float(m.size[0])
+        loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
+        energy_bound = control.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        return self.past.attempt(self.system, t_new, m.f[0, :-1], bound, most)
+        return self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
 
     def _control(
         self,
@@ -360,7 +362,7 @@ class Stepping:
             asked = switching.vote(steppers[0], m, rows, got.signal)
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
-        elif self._eager:
+        elif self._eager or (self.past is not None and self.past.steps < self.past.patience):
             return
         else:
             rows, step = rows[good], step[good]
@@ -372,7 +374,7 @@ class Stepping:
                 bound = problem.atol + problem.rtol * got.size[good]
                 error = sharper * got.signal[good] / bound
                 moved = np.union1d(moved, switching.to_rival(m, rows, stages, step, error))
-        if self.past is not None and len(moved):
+        if self.past is not None and len(moved) and m.method[0] == switching.STABILIZED:
             self.past.restart()
         if self.system.lone and len(moved):
             self.switches.append(f"{steppers[m.method[0]].name} from t = {m.t[0]:.3g}")
@@ -420,9 +422,7 @@ class Stepping:
                 "steps": self.steps,
                 "rejections": self.rejections,
                 "switches": list(self.switches),
-                "past": None
-                if self.past is None
-                else [self.past.times, self.past.order, self.past.since],
+                "past": None if self.past is None else [self.past.times, *self.past.counters],
                 "failures": list(self.record.failures.items()),
                 "event_times": list(self.record.event_times.items()),
             },
@@ -451,4 +451,4 @@ class Stepping:
         self.switches = list(meta["switches"])
         if self.past is not None:
             self.past.states = list(tensors["past"].to(self.problem.y0))
-            self.past.times, self.past.order, self.past.since = meta["past"]
+            self.past.times, *self.past.counters = meta["past"]
