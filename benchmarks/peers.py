@@ -87,7 +87,8 @@ def gflow_methods() -> list[Method]:
 
 def _gflow(method: str, ladder: tuple[float, ...]) -> Method:
     run = functools.partial(run_gflow, method)
-    return Method(f"gflow {method}", run, "gflow", ladder=ladder)
+    explicit = method in ("tsit5", "dop853", "dopri5")
+    return Method(f"gflow {method}", run, "gflow", explicit, ladder)
 
 
 def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:

@@ -135,7 +135,7 @@ def prepare(name: str, problem: Problem) -> None:
     theirs = problem.make()(0.0, problem.y0).reshape(-1).numpy()
     if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-12 * float(np.abs(theirs).max())):
         raise RuntimeError("the JAX right-hand side differs from torch's at the start")
-    steps = _affordable_steps(jax, rhs, y0, data, name, problem.limit)
+    steps = _affordable_steps(jax, rhs, y0, data, name, problem.explicit_limit)
     solver = getattr(diffrax, name)()
 
     @jax.jit

@@ -40,15 +40,15 @@ _REPEATED = 0.5  # solves of up to so many seconds are repeated
 _REPEAT_BUDGET = 12.0  # seconds a problem
 
 
-def climb(method: Method, problem: Problem, limit: float) -> list[Row]:
+def climb(method: Method, problem: Problem, slack: float) -> list[Row]:
     """Rows of one method from loose to tight; the ladder ends where there is no more to see."""
     rows: list[Row] = []
     rungs = list(method.ladder)
-    limit *= 0.5 if method.explicit else 1.0
+    limit = slack * (problem.explicit_limit if method.explicit else problem.limit)
     while rungs:
         rows.append(measure(method, problem, rungs.pop(0), limit))
-        if rows[-1].wall > problem.limit / 5:
-            rungs = rungs[1:]  # slow ones take two rungs at a time
+        if rows[-1].wall > problem.limit / 5:  # slow: two rungs at a time, or three
+            rungs = rungs[2 if method.explicit and method.family == "gflow" else 1 :]
         status = rows[-1].status
         # A tighter tolerance helps against nonsense, not against a limit of time or size.
         if status == "projected" or status.startswith(("not run", "out of time")):
@@ -82,7 +82,7 @@ def run(problem: Problem, methods: Sequence[Method], slack: float) -> list[Row]:
     flow.jvp(problem.y0, flow(0.0, problem.y0))  # load what the first call loads
     began, rows = time.perf_counter(), []
     for method in methods:
-        rows += climb(method, problem, slack * problem.limit)
+        rows += climb(method, problem, slack)
     repeat(rows, {method.name: method for method in methods}, problem)
     print(f"{problem.name}: {len(rows)} rows, {time.perf_counter() - began:.0f} s", flush=True)
     return rows
