@@ -322,7 +322,7 @@ def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Sol
     if flow.affine and not stepping:
         return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
     explicit = Dop853() if rtol <= _TIGHT else Tsit5()
-    stiff: tuple[Method, ...] = (ROCK4(), RKC2()) if flow.batch_shape(y0) else (BDF(),)
+    stiff: tuple[Method, ...] = (ROCK4() if flow.batch_shape(y0) else BDF(), RKC2())
     why = "steps are asked for" if closed is not None else "no closed form from this start"
     names = " or ".join(method.name for method in stiff)
     reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"

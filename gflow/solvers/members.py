@@ -38,6 +38,7 @@ class Members:
     fault: np.ndarray  #: what was wrong with the last step: 0 error, 1 not finite, 2 a rise
     retried: np.ndarray  #: whether the last step was bad: the next one does not grow
     evals: np.ndarray
+    mark: np.ndarray  #: evals at the end of the last good step
     event: np.ndarray  #: the event's value, positive; NaN without one
     low: np.ndarray  #: bracket of the step that ends on an event; high is NaN where none
     high: np.ndarray
@@ -56,6 +57,7 @@ class Members:
             "age",
             "signs",
             "calm",
+            "mark",
             "pause",
             "fault",
             "retried",

@@ -218,6 +218,7 @@ class Stepping:
         if problem.event is not None:
             good = locating.watch(m, rows, good, step, got.event, problem.rtol)
         self._control(rows, method, step, error, good, bad)
+        spent = m.evals[rows] - m.mark[rows]
         if good.any():
             self._accept(rows, good, tried, t_new, got)
         if not problem.flow.affine:
@@ -227,7 +228,7 @@ class Stepping:
             elif method == switching.STABILIZED and not self._eager:
                 self._look(rows[age >= _SELDOM])
         if len(self.steppers) > 1:
-            self._switch(rows, method, stages, step, good, got)
+            self._switch(rows, method, spent, step, good, got)
         return bool(good.any())
 
     def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
@@ -247,7 +248,7 @@ class Stepping:
         new = stepper.step(increment, z, k0, stages)
         signal = new.signal
         if int(m.method[rows[0]]) == switching.STABILIZED and len(self.steppers) > 1:
-            signal = switching.rival_error(z, k0, new)
+            signal = switching.rival_error(z, k0, new.z, new.k)
         size = vector_norm(new.error[:, :-1], dim=1)
         return Tried(new.z, new.k / scale, size, new.error[:, -1], signal)
 
@@ -260,7 +261,9 @@ class Stepping:
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
         energy_bound = control.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        return self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
+        tried = self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
+        h = t_new - float(m.t[0])
+        return tried._replace(signal=switching.rival_error(m.z, h * m.f, tried.z, h * tried.f))
 
     def _control(
         self,
@@ -318,6 +321,7 @@ class Stepping:
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows] = got.loss, got.size
         m.age[rows] += 1
+        m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.steps += len(rows)
         self.record.land(m, rows)
@@ -347,33 +351,38 @@ class Stepping:
         self,
         rows: np.ndarray,
         method: int,
-        stages: int,
+        spent: np.ndarray,
         step: np.ndarray,
         good: np.ndarray,
         got: Measured,
     ) -> None:
         """Hand members over to another stepper where that has become the better one."""
         m, problem, steppers = self.members, self.problem, self.steppers
-        second = steppers[switching.STABILIZED]
         if method == switching.EXPLICIT and self._eager:
             moved = rows[good & np.array([self.past is not None and self.past.suffices])]
             switching.move(m, moved, switching.STABILIZED)
+        elif self._eager:
+            return
         elif method == switching.EXPLICIT:
             asked = switching.vote(steppers[0], m, rows, got.signal)
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
-        elif self._eager or (self.past is not None and self.past.steps < self.past.patience):
-            return
         else:
-            rows, step = rows[good], step[good]
-            moved = switching.hand_back(steppers[0], m, rows)
+            rows, step, spent = rows[good], step[good], spent[good]
             if method == switching.RIVAL:
-                moved = np.union1d(moved, switching.from_rival(m, rows))
-            elif isinstance(second, Stepper):
+                moved = switching.from_rival(m, rows, spent)
+            else:
                 sharper = steppers[switching.RIVAL].sharper(problem.rtol)
                 bound = problem.atol + problem.rtol * got.size[good]
-                error = sharper * got.signal[good] / bound
-                moved = np.union1d(moved, switching.to_rival(m, rows, stages, step, error))
+                steps = spent, step, sharper * got.signal[good] / bound
+                cheaper = switching.rival_is_cheaper(m, rows, *steps)
+                asked = switching.doubt(m, rows, cheaper)
+                self._look(rows[asked & (m.age[rows] > 0)])
+                m.signs[rows[asked]] = 0
+                sure = asked & switching.rival_is_cheaper(m, rows, *steps)
+                moved = switching.to_rival(m, rows[sure])
+            if self.past is None or self.past.steps >= self.past.patience:
+                moved = np.union1d(moved, switching.hand_back(steppers[0], m, rows))
         if self.past is not None and len(moved) and m.method[0] == switching.STABILIZED:
             self.past.restart()
         if self.system.lone and len(moved):

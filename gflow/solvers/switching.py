@@ -1,4 +1,4 @@
-"""Which method a member uses: an explicit one, or where it is stiff one of two stabilised.
+"""Which method a member uses: an explicit one, or where it is stiff one of two others.
 
 Stiff means that stability, not accuracy, limits the explicit method's step. It notices by
 itself: the last two slopes of a step measure h|λ| of the stiffest mode for free. After
@@ -6,13 +6,16 @@ several steps near the edge of stability the spectral radius is measured, and th
 method takes over where that confirms it. It hands back after some steps so short that the
 explicit method would be stable too.
 
-The second method is rock4, of order 4; its rival is rkc2. rock4 wins where the tolerance is
-tight and the path smooth. It loses where stiff modes are dragged along by slow ones, for its
-stages are of order 1 (local error ψh²g″ on the problem of Prothero & Robinson, ψ = 6 at 8
-stages and 13,000 at 30, against 0.002 for rkc2), and far out, where its stages run out.
-rkc2's error estimate takes both ends of a step and nothing else, so every step of rock4
-tells what rkc2 would cost from there. The other way round nothing tells: rock4 is tried
-again after a pause, which doubles whenever it loses.
+The second method is of high order, its rival is rkc2. For a lone start the second one is
+bdf, which wins on every smooth flow, and loses where the right-hand side jumps (a narrow
+ReLU network). For an ensemble it is rock4, which wins where the path is smooth and the
+tolerance tight. It loses where stiff modes are dragged along by slow ones, for its stages
+are of order 1 (local error ψh²g'' on the problem of Prothero & Robinson, ψ = 6 at 8 stages
+and 13,000 at 30, against 0.002 for rkc2), and far out, where its stages run out.
+
+rkc2's error estimate takes both ends of a step and nothing else, so every step of the second
+method tells what rkc2 would cost from there. The other way round nothing tells: the
+second method is tried again after a pause, which doubles whenever it loses.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers.base import Method, Step
+from gflow.solvers.base import Method
 from gflow.solvers.members import Members
 from gflow.solvers.stabilized import RKC2, rkc2_error
 
@@ -30,9 +33,10 @@ _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: a stabilised step so short is no gain
 _VOTES = 6  # near the edge
 _CALM_STEPS = 10  # in a row
-_CHEAPER = 0.8  # of rock4's price: worth a change
+_CHEAPER = 0.7  # of the second method's price: worth a change
 _CHEAPER_STEPS = 4
-_PAUSE = 40  # steps of rkc2 before rock4 is tried again
+_DEAR = 12  # evaluations in a step of rkc2
+_PAUSE = 40  # steps of rkc2 before the second method is tried again
 
 
 def vote(explicit: Method, members: Members, rows: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -58,30 +62,45 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
-def rival_error(z: Tensor, k0: Tensor, new: Step) -> Tensor:
+def rival_error(z: Tensor, k0: Tensor, z_new: Tensor, k: Tensor) -> Tensor:
     """‖e‖ of the states had rkc2 made this step."""
-    return vector_norm(rkc2_error(z, k0, new.z, new.k)[:, :-1], dim=1)
+    return vector_norm(rkc2_error(z, k0, z_new, k)[:, :-1], dim=1)
 
 
-def to_rival(
-    members: Members, rows: np.ndarray, stages: int, step: np.ndarray, error: np.ndarray
+def rival_is_cheaper(
+    members: Members, rows: np.ndarray, spent: np.ndarray, step: np.ndarray, error: np.ndarray
 ) -> np.ndarray:
-    """Count good steps of rock4 that rkc2 would make for less, and move members."""
-    m, rival = members, RKC2()
-    longest = step * np.maximum(error, 1e-10) ** (-1 / rival.error_order)
-    price = (2 + np.sqrt(1 + 1.54 * longest * m.radius[rows])) / longest
-    cheaper = price < _CHEAPER * stages / step
-    m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
-    moved = rows[(m.signs[rows] >= _CHEAPER_STEPS) & (m.method[rows] == STABILIZED)]
-    m.pause[moved] = np.maximum(2 * m.pause[moved], _PAUSE)
-    return move(m, moved, RIVAL)
+    """Whether rkc2 would have made good steps for less than was spent on them.
+
+    ``error`` is rkc2's, relative to its tolerance.
+    """
+    # At rest either method's steps grow as fast as the controller lets them.
+    longest = step * np.minimum(error ** (-1 / RKC2.error_order), 2.0)
+    price = (2 + np.sqrt(1 + 1.54 * longest * members.radius[rows])) / longest
+    return price < _CHEAPER * spent / step
 
 
-def from_rival(members: Members, rows: np.ndarray) -> np.ndarray:
-    """Count good steps of rkc2, and give rock4 another try after the pause."""
+def doubt(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
+    """Count good steps of the second method; the rows that ask for a look at the spectrum."""
     m = members
-    m.signs[rows] += 1
-    moved = rows[(m.signs[rows] >= m.pause[rows]) & (m.method[rows] == RIVAL)]
+    m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
+    return m.signs[rows] >= _CHEAPER_STEPS
+
+
+def to_rival(members: Members, rows: np.ndarray) -> np.ndarray:
+    """Move members whose measured radius bears out the doubt."""
+    members.pause[rows] = np.maximum(2 * members.pause[rows], _PAUSE)
+    return move(members, rows, RIVAL)
+
+
+def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
+    """Count good steps of rkc2, and give the second method another try after the pause.
+
+    Steps of many stages count more: they are what rkc2 is bad at.
+    """
+    m = members
+    m.signs[rows] += np.where(spent > _DEAR, 10, 1)
+    moved = rows[m.signs[rows] >= m.pause[rows]]
     move(m, moved, STABILIZED)
     m.signs[moved] = _CHEAPER_STEPS // 2
     return moved
