@@ -74,6 +74,7 @@ class Method:
     family: str = "peer"  # or "gflow", or "yardstick"
     explicit: bool = False  # what it costs so far says what the rest will cost
     ladder: tuple[float, ...] = (1e-3, 1e-5, 1e-7, 1e-9)
+    fixed: bool = False  # its ladder holds step sizes
     prepare: Callable[[Problem], None] | None = field(default=None, repr=False)  # compile
 
 

@@ -22,7 +22,7 @@ from measuring import Answer, Method, NotRun, OutOfTime, Progress
 from problems import Problem
 
 _STAGES = {"Tsit5": 6, "Dopri8": 13}
-_DENSE = 2000
+_DENSE = 1000  # states: factorising and compiling take minutes beyond
 
 
 @functools.cache
@@ -196,6 +196,7 @@ def jax_methods() -> list[Method]:
         Method(
             f"diffrax {name}",
             functools.partial(run_diffrax, name),
+            explicit=name in _STAGES,
             prepare=functools.partial(prepare, name),
         )
         for name in ("Tsit5", "Dopri8", "Kvaerno5")
