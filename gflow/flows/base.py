@@ -18,12 +18,13 @@ What the author of a setting writes (see CONTRIBUTING.md):
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.autograd import forward_ad
+from torch.func import jvp
 
 from gflow.errors import InputError
 from gflow.losses import require_finite
@@ -198,7 +199,7 @@ class ParameterFlow(Flow):
         return flat.square().sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
-        return -grad(lambda state: self.loss(state).sum())(y)
+        return -_slope(self.loss, y)
 
     @property
     def parameter_flow(self) -> Flow:
@@ -223,8 +224,18 @@ class ReducedFlow(Flow):
 
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)
-        descent = -grad(lambda p: self.loss(self.project(p)).sum())(parameters)
-        return jvp(self.project, (parameters,), (descent,))[1]
+        descent = -_slope(lambda p: self.loss(self.project(p)), parameters)
+        with forward_ad.dual_level():
+            moved = self.project(forward_ad.make_dual(parameters, descent))
+            return forward_ad.unpack_dual(moved).tangent
+
+
+def _slope(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """∇ Σ function(y). Not by torch.func, whose first gradient takes seconds of imports."""
+    with torch.enable_grad():
+        leaf = y.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return slope
 
 
 def split_ensemble(y: Tensor, state_ndim: int) -> tuple[Tensor, torch.Size]:

@@ -45,8 +45,9 @@ Event = Callable[[Tensor], Tensor]
 #: save(checkpoint), called between two steps
 Save = Callable[[Checkpoint], None]
 
-#: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries)
-Increment = Callable[[float, Tensor], Tensor]
+#: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries); a third argument,
+#: if given, takes the result
+Increment = Callable[..., Tensor]
 
 NOT_FINITE = "the right-hand side returned NaN or infinity"
 EXPLODED = "the loss became NaN or infinite; the flow explodes or its start is bad"

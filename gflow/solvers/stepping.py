@@ -241,8 +241,8 @@ class Stepping:
         t, h = system.numbers(m.t[rows]), system.numbers(step)
         scale = h[:, None] if isinstance(h, Tensor) else h
 
-        def increment(c: float, Y: Tensor) -> Tensor:
-            return system.rhs(t + c * h, Y).mul_(scale)
+        def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
+            return torch.mul(system.rhs(t + c * h, Y), scale, out=out)
 
         k0 = f * scale
         new = stepper.step(increment, z, k0, stages)
@@ -364,7 +364,7 @@ class Stepping:
         elif self._eager:
             return
         elif method == switching.EXPLICIT:
-            asked = switching.vote(steppers[0], m, rows, got.signal)
+            asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
         else:

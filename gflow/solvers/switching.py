@@ -32,6 +32,7 @@ EXPLICIT, STABILIZED, RIVAL = range(3)
 _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: a stabilised step so short is no gain
 _VOTES = 6  # near the edge
+_WORTH = 20  # explicit steps still to make
 _CALM_STEPS = 10  # in a row
 _CHEAPER = 0.7  # of the second method's price: worth a change
 _CHEAPER_STEPS = 4
@@ -39,12 +40,16 @@ _DEAR = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # steps of rkc2 before the second method is tried again
 
 
-def vote(explicit: Method, members: Members, rows: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Count an explicit step, good or bad; the rows that ask for a look at the spectrum."""
+def vote(
+    explicit: Method, members: Members, rows: np.ndarray, reach: np.ndarray, end: float
+) -> np.ndarray:
+    """Count an explicit step, good or bad; the rows that ask for a look at the spectrum,
+    those that will be there before it pays excepted."""
     near = reach > _EDGE * explicit.reach(0)
     # Near the edge good and bad steps alternate, and only some show the stiff mode.
     members.signs[rows] = np.maximum(members.signs[rows] + np.where(near, 2, -1), 0)
-    return rows[members.signs[rows] >= _VOTES]
+    far = end - members.t[rows] > _WORTH * members.h[rows]
+    return rows[(members.signs[rows] >= _VOTES) & far]
 
 
 def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
