@@ -105,7 +105,7 @@ class Step(NamedTuple):
     k: Tensor  #: h·F there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
     #: What says whether another method would do better (switching.py), (members,).
-    signal: Tensor | None = None
+    signal: Callable[[], Tensor] | None = None
 
 
 class Method(abc.ABC):

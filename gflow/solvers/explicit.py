@@ -49,7 +49,10 @@ class ExplicitStepper(Stepper):
         z_new = torch.addmv(start, slopes[:, :-1], b).view(z.shape)
         k = increment(1.0, z_new, rows[-1])
         error = self.error([torch.mv(slopes, e).view(z.shape) for e in errors])
-        stiffness = vector_norm(k - rows[-2], dim=1) / vector_norm(z_new - Y, dim=1)
+
+        def stiffness() -> Tensor:
+            return vector_norm(k - rows[-2], dim=1) / vector_norm(z_new - Y, dim=1)
+
         return Step(z_new, k, error, stiffness)
 
     def error(self, estimates: list[Tensor]) -> Tensor:

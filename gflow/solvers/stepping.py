@@ -246,9 +246,12 @@ class Stepping:
 
         k0 = f * scale
         new = stepper.step(increment, z, k0, stages)
-        signal = new.signal
-        if int(m.method[rows[0]]) == switching.STABILIZED and len(self.steppers) > 1:
-            signal = switching.rival_error(z, k0, new.z, new.k)
+        signal = None
+        if len(self.steppers) > 1:
+            if new.signal is not None:
+                signal = new.signal()
+            elif int(m.method[rows[0]]) == switching.STABILIZED:
+                signal = switching.rival_error(z, k0, new.z, new.k)
         size = vector_norm(new.error[:, :-1], dim=1)
         return Tried(new.z, new.k / scale, size, new.error[:, -1], signal)
 

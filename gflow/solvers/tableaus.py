@@ -7,10 +7,11 @@ authors' DOP853 for all digits.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Tableau(NamedTuple):
+@dataclass(frozen=True, eq=False)  # by identity: hashing all numbers costs more than a stage
+class Tableau:
     """Stage i is at c_i with weights a_i of the slopes before it; b are those of the step."""
 
     c: tuple[float, ...]
