@@ -315,6 +315,7 @@ def _work(scenario: Scenario, study: bool) -> Outcome:
             rtol=scenario.rtol,
             atol=scenario.atol,
             points=scenario.points,
+            spacing=scenario.time,
             max_evals=scenario.max_evals,
             progress=bar.stage("step-size study", scenario.t_end),
         )

@@ -74,10 +74,22 @@ def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
                 figure = Figure(figsize=(5.6 * item.columns, 3.9))
                 figure.subplots(1, item.columns)
                 item.draw(ds, figure)
+                _scale_time(ds, figure)
                 if title:
                     figure.suptitle(title, fontsize=10, parse_math=False)
                 drawn[item.name] = figure
     return drawn
+
+
+def _scale_time(ds: xr.Dataset, figure: Figure) -> None:
+    """A logarithmic axis where the times are spaced so; it shows the start too."""
+    if "time" not in ds or not ds["time"].ndim:
+        return
+    times = ds["time"].values[ds["time"].values > 0]
+    if len(times) > 2 and np.median(times) < 0.1 * times[-1]:
+        for axes in figure.axes:
+            if axes.get_xlabel() == _TIME and axes.get_xscale() == "linear":
+                axes.set_xscale("symlog", linthresh=times[0])
 
 
 def _number(value: float) -> str:

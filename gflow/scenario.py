@@ -60,12 +60,19 @@ class Scenario(BaseModel, abc.ABC):
     points: Annotated[int, Field(ge=2, le=100_000)] = Field(
         100, description="comparisons of flow and descent along the path"
     )
+    time: Literal["linear", "log"] = Field(
+        "linear",
+        description="spacing of the comparisons; log for plateaus, which last log(1/scale)",
+    )
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
         min_length=1,
         description="step sizes of descent; by default 1/2, 1/4 and 1/8 of the stability limit",
     )
-    method: str = Field("auto", description="solver: auto, exact, dopri5, dopri8, scipy:LSODA, ...")
+    method: str = Field(
+        "auto",
+        description="solver: auto, tsit5, bdf, rkc2, exact, krylov, dopri5, scipy:LSODA, ...",
+    )
     rtol: Positive = Field(1e-8, description="relative tolerance of the solver")
     atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1e-11, description="absolute tolerance of the solver"

@@ -21,6 +21,7 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
         atol=scenario.atol,
         max_evals=scenario.max_evals,
         estimate_error=scenario.estimate_error,
+        spacing=scenario.time,
         stages=stages,
     )
     return flow_and_descent_outcome(result, setup)

@@ -60,6 +60,8 @@ class WideNetwork(PointScenario):
 
         if self.step_sizes is not None and len(self.step_sizes) > 1:
             raise InputError(f"wide-network takes one step size, got {len(self.step_sizes)}")
+        if self.time != "linear":
+            raise InputError(f"wide-network compares at epochs of its own, got time={self.time}")
         inputs, targets = self._samples()
         study = width_study(
             inputs,

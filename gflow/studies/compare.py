@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -129,8 +130,11 @@ def _shared(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
+Spacing = Literal["linear", "log"]
+
+
 def matched_times(
-    t_end: float, step_sizes: Sequence[float], points: int
+    t_end: float, step_sizes: Sequence[float], points: int, *, spacing: Spacing = "linear"
 ) -> tuple[list[float], list[list[int]]]:
     """Times for one trajectory, and steps for each descent, that can be compared.
 
@@ -140,6 +144,8 @@ def matched_times(
     step_sizes : sequence of float
     points : int
         About so many comparisons for each step size, at most one a step.
+    spacing : str
+        ``linear``, or ``log`` for times that grow by equal factors from the first step on.
 
     Returns
     -------
@@ -168,7 +174,10 @@ def matched_times(
             raise InputError(
                 f"every step size must be positive and at most t_end = {t_end:g}, got {step:g}"
             )
-        chosen = sorted({round(total * i / points) for i in range(points + 1)})
+        if spacing == "log":
+            chosen = sorted({0, *(round(total ** (i / points)) for i in range(points + 1))})
+        else:
+            chosen = sorted({round(total * i / points) for i in range(points + 1)})
         counts.append(chosen)
         times += [k * step for k in chosen]
     times.append(t_end)

@@ -13,7 +13,7 @@ from gflow.errors import IntegrationError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
-from gflow.studies.compare import Gap, compare, matched_times
+from gflow.studies.compare import Gap, Spacing, compare, matched_times
 from gflow.studies.step_size import stability_limit
 from gflow.trajectory import Trajectory, relative_error
 
@@ -61,6 +61,7 @@ def flow_and_descent(
     atol: float = 1e-11,
     max_evals: int = 1_000_000,
     estimate_error: bool = True,
+    spacing: Spacing = "linear",
     stages: Stages = lambda name, t_end: None,
 ) -> FlowAndDescent:
     """Integrate a flow, run descent beside it, and measure the gaps.
@@ -76,6 +77,8 @@ def flow_and_descent(
         Comparisons along the path for each step size.
     method, rtol, atol, max_evals, estimate_error
         As in `gflow.integrate`.
+    spacing : str
+        Of the comparisons in time, ``linear`` or ``log``.
     stages : callable, optional
         ``stages(name, t_end)`` gives a progress callback for each part.
 
@@ -95,7 +98,7 @@ def flow_and_descent(
     if step_sizes is None:
         step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=max_evals)
     sizes = sorted(set(step_sizes), reverse=True)
-    times, counts = matched_times(t_end, sizes, points)
+    times, counts = matched_times(t_end, sizes, points, spacing=spacing)
     early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
     times = sorted({*times, *(t for t in early if t < times[1])})
     trajectory = integrate(

@@ -22,7 +22,7 @@ from gflow.flows.base import Flow
 from gflow.solvers.base import Progress
 from gflow.solvers.integrate import better_states, integrate
 from gflow.spectra import largest_eigenvalue
-from gflow.studies.compare import _shared, matched_times
+from gflow.studies.compare import Spacing, _shared, matched_times
 from gflow.trajectory import Trajectory
 
 _MARGIN = 10.0  # the smallest gap must exceed the solver's error by this much
@@ -86,6 +86,7 @@ def step_size_study(
     rtol: float = 1e-10,
     atol: float = 1e-13,
     points: int = 40,
+    spacing: Spacing = "linear",
     max_evals: int = 1_000_000,
     progress: Progress | None = None,
 ) -> StepSizeStudy:
@@ -109,6 +110,8 @@ def step_size_study(
         error, or is compared with the closed form.
     points : int
         Matched times for each step size.
+    spacing : str
+        Of these times, ``linear`` or ``log``.
     max_evals : int
         Budget of right-hand side evaluations of each solve.
     progress : callable, optional
@@ -143,7 +146,7 @@ def step_size_study(
     flow.check_state(y0)
     if y0.ndim != flow.state_ndim:
         raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
-    times, counts = matched_times(t_end, sizes, points)
+    times, counts = matched_times(t_end, sizes, points, spacing=spacing)
     flow = flow.for_start(y0)
     look = observe or (lambda y: y)
     path = integrate(flow, y0, times, method, rtol, atol, max_evals=max_evals, progress=progress)
