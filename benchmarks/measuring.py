@@ -92,7 +92,7 @@ class Row:
     error: float | None = None
     loss: float | None = None
     seconds: list[float] = field(default_factory=list)
-    inner: float | None = None
+    inner_seconds: list[float] = field(default_factory=list)
     peak_mb: float | None = None
     chosen: str = ""
     flag: str = ""
@@ -101,6 +101,11 @@ class Row:
     def wall(self) -> float:
         """Median seconds; NaN where there are none."""
         return statistics.median(self.seconds) if self.seconds else math.nan
+
+    @property
+    def inner(self) -> float:
+        """Median seconds of gflow's solve without the certificate; NaN for others."""
+        return statistics.median(self.inner_seconds) if self.inner_seconds else math.nan
 
     @property
     def cost(self) -> float:
@@ -127,9 +132,9 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
             before, began = _reset_peak(), time.perf_counter()
         with time_limit(limit):
             answer = method.run(problem, rtol, progress)
-    except OutOfTime:
+    except OutOfTime as stop:
         seconds = time.perf_counter() - began
-        row.status = f"out of time after {seconds:.0f} s"
+        row.status = f"out of time after {seconds:.0f} s{stop}"
         if method.explicit:
             _project(row, problem, progress, seconds)
         return row
@@ -143,7 +148,8 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
     if before is not None and peak is not None:
         row.peak_mb = max(0.0, (peak - before) / 1024)
     row.rhs, row.jvp, row.chosen, row.flag = answer.rhs, answer.jvp, answer.chosen, answer.flag
-    row.inner = answer.inner
+    if answer.inner is not None:
+        row.inner_seconds.append(answer.inner)
     row.seconds.append(answer.seconds)
     row.error = error(problem, answer.y)
     if math.isfinite(row.error):

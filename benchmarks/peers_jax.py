@@ -22,7 +22,7 @@ from measuring import Answer, Method, NotRun, OutOfTime, Progress
 from problems import Problem
 
 _STAGES = {"Tsit5": 6, "Dopri8": 13}
-_DENSE = 1000  # states: factorising and compiling take minutes beyond
+_DENSE = 500  # states: factorising and compiling take minutes beyond
 
 
 @functools.cache
@@ -184,7 +184,7 @@ def run_diffrax(name: str, problem: Problem, rtol: float, progress: Progress) ->
     seconds = time.perf_counter() - began
     if not bool(reached):
         if int(steps) >= most:
-            raise OutOfTime
+            raise OutOfTime(f" ({most:,} steps)")
         raise RuntimeError("diffrax did not reach the end")
     rhs = 2 + _STAGES[name] * int(steps) if name in _STAGES else None
     return Answer(torch.from_numpy(np.array(y)), seconds, rhs)

@@ -168,7 +168,7 @@ def tanh(t_end: int) -> Problem:
         ts=tuple(t for t in (0.0, 3.0, 30.0, 300.0, 3000.0) if t <= t_end),
         kind="tanh",
         data={"inputs": inputs, "targets": targets, "dims": (64, 64, 64, 10)},
-        limit=15.0,
+        limit=15.0 if t_end < 1000 else 20.0,
         explicit_limit=20.0 if t_end < 1000 else 4.0,
         explicit_ladder=(1e-4, 1e-7) if t_end < 1000 else (1e-4,),
     )

@@ -40,8 +40,8 @@ class Matched(NamedTuple):
 
 def matched(rows: list[Row], level: float, cost: Callable[[Row], float]) -> Matched | None:
     """The cost of one method at an error; None where it was not reached."""
-    points = sorted((cost(r), r.error or 1e-17) for r in rows if r.answered)
-    points = [(c, e) for c, e in points if c > 0]
+    # NaN is a cost of another kind: no point.
+    points = sorted((cost(r), r.error or 1e-17) for r in rows if r.answered and cost(r) > 0)
     front: list[tuple[float, float]] = []
     for c, e in points:
         if not front or e < front[-1][1]:

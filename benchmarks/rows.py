@@ -20,8 +20,9 @@ def save(rows: list[Row]) -> None:
         writer.writerow([field.name for field in dataclasses.fields(Row)])
         for row in rows:
             values = dataclasses.asdict(row)
-            values["seconds"] = json.dumps([float(f"{s:.4g}") for s in row.seconds])
-            for name in ("error", "loss", "inner", "peak_mb"):
+            for name in ("seconds", "inner_seconds"):
+                values[name] = json.dumps([float(f"{s:.4g}") for s in values[name]])
+            for name in ("error", "loss", "peak_mb"):
                 value = values[name]
                 values[name] = "" if value is None else f"{value:.4g}"
             writer.writerow(values.values())
@@ -54,7 +55,7 @@ def _row(values: dict[str, str]) -> Row:
         error=number("error"),
         loss=number("loss"),
         seconds=json.loads(values["seconds"]),
-        inner=number("inner"),
+        inner_seconds=json.loads(values["inner_seconds"]),
         peak_mb=number("peak_mb"),
         chosen=values["chosen"],
         flag=values["flag"],
