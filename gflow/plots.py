@@ -90,6 +90,7 @@ def _scale_time(ds: xr.Dataset, figure: Figure) -> None:
         for axes in figure.axes:
             if axes.get_xlabel() == _TIME and axes.get_xscale() == "linear":
                 axes.set_xscale("symlog", linthresh=times[0])
+                axes.set_xlim(0, 1.1 * times[-1])
 
 
 def _number(value: float) -> str:

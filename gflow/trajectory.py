@@ -254,7 +254,8 @@ def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
     except torch.linalg.LinAlgError:  # states so large that an SVD overflows
         return math.nan
     still = (scale == 0) & (gap == 0)
-    return _worst(gap / np.where(still, 1.0, scale))
+    with np.errstate(invalid="ignore"):  # infinite states have an error of NaN
+        return _worst(gap / np.where(still, 1.0, scale))
 
 
 def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:

@@ -36,7 +36,7 @@ def methods() -> dict[str, Solver]:
     Examples
     --------
     >>> sorted(methods())[:4]
-    ['adaptive_heun', 'bosh3', 'dop853', 'dopri5']
+    ['adaptive_heun', 'bdf', 'bosh3', 'dop853']
     """
     found: dict[str, Solver] = {}
     package = importlib.import_module("gflow.solvers")

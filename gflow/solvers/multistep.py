@@ -94,7 +94,10 @@ class Past:
         alpha, past = bdf.slope(times, energies, new, order)
         z = torch.cat([found.state, (dissipation - past) / alpha])[None]
         f_new = torch.cat([found.rate, dissipation])[None]
-        errors, energy_errors = bdf.local_errors([new, *times], torch.cat([z, history]))
+        known = order + 2  # enough for the error of the next order, too
+        errors, energy_errors = bdf.local_errors(
+            [new, *times[:known]], torch.cat([z, history[:known]])
+        )
         self._errors = [
             max(e / tolerance, e_energy / energy_bound)
             for e, e_energy in zip(errors, energy_errors, strict=True)

@@ -25,6 +25,11 @@ SCALES = times(1e-3, 1e-2, 0.1, 0.5)
 STARTS = SCALES[:, None, None] * torch.eye(3, dtype=torch.float64)
 
 
+def tolerance(method: str) -> float:
+    """rkc2 is of order 2: a tenth of the tolerance costs it three times as much."""
+    return 1e-4 if method == "rkc2" else 1e-6
+
+
 def truth(flow, y0, ts):
     return gflow.integrate(flow, y0, ts, "dopri8", 1e-12, 1e-15).ys
 
@@ -61,14 +66,15 @@ def test_own_methods_are_found():
 @pytest.mark.parametrize("method", ["auto", *MANY])
 def test_members_have_their_own_steps_and_errors(method):
     ts = [0.0, 1.0, 5.0, 12.0]
-    path = gflow.integrate(FLOW, STARTS, ts, method, 1e-7, 1e-13)
+    rtol = tolerance(method)
+    path = gflow.integrate(FLOW, STARTS, ts, method, rtol, 1e-13)
     assert path.certificate.holds, path.certificate
-    assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 1e-4
-    alone = [gflow.integrate(FLOW, y, ts, method, 1e-7, 1e-13) for y in STARTS]
+    assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 100 * rtol
+    alone = [gflow.integrate(FLOW, y, ts, method, rtol, 1e-13) for y in STARTS]
     if method in MANY:  # the same arithmetic, but for sums in another order
         steps = sum(p.stats.accepted for p in alone)
         assert path.stats.accepted == pytest.approx(steps, abs=0.05 * steps + 2)
-        assert worst_relative(path.ys, torch.stack([p.ys for p in alone], dim=1)) <= 1e-5
+        assert worst_relative(path.ys, torch.stack([p.ys for p in alone], dim=1)) <= rtol
 
 
 def test_cost_is_that_of_the_members_not_of_the_slowest():
@@ -165,8 +171,9 @@ def test_an_event_is_located_to_the_tolerance(method):
     flow = KernelFlow(torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
     u0 = times(1.0, 0.0)
     event = loss_reaches(flow, 0.5 * math.exp(-2 * 3.21))
-    path = gflow.integrate(flow, u0, [0.0, 1.0, 100.0], method, 1e-8, 1e-12, until=event)
-    assert path.event_times[0] == pytest.approx(3.21, abs=2e-6)
+    rtol = 0.01 * tolerance(method)
+    path = gflow.integrate(flow, u0, [0.0, 1.0, 100.0], method, rtol, 1e-12, until=event)
+    assert path.event_times[0] == pytest.approx(3.21, abs=200 * rtol)
     assert abs(float(event(path.ends))) <= 1e-10
     assert path.ts.tolist() == [0.0, 1.0, path.event_times[0]]
     assert torch.equal(path.ys[-1], path.ends)
@@ -239,7 +246,7 @@ def test_a_resumed_solve_agrees_to_the_last_bit(method, lone, dense):
     if method in ONE_START and not lone:
         pytest.skip("one start at a time")
     y0, ts = (STARTS[1] if lone else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
-    options = {"rtol": 1e-6, "atol": 1e-12, "dense": dense}
+    options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
     seen: list[Checkpoint] = []
     whole = gflow.integrate(
         FLOW, y0, ts, method, **options, checkpoint=seen.append, checkpoint_every=0.0
@@ -268,13 +275,14 @@ def test_a_checkpoint_of_another_solve_is_refused():
 @pytest.mark.parametrize("method", OWN)
 def test_dense_output_costs_nothing_and_is_right(method):
     ts = torch.linspace(0, 20, 401)
-    few = gflow.integrate(FLOW, STARTS[1], [0.0, 20.0], method, 1e-7, 1e-13)
-    many = gflow.integrate(FLOW, STARTS[1], ts, method, 1e-7, 1e-13, dense=True)
+    rtol = tolerance(method)
+    few = gflow.integrate(FLOW, STARTS[1], [0.0, 20.0], method, rtol, 1e-13)
+    many = gflow.integrate(FLOW, STARTS[1], ts, method, rtol, 1e-13, dense=True)
     assert many.stats.rhs_evals == few.stats.rhs_evals
     assert torch.equal(many.ys[-1], few.ys[-1])
     landed = gflow.integrate(FLOW, STARTS[1], ts, "dop853", 1e-11, 1e-14)
     scale = landed.ys.flatten(1).norm(dim=1).max()
-    assert float((many.ys - landed.ys).flatten(1).norm(dim=1).max() / scale) <= 2e-4
+    assert float((many.ys - landed.ys).flatten(1).norm(dim=1).max() / scale) <= 200 * rtol
 
 
 @pytest.mark.parametrize(
