@@ -60,15 +60,15 @@ def test_small_noise_is_no_matter(problem, method):
 def test_large_noise_is_survived_or_reported(size, method):
     flow, y0 = mild()
     within = 1e-4 + 2 * size  # its own effect on the path
-    verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1500)
+    verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1000)
 
 
 @pytest.mark.parametrize("method", STABILIZED)
-@pytest.mark.parametrize("size", [1e-5, 1e-2, 1.0])
+@pytest.mark.parametrize("size", [1e-4, 1.0])
 def test_large_noise_in_a_stiff_flow(size, method):
     flow, y0 = stiff()
     within = 1e-4 + 2 * size
-    verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1500)
+    verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1000)
 
 
 # -- not a number -----------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_one_nan_is_stepped_over(method):
 
 @except_for("defects 2 and 3", "rkc2", "rock4", "auto", of=STABILIZED)
 def test_one_nan_is_stepped_over_where_stiff(method):
-    _nan_once(stiff, method, [1, *range(2, 152, 7)])
+    _nan_once(stiff, method, [1, *range(2, 152, 9)])
 
 
 @every
@@ -153,7 +153,7 @@ def test_jump_in_the_state(method):
     above = torch.stack([(y + 1) * torch.exp(-t) - 1 for y in (2.0, 1.0)], dim=1)
     below = 1 - 2 * torch.exp(-t)
     truth = torch.cat([above.clamp_min(0.3), below.clamp_max(0.3)[:, None]], dim=1)
-    verdict(flow, y0, t.tolist(), method, 1e-4, truth, 1e-2, max_evals=1500)
+    verdict(flow, y0, t.tolist(), method, 1e-4, truth, 1e-2, max_evals=1000)
 
 
 @every
@@ -172,7 +172,7 @@ def test_explosion(method):
 def test_up_the_gradient(problem, rtol, method):
     flow, y0 = problem()
     wrong = altered(flow, lambda flow, t, y: -flow(t, y))
-    got = verdict(wrong, 0.1 * y0, TS, method, rtol, flow.at(TS, 0.1 * y0), 0.0, max_evals=1000)
+    got = verdict(wrong, 0.1 * y0, TS, method, rtol, flow.at(TS, 0.1 * y0), 0.0, max_evals=400)
     assert got != "right"
 
 
@@ -182,7 +182,7 @@ def test_up_the_gradient_of_a_kernel(method):
     wrong = altered(flow, lambda flow, t, y: -flow(t, y))
     wrong.closed_form = lambda y0: None
     y0 = torch.zeros(2).double()
-    got = verdict(wrong, y0, TS, method, 1e-4, flow.exact(times(*TS), y0), 0.0, max_evals=1000)
+    got = verdict(wrong, y0, TS, method, 1e-4, flow.exact(times(*TS), y0), 0.0, max_evals=400)
     assert got != "right"
 
 
