@@ -163,12 +163,16 @@ def _faster(
     label, value = theirs
     ratio = value.value / auto.value
     best = fastest(groups, "gflow", level, wall)
-    other = f"; best: {best[0]} {value.value / best[1].value:.1f}" if best else ""
+    other = f"; best: {best[0]} {_times(value.value / best[1].value)}" if best else ""
     solve = matched(groups["gflow auto"], level, lambda row: row.inner)
     if solve is not None:
-        other = f"; without the certificate {value.value / solve.value:.2g}{other}"
+        other = f"; without the certificate {_times(value.value / solve.value)}{other}"
     mark = "at least " if value.mark == ">" else ""
-    return Bar(what, bar, f"`auto` {mark}{ratio:.2g} times ({label}{other})", ratio >= times)
+    return Bar(what, bar, f"`auto` {mark}{_times(ratio)} times ({label}{other})", ratio >= times)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.2f}"
 
 
 def _auto_is_best(rows: list[Row]) -> Bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from measuring import Row
 from problems import PROBLEMS
 from reporting import by_method, gradient_equivalents, wall
@@ -37,12 +38,16 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
             ax.plot([c for c, _ in points], [e for _, e in points], label=method, **style)
     for ax, label in zip(axes, ("gradient-equivalents", "wall seconds"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel=label)
+        low, high = ax.get_xlim()
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(True, which="major", alpha=0.3)
         for level in (1e-3, 1e-6):
             ax.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("root-mean-square error at T" if problem.rms else "relative error at T")
-    low = min((r.error for g in groups.values() for r in g if r.answered and r.error), default=1)
-    axes[0].set_ylim(bottom=max(1e-10, low / 3), top=1)
+    least = min((r.error for g in groups.values() for r in g if r.answered and r.error), default=1)
+    axes[0].set_ylim(bottom=max(1e-10, least / 3), top=1)
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     figure.suptitle(problem.title)

@@ -51,7 +51,8 @@ class Problem:
         The same for standard explicit methods, whose cost can be projected.
     explicit_ladder : tuple of float
         Their tolerances, where solves are slow: stability sets their cost, so that two
-        say as much as five. Empty: each method's own.
+        say as much as five (and for others than torchdiffeq's the last alone). Empty:
+        each method's own.
     enough : float
         The error at which a method's ladder of tolerances ends.
     """

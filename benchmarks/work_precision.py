@@ -1,8 +1,9 @@
 """Work against true error: every gflow method and every peer on every problem.
 
 Each (problem, method) climbs a ladder of tolerances until its error is small enough; each
-rung is a row of ``results/solvers.csv``. Afterwards the quick rungs are repeated in turns,
-so that a busy machine slows all alike, and medians are kept. From the rows come the tables
+rung is a row of ``results/solvers.csv``. Afterwards the quick rungs, and the slow ones
+whose wall ratio is a bar, are repeated in turns, so that a busy machine slows all alike,
+and medians are kept. From the rows come the tables
 of cost at matched error, the figures, and the list of what must be shown.
 
 Run: python benchmarks/work_precision.py            all, under ten minutes
@@ -16,6 +17,7 @@ Run: python benchmarks/work_precision.py            all, under ten minutes
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import sys
 import time
@@ -31,7 +33,7 @@ from measuring import Method, Row, measure
 from peers import gflow_methods, peer_methods
 from peers_jax import jax_methods
 from problems import PROBLEMS, Problem
-from reporting import report
+from reporting import LEVELS, by_method, fastest, report, wall
 from rows import RESULTS, load, save
 from truth import reference
 
@@ -40,13 +42,15 @@ _REPEATED = 0.5  # solves of up to so many seconds are repeated
 _REPEAT_BUDGET = 6.0  # seconds a problem
 
 
-def climb(method: Method, problem: Problem, slack: float) -> list[Row]:
+def climb(method: Method, problem: Problem) -> list[Row]:
     """Rows of one method from loose to tight; the ladder ends where there is no more to see."""
     rows: list[Row] = []
     short = method.explicit and not method.fixed and problem.explicit_ladder
     rungs = list(problem.explicit_ladder if short else method.ladder)
+    if short and not method.name.startswith("torchdiffeq"):
+        rungs = rungs[-1:]  # wall ratios are taken to torchdiffeq
     limit = problem.explicit_limit if method.explicit else problem.limit
-    limit = slack * (min(limit, 4.0) if method.fixed else limit)
+    limit = min(limit, 4.0) if method.fixed else limit
     while rungs:
         rows.append(measure(method, problem, rungs.pop(0), limit))
         status = rows[-1].status
@@ -63,29 +67,52 @@ def climb(method: Method, problem: Problem, slack: float) -> list[Row]:
 
 
 def repeat(rows: list[Row], methods: dict[str, Method], problem: Problem) -> None:
-    """More timings of the quick rows, in turns."""
+    """More timings in turns: of the quick rows, and of those whose ratio is a bar."""
     quick = [row for row in rows if row.answered and row.seconds[0] <= _REPEATED]
-    began = time.perf_counter()
-    for turn in range(_REPEATS - 1):
-        random.Random(turn).shuffle(quick)  # no method always follows the same one
-        for row in quick:
-            again = measure(methods[row.method], problem, row.rtol, 10 * _REPEATED)
+    _in_turns(quick, methods, problem, _REPEATS - 1, _REPEAT_BUDGET)
+    _in_turns(_duel(rows), methods, problem, 2, 2 * _REPEAT_BUDGET)
+
+
+def _duel(rows: list[Row]) -> list[Row]:
+    """The slow rows that the wall ratio of `auto` to torchdiffeq's fastest is made of."""
+    groups = by_method(rows, rows[0].problem)
+    found = []
+    for level in LEVELS:
+        theirs = fastest(groups, "torchdiffeq", level, wall)
+        for name in ("gflow auto", theirs[0] if theirs else ""):
+            group = [r for r in groups.get(name, []) if r.answered or r.status == "projected"]
+            above = [r for r in group if r.answered and (r.error or 0) > level][-1:]
+            below = [r for r in group if r not in above and not (r.error or 0) > level][:1]
+            found += [r for r in above + below if r.wall > _REPEATED and r not in found]
+    return found
+
+
+def _in_turns(
+    rows: list[Row], methods: dict[str, Method], problem: Problem, turns: int, budget: float
+) -> None:
+    began, rows = time.perf_counter(), list(rows)
+    for turn in range(turns):
+        if rows and time.perf_counter() - began > budget:
+            break
+        random.Random(turn).shuffle(rows)  # no method always follows the same one
+        for row in rows:
+            method = methods[row.method]
+            limit = problem.explicit_limit if method.explicit else problem.limit
+            again = measure(method, problem, row.rtol, limit)
             row.seconds += again.seconds
             row.inner_seconds += again.inner_seconds
             if again.peak_mb is not None and row.peak_mb is not None:
                 row.peak_mb = min(row.peak_mb, again.peak_mb)  # the first may load libraries
-        if time.perf_counter() - began > _REPEAT_BUDGET:
-            break
 
 
-def run(problem: Problem, methods: Sequence[Method], slack: float) -> list[Row]:
+def run(problem: Problem, methods: Sequence[Method]) -> list[Row]:
     """All rows of one problem."""
     reference(problem)
     flow = problem.make()
     flow.jvp(problem.y0, flow(0.0, problem.y0))  # load what the first call loads
     began, rows = time.perf_counter(), []
     for method in methods:
-        rows += climb(method, problem, slack)
+        rows += climb(method, problem)
     repeat(rows, {method.name: method for method in methods}, problem)
     print(f"{problem.name}: {len(rows)} rows, {time.perf_counter() - began:.0f} s", flush=True)
     return rows
@@ -114,7 +141,7 @@ def main() -> int:
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="names, by commas")
     parser.add_argument("--methods", default="", help="parts of names, by commas (default all)")
     parser.add_argument(
-        "--full", action="store_true", help="30 times the time limits; more of the methods"
+        "--full", action="store_true", help="five minutes a solve; more of the methods"
     )
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="smoke run")
@@ -135,7 +162,12 @@ def main() -> int:
     if not options.report:
         measure(methods[0], PROBLEMS["non_stiff"](), 1e-2, 60.0)  # load the libraries
         for name in names:
-            fresh = run(PROBLEMS[name](), methods, 30.0 if options.full else 1.0)
+            problem = PROBLEMS[name]()
+            if options.full:
+                problem = dataclasses.replace(
+                    problem, explicit_ladder=(), limit=300.0, explicit_limit=300.0
+                )
+            fresh = run(problem, methods)
             anew = {(row.problem, row.method) for row in fresh}
             rows = [row for row in rows if (row.problem, row.method) not in anew] + fresh
             save(rows)
