@@ -104,10 +104,15 @@ def bdf_step(
         f = rhs(y)
         residual = f - past - alpha * y
         allowed = _RESIDUAL * tolerance * alpha
-        d, moved = _solve(rhs, y, f, alpha, residual, allowed, most_products)
+        d, rest = _solve(rhs, y, f, alpha, residual, allowed, most_products)
         if d is None:
             return BDFStep(y, f, False)
-        y, rate = y + d, f + moved
+        # What the solve has left is answered as if J were 0: so modes below the tolerance
+        # follow their equation. Left to the predictor, they would grow by its instability,
+        # and a path would leave a saddle at the wrong time for the wrong side.
+        d = d + rest / alpha
+        y = y + d
+        rate = past + alpha * y
         if float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size:
             return BDFStep(y, rate, True)
     return BDFStep(y, rate, False)
@@ -192,7 +197,7 @@ def _solve(
     tolerance: float,
     most: int,
 ) -> tuple[Tensor | None, Tensor]:
-    """(d, J d) with ‖residual − (α − J)d‖₂ ≤ tolerance; d is None if not met.
+    """(d, r), r = residual − (α − J)d and ‖r‖₂ ≤ tolerance; d is None if not met.
 
     Generalised conjugate residuals (Eisenstat, Elman & Schultz 1983, SIAM J. Numer. Anal.
     20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
@@ -200,7 +205,7 @@ def _solve(
     """
     r, d = residual, torch.zeros_like(residual)
     size, k = float(vector_norm(r)), 0
-    reach = math.sqrt(torch.finfo(y.dtype).eps) * max(float(vector_norm(y)), 1e-6)
+    reach = math.sqrt(torch.finfo(y.dtype).eps) * (float(vector_norm(y)) or 1.0)
     directions = residual.new_empty((min(most, 16), residual.numel()))
     images = torch.empty_like(directions)
     while size > tolerance and k < most:
@@ -220,5 +225,4 @@ def _solve(
         size = float(vector_norm(r))
         if not math.isfinite(size):
             break
-    moved = alpha * d - (residual - r)
-    return (d if size <= tolerance else None), moved
+    return (d if size <= tolerance else None), r

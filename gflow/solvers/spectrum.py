@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 _MARGIN = 1.15  # on the estimate, which is approached from below
-_PRODUCTS = 20  # of one look at most
+PRODUCTS = 20  # of one look at most
 _SETTLED = 0.02  # relative change of the estimate that ends a look
 _FEW = 8  # members up to which every product is followed by a look at the estimate
 
@@ -60,11 +60,12 @@ def spectral_radius(
     """
     B, n = y.shape
     eps = torch.finfo(y.dtype).eps
-    delta = eps**0.5 * y.norm(dim=1, keepdim=True).clamp_min(1e-3)
+    size = y.norm(dim=1, keepdim=True)
+    delta = eps**0.5 * torch.where(size > 0, size, 1.0)
     basis = [vectors]
-    H = np.zeros((B, _PRODUCTS + 1, _PRODUCTS))
+    H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
     top = np.zeros(B)
-    for k in range(1, min(_PRODUCTS, n) + 1):
+    for k in range(1, min(PRODUCTS, n) + 1):
         w = (f - rhs(y + delta * basis[-1])) / delta  # −J v
         Q = torch.stack(basis)  # (k, members, size)
         overlaps = torch.zeros(k, B, dtype=y.dtype, device=y.device)
@@ -77,7 +78,7 @@ def spectral_radius(
         H[:, : k + 1, k - 1] = column.T
         finite = np.isfinite(column).all(axis=0)
         H[~finite] = 0.0
-        last = k == min(_PRODUCTS, n)
+        last = k == min(PRODUCTS, n)
         if last or B <= _FEW or k % 4 == 0:
             square = H[:, :k, :k]
             values, ritz = np.linalg.eig(square)

@@ -24,7 +24,7 @@ from gflow.solvers.checkpoint import Checkpoint
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
-from gflow.solvers.spectrum import first_vectors
+from gflow.solvers.spectrum import PRODUCTS, first_vectors
 from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
@@ -338,16 +338,22 @@ class Stepping:
 
     def _look(self, rows: np.ndarray) -> None:
         """Measure the spectral radius of some members."""
+        m, system, budget = self.members, self.system, self.problem.max_evals
+        known = ~np.isnan(m.radius[rows])
+        rows = rows[~known | (m.evals[rows] + PRODUCTS < budget)]
         if not len(rows):
             return
-        m, system, at = self.members, self.system, self.system.rows(rows)
+        at = system.rows(rows)
         system.turn_to(m.index[rows])
-        before, y, f = system.calls, m.z[at, :-1], m.f[at, :-1]
-        m.radius[rows], vectors = system.radius(system.numbers(m.t[rows]), y, f, m.vector[at])
+        before, y, f, t = system.calls, m.z[at, :-1], m.f[at, :-1], system.numbers(m.t[rows])
+        radius, vectors = system.radius(t, y, f, m.vector[at])
+        if np.isnan(radius).any():  # a fault that may not come again
+            radius, vectors = system.radius(t, y, f, m.vector[at])
+        m.radius[rows] = np.where(np.isnan(radius), m.radius[rows], radius)
         m.vector = m.vector.index_copy(0, at, vectors)
         m.age[rows] = 0
         self._spend(rows, system.calls - before)
-        lost = rows[np.isnan(m.radius[rows])]  # beside them the flow is not finite
+        lost = rows[np.isnan(m.radius[rows]) & self._stabilized[m.method[rows]]]
         m.h[lost], m.fault[lost] = 0.0, control.FAULTS.index(base.NOT_FINITE)
 
     def _switch(

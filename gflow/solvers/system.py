@@ -89,7 +89,9 @@ class System:
         y = tried.z[:, :-1]
         states = self.states(y)
         loss = self._flow.loss(states).reshape(-1)
-        rows = [tried.error, tried.energy_error, vector_norm(y, dim=1), loss]
+        # NaN where the slope at the end is not finite: the next step would start from it.
+        error = tried.error + 0 * vector_norm(tried.f, dim=1)
+        rows = [error, tried.energy_error, vector_norm(y, dim=1), loss]
         # What is not measured repeats what is: nobody looks at it.
         rows.append(loss if tried.signal is None else tried.signal)
         rows.append(loss if event is None else event(states).reshape(-1))
