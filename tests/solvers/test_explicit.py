@@ -1,0 +1,178 @@
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gflow.solvers.explicit import Dop853, Tsit5
+from tests.solvers.steps import diagonal_step, global_error, manufactured, solution, step
+
+METHODS = [Tsit5(), Dop853()]
+ORDERS = {"tsit5": 5, "dop853": 8}
+ESTIMATES = {"tsit5": [4], "dop853": [5, 3]}  # orders of the solutions compared with
+COST = {"tsit5": 6, "dop853": 12}
+each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+
+
+# -- order conditions: Σ b_i Φ_i(τ) = 1/γ(τ) for every rooted tree τ (Butcher) ------------
+
+
+@functools.cache
+def trees(size):
+    """All rooted trees with so many nodes: a tree is the sorted tuple of its children."""
+    if size == 1:
+        return [()]
+    found = set()
+    for partition in partitions(size - 1, size - 1):
+        for children in itertools.product(*(trees(n) for n in partition)):
+            found.add(tuple(sorted(children)))
+    return sorted(found)
+
+
+def partitions(total, largest):
+    if total == 0:
+        yield ()
+    for n in range(min(total, largest), 0, -1):
+        for rest in partitions(total - n, n):
+            yield (n, *rest)
+
+
+def size(tree):
+    return 1 + sum(map(size, tree))
+
+
+def density(tree):
+    return size(tree) * math.prod(map(density, tree))
+
+
+def weights(tree, A):
+    """Φ_i(τ) = Π over children Σ_j a_ij Φ_j(child)."""
+    product = np.ones(len(A))
+    for child in tree:
+        product = product * (A @ weights(child, A))
+    return product
+
+
+def matrix(table):
+    """A, with the step's end as its last stage."""
+    rows = [*table.a, table.b]
+    A = np.zeros((len(rows), len(rows)))
+    for i, row in enumerate(rows):
+        A[i, : len(row)] = row
+    return A
+
+
+def test_there_are_so_many_trees():
+    assert [len(trees(n)) for n in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
+
+
+@each
+def test_order_conditions_by_rooted_trees(method):
+    table = method.tableau
+    A, order = matrix(table), ORDERS[method.name]
+    assert np.abs(A.sum(axis=1)[:-1] - table.c).max() < 1e-14
+    for n in range(1, order + 1):
+        for tree in trees(n):
+            defect = table.b @ weights(tree, A)[:-1] - 1 / density(tree)
+            assert abs(defect) < 2e-14, tree
+    defects = [table.b @ weights(tree, A)[:-1] - 1 / density(tree) for tree in trees(order + 1)]
+    assert max(map(abs, defects)) > 1e-7
+
+
+@each
+def test_orders_of_the_error_estimates_by_rooted_trees(method):
+    A = matrix(method.tableau)
+    for order, errors in zip(ESTIMATES[method.name], method.tableau.errors, strict=True):
+        for n in range(1, order + 1):
+            for tree in trees(n):
+                assert abs(errors @ weights(tree, A)) < 2e-14, (order, tree)
+        assert max(abs(errors @ weights(tree, A)) for tree in trees(order + 1)) > 1e-5
+
+
+# -- the same of what runs -------------------------------------------------------------
+
+
+@each
+def test_fitted_order_on_a_non_linear_non_autonomous_problem(method):
+    counts = [8, 16, 32] if method.name == "dop853" else [32, 64, 128]
+    errors = [global_error(method, n) for n in counts]
+    order = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert order == pytest.approx(ORDERS[method.name], abs=0.3), errors
+
+
+@each
+def test_fitted_order_of_the_estimate(method):
+    steps = np.array([0.2, 0.1, 0.05]) / (1 if method.name == "dop853" else 4)
+    estimates, errors = [], []
+    for h in steps:
+        taken = step(method, manufactured, 0.3, solution(0.3), h)
+        estimates.append(float(taken.error.norm()))
+        errors.append(float((taken.z - solution(0.3 + h)).norm()))
+    order = np.polyfit(np.log(steps), np.log(estimates), 1)[0]
+    assert order == pytest.approx(method.error_order, abs=0.35)
+    assert all(error < estimate for error, estimate in zip(errors, estimates, strict=True))
+
+
+@each
+def test_stability_limit_on_the_negative_axis(method):
+    limit = method.reach(method.stages(0.0))
+    z = -np.linspace(0, limit, 1000)
+    assert diagonal_step(method, z).z.abs().max() <= 1
+    beyond = -limit * np.linspace(1.0, 1.1, 50)[1:]
+    assert diagonal_step(method, beyond).z.abs().max() > 1
+
+
+@each
+def test_step_is_the_stability_polynomial(method):
+    """R(z) = Σ zⁿ b·Aⁿ⁻¹·1, beginning as e^z."""
+    A, b = matrix(method.tableau)[:-1, :-1], np.array(method.tableau.b)
+    z = -np.linspace(0.0, 3.0, 20)
+    power, R = np.ones(len(b)), np.ones_like(z)
+    for n in range(1, len(b) + 1):
+        R = R + (b @ power) * z**n
+        if n <= ORDERS[method.name]:
+            assert b @ power == pytest.approx(1 / math.factorial(n), abs=1e-14)
+        power = A @ power
+    assert np.abs(diagonal_step(method, z).z[0].numpy() - R).max() < 1e-12
+
+
+@each
+def test_measures_stiffness_for_free(method):
+    """h|λ| where one mode moves; near it where a stiff one dominates."""
+    for product in (0.5, 2.0, 3.0):
+        taken = diagonal_step(method, [-product])
+        assert float(taken.signal()) == pytest.approx(product, rel=1e-6)
+    stiff = diagonal_step(method, [-3.4, -0.1, -0.01])
+    assert float(stiff.signal()) == pytest.approx(3.4, rel=0.1)
+
+
+@each
+def test_cost_and_no_trace_on_its_input(method):
+    calls = []
+
+    def rhs(t, Y):
+        calls.append(t)
+        return -Y
+
+    z = torch.ones(1, 3, dtype=torch.float64)
+    taken = step(method, rhs, 2.0, z, 0.5)
+    assert len(calls) == 1 + COST[method.name]
+    assert calls[-1] == 2.5
+    assert all(2.0 <= t <= 2.5 for t in calls)
+    assert torch.equal(z, torch.ones_like(z))
+    assert torch.equal(taken.k, -0.5 * taken.z)
+
+
+@each
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_members_are_kept_apart(method, dtype):
+    rates = -torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
+    together = step(method, lambda t, Y: rates * Y, 0.0, torch.ones_like(rates), 1.0)
+    assert together.z.dtype == together.error.dtype == dtype
+    for i, own in enumerate(rates):
+        alone = diagonal_step(method, own, dtype=dtype)
+        assert torch.allclose(together.z[i], alone.z[0], rtol=4e-7, atol=0)
+        assert torch.allclose(together.error[i], alone.error[0], rtol=1e-3, atol=1e-7)
+    assert torch.equal(together.error[2], torch.zeros(3, dtype=dtype))
