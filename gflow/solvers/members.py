@@ -32,6 +32,7 @@ class Members:
     error_before: np.ndarray
     radius: np.ndarray  #: of the Jacobian's negative end; NaN where not measured
     age: np.ndarray  #: good steps since the radius was measured
+    due: np.ndarray  #: whether to measure the radius before the next step
     signs: np.ndarray  #: votes and steps that speak for another stepper
     calm: np.ndarray  #: steps in a row that speak for the explicit one
     pause: np.ndarray  #: steps of the rival before the second stepper is tried again
@@ -55,6 +56,7 @@ class Members:
             "next",
             "method",
             "age",
+            "due",
             "signs",
             "calm",
             "mark",

@@ -10,6 +10,7 @@ failed, and the others go on. Time is that of the flow.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -140,6 +141,13 @@ class Stepping:
     def _advance(self) -> None:
         """One step of every member, good or bad."""
         m, problem = self.members, self.problem
+        due = m.due > 0
+        if due.any():
+            short = due & (m.evals + PRODUCTS > problem.max_evals)
+            if short.any():
+                self._fail(short, base.out_of_budget(problem.max_evals))
+                return
+            self._look(np.flatnonzero(due))
         step, t_new = self._propose()
         stuck = ~(t_new > m.t)
         if stuck.any():
@@ -222,11 +230,10 @@ class Stepping:
         if good.any():
             self._accept(rows, good, tried, t_new, got)
         if not problem.flow.affine:
-            age = m.age[rows]
-            if stepper.stabilized:
-                self._look(rows[(age >= _REFRESH) | (bad & (age > 0))])
-            elif method == switching.STABILIZED and not self._eager:
-                self._look(rows[age >= _SELDOM])
+            seldom = method == switching.STABILIZED and not self._eager
+            old = _REFRESH if stepper.stabilized else _SELDOM if seldom else math.inf
+            known = m.age[rows] > 0
+            m.due[rows] = (m.age[rows] >= old) | (bad & known & stepper.stabilized)
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
         return bool(good.any())
@@ -351,7 +358,7 @@ class Stepping:
             radius, vectors = system.radius(t, y, f, m.vector[at])
         m.radius[rows] = np.where(np.isnan(radius), m.radius[rows], radius)
         m.vector = m.vector.index_copy(0, at, vectors)
-        m.age[rows] = 0
+        m.age[rows] = m.due[rows] = 0
         self._spend(rows, system.calls - before)
         lost = rows[np.isnan(m.radius[rows]) & self._stabilized[m.method[rows]]]
         m.h[lost], m.fault[lost] = 0.0, control.FAULTS.index(base.NOT_FINITE)
