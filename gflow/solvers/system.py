@@ -90,7 +90,7 @@ class System:
         states = self.states(y)
         loss = self._flow.loss(states).reshape(-1)
         # NaN where the slope at the end is not finite: the next step would start from it.
-        error = tried.error + 0 * vector_norm(tried.f, dim=1)
+        error = tried.error + 0 * vector_norm(tried.f[:, :-1], dim=1)
         rows = [error, tried.energy_error, vector_norm(y, dim=1), loss]
         # What is not measured repeats what is: nobody looks at it.
         rows.append(loss if tried.signal is None else tried.signal)

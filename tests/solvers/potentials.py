@@ -1,6 +1,5 @@
 """Small gradient flows whose solution is known, and a judge of what a solver says of them."""
 
-import pytest
 import torch
 
 import gflow
@@ -10,14 +9,6 @@ from tests.helpers import randn, times, worst_relative
 OWN = ["tsit5", "dop853", "rkc2", "rock4", "bdf", "auto"]
 NAN = "the right-hand side returned NaN or infinity"
 STABILIZED = ["rkc2", "rock4", "bdf", "auto"]
-
-
-def except_for(why, *names, of=OWN):
-    """Parametrises over methods, those named being known to fail."""
-    mark = pytest.mark.xfail(strict=True, reason=why)
-    return pytest.mark.parametrize(
-        "method", [pytest.param(m, marks=mark) if m in names else m for m in of]
-    )
 
 
 class Potential(ParameterFlow):
