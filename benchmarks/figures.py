@@ -10,6 +10,7 @@ from reporting import by_method, gradient_equivalents, wall
 from rows import RESULTS
 
 _MARKS = "osD^v<>Pp*hX"
+_FLOOR = 1e-10  # what is more exact is drawn on it
 
 
 def draw(rows: list[Row]) -> None:
@@ -33,9 +34,10 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
         if not answered:
             continue
         for ax, cost in zip(axes, (gradient_equivalents, wall), strict=True):
-            points = [(cost(row), max(row.error or 0, 1e-16)) for row in answered]
+            points = [(cost(row), max(row.error or 0, _FLOOR)) for row in answered]
             points = [(c, e) for c, e in points if c == c and c > 0]
-            ax.plot([c for c, _ in points], [e for _, e in points], label=method, **style)
+            costs, errors = [c for c, _ in points], [e for _, e in points]
+            ax.plot(costs, errors, label=method, **style)
     for ax, label in zip(axes, ("gradient-equivalents", "wall seconds"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel=label)
         low, high = ax.get_xlim()
@@ -47,7 +49,7 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
             ax.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("root-mean-square error at T" if problem.rms else "relative error at T")
     least = min((r.error for g in groups.values() for r in g if r.answered and r.error), default=1)
-    axes[0].set_ylim(bottom=max(1e-10, least / 3), top=1)
+    axes[0].set_ylim(bottom=max(_FLOOR, least) / 3, top=1)
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     figure.suptitle(problem.title)
@@ -59,6 +61,8 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
 def _style(method: str, family: str, index: int) -> dict[str, object]:
     if method == "gflow auto":
         return {"color": "black", "linewidth": 3.2, "alpha": 0.45, "marker": "o", "markersize": 8}
+    if family == "yardstick":
+        return {"color": "black", "linestyle": "", "marker": "*", "markersize": 11}
     if family == "gflow":
         colour = plt.get_cmap("tab10")(index % 10)
         return {"color": colour, "linewidth": 2.0, "marker": "o", "markersize": 4}

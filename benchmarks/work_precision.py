@@ -92,8 +92,9 @@ def _in_turns(
 ) -> None:
     began, rows = time.perf_counter(), list(rows)
     for turn in range(turns):
-        if rows and time.perf_counter() - began > budget:
-            break
+        spent = time.perf_counter() - began
+        if turn and spent * (turn + 1) / turn > budget:
+            break  # the next would end beyond it
         random.Random(turn).shuffle(rows)  # no method always follows the same one
         for row in rows:
             method = methods[row.method]
