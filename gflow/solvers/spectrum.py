@@ -64,7 +64,7 @@ def spectral_radius(
     delta = eps**0.5 * torch.where(size > 0, size, 1.0)
     basis = [vectors]
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
-    top = np.zeros(B)
+    top, was_still = np.zeros(B), np.zeros(B, bool)
     for k in range(1, min(PRODUCTS, n) + 1):
         w = (f - rhs(y + delta * basis[-1])) / delta  # −J v
         Q = torch.stack(basis)  # (k, members, size)
@@ -86,7 +86,9 @@ def spectral_radius(
             before, top = top, values.real[np.arange(B), best]
             scale = np.abs(square).max(axis=(1, 2))
             closed = column[-1] <= 1e-7 * scale  # an invariant subspace
-            settled = (np.abs(top - before) <= _SETTLED * np.abs(top)) & (k > 2)
+            # Twice in a row: where the Jacobian is not symmetric the estimate may pause.
+            still = np.abs(top - before) <= _SETTLED * np.abs(top)
+            settled, was_still = still & was_still & (k > 2), still
             if last or (closed | settled | ~finite).all():
                 break
         basis.append(w / size.clamp_min(torch.finfo(y.dtype).tiny)[:, None])

@@ -99,7 +99,6 @@ def test_not_symmetric(kind):
     assert overestimates(radius[0], float(-SPECTRA[kind].min())), radius
 
 
-@pytest.mark.xfail(strict=True, reason="defect 8: settles where the residual is still large")
 def test_not_symmetric_and_slow_to_settle():
     A, _ = symmetric(-torch.linspace(0.1, 80.0, 25))
     radius, _, _ = look(skewed(A, 9))
