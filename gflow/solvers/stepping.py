@@ -159,8 +159,9 @@ class Stepping:
             stepper = self.steppers[method]
             reach = float((step[rows] * m.radius[rows]).max()) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
-            spent = m.evals + stages > problem.max_evals
-            if spent[rows].any():
+            spent = np.zeros(len(m), bool)
+            spent[rows] = m.evals[rows] + stages > problem.max_evals
+            if spent.any():
                 self._fail(spent, base.out_of_budget(problem.max_evals))
                 return
             accepted |= self._try(rows, method, stages, step[rows], t_new[rows])
