@@ -30,7 +30,7 @@ TS = [0.0, 0.5, 2.0]
 
 # -- tolerances -------------------------------------------------------------------------
 
-TIGHTEST = {"rkc2": 6, "dopri5": 10}
+TIGHTEST = {"rkc2": 6, "rock4": 10, "dopri5": 10}
 # The global error in units of rtol: a step's error is held to it, so that it can pass
 # it where many steps add up, and stay far below it where the order is high.
 LAG = {"tsit5": 1, "dop853": 1, "rkc2": 10, "rock4": 1, "bdf": 30, "auto": 30, "dopri5": 30}
@@ -51,7 +51,7 @@ def test_error_follows_the_tolerance(method):
 def test_error_follows_the_tolerance_where_stiff(method):
     flow, y0 = stiff()
     truth = flow.at(TS, y0)
-    for digits in (2, 3, 4) if method == "rkc2" else (2, 4, 7, 10):
+    for digits in (2, 3, 4) if method == "rkc2" else (2, 5, 9):
         rtol = 10.0**-digits
         path = solve(flow, y0, TS, method, rtol)
         assert worst_relative(path.ys, truth) <= LAG[method] * rtol, digits
@@ -75,7 +75,7 @@ def test_float32_where_stiff(method):
     flow = Bernoulli(torch.logspace(-1, 3, 12), dtype=torch.float32)
     y0 = torch.linspace(1.0, -0.6, 12)
     truth = flow.at(TS, y0)
-    for digits in (2, 3, 4, 5):
+    for digits in (2, 3, 5):
         got = verdict(flow, y0, TS, method, 10.0**-digits, truth, 30 * 10.0**-digits)
         assert got == "right"
 
@@ -125,7 +125,7 @@ def test_spans_far_from_the_flow_s_own(span, method):
     flow = Bernoulli([1e-9, 0.1, 1.0], cubic=1e-9)
     y0 = times(1.0, -0.5, 0.8)
     ts = [0.0, 0.5 * span, span]
-    got = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-3, max_evals=10_000)
+    got = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-3, max_evals=4000)
     assert got == "right" or (span > 1 and method in ("tsit5", "dop853", "rock4", "rkc2")), got
 
 
