@@ -55,7 +55,7 @@ def spectral_radius(
     >>> rates = torch.tensor([[-1.0, -50.0, 3.0]], dtype=torch.float64)
     >>> y = torch.ones(1, 3, dtype=torch.float64)
     >>> radius, _ = spectral_radius(lambda s: rates * s, y, rates * y, first_vectors(y))
-    >>> bool(50 <= radius[0] <= 56)
+    >>> bool(50 <= radius[0] <= 58)
     True
     """
     B, n = y.shape
