@@ -10,6 +10,7 @@ import torch
 
 import gflow
 from gflow.flows import KernelFlow
+from gflow.solvers.multistep import Past
 from tests.helpers import altered, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
@@ -253,6 +254,21 @@ def test_single_time(method):
     assert path.ts.tolist() == [2.5]
     assert torch.equal(path.ys, y0[None])
     assert path.certificate.holds
+
+
+@pytest.mark.xfail(strict=True, reason="defect 11: ZeroDivisionError", raises=ZeroDivisionError)
+@pytest.mark.parametrize("method", ["bdf", "auto"])
+def test_decay_to_nothing_without_atol(method):
+    """Until squares underflow: right to within 1e-143, or an error that says so."""
+    flow, y0 = Bernoulli([20.0, 25.0]), times(7.0, 0.2)
+    ts = [0.0, 490.0]
+    verdict(flow, y0, ts, method, 5e-4, flow.at(ts, y0) + 1e-140, 1e-3, atol=0.0)
+
+
+@pytest.mark.xfail(strict=True, reason="defect 11: ZeroDivisionError", raises=ZeroDivisionError)
+def test_bdf_step_refused_without_an_error():
+    """As one whose loss rises though its error is nought."""
+    assert 0 < Past().shorter(1.0, 0.0, again=False) < 1
 
 
 # -- budgets ------------------------------------------------------------------------------
