@@ -85,6 +85,8 @@ class Past:
         size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
         eps = torch.finfo(states.dtype).eps
         tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
+        # A state that underflows has none.
+        tolerance, bound = (max(t, torch.finfo(states.dtype).tiny) for t in (tolerance, bound))
 
         def rhs(y: Tensor) -> Tensor:
             return system.velocity(new, y[None])[0]
@@ -121,6 +123,6 @@ class Past:
         """The next step after a bad one; the order falls where that happens again."""
         if again and self.order > 1:
             self.order, self.since = self.order - 1, 0
-        if not math.isfinite(error):
+        if not 0 < error < math.inf:  # no estimate, or refused for its loss alone
             return 0.4 * step
         return step * min(max(0.3, 0.85 * error ** (-1 / (self.order + 1))), 0.7)

@@ -256,7 +256,6 @@ def test_single_time(method):
     assert path.certificate.holds
 
 
-@pytest.mark.xfail(strict=True, reason="defect 11: ZeroDivisionError", raises=ZeroDivisionError)
 @pytest.mark.parametrize("method", ["bdf", "auto"])
 def test_decay_to_nothing_without_atol(method):
     """Until squares underflow: right to within 1e-143, or an error that says so."""
@@ -265,7 +264,6 @@ def test_decay_to_nothing_without_atol(method):
     verdict(flow, y0, ts, method, 5e-4, flow.at(ts, y0) + 1e-140, 1e-3, atol=0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="defect 11: ZeroDivisionError", raises=ZeroDivisionError)
 def test_bdf_step_refused_without_an_error():
     """As one whose loss rises though its error is nought."""
     assert 0 < Past().shorter(1.0, 0.0, again=False) < 1
