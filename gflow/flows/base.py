@@ -199,7 +199,7 @@ class ParameterFlow(Flow):
         return flat.square().sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
-        return -_slope(self.loss, y)
+        return -slope(self.loss, y)
 
     @property
     def parameter_flow(self) -> Flow:
@@ -224,13 +224,13 @@ class ReducedFlow(Flow):
 
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)
-        descent = -_slope(lambda p: self.loss(self.project(p)), parameters)
+        descent = -slope(lambda p: self.loss(self.project(p)), parameters)
         with forward_ad.dual_level():
             moved = self.project(forward_ad.make_dual(parameters, descent))
             return forward_ad.unpack_dual(moved).tangent
 
 
-def _slope(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+def slope(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """∇ Σ function(y). Not by torch.func, whose first gradient takes seconds of imports."""
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gflow import krylov
 from gflow.errors import InputError
-from gflow.flows.base import Flow, Observables
+from gflow.flows.base import Flow, Observables, slope
 from gflow.flows.kernel_operator import KernelOperator, Product
 from gflow.losses import require_finite
 
@@ -135,12 +135,10 @@ class KernelFlow(Flow):
         return ((self.targets - y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = y.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.loss(leaf).sum(), leaf)
+        g = slope(self.loss, y)
         if self.targets.ndim == 2:
-            return -self._operator.columns(slope)
-        return -self._operator.columns(slope.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)
+            return -self._operator.columns(g)
+        return -self._operator.columns(g.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         return -self._times(v)

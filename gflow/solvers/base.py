@@ -28,19 +28,20 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.events import Event
 from gflow.flows.base import Flow
 from gflow.solvers.checkpoint import Checkpoint
 
+Number = TypeVar("Number", float, np.ndarray, Tensor)
+
 #: progress(t, loss), called after accepted steps
 Progress = Callable[[float, float], None]
-
-#: event(y) → (...): a solve stops where it falls to zero or below
-Event = Callable[[Tensor], Tensor]
 
 #: save(checkpoint), called between two steps
 Save = Callable[[Checkpoint], None]
@@ -67,6 +68,11 @@ def out_of_budget(max_evals: int) -> str:
         f"the budget of {max_evals} evaluations ran out; loosen rtol, shorten the "
         "time or raise max_evals"
     )
+
+
+def energy_bound(rtol: float, loss: Number, bound: Number) -> Number:
+    """What an error of the energy integral is held to, where states are held to bound."""
+    return rtol / 3 * loss + bound * bound
 
 
 class Stop(Exception):
@@ -236,7 +242,7 @@ class Problem:
         0.2 %; held so, it costs up to 10 % more evaluations.
         """
         loss = torch.maximum(self.first_loss.abs(), self._loss.abs())
-        return self.rtol / 3 * loss + self.resolution
+        return energy_bound(self.rtol, loss, self.atol + self.rtol * self.y_norm)
 
     @property
     def resolution(self) -> Tensor:

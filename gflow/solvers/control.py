@@ -6,14 +6,12 @@ tolerance: it is good where it is at most 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW
+from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW, energy_bound
 from gflow.solvers.system import Measured
-
-Number = TypeVar("Number", float, np.ndarray)
 
 _SAFETY = 0.85
 _FASTEST = 2.0  # growth from one step to the next, but for the first
@@ -54,18 +52,13 @@ def judge(
     bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
     resolution = bound * bound
     largest = np.maximum(first_loss, np.abs(loss))
-    of_energy = np.abs(got.energy_error) / energy_bound(rtol, largest, bound)
+    of_energy = np.abs(got.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
     error = np.maximum(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
     good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
     finite = np.isfinite(error) & np.isfinite(got.loss)
     good &= finite & np.isfinite(got.size)
     return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
-
-
-def energy_bound(rtol: float, loss: Number, bound: Number) -> Number:
-    """What an error of the energy integral is held to, where states are held to bound."""
-    return rtol / 3 * loss + bound * bound + _TINY
 
 
 def grown(

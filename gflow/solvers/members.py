@@ -87,7 +87,7 @@ class Members:
         return Members(**fields)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, copied, as tensors."""
+        """All of it as tensors that the solve does not write to again."""
         return {
             name: value if isinstance(value, Tensor) else torch.tensor(value)
             for name, value in vars(self).items()

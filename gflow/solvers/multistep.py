@@ -86,7 +86,8 @@ class Past:
         eps = torch.finfo(states.dtype).eps
         tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
         # A state that underflows has none.
-        tolerance, bound = (max(t, torch.finfo(states.dtype).tiny) for t in (tolerance, bound))
+        tiny = torch.finfo(states.dtype).tiny
+        tolerance, bound, energy_bound = (max(t, tiny) for t in (tolerance, bound, energy_bound))
 
         def rhs(y: Tensor) -> Tensor:
             return system.velocity(new, y[None])[0]

@@ -270,7 +270,7 @@ class Stepping:
             raise base.Stop("no past to step from")
         bound = problem.atol + problem.rtol * float(m.size[0])
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
-        energy_bound = control.energy_bound(problem.rtol, loss, bound)
+        energy_bound = base.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
         tried = self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
         h = t_new - float(m.t[0])

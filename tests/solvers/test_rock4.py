@@ -7,6 +7,7 @@ import torch
 
 from gflow.errors import InputError
 from gflow.solvers.rock4 import ROCK4, recurrence, table
+from tests.solvers.steps import manufactured, solution, step
 
 METHOD = ROCK4()
 STAGES = [row.stages for row in table()]
@@ -100,21 +101,8 @@ def test_step_is_the_stability_polynomial_and_the_estimate_is_bounded(stages):
     assert float(step.error.abs().max()) <= 3
 
 
-def manufactured(t, Y):
-    """Non-linear, coupled, non-autonomous; solved by y = (cos t, 3/2 + sin 2t)."""
-    t = torch.tensor(t, dtype=torch.float64)
-    a, b, x, y = torch.cos(t), 1.5 + torch.sin(2 * t), Y[:, 0], Y[:, 1]
-    return torch.stack([y**2 - b**2 - torch.sin(t), -x * y + a * b + 2 * torch.cos(2 * t)], dim=1)
-
-
-def solution(t):
-    return torch.tensor([[math.cos(t), 1.5 + math.sin(2 * t)]], dtype=torch.float64)
-
-
 def one_step(t, z, h, stages):
-    return METHOD.step(
-        lambda c, Y: h * manufactured(t + c * h, Y), z, h * manufactured(t, z), stages
-    )
+    return step(METHOD, manufactured, t, z, h, stages)
 
 
 @pytest.mark.parametrize("stages", [5, 6, 9, 20, 78])
@@ -137,8 +125,8 @@ def test_estimate_is_of_order_four_and_bounds_the_error_of_small_steps(stages):
     estimates = [float(step.error.norm()) for step in taken]
     order = np.polyfit(np.log(steps[1:]), np.log(estimates[1:]), 1)[0]
     assert order == pytest.approx(METHOD.error_order, abs=0.2)
-    for h, step, estimate in zip(steps, taken, estimates, strict=True):
-        assert float((step.z - solution(0.3 + h)).norm()) < estimate
+    for h, made, estimate in zip(steps, taken, estimates, strict=True):
+        assert float((made.z - solution(0.3 + h)).norm()) < estimate
 
 
 @pytest.mark.parametrize("stages", [8, 16, 30, 60])
