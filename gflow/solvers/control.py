@@ -56,7 +56,8 @@ def judge(
     error = np.maximum(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
     good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
-    finite = np.isfinite(error) & np.isfinite(got.loss)
+    # The next step starts from the slope at the end, so that must be finite, too.
+    finite = np.isfinite(error + got.loss + got.rate)
     good &= finite & np.isfinite(got.size)
     return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
 

@@ -36,24 +36,27 @@ class ExplicitStepper(Stepper):
     def reach(self, stages: int) -> float:
         return self.tableau.stability
 
-    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
         table = self.tableau
-        a, b, errors = _on(table, z.dtype, z.device)
-        K = z.new_empty(len(table.a) + 1, *z.shape)
-        start, slopes, rows = z.view(-1), K.view(len(K), -1).t(), K.unbind()
+        a, b, errors, _ = _on(table, y.dtype, y.device)
+        K = y.new_empty(len(table.a) + 1, *y.shape)
+        start, slopes, rows = y.view(-1), K.view(len(K), -1).t(), K.unbind()
         rows[0].copy_(k0)
-        Y = z
+        Y = y
         for i in range(1, len(a)):
-            Y = torch.addmv(start, slopes[:, :i], a[i]).view(z.shape)
+            Y = torch.addmv(start, slopes.narrow(1, 0, i), a[i]).view(y.shape)
             increment(table.c[i], Y, rows[i])
-        z_new = torch.addmv(start, slopes[:, :-1], b).view(z.shape)
-        k = increment(1.0, z_new, rows[-1])
-        error = self.error([torch.mv(slopes, e).view(z.shape) for e in errors])
+        end = torch.addmv(start, slopes.narrow(1, 0, len(a)), b).view(y.shape)
+        k = increment(1.0, end, rows[-1])
+        error = self.error([torch.mv(slopes, e).view(y.shape) for e in errors])
 
         def stiffness() -> Tensor:
-            return vector_norm(k - rows[-2], dim=1) / vector_norm(z_new - Y, dim=1)
+            return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
 
-        return Step(z_new, k, error, stiffness)
+        return Step(end, k, error, stiffness)
+
+    def energy(self, rates: Tensor, stages: int) -> Tensor:
+        return _on(self.tableau, rates.dtype, rates.device)[-1] @ rates
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         """The one error estimate from those of the tableau."""
@@ -63,13 +66,15 @@ class ExplicitStepper(Stepper):
 @functools.lru_cache(maxsize=16)
 def _on(
     table: Tableau, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Rows of a, b and the error weights where the states are."""
+) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
+    """Rows of a, b, the error weights, and b with the error weights, where the states are."""
 
     def vector(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
-    return [vector(row) for row in table.a], vector(table.b), [vector(e) for e in table.errors]
+    errors = [vector(e) for e in table.errors]
+    ends = torch.stack([vector((*table.b, 0.0)), *errors])
+    return [vector(row) for row in table.a], vector(table.b), errors, ends
 
 
 class Tsit5(ExplicitStepper):
@@ -88,12 +93,11 @@ class Dop853(ExplicitStepper):
     tableau = DOP853
 
     def error(self, estimates: list[Tensor]) -> Tensor:
-        # The state and the energy integral have units of their own.
-        of_state, of_energy = (_combined(*(e[:, part] for e in estimates)) for part in _PARTS)
-        return torch.cat([of_state, of_energy], dim=1)
+        return _combined(*estimates)
 
-
-_PARTS = slice(None, -1), slice(-1, None)
+    def energy(self, rates: Tensor, stages: int) -> Tensor:
+        integral, fifth, third = super().energy(rates, stages)
+        return torch.stack([integral, _combined(fifth[:, None], third[:, None])[:, 0]])
 
 
 def _combined(fifth: Tensor, third: Tensor) -> Tensor:

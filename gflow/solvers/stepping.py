@@ -76,8 +76,7 @@ class Stepping:
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
         self._saved_at = time.perf_counter()
         y = problem.y0.reshape(-1, self.system.size)
-        z = torch.cat([y, torch.zeros_like(y[:, :1])], dim=1)
-        self.members = Members.start(z, first_vectors(y), problem.ts[0])
+        self.members = Members.start(y, first_vectors(y), problem.ts[0])
         if problem.resume is None:
             self._begin()
         else:
@@ -104,15 +103,17 @@ class Stepping:
         m, problem, system = self.members, self.problem, self.system
         everyone = np.arange(len(m))
         system.turn_to(m.index)
-        m.f = m.older_f = system.rhs(system.numbers(m.t), m.z)
+        rates: list[Tensor] = []
+        m.f = m.older_f = system.rhs(system.numbers(m.t), m.y, rates)
+        m.rate = rates[0].reshape(-1)
         m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
-        sizes = torch.stack([m.z[:, :-1].norm(dim=1), m.f[:, :-1].norm(dim=1)]).double().cpu()
+        sizes = torch.stack([vector_norm(m.y, dim=1), vector_norm(m.f, dim=1)]).double().cpu()
         m.size[:], speed = sizes.numpy()
         if problem.event is not None:
-            values = problem.event(system.states(m.z[:, :-1])).reshape(-1)
+            values = problem.event(system.states(m.y)).reshape(-1)
             m.event[:] = values.double().cpu().numpy()
         if self.past is not None:
-            self.past.add(problem.ts[0], m.z[0])
+            self.past.add(problem.ts[0], m.y[0], 0.0)
         m.h[:] = self._first_step(speed)
         self._spend(everyone, system.calls)
         if self.steppers[0].stabilized:
@@ -128,9 +129,9 @@ class Stepping:
         span = problem.ts[-1] - problem.ts[0]
         nudge = np.minimum(1e-4 * m.size / speed, 1e-3 * span)
         nudge = np.where((m.size > 0) & (speed > 0), nudge, 1e-6 * span)
-        moved = m.z + torch.as_tensor(nudge).to(m.z)[:, None] * m.f
-        turn = system.velocity(system.numbers(m.t + nudge), moved[:, :-1]) - m.f[:, :-1]
-        change = turn.norm(dim=1).double().cpu().numpy()
+        moved = m.y + torch.as_tensor(nudge).to(m.y)[:, None] * m.f
+        turn = system.velocity(system.numbers(m.t + nudge), moved) - m.f
+        change = vector_norm(turn, dim=1).double().cpu().numpy()
         rate = np.where(speed > 0, change / (nudge * speed), 0.0)
         bound = problem.atol + problem.rtol * m.size
         order = self.steppers[0].error_order
@@ -147,7 +148,9 @@ class Stepping:
             if short.any():
                 self._fail(short, base.out_of_budget(problem.max_evals))
                 return
-            self._look(np.flatnonzero(due))
+            # Those whose turn comes soon join in: a look at few costs almost what one at many does.
+            soon = self._stabilized[m.method] & (m.age >= _REFRESH // 2)
+            self._look(np.flatnonzero(due | soon))
         step, t_new = self._propose()
         stuck = ~(t_new > m.t)
         if stuck.any():
@@ -242,26 +245,35 @@ class Stepping:
     def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
         """A step of a one-step method."""
         m, system = self.members, self.system
-        z, f = m.z, m.f
+        y, f, rate, energy = m.y, m.f, m.rate, m.energy
         if len(rows) < len(m):
             at = system.rows(rows)
-            z, f = z[at], f[at]
+            y, f, rate, energy = y[at], f[at], rate[at], energy[at]
         t, h = system.numbers(m.t[rows]), system.numbers(step)
         scale = h[:, None] if isinstance(h, Tensor) else h
+        rates = [rate.reshape(()) if system.lone else rate]
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
-            return torch.mul(system.rhs(t + c * h, Y), scale, out=out)
+            return torch.mul(system.rhs(t + c * h, Y, rates), scale, out=out)
 
         k0 = f * scale
-        new = stepper.step(increment, z, k0, stages)
+        new = stepper.step(increment, y, k0, stages)
+        gained, missed = stepper.energy(torch.stack(rates).reshape(-1, len(y)) * h, stages)
         signal = None
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
             elif int(m.method[rows[0]]) == switching.STABILIZED:
-                signal = switching.rival_error(z, k0, new.z, new.k)
-        size = vector_norm(new.error[:, :-1], dim=1)
-        return Tried(new.z, new.k / scale, size, new.error[:, -1], signal)
+                signal = switching.rival_error(y, k0, new.y, new.k)
+        return Tried(
+            y=new.y,
+            f=new.k / scale,
+            rate=rates[-1].reshape(-1),
+            energy=energy + gained,
+            error=vector_norm(new.error, dim=1),
+            energy_error=missed,
+            signal=signal,
+        )
 
     def _step_back(self, t_new: float) -> Tried:
         """A step of the multistep method."""
@@ -272,9 +284,9 @@ class Stepping:
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
         energy_bound = base.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        tried = self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
+        tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
         h = t_new - float(m.t[0])
-        return tried._replace(signal=switching.rival_error(m.z, h * m.f, tried.z, h * tried.f))
+        return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
 
     def _control(
         self,
@@ -311,22 +323,19 @@ class Stepping:
         self, rows: np.ndarray, good: np.ndarray, tried: Tried, t_new: np.ndarray, got: Measured
     ) -> None:
         """Move the members whose step was good."""
-        m, dense, z, f = self.members, self.problem.dense, tried.z, tried.f
+        m, dense = self.members, self.problem.dense
+        new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
         if not good.all():
             of = self.system.rows(np.flatnonzero(good))
-            z, f = z[of], f[of]
+            new = {name: value[of] for name, value in new.items()}
             got, t_new, rows = Measured(*(v[good] for v in got)), t_new[good], rows[good]
         if dense:
-            self.record.interpolate(m, rows, t_new, z, f)
-        if len(rows) == len(m):
-            m.older_z, m.older_f = (m.z, m.f) if dense else (m.older_z, m.older_f)
-            m.z, m.f = z, f
-        else:
-            to = self.system.rows(rows)
-            if dense:
-                m.older_z = m.older_z.index_copy(0, to, m.z[to])
-                m.older_f = m.older_f.index_copy(0, to, m.f[to])
-            m.z, m.f = m.z.index_copy(0, to, z), m.f.index_copy(0, to, f)
+            self.record.interpolate(m, rows, t_new, new["y"], new["f"])
+            new |= {"older_y": m.y[self.system.rows(rows)], "older_f": m.f[self.system.rows(rows)]}
+        for name, value in new.items():
+            if len(rows) < len(m):
+                value = getattr(m, name).index_copy(0, self.system.rows(rows), value)
+            setattr(m, name, value)
         index, rise = m.index[rows], self.record.rise
         rise[index] = np.maximum(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
@@ -337,7 +346,7 @@ class Stepping:
         self.steps += len(rows)
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new[0]), z[0])
+            self.past.add(float(t_new[0]), m.y[0], float(got.energy[0]))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows[got.event <= 0]
@@ -353,7 +362,7 @@ class Stepping:
             return
         at = system.rows(rows)
         system.turn_to(m.index[rows])
-        before, y, f, t = system.calls, m.z[at, :-1], m.f[at, :-1], system.numbers(m.t[rows])
+        before, y, f, t = system.calls, m.y[at], m.f[at], system.numbers(m.t[rows])
         radius, vectors = system.radius(t, y, f, m.vector[at])
         if np.isnan(radius).any():  # a fault that may not come again
             radius, vectors = system.radius(t, y, f, m.vector[at])
@@ -440,7 +449,7 @@ class Stepping:
             tensors={
                 **self.members.tensors(),
                 **self.record.tensors(),
-                **({} if self.past is None else {"past": torch.stack(self.past.states)}),
+                **({} if self.past is None else {"past": self.past.states.clone()}),
             },
             meta={
                 "asked": self._asked,
@@ -448,7 +457,7 @@ class Stepping:
                 "steps": self.steps,
                 "rejections": self.rejections,
                 "switches": list(self.switches),
-                "past": None if self.past is None else [self.past.times, *self.past.counters],
+                "past": None if self.past is None else self.past.meta,
                 "failures": list(self.record.failures.items()),
                 "event_times": list(self.record.event_times.items()),
             },
@@ -476,5 +485,4 @@ class Stepping:
         self.steps, self.rejections = meta["steps"], meta["rejections"]
         self.switches = list(meta["switches"])
         if self.past is not None:
-            self.past.states = list(tensors["past"].to(self.problem.y0))
-            self.past.times, *self.past.counters = meta["past"]
+            self.past.restore(tensors["past"].to(self.problem.y0), meta["past"])

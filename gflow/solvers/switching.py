@@ -33,6 +33,7 @@ _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: a stabilised step so short is no gain
 _VOTES = 6  # near the edge
 _WORTH = 20  # explicit steps still to make
+_WORTH_LEAVING = 60  # the same for a member of an ensemble: small groups cost more a member
 _CALM_STEPS = 10  # in a row
 _CHEAPER = 0.7  # of the second method's price: worth a change
 _CHEAPER_STEPS = 4
@@ -48,7 +49,8 @@ def vote(
     near = reach > _EDGE * explicit.reach(0)
     # Near the edge good and bad steps alternate, and only some show the stiff mode.
     members.signs[rows] = np.maximum(members.signs[rows] + np.where(near, 2, -1), 0)
-    far = end - members.t[rows] > _WORTH * members.h[rows]
+    worth = _WORTH if len(members) == 1 else _WORTH_LEAVING
+    far = end - members.t[rows] > worth * members.h[rows]
     return rows[(members.signs[rows] >= _VOTES) & far]
 
 
@@ -67,9 +69,9 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
-def rival_error(z: Tensor, k0: Tensor, z_new: Tensor, k: Tensor) -> Tensor:
+def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor) -> Tensor:
     """‖e‖ of the states had rkc2 made this step."""
-    return vector_norm(rkc2_error(z, k0, z_new, k)[:, :-1], dim=1)
+    return vector_norm(rkc2_error(y, k0, end, k), dim=1)
 
 
 def rival_is_cheaper(
