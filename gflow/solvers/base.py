@@ -149,7 +149,8 @@ class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
     A step sees neither t nor h: it gets increments, already multiplied by each member's h.
-    The last of them is asked for at the end of the step.
+    The last of them is asked for at the end of the step. An instance serves one solve at a
+    time, so that it may keep memory from step to step.
     """
 
     @abc.abstractmethod

@@ -15,7 +15,7 @@ slopes over the difference of the two states measures h|λ| of the stiffest mode
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,10 +25,29 @@ from gflow.solvers.base import Increment, Step, Stepper
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
 
 
+class _Slopes(NamedTuple):
+    """Memory for the increments k_i of a step, and views of it."""
+
+    rows: tuple[Tensor, ...]  #: each k_i, (members, entries)
+    first: list[Tensor]  #: the first 0, 1, 2, … of them as columns
+
+    @classmethod
+    def like(cls, y: Tensor, count: int) -> _Slopes:
+        K = y.new_empty(count, *y.shape)
+        columns = K.view(count, -1).t()
+        return cls(K.unbind(), [columns[:, :i] for i in range(count + 1)])
+
+    def fit(self, y: Tensor) -> bool:
+        """Whether states like y fit in."""
+        mine = self.rows[0]
+        return (mine.shape, mine.dtype, mine.device) == (y.shape, y.dtype, y.device)
+
+
 class ExplicitStepper(Stepper):
     """A Runge–Kutta method given by its tableau; the slope at the end is the next's first."""
 
     tableau: ClassVar[Tableau]
+    _slopes: _Slopes | None = None  # of the last step: the next one writes them anew
 
     def stages(self, reach: float) -> int:
         return len(self.tableau.a)
@@ -39,16 +58,17 @@ class ExplicitStepper(Stepper):
     def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
         table = self.tableau
         a, b, errors, _ = _on(table, y.dtype, y.device)
-        K = y.new_empty(len(table.a) + 1, *y.shape)
-        start, slopes, rows = y.view(-1), K.view(len(K), -1).t(), K.unbind()
+        if self._slopes is None or not self._slopes.fit(y):
+            self._slopes = _Slopes.like(y, len(table.a) + 1)
+        rows, first = self._slopes
+        start, Y = y.view(-1), y
         rows[0].copy_(k0)
-        Y = y
         for i in range(1, len(a)):
-            Y = torch.addmv(start, slopes.narrow(1, 0, i), a[i]).view(y.shape)
+            Y = torch.addmv(start, first[i], a[i]).view(y.shape)
             increment(table.c[i], Y, rows[i])
-        end = torch.addmv(start, slopes.narrow(1, 0, len(a)), b).view(y.shape)
+        end = torch.addmv(start, first[len(a)], b).view(y.shape)
         k = increment(1.0, end, rows[-1])
-        error = self.error([torch.mv(slopes, e).view(y.shape) for e in errors])
+        error = self.error([torch.mv(first[-1], e).view(y.shape) for e in errors])
 
         def stiffness() -> Tensor:
             return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)

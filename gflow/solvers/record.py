@@ -16,7 +16,7 @@ class Record:
 
     def __init__(self, problem: Problem):
         self._problem = problem
-        self._ts = np.asarray(problem.ts)
+        self._ts = np.array([*problem.ts, np.nan])  # nothing lands after the last
         count = problem.batch.numel()
         y = problem.y0.reshape(count, -1)
         self.saved = y.new_full((len(problem.ts), *y.shape), torch.nan)
@@ -31,9 +31,9 @@ class Record:
 
     def land(self, members: Members, rows: np.ndarray) -> None:
         """Save the states of rows that ended a step on a requested time."""
-        there = rows[members.next[rows] < len(self._ts)]
-        there = there[members.t[there] == self._ts[members.next[there]]]
-        if len(there):
+        landed = members.t[rows] == self._ts[members.next[rows]]
+        if np.count_nonzero(landed):
+            there = rows[landed]
             device = self.saved.device
             which = torch.as_tensor(members.next[there], device=device)
             index = torch.as_tensor(members.index[there], device=device)

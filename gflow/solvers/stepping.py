@@ -10,7 +10,7 @@ failed, and the others go on. Time is that of the flow.
 
 from __future__ import annotations
 
-import math
+import copy
 import time
 
 import numpy as np
@@ -22,6 +22,7 @@ from gflow.errors import InputError
 from gflow.solvers import base, bdf, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.control import some
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
@@ -30,7 +31,8 @@ from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
 _SELDOM = 50  # the same for a method that does not need them
-_ONE = np.zeros(1, np.int64)
+_ONE = np.zeros(1, np.int64)  # the only row
+_UNIT = np.ones(1, np.int64)  # added faster than a Python integer
 
 
 class SteppedSolver(Solver):
@@ -46,9 +48,10 @@ class SteppedSolver(Solver):
         self._eager = eager
 
     def solve(self, problem: Problem, method: str) -> None:
+        own = tuple(copy.copy(stepper) for stepper in self.steppers)
         # Members that are not finite, or have no past yet, are carried as inf and NaN.
         with np.errstate(all="ignore"):
-            Stepping(problem, self.steppers, self._eager).run()
+            Stepping(problem, own, self._eager).run()
 
 
 class Stepping:
@@ -142,19 +145,19 @@ class Stepping:
     def _advance(self) -> None:
         """One step of every member, good or bad."""
         m, problem = self.members, self.problem
-        due = m.due > 0
-        if due.any():
+        if some(m.due):
+            due = m.due > 0
             short = due & (m.evals + PRODUCTS > problem.max_evals)
-            if short.any():
+            if some(short):
                 self._fail(short, base.out_of_budget(problem.max_evals))
                 return
             # Those whose turn comes soon join in: a look at few costs almost what one at many does.
             soon = self._stabilized[m.method] & (m.age >= _REFRESH // 2)
             self._look(np.flatnonzero(due | soon))
         step, t_new = self._propose()
-        stuck = ~(t_new > m.t)
-        if stuck.any():
-            self._fail(stuck, None)
+        moves = t_new > m.t
+        if some(moves) < len(m):
+            self._fail(~moves, None)
             return
         accepted = False
         for rows in self._groups(step):
@@ -162,11 +165,12 @@ class Stepping:
             stepper = self.steppers[method]
             reach = float((step[rows] * m.radius[rows]).max()) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
-            spent = np.zeros(len(m), bool)
-            spent[rows] = m.evals[rows] + stages > problem.max_evals
-            if spent.any():
-                self._fail(spent, base.out_of_budget(problem.max_evals))
-                return
+            if problem.rhs_evals + stages > problem.max_evals:  # perhaps a member's, too
+                spent = np.zeros(len(m), bool)
+                spent[rows] = m.evals[rows] + stages > problem.max_evals
+                if some(spent):
+                    self._fail(spent, base.out_of_budget(problem.max_evals))
+                    return
             accepted |= self._try(rows, method, stages, step[rows], t_new[rows])
         if accepted and problem.progress is not None:
             problem.progress(float(m.t.min()), float(m.loss.mean()))
@@ -231,16 +235,15 @@ class Stepping:
             good = locating.watch(m, rows, good, step, got.event, problem.rtol)
         self._control(rows, method, step, error, good, bad)
         spent = m.evals[rows] - m.mark[rows]
-        if good.any():
+        if some(good):
             self._accept(rows, good, tried, t_new, got)
-        if not problem.flow.affine:
-            seldom = method == switching.STABILIZED and not self._eager
-            old = _REFRESH if stepper.stabilized else _SELDOM if seldom else math.inf
-            known = m.age[rows] > 0
-            m.due[rows] = (m.age[rows] >= old) | (bad & known & stepper.stabilized)
+        looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
+        if looks and not problem.flow.affine:
+            old = m.age[rows] >= (_REFRESH if stepper.stabilized else _SELDOM)
+            m.due[rows] = old | (bad & (m.age[rows] > 0) & stepper.stabilized)
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
-        return bool(good.any())
+        return bool(some(good))
 
     def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
         """A step of a one-step method."""
@@ -300,18 +303,19 @@ class Stepping:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
         backward = isinstance(self.steppers[method], BDF) and self.past
-        if good.any():
+        if some(good):
             at, h = rows[good], step[good]
             if backward:
                 longer = np.full(1, backward.next(float(h[0])))
             else:
                 longer = control.grown(h, error[good], m.before[at], m.error_before[at], order)
-            longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
+            if some(m.retried[at]):
+                longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
             # A step cut short to land says nothing against the longer one it was cut from.
             planned = m.h[at]
-            m.h[at] = np.where(h < planned, np.maximum(longer, planned), longer)
+            m.h[at] = np.maximum(longer, np.where(h < planned, planned, 0.0))
             m.before[at], m.error_before[at] = h, error[good]
-        if bad.any():
+        if some(bad):
             at = rows[bad]
             m.h[at] = control.shrunk(step[bad], error[bad], order)
             if backward:
@@ -325,7 +329,7 @@ class Stepping:
         """Move the members whose step was good."""
         m, dense = self.members, self.problem.dense
         new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
-        if not good.all():
+        if some(good) < len(good):
             of = self.system.rows(np.flatnonzero(good))
             new = {name: value[of] for name, value in new.items()}
             got, t_new, rows = Measured(*(v[good] for v in got)), t_new[good], rows[good]
@@ -340,7 +344,7 @@ class Stepping:
         rise[index] = np.maximum(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows] = got.loss, got.size
-        m.age[rows] += 1
+        m.age[rows] += _UNIT
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.steps += len(rows)
