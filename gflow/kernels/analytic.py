@@ -1,0 +1,253 @@
+r"""NTK and NNGP kernels of fully connected networks of infinite width.
+
+    z⁰(x) = (w₀/√d) W⁰x + b₀β⁰,   zˡ(x) = (w_l/√width) Wˡφ(zˡ⁻¹(x)) + b_lβˡ,   f = z^depth
+
+with all entries of W and β from N(0, 1), those that are trained. As the widths grow:
+
+    K⁰ = w₀² x·x'/d + b₀²       Kˡ = w_l² E[φ(z)φ(z')] + b_l²,    (z, z') ~ N(0, Kˡ⁻¹)
+    Θ⁰ = K⁰                     Θˡ = Kˡ + w_l² E[φ′(z)φ′(z')] Θˡ⁻¹
+
+(Lee et al. 2019, arXiv:1902.06720, appendix E; the NTK parametrisation of Jacot et al. 2018,
+arXiv:1806.07572). `nngp` is K^depth, the covariance of the outputs at the start, `ntk` is
+Θ^depth, the kernel of their gradient flow. A layer that is not trained adds no Kˡ.
+
+Time unit and normalisation: with `ntk` as H the kernel flow u̇ = −H(u − y) is that of the
+**sum** ½Σ(u − y)²; t = k·step_size of full-batch descent on it in the parametrisation above.
+For the mean over n points time runs n times slower.
+
+===================================  ==========================================================
+others write                         here
+===================================  ==========================================================
+Jacot et al. 2018, β for the biases  w_std=1, b_std=β
+Arora et al. 2019, c_σ = 1/E[φ(z)²]  w_std=(√d, √c_σ, …, √c_σ); their inputs are not divided by
+                                     √d; ReLU has c_σ = 2; they train no biases
+He initialisation, ReLU              w_std=√2 (the first kernel is 2x·x'/d)
+Lee et al. 2019, σ_w and σ_b         w_std=σ_w, b_std=σ_b
+Du et al. 2019, H*                   depth=1, w_std=(√d, 1), trained=[0]: `two_layer_relu_gram`
+standard parametrisation             no limit at a fixed step size: layer l needs its own step,
+                                     1/width times that of the NTK parametrisation
+===================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gflow.kernels.angles import unit_and_square
+from gflow.kernels.blocks import Memory, Progress, fill, matrix, require_room, tile_numbers
+from gflow.kernels.layers import (
+    AnyActivation,
+    Layers,
+    PerLayer,
+    Split,
+    check_points,
+    make_layers,
+    split,
+)
+from gflow.kernels.pairs import first_pair, join, sine
+
+_STEP_RATIO = 2  # columns of a tile for each of its rows
+_TILES_AT_WORK = 12
+_GATHERED = 4 << 20  # numbers, while pairs that nearly coincide are done again
+
+
+def ntk(
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    depth: int = 1,
+    activation: AnyActivation = "relu",
+    w_std: PerLayer = 1.0,
+    b_std: PerLayer = 0.0,
+    trained: Sequence[int] | None = None,
+    out: str | Path | None = None,
+    max_memory: float | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Neural tangent kernel of a fully connected network of infinite width.
+
+    Conventions, other people's conventions and the time unit are at the head of this module.
+
+    Parameters
+    ----------
+    x1 : Tensor, shape (n1, d)
+        Points, one a row, of any length; float64, or float32.
+    x2 : Tensor, shape (n2, d), optional
+        Further points; x1 itself by default, then exactly symmetric.
+    depth : int
+        Hidden layers.
+    activation : str, callable or Activation
+        relu, leaky_relu (slope 0.1), abs, erf, gelu, linear; or a smooth function of tensors
+        that torch can differentiate (`gflow.kernels.series.HermiteSeries`).
+    w_std, b_std : float or sequence of depth + 1 floats
+        Standard deviations of weights and biases, one for all layers or each its own, the
+        read-out last.
+    trained : sequence of int, optional
+        Which layers are trained, weights and biases: 0 is the first, depth the read-out.
+    out : path of a .npy file, optional
+        Keep the matrix on disk: the tensor returned is mapped to this file.
+    max_memory : float, optional
+        Bytes this call may take; see `memory_needed`.
+    progress : callable, optional
+        Called with the entries done and their total.
+
+    Returns
+    -------
+    Tensor, shape (n1, n2)
+        In the dtype of x1; no gradients flow through it. Entries are right to about 1e-13
+        of the largest in float64, 1e-5 in float32, also for points that nearly coincide.
+
+    Raises
+    ------
+    InputError
+        If an argument does not fit, or the call needs more than ``max_memory``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.eye(2, dtype=torch.float64)
+    >>> [round(v, 6) for v in ntk(x, depth=1, w_std=2**0.5)[0].tolist()]
+    [2.0, 0.31831]
+    """
+    layers = make_layers(depth, activation, w_std, b_std, trained)
+    return _gram(x1, x2, layers, out, max_memory, progress)
+
+
+def nngp(
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    depth: int = 1,
+    activation: AnyActivation = "relu",
+    w_std: PerLayer = 1.0,
+    b_std: PerLayer = 0.0,
+    out: str | Path | None = None,
+    max_memory: float | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Covariance of the outputs of a random fully connected network of infinite width.
+
+    Arguments, result and errors are those of `ntk`. Kernel flow with this kernel is that of
+    the network with only its read-out trained, less the read-out's bias.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.eye(2, dtype=torch.float64)
+    >>> [round(v, 6) for v in nngp(x, depth=1, w_std=2**0.5)[0].tolist()]
+    [1.0, 0.31831]
+    """
+    layers = make_layers(depth, activation, w_std, b_std)
+    none = dataclasses.replace(layers, trained=(False,) * (depth + 1))
+    return _gram(x1, x2, none, out, max_memory, progress)
+
+
+def memory_needed(
+    x1: Tensor, x2: Tensor | None = None, *, depth: int = 1, out: str | Path | None = None
+) -> Memory:
+    """Bytes that `ntk` or `nngp` of these points take, the points themselves aside.
+
+    Only shapes are looked at: points on the device "meta" cost nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.empty(20_000, 784, dtype=torch.float32, device="meta")
+    >>> print(memory_needed(x, depth=3))
+    1.95 GB of memory: the matrix 1.6 GB, work 0.346 GB
+    """
+    points = (x1,) if x2 is None else (x1, x2)
+    entries = len(x1) * len(points[-1])
+    vectors = sum(2 * x.numel() + 8 * (depth + 1) * len(x) for x in points)
+    work = vectors + _GATHERED + _TILES_AT_WORK * min(entries, tile_numbers(x1))
+    result = entries * x1.element_size()
+    return Memory(0 if out else result, work * x1.element_size(), result if out else 0)
+
+
+class Side(NamedTuple):
+    """One side of the kernel: unit vectors, and every layer's deviations."""
+
+    unit: Tensor
+    splits: tuple[Split, ...]  # of the pre-activations, depth + 1
+    features: tuple[Tensor, ...]  # √E[φ²], depth
+
+    def part(self, rows: slice, shape: tuple[int, ...]) -> Side:
+        """Some of the points, their numbers in a shape that broadcasts against the others'."""
+        return Side(
+            self.unit[rows],
+            tuple(Split(*(v[rows].reshape(shape) for v in s)) for s in self.splits),
+            tuple(h[rows].reshape(shape) for h in self.features),
+        )
+
+
+def _side(x: Tensor, layers: Layers) -> Side:
+    unit, square = unit_and_square(x)
+    splits = [split(square * (layers.w[0] / math.sqrt(x.shape[1])) ** 2, layers.b[0])]
+    features = []
+    for w, b in zip(layers.w[1:], layers.b[1:], strict=True):
+        variance = layers.activation.feature_variance(splits[-1].std, splits[-1].variance)
+        features.append(variance.sqrt())
+        splits.append(split(w * w * variance, b))
+    return Side(unit, tuple(splits), tuple(features))
+
+
+def _propagate(u: Tensor, s: Tensor, a: Side, b: Side, layers: Layers) -> Tensor:
+    """Θ, or K where nothing is trained, from u and s of the first pre-activations.
+
+    It is divided by the deviations of the two points' outputs, and so is Θ all along.
+    """
+    theta = 1.0 - u if layers.trained[0] else None
+    for k in range(layers.depth):
+        a_in, b_in, a_out, b_out = a.splits[k], b.splits[k], a.splits[k + 1], b.splits[k + 1]
+        u, slope = layers.activation.pair(
+            a_in.std, b_in.std, a.features[k], b.features[k], u, s if k == 0 else sine(u)
+        )
+        if theta is not None:
+            theta.mul_(slope)
+        if layers.b[k + 1]:
+            u = join(u, a_out, b_out)
+            if theta is not None:
+                theta.mul_(a_out.cos * b_out.cos)
+        if layers.trained[k + 1]:
+            theta = 1.0 - u if theta is None else theta.sub_(u).add_(1.0)
+    return 1.0 - u if theta is None else theta
+
+
+@torch.no_grad()
+def _gram(
+    x1: Tensor,
+    x2: Tensor | None,
+    layers: Layers,
+    out: str | Path | None,
+    max_memory: float | None,
+    progress: Progress | None,
+) -> Tensor:
+    check_points(x1, x2, "(n, d)")
+    require_room(memory_needed(x1, x2, depth=layers.depth, out=out), max_memory)
+    side1 = _side(x1, layers)
+    side2 = side1 if x2 is None else _side(x2, layers)
+
+    def tile(below: slice, right: slice) -> Tensor:
+        a, b = side1.part(below, (-1, 1)), side2.part(right, (1, -1))
+        biased, even = layers.b[0] > 0, layers.activation.even
+        u, s = first_pair(a.unit, b.unit, a.splits[0], b.splits[0], biased, even)
+        kernel = _propagate(u, s, a, b, layers)
+        return kernel.mul_(a.splits[-1].std).mul_(b.splits[-1].std)
+
+    height = math.isqrt(tile_numbers(x1) // _STEP_RATIO)
+    step = (height, _STEP_RATIO * height)
+    with matrix((len(x1), len(side2.unit)), x1, out) as gram:
+        fill(gram, tile, step, x2 is None, progress)
+        if x2 is None:
+            every = side1.part(slice(None), (-1,))
+            same = torch.zeros_like(every.features[0])
+            diagonal = _propagate(same, same.clone(), every, every, layers)
+            gram.diagonal().copy_(diagonal.mul_(every.splits[-1].variance))
+        return gram
