@@ -40,7 +40,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gflow.kernels.angles import unit_and_square
+from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
 from gflow.kernels.blocks import Memory, Progress, fill, matrix, require_room, tile_numbers
 from gflow.kernels.layers import (
     AnyActivation,
@@ -237,7 +237,8 @@ def _gram(
     def tile(below: slice, right: slice) -> Tensor:
         a, b = side1.part(below, (-1, 1)), side2.part(right, (1, -1))
         biased, even = layers.b[0] > 0, layers.activation.even
-        u, s = first_pair(a.unit, b.unit, a.splits[0], b.splits[0], biased, even)
+        minus, plus = one_minus_and_plus_cosine(a.unit, b.unit)
+        u, s = first_pair(minus, plus, a.splits[0], b.splits[0], biased, even)
         kernel = _propagate(u, s, a, b, layers)
         return kernel.mul_(a.splits[-1].std).mul_(b.splits[-1].std)
 

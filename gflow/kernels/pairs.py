@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gflow.kernels.angles import one_minus_and_plus_cosine
 from gflow.kernels.layers import Split
 
 
-def first_pair(e1: Tensor, e2: Tensor, a: Split, b: Split, biased: bool, even: bool) -> tuple:
-    """u and s of the first pre-activations, from unit vectors e1 and e2.
+def first_pair(
+    u: Tensor, v: Tensor, a: Split, b: Split, biased: bool, even: bool
+) -> tuple[Tensor, Tensor]:
+    """u and s of the first pre-activations, from 1 − ρ and 1 + ρ of the points.
 
     For an even activation a pair with ρ < 0 is replaced by (x, −x'), with ρ > 0: all that
     follows is the same, and x beside −x is then as accurate as x beside itself.
     """
-    u, v = one_minus_and_plus_cosine(e1, e2)
     if biased:
         u, v = join(u, a, b), join(v, a, b).add_(2.0 * a.sin * b.sin)
     s = (u * v).sqrt_()
@@ -36,4 +36,4 @@ def join(defect: Tensor, a: Split, b: Split) -> Tensor:
 
 def sine(u: Tensor) -> Tensor:
     """s = √(u(2 − u))."""
-    return (2.0 - u).mul_(u).sqrt_()
+    return (2.0 - u).clamp_min_(0.0).mul_(u).sqrt_()
