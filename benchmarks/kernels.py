@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from gflow.kernels import memory_needed, nngp, ntk
 DEPTH, INPUTS, LARGE_DEPTH = 3, 784, 3
 BOUND, MATRICES = 2.0, 4.0
 RESULT = Path(__file__).parent / "results" / "kernels.md"
-NETWORK = {"depth": DEPTH, "w_std": 2**0.5, "b_std": 0.1}
+NETWORK: dict[str, Any] = {"depth": DEPTH, "w_std": 2**0.5, "b_std": 0.1}
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,19 @@
 r"""Dual maps of activations: what one layer of infinite width does to a pair of points.
 
 The pre-activations of two points are Gaussian, (x, y) = (r₁z₁, r₂z₂) with corr(z₁, z₂) = ρ.
-A layer needs E[φ(x)φ(y)], the covariance of the features, and E[φ′(x)φ′(y)].
+A layer needs E[φ(x)φ(y)], the covariance of the features, and E[φ'(x)φ'(y)].
 
 ====================  ==========================================================================
 relu, leaky_relu,     φ = αx + β|x|:  E[φφ] = r₁r₂(α²ρ + β²(2/π)(s + ρ(π/2 − θ))),
-abs, linear           E[φ′φ′] = α² + β²(1 − 2θ/π)   (Cho & Saul 2009, eq. 6)
-erf                   E[φφ] = (2/π) arcsin(2K/√(c₁c₂)),  E[φ′φ′] = (4/π)/√Δ,  cᵢ = 1 + 2rᵢ²
+abs, linear           E[φ'φ'] = α² + β²(1 − 2θ/π)   (Cho & Saul 2009, eq. 6)
+erf                   E[φφ] = (2/π) arcsin(2K/√(c₁c₂)),  E[φ'φ'] = (4/π)/√Δ,  cᵢ = 1 + 2rᵢ²
                       (Williams 1997, eq. 11)
 gelu                  xΦ(x), derived below
 callable              Hermite series, `gflow.kernels.series`
 ====================  ==========================================================================
 
 with θ = arccos ρ, s = sin θ, K = r₁r₂ρ. Pairs are given and returned by u = 1 − ρ, not by ρ:
-φ′ of a kinked activation sees √u, so round-off of 1 − ρ in points that nearly coincide would
+φ' of a kinked activation sees √u, so round-off of 1 − ρ in points that nearly coincide would
 cost half of the digits.
 
 GELU: xΦ(x) = E[x·1(a > 0)] with a = x − ξ, ξ ~ N(0, 1). Integrating the two factors x, y by
@@ -21,7 +21,7 @@ parts leaves Gaussian densities and one orthant probability: with pᵢ = 1/(1 + 
 Δ = (1 + r₁²)(1 + r₂²) − K², P = ¼ + arctan(K/√Δ)/2π,
 
     E[φφ]   = K P + (m + K²(p₁ + p₂))/(2π√Δ),       m = r₁²r₂² − K² = (r₁r₂s)²
-    E[φ′φ′] = dE[φφ]/dK = P + K/(2π√Δ)·(2(p₁ + p₂) − (1 + r₂²p₁ + r₁²p₂ + (p₁ + p₂)m)/Δ)
+    E[φ'φ'] = dE[φφ]/dK = P + K/(2π√Δ)·(2(p₁ + p₂) − (1 + r₂²p₁ + r₁²p₂ + (p₁ + p₂)m)/Δ)
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Activation(abc.ABC):
         defect : Tensor
             1 − E[φφ]/(h₁h₂), one minus the cosine of the features; never negative.
         slope : Tensor
-            E[φ′φ′]·r₁r₂/(h₁h₂).
+            E[φ'φ']·r₁r₂/(h₁h₂).
         """
 
 
@@ -105,7 +105,7 @@ class Smooth(Activation):
     def expectations(
         self, r1: Tensor, r2: Tensor, cosine: Tensor, sine: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """E[φφ] and E[φ′φ′] of pairs."""
+        """E[φφ] and E[φ'φ'] of pairs."""
 
     def feature_variance(self, r: Tensor, q: Tensor) -> Tensor:
         return self.expectations(r, r, torch.ones_like(r), torch.zeros_like(r))[0].clamp_min(0.0)

@@ -5,7 +5,7 @@ r"""NTK and NNGP kernels of fully connected networks of infinite width.
 with all entries of W and β from N(0, 1), those that are trained. As the widths grow:
 
     K⁰ = w₀² x·x'/d + b₀²       Kˡ = w_l² E[φ(z)φ(z')] + b_l²,    (z, z') ~ N(0, Kˡ⁻¹)
-    Θ⁰ = K⁰                     Θˡ = Kˡ + w_l² E[φ′(z)φ′(z')] Θˡ⁻¹
+    Θ⁰ = K⁰                     Θˡ = Kˡ + w_l² E[φ'(z)φ'(z')] Θˡ⁻¹
 
 (Lee et al. 2019, arXiv:1902.06720, appendix E; the NTK parametrisation of Jacot et al. 2018,
 arXiv:1806.07572). `nngp` is K^depth, the covariance of the outputs at the start, `ntk` is
@@ -161,7 +161,7 @@ def memory_needed(
     >>> import torch
     >>> x = torch.empty(20_000, 784, dtype=torch.float32, device="meta")
     >>> print(memory_needed(x, depth=3))
-    1.95 GB of memory: the matrix 1.6 GB, work 0.346 GB
+    1.75 GB of memory: the matrix 1.6 GB, work 0.146 GB
     """
     points = (x1,) if x2 is None else (x1, x2)
     entries = len(x1) * len(points[-1])

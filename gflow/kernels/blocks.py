@@ -53,8 +53,8 @@ def _gigabytes(count: int) -> str:
 
 
 def tile_numbers(x: Tensor) -> int:
-    """Numbers in one tile on the device of x."""
-    return _CACHED if x.device.type == "cpu" else _STREAMED
+    """Numbers in one tile on the device of x; points that are only shapes count as a CPU's."""
+    return _CACHED if x.device.type in ("cpu", "meta") else _STREAMED
 
 
 def require_room(needed: Memory, max_memory: float | None) -> None:

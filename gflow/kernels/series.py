@@ -1,8 +1,8 @@
 r"""Dual maps of any smooth activation by its Hermite series.
 
-With normalised Hermite polynomials h_k, a_k(r) = E[φ(rz)h_k(z)] and b_k(r) = E[φ′(rz)h_k(z)],
+With normalised Hermite polynomials h_k, a_k(r) = E[φ(rz)h_k(z)] and b_k(r) = E[φ'(rz)h_k(z)],
 
-    E[φ(x)φ(y)] = Σ_k a_k(r₁)a_k(r₂)ρ^k,    E[φ′(x)φ′(y)] = Σ_k b_k(r₁)b_k(r₂)ρ^k
+    E[φ(x)φ(y)] = Σ_k a_k(r₁)a_k(r₂)ρ^k,    E[φ'(x)φ'(y)] = Σ_k b_k(r₁)b_k(r₂)ρ^k
 
 (Mehler; Daniely et al. 2016, arXiv:1602.05897). The coefficients are Gauss-Hermite quadratures,
 one set a row and not one a pair. What the first terms leave of E[φ(rz)²] = Σ a_k² bounds the
@@ -24,15 +24,16 @@ from gflow.kernels.activations import Smooth
 
 _FIRST_TERMS = 32
 
+
 class HermiteSeries(Smooth):
     """An activation by its values alone.
 
     Parameters
     ----------
     function : callable
-        φ, elementwise on tensors and differentiable by torch: φ′ is taken from it.
+        φ, elementwise on tensors and differentiable by torch: φ' is taken from it.
     tolerance : float
-        Largest share of E[φ²] and of E[φ′²] that the series may leave, hence the largest error
+        Largest share of E[φ²] and of E[φ'²] that the series may leave, hence the largest error
         of both maps relative to their diagonals.
     terms : int
         Most terms; no more are used than the tolerance takes.
@@ -83,7 +84,7 @@ class HermiteSeries(Smooth):
             if terms == self.terms or not math.isfinite(left):
                 raise InputError(
                     f"the series of activation {self.name!r} must leave at most {allowed:.1g} of "
-                    f"E[φ²] and E[φ′²], but {terms} terms leave {left:.1g}; smooth the "
+                    f"E[φ²] and E[φ'²], but {terms} terms leave {left:.1g}; smooth the "
                     "activation, scale the inputs down, or pass HermiteSeries(function, "
                     "tolerance=…)"
                 )
