@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
-from gflow.kernels.blocks import Memory, Progress, fill, matrix, require_room, tile_numbers
+from gflow.kernels.blocks import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
 from gflow.kernels.layers import (
     AnyActivation,
     Layers,
@@ -161,14 +161,13 @@ def memory_needed(
     >>> import torch
     >>> x = torch.empty(20_000, 784, dtype=torch.float32, device="meta")
     >>> print(memory_needed(x, depth=3))
-    1.75 GB of memory: the matrix 1.6 GB, work 0.146 GB
+    1.78 GB of memory: the matrix 1.6 GB, work 0.181 GB
     """
     points = (x1,) if x2 is None else (x1, x2)
     entries = len(x1) * len(points[-1])
     vectors = sum(2 * x.numel() + 8 * (depth + 1) * len(x) for x in points)
     work = vectors + _GATHERED + _TILES_AT_WORK * min(entries, tile_numbers(x1))
-    result = entries * x1.element_size()
-    return Memory(0 if out else result, work * x1.element_size(), result if out else 0)
+    return memory(x1, x2, work, out)
 
 
 class Side(NamedTuple):

@@ -20,8 +20,9 @@ from gflow.errors import InputError
 #: Called with the entries done and their total after each row of tiles.
 Progress = Callable[[int, int], None]
 
-_CACHED = 1 << 15  # numbers in a tile on a CPU: ten arrays of it fit a second-level cache
+_CACHED = 1 << 16  # numbers in a tile on a CPU: a dozen arrays of it stay in its caches
 _STREAMED = 1 << 22  # on an accelerator, where every operation has a price of its own
+_FIXED = 32 << 20  # bytes: torch's own at its first call, or the tables of a Hermite series
 
 
 class Memory(NamedTuple):
@@ -46,6 +47,13 @@ class Memory(NamedTuple):
         return (
             f"{_gigabytes(self.total)} of memory: the matrix {where}, work {_gigabytes(self.work)}"
         )
+
+
+def memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None) -> Memory:
+    """`Memory` of a kernel between points, with so many numbers of work beside it."""
+    size = x1.element_size()
+    result = len(x1) * len(x1 if x2 is None else x2) * size
+    return Memory(0 if out else result, work * size + _FIXED, result if out else 0)
 
 
 def _gigabytes(count: int) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad, unfold
 
@@ -46,19 +44,26 @@ def make_images(x: Tensor, layers: Layers, size: int) -> Images:
         variance = layers.activation.feature_variance(now.std, now.variance)
         stds.append(now.std)
         features.append(variance.sqrt())
-        now = split(_convolve(variance, size, 1) * (w / size) ** 2, b)
+        now = split(_convolve(_pad(variance, size, 1), size, 1) * (w / size) ** 2, b)
     return Images(unit, first, tuple(stds), tuple(features))
 
 
-def _windows(v: Tensor, size: int, images: int) -> Iterator[Tensor]:
-    """v at p+δ for every δ of the window, zero outside; the last two dimensions are pixels,
-    or the last four for a pair of images."""
-    *_, height, width = v.shape
-    padded = pad(v, [size // 2] * (4 * images))
-    for dy in range(size):
-        for dx in range(size):
-            window = padded[..., dy : dy + height, dx : dx + width]
-            yield window if images == 1 else window[..., dy : dy + height, dx : dx + width, :, :]
+def _pad(v: Tensor, size: int, images: int) -> Tensor:
+    """Zeros around the pixels: the last two dimensions, or the last four of a pair of images."""
+    return pad(v, [size // 2] * (4 * images))
+
+
+def _convolve(padded: Tensor, size: int, images: int) -> Tensor:
+    """Σ_δ v(p+δ), or Σ_δ v(p+δ, p'+δ), of a padded v: over rows first, then over columns."""
+    for last in (-2, -1):
+        total = None
+        for shift in range(size):
+            part = padded
+            for dim in range(last, -2 * images - 1, -2):
+                part = part.narrow(dim, shift, part.shape[dim] - size + 1)
+            total = part.clone() if total is None else total.add_(part)
+        padded = padded if total is None else total
+    return padded
 
 
 def _sides(v1: Tensor, v2: Tensor, pooling: Pooling) -> tuple[Tensor, Tensor]:
@@ -106,7 +111,7 @@ def propagate(a: Images, b: Images, layers: Layers, pooling: Pooling, size: int)
             u = u.mul_(0.5 * inverse1).mul_(inverse2)
             s = sine(u)
             if theta is not None:
-                theta = _convolve(theta, size, images).mul_((w / size) ** 2)
+                theta = _convolve(_pad(theta, size, images), size, images).mul_((w / size) ** 2)
                 theta.mul_(inverse1).mul_(inverse2)
             if trained:
                 theta = 1.0 - u if theta is None else theta.sub_(u).add_(1.0)
@@ -122,21 +127,12 @@ def images_a_window(pooling: Pooling) -> int:
     return 1 if pooling == "flatten" else 2
 
 
-def _convolve(v: Tensor, size: int, images: int) -> Tensor:
-    """Σ_δ v(p+δ), or Σ_δ v(p+δ, p'+δ)."""
-    total = torch.zeros_like(v)
-    for part in _windows(v, size, images):
-        total.add_(part)
-    return total
-
-
 def _squared_distance(
     h1: Tensor, h2: Tensor, defect: Tensor, pooling: Pooling, size: int
 ) -> Tensor:
     """Σ_δ E[(φ(z) − φ(z'))²](p+δ, p'+δ); features outside of an image are zero."""
+    images = images_a_window(pooling)
     f1, f2 = _sides(h1, h2, pooling)
-    total = _convolve(defect * f1 * f2, size, images_a_window(pooling)).mul_(2.0)
-    for v1, v2 in zip(_windows(h1, size, 1), _windows(h2, size, 1), strict=True):
-        first, second = _sides(v1, v2, pooling)
-        total.add_((first - second).square_())
-    return total
+    padded = _pad(defect.mul_(2.0 * f1).mul_(f2), size, images)
+    p1, p2 = _sides(_pad(h1, size, 1), _pad(h2, size, 1), pooling)
+    return _convolve(padded.add_((p1 - p2).square_()), size, images)

@@ -90,7 +90,7 @@ def test_memory_is_told_beforehand_and_kept_to(tmp_path):
     assert (on_disk.result, on_disk.disk) == (0, 100 * 100 * 8)
     assert str(on_disk).startswith(f"{on_disk.total / 1e9:.3g} GB of memory: the matrix 8e-05 GB")
     single = memory_needed(x.float())
-    assert 2 * single.total == memory_needed(x).total
+    assert single.result * 2 == memory_needed(x).result
     with pytest.raises(InputError, match=r"must fit max_memory = 1e-05 GB, but needs .*float32"):
         ntk(x, max_memory=10_000)
     ntk(x, max_memory=memory_needed(x).total)
