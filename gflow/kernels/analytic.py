@@ -35,23 +35,19 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
 from gflow.kernels.blocks import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
+from gflow.kernels.dense import diagonal, make_side, propagate
 from gflow.kernels.layers import (
     AnyActivation,
     Layers,
     PerLayer,
-    Split,
     check_points,
     make_layers,
-    split,
 )
-from gflow.kernels.pairs import first_pair, join, sine
 
 _STEP_RATIO = 2  # columns of a tile for each of its rows
 _TILES_AT_WORK = 12
@@ -170,55 +166,6 @@ def memory_needed(
     return memory(x1, x2, work, out)
 
 
-class Side(NamedTuple):
-    """One side of the kernel: unit vectors, and every layer's deviations."""
-
-    unit: Tensor
-    splits: tuple[Split, ...]  # of the pre-activations, depth + 1
-    features: tuple[Tensor, ...]  # √E[φ²], depth
-
-    def part(self, rows: slice, shape: tuple[int, ...]) -> Side:
-        """Some of the points, their numbers in a shape that broadcasts against the others'."""
-        return Side(
-            self.unit[rows],
-            tuple(Split(*(v[rows].reshape(shape) for v in s)) for s in self.splits),
-            tuple(h[rows].reshape(shape) for h in self.features),
-        )
-
-
-def _side(x: Tensor, layers: Layers) -> Side:
-    unit, square = unit_and_square(x)
-    splits = [split(square * (layers.w[0] / math.sqrt(x.shape[1])) ** 2, layers.b[0])]
-    features = []
-    for w, b in zip(layers.w[1:], layers.b[1:], strict=True):
-        variance = layers.activation.feature_variance(splits[-1].std, splits[-1].variance)
-        features.append(variance.sqrt())
-        splits.append(split(w * w * variance, b))
-    return Side(unit, tuple(splits), tuple(features))
-
-
-def _propagate(u: Tensor, s: Tensor, a: Side, b: Side, layers: Layers) -> Tensor:
-    """Θ, or K where nothing is trained, from u and s of the first pre-activations.
-
-    It is divided by the deviations of the two points' outputs, and so is Θ all along.
-    """
-    theta = 1.0 - u if layers.trained[0] else None
-    for k in range(layers.depth):
-        a_in, b_in, a_out, b_out = a.splits[k], b.splits[k], a.splits[k + 1], b.splits[k + 1]
-        u, slope = layers.activation.pair(
-            a_in.std, b_in.std, a.features[k], b.features[k], u, s if k == 0 else sine(u)
-        )
-        if theta is not None:
-            theta.mul_(slope)
-        if layers.b[k + 1]:
-            u = join(u, a_out, b_out)
-            if theta is not None:
-                theta.mul_(a_out.cos * b_out.cos)
-        if layers.trained[k + 1]:
-            theta = 1.0 - u if theta is None else theta.sub_(u).add_(1.0)
-    return 1.0 - u if theta is None else theta
-
-
 @torch.no_grad()
 def _gram(
     x1: Tensor,
@@ -230,24 +177,19 @@ def _gram(
 ) -> Tensor:
     check_points(x1, x2, "(n, d)")
     require_room(memory_needed(x1, x2, depth=layers.depth, out=out), max_memory)
-    side1 = _side(x1, layers)
-    side2 = side1 if x2 is None else _side(x2, layers)
+    side1 = make_side(x1, layers)
+    side2 = side1 if x2 is None else make_side(x2, layers)
 
     def tile(below: slice, right: slice) -> Tensor:
         a, b = side1.part(below, (-1, 1)), side2.part(right, (1, -1))
-        biased, even = layers.b[0] > 0, layers.activation.even
-        minus, plus = one_minus_and_plus_cosine(a.unit, b.unit)
-        u, s = first_pair(minus, plus, a.splits[0], b.splits[0], biased, even)
-        kernel = _propagate(u, s, a, b, layers)
-        return kernel.mul_(a.splits[-1].std).mul_(b.splits[-1].std)
+        return propagate(a, b, layers)
 
     height = math.isqrt(tile_numbers(x1) // _STEP_RATIO)
     step = (height, _STEP_RATIO * height)
     with matrix((len(x1), len(side2.unit)), x1, out) as gram:
         fill(gram, tile, step, x2 is None, progress)
         if x2 is None:
-            every = side1.part(slice(None), (-1,))
-            same = torch.zeros_like(every.features[0])
-            diagonal = _propagate(same, same.clone(), every, every, layers)
-            gram.diagonal().copy_(diagonal.mul_(every.splits[-1].variance))
+            for start in range(0, len(x1), step[1]):
+                rows = slice(start, start + step[1])
+                gram.diagonal()[rows] = diagonal(side1.part(rows, (-1,)), layers)
         return gram

@@ -23,7 +23,7 @@ from gflow.errors import InputError
 from gflow.kernels.activations import Smooth
 
 _NODES = 3  # for each term: with two, what tanh leaves is underestimated by half
-_ROWS = 1024  # deviations looked at in one go
+_ROWS = 256  # deviations looked at in one go
 
 
 class HermiteSeries(Smooth):
