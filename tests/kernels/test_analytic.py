@@ -68,6 +68,17 @@ def test_points_that_nearly_coincide_or_oppose(name, distance, b_std, sign):
         assert kernel(x, y, **network).item() == pytest.approx(value, abs=1e-12 * size)
 
 
+@pytest.mark.parametrize("name", ["erf", "gelu"])
+@pytest.mark.parametrize("distance", [0.0, 1e-10, 1e-6, 1e-3])
+def test_points_that_nearly_coincide_under_smooth_activations(name, distance):
+    x = randn(1, 8)
+    y = x + distance * randn(1, 8, seed=1)
+    K, theta = recursion(x[0].numpy(), y[0].numpy(), name, 3, 1.5, 0.3)
+    network = {"activation": name, **NETWORK}
+    assert nngp(x, y, **network).item() == pytest.approx(K, rel=1e-12)
+    assert ntk(x, y, **network).item() == pytest.approx(theta, rel=1e-12)
+
+
 def test_many_points_that_nearly_coincide():
     """Where the pairs done again are more than are gathered at once."""
     x = 1.0 + 1e-5 * randn(64, 400)
