@@ -24,8 +24,8 @@ Arora et al. 2019, c_σ = 1/E[φ(z)²]  w_std=(√d, √c_σ, …, √c_σ); the
 He initialisation, ReLU              w_std=√2 (the first kernel is 2x·x'/d)
 Lee et al. 2019, σ_w and σ_b         w_std=σ_w, b_std=σ_b
 Du et al. 2019, H*                   depth=1, w_std=(√d, 1), trained=[0]: `two_layer_relu_gram`
-standard parametrisation             no limit at a fixed step size: layer l needs its own step,
-                                     1/width times that of the NTK parametrisation
+standard parametrisation             the same flow where a layer's weights step w_std²/inputs
+                                     times as far as here, its biases b_std² times
 ===================================  ==========================================================
 """
 

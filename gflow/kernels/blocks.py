@@ -56,7 +56,7 @@ def memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None) -> 
     return Memory(0 if out else result, work * size + _FIXED, result if out else 0)
 
 
-def _gigabytes(count: int) -> str:
+def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 
@@ -69,7 +69,7 @@ def require_room(needed: Memory, max_memory: float | None) -> None:
     """Raise InputError where more memory is needed than allowed."""
     if max_memory is not None and not needed.total <= max_memory:
         raise InputError(
-            f"the Gram matrix must fit max_memory = {_gigabytes(int(max_memory))}, but needs "
+            f"the Gram matrix must fit max_memory = {_gigabytes(max_memory)}, but needs "
             f"{needed}; take fewer points, float32, or out='gram.npy' to keep it on disk"
         )
 

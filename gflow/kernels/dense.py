@@ -30,6 +30,7 @@ class Side(NamedTuple):
 
 
 def make_side(x: Tensor, layers: Layers) -> Side:
+    """Points (n, d) with what every layer makes of each alone."""
     unit, square = unit_and_square(x)
     splits = [split(square * (layers.w[0] / math.sqrt(x.shape[1])) ** 2, layers.b[0])]
     features = []

@@ -34,6 +34,7 @@ class Images(NamedTuple):
 
 
 def make_images(x: Tensor, layers: Layers, size: int) -> Images:
+    """Images (n, C, H, W) with what every layer makes of each pixel alone."""
     height, width = x.shape[-2:]
     patches = unfold(x, size, padding=size // 2).mT.unflatten(1, (height, width))
     unit, square = unit_and_square(patches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -52,11 +53,15 @@ def make_layers(
         raise InputError(f"depth must be a whole number of hidden layers, 1 or more, got {depth}")
     w = _per_layer("w_std", w_std, depth, positive=True)
     b = _per_layer("b_std", b_std, depth, positive=False)
-    chosen = range(depth + 1) if trained is None else list(trained)
-    if not chosen or any(k not in range(depth + 1) for k in chosen):
+    chosen = range(depth + 1) if trained is None else trained
+    if (
+        not isinstance(chosen, Sequence)
+        or not chosen
+        or any(k not in range(depth + 1) for k in chosen)
+    ):
         raise InputError(
             f"trained must name layers from 0 to {depth} (the read-out), at least one, "
-            f"got {list(chosen)}"
+            f"got {chosen!r:.80}"
         )
     mask = tuple(k in chosen for k in range(depth + 1))
     return Layers(find_activation(activation), w, b, mask)
@@ -64,6 +69,8 @@ def make_layers(
 
 def _per_layer(name: str, given: PerLayer, depth: int, positive: bool) -> tuple[float, ...]:
     values = tuple(given) if isinstance(given, Sequence) else (given,) * (depth + 1)
+    if not all(isinstance(value, numbers.Real) for value in values):
+        raise InputError(f"{name} must be a number or a sequence of numbers, got {given!r:.80}")
     if len(values) != depth + 1:
         raise InputError(
             f"{name} must be one number or one for each of {depth + 1} layers (the read-out "
