@@ -102,7 +102,8 @@ def bdf_step(
     """
     alpha, weights = slope_weights(times, new, order)
     extrapolated = _lagrange(times[: order + 1], new)
-    y, past = states.new_tensor([extrapolated, [*weights, 0.0]]) @ states[: order + 1]
+    weights += [0.0] * (len(extrapolated) - order)
+    y, past = states.new_tensor([extrapolated, weights]) @ states[: order + 1]
     for _ in range(_MOST_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)

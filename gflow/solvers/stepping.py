@@ -395,6 +395,8 @@ class Stepping:
             return
         elif method == switching.EXPLICIT:
             asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
+            if self.past is not None and not self.past.suffices:
+                return
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
         else:

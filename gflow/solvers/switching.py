@@ -35,7 +35,8 @@ _VOTES = 6  # near the edge
 _WORTH = 20  # explicit steps still to make
 _MANY = 100  # of the same: one vote is enough
 _WORTH_LEAVING = 60  # the same for a member of an ensemble: small groups cost more a member
-_CALM_STEPS = 10  # in a row
+_CALM_STEPS = 10  # in a row, those that grow by more than this apart:
+_GROWING = 1.25
 _CHEAPER = 0.7  # of the second method's price: worth a change
 _CHEAPER_STEPS = 4
 _DEAR = 12  # evaluations in a step of rkc2
@@ -68,10 +69,14 @@ def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
 
 
 def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
-    """Count good stabilised steps, and move members that are stiff no longer."""
+    """Count good stabilised steps, and move members that are stiff no longer.
+
+    Steps that still grow, as after a jump of the right-hand side, say nothing yet.
+    """
     m = members
     calm = m.h[rows] * m.radius[rows] < _CALM * explicit.reach(0)
-    m.calm[rows] = np.where(calm, m.calm[rows] + 1, 0)
+    settled = ~(m.h[rows] > _GROWING * m.before[rows])
+    m.calm[rows] = np.where(calm, m.calm[rows] + settled, 0)
     return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
