@@ -44,6 +44,8 @@ class KernelOperator:
 
     def __init__(self, given: Tensor | Product, like: Tensor):
         self.given = given
+        #: Of the dtype and on the device of H.
+        self.like = given if isinstance(given, Tensor) else like
         if isinstance(given, Tensor):
             _check_entries(given)
         else:
