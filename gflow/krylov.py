@@ -98,7 +98,7 @@ def exponential(
     >>> bool((w[1, 0] - torch.exp(-10 * A.diagonal())).norm() <= 1e-9), piece.space.size < 120
     (True, True)
     """
-    room = max(2, min(start.shape[1], memory // max(start.numel(), 1)))
+    room = min(start.shape[1], max(2, memory // max(start.numel(), 1)))
     begin, left, base, r = 0.0, max_products, torch.zeros_like(start), start
     error = np.zeros(len(start))
     while begin < end and left > 0:

@@ -33,7 +33,7 @@ FIGURES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
-    "kernel": {"loss", "gap", "residual"},
+    "kernel": {"loss", "gap", "residual", "learning"},
     "wide-network": {"distance", "training"},
 }
 SCENARIOS = scenario_names()

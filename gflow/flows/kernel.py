@@ -169,8 +169,10 @@ class KernelFlow(KernelDynamics):
         if method not in ("auto", "exact", "krylov"):
             raise InputError(f"method must be auto, exact or krylov, got {method!r}")
         if method == "exact" or (method == "auto" and self.closed_form(u0) is not None):
-            test = None if self.H_test is None else self.exact_test(times, u0, test_u0)
-            return Prediction(self.exact(times, u0), test)
+            train = self.exact(times, u0)
+            return Prediction(
+                train, None if self.H_test is None else self.exact_test(times, u0, test_u0)
+            )
         test = None if self.H_test is None else self.krylov_test(times, u0, test_u0, rtol)
         columns, y = self._columns(u0 - self.targets), self._columns(self.targets)
         left = krylov.decayed(self._operator.rows, columns, times, y, rtol)

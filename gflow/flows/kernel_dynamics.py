@@ -218,17 +218,17 @@ class KernelDynamics(Flow):
         """Σ_i λ_i/(λ_i + 1/t), (T,): see `gflow.flows.kernel_modes.effective_dimension`."""
         return effective_dimension(self.eigenvalues, require_times(ts).to(self.like))
 
-    def residual_bound(self, ts: Tensor, u0: Tensor) -> Tensor:
+    def residual_bound(self, ts: Tensor | Sequence[float], u0: Tensor) -> Tensor:
         """e^{−2λ_min t}‖u₀ − y‖², the bound on ‖u(t) − y‖² (Du et al. 2019), shape (T,)."""
         start = (u0 - self.targets).square().sum()
-        return torch.exp(-2 * self.eigenvalues[0] * ts.to(u0)) * start
+        return torch.exp(-2 * self.eigenvalues[0] * torch.as_tensor(ts).to(u0)) * start
 
-    def bound_slack(self, ts: Tensor, us: Tensor, u0: Tensor) -> Tensor:
+    def bound_slack(self, ts: Tensor | Sequence[float], us: Tensor, u0: Tensor) -> Tensor:
         """How far ‖u(t) − y‖² is below `residual_bound`, (T,): never negative along the flow but
         for round-off, zero where the start lies along the slowest mode."""
         return self.residual_bound(ts, u0) - self.norm(us - self.targets).square()
 
-    def bound_holds(self, ts: Tensor, us: Tensor, u0: Tensor) -> Tensor:
+    def bound_holds(self, ts: Tensor | Sequence[float], us: Tensor, u0: Tensor) -> Tensor:
         """Whether ‖u(t) − y‖² ≤ e^{−2λ_min t}‖u₀ − y‖² (1 + 1e-6) at each time, shape (T,)."""
         squares = self.norm(us - self.targets).square()
         bound = self.residual_bound(ts, u0)
