@@ -52,14 +52,16 @@ class Live(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
-        given = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
-        old = {v.untyped_storage()._cdata for v in given} | self._alive.keys()
-        for value in tree_leaves(out):
-            if isinstance(value, Tensor) and value.untyped_storage()._cdata not in old:
-                storage = value.untyped_storage()
-                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        old = {s._cdata for s in _storages((args, kwargs))} | self._alive.keys()
+        new = (s for s in _storages(out) if s._cdata not in old)
+        self._alive |= {s._cdata: (StorageWeakRef(s), s.nbytes()) for s in new}
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return out
+
+
+def _storages(values: Any) -> list[Any]:
+    tensors = (v for v in tree_leaves(values) if isinstance(v, Tensor) and not v._is_zerotensor())
+    return [v.untyped_storage() for v in tensors]
 
 
 def seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

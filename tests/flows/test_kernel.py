@@ -1,11 +1,12 @@
 import decimal
+from pathlib import Path
 
 import pytest
 import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import KernelFlow, kernel_rhs, kernel_tiles
+from gflow.flows import KernelFlow, kernel, kernel_rhs, kernel_tiles
 from gflow.flows.kernel_modes import descent_factors
 from gflow.kernels import two_layer_relu_gram
 from tests.helpers import altered, randn, relative, times, worst_relative
@@ -283,6 +284,20 @@ def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, mon
         tiled.exact_descent([1], u0, 0.1)
 
 
+def test_krylov_predictions_stay_below_another_matrix(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    from kernel_flow import Live
+
+    n = 1100
+    angle = torch.linspace(0.0, 1.0, n, dtype=torch.float64)[:, None]
+    H, y = torch.exp(-(angle - angle.mT).abs()), torch.cos(angle * torch.arange(8))
+    flow = KernelFlow(H, y, H[:50])
+    with Live() as live:
+        got = flow.predict(torch.linspace(0, 5, 20), 0 * y, method="krylov", rtol=1e-6)
+    assert live.peak < H.nbytes
+    assert relative(got.test, got.train[:, :50]) <= 1e-5
+
+
 def test_tiles_never_ask_for_more_than_a_tile():
     asked = []
 
@@ -319,7 +334,9 @@ def test_input_errors_of_kernel_functions(kernel, x, memory, message):
 
 @pytest.mark.parametrize("rank", [3, 9])
 @pytest.mark.parametrize("shape", [(9,), (9, 4)])
-def test_predictions_are_matrix_exponentials_in_any_order_of_times(shape, rank):
+@pytest.mark.parametrize("few", [0, 2**20])
+def test_predictions_are_matrix_exponentials_in_any_order_of_times(shape, rank, few, monkeypatch):
+    monkeypatch.setattr(kernel, "_FEW", few)  # outputs one by one, or all at once
     J = randn(12, rank)
     H, H_test = J[:9] @ J[:9].mT, J[9:] @ J[:9].mT
     y, u0, test_u0 = randn(*shape, seed=1), randn(*shape, seed=2), randn(3, *shape[1:], seed=3)
