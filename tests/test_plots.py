@@ -38,7 +38,7 @@ MADE = {
 NAMES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
-    "kernel": {"loss", "gap", "residual"},
+    "kernel": {"loss", "gap", "residual", "learning"},
     "wide-network": {"distance", "training"},
     "diverged": {"distance", "training"},
     "study": {"gap", "step_size"},

@@ -103,7 +103,19 @@ def test_kernel_is_the_gram_of_unit_rows_with_points_kept_for_testing():
     assert setup.y0.shape == (12, len(set(load("digits").targets[:17, 0])))
     assert not setup.y0.any()
     measured = setup.measure_flow(torch.tensor([0.0, 1.0]).double(), torch.stack([setup.y0] * 2))
-    assert set(measured) == {"residual_bound", "bound_holds", "test_error"}
+    assert set(measured) == {
+        "residual_bound",
+        "bound_slack",
+        "bound_holds",
+        "effective_dimension",
+        "learned_share",
+        "test_error",
+    }
+    lam = setup.spectral["kernel_eigenvalues"][2]
+    assert torch.equal(lam, flow.eigenvalues.flip(0))
+    assert relative(setup.spectral["learning_times"][2] * lam, torch.ones(12)) <= 1e-14
+    assert float(setup.spectral["target_energy"][2].sum()) == pytest.approx(1.0, rel=1e-12)
+    assert "step size, on the sum" in setup.facts["time_unit"]
     assert 0 <= float(measured["test_error"][1][-1]) <= 1
     assert setup.facts["test_samples"] == 5
 
