@@ -322,6 +322,8 @@ def _to(thing, where):
         return thing.to(where) if torch.is_floating_point(thing) else thing
     if isinstance(thing, torch.nn.Module):
         return copy.deepcopy(thing).to(where)
+    if isinstance(thing, list):
+        return [_to(v, where) for v in thing]
     if isinstance(thing, dict):
         return {k: _to(v, where) for k, v in thing.items()}
     if type(thing).__module__.startswith("gflow"):

@@ -18,6 +18,7 @@ What the author of a setting writes (see CONTRIBUTING.md):
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -149,6 +150,19 @@ class Flow(abc.ABC):
         A flow whose own parameters differ from member to member selects them here.
         """
         return self
+
+    def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        """v ↦ (∂f/∂y)·v at one state, for many products; what they share is done once."""
+        return functools.partial(self.jvp, y)
+
+    def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """φ(y) and dy/dt; a flow that has both from one computation says so here."""
+        return self.loss(y), self(0.0, y)
+
+    def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """f(y) and its rate of change along the flow, d²y/dt² = (∂f/∂y)·f(y)."""
+        velocity = self(0.0, y)
+        return velocity, self.jvp(y, velocity)
 
     # -- the same for every flow ----------------------------------------------------
 

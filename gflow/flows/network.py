@@ -1,31 +1,36 @@
 r"""Gradient flow of any torch network: θ̇ = −∇L(θ), L(θ) = criterion(module_θ(X), Y).
 
-Full batch, all trainable parameters in one vector; gradient and Jacobian-vector
-products by torch.func. Time unit: t = k·step_size of full-batch descent on the same
-L. Whether L is a mean or a sum over samples is the criterion's choice, and it sets
-the unit: with a mean, one unit of time is one step of size 1 on the mean loss.
+Full batch, all trainable parameters in one vector; gradients and Hessian products by
+reverse-mode differentiation, in chunks of the samples where they do not fit at once. Time
+unit: t = k·step_size of full-batch descent on the same L. Whether L is a mean or a sum over
+samples is the criterion's choice, and it sets the unit: with a mean, one unit of time is one
+step of size 1 on the mean loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vjp, vmap
+from torch.func import functional_call, grad
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
+from gflow.flows.chunks import Chunk, Criterion, in_chunks, whole
+from gflow.flows.differentiation import (
+    Objective,
+    gradient_and_product,
+    hessian,
+    of_each,
+    value_and_gradient,
+)
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
 
-
-def gradient_rhs(objective: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
     """θ̇ = −∇L(θ) of a scalar objective, for one vector or an ensemble (..., p)."""
-    slope = grad(objective)
-    flat, batch = split_ensemble(theta, 1)
-    rate = vmap(slope)(flat) if batch else slope(theta)[None]
-    return -rate.reshape(theta.shape)
+    return -value_and_gradient(objective, theta)[1]
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -52,13 +57,7 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
             f"the module's parameters must share one dtype, got {', '.join(dtypes)}; "
             "convert it, for example with module.double()"
         )
-    unsteady = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    for name, child in module.named_modules():
-        if isinstance(child, unsteady) and child.training:
-            raise InputError(
-                f"{type(child).__name__} '{name}' in training mode makes the loss no function "
-                "of the parameters; call module.eval() first"
-            )
+    _require_steady(module)
     return found
 
 
@@ -74,13 +73,17 @@ class NetworkFlow(ParameterFlow):
         ``criterion(outputs, targets)`` → scalar tensor.
     inputs, targets : Tensor
         The full batch.
+    chunk : int, optional
+        Take so many samples at a time: memory is bounded by one chunk of one member, at the
+        same results to round-off. Costs one forward of all samples at construction, which
+        finds out whether the criterion is a mean or a sum over samples.
 
     Raises
     ------
     InputError
-        If nothing is trainable, the parameters have several dtypes, or a layer makes the
+        If nothing is trainable, the parameters have several dtypes, a layer makes the
         objective random or dependent on call order (dropout or batch norm in training
-        mode).
+        mode), or ``chunk`` is given where the loss is no mean or sum over samples.
 
     Notes
     -----
@@ -97,13 +100,24 @@ class NetworkFlow(ParameterFlow):
     [15.0]
     """
 
-    def __init__(self, module: nn.Module, criterion: Criterion, inputs: Tensor, targets: Tensor):
+    def __init__(
+        self,
+        module: nn.Module,
+        criterion: Criterion,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        chunk: int | None = None,
+    ):
         self._module = module
         self._criterion = criterion
-        self._inputs = inputs
-        self._targets = targets
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         self._sizes = [p.numel() for p in self._start.values()]
+        self._chunks = (
+            whole(inputs, targets)
+            if chunk is None
+            else in_chunks(module, criterion, inputs, targets, chunk)
+        )
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -131,37 +145,62 @@ class NetworkFlow(ParameterFlow):
         named = zip(self._start.items(), parts, strict=True)
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
 
-    def _output(self, theta: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(
-            self._module, self.parameters_dict(theta), (self._inputs,)
-        )
+    def _outputs(self, inputs: Tensor, theta: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self._module, self.parameters_dict(theta), (inputs,))
         return outputs
 
-    def _objective(self, theta: Tensor) -> Tensor:
-        return self._criterion(self._output(theta), self._targets)
+    def _share(self, chunk: Chunk, theta: Tensor) -> Tensor:
+        """What some samples add to the loss of one vector."""
+        value = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
+        return value if len(self._chunks) == 1 else chunk.weight * value
 
-    def _each(self, function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-        if y.ndim == 1:
-            return function(y)
-        flat, batch = split_ensemble(y, 1)
-        values = vmap(function)(flat)
-        return values.reshape(*batch, *values.shape[1:])
+    def _sum(self, function: Callable[..., tuple[Tensor, ...]], *ys: Tensor) -> list[Tensor]:
+        """function(share, *ys) summed over chunks; where there are several, member by
+        member, so that one chunk of one member is in memory at a time."""
+        if len(self._chunks) > 1 and ys[0].ndim > 1:
+            flat, batch = zip(*(split_ensemble(y, 1) for y in ys), strict=True)
+            rows = [self._sum(function, *row) for row in zip(*flat, strict=True)]
+            together = (torch.stack(column) for column in zip(*rows, strict=True))
+            return [x.reshape(*batch[0], *x.shape[1:]) for x in together]
+        total = list(function(partial(self._share, self._chunks[0]), *ys))
+        for chunk in self._chunks[1:]:
+            more = function(partial(self._share, chunk), *ys)
+            total = [a + b for a, b in zip(total, more, strict=True)]
+        return total
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        return gradient_rhs(self._objective, y)
+        return self.loss_and_velocity(y)[1]
 
     def loss(self, y: Tensor) -> Tensor:
-        return self._each(self._objective, y)
+        return self._sum(lambda share, theta: (of_each(share, theta),), y)[0]
+
+    def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = self._sum(value_and_gradient, y)
+        return value, -slope
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        # Reverse over reverse: the Jacobian is symmetric, and forward mode fails in some
-        # of torch's functions (mse_loss: "ZeroTensors are immutable").
-        product: Tensor = vjp(lambda state: self(0.0, state), y)[1](v)[0]
-        return product
+        return -self._sum(gradient_and_product, y, v)[1]
+
+    def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        if len(self._chunks) > 1 or y.ndim > 1:  # the graph of everything would be kept
+            return super().linearised(y)
+        product = hessian(partial(self._share, self._chunks[0]), y)
+        return lambda v: -product(v)
+
+    def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        if len(self._chunks) > 1:  # the product needs the whole gradient first
+            return super().velocity_and_acceleration(y)
+        slope, product = self._sum(gradient_and_product, y)
+        return -slope, product
+
+    def reference(self, y: Tensor) -> Tensor:
+        # By torch.func, which the flow itself does not use; chunk by chunk as well.
+        return -self._sum(lambda share, theta: (of_each(grad(share), theta),), y)[0]
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """The network's outputs on its inputs, the object the criterion sees."""
-        return self._each(self._output, y)
+        parts = [of_each(partial(self._outputs, c.inputs), y) for c in self._chunks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=y.ndim - 1)
 
     @classmethod
     def example(cls) -> tuple[NetworkFlow, Tensor]:
@@ -171,3 +210,16 @@ class NetworkFlow(ParameterFlow):
         flow = cls(module, nn.functional.mse_loss, X, torch.sin(i)[:, None])
         size = flow.state_shape[0]
         return flow, torch.cos(torch.arange(size, dtype=torch.float64) * 1.7)
+
+
+def _require_steady(module: nn.Module) -> None:
+    """Raise InputError where a layer is random or depends on the order of calls."""
+    unsteady = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    with_dropout = (nn.MultiheadAttention, nn.RNNBase)
+    for name, child in module.named_modules():
+        random = isinstance(child, with_dropout) and child.dropout > 0
+        if child.training and (random or isinstance(child, unsteady)):
+            raise InputError(
+                f"{type(child).__name__} '{name}' in training mode makes the loss no function "
+                "of the parameters; call module.eval() first"
+            )

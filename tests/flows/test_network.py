@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 import gflow
 from gflow.errors import InputError
@@ -25,6 +26,22 @@ class Tied(nn.Module):
         return self.scale * self.two(torch.tanh(self.one(x)))
 
 
+class Scaled(nn.Module):
+    """A buffer, and a parameter that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.register_buffer("scale", torch.tensor([0.5, 2.0, -1.0]))
+
+    def forward(self, x):
+        return self.layer(torch.sin(self.layer(x * self.scale)))
+
+
+def half_squares(outputs, targets):
+    return 0.5 * (outputs - targets).square().sum()
+
+
 MODULES = {
     "tanh": (tanh_network, nn.functional.mse_loss, randn(5, 2, seed=2)),
     "relu, cross-entropy": (
@@ -40,10 +57,19 @@ MODULES = {
         nn.functional.smooth_l1_loss,
         randn(5, 2, seed=2),
     ),
+    "buffer": (lambda: Scaled().double(), half_squares, randn(5, 3, seed=2)),
+    "conv": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 2), nn.SiLU(), nn.Flatten(), nn.Linear(4, 2)
+        ).double(),
+        nn.functional.mse_loss,
+        randn(5, 2, seed=2),
+    ),
 }
+each_module = pytest.mark.parametrize("name", MODULES)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@each_module
 def test_velocity_is_autograd_of_the_module(name):
     build, criterion, targets = MODULES[name]
     module, X = build(), randn(5, 3, seed=1)
@@ -54,10 +80,104 @@ def test_velocity_is_autograd_of_the_module(name):
     assert relative(flow(0.0, theta), -flow.pack(grads)) <= 1e-12
     assert relative(flow.loss(theta), criterion(module(X), targets).detach()) <= 1e-14
     assert relative(flow.end_to_end(theta), module(X).detach()) <= 1e-14
-    # The Hessian, column by column, against autograd's.
-    H = torch.autograd.functional.hessian(flow.loss, theta)
-    v = randn(len(theta), seed=9)
-    assert relative(flow.jvp(theta, v), -H @ v) <= 1e-12
+    value, velocity = flow.loss_and_velocity(theta)
+    assert torch.equal(value, flow.loss(theta))
+    assert torch.equal(velocity, flow(0.0, theta))
+
+
+@each_module
+def test_products_are_those_of_autograds_hessian(name):
+    build, criterion, targets = MODULES[name]
+    module, X = build(), randn(5, 3, seed=1)
+    flow = NetworkFlow(module, criterion, X, targets)
+    theta = flow.pack()
+
+    def objective(vector):
+        return criterion(functional_call(module, flow.parameters_dict(vector), (X,)), targets)
+
+    H = torch.autograd.functional.hessian(objective, theta)
+    columns = torch.stack([flow.jvp(theta, e) for e in torch.eye(len(theta)).double()])
+    assert relative(columns, -H) <= 1e-12
+    product = flow.linearised(theta)
+    assert relative(torch.stack([product(e) for e in torch.eye(len(theta)).double()]), -H) <= 1e-12
+    velocity, acceleration = flow.velocity_and_acceleration(theta)
+    assert relative(velocity, flow(0.0, theta)) <= 1e-14
+    assert relative(acceleration, -H @ velocity) <= 1e-12
+    # Inside a transform of torch.func, and differentiated by torch.autograd from outside.
+    assert relative(torch.func.jacrev(lambda y: flow(0.0, y))(theta), -H) <= 1e-12
+    loop = torch.autograd.functional.jacobian(lambda y: flow(0.0, y), theta)
+    assert relative(loop, -H) <= 1e-12
+
+
+@each_module
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 99])
+def test_chunks_change_nothing_but_round_off(name, chunk):
+    build, criterion, targets = MODULES[name]
+    module, X = build(), randn(5, 3, seed=1)
+    whole = NetworkFlow(module, criterion, X, targets)
+    flow = NetworkFlow(module, criterion, X, targets, chunk=chunk)
+    theta, v = whole.pack(), randn(whole.state_shape[0], seed=7)
+    ensemble = torch.stack([theta, 1.1 * theta])[None]
+    for y, direction in ((theta, v), (ensemble, torch.stack([v, -v])[None])):
+        pairs = {
+            "velocity": (flow(0.0, y), whole(0.0, y)),
+            "loss": (flow.loss(y), whole.loss(y)),
+            "outputs": (flow.end_to_end(y), whole.end_to_end(y)),
+            "product": (flow.jvp(y, direction), whole.jvp(y, direction)),
+            "linearised": (flow.linearised(y)(direction), whole.linearised(y)(direction)),
+            "acceleration": [f.velocity_and_acceleration(y)[1] for f in (flow, whole)],
+            "reference": (flow.reference(y), whole.reference(y)),
+        }
+        for what, (found, expected) in pairs.items():
+            assert found.shape == expected.shape, what
+            assert relative(found, expected) <= 1e-14, what
+    assert torch.equal(flow(0.0, theta), flow(0.0, theta))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "module", "chunk", "say"),
+    [
+        (lambda u, y: (u - y).square().mean().sqrt(), None, 2, "neither on this data"),
+        (
+            lambda u, y: nn.functional.cross_entropy(
+                u, y.argmax(1), weight=torch.tensor([1.0, 3.0]).double()
+            ),
+            None,
+            2,
+            "a mean or a sum over samples, but this one is neither",
+        ),
+        (lambda u, y: 0 * u.sum(), None, 2, "vanishes at the start"),
+        (nn.functional.mse_loss, nn.BatchNorm1d(3, track_running_stats=False), 2, "own sample"),
+        (nn.functional.mse_loss, None, 0, "chunk must be a positive whole number .*got 0"),
+        (nn.functional.mse_loss, None, 2.0, r"chunk must be .*got 2\.0"),
+        (nn.functional.mse_loss, None, True, "chunk must be .*got True"),
+    ],
+)
+def test_what_cannot_be_taken_in_chunks(criterion, module, chunk, say):
+    network = nn.Sequential(module or nn.Identity(), nn.Linear(3, 2)).double().eval()
+    with pytest.raises(InputError, match=say):
+        NetworkFlow(network, criterion, randn(7, 3), randn(7, 2, seed=1), chunk=chunk)
+
+
+def test_chunks_need_a_target_a_sample():
+    with pytest.raises(InputError, match="got 7 and 6 rows"):
+        NetworkFlow(tanh_network(), half_squares, randn(7, 3), randn(6, 2), chunk=2)
+
+
+def test_a_chunk_is_all_that_is_held():
+    """The widest activation that autograd keeps is a chunk's, in gradient and product."""
+    module, seen = tanh_network(), []
+    module[1].register_forward_hook(lambda m, x, out: seen.append(len(out)))
+    flow = NetworkFlow(module, half_squares, randn(50, 3), randn(50, 2, seed=1), chunk=8)
+    seen.clear()
+    flow(0.0, flow.pack())
+    assert seen == [8] * 6 + [2]
+    alive = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: alive.append(x.shape[:1]) or x, lambda x: x
+    ):
+        flow.jvp(flow.pack(), flow.pack())
+    assert max(n for (n,) in (s for s in alive if s)) <= 8
 
 
 def test_tied_and_frozen_parameters_count_once_and_not():
@@ -137,6 +257,7 @@ def _frozen():
         (nn.Sequential(nn.Linear(3, 2).double(), nn.Linear(2, 2)), "one dtype, got .*32, .*64"),
         (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double(), "Dropout '1' in training mode"),
         (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).double(), "BatchNorm1d '1'"),
+        (nn.Sequential(nn.LSTM(3, 2, 2, dropout=0.5)).double(), "LSTM '0' in training mode"),
     ],
 )
 def test_input_errors(module, message):
@@ -158,3 +279,13 @@ def test_the_start_is_the_modules_when_the_flow_was_made():
     with torch.no_grad():
         module.weight.add_(5)
     assert torch.equal(flow.pack(), before)
+
+
+def test_an_affine_loss_has_no_curvature():
+    flow = NetworkFlow(
+        nn.Linear(3, 1).double(), lambda u, y: (u * y).sum(), randn(5, 3), randn(5, 1)
+    )
+    theta = flow.pack()
+    assert not flow.jvp(theta, theta).any()
+    assert not flow.linearised(theta)(theta).any()
+    assert not flow.velocity_and_acceleration(theta)[1].any()
