@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gflow.flows import FactorFlow as FactorFlow
     from gflow.flows import KernelFlow as KernelFlow
     from gflow.flows import LayerwiseFlow as LayerwiseFlow
+    from gflow.flows import ModifiedFlow as ModifiedFlow
     from gflow.flows import NetworkFlow as NetworkFlow
     from gflow.flows import ProductFlow as ProductFlow
     from gflow.solvers import integrate as integrate
@@ -38,6 +39,7 @@ _HOME = {
     "IntegrationError": "gflow.errors",
     "KernelFlow": "gflow.flows",
     "LayerwiseFlow": "gflow.flows",
+    "ModifiedFlow": "gflow.flows",
     "NetworkFlow": "gflow.flows",
     "ProductFlow": "gflow.flows",
     "Trajectory": "gflow.trajectory",

@@ -157,6 +157,11 @@ def _output_options() -> list[click.Parameter]:
     ]
 
 
+def _study_options() -> list[click.Parameter]:
+    text = "measure the gap to the modified flow too, which descent follows to order 2"
+    return [click.Option(["--modified"], is_flag=True, help=text)]
+
+
 def _scenario_command(source: str, *, study: bool = False) -> click.Command:
     """The command of a scenario, or of its step-size study."""
     from gflow.scenario import read_scenario, setting_model
@@ -165,16 +170,16 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
     model = setting_model(keys.get("setting"), source)
 
     def run(output: Path | None, **changes: Any) -> None:
-        as_json = changes.pop("json")
+        as_json, modified = changes.pop("json"), changes.pop("modified", False)
         given = {k: v for k, v in changes.items() if v is not None}
-        _execute(source, given, output, as_json, study=study)
+        _execute(source, given, output, as_json, study=study, modified=modified)
 
     summary = str(keys.get("title", "")) or f"run the scenario {source}"
     start = "Step-size study: " if study else ""
     return click.Command(
         Path(source).stem,
         callback=run,
-        params=[*_options(model, keys), *_output_options()],
+        params=[*_options(model, keys), *(_study_options() if study else []), *_output_options()],
         help=f"{start}{summary}.\n\n{' '.join((model.__doc__ or '').split())}",
         short_help=summary,
     )
@@ -251,7 +256,13 @@ def _toml(scenario: Scenario) -> str:
 
 
 def _execute(
-    source: str, changes: dict[str, Any], output: Path | None, as_json: bool, *, study: bool
+    source: str,
+    changes: dict[str, Any],
+    output: Path | None,
+    as_json: bool,
+    *,
+    study: bool,
+    modified: bool,
 ) -> None:
     from gflow.scenario import load_scenario
 
@@ -263,7 +274,7 @@ def _execute(
     kind = f"{scenario.name}-converge" if study else scenario.name
     folder = store.RunFolder(output or store.default_folder(kind, resolved))
     try:
-        outcome = _work(scenario, study)
+        outcome = _work(scenario, study, modified)
         drawn = _save(folder, scenario, outcome, "done")
     except IntegrationError as error:
         _save_stopped(folder, scenario, error)
@@ -286,7 +297,7 @@ def _execute(
         raise click.exceptions.Exit(status)
 
 
-def _work(scenario: Scenario, study: bool) -> Outcome:
+def _work(scenario: Scenario, study: bool, modified: bool) -> Outcome:
     import torch
 
     from gflow.progress import Bar
@@ -311,6 +322,7 @@ def _work(scenario: Scenario, study: bool) -> Outcome:
             setup.y0,
             scenario.t_end,
             sizes,
+            modified=modified,
             method=scenario.method,
             rtol=scenario.rtol,
             atol=scenario.atol,

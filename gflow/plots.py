@@ -168,21 +168,20 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
     fitted, stable = ds["fitted"].values.astype(bool), ds["stable"].values.astype(bool)
     finite = np.isfinite(gaps)
     groups: tuple[tuple[np.ndarray, dict[str, Any], str], ...] = (
-        (fitted, {"marker": "o", "color": _COLOURS[0]}, "in the fit"),
+        (fitted, {"marker": "o", "color": _COLOURS[0]}, "distance to the flow"),
         (stable & ~fitted, {"marker": "o", "mfc": "none", "color": _COLOURS[0]}, "not in the fit"),
         (~stable, {"marker": "X", "color": _COLOURS[1]}, r"beyond $2/\lambda_{\max}$"),
     )
     for chosen, look, label in groups:
         if (chosen & finite).any():
             axes.plot(steps[chosen & finite], gaps[chosen & finite], ls="none", label=label, **look)
-    order = float(ds["order"])
-    if np.isfinite(order):
-        x = np.log(steps[fitted])
-        level = np.log(gaps[fitted]).mean() - order * x.mean()
-        span = np.array([steps[finite].min(), steps[finite].max()])
-        half = (float(ds["order_high"]) - float(ds["order_low"])) / 2
-        label = f"order {order:.3f} ± {half:.3f}"
-        axes.plot(span, np.exp(level) * span**order, color="black", lw=1, label=label, zorder=1)
+    _order_line(axes, ds, "", gaps, fitted)
+    if "modified_gap" in ds:
+        gaps, fitted = ds["modified_gap"].values, ds["modified_fitted"].values.astype(bool)
+        for chosen, face in ((fitted, _COLOURS[2]), (~fitted, "none")):
+            axes.plot(steps[chosen], gaps[chosen], "s", color=_COLOURS[2], mfc=face)
+        axes.plot([], [], "s", color=_COLOURS[2], label="distance to the modified flow")
+        _order_line(axes, ds, "modified_", gaps, fitted)
     error, limit = float(ds["solver_error"]), float(ds["stability_limit"])
     if error > 0:
         axes.axhline(error, color="grey", ls=":", label="solver's own error")
@@ -190,7 +189,26 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
         axes.axvline(limit, color=_COLOURS[1], ls="--", lw=1, label=_LIMIT)
     axes.set(xlabel="step size η", ylabel="largest distance of descent to flow")
     axes.set(xscale="log", yscale="log")
+    axes.set_xticks(steps, [_number(step) for step in steps])
+    axes.set_xticks([], minor=True)
     axes.legend()
+
+
+def _order_line(
+    axes: Axes, ds: xr.Dataset, prefix: str, gaps: np.ndarray, fitted: np.ndarray
+) -> None:
+    """The fitted power of the step size, over all finite gaps."""
+    order = float(ds[f"{prefix}order"])
+    if not np.isfinite(order):
+        return
+    steps = ds["step_size"].values
+    level = np.log(gaps[fitted]).mean() - order * np.log(steps[fitted]).mean()
+    there = steps[np.isfinite(gaps)]
+    span = np.array([there.min(), there.max()])
+    half = (float(ds[f"{prefix}order_high"]) - float(ds[f"{prefix}order_low"])) / 2
+    label = f"order {order:.3f} ± {half:.3f}"
+    style = "--" if prefix else "-"
+    axes.plot(span, np.exp(level) * span**order, style, color="black", lw=1, label=label, zorder=1)
 
 
 @_figure("invariants", "drift_bound")

@@ -251,7 +251,7 @@ def step_size_outcome(study: StepSizeStudy) -> Outcome:
     for name, (value, label) in numbers.items():
         ds[name] = ((), value, {"long_name": label, "units": "1"})
     rows = zip(sizes, study.gaps, study.stable, study.fitted, strict=True)
-    summary = {
+    summary: dict[str, Any] = {
         "order": study.order,
         "order_interval": None if study.order_interval is None else list(study.order_interval),
         "refusal": study.refusal,
@@ -263,7 +263,33 @@ def step_size_outcome(study: StepSizeStudy) -> Outcome:
         "certificate": certificate_summary(study.trajectory),
         "cost": cost_summary(study.trajectory),
     }
+    if study.modified_gaps is not None:
+        _add_modified(ds, summary, study)
     return Outcome(ds, summary)
+
+
+def _add_modified(ds: xr.Dataset, summary: dict[str, Any], study: StepSizeStudy) -> None:
+    gaps, fitted = list(study.modified_gaps or ()), list(study.modified_fitted or ())
+    order, interval = study.modified_order, study.modified_order_interval
+    _add(ds, "modified_gap", ("step_size",), gaps, "largest distance to the modified flow")
+    _add(ds, "modified_fitted", ("step_size",), fitted, "whether in the fit of modified_gap")
+    low, high = interval or (math.nan, math.nan)
+    numbers = {
+        "modified_order": (math.nan if order is None else order, "order of modified_gap"),
+        "modified_order_low": (low, "lower end of its 95 % interval"),
+        "modified_order_high": (high, "upper end of its 95 % interval"),
+        "modified_solver_error": (study.modified_solver_error, "error of that flow"),
+    }
+    for name, (value, label) in numbers.items():
+        _add(ds, name, (), value, label)
+    summary |= {
+        "modified_order": order,
+        "modified_order_interval": None if interval is None else list(interval),
+        "modified_refusal": study.modified_refusal,
+        "modified_solver_error": study.modified_solver_error,
+    }
+    for row, gap, used in zip(summary["step_sizes"], gaps, fitted, strict=True):
+        row |= {"modified_gap": gap, "modified_fitted": used}
 
 
 def width_outcome(study: WidthStudy) -> Outcome:

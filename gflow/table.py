@@ -16,6 +16,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     title = Text(f"{summary['scenario']} on {summary['data']}", style="table.title")
     table = Table(title=title, title_justify="left")
+    head: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     if "widths" in summary:
         head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
@@ -23,6 +24,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
     elif "step_sizes" in summary:
         head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
         keys = ("step_size", "largest_gap", "stable", "fitted")
+        if "modified_order" in summary:
+            head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
         keys = ("step_size", "steps", "final_loss", "largest_gap")
@@ -45,11 +48,9 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "final_loss" in summary:
         lines.append(("loss", f"{summary['final_loss']:.6g} at the end of the flow"))
     if "order" in summary:
-        if summary["order"] is None:
-            lines.append(("order", f"not fitted: {summary['refusal']}"))
-        else:
-            low, high = summary["order_interval"]
-            lines.append(("order", f"{summary['order']:.3f} (95 %: {low:.3f} to {high:.3f})"))
+        lines.append(("order", _order(summary, "")))
+    if "modified_order" in summary:
+        lines.append(("modified", f"order {_order(summary, 'modified_')}"))
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
@@ -79,7 +80,17 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def _order(summary: Mapping[str, Any], prefix: str) -> str:
+    order = summary[f"{prefix}order"]
+    if order is None:
+        return f"not fitted: {summary[f'{prefix}refusal']}"
+    low, high = summary[f"{prefix}order_interval"]
+    return f"{order:.3f} (95 %: {low:.3f} to {high:.3f})"
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and math.isnan(value):
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -300,6 +300,18 @@ def test_converge_fits_order_one(name):
         assert variable.attrs["units"]
 
 
+def test_converge_against_the_modified_flow(no_figures):
+    sizes = ["--step-sizes", "0.1,0.05,0.025", "--points", "3", "--rtol", "1e-10"]
+    done = call("converge", *small("deep-linear"), *sizes, "--modified")
+    assert done.status == 0, done
+    assert "modified  order 2." in done.out
+    assert "gap to modified flow" in done.out
+    refused = call("converge", *small("kernel"), *sizes, "--modified")
+    assert refused.status == 2
+    assert "modified flow is one of parameters, got KernelFlow" in refused.err
+    assert "no option --modified" in call("deep-linear", "--modified").err
+
+
 def test_converge_chooses_step_sizes(no_figures):
     done = call("converge", *small("kernel"), "--json")
     assert len(json.loads(done.out)["step_sizes"]) == 6

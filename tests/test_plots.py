@@ -43,10 +43,16 @@ NAMES = {
     "diverged": {"distance", "training"},
     "study": {"gap", "step_size"},
     "study without a fit": {"gap", "step_size"},
+    "study, modified": {"gap", "step_size"},
 }
 
 
 def dataset(name: str) -> xr.Dataset:
+    if name == "study, modified":
+        flow = EndToEndFlow(make_loss("regression", 2, 3), depth=2)
+        sizes = [4.0, 0.1, 0.05, 0.025]
+        study = gflow.step_size_study(flow, 0.3 * randn(2, 3), 4.0, sizes, modified=True, points=3)
+        return step_size_outcome(study).dataset
     if name.startswith("study"):
         H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
         flow = KernelFlow(H, torch.ones(2, dtype=torch.float64))
@@ -125,6 +131,15 @@ def test_unstable_sizes_are_marked(drawn):
     assert marked.get_xdata().tolist() == [4.0]
     none = drawn["study without a fit"]["step_size"].axes[0].get_legend_handles_labels()[1]
     assert not any(label.startswith("order") for label in none)
+
+
+def test_both_orders_are_drawn(drawn):
+    axes = drawn["study, modified"]["step_size"].axes[0]
+    labels = axes.get_legend_handles_labels()[1]
+    orders = [float(label.split()[1]) for label in labels if label.startswith("order")]
+    assert orders == pytest.approx([1, 2], abs=0.1)
+    squares = [line for line in axes.lines if line.get_marker() == "s" and len(line.get_xdata())]
+    assert sorted(x for line in squares for x in line.get_xdata()) == [0.025, 0.05, 0.1, 4.0]
 
 
 def test_path_alone_and_path_of_one_point():

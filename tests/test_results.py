@@ -187,6 +187,23 @@ def test_step_size_outcome_agrees_with_the_study():
     json.dumps(plain(summary), allow_nan=False)
 
 
+def test_step_size_outcome_with_the_modified_flow():
+    flow, y0 = EndToEndFlow(make_loss("regression", 2, 3), depth=2), 0.3 * randn(2, 3)
+    study = gflow.step_size_study(flow, y0, 4.0, [4.0, 0.1, 0.05, 0.025], modified=True, points=4)
+    outcome = step_size_outcome(study)
+    ds, summary = outcome.dataset, outcome.summary
+    labelled(ds)
+    assert summary["modified_order"] == study.modified_order == float(ds["modified_order"])
+    low, high = float(ds["modified_order_low"]), float(ds["modified_order_high"])
+    assert summary["modified_order_interval"] == [low, high]
+    assert np.isnan(ds["modified_gap"].values[0])
+    assert ds["modified_gap"].values[1:].tolist() == list(study.modified_gaps[1:])
+    assert [r["modified_gap"] for r in summary["step_sizes"]][1:] == list(study.modified_gaps[1:])
+    assert ds["modified_fitted"].values.tolist() == list(study.modified_fitted)
+    assert summary["modified_solver_error"] == study.modified_solver_error
+    json.dumps(plain(summary), allow_nan=False)
+
+
 def test_step_size_outcome_without_a_fit_says_why():
     outcome = step_size_outcome(gflow.step_size_study(KERNEL, ZERO, 2.0, [0.2, 0.1]))
     assert outcome.summary["order"] is outcome.summary["order_interval"] is None

@@ -6,6 +6,7 @@ from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_produc
 from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
 from gflow.flows.kernel import KernelFlow, kernel_rhs
+from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Flow",
     "KernelFlow",
     "LayerwiseFlow",
+    "ModifiedFlow",
     "NetworkFlow",
     "ParameterFlow",
     "ProductFlow",

@@ -1,34 +1,31 @@
 """The step-size study: how the gap to the flow shrinks with the step size.
 
 Gradient descent is explicit Euler, of order one: gap ≈ C·η until η nears the stability
-limit 2/λ_max. The order is fitted only where that is what the data say, with the
-solver's own error beside every gap.
+limit 2/λ_max, and ≈ C·η² to the modified flow (`gflow.flows.modified`). An order is fitted
+only where that is what the data say, with the solver's own error beside every gap.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.descent import descend_to
+from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
+from gflow.flows.modified import ModifiedFlow
 from gflow.solvers.base import Progress
 from gflow.solvers.integrate import better_states, integrate
 from gflow.spectra import largest_eigenvalue
 from gflow.studies.compare import Spacing, _shared, matched_times
+from gflow.studies.fitting import fit_order
 from gflow.trajectory import Trajectory
-
-_MARGIN = 10.0  # the smallest gap must exceed the solver's error by this much
-_FEWEST = 3
-_SLOPE_SPREAD = 0.1  # local orders within this of the finest one count as asymptotic
-_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,11 @@ class StepSizeStudy:
     trajectory : Trajectory
         The flow they are measured against.
     refusal : str or None
+    modified_gaps, modified_order, modified_order_interval, modified_fitted, modified_refusal
+        The same against the modified flow of each step size, where that was asked for; a
+        gap is NaN beyond the stability limit, where it is not measured.
+    modified_solver_error : float or None
+        The error of the modified flow of the smallest step size, where the gap is least.
     """
 
     step_sizes: tuple[float, ...]
@@ -73,6 +75,12 @@ class StepSizeStudy:
     gap_curves: tuple[tuple[Tensor, Tensor], ...]
     trajectory: Trajectory
     refusal: str | None
+    modified_gaps: tuple[float, ...] | None = None
+    modified_order: float | None = None
+    modified_order_interval: tuple[float, float] | None = None
+    modified_fitted: tuple[bool, ...] | None = None
+    modified_refusal: str | None = None
+    modified_solver_error: float | None = None
 
 
 def step_size_study(
@@ -82,6 +90,7 @@ def step_size_study(
     step_sizes: Sequence[float],
     observe: Callable[[Tensor], Tensor] | None = None,
     *,
+    modified: bool = False,
     method: str = "auto",
     rtol: float = 1e-10,
     atol: float = 1e-13,
@@ -105,6 +114,9 @@ def step_size_study(
     observe : callable, optional
         State(s) ↦ what the gap is measured on, over leading time dimensions; the state
         itself by default.
+    modified : bool
+        Measure the gaps to the modified flow too: one more solve for each step size, at about
+        three times the price an evaluation.
     method, rtol, atol
         Of the solver; it runs a second time at a tenth of the tolerance for its own
         error, or is compared with the closed form.
@@ -146,48 +158,114 @@ def step_size_study(
     flow.check_state(y0)
     if y0.ndim != flow.state_ndim:
         raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    if modified:  # whether there is one is said before any work
+        ModifiedFlow(flow.parameter_flow, sizes[0])
     times, counts = matched_times(t_end, sizes, points, spacing=spacing)
     flow = flow.for_start(y0)
     look = observe or (lambda y: y)
-    path = integrate(flow, y0, times, method, rtol, atol, max_evals=max_evals, progress=progress)
-    seen = look(path.ys)
-    if path.stats.method == "exact":
-        solver_error = 8 * torch.finfo(y0.dtype).eps * float(_distance(seen, 0 * seen).max())
-    else:
-        truth = better_states(
-            flow,
-            y0,
-            times,
-            path.stats.method,
-            rtol,
-            atol,
-            max_evals=10 * max_evals,
-            progress=progress,
-        )
-        solver_error = float(_distance(seen, look(truth)).max())
+    solve = functools.partial(
+        _solve, method=method, rtol=rtol, atol=atol, max_evals=max_evals, progress=progress
+    )
+    path, error = solve(flow, y0, times, look)
     limit = stability_limit(flow, path.ys)
-    gaps, curves = [], []
-    for step, steps in zip(sizes, counts, strict=True):
-        descent = descend_to(flow, y0, step, steps, progress=progress)
-        rows, columns = _shared(path.ts, descent.ts)
-        gap = _distance(seen[rows], look(descent.ys[columns]))
-        curves.append((path.ts[rows], gap.cpu()))
-        gaps.append(math.inf if descent.diverged_at is not None else float(gap.max()))
     stable = tuple(s < limit for s in sizes)
-    order, interval, fitted, refusal = fit_order(sizes, gaps, stable, solver_error)
-    return StepSizeStudy(
+    descents = [
+        descend_to(flow, y0, step, steps, progress=progress)
+        for step, steps in zip(sizes, counts, strict=True)
+    ]
+    curves = [_gap(path.ts, look(path.ys), descent, look) for descent in descents]
+    gaps = tuple(
+        math.inf if descent.diverged_at is not None else float(gap.max())
+        for descent, (_, gap) in zip(descents, curves, strict=True)
+    )
+    order, interval, fitted, refusal = fit_order(sizes, gaps, stable, error)
+    study = StepSizeStudy(
         step_sizes=tuple(sizes),
-        gaps=tuple(gaps),
+        gaps=gaps,
         order=order,
         order_interval=interval,
         fitted=fitted,
         stable=stable,
-        solver_error=solver_error,
+        solver_error=error,
         stability_limit=limit,
         gap_curves=tuple(curves),
         trajectory=path,
         refusal=refusal,
     )
+    return _with_modified(study, flow, y0, descents, look, solve) if modified else study
+
+
+def _with_modified(
+    study: StepSizeStudy,
+    flow: Flow,
+    y0: Tensor,
+    descents: Sequence[Descent],
+    look: Callable[[Tensor], Tensor],
+    solve: Callable[..., tuple[Trajectory, float]],
+) -> StepSizeStudy:
+    """The study with its descents measured against the modified flow of each step size."""
+    gaps, error = [], math.nan
+    for descent, stable in zip(descents, study.stable, strict=True):
+        if not stable or descent.diverged_at is not None:
+            gaps.append(math.nan)
+            continue
+        inner = ModifiedFlow(flow.parameter_flow, descent.step_size)
+        seen = lambda theta: look(flow.project(theta))  # noqa: E731
+        least = descent is descents[-1]
+        path, own = solve(inner, flow.lift(y0), descent.ts, seen, estimate=least)
+        error = own if least else error
+        gaps.append(float(_gap(path.ts, seen(path.ys), descent, look)[1].max()))
+    order, interval, fitted, refusal = fit_order(study.step_sizes, gaps, study.stable, error)
+    return dataclasses.replace(
+        study,
+        modified_gaps=tuple(gaps),
+        modified_order=order,
+        modified_order_interval=interval,
+        modified_fitted=fitted,
+        modified_refusal=refusal,
+        modified_solver_error=error,
+    )
+
+
+def _solve(
+    flow: Flow,
+    y0: Tensor,
+    times: Sequence[float] | Tensor,
+    look: Callable[[Tensor], Tensor],
+    *,
+    method: str,
+    rtol: float,
+    atol: float,
+    max_evals: int,
+    progress: Progress | None,
+    estimate: bool = True,
+) -> tuple[Trajectory, float]:
+    """A path and its error in what is looked at, NaN unless that is to be estimated."""
+    path = integrate(flow, y0, times, method, rtol, atol, max_evals=max_evals, progress=progress)
+    seen = look(path.ys)
+    if path.stats.method == "exact":
+        return path, 8 * torch.finfo(y0.dtype).eps * float(_distance(seen, 0 * seen).max())
+    if not estimate:
+        return path, math.nan
+    truth = better_states(
+        flow,
+        y0,
+        path.ts.tolist(),
+        path.stats.method,
+        rtol,
+        atol,
+        max_evals=10 * max_evals,
+        progress=progress,
+    )
+    return path, float(_distance(seen, look(truth)).max())
+
+
+def _gap(
+    ts: Tensor, seen: Tensor, descent: Descent, look: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The times that a path and descent share, and the distance at each."""
+    rows, columns = _shared(ts, descent.ts)
+    return ts[rows], _distance(seen[rows], look(descent.ys[columns])).cpu()
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
@@ -223,51 +301,3 @@ def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
 
 def _hessian_product(flow: Flow, theta: Tensor, v: Tensor) -> Tensor:
     return -flow.jvp(theta, v)
-
-
-def fit_order(
-    step_sizes: Sequence[float],
-    gaps: Sequence[float],
-    stable: Sequence[bool],
-    solver_error: float,
-) -> tuple[float | None, tuple[float, float] | None, tuple[bool, ...], str | None]:
-    """Slope of log gap against log step size over the asymptotic range.
-
-    The range starts at the smallest step size and goes on while the local orders stay
-    within 0.1 of the finest one; unstable step sizes are never in it.
-
-    Returns
-    -------
-    (order, interval, fitted, refusal)
-        ``order`` and ``interval`` are None where ``refusal`` gives a reason.
-    """
-    nothing = (False,) * len(step_sizes)
-    usable = [i for i, ok in enumerate(stable) if ok and 0 < gaps[i] < math.inf]
-    usable.sort(key=lambda i: step_sizes[i])
-    if len(usable) < _FEWEST:
-        why = f"{len(usable)} stable step sizes with a gap, a fit needs {_FEWEST}"
-        return None, None, nothing, why
-    smallest = min(gaps[i] for i in usable)
-    if smallest < _MARGIN * solver_error:
-        why = (
-            f"the smallest gap {smallest:.2g} is not {_MARGIN:g} times the solver's error "
-            f"{solver_error:.2g}; tighten rtol or use larger steps"
-        )
-        return None, None, nothing, why
-    x = np.log([step_sizes[i] for i in usable])
-    y = np.log([gaps[i] for i in usable])
-    local = np.diff(y) / np.diff(x)
-    off = np.flatnonzero(np.abs(local - local[0]) > _SLOPE_SPREAD)
-    count = int(off[0]) + 1 if len(off) else len(usable)
-    if count < _FEWEST:
-        why = f"local orders {np.round(local, 2).tolist()} show no asymptotic range; smaller steps"
-        return None, None, nothing, why
-    x, y = x[:count], y[:count]
-    slope, intercept = np.polyfit(x, y, 1)
-    residual = y - slope * x - intercept
-    freedom = count - 2
-    spread = math.sqrt(float(residual @ residual) / freedom / float(((x - x.mean()) ** 2).sum()))
-    half = _STUDENT_95[min(freedom, len(_STUDENT_95)) - 1] * spread
-    chosen = set(usable[:count])
-    fitted = tuple(i in chosen for i in range(len(step_sizes)))
-    return float(slope), (float(slope - half), float(slope + half)), fitted, None
