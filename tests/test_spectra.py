@@ -3,8 +3,16 @@ import pytest
 import scipy.linalg
 import torch
 
-from gflow.spectra import effective_rank, largest_eigenvalue, sym_power, without_round_off
-from tests.helpers import of_rank, randn, relative, times
+import gflow
+from gflow.spectra import (
+    effective_rank,
+    largest_eigenvalues,
+    sharpness,
+    sharpness_along,
+    sym_power,
+    without_round_off,
+)
+from tests.helpers import flow_classes, of_rank, randn, relative, times
 
 
 @pytest.mark.parametrize("exponent", [0.2, 0.5, 1.0, 2.5])
@@ -52,6 +60,7 @@ def spectrum_of(lam, seed=0):
     return (V * lam) @ V.mT
 
 
+@pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize(
     "lam",
     [
@@ -61,29 +70,88 @@ def spectrum_of(lam, seed=0):
         times(*[0.0] * 9, 1e-8),
         times(-3.0, -2.0, -1.0),
         times(4.0, 4.0, 4.0),
+        times(5.0, *[1.0] * 7),  # the Krylov space is spent before there are three
         times(1e12, 1e12 * (1 - 1e-3), 1.0),
     ],
 )
-def test_largest_eigenvalue(lam):
+def test_largest_eigenvalues(lam, k):
     A = spectrum_of(lam)
-    value, products = largest_eigenvalue(lambda v: A @ v, randn(len(lam), seed=3), tol=1e-10)
-    assert value == pytest.approx(float(lam.max()), rel=1e-8, abs=1e-14 * float(lam.abs().max()))
-    assert products <= len(lam)
+    top = largest_eigenvalues(lambda v: A @ v, randn(len(lam), seed=3), k, tol=1e-10)
+    scale = float(lam.abs().max())
+    truth = lam.sort(descending=True).values[:k]
+    assert float((top.values - truth).abs().max()) <= 1e-8 * scale
+    assert top.products <= len(lam)
+    V = top.vectors
+    assert float((V @ V.mT - torch.eye(len(V)).double()).abs().max()) <= 1e-12
+    rest = (A @ V[:k].mT).mT - top.values[:, None] * V[:k]
+    assert float((rest.norm(dim=1) - top.residuals).abs().max()) <= 1e-12 * scale
 
 
-def test_largest_eigenvalue_of_zero_and_of_any_shape():
-    value, products = largest_eigenvalue(torch.zeros_like, randn(3, 4))
-    assert (value, products) == (0.0, 1)
-    A = spectrum_of(times(*range(1, 13)))
-    value, _ = largest_eigenvalue(lambda v: (A @ v.flatten()).reshape(3, 4), randn(3, 4), tol=1e-12)
-    assert value == pytest.approx(12.0, rel=1e-12)
+def test_residuals_bound_the_error():
+    lam = times(*np.linspace(0.0, 1.0, 80), 1.2, 1.5)
+    A = spectrum_of(lam)
+    for tol in (0.3, 0.1, 0.03):
+        top = largest_eigenvalues(lambda v: A @ v, randn(len(lam), seed=3), 2, tol=tol)
+        assert (top.residuals <= tol * top.values[0]).all()
+        nearest = (lam[:, None] - top.values).abs().amin(dim=0)
+        assert (nearest <= top.residuals).all()
+        assert (top.values <= times(1.5, 1.2) + 1e-14).all()
 
 
-def test_largest_eigenvalue_stops_at_its_budget():
+def test_a_warm_start_saves_products_and_sees_a_crossing():
+    """Two eigenvalues pass each other: the guard vector holds the one that takes over."""
+    Q = torch.linalg.qr(randn(60, 60, seed=1))[0]
+    lam = torch.linspace(0, 1, 60, dtype=torch.float64)
+    start, products = None, []
+    for s in np.linspace(0.0, 1.0, 21):
+        lam[-1], lam[-2] = 3.0 - s, 2.0 + s
+        A = (Q * lam) @ Q.mT
+        first = randn(60, seed=2) if start is None else start
+        top = largest_eigenvalues(lambda v, A=A: A @ v, first, tol=1e-4)
+        start = top.vectors
+        products.append(top.products)
+        assert float(top.values[0]) == pytest.approx(max(3.0 - s, 2.0 + s), rel=1e-6)
+    assert max(products[1:]) <= 3
+    assert products[0] > 8
+
+
+def test_largest_eigenvalues_of_zero():
+    top = largest_eigenvalues(torch.zeros_like, randn(5))
+    assert top.values.tolist() == [0.0]
+    assert top.products == 1
+
+
+def test_largest_eigenvalues_stop_at_their_budget():
     calls = []
     A = spectrum_of(times(*np.linspace(1.0, 1.001, 50)))
-    value, products = largest_eigenvalue(
+    top = largest_eigenvalues(
         lambda v: calls.append(1) or A @ v, randn(50), tol=1e-16, max_products=7
     )
-    assert products == len(calls) == 7
-    assert 1.0 <= value <= 1.001
+    assert top.products == len(calls) == 7
+    assert 1.0 <= float(top.values[0]) <= 1.001
+
+
+@pytest.mark.parametrize("kind", flow_classes(), ids=lambda c: c.__name__)
+def test_sharpness_is_that_of_the_dense_hessian(kind):
+    flow, y0 = kind.example()
+    inner, theta = flow.parameter_flow, flow.lift(y0)
+    eye = torch.eye(theta.numel()).double()
+    J = torch.stack([inner.jvp(theta, e.reshape(theta.shape)).flatten() for e in eye])
+    truth = torch.linalg.eigvalsh(-J).flip(0)
+    top = sharpness(flow, y0, 2, tol=1e-9)
+    assert relative(top.values, truth[:2]) <= 1e-10
+    loose = sharpness(flow, y0)
+    assert float(loose.values[0]) == pytest.approx(float(truth[0]), rel=1e-3)
+
+
+def test_sharpness_along_a_path_is_that_of_each_state():
+    flow, y0 = gflow.NetworkFlow.example()
+    ys = gflow.integrate(flow, y0, torch.linspace(0, 5, 11)).ys
+    values, products = sharpness_along(flow, ys, 2, tol=1e-8)
+    alone = torch.stack([sharpness(flow, y, 2, tol=1e-8).values for y in ys])
+    assert values.shape == (11, 2)
+    assert relative(values, alone) <= 1e-10
+    assert products <= 11 * len(y0)
+    rough, fewer = sharpness_along(flow, ys)
+    assert float((rough[:, 0] / values[:, 0] - 1).abs().max()) <= 2e-3
+    assert fewer < products

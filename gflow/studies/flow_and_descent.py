@@ -14,7 +14,7 @@ from gflow.flows.base import Flow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
 from gflow.studies.compare import Gap, Spacing, compare, matched_times
-from gflow.studies.step_size import stability_limit
+from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory, relative_error
 
 _ROUGH_EVALS = 20_000  # for a first look at the stability limit

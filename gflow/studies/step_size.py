@@ -22,9 +22,9 @@ from gflow.flows.base import Flow
 from gflow.flows.modified import ModifiedFlow
 from gflow.solvers.base import Progress
 from gflow.solvers.integrate import better_states, integrate
-from gflow.spectra import largest_eigenvalue
 from gflow.studies.compare import Spacing, _shared, matched_times
 from gflow.studies.fitting import fit_order
+from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
 
 
@@ -271,33 +271,3 @@ def _gap(
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance at each time (first dimension)."""
     return (a - b).reshape(len(a), -1).norm(dim=1)
-
-
-def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
-    """2/λ_max, the least over states spread along a path.
-
-    λ_max is the largest Hessian eigenvalue of the objective of the parameters, by Lanczos
-    on Jacobian-vector products.
-
-    Parameters
-    ----------
-    flow : Flow
-    ys : Tensor, shape (T, *state)
-        States of one path.
-    samples : int
-        Number of states looked at.
-    """
-    inner = flow.parameter_flow
-    largest = 0.0
-    count = min(samples, len(ys))
-    for i in sorted({round(j * (len(ys) - 1) / max(count - 1, 1)) for j in range(count)}):
-        theta = flow.lift(ys[i])
-        noise = torch.Generator().manual_seed(0)
-        start = torch.randn(theta.shape, generator=noise, dtype=theta.dtype).to(theta.device)
-        value, _ = largest_eigenvalue(functools.partial(_hessian_product, inner, theta), start)
-        largest = max(largest, value)
-    return 2 / largest if largest > 0 else math.inf
-
-
-def _hessian_product(flow: Flow, theta: Tensor, v: Tensor) -> Tensor:
-    return -flow.jvp(theta, v)

@@ -10,7 +10,7 @@ from gflow.errors import InputError, IntegrationError
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
 from gflow.studies.compare import matched_times
 from gflow.studies.flow_and_descent import default_step_sizes, flow_and_descent
-from gflow.studies.step_size import stability_limit
+from gflow.studies.stability import stability_limit
 from tests.helpers import make_loss, randn, relative
 
 FLOW = EndToEndFlow(make_loss("regression", 2, 3), depth=3)

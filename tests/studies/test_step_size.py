@@ -14,7 +14,7 @@ from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, ProductFlow
 from gflow.losses import LinearRegression
 from gflow.studies.fitting import fit_order
-from gflow.studies.step_size import stability_limit
+from gflow.studies.stability import stability_limit
 from tests.helpers import make_loss, of_rank, randn, relative, times
 
 STABLE = [0.1, 0.05, 0.025, 0.0125, 0.00625]

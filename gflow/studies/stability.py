@@ -1,0 +1,41 @@
+"""Below which step size descent is stable along a path."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from gflow.flows.base import Flow
+from gflow.spectra import sharpness_along
+
+_TOL = 1e-6  # of the eigenvalue's residual
+
+
+def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
+    """2/λ_max, the least over states spread along a path.
+
+    λ_max is the largest Hessian eigenvalue of the objective of the parameters, from
+    Jacobian-vector products.
+
+    Parameters
+    ----------
+    flow : Flow
+    ys : Tensor, shape (T, *state)
+        States of one path.
+    samples : int
+        Number of states looked at.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[4.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> stability_limit(flow, torch.zeros(1, 1, dtype=torch.float64))
+    0.5
+    """
+    count = min(samples, len(ys))
+    chosen = sorted({round(j * (len(ys) - 1) / max(count - 1, 1)) for j in range(count)})
+    values, _ = sharpness_along(flow, ys[chosen], tol=_TOL)
+    largest = float(values.max())
+    return 2 / largest if largest > 0 else math.inf
