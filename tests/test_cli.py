@@ -26,6 +26,8 @@ SMALL = {
     "deep-matrix": "--samples 20 --inputs 3 --targets 2 --points 4 --t-end 2",
     "factorization": "--size 4 --rank 2 --points 4 --t-end 9 --init-scale 0.1",
     "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
+    "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
+    "--step-sizes 0.2,0.1",
     "wide-network": "--samples 4 --inputs 3 --widths 16,32 --epochs 8 --points 4 --seeds 2 "
     "--threads 1 --method dopri5 --rtol 1e-3",
 }
@@ -34,6 +36,7 @@ FIGURES = {
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "network": {"loss", "gap", "sharpness", "network"},
     "wide-network": {"distance", "training"},
 }
 SCENARIOS = scenario_names()
@@ -388,6 +391,10 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("kernel --data iris --samples 140", "at most 150"),
         ("factorization --observed 1.5", "observed: input should be less than or equal to 1"),
         ("factorization --observed 0", "observed: input should be greater than 0"),
+        ("network --model mpl", "did you mean 'mlp'"),
+        ("network --model nowhere:make", "must be importable, but ModuleNotFoundError"),
+        ("network --data mnist:nowhere", "mnist must be read from a folder"),
+        ("network --data diabetes --criterion cross-entropy", "cross-entropy needs classes"),
         ("wide-network --widths 0,4", "widths: input should be greater"),
         ("wide-network --data digits --classes 0,1,2", "two"),
         ("wide-network --data digits --classes 0", "two"),

@@ -32,6 +32,8 @@ MADE = {
     "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
+    "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
+    "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
     "wide-network": WIDE,
     "diverged": WIDE | {"step_sizes": [20.0], "epochs": 40},
 }
@@ -39,6 +41,8 @@ NAMES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "network": {"loss", "gap", "sharpness", "network"},
+    "network of digits": {"loss", "gap", "sharpness", "network"},
     "wide-network": {"distance", "training"},
     "diverged": {"distance", "training"},
     "study": {"gap", "step_size"},

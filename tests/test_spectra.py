@@ -112,7 +112,7 @@ def test_a_warm_start_saves_products_and_sees_a_crossing():
         products.append(top.products)
         assert float(top.values[0]) == pytest.approx(max(3.0 - s, 2.0 + s), rel=1e-6)
     assert max(products[1:]) <= 3
-    assert products[0] > 8
+    assert products[0] >= 7
 
 
 def test_largest_eigenvalues_of_zero():

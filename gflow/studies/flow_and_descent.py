@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gflow.errors import IntegrationError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
+from gflow.solvers.integrate import better_states
 from gflow.studies.compare import Gap, Spacing, compare, matched_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory, relative_error
@@ -39,6 +41,9 @@ class FlowAndDescent:
     gaps : tuple of Gap
     stability_limit : float
         2/λ_max, the least along the path.
+    solver_error : float or None
+        The flow's own error, measured as the gaps are, on the object the loss sees; None where
+        that is the state (the certificate has its error) or nothing was measured.
     """
 
     trajectory: Trajectory
@@ -47,6 +52,7 @@ class FlowAndDescent:
     descents: tuple[Descent, ...]
     gaps: tuple[Gap, ...]
     stability_limit: float
+    solver_error: float | None = None
 
 
 def flow_and_descent(
@@ -101,6 +107,8 @@ def flow_and_descent(
     times, counts = matched_times(t_end, sizes, points, spacing=spacing)
     early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
     times = sorted({*times, *(t for t in early if t < times[1])})
+    own = flow.end_to_end(y0) is y0
+    progress = stages("flow", t_end)
     trajectory = integrate(
         flow,
         y0,
@@ -108,11 +116,18 @@ def flow_and_descent(
         method,
         rtol,
         atol,
-        estimate_error=estimate_error,
+        estimate_error=estimate_error and own,
         max_evals=max_evals,
-        progress=stages("flow", t_end),
+        progress=progress,
     )
-    flow = trajectory.flow
+    flow, error = trajectory.flow, None
+    if estimate_error and not own:
+        truth = better_states(
+            flow, y0, times, method, rtol, atol, max_evals=10 * max_evals, progress=progress
+        )
+        trajectory = _with_error(trajectory, relative_error(flow, trajectory.ys, truth))
+        apart = flow.end_to_end(trajectory.ys) - flow.end_to_end(truth)
+        error = float(apart.flatten(1).norm(dim=1).max())
     parameters = reduction_error = None
     inner = flow.parameter_flow
     if inner is not flow:
@@ -138,7 +153,14 @@ def flow_and_descent(
         descents=descents,
         gaps=tuple(compare(trajectory, descent) for descent in descents),
         stability_limit=stability_limit(flow, trajectory.ys),
+        solver_error=error,
     )
+
+
+def _with_error(path: Trajectory, error: float) -> Trajectory:
+    """The path with the error of its states in its certificate."""
+    certificate = dataclasses.replace(path.certificate, error_estimate=error)
+    return dataclasses.replace(path, certificate=certificate)
 
 
 def default_step_sizes(
