@@ -1,5 +1,6 @@
 """Random inputs, the four losses, and an independent integrator."""
 
+import functools
 import importlib
 import inspect
 import itertools
@@ -13,6 +14,7 @@ from torch import Tensor
 import gflow.flows
 from gflow.flows import Flow
 from gflow.losses import LinearRegression, Loss, MatrixCompletion, MatrixSensing, SquaredDistance
+from gflow.studies import StepSizeStudy
 
 DEVICES = ["cpu", "cuda"]
 LOSSES = ["distance", "regression", "sensing", "completion"]
@@ -92,6 +94,15 @@ def ensemble_of(y0: Tensor) -> Tensor:
     """A (2, 3) ensemble of starts around y0."""
     factors = torch.tensor([[1.0, 0.5, 0.9], [1.2, 0.7, 0.3]], dtype=y0.dtype)
     return factors.reshape(2, 3, *[1] * y0.ndim) * y0
+
+
+@functools.cache
+def modified_study() -> StepSizeStudy:
+    """A study against both flows, its largest step size beyond the stability limit."""
+    flow, y0 = gflow.FactorFlow.example()
+    sizes = [2.0, 0.04, 0.02, 0.01]
+    options = {"modified": True, "points": 3, "rtol": 1e-9, "atol": 1e-12}
+    return gflow.step_size_study(flow, y0, 2.0, sizes, **options)
 
 
 def altered(flow: Flow, rhs) -> Flow:

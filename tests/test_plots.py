@@ -15,7 +15,7 @@ from gflow.flows import EndToEndFlow, KernelFlow
 from gflow.results import Setup, flow_and_descent_outcome, path_dataset, step_size_outcome
 from gflow.scenario import validate
 from gflow.studies.flow_and_descent import flow_and_descent
-from tests.helpers import make_loss, randn
+from tests.helpers import make_loss, modified_study, randn
 
 OTHERS = {"#000000", "#808080"}
 WIDE = {
@@ -53,10 +53,7 @@ NAMES = {
 
 def dataset(name: str) -> xr.Dataset:
     if name == "study, modified":
-        flow = EndToEndFlow(make_loss("regression", 2, 3), depth=2)
-        sizes = [4.0, 0.1, 0.05, 0.025]
-        study = gflow.step_size_study(flow, 0.3 * randn(2, 3), 4.0, sizes, modified=True, points=3)
-        return step_size_outcome(study).dataset
+        return step_size_outcome(modified_study()).dataset
     if name.startswith("study"):
         H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
         flow = KernelFlow(H, torch.ones(2, dtype=torch.float64))
@@ -143,7 +140,7 @@ def test_both_orders_are_drawn(drawn):
     orders = [float(label.split()[1]) for label in labels if label.startswith("order")]
     assert orders == pytest.approx([1, 2], abs=0.1)
     squares = [line for line in axes.lines if line.get_marker() == "s" and len(line.get_xdata())]
-    assert sorted(x for line in squares for x in line.get_xdata()) == [0.025, 0.05, 0.1, 4.0]
+    assert sorted(x for line in squares for x in line.get_xdata()) == [0.01, 0.02, 0.04, 2.0]
 
 
 def test_path_alone_and_path_of_one_point():

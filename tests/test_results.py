@@ -22,7 +22,7 @@ from gflow.results import (
 from gflow.store import plain
 from gflow.studies.flow_and_descent import flow_and_descent
 from gflow.studies.width import width_study
-from tests.helpers import make_loss, randn
+from tests.helpers import make_loss, modified_study, randn
 
 H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
 KERNEL = KernelFlow(H, torch.ones(2, dtype=torch.float64))
@@ -188,8 +188,7 @@ def test_step_size_outcome_agrees_with_the_study():
 
 
 def test_step_size_outcome_with_the_modified_flow():
-    flow, y0 = EndToEndFlow(make_loss("regression", 2, 3), depth=2), 0.3 * randn(2, 3)
-    study = gflow.step_size_study(flow, y0, 4.0, [4.0, 0.1, 0.05, 0.025], modified=True, points=4)
+    study = modified_study()
     outcome = step_size_outcome(study)
     ds, summary = outcome.dataset, outcome.summary
     labelled(ds)
