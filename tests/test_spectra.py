@@ -4,6 +4,7 @@ import scipy.linalg
 import torch
 
 import gflow
+from benchmarks.problems import tanh
 from gflow.spectra import (
     effective_rank,
     largest_eigenvalues,
@@ -155,3 +156,14 @@ def test_sharpness_along_a_path_is_that_of_each_state():
     rough, fewer = sharpness_along(flow, ys)
     assert float((rough[:, 0] / values[:, 0] - 1).abs().max()) <= 2e-3
     assert fewer < products
+
+
+def test_sharpness_along_digits_takes_few_products():
+    problem = tanh(30)
+    flow = problem.make()
+    ts = torch.linspace(0, 30, 16)
+    ys = gflow.integrate(flow, problem.y0, ts, rtol=1e-4, atol=1e-7).ys
+    values, products = sharpness_along(flow, ys)
+    truth, _ = sharpness_along(flow, ys, 2, tol=1e-6)
+    assert float((values[:, 0] / truth[:, 0] - 1).abs().max()) <= 0.02
+    assert products <= 6 * len(ys)

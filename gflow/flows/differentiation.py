@@ -92,11 +92,20 @@ def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def of_each(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
-    """A function of one vector, of every vector of an ensemble (..., p)."""
+    """A function of one vector, of every vector of an ensemble (..., p): at once, or one by one
+    where vmap cannot (an operation without a batching rule, a branch on a value)."""
     if theta.ndim == 1:
         return function(theta)
     flat, batch = split_ensemble(theta, 1)
-    values = vmap(function)(flat)
+    try:
+        values = vmap(function)(flat)
+    except RuntimeError:  # if it has another cause, that one is raised below
+        rows = [function(row) for row in flat]
+        values = (
+            tuple(map(torch.stack, zip(*rows, strict=True)))
+            if isinstance(rows[0], tuple)
+            else torch.stack(rows)
+        )
     if isinstance(values, tuple):
         return tuple(x.reshape(*batch, *x.shape[1:]) for x in values)
     return values.reshape(*batch, *values.shape[1:])

@@ -199,8 +199,13 @@ class NetworkFlow(ParameterFlow):
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """The network's outputs on its inputs, the object the criterion sees."""
-        parts = [of_each(partial(self._outputs, c.inputs), y) for c in self._chunks]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=y.ndim - 1)
+        if len(self._chunks) > 1 and y.ndim > 1:
+            flat, batch = split_ensemble(y, 1)
+            rows = torch.stack([self.end_to_end(row) for row in flat])
+            return rows.reshape(*batch, *rows.shape[1:])
+        parts = [of_each(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks]
+        whole: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return whole
 
     @classmethod
     def example(cls) -> tuple[NetworkFlow, Tensor]:

@@ -281,6 +281,43 @@ def test_the_start_is_the_modules_when_the_flow_was_made():
     assert torch.equal(flow.pack(), before)
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(1, 3, batch_first=True)
+
+    def forward(self, x):
+        return self.cell(x[..., None])[0][:, -1]
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        out = self.layer(x)
+        return torch.tanh(out) if out.sum().item() > -1e9 else out
+
+
+@pytest.mark.parametrize("build", [Recurrent, Branching])
+def test_modules_that_vmap_cannot_take_are_taken_one_by_one(build):
+    flow = NetworkFlow(build().double(), half_squares, randn(5, 3), randn(5, 3, seed=1))
+    theta, v = flow.pack(), randn(flow.state_shape[0])
+    ys = torch.stack([theta, -theta, 1.1 * theta])
+    for function in (
+        flow.loss,
+        flow.end_to_end,
+        flow.reference,
+        lambda y: flow(0.0, y),
+        lambda y: flow.velocity_and_acceleration(y)[1],
+        lambda y: flow.jvp(y, v.expand_as(y)),
+    ):
+        assert relative(function(ys), torch.stack([function(y) for y in ys])) <= 1e-14
+    path = gflow.integrate(flow, theta, [0.0, 0.5], rtol=1e-6)
+    assert path.certificate.holds, path.certificate
+
+
 def test_an_affine_loss_has_no_curvature():
     flow = NetworkFlow(
         nn.Linear(3, 1).double(), lambda u, y: (u * y).sum(), randn(5, 3), randn(5, 1)
