@@ -86,7 +86,9 @@ def _is_mean(module: nn.Module, criterion: Criterion, pairs: list[tuple[Tensor, 
     """Whether the criterion of neighbouring chunks is their mean; else it is their sum."""
     could_be = {"mean": True, "sum": True}
     x, targets = pairs[0]
-    outputs, value = module(x), criterion(module(x), targets)
+    outputs = module(x)
+    value = criterion(outputs, targets)
+    require_number(value)
     for x, more_targets in pairs[1:]:
         more = module(x)
         more_value = criterion(more, more_targets)
@@ -102,6 +104,15 @@ def _is_mean(module: nn.Module, criterion: Criterion, pairs: list[tuple[Tensor, 
             f"{why}; leave chunk out, or write it as a plain sum"
         )
     return could_be["mean"]
+
+
+def require_number(value: Tensor) -> None:
+    """Raise InputError unless a criterion's value is a scalar."""
+    if value.ndim:
+        raise InputError(
+            f"criterion must return one number, got shape {tuple(value.shape)}; reduce it to "
+            "a mean or a sum over samples"
+        )
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
-from gflow.flows.chunks import Chunk, Criterion, in_chunks, whole
+from gflow.flows.chunks import Chunk, Criterion, in_chunks, require_number, whole
 from gflow.flows.differentiation import (
     Objective,
     gradient_and_product,
@@ -89,6 +89,8 @@ class NetworkFlow(ParameterFlow):
     -----
     The state is θ, (..., p), in the order of ``module.named_parameters()``;
     ``flow.pack()`` reads it off the module, ``flow.parameters_dict(theta)`` gives it back.
+    Results can be differentiated from outside, as the certificate of a `ModifiedFlow` does;
+    that keeps the graph of all chunks.
 
     Examples
     --------
@@ -152,6 +154,7 @@ class NetworkFlow(ParameterFlow):
     def _share(self, chunk: Chunk, theta: Tensor) -> Tensor:
         """What some samples add to the loss of one vector."""
         value = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
+        require_number(value)
         return value if len(self._chunks) == 1 else chunk.weight * value
 
     def _sum(self, function: Callable[..., tuple[Tensor, ...]], *ys: Tensor) -> list[Tensor]:

@@ -265,6 +265,14 @@ def test_input_errors(module, message):
         NetworkFlow(module, nn.functional.mse_loss, randn(5, 3), randn(5, 2))
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_a_criterion_returns_one_number(chunk):
+    apart = lambda u, y: (u - y).square().sum(1)  # noqa: E731
+    with pytest.raises(InputError, match=r"criterion must return one number, got shape \(\d,\)"):
+        flow = NetworkFlow(tanh_network(), apart, randn(5, 3), randn(5, 2), chunk=chunk)
+        flow.loss(flow.pack())
+
+
 def test_dropout_and_batch_norm_in_evaluation_mode():
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.5)).double().eval()
     flow = NetworkFlow(module, nn.functional.mse_loss, randn(5, 3), randn(5, 2))
