@@ -378,7 +378,9 @@ def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
         limit = 2 / float(ds["step_size"].values[i])
         limits.append((limit, colour))
     axes.plot(ds["time"], ds["sharpness"], color="black", label="gradient flow", zorder=3)
-    top = 1.3 * max(float(ds["sharpness"].max()), float(ds["descent_sharpness"].max()))
+    highest = float(ds["sharpness"].max())
+    # A descent that diverges must not set the scale.
+    top = 1.3 * max(highest, min(float(ds["descent_sharpness"].max()), 1.5 * highest))
     for limit, colour in limits:
         if limit < top:
             axes.axhline(limit, color=colour, ls="--", lw=1)

@@ -57,7 +57,8 @@ class Eigenpairs(NamedTuple):
     Attributes
     ----------
     values : Tensor, shape (k,)
-        Descending; each is below the true one, by at most its residual.
+        Descending; each is below the true one, by at most its residual. NaN where a product
+        is not finite.
     vectors : Tensor, shape (k + 1 or fewer, n)
         Their eigenvectors, and the next Ritz vector as a guard: what to start from at a
         nearby operator, whose order of eigenvalues may have changed.
@@ -128,6 +129,9 @@ def largest_eigenvalues(
                 images = torch.cat([images, matvec(unit)[None]])
         size = len(basis)
         square = (images @ basis.mT).double().cpu()
+        if not bool(torch.isfinite(square).all()):  # as where descent diverges
+            nothing = start.new_full((k,), torch.nan)
+            return Eigenpairs(nothing, basis, nothing, size)
         theta, ritz = torch.linalg.eigh((square + square.mT) / 2)
         theta, ritz = theta.flip(0), ritz.flip(1)[:, : k + 1].to(basis)
         vectors = ritz.mT @ basis

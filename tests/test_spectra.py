@@ -132,6 +132,15 @@ def test_largest_eigenvalues_stop_at_their_budget():
     assert 1.0 <= float(top.values[0]) <= 1.001
 
 
+def test_a_product_that_is_not_finite_gives_nan_and_a_start_for_the_next():
+    A = spectrum_of(times(*np.linspace(0.0, 1.0, 20)))
+    for broken in (torch.nan, torch.inf):
+        top = largest_eigenvalues(lambda v, b=broken: b * v, randn(20, seed=3), 2)
+        assert top.values.isnan().all()
+        after = largest_eigenvalues(lambda v: A @ v, top.vectors)
+        assert float(after.values[0]) == pytest.approx(1.0, rel=1e-8)
+
+
 @pytest.mark.parametrize("kind", flow_classes(), ids=lambda c: c.__name__)
 def test_sharpness_is_that_of_the_dense_hessian(kind):
     flow, y0 = kind.example()

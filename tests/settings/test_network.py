@@ -85,6 +85,17 @@ def test_gap_and_solver_error_are_in_function_space(outcome):
     assert outcome.summary["certificate"]["holds"]
 
 
+def test_a_descent_that_diverges_is_measured_up_to_there():
+    made = make(step_sizes=[3.0, 0.5], t_end=30.0, model="linear", rtol=1e-4, points=10)
+    done = made.run(lambda name, t_end: None)
+    assert done.summary["descent"][0]["diverged_at"] is not None
+    assert done.summary["descent"][1]["diverged_at"] is None
+    there = np.isfinite(done.dataset["descent_time"].values[0])
+    assert there.sum() > 1
+    assert np.isfinite(done.dataset["descent_gradient_norm"].values[0][there][:2]).all()
+    assert np.isfinite(done.dataset["sharpness"].values).all()
+
+
 @pytest.mark.parametrize("model", ["linear", "cnn"])
 def test_other_built_in_models(model):
     setup = make(model=model).setup()
