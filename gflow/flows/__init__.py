@@ -1,6 +1,7 @@
 """Right-hand sides of gradient flow, one file a setting; each pure function is exported too."""
 
 from gflow.flows.base import Flow, ParameterFlow, ReducedFlow
+from gflow.flows.central import CentralFlow
 from gflow.flows.closed_forms import aligned_mode, riccati
 from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_product, layerwise_rhs
 from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
@@ -10,6 +11,7 @@ from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
 
 __all__ = [
+    "CentralFlow",
     "EndToEndFlow",
     "FactorFlow",
     "Flow",

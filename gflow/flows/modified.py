@@ -72,13 +72,7 @@ class ModifiedFlow(ParameterFlow):
         momentum: float = 0.0,
         order: int = 2,
     ):
-        if not isinstance(flow, ParameterFlow):
-            mend = "take its flow.parameter_flow, and start from flow.lift(y0)"
-            if flow.parameter_flow is flow:
-                mend = "it moves outputs, not parameters"
-            raise InputError(
-                f"the modified flow is one of parameters, got {type(flow).__name__}: {mend}"
-            )
+        require_parameters("the modified flow", flow)
         steps = torch.as_tensor(step_size, dtype=torch.float64)
         if not bool((torch.isfinite(steps) & (steps > 0)).all()):
             raise InputError(f"step_size must be a positive number, got {step_size}")
@@ -119,7 +113,7 @@ class ModifiedFlow(ParameterFlow):
         rate = velocity - 0.5 * inertia(self.momentum) * unit * acceleration
         if self.order == 2:
             return rate
-        bent = _curvature(self.flow, y, velocity)
+        bent = second_derivative(self.flow, y, velocity, velocity)
         return rate + unit * unit * (bent / 12 + self.flow.jvp(y, acceleration) / 3)
 
     def loss(self, y: Tensor) -> Tensor:
@@ -177,13 +171,39 @@ class ModifiedFlow(ParameterFlow):
         return cls(flow, 0.05), start
 
 
-def _curvature(flow: Flow, y: Tensor, velocity: Tensor) -> Tensor:
-    """f''(v, v) of a gradient flow: the slope of ⟨v, f'(y)v⟩, v fixed, by the symmetry of ∇³L."""
+def require_parameters(what: str, flow: Flow) -> None:
+    """Raise InputError unless a flow is one of parameters."""
+    if isinstance(flow, ParameterFlow):
+        return
+    mend = "take its flow.parameter_flow, and start from flow.lift(y0)"
+    if flow.parameter_flow is flow:
+        mend = "it moves outputs, not parameters"
+    raise InputError(f"{what} is one of parameters, got {type(flow).__name__}: {mend}")
+
+
+def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    """f''(v, w) of a gradient flow f: the slope of ⟨v, f'(y)w⟩, by the symmetry of ∇³L.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+    y, v, w : Tensor, shape (..., *state)
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow = gflow.FactorFlow(gflow.losses.SquaredDistance(torch.zeros(1, 1).double()))
+    >>> one = torch.ones(1, 1).double()   # L = u⁴/2, f = −2u³
+    >>> second_derivative(flow, 3 * one, one, one).item()
+    -36.0
+    """
     keep = torch.is_grad_enabled() and y.requires_grad
     with torch.enable_grad():
-        # A clone: where the caller differentiates, v depends on y too.
+        # A clone: where the caller differentiates, v and w depend on y too.
         leaf = y.clone() if keep else y.detach().requires_grad_()
-        along = velocity if keep else velocity.detach()
-        value = (along * flow.jvp(leaf, along)).sum()
-        (slope,) = torch.autograd.grad(value, leaf, create_graph=keep)
-    return slope
+        first, second = (v, w) if keep else (v.detach(), w.detach())
+        value = (first * flow.jvp(leaf, second)).sum()
+        if not value.requires_grad:  # a quadratic objective
+            return torch.zeros_like(y)
+        (slope,) = torch.autograd.grad(value, leaf, create_graph=keep, allow_unused=True)
+    return torch.zeros_like(y) if slope is None else slope

@@ -1,0 +1,317 @@
+r"""The central flow: what the time average of gradient descent follows at the edge of stability.
+
+Where the sharpness has grown to 2/η, descent with step size η oscillates along the eigenvectors
+there, with a covariance Σ. Its average feels the mean gradient E ∇L(θ + δ) ≈ ∇L + ½∇⟨H, Σ⟩:
+
+    θ̇ = −[∇L(θ) + ½∇_θ⟨H(θ), Σ⟩],   Σ ⪰ 0,   H ⪯ 2/η,   ⟨Σ, 2/η − H⟩ = 0
+
+(Cohen, Damian, Talwalkar, Kolter & Lee 2024, arXiv:2410.24206; H = ∇²L, and Σ is held while
+differentiating). Time unit: t = kη of descent on the same L, in which the paper's dw/dt = −η[…] in
+steps has no factor η.
+
+Σ = U X Uᵀ on the m eigenvectors U at the edge is the least force that keeps their eigenvalues
+there. With G_ij = ∇_θ(u_iᵀHu_j), the block UᵀHU changes at the rate ⟨G_ij, θ̇⟩, so that X solves
+
+    X ⪰ 0,   S = R − ⟨G, −∇L⟩ + ½⟨G, G⟩X ⪰ 0,   ⟨X, S⟩ = 0,
+
+with R = 0 at the edge: the velocity is the projection of −∇L on the directions along which no
+eigenvalue passes 2/η. One eigenvalue λ: X = σ² = max(0, −2⟨∇λ, ∇L⟩/‖∇λ‖²). The averaged loss is
+L + ½⟨H, Σ⟩ = L + tr Σ/η.
+
+So written the right-hand side jumps where an eigenvalue arrives, and nothing brings back one that
+the solver's error has let through. Here R = rate·(2/η − UᵀHU): an eigenvalue may close its distance
+to 2/η at that rate at most. The right-hand side is then continuous, the same as the above at the
+edge, and its constraint attracts; Σ sets in about 1/rate before the edge is reached.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.flows.base import Flow, Observables, ParameterFlow, slope, split_ensemble
+from gflow.flows.factorization import FactorFlow
+from gflow.flows.modified import require_parameters, second_derivative
+from gflow.spectra import sharpness
+
+_NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
+_TIGHT = 1e-10  # of the eigenvectors' residuals
+_SETTLED = 1e-12  # of the complementarity problem
+_MOST_ITERATIONS = 20_000
+_MOST_MODES = 20
+_NOTHING = 1e-6  # share of tr Σ that counts as none
+
+
+class Oscillation(NamedTuple):
+    """What keeps the average of descent at the edge at one state.
+
+    Attributes
+    ----------
+    values : Tensor, shape (m,)
+        Eigenvalues of the Hessian from 0.97·2/η on; none where all are below.
+    covariance : Tensor, shape (m, m)
+        Σ in the basis of their eigenvectors.
+    modes : Tensor, shape (m, n)
+        The columns of Σ's square root, Σ = Σ_j w_j w_jᵀ, over the flattened parameters.
+    force : Tensor, shape (*state)
+        −½∇⟨H, Σ⟩.
+    sharpness : Tensor, shape ()
+    vectors : Tensor
+        What to start from at a nearby state.
+    """
+
+    values: Tensor
+    covariance: Tensor
+    modes: Tensor
+    force: Tensor
+    sharpness: Tensor
+    vectors: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        """tr Σ."""
+        return self.covariance.trace()
+
+    @property
+    def rank(self) -> int:
+        """How many eigenvectors Σ is made of."""
+        size = torch.linalg.eigvalsh(self.covariance)
+        return int((size > _NOTHING * self.variance).sum())
+
+
+def oscillation(
+    flow: Flow,
+    y: Tensor,
+    step_size: float,
+    rate: float,
+    *,
+    velocity: Tensor | None = None,
+    start: Tensor | None = None,
+    tol: float = _TIGHT,
+) -> Oscillation:
+    """Σ at one state and the force it exerts on the average of descent.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+    y : Tensor, shape (*state)
+    step_size, rate : float
+        η, and how fast an eigenvalue may approach 2/η, per unit of time.
+    velocity : Tensor, optional
+        −∇L(y), where it is known.
+    start : Tensor, optional
+        ``vectors`` of a nearby state.
+    tol : float
+        Of the eigenvectors' residuals, relative.
+    """
+    edge = 2 / step_size
+    count = 1 if start is None else max(1, len(start) - 1)
+    top = sharpness(flow, y, count, start, tol=tol)
+    while bool(top.values[-1] > (1 - _NEAR) * edge) and count < min(_MOST_MODES, y.numel()):
+        count += 1
+        top = sharpness(flow, y, count, top.vectors, tol=tol)
+    near = int((top.values > (1 - _NEAR) * edge).sum())
+    values, U = top.values[:near], top.vectors[:near]
+    kept = top.vectors[: near + 2]
+    if near == 0:
+        empty = values.new_zeros(0, 0)
+        return Oscillation(values, empty, U, torch.zeros_like(y), top.values[0], kept)
+    if velocity is None:
+        velocity = flow(0.0, y)
+    G = -torch.stack(  # f'' of f = −∇L
+        [
+            second_derivative(flow, y, U[i].reshape(y.shape), U[j].reshape(y.shape)).flatten()
+            for i in range(near)
+            for j in range(i + 1)
+        ]
+    )
+    row, column = torch.tril_indices(near, near).to(y.device)
+    G = G[_places(near).to(y.device)]  # (m²,) rows of n
+    free = (G @ velocity.flatten()).reshape(near, near) - torch.diag(rate * (edge - values))
+    X = complementary(0.5 * G @ G.mT, free)
+    force = -0.5 * (X.flatten() @ G).reshape(y.shape)
+    size, basis = torch.linalg.eigh(X)
+    modes = size.clamp_min(0).sqrt()[:, None] * (basis.mT @ U)
+    return Oscillation(values, X, modes, force, top.values[0], kept)
+
+
+def _places(m: int) -> Tensor:
+    """Where entry (i, j) of a symmetric matrix is among its lower triangle, row by row."""
+    i, j = torch.arange(m)[:, None], torch.arange(m)[None]
+    high, low = torch.maximum(i, j), torch.minimum(i, j)
+    return (high * (high + 1) // 2 + low).flatten()
+
+
+def complementary(K: Tensor, b: Tensor) -> Tensor:
+    """X ⪰ 0 with S = K[X] − b ⪰ 0 and ⟨X, S⟩ = 0: the minimiser over X ⪰ 0 of ½⟨X, K[X]⟩ − ⟨b, X⟩.
+
+    By projected gradients with Nesterov's momentum, restarted where it points uphill; m is small.
+
+    Parameters
+    ----------
+    K : Tensor, shape (m², m²)
+        Positive semidefinite.
+    b : Tensor, shape (m, m)
+
+    Examples
+    --------
+    >>> import torch
+    >>> b = torch.diag(torch.tensor([2.0, -1.0], dtype=torch.float64))
+    >>> complementary(torch.eye(4, dtype=torch.float64), b).tolist()   # the positive part
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    m = len(b)
+    if m == 1:
+        return (b / K).clamp_min(0) if bool(K > 0) else torch.zeros_like(b)
+    K, goal = K.double().cpu(), b.double().cpu()
+    bound = float(torch.linalg.eigvalsh(K)[-1])
+    X = Z = torch.zeros_like(goal)
+    if bound == 0:
+        return X.to(b)
+    momentum = 1.0
+    for _ in range(_MOST_ITERATIONS):
+        new = _positive_part(Z - ((K @ Z.flatten()).reshape(m, m) - goal) / bound)
+        moved = new - X
+        if float(moved.norm()) <= _SETTLED * float(new.norm()) and float((new - Z).norm()) <= (
+            _SETTLED * float(new.norm())
+        ):
+            return new.to(b)
+        if float(((Z - new) * moved).sum()) > 0:  # restart
+            momentum, Z, X = 1.0, new, new
+            continue
+        later = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        Z, X, momentum = new + (momentum - 1) / later * moved, new, later
+    return X.to(b)
+
+
+def _positive_part(X: Tensor) -> Tensor:
+    lam, V = torch.linalg.eigh((X + X.mT) / 2)
+    return (V * lam.clamp_min(0)) @ V.mT
+
+
+class CentralFlow(ParameterFlow):
+    """The flow of the time average of descent with step size η, at the edge of stability too.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+        The gradient flow of L.
+    step_size : float
+        η > 0 of descent.
+    rate : float, optional
+        How fast an eigenvalue may approach 2/η, per unit of time; by default 1/(2η), that is
+        within two steps of descent.
+
+    Raises
+    ------
+    InputError
+        If the flow is not one of parameters, or a number is out of range.
+
+    Notes
+    -----
+    Descent acts on ``parameter_flow``, the flow of L. ``loss`` is L, which falls; what descent's
+    losses average to is the observable ``averaged_loss``, and ``variance`` is tr Σ. Starts must be
+    below the edge. A call finds the eigenvectors anew; `gflow.studies.central_path` carries them
+    along. Where no eigenvalue is near 2/η it is the gradient flow.
+
+    Examples
+    --------
+    L = ½(1 + x²)y² + …: descent oscillates in y, and the sharpness 1 + x² cannot pass 2/η.
+
+    >>> import torch, gflow
+    >>> flow, U = gflow.FactorFlow.example()
+    >>> central = CentralFlow(flow, 0.01)   # 2/η is far above the sharpness
+    >>> torch.equal(central(0.0, U), flow(0.0, U))
+    True
+    """
+
+    def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
+        require_parameters("the central flow", flow)
+        for name, value in (("step_size", step_size), ("rate", rate)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a positive number, got {value}")
+        self.flow = flow
+        self.step_size = float(step_size)
+        self.rate = 0.5 / self.step_size if rate is None else float(rate)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return self.flow.state_shape
+
+    @property
+    def like(self) -> Tensor | None:
+        return self.flow.like
+
+    @property
+    def parameter_flow(self) -> Flow:
+        return self.flow
+
+    def oscillation(self, y: Tensor) -> Oscillation:
+        """Σ and its force at one state, (*state)."""
+        return oscillation(self.flow, y, self.step_size, self.rate)
+
+    def averaged_loss(self, loss: Tensor, variance: Tensor) -> Tensor:
+        """L + ½⟨H, Σ⟩ of L and tr Σ: what the losses of descent average to."""
+        return loss + variance / self.step_size
+
+    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        states, batch = split_ensemble(y, self.state_ndim)
+        forces = [self.oscillation(state).force for state in states]
+        return self.flow(t, y) + torch.stack(forces).reshape(*batch, *y.shape[len(batch) :])
+
+    def loss(self, y: Tensor) -> Tensor:
+        return self.flow.loss(y)
+
+    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+        return (self.flow(0.0, y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+
+    def reference(self, y: Tensor) -> Tensor:
+        states, batch = split_ensemble(y, self.state_ndim)
+        rows = [-slope(self.loss, state) - self._slope_of_spread(state) for state in states]
+        return torch.stack(rows).reshape(y.shape)
+
+    def _slope_of_spread(self, y: Tensor) -> Tensor:
+        """∇½⟨H, Σ⟩, Σ held, from the loss alone."""
+        total = torch.zeros_like(y)
+        for mode in self.oscillation(y).modes:
+            along = mode.reshape(y.shape)
+            with torch.enable_grad():
+                leaf = y.detach().requires_grad_()
+                (g,) = torch.autograd.grad(self.flow.loss(leaf), leaf, create_graph=True)
+                (Hw,) = torch.autograd.grad((g * along).sum(), leaf, create_graph=True)
+                (third,) = torch.autograd.grad(0.5 * (Hw * along).sum(), leaf)
+            total = total + third
+        return total
+
+    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        # A difference of order 4: the velocity has third derivatives of L already.
+        size = self.norm(v).clamp_min(torch.finfo(v.dtype).tiny)
+        step = torch.finfo(v.dtype).eps ** 0.2 * (1 + self.norm(y)) / size
+        h = step.reshape(*step.shape, *[1] * self.state_ndim)
+        f = lambda s: self(0.0, y + s * h * v)  # noqa: E731
+        return (8 * (f(1) - f(-1)) - (f(2) - f(-2))) / (12 * h)
+
+    def end_to_end(self, y: Tensor) -> Tensor:
+        return self.flow.end_to_end(y)
+
+    def observables(self, y: Tensor) -> Observables:
+        states, batch = split_ensemble(y, self.state_ndim)
+        variance = torch.stack([self.oscillation(s).variance for s in states]).reshape(batch)
+        loss = self.loss(y)
+        spread = {"variance": variance, "averaged_loss": self.averaged_loss(loss, variance)}
+        return {"loss": loss, **spread}
+
+    def of_members(self, index: Tensor) -> Flow:
+        return CentralFlow(self.flow.of_members(index), self.step_size, rate=self.rate)
+
+    def check_state(self, y: Tensor) -> None:
+        self.flow.check_state(y)
+
+    @classmethod
+    def example(cls) -> tuple[CentralFlow, Tensor]:
+        flow, start = FactorFlow.example()
+        return cls(flow, 0.01), start

@@ -1,0 +1,268 @@
+"""Where descent leaves the flow: at the edge of stability.
+
+Along gradient flow the sharpness of a network grows; descent with step size η follows until its
+sharpness passes 2/η, then oscillates along the top eigenvectors and stays there (Cohen, Kaur, Li,
+Kolter & Talwalkar 2021, arXiv:2103.00065), while its time average follows the central flow
+(`gflow.flows.central`). All on one time axis, t = kη.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.flows.base import Flow
+from gflow.flows.central import CentralFlow
+from gflow.flows.modified import require_parameters
+from gflow.solvers import integrate
+from gflow.solvers.base import Progress
+from gflow.spectra import sharpness_along
+from gflow.studies.central_path import CentralPath, central_path
+from gflow.studies.compare import Gap, compare, matched_times
+from gflow.studies.flow_and_descent import Stages
+from gflow.studies.oscillation import Walk, moving_mean, walk
+from gflow.trajectory import Trajectory
+
+_SETTLED = 0.15  # of 2/η
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Descent with one step size beside the flow and its central flow.
+
+    Attributes
+    ----------
+    walk : Walk
+        Descent, its sharpness at S compared steps, its losses and oscillation at all K.
+    gap : Gap
+        Distance of descent to the flow at the compared steps.
+    crossing, descent_crossing : float or None
+        First time at which the sharpness of the flow, and of descent, is 2/η.
+    relative_gap, relative_parameter_gap : Tensor, shape (S,)
+        The gap of the outputs, and of the parameters, relative to the distance that the flow
+        has travelled from its start by ``crossing`` (by the end, where there is none).
+    settled : float
+        Longest stretch of time over which descent's sharpness is within 15 % of 2/η.
+    smooth_losses, smooth_variances : Tensor, shape (K,)
+        Means of descent's over a window of time around each step.
+    central : CentralPath or None
+        From the last compared step before ``crossing``; None where the flow does not cross, or
+        starts beyond.
+    central_error : float
+        Largest relative difference of its averaged loss from ``smooth_losses`` where the window is
+        whole; NaN without a central flow.
+    """
+
+    walk: Walk
+    gap: Gap
+    crossing: float | None
+    descent_crossing: float | None
+    relative_gap: Tensor
+    relative_parameter_gap: Tensor
+    settled: float
+    smooth_losses: Tensor
+    smooth_variances: Tensor
+    central: CentralPath | None
+    central_error: float
+
+    @property
+    def step_size(self) -> float:
+        """η."""
+        return self.walk.descent.step_size
+
+    def before(self, curve: Tensor) -> float:
+        """The largest value of a relative gap up to the crossing."""
+        end = math.inf if self.crossing is None else self.crossing
+        return float(curve[self.gap.ts <= end].max())
+
+    def after(self, curve: Tensor) -> float:
+        """The largest value of a relative gap after the crossing; NaN without one."""
+        later = self.gap.ts > (math.inf if self.crossing is None else self.crossing)
+        return float(curve[later].max()) if bool(later.any()) else math.nan
+
+
+@dataclass(frozen=True)
+class EdgeOfStability:
+    """The flow, its sharpness, and an `Edge` for each step size.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+    sharpness : Tensor, shape (T,)
+        Of the flow, at ``trajectory.ts``.
+    smoothing : float
+        Length of the window of time over which descent is averaged.
+    edges : tuple of Edge
+        Largest step size first.
+    """
+
+    trajectory: Trajectory
+    sharpness: Tensor
+    smoothing: float
+    edges: tuple[Edge, ...]
+
+
+def edge_of_stability(
+    flow: Flow,
+    y0: Tensor,
+    t_end: float,
+    step_sizes: Sequence[float],
+    *,
+    smoothing: float | None = None,
+    points: int = 100,
+    method: str = "auto",
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    max_evals: int = 1_000_000,
+    estimate_error: bool = False,
+    stages: Stages = lambda name, t_end: None,
+) -> EdgeOfStability:
+    """Follow a flow, descents and their central flows, with the sharpness along each.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+    y0 : Tensor, shape (*state)
+    t_end : float
+    step_sizes : sequence of float
+    smoothing : float, optional
+        Window of time over which descent is averaged, a tenth of ``t_end`` by default.
+    points : int
+        Compared steps of each descent.
+    method, rtol, atol, max_evals, estimate_error
+        Of the flow, as in `gflow.integrate`.
+    stages : callable, optional
+        ``stages(name, t_end)`` gives a progress callback for each part.
+
+    Raises
+    ------
+    InputError
+        If the flow is not one of parameters, or an argument is out of range.
+
+    Examples
+    --------
+    Where the sharpness is constant descent is stable or it is not:
+
+    >>> import torch, gflow
+    >>> module = torch.nn.Linear(1, 1, bias=False).double()
+    >>> X = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    >>> flow = gflow.NetworkFlow(module, torch.nn.functional.mse_loss, X, 3 * X)
+    >>> study = edge_of_stability(flow, torch.zeros(1).double(), 4.0, [0.1, 0.05], points=8)
+    >>> [edge.crossing for edge in study.edges]
+    [None, None]
+    """
+    require_parameters("the edge of stability", flow)
+    sizes = sorted({float(s) for s in step_sizes}, reverse=True)
+    if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
+        raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
+    window = t_end / 10 if smoothing is None else float(smoothing)
+    if not 0 < window <= t_end:
+        raise InputError(f"smoothing must be positive and at most t_end = {t_end:g}, got {window}")
+    flow.check_state(y0)
+    if y0.ndim != flow.state_ndim:
+        raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    times, counts = matched_times(t_end, sizes, points)
+    path = integrate(
+        flow,
+        y0,
+        times,
+        method,
+        rtol,
+        atol,
+        estimate_error=estimate_error,
+        max_evals=max_evals,
+        progress=stages("flow", t_end),
+    )
+    with torch.no_grad():
+        values, _ = sharpness_along(flow, path.ys, 2)  # the second, for where the two cross
+        edges = tuple(
+            _edge(path, values[:, 0], size, steps, window, stages)
+            for size, steps in zip(sizes, counts, strict=True)
+        )
+    return EdgeOfStability(path, values[:, 0], window, edges)
+
+
+def _edge(
+    path: Trajectory,
+    flow_sharpness: Tensor,
+    size: float,
+    steps: list[int],
+    window: float,
+    stages: Stages,
+) -> Edge:
+    flow, t_end = path.flow, float(path.ts[-1])
+    found = walk(flow, path.ys[0], size, steps, stages(f"descent, step {size:g}", t_end))
+    descent, limit = found.descent, 2 / size
+    crossing = _first(path.ts, flow_sharpness, limit)
+    gap = compare(path, descent)
+    by = int((path.ts <= (t_end if crossing is None else crossing)).nonzero()[-1])
+    outputs = flow.end_to_end(torch.stack([path.ys[0], path.ys[by]]))
+    parameters = gap.parameters if gap.parameters is not None else gap.end_to_end
+    half = max(1, round(window / size / 2))
+    smooth = moving_mean(found.losses, half)
+    ts = torch.tensor(steps, dtype=torch.float64) * size
+    central = _central(path, ts, size, crossing, stages(f"central flow, step {size:g}", t_end))
+    return Edge(
+        walk=found,
+        gap=gap,
+        crossing=crossing,
+        descent_crossing=_first(descent.ts, found.sharpness, limit),
+        relative_gap=gap.end_to_end / (outputs[1] - outputs[0]).norm(),
+        relative_parameter_gap=parameters / flow.norm(path.ys[by] - path.ys[0]),
+        settled=_longest(descent.ts, (found.sharpness - limit).abs() <= _SETTLED * limit),
+        smooth_losses=smooth,
+        smooth_variances=moving_mean(found.variances, half),
+        central=central,
+        central_error=_difference(central, smooth, size, window),
+    )
+
+
+def _central(
+    path: Trajectory, ts: Tensor, size: float, crossing: float | None, progress: Progress | None
+) -> CentralPath | None:
+    """The central flow from the last of descent's times at which the flow is below the edge."""
+    if not crossing:
+        return None
+    start = int((ts < crossing).nonzero()[-1])
+    row = int((path.ts - ts[start]).abs().argmin())
+    flow = CentralFlow(path.flow, size)
+    return central_path(flow, path.ys[row], ts[start:].tolist(), progress=progress)
+
+
+def _difference(central: CentralPath | None, smooth: Tensor, size: float, window: float) -> float:
+    """The largest relative difference from smoothed losses where their window is whole."""
+    if central is None:
+        return math.nan
+    at = (central.ts / size).round().long()
+    half = round(window / size / 2)
+    whole = (at + half < len(smooth)) & (central.ts > central.ts[0])
+    if not bool(whole.any()):
+        return math.nan
+    found = smooth[at[whole]]
+    return float(((central.averaged_losses[whole] - found) / found).abs().max())
+
+
+def _first(ts: Tensor, values: Tensor, limit: float) -> float | None:
+    """When values first reach a limit, between two times by a straight line."""
+    above = (values.cpu() >= limit).nonzero()
+    if not len(above):
+        return None
+    i = int(above[0])
+    if i == 0:
+        return float(ts[0])
+    low, high = float(values[i - 1]), float(values[i])
+    return float(ts[i - 1] + (ts[i] - ts[i - 1]) * (limit - low) / (high - low))
+
+
+def _longest(ts: Tensor, inside: Tensor) -> float:
+    """The longest stretch of times that are all inside."""
+    best, since = 0.0, None
+    for t, there in zip(ts.tolist(), inside.tolist(), strict=True):
+        since = (t if since is None else since) if there else None
+        best = max(best, 0.0 if since is None else t - since)
+    return best

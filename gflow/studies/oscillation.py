@@ -1,0 +1,148 @@
+"""Descent step by step: its losses, its sharpness, and how it oscillates.
+
+The oscillation at step k is what alternates from step to step, δ_k = (2θ_k − θ_{k−1} − θ_{k+1})/4:
+of θ_k = θ̄_k + (−1)^k·w it gives back ±w, and the drift of θ̄_k cancels to second order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.descent import Descent, descend_to
+from gflow.flows.base import Flow
+from gflow.solvers.base import Progress
+from gflow.spectra import sharpness
+
+_EXPLODED = 1e6  # growth of the loss that counts as divergence
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Descent at some of its steps (S of them), with what was measured at all K.
+
+    Attributes
+    ----------
+    descent : Descent
+    sharpness : Tensor, shape (S,)
+    losses : Tensor, shape (K,)
+    oscillation : Tensor, shape (K,)
+        ⟨δ_k, v_1⟩, v_1 the top eigenvector at the last of the S steps; NaN at both ends.
+    variances : Tensor, shape (K,)
+        ‖δ_k‖², over all directions; NaN at both ends.
+    """
+
+    descent: Descent
+    sharpness: Tensor
+    losses: Tensor
+    oscillation: Tensor
+    variances: Tensor
+
+    @property
+    def step_ts(self) -> Tensor:
+        """Times of the K steps."""
+        return torch.arange(len(self.losses), dtype=torch.float64) * self.descent.step_size
+
+
+def walk(
+    flow: Flow,
+    y0: Tensor,
+    step_size: float,
+    steps: Sequence[int],
+    progress: Progress | None = None,
+) -> Walk:
+    """Descent to the last of some steps; in memory are those, and all between two of them.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+    y0 : Tensor, shape (*state)
+    step_size : float
+    steps : sequence of int
+        Ascending from 0.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)   # (1 − ηλ)^k at the edge: ηλ = 2
+    >>> flow = gflow.FactorFlow(gflow.losses.SquaredDistance(H))
+    >>> found = walk(flow, 0.9 * H, 0.1, [0, 2, 4])
+    >>> len(found.losses), found.descent.steps.tolist()
+    (5, [0, 2, 4])
+    """
+    kept, tops = [y0], []
+    losses, along, variances = [flow.loss(y0)[None]], [], []
+    before, vectors, diverged_at = None, None, None
+    for first, last in itertools.pairwise(steps):
+        part = descend_to(flow, kept[-1], step_size, list(range(last - first + 1)))
+        states = part.ys
+        top = sharpness(flow, kept[-1], 2, vectors)
+        tops.append(top.values[0])
+        v = top.vectors[0]
+        if vectors is not None and float(v @ vectors[0]) < 0:
+            v = -v  # a sign that is kept shows what alternates
+        vectors = torch.cat([v[None], top.vectors[1:]])
+        losses.append(flow.loss(states[1:]))
+        delta = _alternating(states if before is None else torch.cat([before[None], states]))
+        along.append(delta @ v)
+        variances.append(delta.square().sum(1))
+        before = states[-2] if len(states) > 1 else before
+        exploded = not float(losses[-1][-1]) < _EXPLODED * float(losses[0])
+        if part.diverged_at is not None or len(states) <= last - first or exploded:
+            diverged_at = first + (part.diverged_at or 0)
+            break
+        kept.append(states[-1])
+        if progress is not None:
+            progress(last * step_size, float(losses[-1][-1]))
+    else:
+        tops.append(sharpness(flow, kept[-1], 2, vectors).values[0])
+    parameters = torch.stack(kept)
+    count = torch.tensor(list(steps)[: len(kept)])
+    nan = torch.full((1,), torch.nan, dtype=y0.dtype, device=y0.device)
+    return Walk(
+        descent=Descent(
+            ts=count.double() * step_size,
+            steps=count,
+            parameters=parameters,
+            ys=parameters,
+            flow=flow,
+            step_size=step_size,
+            momentum=0.0,
+            diverged_at=diverged_at,
+        ),
+        sharpness=torch.stack(tops),
+        losses=torch.cat(losses),
+        oscillation=torch.cat([nan, *along, nan]),
+        variances=torch.cat([nan, *variances, nan]),
+    )
+
+
+def _alternating(states: Tensor) -> Tensor:
+    """δ of all states (n, *state) but the first and the last, (n − 2, p)."""
+    flat = states.flatten(1)
+    return (2 * flat[1:-1] - flat[:-2] - flat[2:]) / 4
+
+
+def moving_mean(values: Tensor, half: int) -> Tensor:
+    """Means over up to half a window on both sides, as many on one as on the other.
+
+    NaN at the ends is left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> moving_mean(torch.tensor([0.0, 3.0, 6.0, 0.0]), 1).tolist()
+    [0.0, 3.0, 3.0, 0.0]
+    """
+    known = torch.isfinite(values)
+    zero = values.new_zeros(1)
+    total = torch.cat([zero, torch.where(known, values, 0 * zero).cumsum(0)])
+    count = torch.cat([zero, known.to(values.dtype).cumsum(0)])
+    k = torch.arange(len(values), device=values.device)
+    reach = torch.minimum(torch.minimum(k, k.flip(0)), torch.tensor(half))
+    low, high = k - reach, k + reach + 1
+    return (total[high] - total[low]) / (count[high] - count[low])
