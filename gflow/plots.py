@@ -35,6 +35,7 @@ _STYLE: Any = {
 _TIME = "time t  (step size × steps)"
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
 _BOUND = r"bound  $e^{-\lambda_{\min} t}\,\|u_0 - y\|$"
+_SHARPNESS = r"sharpness  $\lambda_{\max}$ of the Hessian"
 _MODES_SHOWN = 10
 _NOTHING = 1e-17  # where a drift of zero is shown on a log scale
 
@@ -385,7 +386,7 @@ def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
         if limit < top:
             axes.axhline(limit, color=colour, ls="--", lw=1)
     axes.plot([], [], color="grey", ls="--", lw=1, label="2/η")
-    axes.set(xlabel=_TIME, ylabel=r"sharpness  $\lambda_{\max}$ of the Hessian", ylim=(0, top))
+    axes.set(xlabel=_TIME, ylabel=_SHARPNESS, ylim=(0, top))
     axes.legend()
 
 
@@ -406,4 +407,69 @@ def _network(ds: xr.Dataset, figure: Figure) -> None:
         axes.plot(ds["time"], ds[name], color="black", label="gradient flow", zorder=1)
         axes.set(xlabel=_TIME, ylabel=label)
     middle.set_yscale("log")
+    right.legend()
+
+
+@_figure(
+    "edge_of_stability", "flow_loss", "flow_sharpness", "edge_sharpness", "step_loss", columns=2
+)
+def _edge(ds: xr.Dataset, figure: Figure) -> None:
+    left, right = figure.axes
+    limits = 2 / ds["step_size"].values
+    losses = _descents(ds, "step_loss", "step_time")
+    sharpness = _descents(ds, "edge_sharpness")
+    averaged = _descents(ds, "central_averaged_loss", "central_time")
+    central = _descents(ds, "central_sharpness", "central_time")
+    for i, limit in enumerate(limits):
+        colour = _COLOURS[i % len(_COLOURS)]
+        label, t, values = losses[i]
+        left.plot(t, values, color=colour, lw=0.7, alpha=0.45)
+        _, t, values = averaged[i]
+        left.plot(t, values, "--", color=colour, lw=2)
+        _, t, values = sharpness[i]
+        right.plot(t, values, "o", ms=3, mfc="none", color=colour)
+        _, t, values = central[i]
+        right.plot(t, values, "--", color=colour, lw=2)
+        right.axhline(limit, color=colour, ls=":", lw=1.2)
+        left.plot([], [], color=colour, label=label)
+    left.plot(ds["time"], ds["flow_loss"], color="black", lw=1.2)
+    right.plot(ds["time"], ds["flow_sharpness"], color="black", lw=2)
+    highest = max(float(ds["flow_sharpness"].max()), float(limits.max()))
+    lowest = float(ds["flow_loss"].min())
+    top = 1.5 * float(ds["flow_loss"].max())  # a descent that diverges must not set the scale
+    left.set(xlabel=_TIME, ylabel="loss", yscale="log", ylim=(0.8 * lowest, top))
+    right.set(xlabel=_TIME, ylabel=_SHARPNESS, ylim=(0, 1.15 * highest))
+    left.legend(title="gradient descent")
+    right.plot([], [], color="black", lw=2, label="gradient flow")
+    right.plot([], [], "o", ms=3, mfc="none", color="grey", label="gradient descent")
+    right.plot([], [], "--", color="grey", lw=2, label="central flow")
+    right.plot([], [], ":", color="grey", lw=1.2, label="2/η")
+    right.legend(loc="lower right")
+
+
+@_figure("leaving", "relative_gap", "oscillation", "smooth_variance", columns=3)
+def _leaving(ds: xr.Dataset, figure: Figure) -> None:
+    left, middle, right = figure.axes
+    gaps = _descents(ds, "relative_gap")
+    averages = _descents(ds, "smooth_variance", "step_time")
+    predicted = _descents(ds, "central_variance", "central_time")
+    for i, (label, t, values) in enumerate(gaps):
+        colour, crossing = _COLOURS[i % len(_COLOURS)], float(ds["crossing"].values[i])
+        left.plot(t[1:], values[1:], color=colour, label=label)
+        if np.isfinite(crossing):
+            left.axvline(crossing, color=colour, ls=":", lw=1.2)
+        _, t, values = averages[i]
+        right.plot(t, values, color=colour, label=label)
+        _, t, values = predicted[i]
+        right.plot(t, values, "--", color=colour, lw=2)
+    left.plot([], [], ":", color="grey", label="flow passes 2/η")
+    left.set(xlabel=_TIME, yscale="log", ylabel="distance of descent to flow, relative")
+    left.legend()
+    label, t, values = _descents(ds, "oscillation", "step_time")[0]
+    middle.plot(t, values, color=_COLOURS[0], lw=0.5, label=label)
+    middle.set(xlabel=_TIME, ylabel=r"oscillation along the top eigenvector  $v_1$")
+    middle.legend()
+    right.plot([], [], color="grey", label="descent, averaged")
+    right.plot([], [], "--", color="grey", lw=2, label=r"central flow  $\mathrm{tr}\,\Sigma$")
+    right.set(xlabel=_TIME, ylabel="variance of the oscillation", ylim=(0, None))
     right.legend()

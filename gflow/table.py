@@ -26,6 +26,17 @@ def print_table(summary: Mapping[str, Any]) -> None:
         keys = ("step_size", "largest_gap", "stable", "fitted")
         if "modified_order" in summary:
             head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
+    elif "smoothing" in summary:
+        head = (
+            "step size",
+            "2/η",
+            "crossed at t",
+            "gap before",
+            "gap after",
+            "central flow off by",
+        )
+        rows, keys = summary["descent"], ("step_size", "edge", "crossing", "gap_before")
+        keys = (*keys, "gap_after", "central_error")
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
         keys = ("step_size", "steps", "final_loss", "largest_gap")
@@ -60,7 +71,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("reduction", text))
     limit = summary["stability_limit"]
     text = f"descent is stable below 2/λ_max = {limit:.4g}"
-    beyond = [row["step_size"] for row in summary.get("descent", []) if not row["stable"]]
+    beyond = [row["step_size"] for row in summary.get("descent", []) if row.get("stable") is False]
     if beyond:
         text += f"; beyond it: {', '.join(f'{step:.4g}' for step in beyond)}"
     lines.append(("stability", text))
@@ -91,6 +102,6 @@ def _order(summary: Mapping[str, Any], prefix: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

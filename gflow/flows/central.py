@@ -34,14 +34,13 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, ParameterFlow, slope, split_ensemble
+from gflow.flows.complementarity import complementary
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.modified import require_parameters, second_derivative
 from gflow.spectra import sharpness
 
 _NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
 _TIGHT = 1e-10  # of the eigenvectors' residuals
-_SETTLED = 1e-12  # of the complementarity problem
-_MOST_ITERATIONS = 20_000
 _MOST_MODES = 20
 _NOTHING = 1e-6  # share of tr Σ that counts as none
 
@@ -89,7 +88,6 @@ def oscillation(
     step_size: float,
     rate: float,
     *,
-    velocity: Tensor | None = None,
     start: Tensor | None = None,
     tol: float = _TIGHT,
 ) -> Oscillation:
@@ -101,8 +99,6 @@ def oscillation(
     y : Tensor, shape (*state)
     step_size, rate : float
         η, and how fast an eigenvalue may approach 2/η, per unit of time.
-    velocity : Tensor, optional
-        −∇L(y), where it is known.
     start : Tensor, optional
         ``vectors`` of a nearby state.
     tol : float
@@ -120,8 +116,7 @@ def oscillation(
     if near == 0:
         empty = values.new_zeros(0, 0)
         return Oscillation(values, empty, U, torch.zeros_like(y), top.values[0], kept)
-    if velocity is None:
-        velocity = flow(0.0, y)
+    velocity = flow(0.0, y)
     G = -torch.stack(  # f'' of f = −∇L
         [
             second_derivative(flow, y, U[i].reshape(y.shape), U[j].reshape(y.shape)).flatten()
@@ -129,7 +124,6 @@ def oscillation(
             for j in range(i + 1)
         ]
     )
-    row, column = torch.tril_indices(near, near).to(y.device)
     G = G[_places(near).to(y.device)]  # (m²,) rows of n
     free = (G @ velocity.flatten()).reshape(near, near) - torch.diag(rate * (edge - values))
     X = complementary(0.5 * G @ G.mT, free)
@@ -144,53 +138,6 @@ def _places(m: int) -> Tensor:
     i, j = torch.arange(m)[:, None], torch.arange(m)[None]
     high, low = torch.maximum(i, j), torch.minimum(i, j)
     return (high * (high + 1) // 2 + low).flatten()
-
-
-def complementary(K: Tensor, b: Tensor) -> Tensor:
-    """X ⪰ 0 with S = K[X] − b ⪰ 0 and ⟨X, S⟩ = 0: the minimiser over X ⪰ 0 of ½⟨X, K[X]⟩ − ⟨b, X⟩.
-
-    By projected gradients with Nesterov's momentum, restarted where it points uphill; m is small.
-
-    Parameters
-    ----------
-    K : Tensor, shape (m², m²)
-        Positive semidefinite.
-    b : Tensor, shape (m, m)
-
-    Examples
-    --------
-    >>> import torch
-    >>> b = torch.diag(torch.tensor([2.0, -1.0], dtype=torch.float64))
-    >>> complementary(torch.eye(4, dtype=torch.float64), b).tolist()   # the positive part
-    [[2.0, 0.0], [0.0, 0.0]]
-    """
-    m = len(b)
-    if m == 1:
-        return (b / K).clamp_min(0) if bool(K > 0) else torch.zeros_like(b)
-    K, goal = K.double().cpu(), b.double().cpu()
-    bound = float(torch.linalg.eigvalsh(K)[-1])
-    X = Z = torch.zeros_like(goal)
-    if bound == 0:
-        return X.to(b)
-    momentum = 1.0
-    for _ in range(_MOST_ITERATIONS):
-        new = _positive_part(Z - ((K @ Z.flatten()).reshape(m, m) - goal) / bound)
-        moved = new - X
-        if float(moved.norm()) <= _SETTLED * float(new.norm()) and float((new - Z).norm()) <= (
-            _SETTLED * float(new.norm())
-        ):
-            return new.to(b)
-        if float(((Z - new) * moved).sum()) > 0:  # restart
-            momentum, Z, X = 1.0, new, new
-            continue
-        later = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        Z, X, momentum = new + (momentum - 1) / later * moved, new, later
-    return X.to(b)
-
-
-def _positive_part(X: Tensor) -> Tensor:
-    lam, V = torch.linalg.eigh((X + X.mT) / 2)
-    return (V * lam.clamp_min(0)) @ V.mT
 
 
 class CentralFlow(ParameterFlow):
@@ -270,7 +217,7 @@ class CentralFlow(ParameterFlow):
         return (self.flow(0.0, y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
-        states, batch = split_ensemble(y, self.state_ndim)
+        states, _ = split_ensemble(y, self.state_ndim)
         rows = [-slope(self.loss, state) - self._slope_of_spread(state) for state in states]
         return torch.stack(rows).reshape(y.shape)
 

@@ -2,118 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from gflow.scenario import Count, Scenario
+from gflow.settings._networks import NetworkScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from gflow.data import Data
     from gflow.flows import NetworkFlow
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
-_BUILT_IN = ("mlp", "linear", "cnn")
 
-
-class Network(Scenario):
+class Network(NetworkScenario):
     """θ̇ = −∇L(θ), L a mean over samples, with sharpness, gradient and distance travelled."""
 
     setting: ClassVar[str] = "network"
 
-    model: str = Field(
-        "mlp",
-        description="mlp, linear, cnn, or your own by import path: package.module:make_model, "
-        "called without arguments",
-    )
-    width: Count = Field(64, description="of a built-in model: width of the hidden layers")
-    depth: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="of mlp and linear: number of hidden layers"
-    )
-    activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
-        "tanh", description="of mlp and cnn"
-    )
-    criterion: Literal["squared-error", "cross-entropy"] = Field(
-        "squared-error",
-        description="mean over samples of half the squared error (one-hot classes), or of the "
-        "cross-entropy",
-    )
-    chunk: Count | None = Field(
-        None, description="take so many samples at a time, where all do not fit in memory"
-    )
-    inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
-
-    def _data(self) -> Data:
-        from gflow.data import load
-        from gflow.preparation import subset
-        from gflow.synthetic import synthetic_regression
-
-        if self.data == "synthetic":
-            return synthetic_regression(self.samples or 100, self.inputs, 1, 0.1, self.seed)
-        return subset(load(self.data), self.samples, self.classes)
-
-    def _factory(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
-        from gflow import architectures as built_in
-        from gflow.errors import InputError
-        from gflow.scenario import unknown
-
-        inputs = data.inputs.shape[1]
-        if self.model == "mlp":
-            shape = (inputs, outputs, self.width, self.depth)
-            return lambda: built_in.mlp(*shape, self.activation)
-        if self.model == "linear":
-            return lambda: built_in.linear(inputs, outputs, self.width, self.depth)
-        if self.model == "cnn":
-            image = data.image
-            if image is None:
-                raise InputError(
-                    f"a cnn needs images, but those of {data.name} have no known shape; use "
-                    "digits, mnist:FOLDER, cifar10:FOLDER, or --model mlp"
-                )
-            return lambda: built_in.cnn(image, outputs, self.width, self.activation)
-        if ":" in self.model:
-            return built_in.factory(self.model)
-        raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
-
     def setup(self) -> Setup:
-        """Centred images or standardised columns, one-hot classes or standardised numbers."""
-        import torch
-        from torch import nn
-
-        from gflow.architectures import build, require_fit
-        from gflow.errors import InputError
-        from gflow.flows import NetworkFlow
-        from gflow.preparation import one_hot, regression_targets, standardise
+        """The network's flow and start, with what is measured along its paths."""
         from gflow.results import Setup
 
-        options = self.torch_options()
-        data = self._data()
-        rows = data.inputs
-        rows = standardise(rows) if data.image is None else rows - rows.mean(axis=0)
-        inputs = torch.as_tensor(rows, **options)
-        table = regression_targets(data) if data.classes is None else one_hot(data)
-        targets = torch.as_tensor(table, **options)
-        module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
-        module = module.to(options["device"]).eval()
-        require_fit(module, inputs, targets.shape[1])
-        criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
-        goal = targets
-        if self.criterion == "cross-entropy":
-            if data.classes is None:
-                raise InputError(
-                    f"cross-entropy needs classes, but the targets of {data.name} are numbers; "
-                    "use --criterion squared-error"
-                )
-            criterion, goal = nn.functional.cross_entropy, targets.argmax(1)
-        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk)
-        start = flow.pack()
-        labels = None if data.classes is None else targets.argmax(1)
-        facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}
+        flow, start, labels, facts = self.build()
         return Setup(flow, start, measure=_measurements(flow, start, labels), facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
@@ -121,11 +33,6 @@ class Network(Scenario):
         from gflow.settings._paths import run_paths
 
         return run_paths(self, stages)
-
-
-def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½ squared error, summed over outputs and averaged over samples."""
-    return 0.5 * (outputs - targets).square().sum(1).mean()
 
 
 def _measurements(

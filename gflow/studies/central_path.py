@@ -22,7 +22,7 @@ from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
 from gflow.solvers.base import Progress
 
-_WARM = 1e-3  # of the eigenvectors' residuals
+_WARM = 1e-2  # of the eigenvectors' residuals
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def central_path(
         raise InputError("ts must be at least one time, strictly increasing; sort it")
     longest = 1 / flow.rate if step is None else step
     if not 0 < longest * flow.rate <= 1 + 1e-12:
-        raise InputError(f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}")
+        raise InputError(
+            f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"
+        )
     edge = 2 / flow.step_size
     kept = []
     with torch.no_grad():
@@ -109,7 +111,9 @@ def central_path(
             if i > 0:
                 steps = math.ceil((t - times[i - 1]) / longest * (1 - 1e-12))
                 for _ in range(steps):
-                    y = _advance(flow.flow, y, now.force, (t - times[i - 1]) / steps, flow.step_size)
+                    y = _advance(
+                        flow.flow, y, now.force, (t - times[i - 1]) / steps, flow.step_size
+                    )
                     now = _at(flow, y, now.vectors)
             kept.append((y, flow.loss(y), now.variance, now.sharpness, torch.tensor(now.rank)))
             if progress is not None:

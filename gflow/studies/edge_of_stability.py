@@ -47,7 +47,8 @@ class Edge:
         The gap of the outputs, and of the parameters, relative to the distance that the flow
         has travelled from its start by ``crossing`` (by the end, where there is none).
     settled : float
-        Longest stretch of time over which descent's sharpness is within 15 % of 2/η.
+        Longest stretch of time, from ``descent_crossing`` on, over which descent's sharpness is
+        within 15 % of 2/η.
     smooth_losses, smooth_variances : Tensor, shape (K,)
         Means of descent's over a window of time around each step.
     central : CentralPath or None
@@ -214,7 +215,7 @@ def _edge(
         descent_crossing=_first(descent.ts, found.sharpness, limit),
         relative_gap=gap.end_to_end / (outputs[1] - outputs[0]).norm(),
         relative_parameter_gap=parameters / flow.norm(path.ys[by] - path.ys[0]),
-        settled=_longest(descent.ts, (found.sharpness - limit).abs() <= _SETTLED * limit),
+        settled=_settled(descent.ts, found.sharpness, limit),
         smooth_losses=smooth,
         smooth_variances=moving_mean(found.variances, half),
         central=central,
@@ -259,10 +260,12 @@ def _first(ts: Tensor, values: Tensor, limit: float) -> float | None:
     return float(ts[i - 1] + (ts[i] - ts[i - 1]) * (limit - low) / (high - low))
 
 
-def _longest(ts: Tensor, inside: Tensor) -> float:
-    """The longest stretch of times that are all inside."""
-    best, since = 0.0, None
-    for t, there in zip(ts.tolist(), inside.tolist(), strict=True):
-        since = (t if since is None else since) if there else None
+def _settled(ts: Tensor, values: Tensor, limit: float) -> float:
+    """The longest stretch of time near a limit, once values have reached it."""
+    best, since, reached = 0.0, None, False
+    for t, value in zip(ts.tolist(), values.tolist(), strict=True):
+        reached = reached or value >= limit
+        near = reached and abs(value - limit) <= _SETTLED * limit
+        since = (t if since is None else since) if near else None
         best = max(best, 0.0 if since is None else t - since)
     return best

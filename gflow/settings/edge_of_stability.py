@@ -1,0 +1,59 @@
+"""``edge-of-stability``: where descent leaves the flow, and the central flow it then follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from gflow.scenario import Positive
+from gflow.settings._networks import NetworkScenario
+
+if TYPE_CHECKING:
+    from gflow.results import Outcome, Setup
+    from gflow.studies.flow_and_descent import Stages
+
+
+class EdgeOfStability(NetworkScenario):
+    """A network's flow, descents and their central flows, with the sharpness along each."""
+
+    setting: ClassVar[str] = "edge-of-stability"
+
+    step_sizes: tuple[Positive, ...] = Field(
+        min_length=1, description="step sizes of descent; 2/step_size is where its edge is"
+    )
+    smoothing: Positive | None = Field(
+        None, description="window of time over which descent is averaged; by default t_end / 10"
+    )
+
+    def setup(self) -> Setup:
+        """The network's flow, for step-size studies."""
+        from gflow.results import Setup
+
+        flow, start, _, facts = self.build()
+        return Setup(flow, start, facts=facts)
+
+    def run(self, stages: Stages) -> Outcome:
+        """Flow, descents and central flows."""
+        from gflow.errors import InputError
+        from gflow.results import edge_outcome
+        from gflow.studies.edge_of_stability import edge_of_stability
+
+        if self.time != "linear":
+            raise InputError(f"edge-of-stability compares at equal times, got time={self.time}")
+        setup = self.setup()
+        study = edge_of_stability(
+            setup.flow,
+            setup.y0,
+            self.t_end,
+            self.step_sizes,
+            smoothing=self.smoothing,
+            points=self.points,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_evals=self.max_evals,
+            estimate_error=self.estimate_error,
+            stages=stages,
+        )
+        return edge_outcome(study, setup.facts)
