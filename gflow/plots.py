@@ -36,6 +36,7 @@ _TIME = "time t  (step size × steps)"
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
 _BOUND = r"bound  $e^{-\lambda_{\min} t}\,\|u_0 - y\|$"
 _SHARPNESS = r"sharpness  $\lambda_{\max}$ of the Hessian"
+_AVERAGED = r"central flow  $L + \mathrm{tr}\,\Sigma/\eta$"
 _MODES_SHOWN = 10
 _NOTHING = 1e-17  # where a drift of zero is shown on a log scale
 
@@ -439,6 +440,8 @@ def _edge(ds: xr.Dataset, figure: Figure) -> None:
     top = 1.5 * float(ds["flow_loss"].max())  # a descent that diverges must not set the scale
     left.set(xlabel=_TIME, ylabel="loss", yscale="log", ylim=(0.8 * lowest, top))
     right.set(xlabel=_TIME, ylabel=_SHARPNESS, ylim=(0, 1.15 * highest))
+    left.plot([], [], "--", color="grey", lw=2, label=_AVERAGED)
+    left.plot([], [], color="black", lw=1.2, label="gradient flow")
     left.legend(title="gradient descent")
     right.plot([], [], color="black", lw=2, label="gradient flow")
     right.plot([], [], "o", ms=3, mfc="none", color="grey", label="gradient descent")

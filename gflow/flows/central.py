@@ -42,6 +42,7 @@ from gflow.spectra import sharpness
 _NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
 _TIGHT = 1e-10  # of the eigenvectors' residuals
 _MOST_MODES = 20
+_DENSE = 32  # parameters up to which the whole Hessian costs less than an iteration
 _NOTHING = 1e-6  # share of tr Σ that counts as none
 
 
@@ -105,17 +106,12 @@ def oscillation(
         Of the eigenvectors' residuals, relative.
     """
     edge = 2 / step_size
-    count = 1 if start is None else max(1, len(start) - 1)
-    top = sharpness(flow, y, count, start, tol=tol)
-    while bool(top.values[-1] > (1 - _NEAR) * edge) and count < min(_MOST_MODES, y.numel()):
-        count += 1
-        top = sharpness(flow, y, count, top.vectors, tol=tol)
-    near = int((top.values > (1 - _NEAR) * edge).sum())
-    values, U = top.values[:near], top.vectors[:near]
-    kept = top.vectors[: near + 2]
+    values, vectors = _largest(flow, y, (1 - _NEAR) * edge, start, tol)
+    near = int((values > (1 - _NEAR) * edge).sum())
+    highest, values, U, kept = values[0], values[:near], vectors[:near], vectors[: near + 2]
     if near == 0:
         empty = values.new_zeros(0, 0)
-        return Oscillation(values, empty, U, torch.zeros_like(y), top.values[0], kept)
+        return Oscillation(values, empty, U, torch.zeros_like(y), highest, kept)
     velocity = flow(0.0, y)
     G = -torch.stack(  # f'' of f = −∇L
         [
@@ -130,7 +126,25 @@ def oscillation(
     force = -0.5 * (X.flatten() @ G).reshape(y.shape)
     size, basis = torch.linalg.eigh(X)
     modes = size.clamp_min(0).sqrt()[:, None] * (basis.mT @ U)
-    return Oscillation(values, X, modes, force, top.values[0], kept)
+    return Oscillation(values, X, modes, force, highest, kept)
+
+
+def _largest(
+    flow: Flow, y: Tensor, above: float, start: Tensor | None, tol: float
+) -> tuple[Tensor, Tensor]:
+    """Eigenpairs of the Hessian, descending: all above a bound, and at least one more."""
+    n = y.numel()
+    if n <= _DENSE:
+        identity = torch.eye(n, dtype=y.dtype, device=y.device).reshape(n, *y.shape)
+        H = -flow.jvp(y.expand(n, *y.shape).contiguous(), identity).reshape(n, n)
+        lam, V = torch.linalg.eigh((H + H.mT) / 2)
+        return lam.flip(0), V.mT.flip(0)
+    count = 1 if start is None else max(1, len(start) - 1)
+    top = sharpness(flow, y, count, start, tol=tol)
+    while bool(top.values[-1] > above) and count < min(_MOST_MODES, n):
+        count += 1
+        top = sharpness(flow, y, count, top.vectors, tol=tol)
+    return top.values, top.vectors
 
 
 def _places(m: int) -> Tensor:

@@ -1,0 +1,172 @@
+"""The central flow against closed forms, dense eigenvalues, and descent at the edge."""
+
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import CentralFlow, KernelFlow, NetworkFlow
+from gflow.flows import central as module
+from gflow.flows.complementarity import complementary
+from gflow.flows.modified import second_derivative
+from gflow.spectra import sharpness
+from tests.helpers import randn, relative
+from tests.valleys import EDGE, STEP, eigenvalues, held, matrix, valley
+
+RATE = 100.0
+
+
+def at_the_edge(seed: int = 0) -> tuple[NetworkFlow, torch.Tensor, float]:
+    """A tanh network, a state whose sharpness grows along the flow, and the η it is the edge of."""
+    flow, start = NetworkFlow.example()
+    for scale in torch.linspace(1.0, 3.0, 40):
+        y = scale * start + 0.1 * randn(len(start), seed=seed)
+        lam, slope = top_and_slope(flow, y)
+        if float(slope @ flow(0.0, y)) > 0:
+            return flow, y, 2 / float(lam)
+    raise AssertionError("no such state")
+
+
+def top_and_slope(flow, y):
+    """λ_max and ∇λ_max, through the eigenvalues of the dense Hessian."""
+    leaf = y.clone().requires_grad_()
+    H = torch.autograd.functional.hessian(flow.loss, leaf, create_graph=True)
+    lam = torch.linalg.eigvalsh(H)[-1]
+    return lam.detach(), torch.autograd.grad(lam, leaf)[0]
+
+
+def test_one_eigenvalue_at_the_edge_has_the_variance_that_stops_it():
+    flow, y, step = at_the_edge()
+    lam, slope = top_and_slope(flow, y)
+    central = CentralFlow(flow, step)
+    found = central.oscillation(y)
+    assert relative(found.values, lam) <= 1e-12
+    sigma2 = 2 * (slope @ flow(0.0, y)) / (slope @ slope)
+    assert relative(found.variance, sigma2) <= 1e-9
+    assert relative(central(0.0, y), flow(0.0, y) - 0.5 * sigma2 * slope) <= 1e-9
+    assert abs(float(slope @ central(0.0, y))) <= 1e-9 * float(slope.norm() * flow(0.0, y).norm())
+
+
+@pytest.mark.parametrize("goal", [(150.0, 90.0), (150.0, 120.0)])
+def test_velocity_at_the_edge_is_the_gradient_of_loss_and_spread(goal):
+    flow, y = valley(start=(EDGE, EDGE - 0.5), goal=goal)
+    central = CentralFlow(flow, STEP)
+    assert float(central.oscillation(y).variance) > 1
+    assert relative(central(0.0, y), central.reference(y)) <= 1e-12
+    assert relative(central(0.0, y), flow(0.0, y)) > 0.1
+
+
+def test_two_eigenvalues_have_a_covariance():
+    flow, y = valley(start=(EDGE, EDGE), goal=(0.0, 0.0))
+    goal = matrix(150.0, 90.0) + torch.tensor([[0.0, 20.0], [20.0, 0.0]], dtype=torch.float64)
+    flow._module.C.copy_(goal)
+    # S = 2/η·1 and what is beyond of C is held back: Σ = 2(C − 2/η)₊, the projection of −∇L.
+    lam, V = torch.linalg.eigh(goal - EDGE * torch.eye(2, dtype=torch.float64))
+    assert lam[0] < 0 < lam[1]
+    wanted = 2 * (V * lam.clamp_min(0)) @ V.mT
+    found = CentralFlow(flow, STEP).oscillation(y)
+    covariance = found.modes.mT @ found.modes
+    assert relative(covariance[4:, 4:], wanted) <= 1e-9
+    assert float(covariance[:4].norm()) <= 1e-9 * float(wanted.norm())
+
+
+def test_iteration_and_dense_hessian_agree(monkeypatch):
+    flow, y, step = at_the_edge()
+    central = CentralFlow(flow, step)
+    dense = central(0.0, y)
+    monkeypatch.setattr(module, "_DENSE", 0)
+    assert relative(central(0.0, y), dense) <= 1e-8
+
+
+@pytest.mark.parametrize("goal", [(150.0, 90.0), (150.0, 120.0), (90.0, 80.0)])
+def test_path_is_the_closed_form(goal):
+    flow, y0 = valley(goal=goal)
+    central = CentralFlow(flow, STEP, rate=RATE)
+    ts = [0.0, 0.1, 0.3, 0.6, 1.0, 3.0]
+    path = gflow.integrate(central, y0, ts, "dopri5", 1e-10, 1e-10)
+    wanted = [[held(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts]
+    assert relative(eigenvalues(path.ys), torch.tensor(wanted, dtype=torch.float64)) <= 1e-8
+    spread = sum(2 * max(0.0, c - EDGE) for c in goal)
+    assert float(central.observables(path.ys[-1])["variance"]) == pytest.approx(spread, rel=1e-6)
+
+
+def test_sharpness_never_passes_the_edge_and_reaches_it_sooner_at_a_higher_rate():
+    flow, y0 = valley()
+    late = []
+    for rate in (50.0, 100.0, 200.0):
+        central = CentralFlow(flow, STEP, rate=rate)
+        path = gflow.integrate(central, y0, torch.linspace(0, 0.6, 121), "dopri5", 1e-9, 1e-9)
+        lam = eigenvalues(path.ys)[:, 0]
+        assert float(lam.max()) <= EDGE * (1 + 1e-8)
+        exact = torch.minimum(150 - 70 * torch.exp(-path.ts), torch.tensor(EDGE))
+        late.append(float((lam - exact).abs().max()))
+    assert 1.8 <= late[0] / late[1] <= 2.2
+    assert 1.8 <= late[1] / late[2] <= 2.2
+
+
+def test_descent_at_the_edge_oscillates_with_the_variance_and_the_averaged_loss():
+    flow, y0 = valley(y=1e-3)
+    gd = gflow.descend(flow, y0, STEP, 2000)
+    last = gd.ys[-2:]
+    swing = (last[1, 4:] - last[0, 4:]) / 2
+    central = CentralFlow(flow, STEP)
+    path = gflow.integrate(central, valley()[1], [0.0, 40.0], "dopri5", 1e-10, 1e-10)
+    there = central.observables(path.ys[-1])
+    assert float(swing.square().sum()) == pytest.approx(float(there["variance"]), rel=1e-6)
+    assert float(gd.losses[-1]) == pytest.approx(float(there["averaged_loss"]), rel=1e-6)
+    assert relative(last.mean(0), path.ys[-1]) <= 1e-7
+    assert float(sharpness(flow, path.ys[-1]).values) == pytest.approx(EDGE, rel=1e-9)
+
+
+def test_loss_falls_at_the_rate_of_dissipation():
+    flow, y, step = at_the_edge()
+    central = CentralFlow(flow, step)
+    velocity = central(0.0, y)
+    h = 1e-5 / float(velocity.norm())
+    rate = float(flow.loss(y + h * velocity) - flow.loss(y - h * velocity)) / (2 * h)
+    assert float(central.dissipation(y, velocity)) == pytest.approx(-rate, rel=1e-6)
+    assert rate < 0
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+@pytest.mark.parametrize("rank", [2, 30])
+def test_complementarity_holds(m, rank):
+    for seed in range(5):
+        G = randn(m, m, rank, seed=seed)
+        G = ((G + G.transpose(0, 1)) / 2).reshape(m * m, rank)
+        B = randn(m, m, seed=seed + 50)
+        b = (G @ randn(rank, seed=seed + 90)).reshape(m, m) + 0.1 * (B + B.mT) - torch.eye(m)
+        K = 0.5 * G @ G.mT
+        X = complementary(K, b.double())
+        S = (K @ X.flatten()).reshape(m, m) - b
+        scale = float(b.norm())
+        if float(X.norm()) > 1e6:  # a direction without curvature that b points along
+            continue
+        assert float(torch.linalg.eigvalsh(X)[0]) >= -1e-12 * float(X.norm())
+        assert float(torch.linalg.eigvalsh(S)[0]) >= -1e-6 * scale
+        assert abs(float((X * S).sum())) <= 1e-6 * scale * float(X.norm() + 1e-300)
+
+
+def test_second_derivative_is_that_of_the_velocity():
+    flow, y = NetworkFlow.example()
+    v, w, h = randn(len(y), seed=1), randn(len(y), seed=2), 1e-3
+    f = lambda a, b: flow(0.0, y + a * h * v + b * h * w)  # noqa: E731
+    stencil = (f(1, 1) - f(1, -1) - f(-1, 1) + f(-1, -1)) / (4 * h * h)
+    assert relative(second_derivative(flow, y, v, w), stencil) <= 1e-4
+    assert float(second_derivative(valley()[0], valley()[1], 0 * y[:6], 0 * y[:6]).norm()) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "say"),
+    [
+        (
+            {"flow": KernelFlow.example()[0]},
+            "the central flow is one of parameters, got KernelFlow",
+        ),
+        ({"step_size": 0.0}, "step_size must be a positive number, got 0.0"),
+        ({"rate": float("inf")}, "rate must be a positive number, got inf"),
+    ],
+)
+def test_refuses(change, say):
+    with pytest.raises(InputError, match=say):
+        CentralFlow(**({"flow": valley()[0], "step_size": STEP} | change))
