@@ -28,8 +28,11 @@ WIDE = {
     "method": "dopri5",
     "rtol": 1e-3,
 }
+EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 MADE = {
     "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
+    "edge-of-stability": EDGE | {"step_sizes": [0.9, 0.4]},
+    "no edge": EDGE | {"step_sizes": [0.02]},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
     "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
@@ -39,6 +42,8 @@ MADE = {
 }
 NAMES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
+    "edge-of-stability": {"edge_of_stability", "leaving"},
+    "no edge": {"edge_of_stability", "leaving"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
     "network": {"loss", "gap", "sharpness", "network"},

@@ -22,7 +22,8 @@ from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
 from gflow.solvers.base import Progress
 
-_WARM = 1e-2  # of the eigenvectors' residuals
+_WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
+_COLD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def central_path(
     kept = []
     with torch.no_grad():
         y, now = y0.detach(), _at(flow, y0.detach(), None)
-        if float(now.sharpness) > edge * (1 + _WARM):
+        if float(now.sharpness) > edge * (1 + _COLD):
             raise InputError(
                 f"the start must be below the edge, 2/η = {edge:g}, but its sharpness is "
                 f"{float(now.sharpness):g}; start before the gradient flow crosses it"
@@ -131,7 +132,8 @@ def central_path(
 
 
 def _at(flow: CentralFlow, y: Tensor, start: Tensor | None) -> Oscillation:
-    return oscillation(flow.flow, y, flow.step_size, flow.rate, start=start, tol=_WARM)
+    tol = _COLD if start is None else _WARM
+    return oscillation(flow.flow, y, flow.step_size, flow.rate, start=start, tol=tol)
 
 
 def _advance(flow: Flow, y: Tensor, force: Tensor, span: float, longest: float) -> Tensor:

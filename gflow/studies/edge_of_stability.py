@@ -161,6 +161,8 @@ def edge_of_stability(
     sizes = sorted({float(s) for s in step_sizes}, reverse=True)
     if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
         raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
+    if not (math.isfinite(t_end) and t_end > 0):
+        raise InputError(f"t_end must be a positive number, got {t_end}")
     window = t_end / 10 if smoothing is None else float(smoothing)
     if not 0 < window <= t_end:
         raise InputError(f"smoothing must be positive and at most t_end = {t_end:g}, got {window}")

@@ -1,5 +1,7 @@
 """The central flow against closed forms, dense eigenvalues, and descent at the edge."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,14 +15,14 @@ from gflow.spectra import sharpness
 from tests.helpers import randn, relative
 from tests.valleys import EDGE, STEP, eigenvalues, held, matrix, valley
 
-RATE = 100.0
+RATE = 60.0
 
 
-def at_the_edge(seed: int = 0) -> tuple[NetworkFlow, torch.Tensor, float]:
+def at_the_edge() -> tuple[NetworkFlow, torch.Tensor, float]:
     """A tanh network, a state whose sharpness grows along the flow, and the η it is the edge of."""
     flow, start = NetworkFlow.example()
-    for scale in torch.linspace(1.0, 3.0, 40):
-        y = scale * start + 0.1 * randn(len(start), seed=seed)
+    for seed in range(100):
+        y = randn(len(start), seed=seed)
         lam, slope = top_and_slope(flow, y)
         if float(slope @ flow(0.0, y)) > 0:
             return flow, y, 2 / float(lam)
@@ -58,7 +60,7 @@ def test_velocity_at_the_edge_is_the_gradient_of_loss_and_spread(goal):
 
 def test_two_eigenvalues_have_a_covariance():
     flow, y = valley(start=(EDGE, EDGE), goal=(0.0, 0.0))
-    goal = matrix(150.0, 90.0) + torch.tensor([[0.0, 20.0], [20.0, 0.0]], dtype=torch.float64)
+    goal = matrix(140.0, 70.0) + torch.tensor([[0.0, 20.0], [20.0, 0.0]], dtype=torch.float64)
     flow._module.C.copy_(goal)
     # S = 2/η·1 and what is beyond of C is held back: Σ = 2(C − 2/η)₊, the projection of −∇L.
     lam, V = torch.linalg.eigh(goal - EDGE * torch.eye(2, dtype=torch.float64))
@@ -82,7 +84,7 @@ def test_iteration_and_dense_hessian_agree(monkeypatch):
 def test_path_is_the_closed_form(goal):
     flow, y0 = valley(goal=goal)
     central = CentralFlow(flow, STEP, rate=RATE)
-    ts = [0.0, 0.1, 0.3, 0.6, 1.0, 3.0]
+    ts = [0.0, 0.1, 0.3, 0.6, 1.2]
     path = gflow.integrate(central, y0, ts, "dopri5", 1e-10, 1e-10)
     wanted = [[held(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts]
     assert relative(eigenvalues(path.ys), torch.tensor(wanted, dtype=torch.float64)) <= 1e-8
@@ -92,25 +94,28 @@ def test_path_is_the_closed_form(goal):
 
 def test_sharpness_never_passes_the_edge_and_reaches_it_sooner_at_a_higher_rate():
     flow, y0 = valley()
+    arrival = math.log(70 / 50)  # of the gradient flow
     late = []
     for rate in (50.0, 100.0, 200.0):
         central = CentralFlow(flow, STEP, rate=rate)
-        path = gflow.integrate(central, y0, torch.linspace(0, 0.6, 121), "dopri5", 1e-9, 1e-9)
-        lam = eigenvalues(path.ys)[:, 0]
+        ts = [0.0, arrival, arrival + 0.05]
+        lam = eigenvalues(gflow.integrate(central, y0, ts, "dopri5", 1e-9, 1e-9).ys)[:, 0]
         assert float(lam.max()) <= EDGE * (1 + 1e-8)
-        exact = torch.minimum(150 - 70 * torch.exp(-path.ts), torch.tensor(EDGE))
-        late.append(float((lam - exact).abs().max()))
-    assert 1.8 <= late[0] / late[1] <= 2.2
-    assert 1.8 <= late[1] / late[2] <= 2.2
+        late.append(EDGE - float(lam[1]))
+    assert 1.9 <= late[0] / late[1] <= 2.1
+    assert 1.9 <= late[1] / late[2] <= 2.1
 
 
 def test_descent_at_the_edge_oscillates_with_the_variance_and_the_averaged_loss():
-    flow, y0 = valley(y=1e-3)
+    goal = (104.0, 90.0)
+    flow, y0 = valley(start=(99.0, 90.0), goal=goal, y=2.0)
     gd = gflow.descend(flow, y0, STEP, 2000)
     last = gd.ys[-2:]
     swing = (last[1, 4:] - last[0, 4:]) / 2
     central = CentralFlow(flow, STEP)
-    path = gflow.integrate(central, valley()[1], [0.0, 40.0], "dopri5", 1e-10, 1e-10)
+    path = gflow.integrate(
+        central, valley((99.0, 90.0), goal)[1], [0.0, 2.0], "dopri5", 1e-10, 1e-10
+    )
     there = central.observables(path.ys[-1])
     assert float(swing.square().sum()) == pytest.approx(float(there["variance"]), rel=1e-6)
     assert float(gd.losses[-1]) == pytest.approx(float(there["averaged_loss"]), rel=1e-6)
