@@ -19,8 +19,11 @@ class EdgeOfStability(NetworkScenario):
 
     setting: ClassVar[str] = "edge-of-stability"
 
-    step_sizes: tuple[Positive, ...] = Field(
-        min_length=1, description="step sizes of descent; 2/step_size is where its edge is"
+    step_sizes: tuple[Positive, ...] | None = Field(
+        None,
+        min_length=1,
+        description="step sizes of descent; by default three whose edges 2/step_size the flow's "
+        "sharpness passes",
     )
     smoothing: Positive | None = Field(
         None, description="window of time over which descent is averaged; by default t_end / 10"

@@ -112,7 +112,7 @@ def edge_of_stability(
     flow: Flow,
     y0: Tensor,
     t_end: float,
-    step_sizes: Sequence[float],
+    step_sizes: Sequence[float] | None = None,
     *,
     smoothing: float | None = None,
     points: int = 100,
@@ -130,7 +130,9 @@ def edge_of_stability(
     flow : ParameterFlow
     y0 : Tensor, shape (*state)
     t_end : float
-    step_sizes : sequence of float
+    step_sizes : sequence of float, optional
+        Of descent; by default three whose edges are at 1/2, 2/3 and 5/6 of the rise of the
+        flow's sharpness.
     smoothing : float, optional
         Window of time over which descent is averaged, a tenth of ``t_end`` by default.
     points : int
@@ -158,9 +160,6 @@ def edge_of_stability(
     [None, None]
     """
     require_parameters("the edge of stability", flow)
-    sizes = sorted({float(s) for s in step_sizes}, reverse=True)
-    if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
-        raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
     if not (math.isfinite(t_end) and t_end > 0):
         raise InputError(f"t_end must be a positive number, got {t_end}")
     window = t_end / 10 if smoothing is None else float(smoothing)
@@ -169,6 +168,11 @@ def edge_of_stability(
     flow.check_state(y0)
     if y0.ndim != flow.state_ndim:
         raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    if step_sizes is None:
+        step_sizes = _step_sizes(flow, y0, t_end, max_evals)
+    sizes = sorted({float(s) for s in step_sizes}, reverse=True)
+    if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
+        raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
     times, counts = matched_times(t_end, sizes, points)
     path = integrate(
         flow,
@@ -188,6 +192,21 @@ def edge_of_stability(
             for size, steps in zip(sizes, counts, strict=True)
         )
     return EdgeOfStability(path, values[:, 0], window, edges)
+
+
+def _step_sizes(flow: Flow, y0: Tensor, t_end: float, max_evals: int) -> list[float]:
+    """2/λ for λ at shares of the way up that the sharpness goes along a loosely solved path."""
+    times = [t_end * i / 20 for i in range(21)]
+    rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-6, max_evals=max_evals)
+    values, _ = sharpness_along(flow, rough.ys, 2)
+    first, highest = float(values[0, 0]), float(values[:, 0].max())
+    if not first > 0:
+        raise InputError(
+            f"the Hessian at the start has no positive eigenvalue, λ_max = {first:g}, to choose "
+            "step sizes by; pass step_sizes"
+        )
+    edges = [first + share * (highest - first) for share in (1 / 2, 2 / 3, 5 / 6)]
+    return [min(float(f"{2 / edge:.3g}"), t_end) for edge in edges]
 
 
 def _edge(

@@ -74,7 +74,7 @@ def test_default_passes_each_edge_of_three_step_sizes():
         ({"time": "log"}, "edge-of-stability compares at equal times, got time=log"),
         ({"smoothing": 61.0}, "smoothing must be positive and at most t_end = 60, got 61"),
         ({"smoothing": 0.0}, "smoothing: input should be greater than 0"),
-        ({"step_sizes": None}, "step-sizes: input should be a valid tuple"),
+        ({"step_sizes": ()}, "step-sizes: tuple should have at least 1 item"),
     ],
 )
 def test_refuses(keys, say):

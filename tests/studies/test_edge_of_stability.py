@@ -1,6 +1,7 @@
 """Where descent leaves the flow, on a valley in closed form and on digits."""
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_central_path_is_of_first_order():
         path = central_path(central, y0, ts, step)
         errors.append(float((path.ys - truth).norm()))
     assert errors[-1] < 1e-2 * float(truth.norm())
-    assert all(1.7 <= a / b <= 2.4 for a, b in zip(errors, errors[1:], strict=False)), errors
+    assert all(1.7 <= a / b <= 2.4 for a, b in itertools.pairwise(errors)), errors
 
 
 def test_central_path_reports_what_the_flow_says_at_its_states():
@@ -191,6 +192,16 @@ def test_on_digits_descent_leaves_at_the_edge_and_the_central_flow_follows_its_a
         assert edge.after(edge.relative_gap) > 3 * edge.before(edge.relative_gap)
         assert edge.central_error < 0.1
         assert float(edge.central.sharpness.max()) <= limit * 1.01
+
+
+def test_default_step_sizes_have_edges_that_the_flow_passes():
+    flow, y0 = valley(START, GOAL)
+    result = edge_of_stability(flow, y0, 4.0, points=20)
+    # The eigenvalue goes from 90 to 104 − 14e^{−4}: 1/2, 2/3 and 5/6 of the way.
+    highest = 104 - 14 * math.exp(-4)
+    for edge, share in zip(result.edges, (1 / 2, 2 / 3, 5 / 6), strict=True):
+        assert edge.step_size == pytest.approx(2 / (90 + share * (highest - 90)), rel=5e-3)
+        assert edge.crossing is not None
 
 
 @pytest.mark.parametrize(
