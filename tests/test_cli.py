@@ -24,8 +24,8 @@ from gflow.trajectory import Certificate
 SMALL = {
     "deep-linear": "--samples 20 --inputs 3 --points 4 --t-end 2",
     "deep-matrix": "--samples 20 --inputs 3 --targets 2 --points 4 --t-end 2",
-    "edge-of-stability": "--samples 20 --inputs 3 --width 4 --depth 1 --points 8 --t-end 8 "
-    "--step-sizes 0.9,0.4",
+    "edge-of-stability": "--samples 20 --inputs 3 --width 4 --depth 1 --points 8 --t-end 20 "
+    "--step-sizes 1.05,1.0",
     "factorization": "--size 4 --rank 2 --points 4 --t-end 9 --init-scale 0.1",
     "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
     "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "

@@ -31,7 +31,7 @@ WIDE = {
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 MADE = {
     "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
-    "edge-of-stability": EDGE | {"step_sizes": [0.9, 0.4]},
+    "edge-of-stability": EDGE | {"step_sizes": [1.1, 1.0], "t_end": 20.0},
     "no edge": EDGE | {"step_sizes": [0.02]},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
@@ -67,7 +67,7 @@ def dataset(name: str) -> xr.Dataset:
         return step_size_outcome(study).dataset
     keys = {"data": "synthetic", "points": 4} | MADE[name]
     if keys["setting"] != "wide-network":
-        keys["t_end"] = 2.0
+        keys.setdefault("t_end", 2.0)
     return validate(keys, name).run(lambda stage, t_end: None).dataset
 
 

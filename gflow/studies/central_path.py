@@ -116,6 +116,11 @@ def central_path(
                         flow.flow, y, now.force, (t - times[i - 1]) / steps, flow.step_size
                     )
                     now = _at(flow, y, now.vectors)
+            if not bool(torch.isfinite(now.sharpness)):
+                raise InputError(
+                    f"the central flow must stay finite, but did not by t = {t:g}; take a smaller "
+                    f"step than {longest:g}, or a lower rate"
+                )
             kept.append((y, flow.loss(y), now.variance, now.sharpness, torch.tensor(now.rank)))
             if progress is not None:
                 progress(t, float(kept[-1][1]))
