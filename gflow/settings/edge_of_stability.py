@@ -38,8 +38,8 @@ class EdgeOfStability(NetworkScenario):
 
     def run(self, stages: Stages) -> Outcome:
         """Flow, descents and central flows."""
+        from gflow.edge_results import edge_outcome
         from gflow.errors import InputError
-        from gflow.results import edge_outcome
         from gflow.studies.edge_of_stability import edge_of_stability
 
         if self.time != "linear":
