@@ -7,6 +7,12 @@ from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_r
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
 from gflow.flows.kernel import KernelFlow, kernel_rhs
 from gflow.flows.network import NetworkFlow, gradient_rhs
+from gflow.flows.two_layer import (
+    TwoLayerFlow,
+    two_layer_gram,
+    two_layer_outputs,
+    two_layer_rhs,
+)
 
 __all__ = [
     "EndToEndFlow",
@@ -18,6 +24,7 @@ __all__ = [
     "ParameterFlow",
     "ProductFlow",
     "ReducedFlow",
+    "TwoLayerFlow",
     "aligned_mode",
     "balanced_layers",
     "end_to_end_rhs",
@@ -29,4 +36,7 @@ __all__ = [
     "product_rhs",
     "riccati",
     "single_output_rhs",
+    "two_layer_gram",
+    "two_layer_outputs",
+    "two_layer_rhs",
 ]
