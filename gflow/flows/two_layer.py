@@ -140,7 +140,9 @@ class TwoLayerFlow(ParameterFlow):
         if y.ndim == 2:
             return two_layer_rhs(y, signs, self.inputs, target)
         members = y.reshape(-1, *self.state_shape)
-        signs = signs.expand(*y.shape[:-2], *signs.shape[-2:]).reshape(len(members), *signs.shape[-2:])
+        signs = signs.expand(*y.shape[:-2], *signs.shape[-2:]).reshape(
+            len(members), *signs.shape[-2:]
+        )
         some = max(1, _BLOCK // y.shape[-2])
         pairs = zip(members.split(some), signs.split(some), strict=True)
         rates = [two_layer_rhs(W, a, self.inputs, target) for W, a in pairs]
