@@ -262,7 +262,7 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
 
 def _band(axes: Axes, x: np.ndarray, seeds: np.ndarray, **look: Any) -> np.ndarray:
     """The median over seeds (seed, x) with the band of their middle half; the median."""
-    there = np.isfinite(seeds).any(axis=0) & np.isfinite(x)  # up to where the last one diverged
+    there = np.isfinite(seeds).any(axis=0)  # up to where the last one diverged; 0 is there
     seeds, x = seeds[:, there], x[there]
     middle = np.nanmedian(seeds, axis=0)
     axes.plot(x, middle, **look)
@@ -302,10 +302,12 @@ def _note(axes: Axes, text: str, at: tuple[float, float], by: tuple[int, int], c
 
 def _phases(axes: Axes, epochs: np.ndarray, middle: np.ndarray, peak: int) -> None:
     """Name rise, peak and decline along the first curve."""
+    half = 0.5 * middle[peak]
+    early = np.interp(half, middle[: peak + 1], epochs[: peak + 1])
     late = int(np.flatnonzero(middle[peak:] <= 0.5 * (middle[peak] + middle[-1]))[0]) + peak
-    _note(axes, "rise", (epochs[peak] / 3, middle[peak] / 2), (-12, 0), "grey")
+    _note(axes, "rise", (early, half), (-16, 4), "grey")
     _note(axes, "peak", (epochs[peak], middle[peak]), (0, 18), "grey")
-    _note(axes, "decline", (epochs[late], middle[late]), (22, 10), "grey")
+    _note(axes, "decline", (epochs[late], middle[late]), (24, 8), "grey")
 
 
 @_figure("peak", "descent_distance", "fit_slope")
@@ -319,7 +321,7 @@ def _peak(ds: xr.Dataset, figure: Figure) -> None:
     for i, (fit, (name, marker, label)) in enumerate(parts.items()):
         peaks = ds[name].values.max(axis=2)
         shift = 1.06 ** (i - 1)  # beside each other
-        _against_width(ds, axes, fit, peaks, (_COLOURS[i], marker, label), shift)
+        _against_width(ds, axes, fit, peaks, (_COLOURS[i], marker, label), shift=shift)
     if "solver_error" in ds:
         error = ds["solver_error"].values.max(axis=1)
         axes.plot(ds["width"], error, "x:", color="grey", label="solver's own error, flow")
@@ -334,12 +336,14 @@ def _against_width(
     fit: str,
     values: np.ndarray,
     look: tuple[str, str, str],
+    *,
+    unit: float = 1.0,
     shift: float = 1.0,
 ) -> None:
-    """Medians and middle halves of values (width, seed), with the fitted power."""
+    """Medians and middle halves of values (width, seed) in a unit, with the fitted power."""
     colour, marker, label = look
     there = np.isfinite(values).any(axis=1)
-    widths, values = ds["width"].values[there], values[there]
+    widths, values = ds["width"].values[there], values[there] / unit
     if not len(widths):
         return
     low, middle, high = np.nanpercentile(values, (25, 50, 75), axis=1)
@@ -349,7 +353,8 @@ def _against_width(
         label += f": slope {slope:.2f}"
         if np.isfinite(law["fit_low"]):
             label += f" ({float(law['fit_low']):.2f} to {float(law['fit_high']):.2f})"
-        axes.plot(widths, float(law["fit_constant"]) * widths**slope, color=colour, lw=1)
+        line = float(law["fit_constant"]) / unit * widths**slope
+        axes.plot(widths, line, color=colour, lw=1)
     spread = np.stack([middle - low, high - middle])
     axes.errorbar(
         widths * shift, middle, spread, ls="none", marker=marker, ms=6, color=colour, label=label
@@ -368,17 +373,18 @@ def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     norm = float(ds["kernel_norm"])
     time = ds["time"].values
-    drift = ds["kernel_drift"].values / norm
+    drift = ds["kernel_drift"].values
     for i, width in enumerate(ds["width"].values):
         colour = _COLOURS[i % len(_COLOURS)]
-        _band(left, time[1:], drift[i, :, 1:], color=colour, label=f"m = {int(width)}")
+        _band(left, time, drift[i] / norm, color=colour, label=f"m = {int(width)}")
     left.set(xlabel=_TIME, ylabel="kernel's drift  ‖H(t) − H(0)‖ / ‖H*‖", ylim=(0, None))
-    left.set(xscale="log")
     left.legend()
-    error = ds["kernel_error"].values / norm
-    _against_width(ds, right, "kernel_error", error, (_COLOURS[0], "o", "‖H(0) − H*‖ / ‖H*‖"))
-    largest = (_COLOURS[1], "s", "largest ‖H(t) − H(0)‖ / ‖H*‖")
-    _against_width(ds, right, "kernel_drift", drift.max(axis=2), largest)
+    parts = {
+        "kernel_error": (ds["kernel_error"].values, "o", "‖H(0) − H*‖"),
+        "kernel_drift": (drift.max(axis=2), "s", "largest ‖H(t) − H(0)‖"),
+    }
+    for i, (fit, (values, marker, label)) in enumerate(parts.items()):
+        _against_width(ds, right, fit, values, (_COLOURS[i], marker, label), unit=norm)
     _log_widths(ds, right)
     right.set(ylabel="relative to ‖H*‖")
     right.legend()

@@ -50,6 +50,13 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             low, high = summary["order_interval"]
             lines.append(("order", f"{summary['order']:.3f} (95 %: {low:.3f} to {high:.3f})"))
+    for name, law in summary.get("slopes", {}).items():
+        if law is not None:
+            text = f"{name.replace('_', ' ')} ∝ width^{law['slope']:.2f}"
+            between = (
+                "" if law["low"] is None else f" (95 %: {law['low']:.2f} to {law['high']:.2f})"
+            )
+            lines.append(("slope", text + between))
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
@@ -77,4 +84,6 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
