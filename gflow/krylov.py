@@ -98,7 +98,7 @@ def exponential(
     >>> bool((w[1, 0] - torch.exp(-10 * A.diagonal())).norm() <= 1e-9), piece.space.size < 120
     (True, True)
     """
-    room = max(2, min(start.shape[1], memory // max(start.numel(), 1)))
+    room = min(start.shape[1], max(2, memory // max(start.numel(), 1)))
     begin, left, base, r = 0.0, max_products, torch.zeros_like(start), start
     error = np.zeros(len(start))
     while begin < end and left > 0:
@@ -162,6 +162,55 @@ def _enough(error: np.ndarray, limit: np.ndarray) -> bool:
     return bool((error <= limit).all())
 
 
+def decayed(product: Product, start: Tensor, ts: Tensor, rest: Tensor, rtol: float) -> Tensor:
+    """e^{−tA}r at any times t ≥ 0, shape (T, vectors, n).
+
+    Parameters
+    ----------
+    product : callable
+        v ↦ A v for each row of v.
+    start : Tensor, shape (vectors, n)
+        r, one a row.
+    ts : Tensor, shape (T,)
+    rest : Tensor, shape (vectors, n)
+        What e^{−tA}r is the distance from.
+    rtol : float
+        Error allowed in each row, relative to the larger norm of r + rest at the first and at
+        the last time.
+    """
+    eps = torch.finfo(start.dtype).eps
+
+    def tolerance(w: Tensor) -> Tensor:
+        size = torch.maximum((start + rest).norm(dim=1), (w + rest).norm(dim=1))
+        return max(rtol, 10 * eps) * size
+
+    times, back = _sorted(ts)
+    found = [start.expand(int((times == 0).sum()), *start.shape)]
+    for piece in exponential(product, start, float(times.max(initial=0.0)), tolerance):
+        now = times[(times > piece.begin) & (times <= piece.end)]
+        found.append(piece.values(now))
+    return _all_reached(found, times, back)
+
+
+def _sorted(ts: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Times on the host, ascending, and the order that puts them back."""
+    if not bool((ts >= 0).all()):
+        raise InputError(f"times must be at least 0, got {float(ts.min()):g}")
+    host = ts.double().cpu().numpy()
+    order = np.argsort(host, kind="stable")
+    return host[order], np.argsort(order)
+
+
+def _all_reached(found: list[Tensor], times: np.ndarray, back: np.ndarray) -> Tensor:
+    values = torch.cat(found)
+    if len(values) < len(times):
+        raise InputError(
+            f"the Krylov spaces that fit into memory do not reach t = {times[-1]:g}; "
+            "ask for fewer columns at once or a looser rtol"
+        )
+    return values[torch.from_numpy(back).to(values.device)]
+
+
 def _phi1_off_null(s: np.ndarray, theta: np.ndarray) -> np.ndarray:
     return phi(1, s, theta) * (theta > 0)
 
@@ -195,8 +244,7 @@ def outputs(
     -------
     Tensor, shape (T, vectors, p)
     """
-    if not bool((ts >= 0).all()):
-        raise InputError(f"times must be at least 0, got {float(ts.min()):g}")
+    times, back = _sorted(ts)
     tiny, eps = torch.finfo(start.dtype).tiny, torch.finfo(start.dtype).eps
     size = norm
     if size == 0:
@@ -207,9 +255,6 @@ def outputs(
     def tolerance(w: Tensor) -> Tensor:
         return (rtol * test(w).norm() / (max(size, eps) * len(w) ** 0.5)).expand(len(w))
 
-    host = ts.double().cpu().numpy()
-    order = np.argsort(host, kind="stable")
-    times = host[order]
     base = torch.zeros_like(test(start))
     found = [base.expand(int((times == 0).sum()), *base.shape)]
     for piece in exponential(product, start, float(times.max(initial=0.0)), tolerance, order=1):
@@ -222,10 +267,4 @@ def outputs(
         moving = piece.space.apply(functools.partial(_phi1_off_null, s))
         moved = base + test(moving) + torch.from_numpy(s).to(null) * null
         found, base = [*found, moved[:-1]], moved[-1]
-    values = torch.cat(found)
-    if len(values) < len(times):
-        raise InputError(
-            f"the Krylov spaces that fit into memory do not reach t = {times[-1]:g}; "
-            "ask for fewer columns at once or a looser rtol"
-        )
-    return values[torch.from_numpy(np.argsort(order)).to(values.device)]
+    return _all_reached(found, times, back)

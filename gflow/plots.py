@@ -260,6 +260,45 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
     right.legend(title="largest\neigenvalue\nfirst", loc="upper left", bbox_to_anchor=(1, 1))
 
 
+@_figure(
+    "learning",
+    "kernel_eigenvalues",
+    "learning_times",
+    "target_energy",
+    "learned_share",
+    "effective_dimension",
+    columns=2,
+)
+def _learning(ds: xr.Dataset, figure: Figure) -> None:
+    left, right = figure.axes
+    lam, energy = ds["kernel_eigenvalues"].values, ds["target_energy"].values
+    time, when = ds["time"].values, ds["learning_times"].values
+    seen = np.arange(1, len(lam) + 1)
+    positive = lam > 0
+    left.loglog(seen[positive], lam[positive], color="black", label="eigenvalue λ of H")
+    there = energy > 0
+    left.loglog(seen[there], energy[there], ".", ms=4, color=_COLOURS[0], label="targets' energy")
+    floor = max(energy.max() * 1e-6, _NOTHING)
+    left.set(xlabel="mode, largest eigenvalue first", ylabel="λ, and share of ‖y − u₀‖²")
+    left.set(ylim=(min(floor, lam[positive].min(initial=1.0) / 2), None))
+    left.axhline(1 / time[-1], color="grey", ls=":", label="1/λ = the last time")
+    left.legend(loc="lower left")
+    later, learned = time > 0, np.isfinite(when)
+    first = min(time[later][0], when.min())
+    steps = np.concatenate([[first], when[learned]])
+    total = np.concatenate([[0.0], np.cumsum(energy[learned])])
+    label = r"targets' energy in modes with $1/\lambda \leq t$"
+    right.step(steps, total, where="post", color=_COLOURS[0], label=label)
+    label = r"learned:  $1 - \|u - y\|^2/\|u_0 - y\|^2$"
+    right.plot(time[later], ds["learned_share"].values[later], color="black", label=label)
+    share = ds["effective_dimension"].values[later] / len(lam)
+    label = r"effective dimension $\sum\lambda/(\lambda + 1/t)$ of " + str(len(lam))
+    right.plot(time[later], share, "--", color=_COLOURS[1], label=label)
+    right.set(xlabel=_TIME, ylabel="share", xscale="log", xlim=(time[later][0], time[-1]))
+    right.set(ylim=(0, 1.38), yticks=np.linspace(0, 1, 6))  # room for the legend
+    right.legend(loc="upper left")
+
+
 def _band(axes: Axes, x: np.ndarray, seeds: np.ndarray, **look: Any) -> np.ndarray:
     """The median over seeds (seed, x) with the band of their middle half; the median."""
     there = np.isfinite(seeds).any(axis=0)  # up to where the last one diverged; 0 is there

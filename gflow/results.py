@@ -50,6 +50,7 @@ class Setup:
 
     ``measure(ts, ys)`` adds measurements of any path (a held-out error), ``measure_flow``
     such as make sense for the flow's own (a bound).
+    ``spectral`` are measurements of the flow alone: name -> (long name, dimensions, values).
     ``facts`` go into the summary as they are.
     """
 
@@ -57,6 +58,7 @@ class Setup:
     y0: Tensor
     measure: Measure = lambda ts, ys: {}
     measure_flow: Measure = lambda ts, ys: {}
+    spectral: Mapping[str, tuple[str, tuple[str, ...], Tensor]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -123,6 +125,8 @@ def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
     measured = {**setup.measure(path.ts, path.ys), **setup.measure_flow(path.ts, path.ys)}
     for name, (label, values) in measured.items():
         _add(ds, name, ("time",), _array(values), label)
+    for name, (label, dims, values) in setup.spectral.items():
+        _add(ds, name, dims, _array(values), label)
     if result.parameters is not None:
         inner = result.parameters
         measured_inside = inner.observables()

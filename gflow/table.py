@@ -64,9 +64,14 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "reduction_error" in summary:
         text = f"{summary['reduction_error']:.2g} between the flow and its parameters' flow"
         lines.append(("reduction", text))
-    lines.append(
-        ("stability", f"descent is stable below 2/λ_max = {summary['stability_limit']:.4g}")
-    )
+    limit = summary["stability_limit"]
+    text = f"descent is stable below 2/λ_max = {limit:.4g}"
+    beyond = [row["step_size"] for row in summary.get("descent", []) if not row["stable"]]
+    if beyond:
+        text += f"; beyond it: {', '.join(f'{step:.4g}' for step in beyond)}"
+    lines.append(("stability", text))
+    if "time_unit" in summary:
+        lines.append(("time", summary["time_unit"]))
     for key, value in summary.items():
         if key.startswith("final_") and key not in ("final_loss", "final_kernel_loss"):
             lines.append(("final", f"{key.removeprefix('final_').replace('_', ' ')} {value:.4g}"))

@@ -37,7 +37,7 @@ FIGURES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
-    "kernel": {"loss", "gap", "residual"},
+    "kernel": {"loss", "gap", "residual", "learning"},
 } | {name: {"distance", "peak", "kernel_drift", "test", "training"} for name in _WIDE_SCENARIOS}
 SCENARIOS = scenario_names()
 
@@ -487,7 +487,10 @@ def test_descent_that_diverges_is_status_5(no_figures):
     done = call(*small("kernel"), "--t-end", "3000", "--step-sizes", "30", "--output", "o")
     assert done.status == 5
     assert "diverged from step 0" in done.out
-    assert gflow.load_run("o").summary["descent"][0]["stable"] is False
+    saved = gflow.load_run("o").summary
+    assert saved["descent"][0]["stable"] is False
+    assert f"2/λ_max = {saved['stability_limit']:.4g}; beyond it: 30" in done.out
+    assert "time      t = epochs × step size, on the sum ½‖u − y‖² over 8 points" in done.out
 
 
 def test_networks_that_diverge_are_status_5():

@@ -41,7 +41,7 @@ MADE = {
 NAMES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
-    "kernel": {"loss", "gap", "residual"},
+    "kernel": {"loss", "gap", "residual", "learning"},
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
     "diverged": {"distance", "peak", "kernel_drift", "test", "training"},
     "study": {"gap", "step_size"},

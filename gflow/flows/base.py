@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import jvp
+from torch.linalg import vecdot, vector_norm
 
 from gflow.errors import InputError
 from gflow.losses import require_finite
@@ -162,7 +163,11 @@ class Flow(abc.ABC):
 
     def norm(self, y: Tensor) -> Tensor:
         """Euclidean norm of each state of an ensemble."""
-        return y.flatten(y.ndim - self.state_ndim).norm(dim=-1)
+        return vector_norm(self._flat(y), dim=-1)
+
+    def _flat(self, y: Tensor) -> Tensor:
+        """States as vectors, (..., n)."""
+        return y if self.state_ndim == 1 else y.flatten(y.ndim - self.state_ndim)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         """Jacobian-vector product (∂f/∂y)·v; minus a Hessian product for parameters."""
@@ -195,8 +200,8 @@ class ParameterFlow(Flow):
     """Gradient flow ẏ = −∇φ(y) of the parameters themselves."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        flat = velocity if self.state_ndim == 1 else velocity.flatten(y.ndim - self.state_ndim)
-        return flat.square().sum(-1)
+        flat = self._flat(velocity)
+        return vecdot(flat, flat)
 
     def reference(self, y: Tensor) -> Tensor:
         return -slope(self.loss, y)
@@ -220,7 +225,7 @@ class ReducedFlow(Flow):
         """∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return -(self.gradient(y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+        return -vecdot(self._flat(self.gradient(y)), self._flat(velocity))
 
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)

@@ -13,7 +13,7 @@ Time unit: t = k·step_size of descent on the layers, with the loss as normalise
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -28,12 +28,19 @@ from gflow.spectra import effective_rank, sym_power, without_round_off
 # -- pure functions ---------------------------------------------------------------
 
 
+def partial_products(layers: Sequence[Tensor]) -> list[Tensor]:
+    """[W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
+    return list(itertools.accumulate(layers, lambda product, layer: layer @ product))
+
+
 def layer_product(layers: Sequence[Tensor]) -> Tensor:
     """W_N⋯W_1 of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
-    return functools.reduce(lambda product, layer: layer @ product, layers)
+    return partial_products(layers)[-1]
 
 
-def layerwise_rhs(layers: Sequence[Tensor], G: Tensor) -> list[Tensor]:
+def layerwise_rhs(
+    layers: Sequence[Tensor], G: Tensor, products: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """Ẇ_j = −(W_N⋯W_{j+1})ᵀ G (W_{j−1}⋯W_1)ᵀ for all j, by one forward and one backward pass.
 
     Parameters
@@ -42,15 +49,15 @@ def layerwise_rhs(layers: Sequence[Tensor], G: Tensor) -> list[Tensor]:
         [W_1, …, W_N], each (..., d_j, d_{j−1}).
     G : Tensor, shape (..., d_N, d_0)
         ∇ℓ at the product.
+    products : sequence of Tensor, optional
+        `partial_products` of the layers, where they are known already.
 
     Returns
     -------
     list of Tensor
         [Ẇ_1, …, Ẇ_N].
     """
-    before = list(layers[:1])  # W_1, W_2W_1, …, up to W_{N−1}⋯W_1
-    for layer in layers[1:-1]:
-        before.append(layer @ before[-1])
+    before = partial_products(layers[:-1]) if products is None else products
     rates = []
     back = -G
     for j in range(len(layers) - 1, 0, -1):
@@ -203,7 +210,8 @@ class LayerwiseFlow(ParameterFlow):
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         layers = self.unpack(y)
-        return self.pack(layerwise_rhs(layers, self._loss.gradient(layer_product(layers))))
+        products = partial_products(layers)
+        return self.pack(layerwise_rhs(layers, self._loss.gradient(products[-1]), products))
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.end_to_end(y))

@@ -17,18 +17,34 @@ descent u_{k+1} = u_k − ηH(u_k − y), stable for η < 2/λ_max. With a mean 
 
 from __future__ import annotations
 
-from typing import ClassVar
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gflow import krylov
 from gflow.errors import InputError
-from gflow.flows.base import Flow, Observables, slope
-from gflow.flows.kernel_operator import KernelOperator, Product
+from gflow.flows.kernel_dynamics import KernelDynamics
+from gflow.flows.kernel_modes import (
+    descent_factors,
+    flow_factors,
+    require_steps,
+    require_times,
+)
+from gflow.flows.kernel_tiles import MEMORY, KernelFunction, gram
 from gflow.losses import require_finite
 
-_DIRECT = 1000  # up to this n the n³ of an eigendecomposition is no matter
+_FEW = 2**20  # numbers in a basis that are no matter
+
+
+class Prediction(NamedTuple):
+    """Outputs at the training points, (T, n) or (T, n, k), and at those not trained on,
+    (T, n_test) or (T, n_test, k); None where the flow has no ``H_test``."""
+
+    train: Tensor
+    test: Tensor | None
 
 
 def kernel_rhs(u: Tensor, H: Tensor, y: Tensor) -> Tensor:
@@ -38,7 +54,7 @@ def kernel_rhs(u: Tensor, H: Tensor, y: Tensor) -> Tensor:
     return H @ (y - u)
 
 
-class KernelFlow(Flow):
+class KernelFlow(KernelDynamics):
     """Gradient flow of the outputs u under a fixed kernel.
 
     Parameters
@@ -77,132 +93,97 @@ class KernelFlow(Flow):
     [[0.0, 0.0], [1.0, 0.0]]
     """
 
-    observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
-    affine = True
+    @classmethod
+    def from_kernel(
+        cls,
+        kernel: KernelFunction,
+        x: Tensor,
+        targets: Tensor,
+        x_test: Tensor | None = None,
+        *,
+        max_memory: int = MEMORY,
+    ) -> KernelFlow:
+        """The flow of a kernel function on points.
 
-    def __init__(
-        self, H: Tensor | Product, targets: Tensor, H_test: Tensor | Product | None = None
-    ):
-        for name, value in (("H", H), ("targets", targets), ("H_test", H_test)):
-            if value is None or (callable(value) and name != "targets"):
-                continue
-            if not (isinstance(value, Tensor) and value.is_floating_point()):
-                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise InputError(f"{name} must be a floating-point tensor, got {kind}")
-        n = H.shape[0] if isinstance(H, Tensor) and H.ndim else len(targets)
-        if targets.ndim not in (1, 2) or targets.shape[0] != n:
-            raise InputError(
-                f"targets must have shape (n,) or (n, k) with n = {n}, got {tuple(targets.shape)}"
+        Parameters
+        ----------
+        kernel : callable
+            ``kernel(x1, x2=None)`` → Tensor (n1, n2), such as `two_layer_relu_gram`,
+            ``functools.partial(ntk, depth=3)`` or ``functools.partial(empirical_ntk, module)``.
+        x : Tensor, shape (n, ...)
+        targets : Tensor, shape (n,) or (n, k)
+        x_test : Tensor, shape (n_test, ...), optional
+            Points not trained on.
+        max_memory : int
+            Bytes. Where the matrices and the work on a tile fit they are made, once. Else every
+            product makes the kernel anew, tile by tile: for ``krylov``, which needs few.
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> from gflow.kernels import two_layer_relu_gram
+        >>> x, y = torch.eye(3).double(), torch.ones(3).double()
+        >>> flow = gflow.KernelFlow.from_kernel(two_layer_relu_gram, x, y, x_test=x[:1])
+        >>> flow.predict([0.0, 1e3], torch.zeros(3).double()).test.round(decimals=9).tolist()
+        [[0.0], [1.0]]
+        """
+        H, H_test = gram(kernel, x, x_test, max_memory)
+        return cls(H, targets, H_test)
+
+    # -- predictions ----------------------------------------------------------------
+
+    def predict(
+        self,
+        ts: Tensor | Sequence[float],
+        u0: Tensor,
+        test_u0: Tensor | None = None,
+        *,
+        method: Literal["auto", "exact", "krylov"] = "auto",
+        rtol: float = 1e-8,
+    ) -> Prediction:
+        """Outputs at the training and the test points at any times, in one call.
+
+        Parameters
+        ----------
+        ts : Tensor or sequence, shape (T,)
+            Times t ≥ 0, in any order.
+        u0 : Tensor, shape (n,) or (n, k)
+            Outputs at the training points at t = 0.
+        test_u0 : Tensor, shape (n_test,) or (n_test, k), optional
+            Outputs at the other points at t = 0; zero by default.
+        method : str
+            ``exact``: one eigendecomposition for all times. ``krylov``: none, H by its products.
+            ``auto``: the former where it is there or cheap.
+        rtol : float
+            Of ``krylov``: the error of each output column at every time, relative to the larger
+            of ‖u(0)‖ and ‖u(T)‖; at test points as in `krylov_test`.
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> H = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+        >>> flow = gflow.KernelFlow(H, torch.ones(2).double(), H_test=H[:1])
+        >>> [u.tolist() for u in flow.predict([1e3], torch.zeros(2).double())]
+        [[[1.0, 0.0]], [[1.0]]]
+        """
+        times = require_times(ts)
+        self._check_starts(u0, test_u0)
+        if method not in ("auto", "exact", "krylov"):
+            raise InputError(f"method must be auto, exact or krylov, got {method!r}")
+        known = self.H_test is None or isinstance(self.H_test, Tensor)
+        if method == "exact" or (method == "auto" and known and self.closed_form(u0) is not None):
+            train = self.exact(times, u0)
+            return Prediction(
+                train, None if self.H_test is None else self.exact_test(times, u0, test_u0)
             )
-        require_finite("targets", targets)
-        self._operator = KernelOperator(H, targets)
-        if isinstance(H_test, Tensor):
-            if H_test.ndim != 2 or H_test.shape[1] != n:
-                raise InputError(f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}")
-            require_finite("H_test", H_test)
-        self.targets = targets
-        self.H_test = H_test
-
-    @property
-    def H(self) -> Tensor:
-        """The matrix; InputError where only its products are known."""
-        return self._operator.entries
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return tuple(self.targets.shape)
-
-    @property
-    def like(self) -> Tensor:
-        given = self._operator.given
-        return given if isinstance(given, Tensor) else self.targets
-
-    def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        return self._times(self.targets - y)
-
-    def _times(self, u: Tensor) -> Tensor:
-        """H u, for u of the shape of a state or an ensemble."""
-        return self._operator.rows(u) if self.targets.ndim == 1 else self._operator.columns(u)
-
-    def loss(self, y: Tensor) -> Tensor:
-        """½‖u − y‖², summed over points and outputs."""
-        return 0.5 * self.norm(y - self.targets).square()
-
-    def norm(self, y: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(y, dim=(-1,) if self.targets.ndim == 1 else (-2, -1))
-
-    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return ((self.targets - y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
-
-    def reference(self, y: Tensor) -> Tensor:
-        g = slope(self.loss, y)
-        if self.targets.ndim == 2:
-            return -self._operator.columns(g)
-        return -self._operator.columns(g.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)
-
-    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        return -self._times(v)
-
-    def spectral_radius(self, y: Tensor) -> float | None:
-        """λ_max, or an upper bound at most 10 % above it: max_i (|H|x)_i/x_i (Collatz and
-        Wielandt) is tight where H has positive entries, with no n³ work."""
-        return self._operator.largest_eigenvalue_bound()
-
-    @property
-    def rest(self) -> Tensor:
-        return self.targets
-
-    @property
-    def parameter_flow(self) -> Flow:
-        return self
-
-    def lift(self, y: Tensor) -> Tensor:
-        return y
-
-    def project(self, parameters: Tensor) -> Tensor:
-        return parameters
-
-    # -- spectrum and closed form ---------------------------------------------------
-
-    @property
-    def eigenvalues(self) -> Tensor:
-        """Eigenvalues of H, ascending; those at round-off level are exactly zero."""
-        return self._operator.eigh[0]
-
-    def _modes(self, u: Tensor) -> Tensor:
-        """Coefficients of u in H's eigenvectors, mode first: (..., n) or (..., n, k)."""
-        V = self._operator.eigh[1]
-        return u @ V if self.targets.ndim == 1 else V.mT @ u
-
-    def _along_modes(self, factors: Tensor) -> Tensor:
-        """(T, n) factors with the dimensions of a state's outputs appended."""
-        return factors if self.targets.ndim == 1 else factors[..., None]
-
-    def apply_modes(self, factors: Tensor, u: Tensor) -> Tensor:
-        """V diag(factors) Vᵀu for factors (T, n), one for each eigenvalue, shape (T, *u.shape)."""
-        V = self._operator.eigh[1]
-        modes = self._along_modes(factors) * self._modes(u)
-        return modes @ V.mT if self.targets.ndim == 1 else V @ modes
-
-    def closed_form(self, y0: Tensor) -> str | None:
-        """The eigendecomposition, where it is there or cheap (n ≤ 1,000); `exact` itself makes
-        it for any n, where `krylov` is faster."""
-        known = self._operator
-        cheap = isinstance(known.given, Tensor) and len(known.given) <= _DIRECT
-        if y0.ndim != self.state_ndim or not (cheap or known.is_decomposed):
-            return None
-        return "eigendecomposition of H"
-
-    def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
-        """u(t) = y + e^{−tH}(u₀ − y) at all times, shape (T, *y0.shape)."""
-        self.check_state(y0)
-        if y0.ndim != self.state_ndim:
-            return super().exact(ts, y0)
-        elapsed = ts.to(y0)
-        decay = torch.exp(elapsed[:, None] * -self.eigenvalues)
-        us = self.apply_modes(decay, y0 - self.targets).add_(self.targets)
-        at_start = elapsed == 0
-        return torch.where(self._along_modes(at_start[:, None]), y0, us) if at_start.any() else us
+        test = None if self.H_test is None else self.krylov_test(times, u0, test_u0, rtol)
+        columns, y = self._columns(u0 - self.targets), self._columns(self.targets)
+        parts = zip(self._groups(columns), self._groups(y), strict=True)
+        left = [krylov.decayed(self._operator.rows, r, times, rest, rtol) for r, rest in parts]
+        train = self._by_point(left).add_(self.targets)
+        return Prediction(
+            torch.where(self._along_modes(times.to(y)[:, None]) == 0, u0, train), test
+        )
 
     def exact_test(self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None) -> Tensor:
         """Outputs at the points not trained on, shape (T, n_test) or (T, n_test, k).
@@ -220,23 +201,27 @@ class KernelFlow(Flow):
         InputError
             If the flow was made without ``H_test``.
         """
+        self._check_starts(u0, test_u0)
+        times = torch.as_tensor(ts).to(u0)
+        return self._moved_test(lambda lam: flow_factors(lam, times)[1], u0, test_u0)
+
+    def _moved_test(
+        self, weights: Callable[[Tensor], Tensor], u0: Tensor, test_u0: Tensor | None
+    ) -> Tensor:
+        """u_*(0) − H_* V diag(w) Vᵀ(u₀ − y) for weights λ ↦ w of shape (T, n)."""
         if not isinstance(self.H_test, Tensor):
             raise InputError(
                 "exact_test needs the kernel to the test points: pass H_test, a tensor "
                 "(krylov_test takes a callable too)"
             )
-        self.check_state(u0)
         lam, V = self._operator.eigh
-        t = ts.to(u0)[:, None]
-        safe = torch.where(lam > 0, lam, torch.ones_like(lam))
-        weight = torch.where(lam > 0, -torch.expm1(-t * lam) / safe, t)  # t φ₁(−tλ)
-        modes = self._along_modes(weight) * self._modes(u0 - self.targets)
+        modes = self._along_modes(weights(lam)) * self._modes(u0 - self.targets)
         to_test = self.H_test @ V
-        # In the null space weight = t: round-off must not grow into an output.
+        # In the null space the weight is t or kη: round-off must not grow into an output.
         noise = 10 * len(lam) * torch.finfo(V.dtype).eps * self.H_test.norm(dim=1, keepdim=True)
         to_test = torch.where((lam == 0) & (to_test.abs() <= noise), 0.0, to_test)
         moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
-        return -moved if test_u0 is None else test_u0 - moved
+        return (0.0 if test_u0 is None else test_u0) - moved
 
     def krylov_test(
         self, ts: Tensor, u0: Tensor, test_u0: Tensor | None = None, rtol: float = 1e-8
@@ -265,7 +250,7 @@ class KernelFlow(Flow):
         """
         if self.H_test is None:
             raise InputError("krylov_test needs the kernel to the test points: pass H_test")
-        self.check_state(u0)
+        self._check_starts(u0, test_u0)
         H, H_test = self._operator, self.H_test
         norm = float(H_test.norm()) if isinstance(H_test, Tensor) else 0.0
         apply = (lambda v: H_test @ v) if isinstance(H_test, Tensor) else H_test
@@ -274,56 +259,96 @@ class KernelFlow(Flow):
             out = apply(v.reshape(-1, v.shape[-1]).mT).mT
             return out.reshape(*v.shape[:-1], out.shape[-1])
 
-        columns = (u0 - self.targets).reshape(len(self.targets), -1).mT
-        moved = krylov.outputs(H.rows, columns, ts, test, norm, rtol).mT
-        moved = moved[..., 0] if self.targets.ndim == 1 else moved
-        return (0.0 if test_u0 is None else test_u0) - moved
+        columns = self._columns(u0 - self.targets)
+        times = torch.as_tensor(ts)
+        moved = [krylov.outputs(H.rows, r, times, test, norm, rtol) for r in self._groups(columns)]
+        return (0.0 if test_u0 is None else test_u0) - self._by_point(moved)
 
-    def residual_bound(self, ts: Tensor, u0: Tensor) -> Tensor:
-        """e^{−2λ_min t}‖u₀ − y‖², the bound on ‖u(t) − y‖² (Du et al. 2019), shape (T,)."""
-        start = (u0 - self.targets).square().sum()
-        return torch.exp(-2 * self.eigenvalues[0] * ts.to(u0)) * start
+    def exact_descent(
+        self,
+        steps: Tensor | Sequence[int],
+        u0: Tensor,
+        step_size: float,
+        test_u0: Tensor | None = None,
+    ) -> Prediction:
+        """Descent u_k = y + (I − ηH)^k(u₀ − y) at any steps, without taking them.
 
-    def bound_holds(self, ts: Tensor, us: Tensor, u0: Tensor) -> Tensor:
-        """Whether ‖u(t) − y‖² ≤ e^{−2λ_min t}‖u₀ − y‖² (1 + 1e-6) at each time, shape (T,)."""
-        squares = self.norm(us - self.targets).square()
-        bound = self.residual_bound(ts, u0)
-        floor = torch.finfo(us.dtype).eps * (self.targets.square().sum() + bound[0])
-        return squares <= bound * (1 + 1e-6) + floor
+        Step k is the flow's time t = kη. At points not trained on it is
+        u_{*,k} = u_{*,0} − H_* Σ_{j<k} η(I − ηH)^j (u₀ − y).
 
-    def invariants(self, y: Tensor) -> Observables:
-        """The residual in H's null space, which never moves, once H has been decomposed (no
-        certificate is worth n³ operations that the solve did without)."""
-        if not self._has_null_space:
-            return {}
-        null = self.eigenvalues == 0
-        modes = self._modes(y - self.targets)
-        return {
-            "null_residual": modes[..., null] if self.targets.ndim == 1 else modes[..., null, :]
-        }
+        Parameters
+        ----------
+        steps : Tensor or sequence of int, shape (S,)
+            k ≥ 0, in any order and of any size.
+        u0, test_u0 : Tensor
+            As for `predict`.
+        step_size : float
+            η, on the sum ½‖u − y‖² (a mean over n points takes nη for the same path).
 
-    def invariant_scales(self, y: Tensor) -> Observables:
-        if not self._has_null_space:
-            return {}
-        return {"null_residual": self.norm(y) + self.targets.norm()}
+        Warns
+        -----
+        RuntimeWarning
+            If η ≥ 2/λ_max, where descent is unstable, with the value.
 
-    @property
-    def _has_null_space(self) -> bool:
-        return self._operator.is_decomposed and float(self.eigenvalues[0]) == 0
+        Raises
+        ------
+        InputError
+            If H is a callable (`gflow.descend` takes its steps), or an unstable descent leaves
+            the range of numbers.
 
-    def observables(self, y: Tensor) -> Observables:
-        """Loss, residual norm ‖u − y‖, and its size along each eigenvector (descending λ),
-        these only where H's entries are known."""
-        residual = y - self.targets
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> flow = gflow.KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+        >>> flow.exact_descent([0, 1, 2], torch.zeros(1).double(), 0.5).train.tolist()
+        [[0.0], [0.5], [0.75]]
+        """
+        counts = require_steps(steps, step_size).to(self.like.device)
+        self._check_starts(u0, test_u0)
+        limit = self.stability_limit
+        power, weight = descent_factors(self.eigenvalues, step_size, counts)
+        if step_size >= limit:
+            beyond = f"step_size {step_size:g} is not below 2/λ_max = {limit:g}"
+            if not bool(torch.isfinite(power).all() & torch.isfinite(weight).all()):
+                raise InputError(f"{beyond}, and descent overflows by step {int(counts.max())}")
+            warnings.warn(f"{beyond}: descent is unstable", RuntimeWarning, stacklevel=2)
+        train = self.apply_modes(power, u0 - self.targets) + self.targets
+        started = self._along_modes(counts[:, None]) == 0
+        test = None if self.H_test is None else self._moved_test(lambda lam: weight, u0, test_u0)
+        return Prediction(torch.where(started, u0, train), test)
+
+    def _check_starts(self, u0: Tensor, test_u0: Tensor | None) -> None:
+        self.check_state(u0)
+        if u0.ndim != self.state_ndim:
+            raise InputError(f"one start is predicted at a time, got an ensemble {tuple(u0.shape)}")
+        if test_u0 is None:
+            return
+        if self.H_test is None:
+            raise InputError("test_u0 needs the kernel to the test points: pass H_test")
+        n = self.H_test.shape[0] if isinstance(self.H_test, Tensor) else len(test_u0)
+        if test_u0.shape != (n, *u0.shape[1:]) or test_u0.dtype != u0.dtype:
+            raise InputError(
+                f"test_u0 must have shape {(n, *u0.shape[1:])} and dtype {u0.dtype}, got "
+                f"{tuple(test_u0.shape)} of {test_u0.dtype}"
+            )
+        require_finite("test_u0", test_u0)
+
+    def _columns(self, u: Tensor) -> Tensor:
+        """A state's outputs, one a row: (k, n)."""
+        return u.reshape(len(u), -1).mT
+
+    def _groups(self, columns: Tensor) -> tuple[Tensor, ...]:
+        """Outputs whose Krylov spaces are made at once. Beside a matrix H their bases, of some
+        250 vectors, stay below n × n numbers; a product that makes H anew is made for all."""
         if not isinstance(self._operator.given, Tensor):
-            return {"loss": self.loss(y), "residual_norm": self.norm(residual)}
-        modes = self._modes(residual)
-        sizes = modes.abs() if self.targets.ndim == 1 else modes.norm(dim=-1)
-        return {
-            "loss": self.loss(y),
-            "residual_norm": self.norm(residual),
-            "mode_residuals": sizes.flip(-1),
-        }
+            return (columns,)
+        n = columns.shape[1]
+        return columns.split(max(1, n // 512, _FEW // (256 * n)))
+
+    def _by_point(self, parts: list[Tensor]) -> Tensor:
+        """Groups of (T, outputs, points) as (T, points) or (T, points, k)."""
+        moved = torch.cat(parts, dim=1)
+        return moved[:, 0] if self.targets.ndim == 1 else moved.mT
 
     @classmethod
     def example(cls) -> tuple[KernelFlow, Tensor]:

@@ -44,6 +44,8 @@ class KernelOperator:
 
     def __init__(self, given: Tensor | Product, like: Tensor):
         self.given = given
+        #: Of the dtype and on the device of H.
+        self.like = given if isinstance(given, Tensor) else like
         if isinstance(given, Tensor):
             _check_entries(given)
         else:
@@ -128,7 +130,8 @@ def _absolute_product(H: Tensor, x: Tensor) -> Tensor:
 def _check_entries(H: Tensor) -> None:
     if H.ndim != 2 or H.shape[0] != H.shape[1]:
         raise InputError(f"H must be a square matrix, got {tuple(H.shape)}")
-    require_finite("H", H)
+    if not bool(torch.stack([torch.isfinite(rows).all() for rows in H.split(_ROWS)]).all()):
+        require_finite("H", H)  # takes as much as H, to count
     blocks = list(zip(H.split(_ROWS), H.split(_ROWS, dim=1), strict=True))
     defect = float(torch.stack([(a - b.mT).abs().max() for a, b in blocks]).max())
     largest = float(torch.stack([a.abs().max() for a, _ in blocks]).max())

@@ -28,6 +28,40 @@ def gradient_rhs(objective: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor
     return -rate.reshape(theta.shape)
 
 
+def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters with ``requires_grad``, detached, by name; tied ones once.
+
+    Raises
+    ------
+    InputError
+        If there are none, they have several dtypes, or a layer makes the outputs random or
+        dependent on call order (dropout or batch norm in training mode).
+
+    Examples
+    --------
+    >>> import torch
+    >>> list(trainable_parameters(torch.nn.Linear(2, 1)))
+    ['weight', 'bias']
+    """
+    found = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
+    if not found:
+        raise InputError("the module has no trainable parameter: nothing would flow")
+    dtypes = sorted({str(p.dtype) for p in found.values()})
+    if len(dtypes) > 1:
+        raise InputError(
+            f"the module's parameters must share one dtype, got {', '.join(dtypes)}; "
+            "convert it, for example with module.double()"
+        )
+    unsteady = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    for name, child in module.named_modules():
+        if isinstance(child, unsteady) and child.training:
+            raise InputError(
+                f"{type(child).__name__} '{name}' in training mode makes the loss no function "
+                "of the parameters; call module.eval() first"
+            )
+    return found
+
+
 class NetworkFlow(ParameterFlow):
     """Gradient flow of the trainable parameters of a ``torch.nn.Module``.
 
@@ -68,24 +102,7 @@ class NetworkFlow(ParameterFlow):
         self._criterion = criterion
         self._inputs = inputs
         self._targets = targets
-        self._start = {
-            k: p.detach().clone() for k, p in module.named_parameters() if p.requires_grad
-        }
-        if not self._start:
-            raise InputError("the module has no trainable parameter: nothing would flow")
-        dtypes = sorted({str(p.dtype) for p in self._start.values()})
-        if len(dtypes) > 1:
-            raise InputError(
-                f"the module's parameters must share one dtype, got {', '.join(dtypes)}; "
-                "convert it, for example with module.double()"
-            )
-        unsteady = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-        for name, child in module.named_modules():
-            if isinstance(child, unsteady) and child.training:
-                raise InputError(
-                    f"{type(child).__name__} '{name}' in training mode makes the loss no function "
-                    "of the parameters; call module.eval() first"
-                )
+        self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         self._sizes = [p.numel() for p in self._start.values()]
 
     @property

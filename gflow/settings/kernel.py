@@ -1,16 +1,18 @@
-"""``kernel``: the kernel flow of a two-layer ReLU network of infinite width."""
+"""``kernel``: the kernel flow of a network of infinite width, two-layer ReLU by default."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import functools
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gflow.scenario import Count
+from gflow.errors import InputError
+from gflow.scenario import Count, Positive
 from gflow.settings._points import PointScenario
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -19,34 +21,83 @@ if TYPE_CHECKING:
 
 
 class Kernel(PointScenario):
-    """u̇ = −H*(u − y) from u = 0 on the sum ½‖u − y‖², with points kept for testing."""
+    """u̇ = −H(u − y) from u = 0 on the sum ½‖u − y‖², with points kept for testing.
+
+    Epoch k of full-batch descent with step size η on that sum is the time t = kη; on the mean
+    over n points the same path takes the step size nη. Descent is stable below 2/λ_max(H).
+
+    H of ``ntk`` and ``nngp`` begins with w_std²·x·x'/d + b_std², so that unit rows x make it d
+    times smaller, and time d times longer, than the two-layer H*.
+    """
 
     setting: ClassVar[str] = "kernel"
 
     test_samples: Count = Field(200, description="samples kept for testing, after the first ones")
 
+    kernel: Literal["two-layer", "ntk", "nngp"] = Field(
+        "two-layer",
+        description="two-layer ReLU with its first layer trained, all layers of a deep network "
+        "trained (ntk), or its read-out alone (nngp)",
+    )
+    depth: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="hidden layers, of ntk and nngp"
+    )
+    activation: Literal["relu", "leaky_relu", "abs", "erf", "gelu", "linear"] = Field(
+        "relu", description="activation, of ntk and nngp"
+    )
+    w_std: Positive = Field(
+        1.0, description="standard deviation of the weights, of ntk and nngp; x·x'/d comes first"
+    )
+    b_std: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="standard deviation of the biases, of ntk and nngp"
+    )
+
+    def gram(self) -> Callable[..., Tensor]:
+        """The kernel as a function of one or two sets of points.
+
+        Raises
+        ------
+        InputError
+            If the two-layer kernel is asked for something it does not have.
+        """
+        from gflow.kernels import nngp, ntk, two_layer_relu_gram
+
+        network = {key: getattr(self, key) for key in ("depth", "activation", "w_std", "b_std")}
+        if self.kernel != "two-layer":
+            return functools.partial({"ntk": ntk, "nngp": nngp}[self.kernel], **network)
+        for key, value in network.items():
+            if value != type(self).model_fields[key].default:
+                raise InputError(
+                    f"kernel two-layer has one hidden ReLU layer and no {key} to choose, got "
+                    f"{key}={value}; choose kernel ntk or nngp"
+                )
+        return two_layer_relu_gram
+
     def setup(self) -> Setup:
-        """H* of unit rows, centred one-hot targets (classes) or standardised ones."""
+        """H of unit rows, centred one-hot targets (classes) or standardised ones."""
         import torch
 
         from gflow.flows import KernelFlow
-        from gflow.kernels import two_layer_relu_gram
         from gflow.preparation import regression_targets, unit_rows
         from gflow.results import Setup
 
+        gram = self.gram()
         options = self.torch_options()
         train = self.samples or 300
         data = self.points_on_sphere(train + self.test_samples)
         x = torch.as_tensor(unit_rows(data.inputs), **options)
         y = torch.as_tensor(regression_targets(data), **options)
-        H_test = two_layer_relu_gram(x[train:], x[:train])
-        flow = KernelFlow(two_layer_relu_gram(x[:train]), y[:train], H_test=H_test)
+        flow = KernelFlow(gram(x[:train]), y[:train], H_test=gram(x[train:], x[:train]))
         start = torch.zeros_like(y[:train])
         held_out = y[train:]
 
         def measure(ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
             times = ts.to(ys.device)
             bound = flow.residual_bound(times, start)
+            slack = flow.bound_slack(times, ys, start)
+            dimension = flow.effective_dimension(times)
+            squares = flow.norm(ys - flow.targets).square()
+            first = squares[0].clamp_min(torch.finfo(squares.dtype).tiny)
             holds = flow.bound_holds(times, ys, start).to(bound.dtype)
             guess = flow.exact_test(times, start)
             if data.classes is None:
@@ -57,18 +108,32 @@ class Kernel(PointScenario):
                 label = "share of test points the flow misclassifies"
             return {
                 "residual_bound": ("bound exp(−λ_min t)‖u₀ − y‖", bound.sqrt()),
+                "bound_slack": ("bound on ‖u − y‖² less ‖u − y‖²", slack),
                 "bound_holds": ("whether the bound holds", holds),
+                "effective_dimension": ("effective dimension Σλ/(λ + 1/t)", dimension),
+                "learned_share": ("share of ‖y − u₀‖² learned", 1 - squares / first),
                 "test_error": (label, error),
             }
 
-        lam = flow.eigenvalues
+        lam, modes = flow.eigenvalues, ("mode",)
+        spectral = {
+            "kernel_eigenvalues": ("eigenvalues λ of H, largest first", modes, lam.flip(0)),
+            "learning_times": ("learning time 1/λ of each mode", modes, flow.learning_times),
+            "target_energy": (
+                "share of ‖y − u₀‖² along each eigenvector",
+                modes,
+                flow.target_energy(start),
+            ),
+        }
         facts = {
             "samples": train,
             "test_samples": len(held_out),
             "lambda_min": float(lam[0]),
             "lambda_max": float(lam[-1]),
+            "time_unit": f"t = epochs × step size, on the sum ½‖u − y‖² over {train} points; "
+            f"on their mean the same path takes {train} times the step size",
         }
-        return Setup(flow, start, measure_flow=measure, facts=facts)
+        return Setup(flow, start, measure_flow=measure, spectral=spectral, facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
         """The kernel flow and descent in function space."""

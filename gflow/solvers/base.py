@@ -26,6 +26,7 @@ A solve that cannot go on raises `Stop`: a solver lets it pass.
 from __future__ import annotations
 
 import abc
+import functools
 import time
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, TypeVar
@@ -107,7 +108,7 @@ class Solver(abc.ABC):
 class Step(NamedTuple):
     """What one step gives, for every member a row."""
 
-    z: Tensor  #: at the end of the step, (members, entries)
+    y: Tensor  #: at the end of the step, (members, entries)
     k: Tensor  #: h·F there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
     #: What says whether another method would do better (switching.py), (members,).
@@ -147,13 +148,57 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
-    z, (members, entries), is the state with the energy integral as its last entry. A
-    step sees neither t nor h: it gets increments, already multiplied by each member's h.
+    A step sees neither t nor h: it gets increments, already multiplied by each member's h.
+    The last of them is asked for at the end of the step. An instance serves one solve at a
+    time, so that it may keep memory from step to step.
     """
 
     @abc.abstractmethod
-    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
-        """One step from z, where k0 = h·F(t, z)."""
+    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
+        """One step from y, (members, entries), where k0 = h·F(t, y)."""
+
+    def energy(self, rates: Tensor, stages: int) -> Tensor:
+        """The energy dissipated in a step, and its estimated error, (2, members).
+
+        ``rates``, (evaluations + 1, members), are h·(−dφ/dt) at the start and wherever an
+        increment was asked for, in that order: the integral is one more equation, solved by
+        the same step.
+        """
+        return quadrature(type(self), stages, rates.dtype, rates.device) @ rates
+
+
+@functools.lru_cache(maxsize=256)
+def quadrature(
+    method: type[Stepper], stages: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Weights of a step's increments in its end and in its error estimate, (2, evaluations + 1).
+
+    Read off one step from zero whose i-th increment is the i-th unit vector.
+
+    Examples
+    --------
+    >>> from gflow.solvers.stabilized import RKC2
+    >>> ends, errors = quadrature(RKC2, 3, torch.float64, torch.device("cpu"))
+    >>> round(float(ends.sum()), 12), abs(round(float(errors.sum()), 12))
+    (1.0, 0.0)
+    """
+    evaluations = 0
+
+    def count(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return torch.mul(Y, 0.0, out=out)
+
+    none = torch.zeros(1, 1, dtype=torch.float64)
+    method().step(count, none, none, stages)
+    units = iter(torch.eye(evaluations + 1, dtype=torch.float64).unsqueeze(1))
+    k0, start = next(units), torch.zeros(1, evaluations + 1, dtype=torch.float64)
+
+    def unit(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mul(next(units), 1.0, out=out)
+
+    step = method().step(unit, start, k0, stages)
+    return torch.cat([step.y, step.error]).to(dtype=dtype, device=device)
 
 
 class Problem:

@@ -62,6 +62,7 @@ def bdf_step(
     new: float,
     order: int,
     tolerance: float,
+    size: float,
     *,
     most_products: int = MOST_PRODUCTS,
 ) -> BDFStep:
@@ -74,13 +75,15 @@ def bdf_step(
     times : sequence of float, length m ≥ order + 1
         Times of the known states, the newest first.
     states : Tensor, shape (m, n)
-        The states at those times; m ≥ order + 2 lets the next order's error be estimated.
+        The states at those times.
     new : float
         The end of the step.
     order : int
         1 to 6.
     tolerance : float
         Largest acceptable ‖e‖₂ of the step, absolute.
+    size : float
+        ‖y‖₂ of the newest state.
     most_products : int
         Bound on the products J·v of one linear solve.
 
@@ -93,58 +96,66 @@ def bdf_step(
     >>> import torch
     >>> times = [0.0, -0.1, -0.2, -0.3]
     >>> states = torch.tensor([[math.exp(-t)] for t in times], dtype=torch.float64)
-    >>> found = bdf_step(lambda y: -y, times, states, 0.1, order=2, tolerance=1e-6)
+    >>> found = bdf_step(lambda y: -y, times, states, 0.1, order=2, tolerance=1e-6, size=1.0)
     >>> found.converged, abs(found.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
-    alpha, past = slope(times, states, new, order)
-    y = _combine(_lagrange(times[: order + 1], new), states[: order + 1])
-    size = float(vector_norm(states[0]))
+    alpha, weights = slope_weights(times, new, order)
+    extrapolated = _lagrange(times[: order + 1], new)
+    weights += [0.0] * (len(extrapolated) - order)
+    y, past = states.new_tensor([extrapolated, weights]) @ states[: order + 1]
     for _ in range(_MOST_NEWTON):
         f = rhs(y)
-        residual = f - past - alpha * y
+        residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
-        d, rest = _solve(rhs, y, f, alpha, residual, allowed, most_products)
+        d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, most_products)
         if d is None:
             return BDFStep(y, f, False)
         # What the solve has left is answered as if J were 0: so modes below the tolerance
         # follow their equation. Left to the predictor, they would grow by its instability,
         # and a path would leave a saddle at the wrong time for the wrong side.
-        d = d + rest / alpha
+        d.add_(rest, alpha=1 / alpha)
         y = y + d
-        rate = past + alpha * y
+        rate = torch.add(past, y, alpha=alpha)
         if float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size:
             return BDFStep(y, rate, True)
     return BDFStep(y, rate, False)
 
 
-def slope(times: Sequence[float], states: Tensor, new: float, order: int) -> tuple[float, Tensor]:
-    """α and Σ w_j y_{n−j}: the slope at ``new`` of the interpolant with y is α·y plus that."""
+def slope_weights(times: Sequence[float], new: float, order: int) -> tuple[float, list[float]]:
+    """α and w: the slope at ``new`` of the interpolant with y there is α·y + Σ w_j y_{n−j}."""
     known = times[:order]
     alpha = sum(1 / (new - t) for t in known)
-    weights = [w / (t - new) for w, t in zip(_lagrange(known, new), known, strict=True)]
-    return alpha, _combine(weights, states[:order])
+    return alpha, [w / (t - new) for w, t in zip(_lagrange(known, new), known, strict=True)]
 
 
-def local_errors(times: Sequence[float], states: Tensor) -> tuple[list[float], list[float]]:
-    """Local errors |y[t_0, …, t_{p+1}]| Π_{1≤j≤p}(t_0 − t_j)/α_p of p = 1, 2, …
+def error_weights(times: Sequence[float]) -> list[list[float]]:
+    """Weights of y_j − y_0 (j = 1, 2, …) in the local errors of orders p = 1, 2, …
 
-    Of all but the last entry of the states (m, n + 1) in ‖·‖₂, and of the last one; as many
-    as the states allow. A bound where J has no positive eigenvalues: the error itself is
-    smaller by α(α − J)⁻¹ in the stiff directions. One synchronisation with the host.
+    The error is y[t_0, …, t_{p+1}] Π_{1≤j≤p}(t_0 − t_j)/α_p, y[…] a divided difference and
+    y_0 the new state; as many orders as the times allow. A bound where J has no positive
+    eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
+
+    Examples
+    --------
+    >>> error_weights([2.0, 1.0, 0.0])  # ½(y_0 − 2y_1 + y_2)
+    [[-1.0, 0.5]]
     """
-    levels, sizes = states, []
-    for k in range(1, len(times)):
-        gaps = [times[i] - times[i + k] for i in range(len(times) - k)]
-        levels = (levels[:-1] - levels[1:]) / levels.new_tensor(gaps)[:, None]
-        sizes.append(torch.stack([vector_norm(levels[0, :-1]), levels[0, -1].abs()]))
-    back = [times[0] - t for t in times[1:]]
-    scales = [
-        math.prod(back[:p]) / sum(1 / b for b in back[:p])
-        for p in range(1, min(MOST_ORDER + 1, len(sizes)))
-    ]
-    found = torch.stack(sizes)[1:].double().cpu().numpy()[: len(scales)].T * scales
-    return found[0].tolist(), found[1].tolist()
+    start, count = times[0], len(times) - 1
+    inverse = [1.0] * (count + 1)  # 1/Π_{i≠j}(t_j − t_i) over the nodes so far
+    scale, alpha, rows = 1.0, 0.0, []
+    for k in range(1, count + 1):
+        for j in range(k):
+            inverse[j] /= times[j] - times[k]
+            inverse[k] /= times[k] - times[j]
+        if k >= 2:  # the order is k − 1
+            scale *= start - times[k - 1]
+            alpha += 1 / (start - times[k - 1])
+            row = [scale / alpha * w for w in inverse[1 : k + 1]]
+            rows.append(row + [0.0] * (count - k))
+        if k > MOST_ORDER:
+            break
+    return rows
 
 
 def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> float:
@@ -184,10 +195,6 @@ def _lagrange(times: Sequence[float], at: float) -> list[float]:
     ]
 
 
-def _combine(weights: Sequence[float], states: Tensor) -> Tensor:
-    return states.new_tensor(weights) @ states
-
-
 def _solve(
     rhs: Callable[[Tensor], Tensor],
     y: Tensor,
@@ -195,9 +202,10 @@ def _solve(
     alpha: float,
     residual: Tensor,
     tolerance: float,
+    scale: float,
     most: int,
 ) -> tuple[Tensor | None, Tensor]:
-    """(d, r), r = residual − (α − J)d and ‖r‖₂ ≤ tolerance; d is None if not met.
+    """(d, r), r = residual − (α − J)d and ‖r‖₂ ≤ tolerance; d is None if not met. ``scale`` ~ ‖y‖₂.
 
     Generalised conjugate residuals (Eisenstat, Elman & Schultz 1983, SIAM J. Numer. Anal.
     20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
@@ -205,7 +213,7 @@ def _solve(
     """
     r, d = residual, torch.zeros_like(residual)
     size, k = float(vector_norm(r)), 0
-    reach = math.sqrt(torch.finfo(y.dtype).eps) * (float(vector_norm(y)) or 1.0)
+    reach = math.sqrt(torch.finfo(y.dtype).eps) * (scale or 1.0)
     directions = residual.new_empty((min(most, 16), residual.numel()))
     images = torch.empty_like(directions)
     while size > tolerance and k < most:
@@ -213,14 +221,19 @@ def _solve(
             directions = torch.cat([directions, torch.empty_like(directions)])
             images = torch.cat([images, torch.empty_like(images)])
         v = r / size
-        w = alpha * v - (rhs(y + reach * v) - f) / reach
-        for _ in range(2):  # twice is enough to be orthogonal to round-off
-            overlap = images[:k] @ w
-            w, v = w - overlap @ images[:k], v - overlap @ directions[:k]
+        w = (f - rhs(torch.add(y, v, alpha=reach))).div_(reach).add_(v, alpha=alpha)
+        if k:
+            known, theirs = directions[:k].t(), images[:k].t()
+            for _ in range(2):  # twice is enough to be orthogonal to round-off
+                overlap = images[:k] @ w
+                w = torch.addmv(w, theirs, overlap, alpha=-1)
+                v = torch.addmv(v, known, overlap, alpha=-1)
         length = vector_norm(w)
-        directions[k], images[k] = v / length, w / length
-        gain = images[k] @ r
-        d, r = d + gain * directions[k], r - gain * images[k]
+        direction = torch.div(v, length, out=directions[k])
+        image = torch.div(w, length, out=images[k])
+        gain = image @ r
+        d.addcmul_(direction, gain)
+        r = torch.addcmul(r, image, gain, value=-1)
         k += 1
         size = float(vector_norm(r))
         if not math.isfinite(size):

@@ -18,6 +18,9 @@ _FASTEST = 2.0  # growth from one step to the next, but for the first
 _LEAST_ERROR = 1e-10  # of a step without any: its growth is capped anyway
 _TINY = np.finfo(float).tiny
 
+#: How many of a mask are true: for few members much faster than ``any``.
+some = np.count_nonzero
+
 #: Why a step is bad: `Verdict.fault` counts along these.
 FAULTS = (UNDERFLOW, NOT_FINITE, RISES)
 
@@ -50,13 +53,14 @@ def judge(
     and round-off.
     """
     bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
-    resolution = bound * bound
     largest = np.maximum(first_loss, np.abs(loss))
     of_energy = np.abs(got.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
     error = np.maximum(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
-    good = small & (got.loss - loss <= (0.1 * rtol + round_off) * first_loss + resolution)
-    finite = np.isfinite(error) & np.isfinite(got.loss)
+    rise = got.loss - loss
+    good = small & (rise <= (0.1 * rtol + round_off) * first_loss + bound * bound)
+    # The next step starts from the slope at the end, so that must be finite, too.
+    finite = np.isfinite(error + rise + got.rate)
     good &= finite & np.isfinite(got.size)
     return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
 
@@ -73,13 +77,16 @@ def grown(
 
     ``before`` and ``error_before`` are the last good step and its error, NaN at first.
     """
-    error, error_before = np.maximum(error, _LEAST_ERROR), np.maximum(error_before, _LEAST_ERROR)
-    target = _SAFETY**order
-    product = target / error * (target / error_before)
-    filtered = product ** (0.25 / order) * (step / before) ** -0.25
-    first = np.minimum((target / error) ** (1 / order), 5 * _FASTEST)
-    bounded = np.minimum(np.maximum(filtered, 0.1), _FASTEST)
-    return step * np.where(np.isnan(before), first, bounded)
+    fresh = np.isnan(before)
+    error = np.maximum(error, _LEAST_ERROR)
+    if some(fresh):
+        first = np.minimum(_SAFETY * error ** (-1 / order), 5 * _FASTEST)
+        if some(fresh) == len(fresh):
+            return step * first
+    product = error * np.maximum(error_before, _LEAST_ERROR)
+    slower = product ** (-0.25 / order) * (before / step) ** 0.25
+    factor = np.minimum(np.maximum(_SAFETY**0.5 * slower, 0.1), _FASTEST)
+    return step * (np.where(fresh, first, factor) if some(fresh) else factor)
 
 
 def shrunk(step: np.ndarray, error: np.ndarray, order: int) -> np.ndarray:

@@ -15,7 +15,7 @@ slopes over the difference of the two states measures h|λ| of the stiffest mode
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,10 +25,29 @@ from gflow.solvers.base import Increment, Step, Stepper
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
 
 
+class _Slopes(NamedTuple):
+    """Memory for the increments k_i of a step, and views of it."""
+
+    rows: tuple[Tensor, ...]  #: each k_i, (members, entries)
+    first: list[Tensor]  #: the first 0, 1, 2, … of them as columns
+
+    @classmethod
+    def like(cls, y: Tensor, count: int) -> _Slopes:
+        K = y.new_empty(count, *y.shape)
+        columns = K.view(count, -1).t()
+        return cls(K.unbind(), [columns[:, :i] for i in range(count + 1)])
+
+    def fit(self, y: Tensor) -> bool:
+        """Whether states like y fit in."""
+        mine = self.rows[0]
+        return (mine.shape, mine.dtype, mine.device) == (y.shape, y.dtype, y.device)
+
+
 class ExplicitStepper(Stepper):
     """A Runge–Kutta method given by its tableau; the slope at the end is the next's first."""
 
     tableau: ClassVar[Tableau]
+    _slopes: _Slopes | None = None  # of the last step: the next one writes them anew
 
     def stages(self, reach: float) -> int:
         return len(self.tableau.a)
@@ -36,24 +55,28 @@ class ExplicitStepper(Stepper):
     def reach(self, stages: int) -> float:
         return self.tableau.stability
 
-    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
         table = self.tableau
-        a, b, errors = _on(table, z.dtype, z.device)
-        K = z.new_empty(len(table.a) + 1, *z.shape)
-        start, slopes, rows = z.view(-1), K.view(len(K), -1).t(), K.unbind()
+        a, b, errors, _ = _on(table, y.dtype, y.device)
+        if self._slopes is None or not self._slopes.fit(y):
+            self._slopes = _Slopes.like(y, len(table.a) + 1)
+        rows, first = self._slopes
+        start, Y = y.view(-1), y
         rows[0].copy_(k0)
-        Y = z
         for i in range(1, len(a)):
-            Y = torch.addmv(start, slopes[:, :i], a[i]).view(z.shape)
+            Y = torch.addmv(start, first[i], a[i]).view(y.shape)
             increment(table.c[i], Y, rows[i])
-        z_new = torch.addmv(start, slopes[:, :-1], b).view(z.shape)
-        k = increment(1.0, z_new, rows[-1])
-        error = self.error([torch.mv(slopes, e).view(z.shape) for e in errors])
+        end = torch.addmv(start, first[len(a)], b).view(y.shape)
+        k = increment(1.0, end, rows[-1])
+        error = self.error([torch.mv(first[-1], e).view(y.shape) for e in errors])
 
         def stiffness() -> Tensor:
-            return vector_norm(k - rows[-2], dim=1) / vector_norm(z_new - Y, dim=1)
+            return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
 
-        return Step(z_new, k, error, stiffness)
+        return Step(end, k, error, stiffness)
+
+    def energy(self, rates: Tensor, stages: int) -> Tensor:
+        return _on(self.tableau, rates.dtype, rates.device)[-1] @ rates
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         """The one error estimate from those of the tableau."""
@@ -63,13 +86,15 @@ class ExplicitStepper(Stepper):
 @functools.lru_cache(maxsize=16)
 def _on(
     table: Tableau, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Rows of a, b and the error weights where the states are."""
+) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
+    """Rows of a, b, the error weights, and b with the error weights, where the states are."""
 
     def vector(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
-    return [vector(row) for row in table.a], vector(table.b), [vector(e) for e in table.errors]
+    errors = [vector(e) for e in table.errors]
+    ends = torch.stack([vector((*table.b, 0.0)), *errors])
+    return [vector(row) for row in table.a], vector(table.b), errors, ends
 
 
 class Tsit5(ExplicitStepper):
@@ -88,12 +113,11 @@ class Dop853(ExplicitStepper):
     tableau = DOP853
 
     def error(self, estimates: list[Tensor]) -> Tensor:
-        # The state and the energy integral have units of their own.
-        of_state, of_energy = (_combined(*(e[:, part] for e in estimates)) for part in _PARTS)
-        return torch.cat([of_state, of_energy], dim=1)
+        return _combined(*estimates)
 
-
-_PARTS = slice(None, -1), slice(-1, None)
+    def energy(self, rates: Tensor, stages: int) -> Tensor:
+        integral, fifth, third = super().energy(rates, stages)
+        return torch.stack([integral, _combined(fifth[:, None], third[:, None])[:, 0]])
 
 
 def _combined(fifth: Tensor, third: Tensor) -> Tensor:

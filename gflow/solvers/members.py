@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_ON_DEVICE = ("y", "f", "rate", "energy", "vector", "older_y", "older_f")
+
 
 @dataclass
 class Members:
     """One row a member. Tensors live on the solve's device, arrays on the host."""
 
     index: np.ndarray  #: which member of the ensemble
-    z: Tensor  #: state, then the energy dissipated, (members, size + 1)
-    f: Tensor  #: dz/dt there
+    y: Tensor  #: the state, (members, size)
+    f: Tensor  #: dy/dt there
+    rate: Tensor  #: −dφ/dt there, (members,)
+    energy: Tensor  #: dissipated so far, (members,)
     vector: Tensor  #: dominant eigenvector of the Jacobian, (members, size)
-    older_z: Tensor  #: z and f at the start of the last step, for dense output
+    older_y: Tensor  #: y and f at the start of the last step, for dense output
     older_f: Tensor
     t: np.ndarray
     older_t: np.ndarray  #: NaN before the first step
@@ -48,9 +52,9 @@ class Members:
     side: np.ndarray  #: which end of the bracket moved last, −1 low or 1 high
 
     @classmethod
-    def start(cls, z: Tensor, vector: Tensor, t: float) -> Members:
+    def start(cls, y: Tensor, vector: Tensor, t: float) -> Members:
         """All members at their start; the loop fills in what it measures."""
-        B = len(z)
+        B = len(y)
         whole = {
             "index",
             "next",
@@ -69,17 +73,18 @@ class Members:
         arrays: dict[str, np.ndarray] = {
             field.name: np.zeros(B, np.int64) if field.name in whole else np.full(B, np.nan)
             for field in dataclasses.fields(cls)
-            if field.name not in ("z", "f", "vector", "older_z", "older_f")
+            if field.name not in _ON_DEVICE
         }
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
-        return cls(z=z, f=z, vector=vector, older_z=z, older_f=z, **arrays)
+        none = torch.zeros_like(y[:, 0])
+        return cls(y=y, f=y, rate=none, energy=none, vector=vector, older_y=y, older_f=y, **arrays)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def only(self, keep: np.ndarray) -> Members:
         """The members where keep is true."""
-        rows = torch.as_tensor(np.flatnonzero(keep), device=self.z.device)
+        rows = torch.as_tensor(np.flatnonzero(keep), device=self.y.device)
         fields: dict[str, Any] = {
             name: value[rows] if isinstance(value, Tensor) else value[keep]
             for name, value in vars(self).items()
@@ -96,10 +101,9 @@ class Members:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], like: Tensor) -> Members:
         """The inverse of `tensors`, on the device of like."""
-        device_side = ("z", "f", "vector", "older_z", "older_f")
         fields: dict[str, Any] = {
             field.name: tensors[field.name].to(like)
-            if field.name in device_side
+            if field.name in _ON_DEVICE
             else tensors[field.name].numpy().copy()
             for field in dataclasses.fields(cls)
         }

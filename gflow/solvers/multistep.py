@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.linalg import vector_norm
 from gflow.solvers import bdf
 from gflow.solvers.base import Method
 from gflow.solvers.system import System, Tried
+
+_ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
 
 
 class BDF(Method):
@@ -31,26 +34,43 @@ class Past:
 
     def __init__(self) -> None:
         self.times: list[float] = []  #: the newest first
-        self.states: list[Tensor] = []  #: (size + 1,), with the energy integral
+        self.energies: list[float] = []  #: dissipated until then
         self.order = 1
         self.since = 0  #: steps since the order last changed
         self.steps = 0  #: good ones since the last restart
         self.patience = 10  #: steps after which the explicit method may be better again
         self._errors: list[float] = []  #: of the orders 1, 2, …, relative to the tolerance
-
-    def add(self, t: float, z: Tensor) -> None:
-        """Remember a good state."""
-        self.times = [t, *self.times][: bdf.HISTORY]
-        self.states = [z, *self.states][: bdf.HISTORY]
+        self._memory = torch.empty(0)
+        self._first = 0  # row of the newest state
 
     @property
-    def counters(self) -> list[int]:
-        """What it knows besides the states."""
-        return [self.order, self.since, self.steps, self.patience]
+    def states(self) -> Tensor:
+        """The states, the newest first, (m, size)."""
+        return self._memory[self._first : self._first + len(self.times)]
 
-    @counters.setter
-    def counters(self, values: list[int]) -> None:
-        self.order, self.since, self.steps, self.patience = values
+    def add(self, t: float, y: Tensor, energy: float) -> None:
+        """Remember a good state."""
+        self.times = [t, *self.times][: bdf.HISTORY]
+        self.energies = [energy, *self.energies][: bdf.HISTORY]
+        if not len(self._memory):
+            self._memory, self._first = y.new_empty(_ROOM, len(y)), _ROOM
+        elif self._first == 0:
+            kept = len(self.times) - 1
+            self._memory[_ROOM - kept :] = self._memory[:kept].clone()
+            self._first = _ROOM - kept
+        self._first -= 1
+        self._memory[self._first] = y
+
+    @property
+    def meta(self) -> list[Any]:
+        """What it knows besides the states, as plain numbers."""
+        return [self.times, self.energies, self.order, self.since, self.steps, self.patience]
+
+    def restore(self, states: Tensor, meta: list[Any]) -> None:
+        """The inverse of `states` and `meta`."""
+        for state in states.flip(0):
+            self.add(0.0, state, 0.0)
+        self.times, self.energies, self.order, self.since, self.steps, self.patience = meta
 
     @property
     def suffices(self) -> bool:
@@ -79,9 +99,7 @@ class Past:
         ``bound`` and ``energy_bound`` are what the errors of the state and of the energy
         integral are held to.
         """
-        times, order = self.times, self.order
-        history = torch.stack(self.states)
-        states, energies = history[:, :-1], history[:, -1]
+        times, order, states = self.times, self.order, self.states
         size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
         eps = torch.finfo(states.dtype).eps
         tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
@@ -92,22 +110,33 @@ class Past:
         def rhs(y: Tensor) -> Tensor:
             return system.velocity(new, y[None])[0]
 
-        found = bdf.bdf_step(rhs, times, states, new, order, tolerance, most_products=most_products)
-        dissipation = system.dissipation(found.state[None], found.rate[None])
-        alpha, past = bdf.slope(times, energies, new, order)
-        z = torch.cat([found.state, (dissipation - past) / alpha])[None]
-        f_new = torch.cat([found.rate, dissipation])[None]
-        known = order + 2  # enough for the error of the next order, too
-        errors, energy_errors = bdf.local_errors(
-            [new, *times[:known]], torch.cat([z, history[:known]])
+        found = bdf.bdf_step(
+            rhs, times, states, new, order, tolerance, size, most_products=most_products
         )
+        rate = system.dissipation(found.state[None], found.rate[None])
+        alpha, slope = bdf.slope_weights(times, new, order)
+        energy = (float(rate) - _dot(slope, self.energies)) / alpha
+        known = order + 2  # enough for the error of the next order, too
+        weights = bdf.error_weights([new, *times[:known]])
+        changes = states[:known] - found.state
+        errors = vector_norm(states.new_tensor(weights) @ changes, dim=1).tolist()
+        gained = [before - energy for before in self.energies]
         self._errors = [
-            max(e / tolerance, e_energy / energy_bound)
-            for e, e_energy in zip(errors, energy_errors, strict=True)
+            max(error / tolerance, abs(_dot(row, gained)) / energy_bound)
+            for error, row in zip(errors, weights, strict=True)
         ]
         # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
         error = self._errors[order - 1] * bound if found.converged else math.inf
-        return Tried(z, f_new, z.new_full((1,), error), z.new_zeros(1), None)
+        y = found.state[None]
+        return Tried(
+            y=y,
+            f=found.rate[None],
+            rate=rate,
+            energy=y.new_full((1,), energy),
+            error=y.new_full((1,), error),
+            energy_error=y.new_zeros(1),
+            signal=None,
+        )
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""
@@ -127,3 +156,8 @@ class Past:
         if not 0 < error < math.inf:  # no estimate, or refused for its loss alone
             return 0.4 * step
         return step * min(max(0.3, 0.85 * error ** (-1 / (self.order + 1))), 0.7)
+
+
+def _dot(weights: list[float], values: list[float]) -> float:
+    """Σ weights·values, over as many as there are weights."""
+    return sum(w * v for w, v in zip(weights, values, strict=False))

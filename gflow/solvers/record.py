@@ -16,11 +16,10 @@ class Record:
 
     def __init__(self, problem: Problem):
         self._problem = problem
-        self._ts = np.asarray(problem.ts)
+        self._ts = np.array([*problem.ts, np.nan])  # nothing lands after the last
         count = problem.batch.numel()
         y = problem.y0.reshape(count, -1)
-        self.size = y.shape[1]
-        self.saved = y.new_full((len(problem.ts), count, self.size), torch.nan)
+        self.saved = y.new_full((len(problem.ts), *y.shape), torch.nan)
         self.saved[0] = y
         self.last = y.clone()  # each member's last good state
         self.dissipated = torch.zeros_like(y[:, 0])
@@ -32,27 +31,27 @@ class Record:
 
     def land(self, members: Members, rows: np.ndarray) -> None:
         """Save the states of rows that ended a step on a requested time."""
-        there = rows[members.next[rows] < len(self._ts)]
-        there = there[members.t[there] == self._ts[members.next[there]]]
-        if len(there):
+        landed = members.t[rows] == self._ts[members.next[rows]]
+        if np.count_nonzero(landed):
+            there = rows[landed]
             device = self.saved.device
             which = torch.as_tensor(members.next[there], device=device)
             index = torch.as_tensor(members.index[there], device=device)
             at = torch.as_tensor(there, device=device)
-            self.saved[which, index] = members.z[at, : self.size]
+            self.saved[which, index] = members.y[at]
             members.next[there] += 1
 
     def interpolate(
-        self, members: Members, rows: np.ndarray, t: np.ndarray, z: Tensor, f: Tensor
+        self, members: Members, rows: np.ndarray, t: np.ndarray, y: Tensor, f: Tensor
     ) -> None:
-        """Save the states between the starts of good steps of rows and their ends (t, z, f),
+        """Save the states between the starts of good steps of rows and their ends (t, y, f),
         by dense output through those and the start of the step before."""
-        m, n, ts = members, self.size, self._problem.ts
+        m, ts = members, self._problem.ts
         for i, row in enumerate(rows.tolist()):
             first = 1 if np.isnan(m.older_t[row]) else 0
             times = [m.older_t[row], m.t[row], t[i]][first:]
-            values = [m.older_z[row, :n], m.z[row, :n], z[i, :n]][first:]
-            slopes = [m.older_f[row, :n], m.f[row, :n], f[i, :n]][first:]
+            values = [m.older_y[row], m.y[row], y[i]][first:]
+            slopes = [m.older_f[row], m.f[row], f[i]][first:]
             while m.next[row] < len(ts) and ts[m.next[row]] < t[i]:
                 which = m.next[row]
                 self.saved[which, m.index[row]] = hermite(ts[which], times, values, slopes)
@@ -63,8 +62,8 @@ class Record:
         index = members.index[gone]
         device = self.saved.device
         to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(gone)))
-        self.last[to] = members.z[at, : self.size]
-        self.dissipated[to] = members.z[at, self.size]
+        self.last[to] = members.y[at]
+        self.dissipated[to] = members.energy[at]
         self.t[index] = members.t[gone]
         self.reached[index] = members.next[gone]
 

@@ -101,14 +101,14 @@ class ROCK4(Stepper):
         # Steps as long as 1e-2 allows leave the loss of a tanh network 2 % off at t = 300.
         return max(1.0, rtol / _LOOSEST)
 
-    def step(self, increment: Increment, z: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
         row = table()[_position(stages)]
         recurrence = _recurrence(stages)
-        older, newer = z, torch.add(z, k0, alpha=recurrence.mu[0])
+        older, newer = y, torch.add(y, k0, alpha=recurrence.mu[0])
         for mu, nu, c in zip(recurrence.mu[1:], recurrence.nu[1:], recurrence.c[:-1], strict=True):
             k = increment(c, newer)
-            # Y_{j−2} is not needed again: its memory takes Y_j, once it is not z itself.
-            stage = older * (1 - nu) if older is z else older.mul_(1 - nu)
+            # Y_{j−2} is not needed again: its memory takes Y_j, once it is not y itself.
+            stage = older * (1 - nu) if older is y else older.mul_(1 - nu)
             stage.add_(newer, alpha=nu).add_(k, alpha=mu)
             older, newer = newer, stage
         middle, start = newer, recurrence.c[-1]
@@ -117,7 +117,7 @@ class ROCK4(Stepper):
             stage = _combined(middle, slopes, weights)
             slopes.append(increment(start + sum(weights), stage))
         end = _combined(middle, slopes, row.b)
-        error = _combined((middle - z).mul_(row.d[4]), slopes, row.d[:4])
+        error = _combined((middle - y).mul_(row.d[4]), slopes, row.d[:4])
         return Step(end, increment(1.0, end), error)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 _MARGIN = 1.15  # on the estimate, which is approached from below
 PRODUCTS = 20  # of one look at most
@@ -60,41 +61,43 @@ def spectral_radius(
     """
     B, n = y.shape
     eps = torch.finfo(y.dtype).eps
-    size = y.norm(dim=1, keepdim=True)
+    size = vector_norm(y, dim=1, keepdim=True)
     delta = eps**0.5 * torch.where(size > 0, size, 1.0)
-    basis = [vectors]
+    most = min(PRODUCTS, n)
+    basis = y.new_empty(B, most, n)
+    basis[:, 0] = vectors
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
     top, was_still = np.zeros(B), np.zeros(B, bool)
-    for k in range(1, min(PRODUCTS, n) + 1):
-        w = (f - rhs(y + delta * basis[-1])) / delta  # −J v
-        Q = torch.stack(basis)  # (k, members, size)
-        overlaps = torch.zeros(k, B, dtype=y.dtype, device=y.device)
+    for k in range(1, most + 1):
+        w = ((f - rhs(y + delta * basis[:, k - 1])) / delta)[:, None]  # −J v
+        Q = basis[:, :k]
+        overlaps = torch.zeros(B, 1, k, dtype=y.dtype, device=y.device)
         for _ in range(2):  # twice is enough for orthogonality to round-off
-            overlap = torch.einsum("kbn,bn->kb", Q, w)
-            w = w - torch.einsum("kbn,kb->bn", Q, overlap)
+            overlap = torch.bmm(w, Q.mT)
+            w = torch.baddbmm(w, overlap, Q, alpha=-1)
             overlaps += overlap
-        size = w.norm(dim=1)
-        column = torch.cat([overlaps, size[None]]).double().cpu().numpy()
-        H[:, : k + 1, k - 1] = column.T
-        finite = np.isfinite(column).all(axis=0)
+        size = vector_norm(w, dim=2)
+        column = torch.cat([overlaps[:, 0], size], dim=1).double().cpu().numpy()
+        H[:, : k + 1, k - 1] = column
+        finite = np.isfinite(column).all(axis=1)
         H[~finite] = 0.0
-        last = k == min(PRODUCTS, n)
+        last = k == most
         if last or B <= _FEW or k % 4 == 0:
             square = H[:, :k, :k]
             values, ritz = np.linalg.eig(square)
             best = values.real.argmax(axis=1)
             before, top = top, values.real[np.arange(B), best]
             scale = np.abs(square).max(axis=(1, 2))
-            closed = column[-1] <= 1e-7 * scale  # an invariant subspace
+            closed = column[:, -1] <= 1e-7 * scale  # an invariant subspace
             # Twice in a row: where the Jacobian is not symmetric the estimate may pause.
             still = np.abs(top - before) <= _SETTLED * np.abs(top)
             settled, was_still = still & was_still & (k > 2), still
             if last or (closed | settled | ~finite).all():
                 break
-        basis.append(w / size.clamp_min(torch.finfo(y.dtype).tiny)[:, None])
-    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.T.copy()).to(y)  # (k, members)
-    vector = torch.einsum("kbn,kb->bn", torch.stack(basis[: len(weights)]), weights)
-    norm = vector.norm(dim=1, keepdim=True)
+        basis[:, k] = w[:, 0] / size.clamp_min(torch.finfo(y.dtype).tiny)
+    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.copy()).to(y)  # (members, k)
+    vector = torch.bmm(weights[:, None], basis[:, : weights.shape[1]])[:, 0]
+    norm = vector_norm(vector, dim=1, keepdim=True)
     good = torch.isfinite(norm) & (norm > 0)
     vector = torch.where(good, vector / torch.where(good, norm, torch.ones_like(norm)), vectors)
     radius = np.maximum(0.0, _MARGIN * top)

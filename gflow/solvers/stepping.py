@@ -10,7 +10,7 @@ failed, and the others go on. Time is that of the flow.
 
 from __future__ import annotations
 
-import math
+import copy
 import time
 
 import numpy as np
@@ -22,6 +22,7 @@ from gflow.errors import InputError
 from gflow.solvers import base, bdf, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.control import some
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
@@ -30,7 +31,8 @@ from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
 _SELDOM = 50  # the same for a method that does not need them
-_ONE = np.zeros(1, np.int64)
+_ONE = np.zeros(1, np.int64)  # the only row
+_UNIT = np.ones(1, np.int64)  # added faster than a Python integer
 
 
 class SteppedSolver(Solver):
@@ -46,9 +48,10 @@ class SteppedSolver(Solver):
         self._eager = eager
 
     def solve(self, problem: Problem, method: str) -> None:
+        own = tuple(copy.copy(stepper) for stepper in self.steppers)
         # Members that are not finite, or have no past yet, are carried as inf and NaN.
         with np.errstate(all="ignore"):
-            Stepping(problem, self.steppers, self._eager).run()
+            Stepping(problem, own, self._eager).run()
 
 
 class Stepping:
@@ -76,8 +79,7 @@ class Stepping:
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
         self._saved_at = time.perf_counter()
         y = problem.y0.reshape(-1, self.system.size)
-        z = torch.cat([y, torch.zeros_like(y[:, :1])], dim=1)
-        self.members = Members.start(z, first_vectors(y), problem.ts[0])
+        self.members = Members.start(y, first_vectors(y), problem.ts[0])
         if problem.resume is None:
             self._begin()
         else:
@@ -104,15 +106,17 @@ class Stepping:
         m, problem, system = self.members, self.problem, self.system
         everyone = np.arange(len(m))
         system.turn_to(m.index)
-        m.f = m.older_f = system.rhs(system.numbers(m.t), m.z)
+        rates: list[Tensor] = []
+        m.f = m.older_f = system.rhs(system.numbers(m.t), m.y, rates)
+        m.rate = rates[0].reshape(-1)
         m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
-        sizes = torch.stack([m.z[:, :-1].norm(dim=1), m.f[:, :-1].norm(dim=1)]).double().cpu()
+        sizes = torch.stack([vector_norm(m.y, dim=1), vector_norm(m.f, dim=1)]).double().cpu()
         m.size[:], speed = sizes.numpy()
         if problem.event is not None:
-            values = problem.event(system.states(m.z[:, :-1])).reshape(-1)
+            values = problem.event(system.states(m.y)).reshape(-1)
             m.event[:] = values.double().cpu().numpy()
         if self.past is not None:
-            self.past.add(problem.ts[0], m.z[0])
+            self.past.add(problem.ts[0], m.y[0], 0.0)
         m.h[:] = self._first_step(speed)
         self._spend(everyone, system.calls)
         if self.steppers[0].stabilized:
@@ -128,9 +132,9 @@ class Stepping:
         span = problem.ts[-1] - problem.ts[0]
         nudge = np.minimum(1e-4 * m.size / speed, 1e-3 * span)
         nudge = np.where((m.size > 0) & (speed > 0), nudge, 1e-6 * span)
-        moved = m.z + torch.as_tensor(nudge).to(m.z)[:, None] * m.f
-        turn = system.velocity(system.numbers(m.t + nudge), moved[:, :-1]) - m.f[:, :-1]
-        change = turn.norm(dim=1).double().cpu().numpy()
+        moved = m.y + torch.as_tensor(nudge).to(m.y)[:, None] * m.f
+        turn = system.velocity(system.numbers(m.t + nudge), moved) - m.f
+        change = vector_norm(turn, dim=1).double().cpu().numpy()
         rate = np.where(speed > 0, change / (nudge * speed), 0.0)
         bound = problem.atol + problem.rtol * m.size
         order = self.steppers[0].error_order
@@ -141,17 +145,19 @@ class Stepping:
     def _advance(self) -> None:
         """One step of every member, good or bad."""
         m, problem = self.members, self.problem
-        due = m.due > 0
-        if due.any():
+        if some(m.due):
+            due = m.due > 0
             short = due & (m.evals + PRODUCTS > problem.max_evals)
-            if short.any():
+            if some(short):
                 self._fail(short, base.out_of_budget(problem.max_evals))
                 return
-            self._look(np.flatnonzero(due))
+            # Those whose turn comes soon join in: a look at few costs almost what one at many does.
+            soon = self._stabilized[m.method] & (m.age >= _REFRESH // 2)
+            self._look(np.flatnonzero(due | soon))
         step, t_new = self._propose()
-        stuck = ~(t_new > m.t)
-        if stuck.any():
-            self._fail(stuck, None)
+        moves = t_new > m.t
+        if some(moves) < len(m):
+            self._fail(~moves, None)
             return
         accepted = False
         for rows in self._groups(step):
@@ -159,11 +165,12 @@ class Stepping:
             stepper = self.steppers[method]
             reach = float((step[rows] * m.radius[rows]).max()) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
-            spent = np.zeros(len(m), bool)
-            spent[rows] = m.evals[rows] + stages > problem.max_evals
-            if spent.any():
-                self._fail(spent, base.out_of_budget(problem.max_evals))
-                return
+            if problem.rhs_evals + stages > problem.max_evals:  # perhaps a member's, too
+                spent = np.zeros(len(m), bool)
+                spent[rows] = m.evals[rows] + stages > problem.max_evals
+                if some(spent):
+                    self._fail(spent, base.out_of_budget(problem.max_evals))
+                    return
             accepted |= self._try(rows, method, stages, step[rows], t_new[rows])
         if accepted and problem.progress is not None:
             problem.progress(float(m.t.min()), float(m.loss.mean()))
@@ -228,40 +235,48 @@ class Stepping:
             good = locating.watch(m, rows, good, step, got.event, problem.rtol)
         self._control(rows, method, step, error, good, bad)
         spent = m.evals[rows] - m.mark[rows]
-        if good.any():
+        if some(good):
             self._accept(rows, good, tried, t_new, got)
-        if not problem.flow.affine:
-            seldom = method == switching.STABILIZED and not self._eager
-            old = _REFRESH if stepper.stabilized else _SELDOM if seldom else math.inf
-            known = m.age[rows] > 0
-            m.due[rows] = (m.age[rows] >= old) | (bad & known & stepper.stabilized)
+        looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
+        if looks and not problem.flow.affine:
+            old = m.age[rows] >= (_REFRESH if stepper.stabilized else _SELDOM)
+            m.due[rows] = old | (bad & (m.age[rows] > 0) & stepper.stabilized)
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
-        return bool(good.any())
+        return bool(some(good))
 
     def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
         """A step of a one-step method."""
         m, system = self.members, self.system
-        z, f = m.z, m.f
+        y, f, rate, energy = m.y, m.f, m.rate, m.energy
         if len(rows) < len(m):
             at = system.rows(rows)
-            z, f = z[at], f[at]
+            y, f, rate, energy = y[at], f[at], rate[at], energy[at]
         t, h = system.numbers(m.t[rows]), system.numbers(step)
         scale = h[:, None] if isinstance(h, Tensor) else h
+        rates = [rate.reshape(()) if system.lone else rate]
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
-            return torch.mul(system.rhs(t + c * h, Y), scale, out=out)
+            return torch.mul(system.rhs(t + c * h, Y, rates), scale, out=out)
 
         k0 = f * scale
-        new = stepper.step(increment, z, k0, stages)
+        new = stepper.step(increment, y, k0, stages)
+        gained, missed = stepper.energy(torch.stack(rates).reshape(-1, len(y)) * h, stages)
         signal = None
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
             elif int(m.method[rows[0]]) == switching.STABILIZED:
-                signal = switching.rival_error(z, k0, new.z, new.k)
-        size = vector_norm(new.error[:, :-1], dim=1)
-        return Tried(new.z, new.k / scale, size, new.error[:, -1], signal)
+                signal = switching.rival_error(y, k0, new.y, new.k)
+        return Tried(
+            y=new.y,
+            f=new.k / scale,
+            rate=rates[-1].reshape(-1),
+            energy=energy + gained,
+            error=vector_norm(new.error, dim=1),
+            energy_error=missed,
+            signal=signal,
+        )
 
     def _step_back(self, t_new: float) -> Tried:
         """A step of the multistep method."""
@@ -272,9 +287,9 @@ class Stepping:
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
         energy_bound = base.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        tried = self.past.attempt(self.system, t_new, m.f[0, :-1], bound, energy_bound, most)
+        tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
         h = t_new - float(m.t[0])
-        return tried._replace(signal=switching.rival_error(m.z, h * m.f, tried.z, h * tried.f))
+        return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
 
     def _control(
         self,
@@ -288,18 +303,19 @@ class Stepping:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
         backward = isinstance(self.steppers[method], BDF) and self.past
-        if good.any():
+        if some(good):
             at, h = rows[good], step[good]
             if backward:
                 longer = np.full(1, backward.next(float(h[0])))
             else:
                 longer = control.grown(h, error[good], m.before[at], m.error_before[at], order)
-            longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
+            if some(m.retried[at]):
+                longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
             # A step cut short to land says nothing against the longer one it was cut from.
             planned = m.h[at]
-            m.h[at] = np.where(h < planned, np.maximum(longer, planned), longer)
+            m.h[at] = np.maximum(longer, np.where(h < planned, planned, 0.0))
             m.before[at], m.error_before[at] = h, error[good]
-        if bad.any():
+        if some(bad):
             at = rows[bad]
             m.h[at] = control.shrunk(step[bad], error[bad], order)
             if backward:
@@ -311,33 +327,30 @@ class Stepping:
         self, rows: np.ndarray, good: np.ndarray, tried: Tried, t_new: np.ndarray, got: Measured
     ) -> None:
         """Move the members whose step was good."""
-        m, dense, z, f = self.members, self.problem.dense, tried.z, tried.f
-        if not good.all():
+        m, dense = self.members, self.problem.dense
+        new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
+        if some(good) < len(good):
             of = self.system.rows(np.flatnonzero(good))
-            z, f = z[of], f[of]
+            new = {name: value[of] for name, value in new.items()}
             got, t_new, rows = Measured(*(v[good] for v in got)), t_new[good], rows[good]
         if dense:
-            self.record.interpolate(m, rows, t_new, z, f)
-        if len(rows) == len(m):
-            m.older_z, m.older_f = (m.z, m.f) if dense else (m.older_z, m.older_f)
-            m.z, m.f = z, f
-        else:
-            to = self.system.rows(rows)
-            if dense:
-                m.older_z = m.older_z.index_copy(0, to, m.z[to])
-                m.older_f = m.older_f.index_copy(0, to, m.f[to])
-            m.z, m.f = m.z.index_copy(0, to, z), m.f.index_copy(0, to, f)
+            self.record.interpolate(m, rows, t_new, new["y"], new["f"])
+            new |= {"older_y": m.y[self.system.rows(rows)], "older_f": m.f[self.system.rows(rows)]}
+        for name, value in new.items():
+            if len(rows) < len(m):
+                value = getattr(m, name).index_copy(0, self.system.rows(rows), value)
+            setattr(m, name, value)
         index, rise = m.index[rows], self.record.rise
         rise[index] = np.maximum(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows] = got.loss, got.size
-        m.age[rows] += 1
+        m.age[rows] += _UNIT
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.steps += len(rows)
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new[0]), z[0])
+            self.past.add(float(t_new[0]), m.y[0], float(got.energy[0]))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows[got.event <= 0]
@@ -353,7 +366,7 @@ class Stepping:
             return
         at = system.rows(rows)
         system.turn_to(m.index[rows])
-        before, y, f, t = system.calls, m.z[at, :-1], m.f[at, :-1], system.numbers(m.t[rows])
+        before, y, f, t = system.calls, m.y[at], m.f[at], system.numbers(m.t[rows])
         radius, vectors = system.radius(t, y, f, m.vector[at])
         if np.isnan(radius).any():  # a fault that may not come again
             radius, vectors = system.radius(t, y, f, m.vector[at])
@@ -382,6 +395,8 @@ class Stepping:
             return
         elif method == switching.EXPLICIT:
             asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
+            if self.past is not None and not self.past.suffices:
+                return
             self._look(asked)
             moved = switching.confirm(steppers[0], m, asked)
         else:
@@ -440,7 +455,7 @@ class Stepping:
             tensors={
                 **self.members.tensors(),
                 **self.record.tensors(),
-                **({} if self.past is None else {"past": torch.stack(self.past.states)}),
+                **({} if self.past is None else {"past": self.past.states.clone()}),
             },
             meta={
                 "asked": self._asked,
@@ -448,7 +463,7 @@ class Stepping:
                 "steps": self.steps,
                 "rejections": self.rejections,
                 "switches": list(self.switches),
-                "past": None if self.past is None else [self.past.times, *self.past.counters],
+                "past": None if self.past is None else self.past.meta,
                 "failures": list(self.record.failures.items()),
                 "event_times": list(self.record.event_times.items()),
             },
@@ -476,5 +491,4 @@ class Stepping:
         self.steps, self.rejections = meta["steps"], meta["rejections"]
         self.switches = list(meta["switches"])
         if self.past is not None:
-            self.past.states = list(tensors["past"].to(self.problem.y0))
-            self.past.times, *self.past.counters = meta["past"]
+            self.past.restore(tensors["past"].to(self.problem.y0), meta["past"])

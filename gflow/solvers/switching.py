@@ -33,7 +33,10 @@ _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: a stabilised step so short is no gain
 _VOTES = 6  # near the edge
 _WORTH = 20  # explicit steps still to make
-_CALM_STEPS = 10  # in a row
+_MANY = 100  # of the same: one vote is enough
+_WORTH_LEAVING = 60  # the same for a member of an ensemble: small groups cost more a member
+_CALM_STEPS = 10  # in a row, those that grow by more than this apart:
+_GROWING = 1.25
 _CHEAPER = 0.7  # of the second method's price: worth a change
 _CHEAPER_STEPS = 4
 _DEAR = 12  # evaluations in a step of rkc2
@@ -45,31 +48,41 @@ def vote(
 ) -> np.ndarray:
     """Count an explicit step, good or bad; the rows that ask for a look at the spectrum,
     those that will be there before it pays excepted."""
-    near = reach > _EDGE * explicit.reach(0)
-    # Near the edge good and bad steps alternate, and only some show the stiff mode.
-    members.signs[rows] = np.maximum(members.signs[rows] + np.where(near, 2, -1), 0)
-    far = end - members.t[rows] > _WORTH * members.h[rows]
-    return rows[(members.signs[rows] >= _VOTES) & far]
+    m, near = members, reach > _EDGE * explicit.reach(0)
+    steps = (end - m.t[rows]) / m.h[rows]
+    # Near the edge good and bad steps alternate, and only some show the stiff mode. Where
+    # much is at stake one will do.
+    for_it = np.where(steps > _MANY, _VOTES, 2)
+    m.signs[rows] += np.where(near, for_it, np.where(m.signs[rows] > 0, -1, 0))
+    worth = _WORTH if len(m) == 1 else _WORTH_LEAVING
+    return rows[(m.signs[rows] >= _VOTES) & (steps > worth)]
 
 
 def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
-    """Move members whose measured radius bears out the votes; the rows that moved."""
-    members.signs[rows] = 0
+    """Move members whose measured radius bears out the votes; the rows that moved.
+
+    The others need more votes the next time.
+    """
+    members.signs[rows] = -2 * _VOTES
     limit = 0.5 * explicit.reach(0)
     return move(members, rows[members.h[rows] * members.radius[rows] > limit], STABILIZED)
 
 
 def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
-    """Count good stabilised steps, and move members that are stiff no longer."""
+    """Count good stabilised steps, and move members that are stiff no longer.
+
+    Steps that still grow, as after a jump of the right-hand side, say nothing yet.
+    """
     m = members
     calm = m.h[rows] * m.radius[rows] < _CALM * explicit.reach(0)
-    m.calm[rows] = np.where(calm, m.calm[rows] + 1, 0)
+    settled = ~(m.h[rows] > _GROWING * m.before[rows])
+    m.calm[rows] = np.where(calm, m.calm[rows] + settled, 0)
     return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
-def rival_error(z: Tensor, k0: Tensor, z_new: Tensor, k: Tensor) -> Tensor:
+def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor) -> Tensor:
     """‖e‖ of the states had rkc2 made this step."""
-    return vector_norm(rkc2_error(z, k0, z_new, k)[:, :-1], dim=1)
+    return vector_norm(rkc2_error(y, k0, end, k), dim=1)
 
 
 def rival_is_cheaper(

@@ -16,8 +16,10 @@ from gflow.solvers.spectrum import spectral_radius
 class Tried(NamedTuple):
     """A step that was computed, on the solve's device, one row a member."""
 
-    z: Tensor  #: at its end, (members, size + 1)
-    f: Tensor  #: dz/dt there
+    y: Tensor  #: at its end, (members, size)
+    f: Tensor  #: dy/dt there
+    rate: Tensor  #: −dφ/dt there, (members,)
+    energy: Tensor  #: dissipated on the way, (members,)
     error: Tensor  #: ‖e‖ of the state, (members,)
     energy_error: Tensor
     signal: Tensor | None  #: for the choice of method
@@ -28,14 +30,16 @@ class Measured(NamedTuple):
 
     error: np.ndarray  #: ‖e‖ of the state
     energy_error: np.ndarray  #: signed
-    size: np.ndarray  #: ‖y‖ at its end
+    energy: np.ndarray  #: dissipated up to its end
+    rate: np.ndarray  #: −dφ/dt at its end
+    size: np.ndarray  #: ‖y‖ there
     loss: np.ndarray
     signal: np.ndarray  #: for the choice of method, where there is one
     event: np.ndarray  #: where there is one
 
 
 class System:
-    """dz/dt of some members of an ensemble; a row of z is a state, then its energy integral.
+    """dy/dt of some members of an ensemble, a state a row, and the energy it dissipates.
 
     A lone start is an ensemble of one whose flow sees no leading dimension.
     """
@@ -72,13 +76,13 @@ class System:
         self.calls += 1
         return velocity_of(self._flow, t, self.states(y)).reshape(len(y), -1)
 
-    def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
-        """dz/dt, (members, size + 1)."""
+    def rhs(self, t: Tensor | float, y: Tensor, rates: list[Tensor]) -> Tensor:
+        """dy/dt, (members, size); appends −dφ/dt, a number a member, to rates."""
         self.calls += 1
-        y = self.states(z[:, :-1])
-        velocity = velocity_of(self._flow, t, y)
-        rate = self._flow.dissipation(y, velocity)
-        return torch.cat((velocity.reshape(-1, self.size), rate.reshape(-1, 1)), dim=1)
+        states = self.states(y)
+        velocity = velocity_of(self._flow, t, states)
+        rates.append(self._flow.dissipation(states, velocity))
+        return velocity.reshape(y.shape)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         """−dφ/dt of rows of states and velocities."""
@@ -86,12 +90,10 @@ class System:
 
     def measure(self, tried: Tried, event: Event | None) -> Measured:
         """All that the decision on a step needs, in one copy to the host."""
-        y = tried.z[:, :-1]
-        states = self.states(y)
+        states = self.states(tried.y)
         loss = self._flow.loss(states).reshape(-1)
-        # NaN where the slope at the end is not finite: the next step would start from it.
-        error = tried.error + 0 * vector_norm(tried.f[:, :-1], dim=1)
-        rows = [error, tried.energy_error, vector_norm(y, dim=1), loss]
+        rows = [tried.error, tried.energy_error, tried.energy, tried.rate]
+        rows += [vector_norm(tried.y, dim=1), loss]
         # What is not measured repeats what is: nobody looks at it.
         rows.append(loss if tried.signal is None else tried.signal)
         rows.append(loss if event is None else event(states).reshape(-1))

@@ -19,7 +19,7 @@ def test_is_its_formula():
         for j, b in enumerate(angles):
             theta = abs(a - b)
             truth = math.cos(theta) * (math.pi - theta) / (2 * math.pi)
-            assert float(two_layer_relu_gram(x)[i, j]) == pytest.approx(truth, abs=1e-9)
+            assert float(two_layer_relu_gram(x)[i, j]) == pytest.approx(truth, abs=1e-15)
 
 
 def test_is_an_expectation_over_gaussian_weights():
@@ -45,9 +45,7 @@ def test_symmetric_positive_with_its_diagonal():
     assert torch.equal(H, H.mT)
     assert torch.equal(H.diagonal(), 0.5 * x.square().sum(dim=1))
     assert float(torch.linalg.eigvalsh(H)[0]) > 0
-    # arccos has an infinite slope at 1: off the diagonal a point beside itself loses half
-    # of the digits, which is why the diagonal is set.
-    assert relative(two_layer_relu_gram(x, x), H) <= 1e-8
+    assert relative(two_layer_relu_gram(x, x), H) <= 1e-15
 
 
 def test_zero_vectors_repeated_and_opposite_points():
@@ -55,8 +53,8 @@ def test_zero_vectors_repeated_and_opposite_points():
     H = two_layer_relu_gram(x)
     assert torch.isfinite(H).all()
     assert torch.equal(H[0], torch.zeros(4, dtype=torch.float64))
-    assert float(H[1, 2]) == pytest.approx(2.5, abs=1e-7)
-    assert float(H[1, 3]) == pytest.approx(0.0, abs=1e-7)
+    assert float(H[1, 2]) == pytest.approx(2.5, abs=1e-15)
+    assert float(H[1, 3]) == pytest.approx(0.0, abs=1e-15)
 
 
 def test_is_the_limit_of_the_finite_network():

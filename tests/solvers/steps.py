@@ -41,5 +41,5 @@ def global_error(method, count, stages=None, end=2.0):
     """After count equal steps on the manufactured problem."""
     z, h = solution(0.0), end / count
     for i in range(count):
-        z = step(method, manufactured, i * h, z, h, stages).z
+        z = step(method, manufactured, i * h, z, h, stages).y
     return float((z - solution(end)).norm())

@@ -15,8 +15,19 @@ def one(value):
     return np.array([float(value)])
 
 
-def verdict(error=0.0, energy=0.0, loss=1.0, size=1.0, before=1.0, rtol=1e-3, atol=0.0, first=1.0):
-    got = Measured(one(error), one(energy), one(size), one(loss), one(0), one(0))
+def verdict(
+    error=0.0, energy=0.0, rate=0.0, loss=1.0, size=1.0, before=1.0, rtol=1e-3, atol=0.0, first=1.0
+):
+    got = Measured(
+        error=one(error),
+        energy_error=one(energy),
+        energy=one(0),
+        rate=one(rate),
+        size=one(size),
+        loss=one(loss),
+        signal=one(0),
+        event=one(0),
+    )
     found = control.judge(
         got,
         one(1.0),
@@ -68,7 +79,7 @@ def test_round_off_of_the_loss_is_no_rise():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *itertools.product(["error", "energy", "loss", "size"], [NAN, np.inf]),
+        *itertools.product(["error", "energy", "rate", "loss", "size"], [NAN, np.inf]),
         ("energy", -np.inf),
         ("loss", -np.inf),
     ],
@@ -81,14 +92,15 @@ def test_what_is_not_finite_is_not_good(field, value):
 
 
 def test_at_rest_at_zero_without_atol_everything_is_good():
-    got = Measured(*(one(0.0) for _ in range(6)))
+    got = Measured(*(one(0.0) for _ in Measured._fields))
     zero = one(0.0)
     found = control.judge(got, zero, zero, zero, rtol=1e-6, atol=0.0, sharper=1.0, round_off=1e-14)
     assert found.good[0]
 
 
 def test_members_are_judged_apart():
-    got = Measured(*(np.array([a, b]) for a, b in ((0, 1), (0, 0), (1, 1), (1, 1), (0, 0), (0, 0))))
+    rows = dict.fromkeys(Measured._fields, np.zeros(2)) | {"size": np.ones(2), "loss": np.ones(2)}
+    got = Measured(**rows | {"error": np.array([0.0, 1.0])})
     ones = np.ones(2)
     found = control.judge(got, ones, ones, ones, rtol=1e-3, atol=0, sharper=1, round_off=0)
     assert found.good.tolist() == [True, False]

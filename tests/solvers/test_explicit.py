@@ -109,7 +109,7 @@ def test_fitted_order_of_the_estimate(method):
     for h in steps:
         taken = step(method, manufactured, 0.3, solution(0.3), h)
         estimates.append(float(taken.error.norm()))
-        errors.append(float((taken.z - solution(0.3 + h)).norm()))
+        errors.append(float((taken.y - solution(0.3 + h)).norm()))
     order = np.polyfit(np.log(steps), np.log(estimates), 1)[0]
     assert order == pytest.approx(method.error_order, abs=0.5)  # dop853's is no power of h
     assert all(error < estimate for error, estimate in zip(errors, estimates, strict=True))
@@ -119,9 +119,9 @@ def test_fitted_order_of_the_estimate(method):
 def test_stability_limit_on_the_negative_axis(method):
     limit = method.reach(method.stages(0.0))
     z = -np.linspace(0, limit, 1000)
-    assert diagonal_step(method, z).z.abs().max() <= 1
+    assert diagonal_step(method, z).y.abs().max() <= 1
     beyond = -limit * np.linspace(1.0, 1.1, 50)[1:]
-    assert diagonal_step(method, beyond).z.abs().max() > 1
+    assert diagonal_step(method, beyond).y.abs().max() > 1
 
 
 @each
@@ -135,7 +135,7 @@ def test_step_is_the_stability_polynomial(method):
         if n <= ORDERS[method.name]:
             assert b @ power == pytest.approx(1 / math.factorial(n), abs=1e-14)
         power = A @ power
-    assert np.abs(diagonal_step(method, z).z[0].numpy() - R).max() < 1e-12
+    assert np.abs(diagonal_step(method, z).y[0].numpy() - R).max() < 1e-12
 
 
 @each
@@ -162,7 +162,7 @@ def test_cost_and_no_trace_on_its_input(method):
     assert calls[-1] == 2.5
     assert all(2.0 <= t <= 2.5 for t in calls)
     assert torch.equal(z, torch.ones_like(z))
-    assert torch.equal(taken.k, -0.5 * taken.z)
+    assert torch.equal(taken.k, -0.5 * taken.y)
 
 
 @each
@@ -170,9 +170,9 @@ def test_cost_and_no_trace_on_its_input(method):
 def test_members_are_kept_apart(method, dtype):
     rates = -torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
     together = step(method, lambda t, Y: rates * Y, 0.0, torch.ones_like(rates), 1.0)
-    assert together.z.dtype == together.error.dtype == dtype
+    assert together.y.dtype == together.error.dtype == dtype
     for i, own in enumerate(rates):
         alone = diagonal_step(method, own, dtype=dtype)
-        assert torch.allclose(together.z[i], alone.z[0], rtol=4e-7, atol=0)
+        assert torch.allclose(together.y[i], alone.y[0], rtol=4e-7, atol=0)
         assert torch.allclose(together.error[i], alone.error[0], rtol=1e-3, atol=1e-7)
     assert torch.equal(together.error[2], torch.zeros(3, dtype=dtype))

@@ -35,7 +35,7 @@ def test_estimate_is_of_order_three_and_above_the_error(stages):
     order = np.polyfit(np.log(steps), np.log(estimates), 1)[0]
     assert order == pytest.approx(METHOD.error_order, abs=0.05)
     for h, s, estimate in zip(steps, taken, estimates, strict=True):
-        assert float((s.z - solution(0.3 + h)).norm()) < estimate
+        assert float((s.y - solution(0.3 + h)).norm()) < estimate
 
 
 @pytest.mark.parametrize("stages", FEW)
@@ -43,7 +43,7 @@ def test_time_is_seen_at_the_right_places(stages):
     """ẏ = 2t needs Σ weights·c = 1/2: an order-1 slip that autonomous tests miss."""
     start = torch.zeros(1, 1, dtype=torch.float64)
     taken = step(METHOD, lambda t, Y: torch.full_like(Y, 2 * t), 3.0, start, 1.0, stages)
-    assert float(taken.z) == pytest.approx(7.0, rel=1e-12)
+    assert float(taken.y) == pytest.approx(7.0, rel=1e-12)
 
 
 def test_step_is_its_chebyshev_polynomial():
@@ -55,19 +55,19 @@ def test_step_is_its_chebyshev_polynomial():
         b, w1 = d2 / d1**2, d1 / d2
         z = -np.linspace(0, METHOD.reach(s), 200)
         R = 1 - b * T(w0) + b * T(w0 + w1 * z)
-        assert np.abs(diagonal_step(METHOD, z, s).z[0].numpy() - R).max() < 1e-11, s
+        assert np.abs(diagonal_step(METHOD, z, s).y[0].numpy() - R).max() < 1e-11, s
 
 
 def test_stable_and_damped_up_to_its_reach():
     for s in MANY:
         z = -np.linspace(0, METHOD.reach(s), 20 * s + 50 if s < 300 else 2000)
-        R = diagonal_step(METHOD, z, s).z[0].abs()
+        R = diagonal_step(METHOD, z, s).y[0].abs()
         assert R.max() <= 1 + s**2 * EPS[torch.float64], s
         if s > 3:
             assert R[z < -4].max() <= 0.96, s
         # Nor is it much longer than said; of very few stages it is, by a fifth.
         if 5 < s < 1000:
-            assert diagonal_step(METHOD, [-1.05 * METHOD.reach(s)], s).z.abs() > 1, s
+            assert diagonal_step(METHOD, [-1.05 * METHOD.reach(s)], s).y.abs() > 1, s
 
 
 def test_reach_is_what_the_source_says():
@@ -99,14 +99,14 @@ def test_costs_its_stages_and_leaves_its_input(stages):
     assert calls == sorted(calls)
     assert calls[-1] == 1.0
     assert torch.equal(z, torch.ones_like(z))
-    assert torch.equal(taken.k, -taken.z)
+    assert torch.equal(taken.k, -taken.y)
 
 
 def test_members_are_kept_apart():
     rates = -torch.tensor([[0.1, 5.0, 90.0], [2.0, 0.3, 0.0]], dtype=torch.float64)
     together = step(METHOD, lambda t, Y: rates * Y, 0.0, torch.ones_like(rates), 1.0, 13)
     for i, own in enumerate(rates):
-        assert torch.equal(together.z[i], diagonal_step(METHOD, own, 13).z[0])
+        assert torch.equal(together.y[i], diagonal_step(METHOD, own, 13).y[0])
 
 
 # -- round-off ---------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def round_off(stages, dtype):
     A = (Q * -torch.linspace(0, METHOD.reach(stages), n, dtype=torch.float64)) @ Q.mT
     still = Q[:, :1].mT.contiguous()
     A, z = A.to(dtype), still.to(dtype)
-    return float((step(METHOD, lambda t, Y: Y @ A, 0.0, z, 1.0, stages).z.double() - still).norm())
+    return float((step(METHOD, lambda t, Y: Y @ A, 0.0, z, 1.0, stages).y.double() - still).norm())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -157,12 +157,27 @@ def members(h=1.0, radius=1.0, method=EXPLICIT):
 def test_votes_count_up_near_the_edge_and_down_elsewhere():
     m, explicit = members(), Tsit5()
     near, calm = np.array([3.4, 0.5]), np.array([0.1, 0.1])
-    asked = [len(switching.vote(explicit, m, ROWS, near, 1e3)) for _ in range(3)]
+    asked = [len(switching.vote(explicit, m, ROWS, near, 90.0)) for _ in range(3)]
     assert asked == [0, 0, 1]
     m = members()
     for _ in range(20):  # every third step near the edge: accuracy limits, too
         for signal in (near, calm, calm):
-            assert not len(switching.vote(explicit, m, ROWS, signal, 1e3))
+            assert not len(switching.vote(explicit, m, ROWS, signal, 90.0))
+
+
+def test_one_vote_is_enough_where_much_is_at_stake():
+    near, far = np.array([3.4, 0.5]), 150.0  # steps to go
+    assert switching.vote(Tsit5(), members(), ROWS, near, far).tolist() == [0]
+
+
+def test_who_asked_in_vain_needs_more_votes_the_next_time():
+    m, near = members(radius=1e-3), np.array([3.4, 3.4])
+    asked = []
+    for _ in range(8):
+        rows = switching.vote(Tsit5(), m, ROWS, near, 150.0)
+        switching.confirm(Tsit5(), m, rows)
+        asked.append(len(rows))
+    assert asked == [2, 0, 0, 2, 0, 0, 2, 0]
 
 
 def test_a_signal_that_is_not_finite_is_no_vote():
@@ -183,7 +198,7 @@ def test_the_measured_radius_has_the_last_word():
     m.signs[:] = 9
     assert switching.confirm(Tsit5(), m, ROWS).tolist() == [0]
     assert m.method.tolist() == [STABILIZED, EXPLICIT]
-    assert m.signs.tolist() == [0, 0]
+    assert m.signs[0] == 0 > m.signs[1]
     m = members(radius=np.nan)
     assert not len(switching.confirm(Tsit5(), m, ROWS))
 
@@ -201,17 +216,18 @@ def test_hands_back_after_calm_steps_in_a_row():
     assert m.method.tolist() == [EXPLICIT, STABILIZED]
 
 
+def test_steps_that_still_grow_are_no_sign_of_calm():
+    m = members(h=1.0, method=STABILIZED)
+    m.before[:] = [0.5, 0.9]
+    moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
+    assert moved == [[]] * 9 + [[1]]
+
+
 def test_the_rival_s_error_is_that_of_its_own_step():
-    flow = Bernoulli([1.0, 20.0])
-    z = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
-
-    def rhs(t, z):
-        v = flow(t, z[:, :2])
-        return torch.cat([v, flow.dissipation(z[:, :2], v)[:, None]], dim=1)
-
-    own = step(RKC2(), rhs, 0.0, z, 0.2, 4)
-    found = switching.rival_error(z, 0.2 * rhs(0.0, z), own.z, own.k)
-    assert float(found) == pytest.approx(float(own.error[:, :2].norm()))
+    flow, y = Bernoulli([1.0, 20.0]), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+    own = step(RKC2(), flow, 0.0, y, 0.2, 4)
+    found = switching.rival_error(y, 0.2 * flow(0.0, y), own.y, own.k)
+    assert float(found) == pytest.approx(float(own.error.norm()))
 
 
 def test_price_of_the_rival():

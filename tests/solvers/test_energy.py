@@ -1,0 +1,81 @@
+"""The energy integral is one more equation, solved by the same step."""
+
+import pytest
+import torch
+
+from gflow.solvers.base import quadrature
+from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.rock4 import ROCK4
+from gflow.solvers.stabilized import RKC2
+from tests.helpers import randn
+from tests.solvers.steps import step
+
+CASES = [(Tsit5(), 6), (Dop853(), 12), (ROCK4(), 5), (ROCK4(), 9)]
+CASES += [(RKC2(), stages) for stages in (2, 3, 9)]
+IDS = [f"{method.name}-{stages}" for method, stages in CASES]
+A = randn(3, 3, seed=1)
+
+
+def velocity(t, Y):
+    return torch.sin(Y @ A.to(Y)) - t * Y
+
+
+def rate(t, Y):
+    return (Y.square().sum(dim=1) + t) * torch.cos(Y[:, 0])
+
+
+def with_rates(method, y, h, stages):
+    """A step of the states, and h·rate wherever it looked."""
+    rates = [h * rate(0.3, y)]
+
+    def increment(c, Y, out=None):
+        rates.append(h * rate(0.3 + c * h, Y))
+        return torch.mul(velocity(0.3 + c * h, Y), h, out=out)
+
+    return method.step(increment, y, h * velocity(0.3, y), stages), torch.stack(rates)
+
+
+@pytest.mark.parametrize(("method", "stages"), CASES, ids=IDS)
+def test_energy_is_the_last_component_of_a_larger_system(method, stages):
+    y, h = randn(4, 3, seed=2), 0.2
+
+    def both(t, Z):
+        return torch.cat([velocity(t, Z[:, :3]), rate(t, Z[:, :3])[:, None]], dim=1)
+
+    alone, rates = with_rates(method, y, h, stages)
+    larger = step(method, both, 0.3, torch.cat([y, torch.zeros(4, 1).double()], 1), h, stages)
+    integral, error = method.energy(rates, stages)
+    assert torch.allclose(larger.y[:, :3], alone.y, rtol=1e-13)
+    assert torch.allclose(integral, larger.y[:, 3], rtol=1e-12, atol=1e-14)
+    if not isinstance(method, Dop853):  # it combines two estimates, each in units of its own
+        assert torch.allclose(error, larger.error[:, 3], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(("method", "stages"), CASES, ids=IDS)
+def test_energy_error_follows_the_estimate_s_order(method, stages):
+    y = randn(4, 3, seed=3)
+    errors = []
+    for h in (0.1, 0.05):
+        rates = with_rates(method, y, h, stages)[1]
+        errors.append(method.energy(rates, stages)[1].abs().max())
+    assert float(torch.log2(errors[0] / errors[1])) == pytest.approx(method.error_order, abs=0.6)
+
+
+def test_weights_follow_the_dtype_of_the_rates():
+    rates = torch.ones(4, 2, dtype=torch.float32)
+    assert RKC2().energy(rates, 3).dtype == torch.float32
+    assert quadrature(RKC2, 3, torch.float32, rates.device).dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", [Tsit5(), Dop853()], ids=lambda m: m.name)
+def test_memory_kept_from_step_to_step_changes_nothing(method):
+    y, few = randn(5, 3, seed=4), randn(2, 3, seed=5)
+    first = step(method, velocity, 0.0, y, 0.1)
+    kept, fresh = first.y.clone(), type(method)()
+    for states in (y, few, few.float(), y):
+        again, anew = (step(m, velocity, 0.2, states, 0.1) for m in (method, fresh))
+        assert torch.equal(again.y, anew.y)
+        assert torch.equal(again.k, anew.k)
+        assert torch.equal(again.error, anew.error)
+        fresh = type(method)()
+    assert torch.equal(first.y, kept)
