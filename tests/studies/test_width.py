@@ -306,3 +306,14 @@ def test_refuses(change, say):
     good = {"inputs": X, "targets": Y, "widths": [4], "seeds": [0], "epochs": 2}
     with pytest.raises(InputError, match=say):
         width_study(**(good | change))
+
+
+def test_groups_of_seeds_in_descent_change_nothing(monkeypatch):
+    (flow, W), kernel = random_networks(X, Y, 16, range(3)), KernelFlow(H, Y)
+    rest = (kernel, None, 0.1, [0, 1, 9], "", lambda name, t_end: None)
+    whole, _ = train(flow, W, *rest)
+    monkeypatch.setattr("gflow.studies.one_width._TOGETHER", 1)
+    alone, diverged = train(flow, W, *rest)
+    assert diverged == [None] * 3
+    for name, values in whole.items():
+        assert float((alone[name] - values).abs().max()) <= 1e-12, name
