@@ -36,7 +36,7 @@ class WideNetwork(PointScenario):
         description="the step size of descent, one; by default a quarter of 2/lambda_max",
     )
     widths: tuple[Count, ...] = Field((128, 512, 2048), min_length=1, description="hidden widths m")
-    seeds: Count = Field(3, description="number of random starts for each width")
+    seeds: Count = Field(2, description="number of random starts for each width")
     epochs: Count = Field(2000, description="full-batch steps of descent")
     outputs: Literal["single", "all"] = Field(
         "single", description="one output, -1 and +1 for two classes, or one for every class"
