@@ -79,8 +79,7 @@ class TwoLayerFlow(ParameterFlow):
 
     Notes
     -----
-    The state is W, (..., m, d). The same flow for any module and loss is `NetworkFlow`,
-    several times slower.
+    The state is W, (..., m, d). For any module and loss there is `NetworkFlow`.
 
     Examples
     --------
