@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gflow.descent import descend_measured
 from gflow.flows.kernel import KernelFlow
+from gflow.flows.kernel_modes import descent_factors
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
@@ -85,8 +86,7 @@ def random_networks(
 
 def kernel_descent(flow: KernelFlow, u0: Tensor, step_size: float, steps: Sequence[int]) -> Tensor:
     """u_k = y + (I − ηH)^k(u₀ − y) at the given steps without taking them, (S, *u0.shape)."""
-    count = torch.tensor(list(steps), dtype=u0.dtype, device=u0.device)
-    factors = (1 - step_size * flow.eigenvalues) ** count[:, None]
+    factors, _ = descent_factors(flow.eigenvalues, step_size, _counts(steps, u0))
     return flow.targets + flow.apply_modes(factors, u0 - flow.targets)
 
 
@@ -100,12 +100,13 @@ def kernel_descent_test(
 ) -> Tensor:
     """The same at points not trained on: u_*(0) − ηH_* Σ_{j<k} (I − ηH)^j (u₀ − y), for H_*
     of shape (n_test, n)."""
-    count = torch.tensor(list(steps), dtype=u0.dtype, device=u0.device)[:, None]
-    lam = flow.eigenvalues
-    safe = torch.where(lam > 0, lam, torch.ones_like(lam))
-    sums = torch.where(lam > 0, (1 - (1 - step_size * lam) ** count) / safe, step_size * count)
+    _, sums = descent_factors(flow.eigenvalues, step_size, _counts(steps, u0))
     moved = flow.apply_modes(sums, u0 - flow.targets)
     return test_u0 - (moved @ to_test.mT if u0.ndim == 1 else to_test @ moved)
+
+
+def _counts(steps: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(list(steps), device=like.device)
 
 
 @dataclass(frozen=True)
