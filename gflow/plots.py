@@ -384,7 +384,8 @@ def _peak(ds: xr.Dataset, figure: Figure) -> None:
         axes.plot(ds["width"], error, "x:", color="grey", label="solver's own error, flow")
     _log_widths(ds, axes)
     axes.set(ylabel="largest distance over the epochs")
-    axes.legend()
+    axes.set_ylim(bottom=axes.get_ylim()[0] / 30)  # room for the legend
+    axes.legend(loc="lower left")
 
 
 def _against_width(
