@@ -288,6 +288,8 @@ class Stepping:
         energy_bound = base.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
         tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
+        if len(self.steppers) <= switching.RIVAL:
+            return tried
         h = t_new - float(m.t[0])
         return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
 
