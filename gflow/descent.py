@@ -8,8 +8,10 @@ faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` sa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,60 +141,109 @@ def descend_to(
     """`descend` with the step counts to save given one by one (ascending)."""
     flow.check_state(y0)
     flow = flow.for_start(y0)
-    inner = flow.parameter_flow
-    unit = time_unit(step_size, momentum)
-    wanted = set(saved_steps)
+    kept: list[tuple[int, Tensor]] = []
     with torch.no_grad():
-        theta = flow.lift(y0.detach())
-        velocity = torch.zeros_like(theta)
-        speeds: list[Tensor] = []
-        watch = _Watch(inner.loss(theta))
-        kept: list[tuple[int, Tensor]] = [(0, theta)] if 0 in wanted else []
-        diverged_at = None
-        for k in range(saved_steps[-1]):
-            rate = inner(k * unit, theta)
-            speeds.append(inner.norm(rate).amax())
-            velocity = step_size * rate if momentum == 0 else momentum * velocity + step_size * rate
-            theta = theta + velocity
-            if k + 1 in wanted:
-                kept.append((k + 1, theta))
-            if (k + 1) % _CHECK_EVERY == 0 or k + 1 == saved_steps[-1]:
-                loss = inner.loss(theta)
-                diverged_at = watch.look(torch.stack(speeds).tolist(), loss)
-                speeds.clear()
-                if progress is not None:
-                    progress((k + 1) * unit, float(loss.mean()))
-                if diverged_at is not None:
-                    break
+        found = descend_measured(
+            flow.parameter_flow,
+            flow.lift(y0.detach()),
+            step_size,
+            saved_steps,
+            lambda k, theta: kept.append((k, theta.clone())),
+            momentum=momentum,
+            progress=progress,
+        )
+        diverged = [k for k in found if k is not None]
         good = [(k, y) for k, y in kept if bool(torch.isfinite(y).all())]
         parameters = torch.stack([y for _, y in good])
         count = torch.tensor([k for k, _ in good])
         return Descent(
-            ts=count.double() * unit,
+            ts=count.double() * time_unit(step_size, momentum),
             steps=count,
             parameters=parameters,
             ys=flow.project(parameters),
             flow=flow,
             step_size=step_size,
             momentum=momentum,
-            diverged_at=diverged_at,
+            diverged_at=min(diverged, default=None),
         )
 
 
+def descend_measured(
+    flow: Flow,
+    theta: Tensor,
+    step_size: float,
+    saved_steps: list[int],
+    measure: Callable[[int, Tensor], object],
+    *,
+    momentum: float = 0.0,
+    progress: Progress | None = None,
+) -> list[int | None]:
+    """Descent that keeps no states: where an ensemble's would not fit into memory.
+
+    Parameters
+    ----------
+    flow : Flow
+        A parameter flow.
+    theta : Tensor, shape (..., *state)
+        The start; it is not changed.
+    step_size, saved_steps, momentum, progress
+        As for `descend_to`.
+    measure : callable
+        ``measure(k, parameters)`` at the saved steps. The tensor is overwritten afterwards.
+
+    Returns
+    -------
+    list of (int or None)
+        For each member the step from which its gradient grew without bound; what was
+        measured of it from there on may be infinite or NaN.
+    """
+    unit, wanted, last = time_unit(step_size, momentum), set(saved_steps), saved_steps[-1]
+    with torch.no_grad():
+        theta = theta.clone()
+        velocity = torch.zeros_like(theta)
+        speeds: list[Tensor] = []
+        watch = _Watch(flow.loss(theta))
+        if 0 in wanted:
+            measure(0, theta)
+        for k in range(last):
+            rate = flow(k * unit, theta)
+            speeds.append(flow.norm(rate))
+            velocity = step_size * rate if momentum == 0 else momentum * velocity + step_size * rate
+            theta += velocity
+            if k + 1 in wanted:
+                measure(k + 1, theta)
+            if (k + 1) % _CHECK_EVERY == 0 or k + 1 == last:
+                loss = flow.loss(theta)
+                watch.look(torch.stack(speeds), loss)
+                speeds.clear()
+                if progress is not None:
+                    progress((k + 1) * unit, float(loss.mean()))
+                if None not in watch.diverged_at:
+                    break
+    return watch.diverged_at
+
+
 class _Watch:
-    """Whether the loss has exploded, and from which step on the speed only grew."""
+    """Whether a member's loss has exploded, and from which step on its speed only grew."""
 
     def __init__(self, first_loss: Tensor):
-        scale = torch.maximum(first_loss.abs(), torch.full_like(first_loss, _FLOOR))
-        self._limit = first_loss + _EXPLODED * scale
+        first = first_loss.reshape(-1)
+        self._limit = first + _EXPLODED * first.abs().clamp_min(_FLOOR)
         self._count = 0
-        self._least = math.inf
-        self._least_step = 0
+        self._least = np.full(len(first), np.inf)
+        self._least_step = np.zeros(len(first), np.int64)
+        self.diverged_at: list[int | None] = [None] * len(first)
 
-    def look(self, speeds: list[float], loss: Tensor) -> int | None:
-        """Take in the next steps' speeds and the loss after them; the step if it exploded."""
-        for speed in speeds:
-            if speed < self._least:
-                self._least, self._least_step = speed, self._count
+    def look(self, speeds: Tensor, loss: Tensor) -> None:
+        """Take in the next steps' speeds (steps, ...) and the loss after them."""
+        exploded = ~(loss.reshape(-1) <= self._limit)
+        rows = torch.cat([speeds.reshape(len(speeds), -1), exploded[None].to(speeds)])
+        *found, over = rows.double().cpu().numpy()
+        for row in found:
+            lower = row < self._least
+            self._least = np.where(lower, row, self._least)
+            self._least_step = np.where(lower, self._count, self._least_step)
             self._count += 1
-        return None if bool((loss <= self._limit).all()) else self._least_step
+        for i in np.flatnonzero(over):
+            if self.diverged_at[i] is None:
+                self.diverged_at[i] = int(self._least_step[i])

@@ -20,7 +20,6 @@ from torch import Tensor
 from gflow.flows.base import Flow, Observables
 from gflow.studies.flow_and_descent import FlowAndDescent
 from gflow.studies.step_size import StepSizeStudy
-from gflow.studies.width import WidthStudy
 from gflow.trajectory import Trajectory, invariant_drift
 
 _TIME = {"long_name": "time t = k · step size", "units": "step size × steps"}
@@ -297,62 +296,3 @@ def _add_modified(ds: xr.Dataset, summary: dict[str, Any], study: StepSizeStudy)
     }
     for row, gap, used in zip(summary["step_sizes"], gaps, fitted, strict=True):
         row |= {"modified_gap": gap, "modified_fitted": used}
-
-
-def width_outcome(study: WidthStudy) -> Outcome:
-    """Labelled arrays over ``width`` × ``seed`` × ``epoch`` and summary of a width study."""
-    epochs = {"long_name": "epochs (full-batch steps)", "units": "1"}
-    ds = xr.Dataset(
-        coords={
-            "width": ("width", list(study.widths), {"long_name": "hidden width m", "units": "1"}),
-            "seed": ("seed", list(study.seeds), {"long_name": "seed of the start", "units": "1"}),
-            "epoch": ("epoch", list(study.epochs), epochs),
-        }
-    )
-    ds = ds.assign_coords(time=("epoch", [e * study.step_size for e in study.epochs], _TIME))
-    every, lead = ("width", "seed", "epoch"), ("width", "epoch")
-    _add(ds, "descent_distance", every, _array(study.descent_distance), "‖u − u'‖, both descents")
-    _add(ds, "flow_distance", lead, _array(study.flow_distance), "‖u − u'‖, both flows")
-    _add(ds, "network_loss", lead, _array(study.network_loss), "loss of the network's flow")
-    _add(ds, "kernel_loss", lead, _array(study.kernel_loss), "loss of the kernel flow")
-    ds["stability_limit"] = ((), study.stability_limit, {"long_name": "2/λ_max", "units": "1"})
-    distance = _array(study.descent_distance)
-    at = np.nanargmax(distance, axis=2)
-    peaks = []
-    for i, width in enumerate(study.widths):
-        peak = np.nanmax(distance[i], axis=1)
-        diverged = [k for k in study.diverged_at[i] if k is not None]
-        peaks.append(
-            {
-                "width": width,
-                "peak_distance": float(np.median(peak)),
-                "peak_epoch": float(np.median(np.array(study.epochs)[at[i]])),
-                "final_distance": float(np.median(distance[i, :, -1])),
-                "rises_then_falls": bool(((at[i] > 0) & (at[i] < len(study.epochs) - 1)).all()),
-                "diverged_at": min(diverged, default=None),
-                "certificate": certificate_summary(study.trajectories[i]),
-                "cost": cost_summary(study.trajectories[i]),
-            }
-        )
-    summary = {
-        "step_size": study.step_size,
-        "stability_limit": study.stability_limit,
-        "final_loss": float(study.network_loss[-1, -1]),
-        "final_kernel_loss": float(study.kernel_loss[-1, -1]),
-        "widths": peaks,
-        "certificate": {
-            "holds": all(t.certificate.holds for t in study.trajectories),
-            "failures": [
-                f"width {w}: {f}"
-                for w, t in zip(study.widths, study.trajectories, strict=True)
-                for f in t.certificate.failures()
-            ],
-        },
-        "cost": {
-            "method": study.trajectories[0].stats.method,
-            "reason": study.trajectories[0].stats.reason,
-            "rhs_evals": sum(t.stats.rhs_evals for t in study.trajectories),
-            "wall_seconds": sum(t.stats.wall_seconds for t in study.trajectories),
-        },
-    }
-    return Outcome(ds, summary)

@@ -62,6 +62,13 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("order", _order(summary, "")))
     if "modified_order" in summary:
         lines.append(("modified", f"order {_order(summary, 'modified_')}"))
+    for name, law in summary.get("slopes", {}).items():
+        if law is not None:
+            text = f"{name.replace('_', ' ')} ∝ width^{law['slope']:.2f}"
+            between = (
+                "" if law["low"] is None else f" (95 %: {law['low']:.2f} to {law['high']:.2f})"
+            )
+            lines.append(("slope", text + between))
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"

@@ -30,9 +30,13 @@ SMALL = {
     "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
     "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
     "--step-sizes 0.2,0.1",
-    "wide-network": "--samples 4 --inputs 3 --widths 16,32 --epochs 8 --points 4 --seeds 2 "
-    "--threads 1 --method dopri5 --rtol 1e-3",
 }
+_WIDE_SCENARIOS = ("wide-network", "wide-network-ten-classes", "wide-network-ten-seeds")
+SMALL |= dict.fromkeys(
+    _WIDE_SCENARIOS,
+    "--samples 4 --inputs 3 --widths 16,32 --epochs 8 --points 4 --seeds 2 --test-samples 3 "
+    "--threads 1 --method dopri5 --rtol 1e-3",
+)
 FIGURES = {
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
@@ -40,8 +44,7 @@ FIGURES = {
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
     "network": {"loss", "gap", "sharpness", "network"},
-    "wide-network": {"distance", "training"},
-}
+} | {name: {"distance", "peak", "kernel_drift", "test", "training"} for name in _WIDE_SCENARIOS}
 SCENARIOS = scenario_names()
 
 
@@ -269,10 +272,12 @@ def test_an_error_that_was_not_measured_is_not_called_a_number(no_figures):
 
 
 def test_wide_network_measures_the_error_when_asked(no_figures):
-    options = "--widths 16 --epochs 2 --estimate-error --json"
+    options = "--widths 16 --epochs 2 --json"
     done = call(*small("wide-network"), *options.split())
     (row,) = json.loads(done.out)["widths"]
-    assert row["certificate"]["error_estimate"] > 0
+    assert row["solver_error"] > 0
+    done = call(*small("wide-network"), *options.split(), "--no-estimate-error")
+    assert "solver_error" not in json.loads(done.out)
 
 
 def test_list_names_every_scenario():
@@ -511,10 +516,11 @@ def test_descent_that_diverges_is_status_5(no_figures):
 
 
 def test_networks_that_diverge_are_status_5():
-    options = ["--step-sizes", "20", "--epochs", "40", "--widths", "16"]
+    options = ["--step-sizes", "20", "--epochs", "10", "--widths", "16"]
     done = call(*small("wide-network"), *options, "--output", "o")
     assert done.status == 5
     assert "diverged from step 0" in done.out
+    assert "warning: the step size 20 is beyond 2/λ_max" in done.err
     assert gflow.load_run("o").summary["widths"][0]["diverged_at"] == 0
 
 

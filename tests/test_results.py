@@ -17,11 +17,9 @@ from gflow.results import (
     flow_and_descent_outcome,
     path_dataset,
     step_size_outcome,
-    width_outcome,
 )
 from gflow.store import plain
 from gflow.studies.flow_and_descent import flow_and_descent
-from gflow.studies.width import width_study
 from tests.helpers import make_loss, modified_study, randn
 
 H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
@@ -208,40 +206,3 @@ def test_step_size_outcome_without_a_fit_says_why():
     assert outcome.summary["order"] is outcome.summary["order_interval"] is None
     assert "needs 3" in outcome.summary["refusal"]
     assert np.isnan(float(outcome.dataset["order"]))
-
-
-def width(epochs=8, step_size=None):
-    x = torch.nn.functional.normalize(randn(5, 3), dim=1)
-    y = torch.sign(randn(5, seed=3))
-    options = {"points": 4, "method": "dopri5", "rtol": 1e-3, "atol": 1e-6}
-    return width_study(x, y, [16, 64], [0, 1, 2], epochs, step_size, **options)
-
-
-def test_width_outcome_agrees_with_the_study():
-    study = width()
-    outcome = width_outcome(study)
-    ds, summary = outcome.dataset, outcome.summary
-    labelled(ds)
-    assert ds["time"].values.tolist() == [k * study.step_size for k in study.epochs]
-    distance = ds["descent_distance"].values
-    np.testing.assert_array_equal(distance, study.descent_distance.numpy())
-    for i, row in enumerate(summary["widths"]):
-        assert row["width"] == study.widths[i]
-        assert row["peak_distance"] == np.median(distance[i].max(axis=1))
-        at = distance[i].argmax(axis=1)
-        assert row["peak_epoch"] == np.median(ds["epoch"].values[at])
-        assert row["final_distance"] == np.median(distance[i, :, -1])
-        assert row["rises_then_falls"] == bool(((at > 0) & (at < len(study.epochs) - 1)).all())
-        assert row["diverged_at"] is None
-    assert summary["final_loss"] == float(ds["network_loss"][-1, -1])
-    assert summary["cost"]["rhs_evals"] == sum(t.stats.rhs_evals for t in study.trajectories)
-    assert summary["certificate"]["holds"] == all(t.certificate.holds for t in study.trajectories)
-    json.dumps(plain(summary), allow_nan=False)
-
-
-def test_width_outcome_of_networks_that_diverged_is_finite_up_to_there():
-    study = width(epochs=40, step_size=20.0)
-    assert None not in study.diverged_at[0]
-    row = width_outcome(study).summary["widths"][0]
-    assert row["diverged_at"] == min(study.diverged_at[0])
-    assert math.isfinite(row["peak_distance"])

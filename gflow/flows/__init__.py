@@ -9,6 +9,12 @@ from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, produ
 from gflow.flows.kernel import KernelFlow, kernel_rhs
 from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
+from gflow.flows.two_layer import (
+    TwoLayerFlow,
+    two_layer_gram,
+    two_layer_outputs,
+    two_layer_rhs,
+)
 
 __all__ = [
     "CentralFlow",
@@ -22,6 +28,7 @@ __all__ = [
     "ParameterFlow",
     "ProductFlow",
     "ReducedFlow",
+    "TwoLayerFlow",
     "aligned_mode",
     "balanced_layers",
     "end_to_end_rhs",
@@ -33,4 +40,7 @@ __all__ = [
     "product_rhs",
     "riccati",
     "single_output_rhs",
+    "two_layer_gram",
+    "two_layer_outputs",
+    "two_layer_rhs",
 ]

@@ -21,7 +21,7 @@ from torch.linalg import vector_norm
 from gflow.errors import InputError
 from gflow.solvers import base, bdf, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
-from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.checkpoint import restore, snapshot
 from gflow.solvers.control import some
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
@@ -83,7 +83,7 @@ class Stepping:
         if problem.resume is None:
             self._begin()
         else:
-            self._resume(problem.resume)
+            restore(self, problem.resume)
 
     def run(self) -> None:
         """To the end of every member; the problem has the results then."""
@@ -288,6 +288,8 @@ class Stepping:
         energy_bound = base.energy_bound(problem.rtol, loss, bound)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
         tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
+        if len(self.steppers) <= switching.RIVAL:
+            return tried
         h = t_new - float(m.t[0])
         return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
 
@@ -427,7 +429,7 @@ class Stepping:
         m = self.members
         if not gone.any():
             return
-        self.problem.last_checkpoint = self.snapshot()
+        self.problem.last_checkpoint = snapshot(self)
         for row in np.flatnonzero(gone).tolist():
             why = control.FAULTS[m.fault[row]] if reason is None else reason
             if not self.system.lone:
@@ -441,54 +443,8 @@ class Stepping:
             self.record.leave(self.members, gone)
             self.members = self.members.only(~gone)
 
-    # -- checkpoints ----------------------------------------------------------------
-
     def _maybe_save(self, save: base.Save) -> None:
         now = time.perf_counter()
         if len(self.members) and now - self._saved_at >= self.problem.checkpoint_every:
             self._saved_at = now
-            save(self.snapshot())
-
-    def snapshot(self) -> Checkpoint:
-        """The whole state between two steps."""
-        return Checkpoint(
-            tensors={
-                **self.members.tensors(),
-                **self.record.tensors(),
-                **({} if self.past is None else {"past": self.past.states.clone()}),
-            },
-            meta={
-                "asked": self._asked,
-                "rhs_evals": self.problem.rhs_evals,
-                "steps": self.steps,
-                "rejections": self.rejections,
-                "switches": list(self.switches),
-                "past": None if self.past is None else self.past.meta,
-                "failures": list(self.record.failures.items()),
-                "event_times": list(self.record.event_times.items()),
-            },
-        )
-
-    @property
-    def _asked(self) -> list[object]:
-        """What must be the same in a resumed solve."""
-        problem = self.problem
-        names = [stepper.name for stepper in self.steppers]
-        return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense]
-
-    def _resume(self, found: Checkpoint) -> None:
-        meta, tensors = found.meta, dict(found.tensors)
-        if meta["asked"] != self._asked or tensors["last"].shape != self.record.last.shape:
-            raise InputError(
-                "a checkpoint resumes the solve it was taken from: the same flow, start, times, "
-                "method, tolerances and dense; got another one. Integrate from the start"
-            )
-        self.record.restore(tensors)
-        self.record.failures.update({int(i): str(why) for i, why in meta["failures"]})
-        self.record.event_times.update({int(i): float(t) for i, t in meta["event_times"]})
-        self.members = Members.from_tensors(tensors, self.problem.y0)
-        self.problem.rhs_evals = meta["rhs_evals"]
-        self.steps, self.rejections = meta["steps"], meta["rejections"]
-        self.switches = list(meta["switches"])
-        if self.past is not None:
-            self.past.restore(tensors["past"].to(self.problem.y0), meta["past"])
+            save(snapshot(self))

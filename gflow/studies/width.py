@@ -1,83 +1,79 @@
 r"""Two-layer networks of several widths beside the flow of their limiting kernel.
 
 f(x) = m^{-1/2} Σ_r a_r σ(w_r·x), σ = ReLU, w_r ~ N(0, I) trained, a_r = ±1 fixed, on the
-sum ½Σ(u − y)² (Du et al. 2019, arXiv:1810.02054). As m grows, the outputs u(t) follow the
-kernel flow u̇' = −H*(u' − y) from the same u(0), and descent follows
-u'_{k+1} = u'_k − ηH*(u'_k − y). The distance ‖u − u'‖ rises while the kernels of the two
-drift apart, then falls as both reach y.
+sum ½Σ(u − y)² (Du et al. 2019, arXiv:1810.02054; `gflow.flows.two_layer`). As m grows, the
+outputs u(t) follow the kernel flow u̇' = −H*(u' − y) from the same u(0), and descent follows
+u'_{k+1} = u'_k − ηH*(u'_k − y). At finite width H(0) is off H* by O(m^{-1/2}) and drifts by
+as much, so ‖u − u'‖ rises, peaks, and falls as both reach y.
 
-Time unit: t = k·step_size of descent on the sum; epoch k is one full-batch step.
+Time unit: t = k·step_size of full-batch descent on the **sum** over points and outputs;
+epoch k is one step. On a mean over n points the same η is worth n times less. Descent is
+stable for η < 2/λ_max, λ_max of H* for the kernel and of H(0) for a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
-from gflow.flows.network import NetworkFlow
+from gflow.flows.two_layer import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.solvers import integrate
 from gflow.studies.flow_and_descent import Stages
-from gflow.trajectory import Trajectory
+from gflow.studies.one_width import (
+    HeldOut,
+    Solve,
+    follow,
+    kernel_descent,
+    random_networks,
+    train,
+)
+from gflow.studies.power_law import PowerLaw, fit_power
+from gflow.trajectory import Certificate, Stats
 
-
-class TwoLayerReLU(nn.Module):
-    """x ↦ m^{-1/2} Σ_r a_r σ(w_r·x) with w_r ~ N(0, I) trained and a_r = ±1 fixed.
-
-    Parameters
-    ----------
-    inputs, width : int
-        d and m.
-    seed : int
-        Of the weights and the signs.
-    """
-
-    a: Tensor
-
-    def __init__(self, inputs: int, width: int, seed: int):
-        super().__init__()
-        noise = torch.Generator().manual_seed(seed)
-        W = torch.randn(width, inputs, generator=noise, dtype=torch.float64)
-        signs = 2 * torch.randint(0, 2, (width,), generator=noise) - 1
-        self.W = nn.Parameter(W)
-        self.register_buffer("a", signs.to(torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of shape (n,) for inputs (n, d)."""
-        return torch.relu(x @ self.W.mT) @ self.a / len(self.a) ** 0.5
-
-
-def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½‖u − y‖², summed over samples."""
-    return 0.5 * (outputs - targets).square().sum()
+__all__ = ["WidthStudy", "kernel_descent", "width_study"]
 
 
 @dataclass(frozen=True)
 class WidthStudy:
-    """Distances between networks and their kernel.
+    """Networks of several widths beside their kernel. Tensors are float64 on the host.
 
     Attributes
     ----------
     widths, seeds, epochs : tuple of int
         Epochs are the compared ones, 0 first.
     step_size, stability_limit : float
-        η and 2/λ_max of the kernel.
-    descent_distance : Tensor, shape (width, seed, epoch)
-        ‖u − u'‖ of the network's descent and the kernel's descent after k epochs.
-    flow_distance : Tensor, shape (width, epoch)
-        ‖u − u'‖ of the network's flow and the kernel flow at t = kη, for the first seed.
-    network_loss, kernel_loss : Tensor, shape (width, epoch)
-        Losses of the two flows.
-    trajectories : tuple of Trajectory
-        The network's flow for each width.
+        η, and 2/λ_max of H*.
+    kernel_norm : float
+        ‖H* ⊗ I_k‖_F, to set kernel errors and drifts against.
+    measured : mapping of str to Tensor
+        Of the networks' descent, (width, seed, epoch), NaN after a divergence:
+        ``descent_distance`` ‖u − u'‖ of network's and kernel's descent, ``kernel_drift``
+        ‖H(k) − H(0)‖_F, ``parameter_distance`` ‖W(k) − W(0)‖_F, and with held-out points
+        ``test_distance`` (root mean square of u_* − u'_*), ``test_disagreement`` (share of
+        points put into another class than by the kernel), ``test_error`` and
+        ``kernel_test_error`` (shares misclassified).
+        Of the flow at t = kη, (width, seed, epoch): ``flow_distance`` ‖u − u'‖ of network's
+        and kernel flow, ``linear_distance`` ‖u − u_lin‖ to the network linearised at its own
+        start (the kernel flow of H(0)), ``frozen_distance`` ‖u_lin − u'‖, ``network_loss``
+        and ``kernel_loss``.
+        Of the start, (width, seed): ``kernel_error`` ‖H(0) − H*‖_F, ``parameter_norm``
+        ‖W(0)‖_F, ``sharpness`` λ_max(H(0)).
+        Of the first seed's flow, (width, epoch): ``solver_error``, the norm of what its
+        outputs differ by from a second, finer solve.
+    slopes : mapping of str to (PowerLaw or None)
+        Powers of the width of ``descent_peak``, ``flow_peak``, ``linear_peak``,
+        ``kernel_error`` and ``kernel_drift`` (its largest): medians over seeds. Theory: −1/2.
+    certificates, stats : tuple of tuples, widths by seeds
+        Of the networks' flows.
     diverged_at : tuple of (tuple of int or None), widths by seeds
-        The epoch from which the network's descent diverged; distances end there.
+        The epoch from which a network's descent diverged.
     """
 
     widths: tuple[int, ...]
@@ -85,11 +81,11 @@ class WidthStudy:
     epochs: tuple[int, ...]
     step_size: float
     stability_limit: float
-    descent_distance: Tensor
-    flow_distance: Tensor
-    network_loss: Tensor
-    kernel_loss: Tensor
-    trajectories: tuple[Trajectory, ...]
+    kernel_norm: float
+    measured: Mapping[str, Tensor]
+    slopes: Mapping[str, PowerLaw | None]
+    certificates: tuple[tuple[Certificate, ...], ...]
+    stats: tuple[tuple[Stats, ...], ...]
     diverged_at: tuple[tuple[int | None, ...], ...]
 
 
@@ -101,12 +97,13 @@ def width_study(
     epochs: int,
     step_size: float | None = None,
     *,
+    test: tuple[Tensor, Tensor] | None = None,
     points: int = 60,
-    method: str = "auto",
+    method: str = "rkc2",
     rtol: float = 1e-4,
     atol: float = 1e-7,
     max_evals: int = 1_000_000,
-    estimate_error: bool = False,
+    estimate_error: bool = True,
     stages: Stages = lambda name, t_end: None,
 ) -> WidthStudy:
     """Train networks of several widths by flow and by descent, beside their kernel.
@@ -115,16 +112,24 @@ def width_study(
     ----------
     inputs : Tensor, shape (n, d)
         Points; the theory takes unit rows.
-    targets : Tensor, shape (n,)
+    targets : Tensor, shape (n,) or (n, k)
+        ±1, or k outputs with kernel H* ⊗ I_k.
     widths, seeds : sequence of int
     epochs : int
         Full-batch steps; the flow runs to t = epochs·step_size.
     step_size : float, optional
-        1/λ_max(H*) by default.
+        η on the sum ½‖u − y‖²; by default 1/(2λ_max) of H*, a quarter of the stability
+        limit: at 1/λ_max the first step alone makes a peak that the flow does not have.
+    test : (inputs, targets), optional
+        Held-out points, classified by sign, or by the largest of k outputs.
     points : int
         Compared epochs, spread logarithmically.
-    method, rtol, atol, max_evals, estimate_error
-        Of the networks' flow (whose right-hand side has kinks: high orders gain nothing).
+    method, rtol, atol, max_evals
+        Of the networks' flow, whose right-hand side jumps wherever a neuron switches: high
+        orders and tight tolerances gain little.
+
+    estimate_error : bool
+        Solve the first seed of each width twice, for ``solver_error``.
 
     Returns
     -------
@@ -135,13 +140,20 @@ def width_study(
     InputError
         If arguments are out of range or the kernel vanishes.
 
+    Warns
+    -----
+    UserWarning
+        If η is beyond 2/λ_max of the kernel or of a network at its start.
+
     Examples
     --------
     >>> import torch
     >>> x = torch.eye(3, dtype=torch.float64)
-    >>> study = width_study(x, torch.ones(3).double(), [64], [0], epochs=30, points=5)
-    >>> study.epochs, study.step_size
-    ((0, 1, 2, 4, 8, 15, 30), 2.0)
+    >>> study = width_study(x, torch.ones(3).double(), [64, 256], [0, 1], epochs=30, points=5)
+    >>> study.epochs, study.step_size, study.stability_limit
+    ((0, 1, 2, 4, 8, 15, 30), 1.0, 4.0)
+    >>> study.measured["descent_distance"].shape
+    torch.Size([2, 2, 7])
     """
     if not widths or not seeds or min(widths) < 1 or epochs < 1:
         raise InputError(
@@ -153,61 +165,64 @@ def width_study(
     largest = float(kernel.eigenvalues[-1])
     if largest <= 0:
         raise InputError("the kernel of these inputs is zero: are all rows zero?")
-    eta = 1 / largest if step_size is None else float(step_size)
-    if not eta > 0:
-        raise InputError(f"step_size must be positive, got {step_size}")
+    eta = 0.5 / largest if step_size is None else float(step_size)
+    if not 0 < eta < math.inf:
+        raise InputError(f"step_size must be positive and finite, got {step_size}")
+    held_out = None if test is None else HeldOut(*test, two_layer_relu_gram(test[0], inputs))
+    solve = Solve(method, rtol, atol, max_evals)
     saved = sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))})
     times = [k * eta for k in saved]
-    shape = (len(widths), len(seeds), len(saved))
-    descent_distance = torch.full(shape, torch.nan, dtype=inputs.dtype)
-    flows: list[tuple[Trajectory, Tensor, Tensor]] = []
-    diverged: list[list[int | None]] = [[] for _ in widths]
-    for i, width in enumerate(widths):
-        for j, seed in enumerate(seeds):
-            module = TwoLayerReLU(inputs.shape[1], width, seed).to(inputs)
-            flow = NetworkFlow(module, half_squared_error, inputs, targets)
-            theta = flow.pack()
-            u0 = flow.end_to_end(theta)
-            label = f"width {width}, seed {seed}"
-            progress = stages(f"{label}: descent", times[-1])
-            descent = descend_to(flow, theta, eta, saved, progress=progress)
-            limit = kernel_descent(kernel, u0, eta, saved)[: len(descent.ts)]
-            gap = kernel.norm(flow.end_to_end(descent.ys) - limit)
-            descent_distance[i, j, : len(gap)] = gap.cpu()
-            diverged[i].append(descent.diverged_at)
-            if j == 0:
-                progress = stages(f"{label}: flow", times[-1])
-                path = integrate(
-                    flow,
-                    theta,
-                    times,
-                    method,
-                    rtol,
-                    atol,
-                    estimate_error=estimate_error,
-                    max_evals=max_evals,
-                    progress=progress,
-                )
-                kernel_path = kernel.exact(path.ts.to(inputs.device), u0)
-                apart = kernel.norm(flow.end_to_end(path.ys) - kernel_path)
-                flows.append((path, apart.cpu(), kernel.loss(kernel_path).cpu()))
+    found: list[dict[str, Tensor]] = []
+    certificates, stats, diverged = [], [], []
+    for width in widths:
+        flow, W = random_networks(inputs, targets, width, seeds)
+        label = f"width {width}"
+        row, where = train(flow, W, kernel, held_out, eta, saved, label, stages)
+        flows = []
+        for j, (start, signs) in enumerate(zip(W, flow.signs, strict=True)):
+            lone = TwoLayerFlow(inputs, targets, signs)
+            name, finer = f"{label}, seed {seeds[j]}", estimate_error and j == 0
+            flows.append(follow(lone, start, kernel, times, solve, finer, name, stages))
+        first = flows[0][0]
+        error = {"solver_error": first.pop("solver_error")} if estimate_error else {}
+        row |= {name: torch.stack([one[name] for one, _, _ in flows]) for name in first}
+        found.append(row | error)
+        certificates.append(tuple(certificate for _, certificate, _ in flows))
+        stats.append(tuple(cost for _, _, cost in flows))
+        diverged.append(tuple(where))
+    measured = {name: torch.stack([row[name] for row in found]) for name in found[0]}
+    _warn_of_instability(eta, largest, float(measured["sharpness"].max()))
     return WidthStudy(
         widths=tuple(widths),
         seeds=tuple(seeds),
         epochs=tuple(saved),
         step_size=eta,
         stability_limit=2 / largest,
-        descent_distance=descent_distance,
-        flow_distance=torch.stack([apart for _, apart, _ in flows]),
-        network_loss=torch.stack([path.losses.cpu() for path, _, _ in flows]),
-        kernel_loss=torch.stack([loss for _, _, loss in flows]),
-        trajectories=tuple(path for path, _, _ in flows),
-        diverged_at=tuple(map(tuple, diverged)),
+        kernel_norm=float(H.norm()) * targets[0].numel() ** 0.5,
+        measured=measured,
+        slopes={name: fit_power(widths, of(measured)) for name, of in _FITTED.items()},
+        certificates=tuple(certificates),
+        stats=tuple(stats),
+        diverged_at=tuple(diverged),
     )
 
 
-def kernel_descent(flow: KernelFlow, u0: Tensor, step_size: float, steps: Sequence[int]) -> Tensor:
-    """u_k = y + (I − ηH)^k(u₀ − y) at the given steps without taking them, (S, *u0.shape)."""
-    count = torch.tensor(list(steps), dtype=u0.dtype, device=u0.device)
-    factors = (1 - step_size * flow.eigenvalues) ** count[:, None]
-    return flow.targets + flow.apply_modes(factors, u0 - flow.targets)
+#: What is fitted against the width, from what was measured; a seed whose descent diverged is NaN.
+_FITTED: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+    "descent_peak": lambda measured: measured["descent_distance"].amax(-1),
+    "flow_peak": lambda measured: measured["flow_distance"].amax(-1),
+    "linear_peak": lambda measured: measured["linear_distance"].amax(-1),
+    "kernel_error": lambda measured: measured["kernel_error"],
+    "kernel_drift": lambda measured: measured["kernel_drift"].amax(-1),
+}
+
+
+def _warn_of_instability(step_size: float, kernel: float, network: float) -> None:
+    for whose, sharpness in (("the kernel", kernel), ("a network at its start", network)):
+        if step_size >= 2 / sharpness:
+            warnings.warn(
+                f"the step size {step_size:.4g} is beyond 2/λ_max = {2 / sharpness:.4g} of "
+                f"{whose}: descent is unstable there",
+                stacklevel=3,
+            )
+            return

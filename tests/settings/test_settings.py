@@ -11,7 +11,7 @@ import torch
 import gflow.settings
 from gflow.data import load
 from gflow.errors import InputError
-from gflow.flows import EndToEndFlow, KernelFlow, NetworkFlow, ProductFlow
+from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow, TwoLayerFlow
 from gflow.kernels import nngp, ntk, two_layer_relu_gram
 from gflow.kernels.activations import ACTIVATIONS
 from gflow.scenario import Scenario, setting_model, validate
@@ -157,9 +157,44 @@ def test_kernel_names_every_activation_of_the_package():
 
 def test_wide_network_setup_is_the_narrowest():
     setup = make("wide-network", widths=[8, 4], samples=5, inputs=3).setup()
-    assert isinstance(setup.flow, NetworkFlow)
-    assert setup.y0.shape == (4 * 3,)
+    assert isinstance(setup.flow, TwoLayerFlow)
+    assert setup.y0.shape == (4, 3)
+    assert setup.flow.end_to_end(setup.y0).shape == (5,)
     assert setup.facts == {"width": 4}
+
+
+def test_wide_network_data_are_unit_rows_with_the_rest_held_out(monkeypatch):
+    seen = {}
+
+    def study(inputs, targets, *args, test, **options):
+        seen.update(inputs=inputs, targets=targets, test=test)
+        raise InputError("seen")
+
+    monkeypatch.setattr("gflow.studies.width.width_study", study)
+    keys = {"data": "digits", "samples": 90, "test_samples": 1000, "seeds": 1}
+    for more in ({"classes": ["0", "1"]}, {"classes": ["0", "1", "7"], "outputs": "all"}):
+        with pytest.raises(InputError, match="seen"):
+            make("wide-network", **keys, **more).run(no_stage)
+        names = [float(name) for name in more["classes"]]
+        data = load("digits")
+        keep = np.isin(data.targets[:, 0], names)
+        rows = data.inputs[keep] / np.linalg.norm(data.inputs[keep], axis=1, keepdims=True)
+        label = data.targets[keep, 0]
+        hot = (label[:, None] == names).astype(float)
+        want = 2 * label - 1 if len(names) == 2 else hot - hot[:90].mean(axis=0)
+        assert relative(seen["inputs"], rows[:90]) <= 1e-14
+        assert relative(seen["test"][0], rows[90:1090]) <= 1e-14
+        assert relative(seen["targets"], want[:90]) <= 1e-14
+        assert relative(seen["test"][1], want[90:1090]) <= 1e-14
+
+
+def test_wide_network_without_a_rest_has_nothing_held_out():
+    keys = {"data": "iris", "classes": ["setosa", "versicolor"], "samples": 100}
+    scenario = make("wide-network", **keys, widths=[8], seeds=1, epochs=1, points=2, rtol=1e-3)
+    (row,) = scenario.run(no_stage).summary["widths"]
+    assert "test_error" not in row
+    with pytest.raises(InputError, match="at most 100"):
+        make("wide-network", **keys | {"samples": 101}).run(no_stage)
 
 
 def test_wide_network_takes_one_step_size():

@@ -1,140 +1,290 @@
 """Networks of growing width beside their kernel, each part against a separate computation."""
 
 import math
+import warnings
 
 import pytest
 import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import KernelFlow, NetworkFlow
+from gflow.flows import KernelFlow, TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.width import TwoLayerReLU, half_squared_error, kernel_descent, width_study
+from gflow.studies.one_width import kernel_descent_test, random_networks, train
+from gflow.studies.width import kernel_descent, width_study
 from tests.helpers import randn, relative
 
 N, D = 8, 4
 X = torch.nn.functional.normalize(randn(N, D), dim=1)
 Y = torch.sign(randn(N, seed=3))
-OPTIONS = {"method": "dopri5", "rtol": 1e-3, "atol": 1e-7, "points": 8}
+X_TEST = torch.nn.functional.normalize(randn(5, D, seed=8), dim=1)
+Y_TEST = torch.sign(randn(5, seed=9))
+H = two_layer_relu_gram(X)
+OPTIONS = {"rtol": 1e-3, "atol": 1e-7, "points": 8}
+LARGEST = float(torch.linalg.eigvalsh(H)[-1])
 
 
 @pytest.fixture(scope="module")
 def study():
-    return width_study(X, Y, [32, 2048], [0, 1], 60, **OPTIONS)
+    return width_study(X, Y, [64, 512, 2048], [0, 1, 2], 60, test=(X_TEST, Y_TEST), **OPTIONS)
+
+
+def network(seed, width=64, targets=Y):
+    flow, W = random_networks(X, targets, width, [seed])
+    return TwoLayerFlow(X, targets, flow.signs[0]), W[0]
+
+
+# -- the kernel's descent -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step_size", [0.1, 0.7])
-def test_kernel_descent_by_powers_is_k_explicit_steps(step_size):
-    H, u = two_layer_relu_gram(X), randn(N, seed=5)
-    fast = kernel_descent(KernelFlow(H, Y), u, step_size, [0, 1, 2, 7])
-    path = [u]
-    for _ in range(7):
-        path.append(path[-1] - step_size * (H @ (path[-1] - Y)))
-    for k, found in zip([0, 1, 2, 7], fast, strict=True):
-        assert relative(found, path[k]) <= 1e-13
+@pytest.mark.parametrize("k", [None, 3])
+def test_kernel_descent_by_powers_is_k_explicit_steps(step_size, k):
+    shape = (N,) if k is None else (N, k)
+    y, u, v = randn(*shape, seed=4), randn(*shape, seed=5), randn(5, *shape[1:], seed=6)
+    to_test, counts, flow = two_layer_relu_gram(X_TEST, X), [0, 1, 2, 7], KernelFlow(H, y)
+    fast = kernel_descent(flow, u, step_size, counts)
+    fast_test = kernel_descent_test(flow, to_test, u, v, step_size, counts)
+    for step in range(8):
+        if step in counts:
+            i = counts.index(step)
+            assert relative(fast[i], u) <= 1e-13
+            assert relative(fast_test[i], v) <= 1e-12
+        u, v = u - step_size * H @ (u - y), v - step_size * to_test @ (u - y)
 
 
-def test_module_is_the_formula():
-    module = TwoLayerReLU(D, 5, seed=2)
-    by_hand = torch.zeros(N, dtype=torch.float64)
-    for r in range(5):
-        by_hand += module.a[r] * (X @ module.W[r]).clamp_min(0) / math.sqrt(5)
-    assert relative(module(X).detach(), by_hand.detach()) <= 1e-14
-    assert set(module.a.tolist()) <= {-1.0, 1.0}
-    assert [name for name, _ in module.named_parameters()] == ["W"]
-    assert torch.equal(module.W, TwoLayerReLU(D, 5, seed=2).W)
-    assert not torch.equal(module.W, TwoLayerReLU(D, 5, seed=3).W)
+def test_kernel_descent_at_test_points_with_a_singular_kernel():
+    twice = torch.cat([X, X[:2]])
+    flow = KernelFlow(two_layer_relu_gram(twice), torch.cat([Y, Y[:2]]))
+    assert float(flow.eigenvalues[0]) == 0
+    u, v = torch.zeros(N + 2).double(), torch.zeros(5).double()
+    to_test = two_layer_relu_gram(X_TEST, twice)
+    fast = kernel_descent_test(flow, to_test, u, v, 0.3, [50])[0]
+    for _ in range(50):
+        u, v = u - 0.3 * flow.H @ (u - flow.targets), v - 0.3 * to_test @ (u - flow.targets)
+    assert relative(fast, v) <= 1e-12
 
 
-def test_kernel_of_wide_modules_is_the_limit():
-    def miss(width):
-        module = TwoLayerReLU(D, width, seed=0)
-        flow = NetworkFlow(module, half_squared_error, X, Y)
-        rows = [torch.autograd.grad(module(X)[i], module.W)[0].flatten() for i in range(N)]
-        J = torch.stack(rows)
-        assert J.shape == (N, flow.pack().numel())
-        return relative(J @ J.mT, two_layer_relu_gram(X))
+# -- the study ----------------------------------------------------------------------------
 
-    assert miss(100_000) < 0.02
-    assert miss(100_000) < miss(100) / 5
+
+def test_networks_are_random_as_said_and_repeatable():
+    flow, W = random_networks(X, Y, 5000, [4, 7])
+    again, _ = random_networks(X, Y, 5000, [7])
+    assert torch.equal(flow.signs[1], again.signs[0])
+    assert not torch.equal(W[0], W[1])
+    assert set(flow.signs.flatten().tolist()) == {-1.0, 1.0}
+    assert abs(float(flow.signs.mean())) < 0.05
+    assert abs(float(W.mean())) < 0.02
+    assert float(W.var()) == pytest.approx(1, abs=0.03)
+    flow, _ = random_networks(X, torch.zeros(N, 3).double(), 6, [0])
+    assert flow.signs.shape == (1, 6, 3)
 
 
 def test_shapes_times_and_defaults(study):
-    assert study.epochs[0] == 0
-    assert study.epochs[-1] == 60
     saved = len(study.epochs)
-    assert study.descent_distance.shape == (2, 2, saved)
-    assert study.flow_distance.shape == study.network_loss.shape == (2, saved)
-    largest = float(torch.linalg.eigvalsh(two_layer_relu_gram(X))[-1])
-    assert study.stability_limit == pytest.approx(2 / largest, rel=1e-12)
-    assert study.step_size == pytest.approx(1 / largest, rel=1e-12)
-    assert study.diverged_at == ((None, None), (None, None))
+    assert (study.epochs[0], study.epochs[-1]) == (0, 60)
+    assert study.stability_limit == pytest.approx(2 / LARGEST, rel=1e-12)
+    assert study.step_size == pytest.approx(0.5 / LARGEST, rel=1e-12)
+    assert study.kernel_norm == pytest.approx(float(H.norm()), rel=1e-14)
+    assert study.diverged_at == ((None,) * 3,) * 3
+    for name, values in study.measured.items():
+        lead = (3, saved) if name == "solver_error" else (3, 3, saved)
+        assert values.shape == lead[: values.ndim], name
+        assert torch.isfinite(values).all(), name
+        assert (values >= 0).all(), name
+    assert all(c.holds for row in study.certificates for c in row)
 
 
-def test_distances_start_at_zero(study):
-    assert float(study.descent_distance[..., 0].abs().max()) <= 1e-13  # round-off of y + (u − y)
-    assert float(study.flow_distance[:, 0].abs().max()) <= 1e-13
+def test_network_and_kernel_start_together(study):
+    for name in (
+        "descent_distance",
+        "flow_distance",
+        "linear_distance",
+        "frozen_distance",
+        "kernel_drift",
+        "parameter_distance",
+        "test_distance",
+    ):
+        assert float(study.measured[name][..., 0].max()) <= 1e-13, name
 
 
-def test_peak_falls_with_the_width(study):
-    peaks = study.descent_distance.amax(dim=2).median(dim=1).values
-    assert peaks[1] < peaks[0] / 2
-    assert study.flow_distance[1].max() < study.flow_distance[0].max() / 2
+def test_descent_is_that_of_explicit_steps(study):
+    flow, W = network(seed=1)
+    W0, u, v = W, flow.end_to_end(W), flow.outputs(W, X_TEST)
+    to_test = two_layer_relu_gram(X_TEST, X)
 
+    def found(name, k):
+        return float(study.measured[name][0, 1, study.epochs.index(k)])
 
-def test_distance_of_wide_networks_rises_then_falls(study):
-    wide = study.descent_distance[1]
-    at = wide.argmax(dim=1)
-    assert ((at > 0) & (at < len(study.epochs) - 1)).all()
-    assert (wide[:, -1] < wide.amax(dim=1) / 2).all()
-
-
-def test_descent_distance_is_that_of_explicit_steps(study):
-    module = TwoLayerReLU(D, 32, seed=1)
-    H = two_layer_relu_gram(X)
-    u = module(X).detach()
     for k in range(study.epochs[4] + 1):
         if k in study.epochs:
-            found = study.descent_distance[0, 1, study.epochs.index(k)]
-            assert float((module(X).detach() - u).norm() - found) == pytest.approx(0, abs=1e-12)
-        (rate,) = torch.autograd.grad(half_squared_error(module(X), Y), module.W)
-        with torch.no_grad():
-            module.W -= study.step_size * rate
-        u = u - study.step_size * (H @ (u - Y))
-
-
-def test_network_is_the_flow_integrated_separately(study):
-    flow = NetworkFlow(TwoLayerReLU(D, 32, seed=0), half_squared_error, X, Y)
-    k = 4
-    times = [0.0, study.epochs[k] * study.step_size]
-    alone = gflow.integrate(flow, flow.pack(), times, "rk4", step_size=0.01)
-    path = study.trajectories[0]
-    assert float(path.ts[k]) == pytest.approx(times[1], rel=1e-12)
-    u, v = flow.end_to_end(path.ys[k]), flow.end_to_end(alone.ys[-1])
-    assert relative(u, v) <= 1e-2  # rtol 1e-3 of ‖θ‖
-    kernel = KernelFlow(two_layer_relu_gram(X), Y)
-    limit = kernel.exact(torch.tensor([times[1]], dtype=torch.float64), flow.end_to_end(path.ys[0]))
-    assert float((u - limit[0]).norm()) == pytest.approx(float(study.flow_distance[0, k]), rel=1e-9)
-    assert float(study.network_loss[0, k]) == pytest.approx(float(0.5 * (u - Y).square().sum()))
-    assert float(study.kernel_loss[0, k]) == pytest.approx(
-        float(0.5 * (limit - Y).square().sum()), rel=1e-9
+            test = flow.outputs(W, X_TEST)
+            by_hand = {
+                "descent_distance": (flow.end_to_end(W) - u).norm(),
+                "kernel_drift": (flow.gram(W) - flow.gram(W0)).norm(),
+                "parameter_distance": (W - W0).norm(),
+                "test_distance": (test - v).norm() / 5**0.5,
+                "test_disagreement": ((test > 0) != (v > 0)).double().mean(),
+                "test_error": (torch.sign(test) != Y_TEST).double().mean(),
+                "kernel_test_error": (torch.sign(v) != Y_TEST).double().mean(),
+            }
+            for name, value in by_hand.items():
+                assert found(name, k) == pytest.approx(float(value), abs=1e-12), name
+        W = W + study.step_size * flow(0.0, W)
+        u, v = u - study.step_size * H @ (u - Y), v - study.step_size * to_test @ (u - Y)
+    assert float(study.measured["kernel_error"][0, 1]) == pytest.approx(
+        float((flow.gram(W0) - H).norm()), rel=1e-12
+    )
+    assert float(study.measured["parameter_norm"][0, 1]) == pytest.approx(float(W0.norm()))
+    assert float(study.measured["sharpness"][0, 1]) == pytest.approx(
+        float(torch.linalg.eigvalsh(flow.gram(W0))[-1]), rel=1e-12
     )
 
 
-def test_divergence_is_told_and_distances_end_there():
-    study = width_study(X, Y, [16], [0, 1], 60, 20.0, **OPTIONS)
+def test_flow_is_the_one_integrated_separately(study):
+    flow, W = network(seed=0)
+    k = 4
+    times = [0.0, study.epochs[k] * study.step_size]
+    alone = gflow.integrate(flow, W, times, "rk4", step_size=0.001)
+    u, u0 = flow.end_to_end(alone.ys[-1]), flow.end_to_end(W)
+    decay = torch.linalg.matrix_exp(-times[1] * H)
+    own = torch.linalg.matrix_exp(-times[1] * flow.gram(W))
+    limit, linear = Y + decay @ (u0 - Y), Y + own @ (u0 - Y)
+    error = float(study.measured["solver_error"][0, k])
+    for name, value in {
+        "flow_distance": (u - limit).norm(),
+        "linear_distance": (u - linear).norm(),
+        "frozen_distance": (linear - limit).norm(),
+    }.items():
+        found = float(study.measured[name][0, 0, k])
+        assert found == pytest.approx(float(value), abs=2 * error + 1e-10), name
+    kernel_loss = 0.5 * float((limit - Y).square().sum())
+    assert float(study.measured["kernel_loss"][0, 0, k]) == pytest.approx(kernel_loss, rel=1e-9)
+    assert float(study.measured["network_loss"][0, 0, k]) == pytest.approx(
+        0.5 * float((u - Y).square().sum()), rel=1e-2
+    )
+
+
+def test_solvers_error_is_far_below_the_distances(study):
+    error = study.measured["solver_error"].amax(-1)
+    assert (error > 0).all()
+    assert (error < study.measured["flow_distance"].amax((1, 2)) / 20).all()
+
+
+def test_descent_follows_the_flow_for_small_steps():
+    small = width_study(X, Y, [64], [0], 400, 0.02, **OPTIONS).measured
+    assert relative(small["descent_distance"], small["flow_distance"]) < 0.03
+
+
+def test_everything_falls_with_the_width_as_the_theory_says(study):
+    """Exactly −1/2 in the limit; three seeds and an eight-point kernel leave some room."""
+    for name in ("descent_peak", "flow_peak", "linear_peak", "kernel_error", "kernel_drift"):
+        assert study.slopes[name].slope == pytest.approx(-0.5, abs=0.2), name
+    moved = study.measured["parameter_distance"][..., -1].median(dim=1).values
+    assert float(moved.max() / moved.min()) < 1.5  # ‖W − W(0)‖ does not grow with the width
+
+
+def test_distance_of_wide_networks_rises_then_falls(study):
+    wide = study.measured["descent_distance"][-1]
+    at = wide.argmax(dim=1)
+    assert ((at > 0) & (at < len(study.epochs) - 1)).all()
+    assert (wide[:, -1] < wide.amax(dim=1)).all()
+
+
+def test_outputs_of_many_classes_follow_the_kernel_with_an_identity():
+    y = torch.eye(3).double()[torch.arange(N) % 3] - 1 / 3
+    test = (X_TEST, torch.eye(3).double()[torch.arange(5) % 3])
+    study = width_study(X, y, [64, 1024], [0, 1], 12, test=test, **OPTIONS)
+    flow, W = network(seed=1, width=64, targets=y)
+    u = flow.end_to_end(W)
+    full = torch.kron(H, torch.eye(3).double())
+    assert study.kernel_norm == pytest.approx(float(full.norm()), rel=1e-12)
+    error = float((flow.gram(W) - full).norm())
+    assert float(study.measured["kernel_error"][0, 1]) == pytest.approx(error, rel=1e-12)
+    for _ in range(12):
+        W = W + study.step_size * flow(0.0, W)
+        u = u - study.step_size * (full @ (u - y).flatten()).reshape(N, 3)
+    distance = float((flow.end_to_end(W) - u).norm())
+    assert float(study.measured["descent_distance"][0, 1, -1]) == pytest.approx(distance, rel=1e-9)
+    wrong = float((flow.outputs(W, X_TEST).argmax(1) != torch.arange(5) % 3).double().mean())
+    assert float(study.measured["test_error"][0, 1, -1]) == pytest.approx(wrong)
+
+
+# -- edges --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", ["twins", "a zero row", "one point", "constant", "unnormalised", "zero targets"]
+)
+def test_unusual_data_give_finite_numbers(fault):
+    x, y = X, Y
+    if fault == "twins":
+        x, y = torch.cat([X, X[:1]]), torch.cat([Y, -Y[:1]])
+    elif fault == "a zero row":
+        x, y = torch.cat([X, 0 * X[:1]]), torch.cat([Y, Y[:1]])
+    elif fault == "one point":
+        x, y = X[:1], Y[:1]
+    elif fault == "constant":
+        y = torch.ones_like(Y)
+    elif fault == "unnormalised":
+        x = X * torch.linspace(0.1, 10, N).double()[:, None]
+    else:
+        y = 0 * Y
+    study = width_study(x, y, [64, 256], [0, 1], 10, test=(X_TEST, Y_TEST), **OPTIONS)
+    for name, values in study.measured.items():
+        assert torch.isfinite(values).all(), name
+    if fault == "a zero row":  # its output stays 0 in both
+        assert float(study.measured["descent_distance"].max()) < 10
+
+
+def test_one_width_and_one_seed_have_no_slope():
+    study = width_study(X, Y, [16], [0], 3, **OPTIONS)
+    assert set(study.slopes.values()) == {None}
+    assert "test_error" not in study.measured
+
+
+def test_divergence_is_warned_of_and_distances_end_there():
+    with pytest.warns(UserWarning, match=r"step size 20 is beyond 2/λ_max = .* of the kernel"):
+        study = width_study(X, Y, [16], [0, 1], 10, 20.0, **OPTIONS)
     assert study.diverged_at == ((0, 0),)
-    assert torch.isnan(study.descent_distance[..., -1]).all()
-    assert torch.isfinite(study.descent_distance[..., :3]).all()
-    assert torch.isfinite(study.flow_distance).all()
+    assert torch.isnan(study.measured["descent_distance"][..., 1:]).all()
+    assert torch.isfinite(study.measured["flow_distance"]).all()
 
 
-def test_error_is_estimated_when_asked():
-    options = OPTIONS | {"points": 2}
-    plain = width_study(X, Y, [16], [0], 1, **options)
-    asked = width_study(X, Y, [16], [0], 1, estimate_error=True, **options)
-    assert plain.trajectories[0].certificate.error_estimate is None
-    assert asked.trajectories[0].certificate.error_estimate > 0
+def test_one_seed_may_diverge_alone():
+    """Between the stability limits of narrow networks, found from their own kernels."""
+    flow, W = random_networks(X, Y, 4, range(6))
+    sharpness = torch.linalg.eigvalsh(flow.gram(W))[:, -1]
+    step = 2.6 / float(sharpness.median())
+    found, diverged = train(
+        flow, W, KernelFlow(H, Y), None, step, [0, 1, 400], "", lambda name, t_end: None
+    )
+    over = [at is not None for at in diverged]
+    assert 0 < sum(over) < 6
+    for j in range(6):
+        assert bool(torch.isfinite(found["parameter_distance"][j]).all()) != over[j]
+
+
+def test_a_step_between_the_limits_is_flagged_for_the_network():
+    flow, W = random_networks(X, Y, 8, range(20))
+    own = 2 / torch.linalg.eigvalsh(flow.gram(W))[:, -1]
+    seed = int(own.argmin())
+    step = 0.5 * (float(own[seed]) + 2 / LARGEST)
+    assert own[seed] < step < 2 / LARGEST
+    with pytest.warns(UserWarning, match="of a network at its start"):
+        width_study(X, Y, [8], [seed], 2, step, **OPTIONS)
+
+
+def test_stable_steps_are_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        width_study(X, Y, [64], [0], 2, **OPTIONS)
+
+
+def test_error_is_not_estimated_when_not_asked():
+    study = width_study(X, Y, [16], [0], 1, estimate_error=False, **OPTIONS)
+    assert "solver_error" not in study.measured
 
 
 @pytest.mark.parametrize(
@@ -146,10 +296,24 @@ def test_error_is_estimated_when_asked():
         ({"epochs": 0}, "must be there and positive"),
         ({"step_size": 0.0}, "step_size must be positive"),
         ({"step_size": math.nan}, "step_size must be positive"),
+        ({"step_size": math.inf}, "step_size must be positive"),
         ({"inputs": 0 * X}, "the kernel of these inputs is zero"),
+        ({"targets": Y[:3]}, "targets must have shape"),
+        ({"method": "exact"}, "no closed form"),
     ],
 )
 def test_refuses(change, say):
     good = {"inputs": X, "targets": Y, "widths": [4], "seeds": [0], "epochs": 2}
     with pytest.raises(InputError, match=say):
         width_study(**(good | change))
+
+
+def test_groups_of_seeds_in_descent_change_nothing(monkeypatch):
+    (flow, W), kernel = random_networks(X, Y, 16, range(3)), KernelFlow(H, Y)
+    rest = (kernel, None, 0.1, [0, 1, 9], "", lambda name, t_end: None)
+    whole, _ = train(flow, W, *rest)
+    monkeypatch.setattr("gflow.studies.one_width._TOGETHER", 1)
+    alone, diverged = train(flow, W, *rest)
+    assert diverged == [None] * 3
+    for name, values in whole.items():
+        assert float((alone[name] - values).abs().max()) <= 1e-12, name
