@@ -45,7 +45,7 @@ class Edge:
         First time at which the sharpness of the flow, and of descent, is 2/η.
     relative_gap, relative_parameter_gap : Tensor, shape (S,)
         The gap of the outputs, and of the parameters, relative to the distance that the flow
-        has travelled from its start by ``crossing`` (by the end, where there is none).
+        has travelled from its start by ``crossing`` (by the end, where there is none, or it is 0).
     settled : float
         Longest stretch of time, from ``descent_crossing`` on, over which descent's sharpness is
         within 15 % of 2/η.
@@ -222,7 +222,7 @@ def _edge(
     descent, limit = found.descent, 2 / size
     crossing = _first(path.ts, flow_sharpness, limit)
     gap = compare(path, descent)
-    by = int((path.ts <= (t_end if crossing is None else crossing)).nonzero()[-1])
+    by = int((path.ts <= (crossing or t_end)).nonzero()[-1])
     outputs = flow.end_to_end(torch.stack([path.ys[0], path.ys[by]]))
     parameters = gap.parameters if gap.parameters is not None else gap.end_to_end
     half = max(1, round(window / size / 2))

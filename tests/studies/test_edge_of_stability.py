@@ -194,6 +194,16 @@ def test_on_digits_descent_leaves_at_the_edge_and_the_central_flow_follows_its_a
         assert float(edge.central.sharpness.max()) <= limit * 1.01
 
 
+def test_a_start_beyond_the_edge_has_no_central_flow():
+    flow, y0 = valley(START, GOAL, y=1e-6)
+    (edge,) = edge_of_stability(flow, y0, 1.0, [2 / 85], points=10).edges
+    assert edge.crossing == 0.0
+    assert edge.central is None
+    assert edge.before(edge.relative_gap) == 0.0
+    assert torch.isfinite(edge.relative_gap).all()
+    assert 0 < edge.after(edge.relative_gap) < math.inf
+
+
 def test_default_step_sizes_have_edges_that_the_flow_passes():
     flow, y0 = valley(START, GOAL)
     result = edge_of_stability(flow, y0, 4.0, points=20)
