@@ -95,7 +95,7 @@ def largest_eigenvalues(
     matvec : callable
         v ↦ A v for v of shape (n,).
     start : Tensor, shape (n,) or (m, n)
-        First vectors, not all zero.
+        First vectors, not all zero. An eigenvalue is found at most m times.
     k : int
     tol : float
         Residuals are held to tol·θ_1.
@@ -181,7 +181,7 @@ def sharpness(
         One state.
     k : int
     start : Tensor, shape (m, n), optional
-        First vectors over the flattened parameters; a fixed random one by default.
+        First vectors over the flattened parameters; k fixed random ones by default.
     tol, max_products
         As in `largest_eigenvalues`; by default 0.02, and 0.002 from a random start, which
         does not know which eigenvector is the first. Where eigenvalues are apart, the
@@ -200,7 +200,8 @@ def sharpness(
         tol = _WARM if start is not None else _WARM / 10
     if start is None:
         noise = torch.Generator().manual_seed(0)
-        start = torch.randn(theta.numel(), generator=noise, dtype=torch.float64).to(theta)
+        # As many as values: a repeated eigenvalue is seen as often as there are first vectors.
+        start = torch.randn(k, theta.numel(), generator=noise, dtype=torch.float64).to(theta)
     product = inner.linearised(theta)
     return largest_eigenvalues(
         lambda v: -product(v.reshape(theta.shape)).flatten(),

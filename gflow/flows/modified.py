@@ -137,7 +137,9 @@ class ModifiedFlow(ParameterFlow):
             fixed = g.detach()
             (Hg,) = torch.autograd.grad(g, leaf, fixed, create_graph=True)
             (HHg,) = torch.autograd.grad(g, leaf, Hg.detach(), retain_graph=True)
-            (third,) = torch.autograd.grad((fixed * Hg).sum(), leaf)
+            third = torch.zeros_like(fixed)
+            if Hg.requires_grad:  # else the objective is quadratic, at least piece by piece
+                (third,) = torch.autograd.grad((fixed * Hg).sum(), leaf)
         unit = self._unit(y, self.state_ndim)
         return -fixed - 0.5 * unit * Hg.detach() - unit * unit * (third / 12 + HHg / 3)
 
