@@ -21,11 +21,19 @@ def print_table(summary: Mapping[str, Any]) -> None:
     if "widths" in summary:
         head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
         keys: Sequence[str] = ("width", "peak_distance", "peak_epoch", "final_distance")
+    elif "networks" in summary:
+        head, rows = ("network", "travelled", "gap to flow", "to proxy"), summary["networks"]
+        keys = ("network", "distance", "largest_gap", "largest_proxy_gap")
+        head = (*head, "proxy to flow", "solver's error", "evaluations", "of the proxy")
+        keys = (*keys, "largest_proxy_error", "solver_error", "cost", "proxy_evals")
     elif "step_sizes" in summary:
         head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
         keys = ("step_size", "largest_gap", "stable", "fitted")
         if "modified_order" in summary:
             head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
+        if "median_ratio" in rows[0]:
+            head = (*head, "‖∇L‖² at equal loss / flow's", "as predicted")
+            keys = (*keys, "median_ratio", "modified_median_ratio")
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
         keys = ("step_size", "steps", "final_loss", "largest_gap")
@@ -91,6 +99,8 @@ def _order(summary: Mapping[str, Any], prefix: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):  # a cost
+        return str(value["rhs_evals"])
     if isinstance(value, float) and math.isnan(value):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -38,6 +38,7 @@ class Network(Scenario):
     activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
         "tanh", description="of mlp and cnn"
     )
+    bias: bool = Field(True, description="of mlp: biases; linear has none, cnn always")
     criterion: Literal["squared-error", "cross-entropy"] = Field(
         "squared-error",
         description="mean over samples of half the squared error (one-hot classes), or of the "
@@ -65,7 +66,7 @@ class Network(Scenario):
         inputs = data.inputs.shape[1]
         if self.model == "mlp":
             shape = (inputs, outputs, self.width, self.depth)
-            return lambda: built_in.mlp(*shape, self.activation)
+            return lambda: built_in.mlp(*shape, self.activation, self.bias)
         if self.model == "linear":
             return lambda: built_in.linear(inputs, outputs, self.width, self.depth)
         if self.model == "cnn":
