@@ -314,7 +314,6 @@ def implicit_regularization_outcome(found: ImplicitRegularization, setup: Setup)
     ds["modified_gap"].attrs["long_name"] = "largest difference to the modified flow's"
     ds = ds.assign_coords(time=("time", study.trajectory.ts.numpy(), _TIME))
     _add(ds, "squared_gradient", ("time",), _array(found.slopes), "‖∇L‖² of the flow")
-    _add(ds, "flow_loss", ("time",), _array(found.losses), "loss of the flow")
     lead = ("step_size", "save")
     ds["descent_time"] = (lead, _padded([_array(d.ts) for d in study.descents]), _TIME)
     columns = {
@@ -330,8 +329,8 @@ def implicit_regularization_outcome(found: ImplicitRegularization, setup: Setup)
     for row, (of_descent, of_modified) in zip(outcome.summary["step_sizes"], ratios, strict=True):
         row["median_ratio"] = float(of_descent[1:].nanmedian())
         row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
-    finals = {"final_loss": float(found.losses[-1])}
-    return Outcome(ds, {**outcome.summary, **setup.facts, **finals})
+    final = float(study.trajectory.losses[-1])
+    return Outcome(ds, {**outcome.summary, **setup.facts, "final_loss": final})
 
 
 def continuous_vs_discrete_outcome(
@@ -349,13 +348,12 @@ def continuous_vs_discrete_outcome(
         "gap_to_flow": ([s.gap for s in studies], "distance of descent to the flow"),
         "gap_to_proxy": ([s.proxy_gap for s in studies], "distance of descent to the proxy"),
         "proxy_to_flow": ([s.proxy_error for s in studies], "distance of the proxy to the flow"),
+        "solver_error": ([s.solver_error for s in studies], "solver's own error"),
         "flow_losses": ([s.losses for s in studies], "loss of the flow"),
         "descent_losses": ([s.descent_losses for s in studies], "loss of descent"),
     }
     for name, (values, text) in columns.items():
         _add(ds, name, lead, _padded([_array(v) for v in values], len(ts)), text)
-    errors = [s.solver_error for s in studies]
-    _add(ds, "solver_error", ("network",), errors, "solver's own error")
     ds["proxy"] = ((), studies[0].proxy, {"long_name": "η over the proxy's η", "units": "1"})
     ds["step"] = ((), studies[0].step_size, _STEP_SIZE)
     rows = [
@@ -365,7 +363,7 @@ def continuous_vs_discrete_outcome(
             "largest_gap": float(s.gap.max()),
             "largest_proxy_gap": float(s.proxy_gap.max()),
             "largest_proxy_error": float(s.proxy_error.max()),
-            "solver_error": s.solver_error,
+            "solver_error": float(s.solver_error.max()),
             "final_loss": float(s.losses[-1]),
             "final_descent_loss": float(s.descent_losses[-1]),
             "stability_limit": s.stability_limit,
@@ -438,14 +436,13 @@ def width_outcome(study: WidthStudy) -> Outcome:
                 "cost": cost_summary(study.trajectories[i]),
             }
         )
+    by_width = zip(study.widths, study.trajectories, strict=True)
     summary = {
         "step_size": study.step_size,
         "stability_limit": study.stability_limit,
         "final_loss": float(study.network_loss[-1, -1]),
         "final_kernel_loss": float(study.kernel_loss[-1, -1]),
         "widths": peaks,
-        **_several(
-            dict(zip((f"width {w}" for w in study.widths), study.trajectories, strict=True))
-        ),
+        **_several({f"width {w}": t for w, t in by_width}),
     }
     return Outcome(ds, summary)

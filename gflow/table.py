@@ -22,17 +22,17 @@ def print_table(summary: Mapping[str, Any]) -> None:
         head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
         keys: Sequence[str] = ("width", "peak_distance", "peak_epoch", "final_distance")
     elif "networks" in summary:
-        head, rows = ("network", "travelled", "gap to flow", "to proxy"), summary["networks"]
+        head, rows = ("network", "travelled", "gap to flow", "gap to proxy"), summary["networks"]
         keys = ("network", "distance", "largest_gap", "largest_proxy_gap")
-        head = (*head, "proxy to flow", "solver's error", "evaluations", "of the proxy")
-        keys = (*keys, "largest_proxy_error", "solver_error", "cost", "proxy_evals")
+        head = (*head, "proxy to flow", "solver's error")
+        keys = (*keys, "largest_proxy_error", "solver_error")
     elif "step_sizes" in summary:
         head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
         keys = ("step_size", "largest_gap", "stable", "fitted")
         if "modified_order" in summary:
-            head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
+            head, keys = (*head, "to modified"), (*keys, "modified_gap")
         if "median_ratio" in rows[0]:
-            head = (*head, "‖∇L‖² at equal loss / flow's", "as predicted")
+            head = (*head, "‖∇L‖² ratio", "predicted")
             keys = (*keys, "median_ratio", "modified_median_ratio")
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
@@ -59,10 +59,18 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("order", _order(summary, "")))
     if "modified_order" in summary:
         lines.append(("modified", f"order {_order(summary, 'modified_')}"))
+    if any("median_ratio" in row for row in summary.get("step_sizes", [])):
+        lines.append(("ratio", "of ‖∇L‖² to the flow's at equal loss, the median along the path"))
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
         lines.append(("error", f"{text}, beside the gaps"))
+    if "proxy" in summary:
+        rows = summary["networks"]
+        parts = [f"{r['network']} {r['largest_proxy_gap'] / r['largest_gap']:.1%}" for r in rows]
+        spent = sum(r["proxy_evals"] for r in rows)
+        text = f"sees {', '.join(parts)} of the gap, at {spent} evaluations"
+        lines.append(("proxy", f"step / {summary['proxy']}: {text}"))
     if "reduction_error" in summary:
         text = f"{summary['reduction_error']:.2g} between the flow and its parameters' flow"
         lines.append(("reduction", text))
@@ -99,8 +107,6 @@ def _order(summary: Mapping[str, Any], prefix: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Mapping):  # a cost
-        return str(value["rhs_evals"])
     if isinstance(value, float) and math.isnan(value):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-r"""How far descent is from the flow, and from the descent with a smaller step that stands in for it.
+r"""How far descent is from the flow, and from a descent with a smaller step in place of it.
 
 Elkabetz & Cohen 2021 (arXiv:2107.06608, section 5) train linear and ReLU networks by descent with
 step size η₀ and measure its distance from descent with η₀/20, as a proxy for gradient flow. Here
@@ -46,9 +46,9 @@ class ContinuousVsDiscrete:
     travelled, gap, proxy_gap, proxy_error : Tensor, shape (T,)
         The four distances above, in their order.
     losses, descent_losses : Tensor, shape (T,)
-    solver_error : float
-        Largest distance of the integrated flow from one solved ten times more tightly (with
-        half the step where steps are fixed); NaN where not measured.
+    solver_error : Tensor, shape (T,)
+        Distance of the integrated flow from one solved ten times more tightly (with half the
+        step where steps are fixed); NaN where not measured.
     stability_limit : float
         2/λ_max, the least along the flow.
     trajectory : Trajectory
@@ -64,7 +64,7 @@ class ContinuousVsDiscrete:
     proxy_error: Tensor
     losses: Tensor
     descent_losses: Tensor
-    solver_error: float
+    solver_error: Tensor
     stability_limit: float
     trajectory: Trajectory
     descent: Descent
@@ -161,7 +161,7 @@ def continuous_vs_discrete(
         max_evals=max_evals,
         progress=progress,
     )
-    error = torch.nan
+    error = torch.full((len(times),), torch.nan, dtype=y0.dtype)
     if estimate_error:
         truth = better_states(
             flow,
@@ -174,7 +174,7 @@ def continuous_vs_discrete(
             max_evals=10 * max_evals,
             progress=progress,
         )
-        error = float(flow.norm(path.ys - truth).max())
+        error = flow.norm(path.ys - truth)
     count = min(len(descent.ts), len(near.ts))  # fewer where one diverged
     theta, theta_near, there = descent.ys[:count], near.ys[:count], path.ys[:count]
     return ContinuousVsDiscrete(
@@ -187,7 +187,7 @@ def continuous_vs_discrete(
         proxy_error=flow.norm(theta_near - there),
         losses=flow.loss(there),
         descent_losses=flow.loss(theta),
-        solver_error=error,
+        solver_error=error[:count],
         stability_limit=stability_limit(flow, path.ys),
         trajectory=path,
         descent=descent,

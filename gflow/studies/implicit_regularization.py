@@ -24,9 +24,13 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.flows.base import Flow
+from gflow.solvers import integrate
 from gflow.solvers.base import Progress
 from gflow.studies.compare import Spacing
 from gflow.studies.step_size import StepSizeStudy, step_size_study
+
+
+_FINE = 10  # times of the flow between two comparisons, to find where its loss is the same
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class ImplicitRegularization:
     ----------
     study : StepSizeStudy
         Of ‖∇L‖² at equal times: gaps and orders to both flows.
-    losses, slopes : Tensor, shape (T,)
-        L and ‖∇L‖² of the flow at ``study.trajectory.ts``.
+    slopes : Tensor, shape (T,)
+        ‖∇L‖² of the flow at ``study.trajectory.ts``.
     descent_slopes, modified_slopes : tuple of Tensor, one a step size
         ‖∇L‖² of descent at its times, and of its modified flow; NaN beyond the stability limit.
     descent_ratios, modified_ratios : tuple of Tensor, one a step size
@@ -46,7 +50,6 @@ class ImplicitRegularization:
     """
 
     study: StepSizeStudy
-    losses: Tensor
     slopes: Tensor
     descent_slopes: tuple[Tensor, ...]
     modified_slopes: tuple[Tensor, ...]
@@ -129,7 +132,9 @@ def implicit_regularization(
         progress=progress,
     )
     path = study.trajectory
-    losses, slopes = flow.loss(path.ys), look(path.ys)
+    fine = np.unique([*np.linspace(0, t_end, _FINE * points), *path.ts.tolist()])
+    finer = integrate(flow, y0, fine, method, rtol, atol, dense=True, max_evals=max_evals).ys
+    losses, slopes = flow.loss(finer), look(finer)
     if not bool((losses.diff() < 0).all()) or not bool((slopes > 0).all()):
         raise InputError("the loss must fall all along the flow for a comparison at equal loss")
     modified = []
@@ -139,8 +144,7 @@ def implicit_regularization(
     paths = [descent.ys for descent in study.descents]
     return ImplicitRegularization(
         study=study,
-        losses=losses,
-        slopes=slopes,
+        slopes=look(path.ys),
         descent_slopes=tuple(look(ys) for ys in paths),
         modified_slopes=tuple(look(ys) for ys in modified),
         descent_ratios=tuple(_ratio(losses, slopes, flow.loss(ys), look(ys)) for ys in paths),
