@@ -30,7 +30,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
         head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
         keys = ("step_size", "largest_gap", "stable", "fitted")
         if "modified_order" in summary:
-            head, keys = (*head, "to modified"), (*keys, "modified_gap")
+            head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
         if "median_ratio" in rows[0]:
             head = (*head, "‖∇L‖² ratio", "predicted")
             keys = (*keys, "median_ratio", "modified_median_ratio")

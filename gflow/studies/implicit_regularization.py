@@ -29,7 +29,6 @@ from gflow.solvers.base import Progress
 from gflow.studies.compare import Spacing
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 
-
 _FINE = 10  # times of the flow between two comparisons, to find where its loss is the same
 
 
@@ -132,7 +131,7 @@ def implicit_regularization(
         progress=progress,
     )
     path = study.trajectory
-    fine = np.unique([*np.linspace(0, t_end, _FINE * points), *path.ts.tolist()])
+    fine = np.union1d(np.linspace(0, t_end, _FINE * points), path.ts.numpy()).tolist()
     finer = integrate(flow, y0, fine, method, rtol, atol, dense=True, max_evals=max_evals).ys
     losses, slopes = flow.loss(finer), look(finer)
     if not bool((losses.diff() < 0).all()) or not bool((slopes > 0).all()):
