@@ -346,7 +346,7 @@ def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
     right.set(ylabel=r"$\|\nabla L\|^2$ over the flow's at equal loss")
     right.invert_xaxis()
     shown = np.nanquantile(ds["descent_ratio"].values[:, 1:], 0.05)  # the first steps are far off
-    right.set_ylim(1 - 1.2 * (1 - min(shown, 0.999)), 1 + 0.1 * (1 - min(shown, 0.999)))
+    right.set_ylim(1 - 1.6 * (1 - min(shown, 0.999)), 1 + 0.1 * (1 - min(shown, 0.999)))
     right.legend()
 
 

@@ -32,7 +32,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
         if "modified_order" in summary:
             head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
         if "median_ratio" in rows[0]:
-            head = (*head, "‖∇L‖² ratio", "predicted")
+            head = (*head, "‖∇L‖² ratio", "expected")
             keys = (*keys, "median_ratio", "modified_median_ratio")
     else:
         head, rows = ("step size", "steps", "final loss", "largest gap"), summary["descent"]
@@ -60,7 +60,12 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "modified_order" in summary:
         lines.append(("modified", f"order {_order(summary, 'modified_')}"))
     if any("median_ratio" in row for row in summary.get("step_sizes", [])):
-        lines.append(("ratio", "of ‖∇L‖² to the flow's at equal loss, the median along the path"))
+        lines.append(
+            (
+                "ratio",
+                "of ‖∇L‖² to the flow's at equal loss, median; expected of the modified flow",
+            )
+        )
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"

@@ -22,20 +22,26 @@ from gflow.scenario import load_scenario, read_scenario, scenario_names, setting
 from gflow.trajectory import Certificate
 
 SMALL = {
+    "continuous-vs-discrete": "--samples 12 --inputs 3 --width 4 --points 4 --t-end 1 "
+    "--criterion squared-error",
     "deep-linear": "--samples 20 --inputs 3 --points 4 --t-end 2",
     "deep-matrix": "--samples 20 --inputs 3 --targets 2 --points 4 --t-end 2",
     "factorization": "--size 4 --rank 2 --points 4 --t-end 9 --init-scale 0.1",
     "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
+    "implicit-regularization": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
+    "--step-sizes 0.2,0.1",
     "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
     "--step-sizes 0.2,0.1",
     "wide-network": "--samples 4 --inputs 3 --widths 16,32 --epochs 8 --points 4 --seeds 2 "
     "--threads 1 --method dopri5 --rtol 1e-3",
 }
 FIGURES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
     "network": {"loss", "gap", "sharpness", "network"},
     "wide-network": {"distance", "training"},
 }

@@ -29,6 +29,28 @@ WIDE = {
     "rtol": 1e-3,
 }
 MADE = {
+    "continuous-vs-discrete": {
+        "setting": "continuous-vs-discrete",
+        "data": "digits",
+        "samples": 8,
+        "width": 4,
+        "activation": "relu",
+        "step_sizes": [0.25],
+    },
+    "one network": {
+        "setting": "continuous-vs-discrete",
+        "samples": 8,
+        "inputs": 3,
+        "model": "linear",
+        "step_sizes": [0.25],
+    },
+    "implicit-regularization": {
+        "setting": "implicit-regularization",
+        "samples": 8,
+        "inputs": 3,
+        "width": 4,
+        "step_sizes": [0.2, 0.1],
+    },
     "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
@@ -38,6 +60,9 @@ MADE = {
     "diverged": WIDE | {"step_sizes": [20.0], "epochs": 40},
 }
 NAMES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
+    "one network": {"continuous_vs_discrete"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
