@@ -65,7 +65,7 @@ def test_kinks_take_fixed_steps_unless_a_method_is_named(outcome):
     assert relu["cost"]["method"] == "rk4"
     assert relu["cost"]["rhs_evals"] == 10 * 4 * 4
     assert run(substeps=2).summary["networks"][1]["cost"]["rhs_evals"] == 10 * 2 * 4
-    named = run(method="bosh3").summary["networks"]
+    named = run(method="bosh3", rtol=1e-3).summary["networks"]
     assert [row["cost"]["method"] for row in named] == ["bosh3", "bosh3"]
 
 
