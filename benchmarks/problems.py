@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -173,6 +173,11 @@ def tanh(t_end: int) -> Problem:
         explicit_limit=20.0 if t_end < 1000 else 4.0,
         explicit_ladder=(1e-4, 1e-7) if t_end < 1000 else (1e-4,),
     )
+
+
+def tanh1000() -> Problem:
+    """The digits tanh network from 0 to T = 1,000 in one go; not among `PROBLEMS`."""
+    return replace(tanh(1000), name="tanh1000", ts=(0.0, 1000.0))
 
 
 def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:

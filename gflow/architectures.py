@@ -1,7 +1,7 @@
 """Networks by name, and a user's own by import path, as they start out from a seed.
 
 ===========  ======================================================================
-``mlp``      depth hidden layers of a width, an activation after each; biases
+``mlp``      depth hidden layers of a width, an activation after each; biases if wanted
 ``linear``   the same without activations and biases: a deep linear network
 ``cnn``      two convolutions of stride 2, width/4 and width/2 channels, then linear
 ===========  ======================================================================
@@ -34,7 +34,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def mlp(inputs: int, outputs: int, width: int, depth: int, activation: str) -> nn.Sequential:
+def mlp(
+    inputs: int, outputs: int, width: int, depth: int, activation: str, bias: bool = True
+) -> nn.Sequential:
     """inputs → width → … → width → outputs, an activation after every hidden layer.
 
     Examples
@@ -45,7 +47,7 @@ def mlp(inputs: int, outputs: int, width: int, depth: int, activation: str) -> n
     sizes = [inputs, *[width] * depth, outputs]
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):
-        layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(a, b, bias=bias), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -373,7 +373,7 @@ def _status(summary: Mapping[str, Any]) -> int:
     certificates = [summary["certificate"], summary.get("parameter_certificate", {"holds": True})]
     if not all(c["holds"] for c in certificates):
         return _UNCERTIFIED
-    rows = [*summary.get("descent", []), *summary.get("widths", [])]
+    rows = [row for key in ("descent", "widths", "networks") for row in summary.get(key, [])]
     if any(row["diverged_at"] is not None for row in rows):
         return _DIVERGED
     return 0

@@ -189,7 +189,7 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
         axes.axhline(error, color="grey", ls=":", label="solver's own error")
     if np.isfinite(limit):
         axes.axvline(limit, color=_COLOURS[1], ls="--", lw=1, label=_LIMIT)
-    axes.set(xlabel="step size η", ylabel="largest distance of descent to flow")
+    axes.set(xlabel="step size η", ylabel=ds["largest_gap"].attrs["long_name"])
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(steps, [_number(step) for step in steps])
     axes.set_xticks([], minor=True)
@@ -328,6 +328,73 @@ def _band(axes: Axes, x: np.ndarray, seeds: np.ndarray, **look: Any) -> np.ndarr
     low, high = np.nanpercentile(seeds, (25, 75), axis=0)
     axes.fill_between(x, low, high, color=look["color"], alpha=0.18, lw=0)
     return middle
+
+
+@_figure(
+    "implicit_regularization",
+    "squared_gradient",
+    "descent_squared_gradient",
+    "descent_ratio",
+    "modified_ratio",
+    columns=2,
+)
+def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
+    left, right = figure.axes
+    left.plot(ds["time"], ds["squared_gradient"], color="black", label="gradient flow", zorder=1)
+    for i, (label, t, values) in enumerate(_descents(ds, "descent_squared_gradient")):
+        colour = _COLOURS[i % len(_COLOURS)]
+        look: dict[str, Any] = {"ms": 4, "mfc": "none", "color": colour}
+        every = max(1, len(t) // 25)
+        left.plot(t[::every], values[::every], "o", label=label, **look)
+        at = ds["loss_at_save"].values[i][: len(t)]
+        right.plot(at[1::every], ds["descent_ratio"].values[i][1 : len(t) : every], "o", **look)
+        right.plot(at[1:], ds["modified_ratio"].values[i][1 : len(t)], color=colour)
+    right.axhline(1, color="black", zorder=1)
+    left.set(xlabel=_TIME, ylabel=r"squared gradient  $\|\nabla L\|^2$", yscale="log")
+    left.legend(title="gradient descent")
+    right.plot([], [], "o", ms=4, mfc="none", color="grey", label="descent")
+    right.plot([], [], color="grey", label="predicted by the modified flow")
+    right.plot([], [], color="black", label="gradient flow")
+    right.set(xlabel="loss  (falls to the right)", xscale="log")
+    right.set(ylabel=r"$\|\nabla L\|^2$ over the flow's at equal loss")
+    right.invert_xaxis()
+    shown = np.nanquantile(ds["descent_ratio"].values[:, 1:], 0.05)  # the first steps are far off
+    right.set_ylim(1 - 1.6 * (1 - min(shown, 0.999)), 1 + 0.1 * (1 - min(shown, 0.999)))
+    right.legend()
+
+
+@_figure(
+    "continuous_vs_discrete",
+    "travelled",
+    "gap_to_flow",
+    "gap_to_proxy",
+    "proxy_to_flow",
+    columns=2,
+)
+def _continuous_vs_discrete(ds: xr.Dataset, figure: Figure) -> None:
+    step, proxy = _number(float(ds["step"])), int(ds["proxy"])
+    lines: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("travelled", {"color": "black"}, "descent from its start: distance travelled"),
+        ("gap_to_flow", {"color": _COLOURS[0]}, "descent from the flow"),
+        ("gap_to_proxy", {"color": _COLOURS[1], "ls": "--"}, f"descent from the proxy, η/{proxy}"),
+        ("proxy_to_flow", {"color": _COLOURS[2]}, "the proxy from the flow"),
+        ("solver_error", {"color": "grey", "ls": ":"}, "the flow from the exact one, estimated"),
+    )
+    later = ds["time"].values > 0
+    time = ds["time"].values[later]
+    for axes, name in zip(figure.axes, ds["network"].values, strict=False):
+        one = ds.sel(network=name)
+        for variable, look, label in lines:
+            axes.plot(time, one[variable].values[later], label=label, **look)
+        axes.set(xlabel=_TIME, ylabel=f"distance of parameters,  η = {step}", yscale="log")
+        axes.set_title(f"{name} network", fontsize=10)
+    for axes in figure.axes[ds.sizes["network"] :]:
+        axes.remove()
+    low = min(axes.get_ylim()[0] for axes in figure.axes)
+    high = max(axes.get_ylim()[1] for axes in figure.axes)
+    for axes in figure.axes:
+        axes.set_ylim(low, high)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 @_figure("distance", "descent_distance", "flow_distance")

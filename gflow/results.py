@@ -18,7 +18,9 @@ import xarray as xr
 from torch import Tensor
 
 from gflow.flows.base import Flow, Observables
+from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete
 from gflow.studies.flow_and_descent import FlowAndDescent
+from gflow.studies.implicit_regularization import ImplicitRegularization
 from gflow.studies.step_size import StepSizeStudy
 from gflow.trajectory import Trajectory, invariant_drift
 
@@ -105,9 +107,9 @@ def _add_drift(ds: xr.Dataset, path: Trajectory) -> None:
         _add(ds, f"drift_{name}", ("time",), _array(values), label)
 
 
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
+def _padded(rows: list[np.ndarray], length: int = 0) -> np.ndarray:
     """Rows of different lengths as one array, NaN where a row has ended."""
-    longest = max(len(row) for row in rows)
+    longest = max(length, *(len(row) for row in rows))
     full = np.full((len(rows), longest, *rows[0].shape[1:]), np.nan)
     for i, row in enumerate(rows):
         full[i, : len(row)] = row
@@ -239,7 +241,7 @@ def step_size_outcome(study: StepSizeStudy) -> Outcome:
     """Labelled arrays (over ``step_size``) and summary of a step-size study."""
     sizes = list(study.step_sizes)
     ds = xr.Dataset(coords={"step_size": ("step_size", sizes, _STEP_SIZE)})
-    _add(ds, "largest_gap", ("step_size",), list(study.gaps), "largest distance to the flow")
+    _add(ds, "largest_gap", ("step_size",), list(study.gaps), "largest distance of descent to flow")
     _add(ds, "fitted", ("step_size",), list(study.fitted), "whether in the fit")
     _add(ds, "stable", ("step_size",), list(study.stable), "whether below 2/λ_max")
     lead = ("step_size", "save")
@@ -296,3 +298,103 @@ def _add_modified(ds: xr.Dataset, summary: dict[str, Any], study: StepSizeStudy)
     }
     for row, gap, used in zip(summary["step_sizes"], gaps, fitted, strict=True):
         row |= {"modified_gap": gap, "modified_fitted": used}
+
+
+def implicit_regularization_outcome(found: ImplicitRegularization, setup: Setup) -> Outcome:
+    """Labelled arrays and summary of ‖∇L‖² along flow, descents and modified flows.
+
+    `step_size_outcome` of ‖∇L‖² at equal times, with its values against ``time`` and
+    ``step_size`` × ``save``, and their ratios to the flow's at equal loss.
+    """
+    study = found.study
+    outcome = step_size_outcome(study)
+    ds = outcome.dataset.drop_vars(["gap", "gap_time"])
+    ds["largest_gap"].attrs["long_name"] = "largest difference of ‖∇L‖² to the flow's"
+    ds["modified_gap"].attrs["long_name"] = "largest difference to the modified flow's"
+    ds = ds.assign_coords(time=("time", study.trajectory.ts.numpy(), _TIME))
+    _add(ds, "squared_gradient", ("time",), _array(found.slopes), "‖∇L‖² of the flow")
+    lead = ("step_size", "save")
+    ds["descent_time"] = (lead, _padded([_array(d.ts) for d in study.descents]), _TIME)
+    columns = {
+        "loss_at_save": ([d.losses for d in study.descents], "loss of descent"),
+        "descent_squared_gradient": (found.descent_slopes, "‖∇L‖² of descent"),
+        "modified_squared_gradient": (found.modified_slopes, "‖∇L‖² of the modified flow"),
+        "descent_ratio": (found.descent_ratios, "‖∇L‖² of descent over the flow's at equal loss"),
+        "modified_ratio": (found.modified_ratios, "the same of the modified flow"),
+    }
+    for name, (rows, label) in columns.items():
+        _add(ds, name, lead, _padded([_array(row) for row in rows]), label)
+    ratios = zip(found.descent_ratios, found.modified_ratios, strict=True)
+    for row, (of_descent, of_modified) in zip(outcome.summary["step_sizes"], ratios, strict=True):
+        row["median_ratio"] = float(of_descent[1:].nanmedian())
+        row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
+    final = float(study.trajectory.losses[-1])
+    return Outcome(ds, {**outcome.summary, **setup.facts, "final_loss": final})
+
+
+def continuous_vs_discrete_outcome(
+    found: Mapping[str, ContinuousVsDiscrete], facts: Mapping[str, Mapping[str, Any]]
+) -> Outcome:
+    """Labelled arrays over ``network`` × ``time`` and summary; ``facts`` go into its rows."""
+    studies = list(found.values())
+    ts = studies[0].trajectory.ts
+    ds = xr.Dataset(coords={"time": ("time", ts.numpy(), _TIME)})
+    label = {"long_name": "network", "units": "1"}
+    ds = ds.assign_coords(network=("network", list(found), label))
+    lead = ("network", "time")
+    columns = {
+        "travelled": ([s.travelled for s in studies], "distance of descent from the start"),
+        "gap_to_flow": ([s.gap for s in studies], "distance of descent to the flow"),
+        "gap_to_proxy": ([s.proxy_gap for s in studies], "distance of descent to the proxy"),
+        "proxy_to_flow": ([s.proxy_error for s in studies], "distance of the proxy to the flow"),
+        "solver_error": ([s.solver_error for s in studies], "solver's own error"),
+        "flow_losses": ([s.losses for s in studies], "loss of the flow"),
+        "descent_losses": ([s.descent_losses for s in studies], "loss of descent"),
+    }
+    for name, (values, text) in columns.items():
+        _add(ds, name, lead, _padded([_array(v) for v in values], len(ts)), text)
+    ds["proxy"] = ((), studies[0].proxy, {"long_name": "η over the proxy's η", "units": "1"})
+    ds["step"] = ((), studies[0].step_size, _STEP_SIZE)
+    rows = [
+        {
+            "network": name,
+            "distance": float(s.travelled[-1]),
+            "largest_gap": float(s.gap.max()),
+            "largest_proxy_gap": float(s.proxy_gap.max()),
+            "largest_proxy_error": float(s.proxy_error.max()),
+            "solver_error": float(s.solver_error.max()),
+            "final_loss": float(s.losses[-1]),
+            "final_descent_loss": float(s.descent_losses[-1]),
+            "stability_limit": s.stability_limit,
+            "diverged_at": s.diverged_at,
+            "proxy_evals": s.proxy * int(s.descent.steps[-1]),
+            "certificate": certificate_summary(s.trajectory),
+            "cost": cost_summary(s.trajectory),
+            **facts[name],
+        }
+        for name, s in found.items()
+    ]
+    summary = {
+        "t_end": float(ts[-1]),
+        "step_size": studies[0].step_size,
+        "proxy": studies[0].proxy,
+        "stability_limit": min(s.stability_limit for s in studies),
+        "networks": rows,
+        **_several({name: s.trajectory for name, s in found.items()}),
+    }
+    return Outcome(ds, summary)
+
+
+def _several(paths: Mapping[str, Trajectory]) -> dict[str, Any]:
+    """One certificate and one cost of several trajectories by name."""
+    all_ = list(paths.values())
+    failures = [f"{name}: {f}" for name, t in paths.items() for f in t.certificate.failures()]
+    return {
+        "certificate": {"holds": not failures, "failures": failures},
+        "cost": {
+            "method": ", ".join(dict.fromkeys(t.stats.method for t in all_)),
+            "reason": all_[0].stats.reason,
+            "rhs_evals": sum(t.stats.rhs_evals for t in all_),
+            "wall_seconds": sum(t.stats.wall_seconds for t in all_),
+        },
+    }

@@ -21,11 +21,19 @@ def print_table(summary: Mapping[str, Any]) -> None:
     if "widths" in summary:
         head, rows = ("width", "peak distance", "at epoch", "final distance"), summary["widths"]
         keys: Sequence[str] = ("width", "peak_distance", "peak_epoch", "final_distance")
+    elif "networks" in summary:
+        head, rows = ("network", "travelled", "gap to flow", "gap to proxy"), summary["networks"]
+        keys = ("network", "distance", "largest_gap", "largest_proxy_gap")
+        head = (*head, "proxy to flow", "solver's error")
+        keys = (*keys, "largest_proxy_error", "solver_error")
     elif "step_sizes" in summary:
         head, rows = ("step size", "largest gap", "stable", "in the fit"), summary["step_sizes"]
         keys = ("step_size", "largest_gap", "stable", "fitted")
         if "modified_order" in summary:
             head, keys = (*head, "gap to modified flow"), (*keys, "modified_gap")
+        if "median_ratio" in rows[0]:
+            head = (*head, "‖∇L‖² ratio", "expected")
+            keys = (*keys, "median_ratio", "modified_median_ratio")
     elif "smoothing" in summary:
         head = (
             "step size",
@@ -69,10 +77,23 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "" if law["low"] is None else f" (95 %: {law['low']:.2f} to {law['high']:.2f})"
             )
             lines.append(("slope", text + between))
+    if any("median_ratio" in row for row in summary.get("step_sizes", [])):
+        lines.append(
+            (
+                "ratio",
+                "of ‖∇L‖² to the flow's at equal loss, median; expected of the modified flow",
+            )
+        )
     if "solver_error" in summary:
         error = summary["solver_error"]
         text = "not measured" if math.isnan(error) else f"{error:.2g}, the solver's own"
         lines.append(("error", f"{text}, beside the gaps"))
+    if "proxy" in summary:
+        rows = summary["networks"]
+        parts = [f"{r['network']} {r['largest_proxy_gap'] / r['largest_gap']:.1%}" for r in rows]
+        spent = sum(r["proxy_evals"] for r in rows)
+        text = f"sees {', '.join(parts)} of the gap, at {spent} evaluations"
+        lines.append(("proxy", f"step / {summary['proxy']}: {text}"))
     if "reduction_error" in summary:
         text = f"{summary['reduction_error']:.2g} between the flow and its parameters' flow"
         lines.append(("reduction", text))

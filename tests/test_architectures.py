@@ -17,6 +17,13 @@ def test_mlp_is_the_tanh_network_of_the_design():
     assert sum(p.numel() for p in made.parameters()) == 8970
 
 
+def test_mlp_without_biases_is_a_chain_of_matrices():
+    made = build(lambda: mlp(3, 2, 5, 1, "relu", bias=False), 0, torch.float64)
+    first, last = (p.detach() for p in made.parameters())
+    x = randn(4, 3)
+    assert torch.equal(made(x).detach(), (x @ first.mT).clamp_min(0) @ last.mT)
+
+
 def test_building_leaves_torchs_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -90,3 +90,33 @@ def test_gflow_counts_what_it_calls(benchmarks):
         calls = 0
         path = gflow.integrate(Counting(), y0, (0.0, 3.0), method, 1e-5, 1e-8)
         assert path.stats.rhs_evals <= calls <= path.stats.rhs_evals + 60  # the certificate's own
+
+
+def test_fixed_steps_of_the_comparison_are_of_their_orders_and_counted(benchmarks):
+    from rk4 import TIMES, euler, fixed_steps, runge_kutta
+
+    H = torch.diag(torch.tensor([4.0, 1.0], dtype=torch.float64))
+    flow = gflow.KernelFlow(H, torch.ones(2, dtype=torch.float64))
+    y0 = torch.zeros(2, dtype=torch.float64)
+    t_end = 0.25 * TIMES  # λ_max = 4: one step of 1/λ_max at each time
+    assert fixed_steps(flow, y0, t_end, euler, 1.0)[1] == TIMES
+    assert fixed_steps(flow, y0, t_end, euler, 0.25)[1] == 4 * TIMES
+    exact = flow.exact(torch.tensor([1.0]).double(), y0)[0]
+    for step, order in ((euler, 1), (runge_kutta, 4)):
+        wrong = [
+            float((fixed_steps(flow, y0, 1.0, step, h)[0] - exact).norm()) for h in (0.02, 0.01)
+        ]
+        assert wrong[0] / wrong[1] == pytest.approx(2**order, rel=0.05)
+
+
+def test_sharpness_beside_a_flow_is_right_and_its_products_are_counted(benchmarks):
+    from problems import tanh1000
+    from sharpness import TIMES, accuracy, ratios, solve
+
+    problem = tanh1000()
+    alone, both = solve(problem, 1.0, False), solve(problem, 1.0, True)
+    assert both.rhs == alone.rhs
+    assert alone.products == 0
+    assert TIMES <= both.products < 4 * TIMES
+    assert ratios([alone], [both])[0] == (both.rhs + 2 * both.products) / alone.rhs
+    assert float(accuracy(problem, 1.0, both.sharpness).max()) < 0.02

@@ -22,12 +22,16 @@ from gflow.scenario import load_scenario, read_scenario, scenario_names, setting
 from gflow.trajectory import Certificate
 
 SMALL = {
+    "continuous-vs-discrete": "--samples 12 --inputs 3 --width 4 --points 4 --t-end 1 "
+    "--criterion squared-error",
     "deep-linear": "--samples 20 --inputs 3 --points 4 --t-end 2",
     "deep-matrix": "--samples 20 --inputs 3 --targets 2 --points 4 --t-end 2",
     "edge-of-stability": "--samples 20 --inputs 3 --width 4 --depth 1 --points 8 --t-end 20 "
     "--step-sizes 1.05,1.0",
     "factorization": "--size 4 --rank 2 --points 4 --t-end 9 --init-scale 0.1",
     "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
+    "implicit-regularization": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
+    "--step-sizes 0.2,0.1",
     "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
     "--step-sizes 0.2,0.1",
 }
@@ -38,11 +42,13 @@ SMALL |= dict.fromkeys(
     "--threads 1 --method dopri5 --rtol 1e-3",
 )
 FIGURES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
     "edge-of-stability": {"edge_of_stability", "leaving"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
     "network": {"loss", "gap", "sharpness", "network"},
 } | {name: {"distance", "peak", "kernel_drift", "test", "training"} for name in _WIDE_SCENARIOS}
 SCENARIOS = scenario_names()

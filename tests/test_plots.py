@@ -33,6 +33,28 @@ WIDE = {
 }
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 MADE = {
+    "continuous-vs-discrete": {
+        "setting": "continuous-vs-discrete",
+        "data": "digits",
+        "samples": 8,
+        "width": 4,
+        "activation": "relu",
+        "step_sizes": [0.25],
+    },
+    "one network": {
+        "setting": "continuous-vs-discrete",
+        "samples": 8,
+        "inputs": 3,
+        "model": "linear",
+        "step_sizes": [0.25],
+    },
+    "implicit-regularization": {
+        "setting": "implicit-regularization",
+        "samples": 8,
+        "inputs": 3,
+        "width": 4,
+        "step_sizes": [0.2, 0.1],
+    },
     "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
     "edge-of-stability": EDGE | {"step_sizes": [1.1, 1.0], "t_end": 20.0},
     "no edge": EDGE | {"step_sizes": [0.02]},
@@ -44,6 +66,9 @@ MADE = {
     "diverged": WIDE | {"step_sizes": [20.0], "epochs": 10},
 }
 NAMES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
+    "one network": {"continuous_vs_discrete"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
     "edge-of-stability": {"edge_of_stability", "leaving"},
     "no edge": {"edge_of_stability", "leaving"},

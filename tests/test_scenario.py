@@ -73,7 +73,7 @@ def test_models_are_frozen():
 @pytest.mark.parametrize(
     ("change", "say"),
     [
-        ({"setting": None}, "must say its setting: one of deep-linear, factorization, kernel"),
+        ({"setting": None}, "must say its setting: one of continuous-vs-discrete, deep-linear"),
         ({"setting": "kernels"}, "there is no setting 'kernels'; did you mean 'kernel'?"),
         ({"setting": "_paths"}, "there is no setting '_paths'"),
         ({"deepth": 2}, "my file: there is no key 'deepth'; did you mean 'depth'?"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gflow.data import Data
     from gflow.flows import NetworkFlow
+    from gflow.results import Measure, Setup
 
 _BUILT_IN = ("mlp", "linear", "cnn")
 
@@ -34,6 +35,7 @@ class NetworkScenario(Scenario):
     activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
         "tanh", description="of mlp and cnn"
     )
+    bias: bool = Field(True, description="of mlp: biases; linear has none, cnn always")
     criterion: Literal["squared-error", "cross-entropy"] = Field(
         "squared-error",
         description="mean over samples of half the squared error (one-hot classes), or of the "
@@ -61,7 +63,7 @@ class NetworkScenario(Scenario):
         inputs = data.inputs.shape[1]
         if self.model == "mlp":
             shape = (inputs, outputs, self.width, self.depth)
-            return lambda: built_in.mlp(*shape, self.activation)
+            return lambda: built_in.mlp(*shape, self.activation, self.bias)
         if self.model == "linear":
             return lambda: built_in.linear(inputs, outputs, self.width, self.depth)
         if self.model == "cnn":
@@ -76,7 +78,18 @@ class NetworkScenario(Scenario):
             return built_in.factory(self.model)
         raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
 
-    def build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
+    def measurements(self, flow: NetworkFlow, start: Tensor, labels: Tensor | None) -> Measure:
+        """What is measured along every path; nothing by default."""
+        return lambda ts, ys: {}
+
+    def setup(self) -> Setup:
+        """The network's flow and start, with what is measured along its paths."""
+        from gflow.results import Setup
+
+        flow, start, labels, facts = self._build()
+        return Setup(flow, start, measure=self.measurements(flow, start, labels), facts=facts)
+
+    def _build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
         """Flow, start, the samples' classes where there are any, and facts for the summary.
 
         Centred images or standardised columns, one-hot classes or standardised numbers.

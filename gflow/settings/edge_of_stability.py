@@ -10,7 +10,7 @@ from gflow.scenario import Positive
 from gflow.settings._networks import NetworkScenario
 
 if TYPE_CHECKING:
-    from gflow.results import Outcome, Setup
+    from gflow.results import Outcome
     from gflow.studies.flow_and_descent import Stages
 
 
@@ -28,13 +28,6 @@ class EdgeOfStability(NetworkScenario):
     smoothing: Positive | None = Field(
         None, description="window of time over which descent is averaged; by default t_end / 10"
     )
-
-    def setup(self) -> Setup:
-        """The network's flow, for step-size studies."""
-        from gflow.results import Setup
-
-        flow, start, _, facts = self.build()
-        return Setup(flow, start, facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
         """Flow, descents and central flows."""

@@ -56,12 +56,15 @@ class StepSizeStudy:
         For each step size the times and the gap at them.
     trajectory : Trajectory
         The flow they are measured against.
+    descents : tuple of Descent
     refusal : str or None
     modified_gaps, modified_order, modified_order_interval, modified_fitted, modified_refusal
         The same against the modified flow of each step size, where that was asked for; a
         gap is NaN beyond the stability limit, where it is not measured.
     modified_solver_error : float or None
         The error of the modified flow of the smallest step size, where the gap is least.
+    modified_trajectories : tuple of (Trajectory or None), or None
+        The modified flows; None beyond the stability limit.
     """
 
     step_sizes: tuple[float, ...]
@@ -74,6 +77,7 @@ class StepSizeStudy:
     stability_limit: float
     gap_curves: tuple[tuple[Tensor, Tensor], ...]
     trajectory: Trajectory
+    descents: tuple[Descent, ...]
     refusal: str | None
     modified_gaps: tuple[float, ...] | None = None
     modified_order: float | None = None
@@ -81,6 +85,7 @@ class StepSizeStudy:
     modified_fitted: tuple[bool, ...] | None = None
     modified_refusal: str | None = None
     modified_solver_error: float | None = None
+    modified_trajectories: tuple[Trajectory | None, ...] | None = None
 
 
 def step_size_study(
@@ -190,30 +195,33 @@ def step_size_study(
         stability_limit=limit,
         gap_curves=tuple(curves),
         trajectory=path,
+        descents=tuple(descents),
         refusal=refusal,
     )
-    return _with_modified(study, flow, y0, descents, look, solve) if modified else study
+    return _with_modified(study, flow, y0, look, solve) if modified else study
 
 
 def _with_modified(
     study: StepSizeStudy,
     flow: Flow,
     y0: Tensor,
-    descents: Sequence[Descent],
     look: Callable[[Tensor], Tensor],
     solve: Callable[..., tuple[Trajectory, float]],
 ) -> StepSizeStudy:
     """The study with its descents measured against the modified flow of each step size."""
     gaps, error = [], math.nan
-    for descent, stable in zip(descents, study.stable, strict=True):
+    paths: list[Trajectory | None] = []
+    for descent, stable in zip(study.descents, study.stable, strict=True):
         if not stable or descent.diverged_at is not None:
             gaps.append(math.nan)
+            paths.append(None)
             continue
         inner = ModifiedFlow(flow.parameter_flow, descent.step_size)
         seen = lambda theta: look(flow.project(theta))  # noqa: E731
-        least = descent is descents[-1]
+        least = descent is study.descents[-1]
         path, own = solve(inner, flow.lift(y0), descent.ts, seen, estimate=least)
         error = own if least else error
+        paths.append(path)
         gaps.append(float(_gap(path.ts, seen(path.ys), descent, look)[1].max()))
     order, interval, fitted, refusal = fit_order(study.step_sizes, gaps, study.stable, error)
     return dataclasses.replace(
@@ -224,6 +232,7 @@ def _with_modified(
         modified_fitted=fitted,
         modified_refusal=refusal,
         modified_solver_error=error,
+        modified_trajectories=tuple(paths),
     )
 
 

@@ -108,6 +108,10 @@ def test_modified_gaps_are_distances_to_the_modified_flow():
         path = gflow.integrate(modified, flow.lift(W0), gd.ts, "dopri8", 1e-11, 1e-14)
         far = torch.linalg.svdvals(flow.project(path.ys)) - torch.linalg.svdvals(gd.ys)
         assert gap == pytest.approx(float(far.norm(dim=1).max()), rel=1e-6)
+        at = sizes.index(step)
+        assert torch.equal(study.descents[at].ys, gd.ys)
+        assert relative(study.modified_trajectories[at].ys, path.ys) < 1e-6
+    assert study.modified_trajectories[0] is None
 
 
 def test_without_modified_nothing_is_said_of_it():

@@ -1,0 +1,83 @@
+"""``continuous-vs-discrete``: the gap of descent to the flow, and to a descent that stands in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from gflow.scenario import Count
+from gflow.settings._networks import NetworkScenario
+
+if TYPE_CHECKING:
+    from gflow.results import Outcome
+    from gflow.studies.flow_and_descent import Stages
+
+
+_ACROSS_KINKS = 1e-5  # what the certificate of fixed steps is held to: order 1 is all there is
+
+
+class ContinuousVsDiscrete(NetworkScenario):
+    """A linear network and another of the same shape, by descent with η₀ and η₀/proxy, and flow."""
+
+    setting: ClassVar[str] = "continuous-vs-discrete"
+
+    model: str = Field(
+        "mlp",
+        description="the network beside the linear one: mlp, cnn, or your own by import path "
+        "(linear: that one alone)",
+    )
+    bias: bool = Field(False, description="of mlp: biases; linear has none, cnn always")
+    proxy: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        20, description="the step of the proxy is so many times smaller"
+    )
+    substeps: Count = Field(
+        4,
+        description="with relu, whose gradient jumps, and method auto: steps of rk4 for the flow "
+        "in one step of descent",
+    )
+
+    def run(self, stages: Stages) -> Outcome:
+        """Flow, descent and proxy of both networks."""
+        from gflow.errors import InputError
+        from gflow.results import continuous_vs_discrete_outcome
+        from gflow.studies.continuous_vs_discrete import continuous_vs_discrete
+
+        if self.step_sizes is None or len(self.step_sizes) != 1:
+            count = 0 if self.step_sizes is None else len(self.step_sizes)
+            raise InputError(f"continuous-vs-discrete takes one step size, got {count}")
+        if self.time != "linear":
+            raise InputError(
+                f"continuous-vs-discrete compares at equal distances, got time={self.time}"
+            )
+        (step,) = self.step_sizes
+        found, facts = {}, {}
+        for model in dict.fromkeys(("linear", self.model)):
+            setup = self.model_copy(update={"model": model}).setup()
+            name = self.activation if model == "mlp" else model
+            solver: dict[str, Any] = {"method": self.method, "rtol": self.rtol}
+            if self.method == "auto" and self._has_kinks(model):
+                solver = {"method": "rk4", "solver_step": step / self.substeps}
+                solver["rtol"] = max(self.rtol, _ACROSS_KINKS)
+            found[name] = continuous_vs_discrete(
+                setup.flow,
+                setup.y0,
+                self.t_end,
+                step,
+                proxy=self.proxy,
+                points=self.points,
+                atol=self.atol,
+                max_evals=self.max_evals,
+                estimate_error=self.estimate_error,
+                stages=_of_network(stages, name),
+                **solver,
+            )
+            facts[name] = setup.facts
+        return continuous_vs_discrete_outcome(found, facts)
+
+    def _has_kinks(self, model: str) -> bool:
+        return model in ("mlp", "cnn") and self.activation == "relu"
+
+
+def _of_network(stages: Stages, name: str) -> Stages:
+    return lambda part, t_end: stages(f"{name}: {part}", t_end)

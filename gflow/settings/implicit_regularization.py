@@ -1,0 +1,48 @@
+"""``implicit-regularization``: ‖∇L‖² along descent, against the flow and the modified flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from gflow.settings._networks import NetworkScenario
+
+if TYPE_CHECKING:
+    from gflow.results import Outcome
+    from gflow.studies.flow_and_descent import Stages
+
+
+class ImplicitRegularization(NetworkScenario):
+    """The networks of ``network``, descent with several η, and the modified flow of each."""
+
+    setting: ClassVar[str] = "implicit-regularization"
+
+    def run(self, stages: Stages) -> Outcome:
+        """Both flows and descent for every step size."""
+        from gflow.errors import InputError
+        from gflow.results import implicit_regularization_outcome
+        from gflow.studies.flow_and_descent import default_step_sizes
+        from gflow.studies.implicit_regularization import implicit_regularization
+
+        if not self.estimate_error:
+            raise InputError(
+                "implicit-regularization fits orders, which takes the solver's error; leave out "
+                "--no-estimate-error"
+            )
+        setup = self.setup()
+        sizes = self.step_sizes or default_step_sizes(
+            setup.flow, setup.y0, self.t_end, count=4, max_evals=self.max_evals
+        )
+        found = implicit_regularization(
+            setup.flow,
+            setup.y0,
+            self.t_end,
+            sizes,
+            points=self.points,
+            spacing=self.time,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_evals=self.max_evals,
+            progress=stages("flows and descent", self.t_end),
+        )
+        return implicit_regularization_outcome(found, setup)

@@ -1,0 +1,120 @@
+"""Descent, its proxy with a smaller step and the flow, against each run by itself."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import gflow
+from gflow.errors import InputError
+from gflow.flows import EndToEndFlow, KernelFlow, NetworkFlow
+from gflow.studies.continuous_vs_discrete import continuous_vs_discrete
+from tests.helpers import dop853, make_loss, randn
+
+STEP, T = 0.05, 2.0
+
+
+def network(relu: bool) -> NetworkFlow:
+    """Three bias-free layers on 30 points of three classes, mean cross-entropy."""
+    layers: list[nn.Module] = []
+    torch.manual_seed(0)
+    for a, b in itertools.pairwise([4, 6, 6, 3]):
+        layers += [nn.Linear(a, b, bias=False, dtype=torch.float64)] + [nn.ReLU()] * relu
+    module = nn.Sequential(*layers[:-1] if relu else layers)
+    labels = torch.arange(30) % 3
+    points = 3 * nn.functional.one_hot(labels, 4).double() + randn(30, 4)
+    return NetworkFlow(module, nn.functional.cross_entropy, points, labels)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    flow = network(relu=False)
+    options = {"points": 8, "rtol": 1e-9, "atol": 1e-12}
+    return flow, continuous_vs_discrete(flow, flow.pack(), T, STEP, **options)
+
+
+def test_distances_are_those_of_the_parts(linear):
+    flow, found = linear
+    y0 = flow.pack()
+    assert found.ts.tolist() == pytest.approx([0.25 * k for k in range(9)])
+    descent = gflow.descend(flow, y0, STEP, 40, save_every=5).ys
+    proxy = gflow.descend(flow, y0, STEP / 20, 800, save_every=100).ys
+    exact = dop853(lambda y: flow(0.0, torch.from_numpy(y)).numpy(), y0, found.ts)
+    apart = [(descent, y0), (descent, exact), (descent, proxy), (proxy, exact)]
+    curves = [found.travelled, found.gap, found.proxy_gap, found.proxy_error]
+    for curve, (a, b) in zip(curves, apart, strict=True):
+        torch.testing.assert_close(curve, flow.norm(a - b), rtol=0, atol=1e-8)
+    assert float(flow.norm(found.trajectory.ys - exact).max()) < 1e-8
+    torch.testing.assert_close(found.losses, flow.loss(exact), rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.descent_losses, flow.loss(descent))
+
+
+def test_proxy_sees_19_twentieths_of_the_gap_and_is_one_twentieth_off(linear):
+    _, found = linear
+    later = slice(1, None)
+    seen = found.proxy_gap[later] / found.gap[later]
+    assert ((seen - 19 / 20).abs() < 2e-3).all()
+    off = found.proxy_error[later] / found.gap[later]
+    assert ((off - 1 / 20).abs() < 2e-3).all()
+
+
+@pytest.mark.parametrize("proxy", [2, 5])
+def test_other_proxies_see_the_share_that_order_1_says(proxy):
+    flow = network(relu=False)
+    found = continuous_vs_discrete(flow, flow.pack(), T, STEP / 2, proxy=proxy, points=4)
+    assert float(found.proxy_gap[-1] / found.gap[-1]) == pytest.approx(1 - 1 / proxy, abs=0.01)
+    assert found.proxy_descent.step_size == STEP / 2 / proxy
+
+
+def test_error_of_a_smooth_flow_is_far_below_every_gap(linear):
+    _, found = linear
+    assert float(found.solver_error.max()) < 1e-4 * float(found.proxy_error[1:].min())
+
+
+def test_flow_with_kinks_by_fixed_steps_knows_its_error():
+    flow = network(relu=True)
+    y0 = flow.pack()
+    options = {"points": 4, "method": "rk4", "solver_step": STEP / 10}
+    found = continuous_vs_discrete(flow, y0, T, STEP, **options)
+    fine = gflow.integrate(flow, y0, found.ts, "midpoint", step_size=STEP / 100).ys
+    error = float(flow.norm(found.trajectory.ys - fine).max())
+    assert found.trajectory.stats.rhs_evals == 4 * 400
+    assert 0.3 * error < float(found.solver_error.max()) < 3 * error
+    assert error < float(found.gap.max()) / 50
+
+
+def test_error_that_is_not_measured_is_nan(linear):
+    flow, _ = linear
+    found = continuous_vs_discrete(flow, flow.pack(), T, STEP, points=2, estimate_error=False)
+    assert found.solver_error.isnan().all()
+    assert found.solver_error.shape == found.ts.shape
+
+
+def test_reduced_flow_is_taken_at_its_parameters():
+    flow, W = EndToEndFlow(make_loss("regression", 2, 3), depth=2), 0.3 * randn(2, 3)
+    found = continuous_vs_discrete(flow, W, 1.0, 0.1, points=2)
+    own = continuous_vs_discrete(flow.parameter_flow, flow.lift(W), 1.0, 0.1, points=2)
+    assert torch.equal(found.gap, own.gap)
+    assert torch.equal(found.travelled, own.travelled)
+
+
+def test_descent_that_diverges_ends_the_distances():
+    flow = KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+    found = continuous_vs_discrete(flow, torch.zeros(1).double(), 6000.0, 3.0, points=2000)
+    assert found.diverged_at is not None
+    assert len(found.ts) == len(found.gap) == len(found.solver_error) < 2001
+    assert torch.isfinite(found.gap).all()
+
+
+@pytest.mark.parametrize("proxy", [1, 0, -3, 2.5])
+def test_proxy_must_be_a_whole_number_of_at_least_2(proxy, linear):
+    flow, _ = linear
+    with pytest.raises(InputError, match=f"proxy must be a whole number .* got {proxy}"):
+        continuous_vs_discrete(flow, flow.pack(), T, STEP, proxy=proxy)
+
+
+def test_one_start(linear):
+    flow, _ = linear
+    with pytest.raises(InputError, match="takes one start, got an ensemble"):
+        continuous_vs_discrete(flow, torch.stack([flow.pack()] * 2), T, STEP)
