@@ -112,7 +112,9 @@ def test_figures_of_each_result(name, drawn):
 
 
 def test_every_figure_is_drawn_by_some_result(drawn):
-    assert {item.name for item in plots._FIGURES} == {n for found in drawn.values() for n in found}
+    assert {item.name for item in plots.style.FIGURES} == {
+        n for found in drawn.values() for n in found
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,7 +134,7 @@ def test_colours_are_those_of_the_palette(name, drawn):
             if (what, i) == ("residual", 1):
                 continue  # modes are ordered: a ramp
             found = {to_hex(line.get_color()).upper() for line in axes.lines}
-            assert found <= {c.upper() for c in (*plots._COLOURS, *OTHERS)}, what
+            assert found <= {c.upper() for c in (*plots.style.COLOURS, *OTHERS)}, what
 
 
 @pytest.mark.parametrize("name", NAMES)
