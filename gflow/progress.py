@@ -1,12 +1,14 @@
-"""A progress bar on standard error: time, loss and what remains.
+"""Progress bars on standard error: time and loss, or a count, and what remains.
 
 Shown only on a terminal, and only for work longer than two seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -76,3 +78,36 @@ class Bar:
             )
             self._bar.start()
         return self._bar
+
+
+@contextlib.contextmanager
+def counting(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback ``progress(done, total)``, as the kernels take, that draws a bar.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.kernels import ntk
+    >>> with counting("kernel") as progress:
+    ...     H = ntk(torch.eye(3), progress=progress)
+    """
+    began, bar = time.monotonic(), None
+
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            if not sys.stderr.isatty() or time.monotonic() - began < _PATIENCE:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = Progress(console=Console(stderr=True), transient=True)
+            bar.add_task(name, total=total)
+            bar.start()
+        bar.update(bar.task_ids[0], completed=done)
+
+    try:
+        yield update
+    finally:
+        if bar is not None:
+            bar.stop()

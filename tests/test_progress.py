@@ -5,7 +5,7 @@ import io
 import pytest
 
 from gflow import progress
-from gflow.progress import Bar
+from gflow.progress import Bar, counting
 
 
 class Terminal(io.StringIO):
@@ -84,3 +84,26 @@ def test_bar_is_stopped_when_the_work_fails(monkeypatch, clock):
         work(bar)
     assert bar._bar is not None
     assert not bar._bar.live.is_started
+
+
+def test_a_count_is_shown_on_a_terminal_after_a_while(monkeypatch, clock):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with counting("kernel, 1 GB of memory") as update:
+        update(1, 4)
+        assert stream.getvalue() == ""
+        clock[0] += 2.1
+        update(2, 4)
+        update(4, 4)
+    assert "kernel, 1 GB of memory" in stream.getvalue()
+    assert "100%" in stream.getvalue()
+
+
+def test_a_count_is_not_shown_off_a_terminal(monkeypatch, clock):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with counting("kernel") as update:
+        clock[0] += 60
+        update(1, 4)
+    assert stream.getvalue() == ""

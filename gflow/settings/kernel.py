@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gflow.errors import InputError
+from gflow.progress import counting
 from gflow.scenario import Count, Positive
 from gflow.settings._points import PointScenario
 
@@ -52,7 +53,7 @@ class Kernel(PointScenario):
         0.0, description="standard deviation of the biases, of ntk and nngp"
     )
 
-    def gram(self) -> Callable[..., Tensor]:
+    def gram(self, progress: Callable[[int, int], None] | None = None) -> Callable[..., Tensor]:
         """The kernel as a function of one or two sets of points.
 
         Raises
@@ -64,7 +65,8 @@ class Kernel(PointScenario):
 
         network = {key: getattr(self, key) for key in ("depth", "activation", "w_std", "b_std")}
         if self.kernel != "two-layer":
-            return functools.partial({"ntk": ntk, "nngp": nngp}[self.kernel], **network)
+            deep = {"ntk": ntk, "nngp": nngp}[self.kernel]
+            return functools.partial(deep, **network, progress=progress)
         for key, value in network.items():
             if value != type(self).model_fields[key].default:
                 raise InputError(
@@ -78,16 +80,19 @@ class Kernel(PointScenario):
         import torch
 
         from gflow.flows import KernelFlow
+        from gflow.kernels import memory_needed
         from gflow.preparation import regression_targets, unit_rows
         from gflow.results import Setup
 
-        gram = self.gram()
         options = self.torch_options()
         train = self.samples or 300
         data = self.points_on_sphere(train + self.test_samples)
         x = torch.as_tensor(unit_rows(data.inputs), **options)
         y = torch.as_tensor(regression_targets(data), **options)
-        flow = KernelFlow(gram(x[:train]), y[:train], H_test=gram(x[train:], x[:train]))
+        points, others = x[:train], x[train:]
+        with counting(f"kernel, {memory_needed(points, depth=self.depth)}") as progress:
+            gram = self.gram(progress)
+            flow = KernelFlow(gram(points), y[:train], H_test=gram(others, points))
         start = torch.zeros_like(y[:train])
         held_out = y[train:]
 
