@@ -22,7 +22,7 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ensemble
 import overhead
@@ -137,9 +137,17 @@ def quick() -> int:
     return 1 if bad else 0
 
 
+#: What has a file and methods of its own.
+_ALONE: dict[str, Callable[[], list[Row]]] = {
+    "ensemble": ensemble.rows,
+    "overhead": overhead.rows,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--problems", default=",".join(PROBLEMS), help="names, by commas")
+    everything = [*PROBLEMS, *_ALONE]
+    parser.add_argument("--problems", default=",".join(everything), help="names, by commas")
     parser.add_argument("--methods", default="", help="parts of names, by commas (default all)")
     parser.add_argument(
         "--full", action="store_true", help="five minutes a solve; more of the methods"
@@ -147,9 +155,9 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="smoke run")
     options = parser.parse_args()
-    unknown = set(options.problems.split(",")) - set(PROBLEMS)
+    unknown = set(options.problems.split(",")) - set(everything)
     if unknown:
-        parser.error(f"--problems must be of {', '.join(PROBLEMS)}, got {', '.join(unknown)}")
+        parser.error(f"--problems must be of {', '.join(everything)}, got {', '.join(unknown)}")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # peers' deprecations, SciPy's remarks on tolerances
     if options.quick:
@@ -158,11 +166,14 @@ def main() -> int:
     everyone = [*gflow_methods(options.full), *peer_methods(options.full), *jax_methods()]
     methods = [m for m in everyone if any(part in m.name.lower() for part in parts)]
     names = options.problems.split(",")
-    whole = not options.methods and set(names) == set(PROBLEMS)
+    whole = not options.methods and set(names) == set(everything)
     rows = [] if whole and not options.report else load()
     if not options.report:
         measure(methods[0], PROBLEMS["non_stiff"](), 1e-2, 60.0)  # load the libraries
-        for name in names:
+        for name in (name for name in names if name in _ALONE and not options.methods):
+            rows = [row for row in rows if row.problem != name] + _ALONE[name]()
+            save(rows)
+        for name in (name for name in names if name in PROBLEMS):
             problem = PROBLEMS[name]()
             if options.full:
                 problem = dataclasses.replace(
@@ -171,9 +182,6 @@ def main() -> int:
             fresh = run(problem, methods)
             anew = {(row.problem, row.method) for row in fresh}
             rows = [row for row in rows if (row.problem, row.method) not in anew] + fresh
-            save(rows)
-        if whole:
-            rows += [*ensemble.rows(), *overhead.rows()]
             save(rows)
     text = report(rows) + must_show(rows)
     (RESULTS / "solvers.md").write_text(text, encoding="utf-8")
