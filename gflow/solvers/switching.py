@@ -51,8 +51,8 @@ def vote(
     m, near = members, reach > _EDGE * explicit.reach(0)
     steps = (end - m.t[rows]) / m.h[rows]
     # Near the edge good and bad steps alternate, and only some show the stiff mode. Where
-    # much is at stake one will do.
-    for_it = np.where(steps > _MANY, _VOTES, 2)
+    # much is at stake one will do, unless it was too long for its error anyway.
+    for_it = np.where((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
     m.signs[rows] += np.where(near, for_it, np.where(m.signs[rows] > 0, -1, 0))
     worth = _WORTH if len(m) == 1 else _WORTH_LEAVING
     return rows[(m.signs[rows] >= _VOTES) & (steps > worth)]
