@@ -179,6 +179,10 @@ class Flow(abc.ABC):
         """Euclidean norm of each state of an ensemble."""
         return vector_norm(self._flat(y), dim=-1)
 
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """Euclidean inner product ⟨a, b⟩ of each state of an ensemble."""
+        return vecdot(self._flat(a), self._flat(b))
+
     def _flat(self, y: Tensor) -> Tensor:
         """States as vectors, (..., n)."""
         return y if self.state_ndim == 1 else y.flatten(y.ndim - self.state_ndim)
@@ -214,8 +218,7 @@ class ParameterFlow(Flow):
     """Gradient flow ẏ = −∇φ(y) of the parameters themselves."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        flat = self._flat(velocity)
-        return vecdot(flat, flat)
+        return self.inner(velocity, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         return -slope(self.loss, y)
@@ -239,7 +242,7 @@ class ReducedFlow(Flow):
         """∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return -vecdot(self._flat(self.gradient(y)), self._flat(velocity))
+        return -self.inner(self.gradient(y), velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)

@@ -228,7 +228,7 @@ class CentralFlow(ParameterFlow):
         return self.flow.loss(y)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return (self.flow(0.0, y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+        return self.inner(self.flow(0.0, y), velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         states, _ = split_ensemble(y, self.state_ndim)

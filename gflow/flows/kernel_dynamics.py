@@ -84,7 +84,7 @@ class KernelDynamics(Flow):
         return torch.linalg.vector_norm(y, dim=(-1,) if self.targets.ndim == 1 else (-2, -1))
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return ((self.targets - y) * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+        return self.inner(self.targets - y, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         g = slope(self.loss, y)

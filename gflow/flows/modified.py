@@ -126,7 +126,7 @@ class ModifiedFlow(ParameterFlow):
         if self.order == 2:
             return super().dissipation(y, velocity)
         slope = ModifiedFlow(self.flow, self.step_size)(0.0, y)
-        return (slope * velocity).flatten(y.ndim - self.state_ndim).sum(-1)
+        return self.inner(slope, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         if self.order == 2:
