@@ -233,8 +233,10 @@ def _list() -> None:
     """List the scenarios that come with gflow."""
     from gflow.scenario import scenario_names, scenario_text
 
-    for name in scenario_names():
-        click.echo(f"{name:<16} {tomllib.loads(scenario_text(name)).get('title', '')}")
+    names = scenario_names()
+    width = max(map(len, names))
+    for name in names:
+        click.echo(f"{name:<{width}}  {tomllib.loads(scenario_text(name)).get('title', '')}")
 
 
 @cli.command("show")
