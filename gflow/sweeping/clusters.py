@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client, Security
 
 _LOOPBACK = "127.0.0.1"
+_PRELOAD = "gflow.sweeping.preload"
 _ROLES = ("client", "scheduler", "worker")
 _PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and in a queue
 
@@ -144,6 +145,7 @@ def _local(where: Where) -> Any:
             "env": env,
             "silence_logs": logging.CRITICAL,
             "memory_limit": 0,
+            "preload": [_PRELOAD],
             **where.local,
         }
         workers[i] = {"cls": Nanny, "options": options}
@@ -213,7 +215,7 @@ def _job(where: Where, folder: Path) -> dict[str, Any]:
     """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
     slurm = where.slurm or {}
     directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
-    extra = ["--no-dashboard"]
+    extra = ["--no-dashboard", "--preload", _PRELOAD]
     if where.gpus:
         directives.append("--gres=gpu:1")
         extra += ["--resources", "GPU=1"]

@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gflow.errors import GflowError
+from gflow.errors import GflowError, Interrupted
+from gflow.signals import caught
 from gflow.sweeping.clusters import Where, connected
 from gflow.sweeping.folder import SweepLog, opened, run_path, run_states
 from gflow.sweeping.plan import Member, Plan
-from gflow.sweeping.task import Execute, Request, carry_out, execute
+from gflow.sweeping.task import Execute, Request, carry_out, execute, stop
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 _TICK = 1.0  # seconds between looks at the workers
+_GRACE = 20.0  # seconds for checkpoints when the sweep is told to stop
 
 
 @dataclass
@@ -90,18 +92,34 @@ def run_sweep(
         If the folder or the workers cannot be used, or the scheduler is lost on the way.
     """
     where = where or Where()
-    with opened(folder, plan) as log:
+    stopping = _Stopping(folder)
+    with opened(folder, plan) as log, caught(stopping.stop):
         states = run_states(folder, plan)
         todo = deque(m for m in plan.members if states[m.id] != "done")
         tally = Tally(len(plan.members), done=len(plan.members) - len(todo))
         tally.found = tally.done
         if todo:
             with connected(where, folder) as (client, renew):
-                _Loop(plan, folder, where, client, log, tally, execute, checkpoint_every).run(
-                    todo, show, renew
-                )
+                loop = _Loop(plan, folder, where, client, log, tally, execute, checkpoint_every)
+                loop.run(todo, show, renew, stopping)
         show(tally)
         return tally
+
+
+class _Stopping:
+    """Whether the sweep was told to stop; told twice, it does so at once."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.why = ""
+
+    def stop(self, why: str) -> None:
+        again, self.why = bool(self.why), why
+        if again:
+            self.leave()
+
+    def leave(self) -> None:
+        raise Interrupted(self.why, self._folder)
 
 
 @dataclass
@@ -117,9 +135,15 @@ class _Loop:
     ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
     out: dict[Any, tuple[Future, Member]] = field(default_factory=dict)
 
-    def run(self, todo: deque[Member], show: Show, renew: Callable[[], None]) -> None:
+    def run(
+        self, todo: deque[Member], show: Show, renew: Callable[[], None], stopping: _Stopping
+    ) -> None:
+        """Until no run is left, or the sweep is told to stop."""
         looked = 0.0
         while todo or self.out:
+            if stopping.why:
+                self._wind_up()
+                stopping.leave()
             if time.monotonic() - looked > _TICK:
                 self.tally.workers = self._threads()
                 renew()
@@ -127,12 +151,15 @@ class _Loop:
                 looked = time.monotonic()
             while todo and len(self.out) < max(1, self.tally.workers):
                 self._hand_out(todo.popleft())
-            try:
-                future = self.ended.get(timeout=_TICK)
-            except queue.Empty:
-                continue
-            self._take_in(future)
-            show(self.tally)
+            if self._take_in_next():
+                show(self.tally)
+
+    def _wind_up(self) -> None:
+        """Let the runs under way write a checkpoint; those that cannot in time are killed."""
+        self.client.run(stop, wait=False)
+        end = time.monotonic() + _GRACE
+        while self.out and time.monotonic() < end:
+            self._take_in_next()
 
     def _threads(self) -> int:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
@@ -159,7 +186,12 @@ class _Loop:
         self.tally.running = len(self.out)
         future.add_done_callback(self.ended.put)
 
-    def _take_in(self, future: Future) -> None:
+    def _take_in_next(self) -> bool:
+        """Take in the next run that ended; false where none has for a second."""
+        try:
+            future = self.ended.get(timeout=_TICK)
+        except queue.Empty:
+            return False
         _, member = self.out.pop(future.key)
         record = self._record(future, member)
         future.release()
@@ -169,9 +201,10 @@ class _Loop:
             tally.done += 1
         elif record["state"] == "running":
             tally.elsewhere += 1
-        else:
+        elif record["state"] == "failed":
             tally.failed[member.id] = record["reason"]
         self.log.add({**record, "at": dict(member.at), "time": round(time.time(), 3)})
+        return True
 
     def _record(self, future: Future, member: Member) -> dict[str, Any]:
         """What became of a run: in its own words, or in dask's where its worker died."""

@@ -22,6 +22,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gflow import __version__
@@ -60,6 +61,34 @@ class Plan:
     def shape(self) -> tuple[int, ...]:
         """How many values each dimension has."""
         return tuple(len(group[0].values) for group in self.groups)
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a run takes."""
+        return max(m.scenario.threads for m in self.members)
+
+    @property
+    def gpus(self) -> bool:
+        """Whether runs take a GPU each.
+
+        Raises
+        ------
+        InputError
+            If some do and others not, or one by its number: each worker is given one GPU.
+        """
+        devices = {m.scenario.device for m in self.members}
+        on_gpu = {d for d in devices if d.startswith("cuda")}
+        if on_gpu - {"cuda", "cuda:0"} or (on_gpu and on_gpu != devices):
+            raise InputError(
+                "a sweep on GPUs gives every run one: the device must be cuda in all, got "
+                + ", ".join(sorted(devices))
+            )
+        return bool(on_gpu)
+
+    def default_folder(self) -> Path:
+        """``outputs/<scenario>-sweep/<hash of the runs>``: the same for the same sweep."""
+        digest = hashlib.sha256("".join(m.id for m in self.members).encode()).hexdigest()
+        return Path("outputs") / f"{self.members[0].scenario.name}-sweep" / digest[:8]
 
     def table(self) -> dict[str, Any]:
         """The keys with their ``[sweep]`` table, ready for TOML: `make_plan` reads it back."""

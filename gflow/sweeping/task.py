@@ -7,8 +7,8 @@ engine hands out twice is still done once.
 
 from __future__ import annotations
 
-import math
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gflow import store
-from gflow.errors import GflowError
+from gflow.errors import GflowError, Interrupted
+from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
 
 _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
-_TABLES = {"descent": "step_size", "widths": "width", "networks": "network"}
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,36 @@ Execute = Callable[[Request, str], Mapping[str, Any]]
 
 
 def execute(request: Request, state: str) -> Mapping[str, Any]:
-    """Begin a run, or go on with one that was interrupted."""
-    from gflow import running
+    """Begin a run, or go on with one that was interrupted; no figures are drawn."""
+    from gflow.running import Care, Job, resume, run
     from gflow.scenario import validate
 
     path = Path(request.path)
-    every = request.checkpoint_every
+    care = Care(_stages, draw=False, checkpoint_every=request.checkpoint_every)
     if state == "interrupted":
-        return running.resume(path, checkpoint_every=every, draw=False).summary
-    job = running.Job(validate(request.keys, request.id), request.converge, request.modified)
-    return running.run(job, path, checkpoint_every=every, draw=False).summary
+        return resume(path, care).summary
+    job = Job(validate(request.keys, request.id), request.converge, request.modified)
+    return run(job, path, care).summary
+
+
+_STOP = threading.Event()
+
+
+def stop() -> None:
+    """Let the runs of this worker write a checkpoint and end; called by the sweep."""
+    _STOP.set()
+
+
+def _stages(name: str, t_end: float) -> Callable[[float, float], None]:
+    """Progress is of no interest here, but a moment to look whether to stop."""
+
+    from gflow import keeping
+
+    def look(t: float, loss: float) -> None:
+        if _STOP.is_set():
+            keeping.stop("the sweep was")
+
+    return look
 
 
 def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
@@ -71,6 +91,8 @@ def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
             shutil.rmtree(path)
         summary = execute(request, state)
         record["numbers"] = numbers(summary)
+    except Interrupted:
+        record["state"] = "interrupted"
     except Exception as error:  # whatever it is, the sweep goes on and says it at the end
         line = " ".join(str(error).split()) or "no message"
         kind = "" if isinstance(error, GflowError) else f"{type(error).__name__}: "
@@ -87,38 +109,3 @@ def _settled(path: Path) -> str:
     while (state := store.state(path)) == "running" and time.monotonic() < end:
         time.sleep(0.2)
     return state
-
-
-def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a summary's first level, and those of a table of one row.
-
-    A row's number whose name is taken gets the table's before it.
-
-    Examples
-    --------
-    >>> numbers({"final_loss": 0.5, "descent": [{"step_size": 0.1, "final_loss": 0.4}]})
-    {'final_loss': 0.5, 'step_size': 0.1, 'descent_final_loss': 0.4}
-    """
-    found = _plain_numbers(summary)
-    if isinstance(summary.get("certificate"), Mapping):
-        found["certificate_holds"] = float(bool(summary["certificate"].get("holds")))
-    for name, value in _plain_numbers(summary.get("cost", {})).items():
-        found.setdefault(name, value)
-    for table in _TABLES:
-        rows = summary.get(table)
-        if isinstance(rows, list) and len(rows) == 1:
-            for name, value in _plain_numbers(rows[0]).items():
-                taken = table == "descent" and name in found  # of the flow; elsewhere the same
-                found.setdefault(f"descent_{name}" if taken else name, value)
-    return found
-
-
-def _plain_numbers(values: Any) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        return {}
-    infinite = {"inf": math.inf, "-inf": -math.inf}
-    return {
-        key: float(infinite.get(value, value) if isinstance(value, str) else value)
-        for key, value in values.items()
-        if isinstance(value, int | float) or (isinstance(value, str) and value in infinite)
-    }
