@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gflow.solvers.checkpoint import Checkpoint
+    from gflow.keeping import Checkpoint
     from gflow.trajectory import Trajectory
 
 
@@ -20,6 +20,26 @@ class GflowError(Exception):
 
 class InputError(GflowError, ValueError):
     """The caller's input cannot be used: a wrong shape, value, name or file."""
+
+
+class OutputError(GflowError, OSError):
+    """What was worked out cannot be written: the disk is full, the folder gone."""
+
+
+class Interrupted(BaseException):
+    """A run was told to stop, and can be gone on with.
+
+    Not an `Exception`: nothing on the way may take it for an error.
+
+    Attributes
+    ----------
+    why : str
+        The name of the signal, or ``time`` where the time allowed was used up.
+    """
+
+    def __init__(self, why: str):
+        super().__init__(f"interrupted ({why})")
+        self.why = why
 
 
 class IntegrationError(GflowError, RuntimeError):
