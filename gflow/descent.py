@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow import keeping
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
-from gflow.keeping import Checkpoint
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
@@ -219,8 +218,12 @@ def descend_measured(
     Measured
     """
     unit, wanted, last = time_unit(step_size, momentum), set(saved_steps), saved_steps[-1]
-    asked = {"step_size": step_size, "saved_steps": saved_steps, "momentum": momentum}
-    with torch.no_grad(), keeping.piece("descent", start=theta, **asked) as piece:
+    asked: dict[str, Any] = {
+        "step_size": step_size,
+        "saved_steps": saved_steps,
+        "momentum": momentum,
+    }
+    with torch.no_grad(), piece_of_work("descent", start=theta, **asked) as piece:
         if piece.finished is not None:
             return _Going.from_checkpoint(piece.finished, theta).measured()
         if piece.resumed is not None:

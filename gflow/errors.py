@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from gflow.keeping import Checkpoint
@@ -35,11 +37,14 @@ class Interrupted(BaseException):
     ----------
     why : str
         The name of the signal, or ``time`` where the time allowed was used up.
+    folder : Path or None
+        Of the run.
     """
 
-    def __init__(self, why: str):
+    def __init__(self, why: str, folder: Path | None = None):
         super().__init__(f"interrupted ({why})")
         self.why = why
+        self.folder = folder
 
 
 class IntegrationError(GflowError, RuntimeError):
@@ -59,6 +64,8 @@ class IntegrationError(GflowError, RuntimeError):
     checkpoint : Checkpoint or None
         Where one of gflow's own methods stopped: ``gflow.integrate(…, resume=checkpoint)``
         goes on from there, with a larger ``max_evals`` for one.
+    folder : Path or None
+        Of the run whose solve it was.
     """
 
     def __init__(
@@ -75,3 +82,4 @@ class IntegrationError(GflowError, RuntimeError):
         self.y = y
         self.trajectory = trajectory
         self.checkpoint = checkpoint
+        self.folder: Path | None = None

@@ -107,6 +107,11 @@ class Keeper:
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
         self._due = time.monotonic() + every
 
+    @property
+    def count(self) -> int:
+        """How many pieces are finished."""
+        return self._index
+
     def stop(self, why: str) -> None:
         """Stop between two steps, or at once where there are none or this is said twice.
 
@@ -241,7 +246,7 @@ def using(keeper: Keeper) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def piece(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Piece]:
+def piece_of_work(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Piece]:
     """One piece of work.
 
     Parameters
@@ -255,7 +260,7 @@ def piece(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Piece]:
 
     Examples
     --------
-    >>> with piece("sum", of=[1, 2]) as work:
+    >>> with piece_of_work("sum", of=[1, 2]) as work:
     ...     total = 1 + 2 if work.finished is None else work.finished.meta["total"]
     ...     work.finish(lambda: Checkpoint(meta={"total": total}))
     """

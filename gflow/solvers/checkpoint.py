@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gflow import keeping
 from gflow.errors import InputError
-from gflow.keeping import Checkpoint
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Problem, Solver, Stop
 from gflow.solvers.members import Members
 
@@ -78,7 +77,7 @@ def _asked(stepping: Stepping) -> list[object]:
     return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense]
 
 
-def solve(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
+def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
     """Solve a problem as a piece of work that a run keeps; see `gflow.keeping`.
 
     ``steps``: whether the solver calls ``problem.piece.step``.
@@ -93,7 +92,7 @@ def solve(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
         "dense": problem.dense,
         "max_evals": problem.max_evals,
     }
-    with keeping.piece("solve", steps=steps, y0=problem.y0, **asked) as piece:
+    with piece_of_work("solve", steps=steps, y0=problem.y0, **asked) as piece:
         if piece.finished is not None:
             _take(problem, piece.finished)
             stopped = piece.finished.meta["stopped"]

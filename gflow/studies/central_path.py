@@ -9,19 +9,20 @@ h·rate ≤ 1 an eigenvalue is held at 2/η without overshooting it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gflow import keeping
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
-from gflow.keeping import Checkpoint
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 
 _WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
@@ -102,9 +103,14 @@ def central_path(
             f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"
         )
     edge = 2 / flow.step_size
-    asked = {"ts": times, "step": longest, "step_size": flow.step_size, "rate": flow.rate}
+    asked: dict[str, Any] = {
+        "ts": times,
+        "step": longest,
+        "step_size": flow.step_size,
+        "rate": flow.rate,
+    }
     rows: list[dict[str, Tensor]] = []
-    with torch.no_grad(), keeping.piece("central path", start=y0, **asked) as piece:
+    with torch.no_grad(), piece_of_work("central path", start=y0, **asked) as piece:
         if piece.finished is not None:
             return _path(flow, times, piece.finished.tensors)
         if piece.resumed is not None:
@@ -137,7 +143,7 @@ def central_path(
             if progress is not None:
                 progress(t, float(rows[-1]["losses"]))
             state = {"y": y, "force": force, "vectors": vectors}
-            piece.step(lambda state=state: Checkpoint({**state, **_stacked(rows)}))
+            piece.step(functools.partial(_checkpoint, state, rows))
         piece.finish(lambda: Checkpoint(_stacked(rows)))
         return _path(flow, times, _stacked(rows))
 
@@ -151,6 +157,10 @@ def _row(flow: CentralFlow, y: Tensor, now: Oscillation) -> dict[str, Tensor]:
         "sharpness": now.sharpness,
         "ranks": torch.tensor(now.rank),
     }
+
+
+def _checkpoint(state: dict[str, Tensor], rows: list[dict[str, Tensor]]) -> Checkpoint:
+    return Checkpoint({**state, **_stacked(rows)})
 
 
 def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

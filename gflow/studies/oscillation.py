@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gflow import keeping
 from gflow.descent import Descent, descend_to
 from gflow.flows.base import Flow
-from gflow.keeping import Checkpoint
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 from gflow.spectra import sharpness
 
@@ -76,8 +76,8 @@ def walk(
     >>> len(found.losses), found.descent.steps.tolist()
     (5, [0, 2, 4])
     """
-    asked = {"step_size": step_size, "steps": list(steps)}
-    with keeping.piece("walk", start=y0, **asked) as piece:
+    asked: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
+    with piece_of_work("walk", start=y0, **asked) as piece:
         if piece.finished is not None:
             going = _Going.from_checkpoint(piece.finished, y0)
         else:
