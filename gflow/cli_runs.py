@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gflow import cli_sweep
 from gflow.cli_options import care_options, json_option
 from gflow.errors import InputError, IntegrationError, Interrupted
 
@@ -85,7 +86,12 @@ def interruption(stop: Interrupted) -> str:
 @click.command("resume", params=[*care_options(), json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
 def _resume(run: Path, max_walltime: float | None, checkpoint_every: float, as_json: bool) -> None:
-    """Go on with RUN, the folder of a run that was interrupted or killed."""
+    """Go on with RUN, the folder of a run or a sweep that was interrupted or killed."""
+    from gflow.sweeping.folder import is_sweep
+
+    if is_sweep(run):
+        cli_sweep.resume(run, checkpoint_every, as_json)
+        return
     from gflow.running import read_job, resume
 
     job = read_job(run)

@@ -231,6 +231,16 @@ def carry_on(
         raise click.exceptions.Exit(PARTIAL)
 
 
+def resume(folder: Path, checkpoint_every: float, as_json: bool) -> None:
+    """Go on with the sweep in a folder, with workers here."""
+    from gflow.sweeping.clusters import Where
+    from gflow.sweeping.folder import read_plan
+
+    plan = read_plan(folder)
+    where = Where(threads=plan.threads, gpus=plan.gpus)
+    carry_on(plan, folder, where, checkpoint_every, as_json)
+
+
 def _print(found: Status, as_json: bool) -> None:
     if as_json:
         runs = [
@@ -272,14 +282,15 @@ def plot(sweep: Path, x: str, y: str, hue: str | None) -> None:
 
     Curves are medians, bands the middle half, over all that is neither X nor HUE.
     """
-    from gflow import store
     from gflow.plots.sweeps import sweep_figure
     from gflow.sweeping.dataset import load_sweep
+    from gflow.sweeping.folder import SweepFolder
 
     figure = sweep_figure(load_sweep(sweep), x, y, hue)
     name = f"{y}-{x}" if hue is None else f"{y}-{x}-{hue}"
-    for path in store.write_figure(sweep / "figures", name, figure):
-        click.echo(path)
+    SweepFolder(sweep).write_figure(name, figure)
+    for kind in ("png", "pdf"):
+        click.echo(sweep / "figures" / f"{name}.{kind}")
 
 
 COMMANDS = (sweep, plot)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,13 @@ from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, 
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
+from gflow.signals import caught
 
 if TYPE_CHECKING:
     from gflow.results import Outcome
     from gflow.scenario import Scenario
     from gflow.studies.flow_and_descent import Stages
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two: SLURM's warnings
 _METRICS_EVERY = 1.0  # seconds
 
 
@@ -216,7 +216,7 @@ def _work(
     shelf = FolderShelf(folder)
     keeper = Keeper(shelf, care.checkpoint_every, care.max_walltime)
     try:
-        with using(keeper), _signals(keeper, care.max_walltime):
+        with using(keeper), caught(keeper.stop, care.max_walltime):
             outcome = job.work(_recorded(care.stages, folder))
             finished = _save(job, folder, outcome, care.draw, "done", begun)
     except Interrupted as stop:
@@ -299,32 +299,3 @@ def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
         return update
 
     return stage
-
-
-@contextlib.contextmanager
-def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
-    """Let signals, and an alarm after so many seconds, stop the work.
-
-    Python hands signals to the main thread only: elsewhere work is stopped by its time limit
-    between two steps, or killed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in _SIGNALS if name in signal.Signals.__members__]
-
-    def stop(number: int, frame: object) -> None:
-        keeper.stop("time" if number == alarm else signal.Signals(number).name)
-
-    alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None
-    numbers = [signal.Signals[name] for name in names] + ([alarm] if alarm else [])
-    before = {number: signal.signal(number, stop) for number in numbers}
-    if alarm and seconds is not None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        if alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,6 +9,7 @@ writes holds a lock on ``metrics.jsonl``. Loading never runs code.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import datetime
 import functools
@@ -60,7 +61,58 @@ class Run:
     result: xr.Dataset
 
 
-class RunFolder:
+class Folder(abc.ABC):
+    """A folder whose files are each whole or absent."""
+
+    path: Path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one text file, whole or not at all."""
+        self.write(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write one JSON file; NaN and infinity become null and strings."""
+        self.write_text(name, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
+
+    def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
+        """Write labelled arrays as one netCDF-4 file."""
+        self.write(name, lambda temporary: dataset.to_netcdf(temporary, engine="h5netcdf"))
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
+        for kind in ("png", "pdf"):
+            draw = functools.partial(figure.savefig, format=kind, dpi=200)
+            self.write(f"figures/{name}.{kind}", draw)
+
+    def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
+        """Write one file, whole or not at all, by ``write(path)``.
+
+        ``before``: the name under which the file that was there is kept.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; what was there is there still.
+        """
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(exist_ok=True)
+            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if before and target.exists():
+                target.replace(self.path / before)
+            temporary.replace(target)
+        except OSError as error:
+            raise OutputError(_cannot_write(target, error)) from None
+        finally:  # still there if anything failed, an interruption included
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class RunFolder(Folder):
     """A run's folder while it is written.
 
     Parameters
@@ -120,7 +172,7 @@ class RunFolder:
             self._metrics = (self.path / _METRICS).open("ab")
         except OSError as error:
             raise InputError(f"cannot write {self.path / _METRICS}: {error.strerror}") from None
-        if not _try_lock(self._metrics, alone=True):
+        if not try_lock(self._metrics, alone=True):
             self.close()
             raise InputError(f"the run in {self.path} is being written by another process")
 
@@ -139,51 +191,6 @@ class RunFolder:
             self._metrics.flush()
         except OSError as error:
             raise OutputError(_cannot_write(self.path / _METRICS, error)) from None
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write one text file, whole or not at all."""
-        self.write(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write one JSON file; NaN and infinity become null and strings."""
-        self.write_text(name, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
-
-    def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
-        """Write labelled arrays as one netCDF-4 file."""
-        self.write(name, lambda temporary: dataset.to_netcdf(temporary, engine="h5netcdf"))
-
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
-        for kind in ("png", "pdf"):
-            draw = functools.partial(figure.savefig, format=kind, dpi=200)
-            self.write(f"figures/{name}.{kind}", draw)
-
-    def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
-        """Write one file, whole or not at all, by ``write(path)``.
-
-        ``before``: the name under which the file that was there is kept.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written; what was there is there still.
-        """
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.part")
-        try:
-            target.parent.mkdir(exist_ok=True)
-            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            if before and target.exists():
-                target.replace(self.path / before)
-            temporary.replace(target)
-        except OSError as error:
-            raise OutputError(_cannot_write(target, error)) from None
-        finally:  # still there if anything failed, an interruption included
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the folder, and parents made for it, where no work was kept."""
@@ -207,7 +214,7 @@ def _is_leftover(file: Path) -> bool:
     return file.name.startswith(".") and file.name.endswith(".part")
 
 
-def _try_lock(file: IO[bytes], *, alone: bool) -> bool:
+def try_lock(file: IO[bytes], *, alone: bool) -> bool:
     """Whether a lock on an open file can be had; true where the file system has none."""
     if sys.platform == "win32":
         return True
@@ -245,7 +252,7 @@ def state(path: Path) -> str:
         return "damaged"
     try:
         with (path / _METRICS).open("rb") as file:
-            return "interrupted" if _try_lock(file, alone=False) else "running"
+            return "interrupted" if try_lock(file, alone=False) else "running"
     except OSError:
         return "interrupted"
 
@@ -398,11 +405,29 @@ def load_run(path: str | Path) -> Run:
         manifest=found,
         scenario=_read(folder, "scenario.toml", tomllib.loads),
         summary=_read(folder, "summary.json", json.loads),
-        result=_read_dataset(folder, "result.nc"),
+        result=read_dataset(folder, "result.nc"),
     )
 
 
-def _read_dataset(folder: Path, name: str) -> xr.Dataset:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    return _read(folder, name, json.loads)
+
+
+def read_dataset(folder: Path, name: str) -> xr.Dataset:
+    """A netCDF file of a run, in memory.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or too large.
+    """
     import xarray as xr
 
     try:

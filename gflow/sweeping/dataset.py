@@ -17,7 +17,7 @@ import numpy as np
 
 from gflow import store
 from gflow.errors import InputError
-from gflow.sweeping.folder import read_plan, run_path, status
+from gflow.sweeping.folder import SweepFolder, read_plan, run_path, status
 from gflow.sweeping.plan import Plan
 
 if TYPE_CHECKING:
@@ -250,5 +250,5 @@ def write_sweep(folder: Path) -> Path:
         ds = load_sweep(folder)
     except InputError:
         ds = load_sweep(folder, curves=False)
-    store.write_dataset(folder / "sweep.nc", ds)
+    SweepFolder(folder).write_dataset("sweep.nc", ds)
     return folder / "sweep.nc"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gflow.errors import GflowError, Interrupted
 from gflow.signals import caught
 from gflow.sweeping.clusters import Where, connected
-from gflow.sweeping.folder import SweepLog, opened, run_path, run_states
+from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.plan import Member, Plan
 from gflow.sweeping.task import Execute, Request, carry_out, execute, stop
 
@@ -93,7 +93,8 @@ def run_sweep(
     """
     where = where or Where()
     stopping = _Stopping(folder)
-    with opened(folder, plan) as log, caught(stopping.stop):
+    log = SweepFolder(folder)
+    with log.held(plan), caught(stopping.stop):
         states = run_states(folder, plan)
         todo = deque(m for m in plan.members if states[m.id] != "done")
         tally = Tally(len(plan.members), done=len(plan.members) - len(todo))
@@ -128,7 +129,7 @@ class _Loop:
     folder: Path
     where: Where
     client: Client
-    log: SweepLog
+    log: SweepFolder
     tally: Tally
     execute: Execute
     checkpoint_every: float
@@ -203,7 +204,7 @@ class _Loop:
             tally.elsewhere += 1
         elif record["state"] == "failed":
             tally.failed[member.id] = record["reason"]
-        self.log.add({**record, "at": dict(member.at), "time": round(time.time(), 3)})
+        self.log.add_line({**record, "at": dict(member.at), "time": round(time.time(), 3)})
         return True
 
     def _record(self, future: Future, member: Member) -> dict[str, Any]:

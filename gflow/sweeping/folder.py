@@ -9,14 +9,13 @@ lines add the reasons of those that left none.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gflow import store
 from gflow.errors import InputError
@@ -111,47 +110,53 @@ def _last_records(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-@contextlib.contextmanager
-def opened(folder: Path, plan: Plan) -> Iterator[SweepLog]:
-    """A sweep's folder while the sweep goes on in it, made where there is none.
+class SweepFolder(store.Folder):
+    """A sweep's folder, to write to.
 
-    Raises
-    ------
-    InputError
-        If it cannot be written, another sweep goes on in it, or it is no sweep's.
+    Parameters
+    ----------
+    path : Path
     """
-    import tomli_w
 
-    if folder.is_dir() and not is_sweep(folder) and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and no sweep's; choose another --output")
-    try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise InputError(
-            f"cannot write the sweep's folder {folder}: {error.strerror}; choose another --output"
-        ) from None
-    try:
+    def __init__(self, path: Path):
+        self.path = path
+        self._lines: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def held(self, plan: Plan) -> Iterator[None]:
+        """While the sweep goes on in it; made where there is none.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written, another sweep goes on in it, or it is no sweep's.
+        """
+        import tomli_w
+
+        path = self.path
+        if path.is_dir() and not is_sweep(path) and any(path.iterdir()):
+            raise InputError(f"{path} is not empty and no sweep's; choose another --output")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            (path / "runs").mkdir(parents=True, exist_ok=True)
+            lines = (path / "sweep.jsonl").open("ab", buffering=0)
+        except OSError as error:
             raise InputError(
-                f"the sweep at {folder} is going on already; `gflow sweep status {folder}` shows it"
+                f"cannot write the sweep's folder {path}: {error.strerror}; choose another --output"
             ) from None
-        store.write_text(folder / "sweep.toml", tomli_w.dumps(plan.table()))
-        with (folder / "sweep.jsonl").open("ab", buffering=0) as file:
-            yield SweepLog(file)
-    finally:
-        os.close(lock)
+        with lines:
+            if not store.try_lock(lines, alone=True):
+                raise InputError(
+                    f"the sweep at {path} is going on already; `gflow sweep status {path}` shows it"
+                )
+            self.write_text("sweep.toml", tomli_w.dumps(plan.table()))
+            self._lines = lines
+            try:
+                yield
+            finally:
+                self._lines = None
 
-
-class SweepLog:
-    """Where a line is written for every run that ended."""
-
-    def __init__(self, file: Any):
-        self._file = file
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """One line, in one write."""
-        line = json.dumps(store.plain(record), ensure_ascii=False)
-        self._file.write(line.encode() + b"\n")
+    def add_line(self, record: Mapping[str, Any]) -> None:
+        """One line on a run that ended, in one write."""
+        if self._lines is not None:
+            line = json.dumps(store.plain(record), ensure_ascii=False)
+            self._lines.write(line.encode() + b"\n")
