@@ -2,8 +2,8 @@
 
 Results go to standard output, progress and errors to standard error. Exit status: 0
 good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
-diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C, and 143 by another
-signal or by --max-walltime: `gflow resume` goes on with such a run.
+diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C,
+and 143 by another signal or by --max-walltime: `gflow resume` goes on with such a run or sweep.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _sweep_command(source: str) -> click.Command:
         source,
         callback=callback,
         params=_options(),
-        help=f"Run {source} at every point of what --set, --zip and --seeds say. See docs/sweeps.md.",
+        help=f"Run {source} at every point of --set, --zip and --seeds; see docs/sweeps.md.",
     )
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

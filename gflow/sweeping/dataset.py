@@ -9,7 +9,8 @@ the arrays of their ``result.nc`` that have one shape in all runs. What is not d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,11 @@ _LONG_NAMES = {
     "rhs_evals": "right-hand side evaluations",
 }
 _UNITS = {"wall_seconds": "s", "t_end": "step size × steps"}
+
+
+Place = tuple[int, ...]  # of a run, along the swept dimensions
+Found = dict[Place, np.ndarray]
+Arrays = dict[str, tuple[tuple[str, ...], Found]]  # name -> dimensions of its own, values
 
 
 def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -127,28 +133,32 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     folder = Path(path)
     plan, known = read_plan(folder), status(folder)
     dims = tuple(group[0].key for group in plan.groups)
+    states = dict(known.states)
     ds = xr.Dataset(coords=_coordinates(plan))
-    places = {m.id: m.index for m in plan.members if known.states[m.id] == "done"}
-    summaries = {id: store.read_json(run_path(folder, id), "summary.json") for id in places}
-    columns: dict[str, dict[tuple[int, ...], Any]] = {}
-    for id, summary in summaries.items():
-        for name, value in numbers(summary).items():
-            columns.setdefault(name, {})[places[id]] = np.array(value)
-    arrays = {name: ((), found) for name, found in columns.items() if name not in ds.coords}
-    _add_tables(ds, arrays, summaries, places)
-    for name, (own, found) in arrays.items():
-        ds[name] = ((*dims, *own), _filled(plan.shape, found), _attributes(name))
-    for name, values in {
-        "state": {m.index: known.states[m.id] for m in plan.members},
-        "run": {m.index: m.id for m in plan.members},
-    }.items():
-        text = np.empty(plan.shape, object)
-        for index, value in values.items():
-            text[index] = value
-        ds[name] = (dims, text, {"long_name": f"{name} of the sweep", "units": "1"})
-    if curves:
-        _add_curves(ds, dims, plan, {i: run_path(folder, id) for id, i in places.items()})
-    ds.attrs = {"scenario": str(plan.members[0].scenario.name), "runs": len(plan.members)}
+    summaries: dict[Place, Mapping[str, Any]] = {}
+    found = _Curves({axis.key for group in plan.groups for axis in group})
+    for member in plan.members:
+        if states[member.id] == "done":
+            run = run_path(folder, member.id)
+            try:
+                summary = store.read_json(run, "summary.json")
+                if curves:
+                    found.add(member.index, store.read_dataset(run, "result.nc"))
+            except InputError as error:  # the rest is good
+                states[member.id] = "damaged"
+                warnings.warn(f"{error}; a sweep gone on with runs it anew", stacklevel=2)
+            else:
+                summaries[member.index] = summary
+    arrays = _columns(summaries, set(ds.coords))
+    _add_tables(ds, arrays, summaries)
+    for name, (own, values) in arrays.items():
+        ds[name] = ((*dims, *own), _filled(plan.shape, values), _attributes(name))
+    ids = np.array([m.id for m in plan.members]).reshape(plan.shape)
+    ends = np.array([states[m.id] for m in plan.members]).reshape(plan.shape)
+    ds["run"] = (dims, ids.astype(object), {"long_name": "folder of the run", "units": "1"})
+    ds["state"] = (dims, ends.astype(object), {"long_name": "state of the run", "units": "1"})
+    found.put(ds, dims, plan.shape)
+    ds.attrs |= {"scenario": str(plan.members[0].scenario.name), "runs": len(plan.members)}
     return ds
 
 
@@ -165,7 +175,7 @@ def _attributes(name: str) -> dict[str, str]:
     return {"long_name": label, "units": _UNITS.get(name, "1")}
 
 
-def _filled(shape: Sequence[int], found: Mapping[tuple[int, ...], np.ndarray]) -> np.ndarray:
+def _filled(shape: Sequence[int], found: Found) -> np.ndarray:
     """Arrays of one shape at their places, NaN elsewhere."""
     first = next(iter(found.values()))
     full = np.full((*shape, *first.shape), np.nan)
@@ -174,74 +184,87 @@ def _filled(shape: Sequence[int], found: Mapping[tuple[int, ...], np.ndarray]) -
     return full
 
 
-Found = dict[tuple[int, ...], np.ndarray]
+def _columns(summaries: Mapping[Place, Mapping[str, Any]], taken: Collection[Any]) -> Arrays:
+    arrays: Arrays = {}
+    for place, summary in summaries.items():
+        for name, value in numbers(summary).items():
+            if name not in taken:
+                arrays.setdefault(name, ((), {}))[1][place] = np.array(value)
+    return arrays
 
 
 def _add_tables(
-    ds: xr.Dataset,
-    arrays: dict[str, tuple[tuple[str, ...], Found]],
-    summaries: Mapping[str, Mapping[str, Any]],
-    places: Mapping[str, tuple[int, ...]],
+    ds: xr.Dataset, arrays: Arrays, summaries: Mapping[Place, Mapping[str, Any]]
 ) -> None:
     """The tables of more than one row, where all runs have the same number of rows."""
     for table, label in _TABLES.items():
-        rows = {places[id]: _tables(s).get(table, []) for id, s in summaries.items()}
-        counts = {len(found) for found in rows.values()}
+        tables = {place: _tables(summary).get(table, []) for place, summary in summaries.items()}
+        counts = {len(rows) for rows in tables.values()}
         if len(counts) != 1 or counts <= {0, 1} or label in ds.dims:
             continue
-        labels = {tuple(row.get(label) for row in found) for found in rows.values()}
-        same = len(labels) == 1
-        dim = label if same else table
-        if same:
-            ds.coords[dim] = (dim, list(next(iter(labels))), _attributes(label))
+        labels = {tuple(row.get(label) for row in rows) for rows in tables.values()}
+        dim = label if len(labels) == 1 else table
+        if dim == label:
+            ds.coords[dim] = (dim, list(labels.pop()), _attributes(dim))
         taken = set(arrays)
-        for name in next(iter(rows.values()))[0]:
-            columns = {i: [_plain_numbers(r).get(name) for r in found] for i, found in rows.items()}
-            if name == dim or all(v is None for column in columns.values() for v in column):
-                continue
-            values = {i: np.array(column, float) for i, column in columns.items()}
+        for name in next(iter(tables.values()))[0]:
+            values = {
+                place: np.array([_plain_numbers(row).get(name) for row in rows], float)
+                for place, rows in tables.items()
+            }
             called = _name(table, name, taken)
-            if called not in arrays:
+            if name != dim and called not in arrays and np.isfinite([*values.values()]).any():
                 arrays[called] = ((dim,), values)
 
 
-def _add_curves(
-    ds: xr.Dataset, dims: tuple[str, ...], plan: Plan, paths: Mapping[tuple[int, ...], Path]
-) -> None:
-    """The arrays of the runs' results that have one shape in all of them."""
-    found: dict[str, tuple[tuple[str, ...], Found, dict[str, Any]]] = {}
-    uneven: set[str] = set()
-    for index, path in paths.items():
-        for name, variable in store.read_dataset(path, "result.nc").variables.items():
-            once = [d for d in variable.dims if d in dims and variable.sizes[d] == 1]
-            variable = variable.squeeze(once)
-            own = tuple(str(d) for d in variable.dims)
-            first = found.setdefault(str(name), (own, {}, dict(variable.attrs)))
-            shapes = {v.shape for v in first[1].values()} | {variable.shape}
-            if first[0] != own or len(shapes) > 1 or set(own) & set(dims) or not own:
-                uneven.add(str(name))
-            elif variable.dtype.kind in "fiub":
-                first[1][index] = variable.values.astype(float)
-    left_out = []
-    room = _MAX_BYTES
-    for name, (own, arrays, attributes) in found.items():
-        if name in uneven or name in ds or not arrays:
-            left_out += [name] if name in uneven and own else []
-            continue
-        values = list(arrays.values())
-        if own == (name,) and all(np.array_equal(v, values[0]) for v in values):
-            ds.coords[name] = (name, values[0], attributes)
-            continue
-        called = f"{name}s" if name in own else name  # xarray keeps the name for the dimension's
-        room -= math.prod(plan.shape) * values[0].nbytes
-        if room < 0:
-            raise InputError(
-                f"the arrays of the runs must take at most {_MAX_BYTES} bytes; load the sweep "
-                "with curves=False, or runs one by one"
+class _Curves:
+    """The arrays of the runs' results, of which those of one shape in all runs are put together."""
+
+    def __init__(self, swept: Set[str]):
+        self._swept = swept
+        self._found: dict[str, tuple[xr.Variable, Found]] = {}
+        self._uneven: set[str] = set()
+
+    def add(self, place: Place, result: xr.Dataset) -> None:
+        """The arrays of one run; dimensions that the sweep has too are of one value each."""
+        for key, variable in result.variables.items():
+            name = str(key)
+            one = variable.squeeze(
+                [d for d in variable.dims if d in self._swept and variable.sizes[d] == 1]
             )
-        ds[called] = ((*dims, *own), _filled(plan.shape, arrays), attributes)
-    if left_out:
-        ds.attrs["left_out"] = ", ".join(sorted(left_out))
+            if one.ndim:
+                first, values = self._found.setdefault(name, (one, {}))
+                values[place] = one.values
+                if first.sizes != one.sizes or self._swept & set(one.dims):
+                    self._uneven.add(name)
+
+    def put(self, ds: xr.Dataset, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        """Put them into the dataset of the sweep; ``left_out`` names those of several shapes."""
+        room = _MAX_BYTES
+        left_out = set(self._uneven)
+        for name, (first, values) in self._found.items():
+            if name in self._uneven or name in ds.variables:
+                continue
+            if first.dims == (name,) and all(
+                np.array_equal(v, first.values) for v in values.values()
+            ):
+                ds.coords[name] = first
+                continue
+            called = f"{name}_values" if name in first.dims else name  # not a dimension's name
+            room -= math.prod(shape) * first.nbytes
+            fits = all(ds.sizes.get(d, n) == n for d, n in first.sizes.items())
+            fits = fits and not set(first.dims) & set(ds.data_vars) and called not in ds.dims
+            if room < 0:
+                raise InputError(
+                    f"the arrays of the runs must take at most {_MAX_BYTES} bytes together; load "
+                    "the sweep with curves=False, or runs one by one"
+                )
+            if not fits or first.dtype.kind not in "fiub":
+                left_out.add(name)
+                continue
+            ds[called] = ((*dims, *first.dims), _filled(shape, values), first.attrs)
+        if left_out:
+            ds.attrs["left_out"] = ", ".join(sorted(left_out))
 
 
 def write_sweep(folder: Path) -> Path:
