@@ -143,7 +143,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
             try:
                 summary = store.read_json(run, "summary.json")
                 if curves:
-                    found.add(member.index, store.read_dataset(run, "result.nc"))
+                    found.add(member.index, store.read_variables(run, "result.nc"))
             except InputError as error:  # the rest is good
                 states[member.id] = "damaged"
                 warnings.warn(f"{error}; a sweep gone on with runs it anew", stacklevel=2)
@@ -225,10 +225,9 @@ class _Curves:
         self._found: dict[str, tuple[xr.Variable, Found]] = {}
         self._uneven: set[str] = set()
 
-    def add(self, place: Place, result: xr.Dataset) -> None:
+    def add(self, place: Place, result: Mapping[str, xr.Variable]) -> None:
         """The arrays of one run; dimensions that the sweep has too are of one value each."""
-        for key, variable in result.variables.items():
-            name = str(key)
+        for name, variable in result.items():
             one = variable.squeeze(
                 [d for d in variable.dims if d in self._swept and variable.sizes[d] == 1]
             )
