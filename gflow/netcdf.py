@@ -31,7 +31,9 @@ def write(dataset: xr.Dataset, path: Path) -> None:
     from xarray.conventions import cf_encoder, encode_dataset_coordinates
 
     variables, attributes = cf_encoder(*encode_dataset_coordinates(dataset))
-    with h5py.File(path, "w", track_order=True) as file:  # readers of netCDF ask for the order
+    # In memory first: of a disk that is full HDF5 has more to say than an OSError.
+    memory = {"driver": "core", "backing_store": False}
+    with h5py.File(path.name, "w", track_order=True, **memory) as file:  # netCDF asks for the order
         for i, (name, size) in enumerate(dataset.sizes.items()):
             if name in variables:
                 scale = _put(file, str(name), variables[name])
@@ -46,6 +48,8 @@ def write(dataset: xr.Dataset, path: Path) -> None:
                 for axis, dim in enumerate(variable.dims):
                     found.dims[axis].attach_scale(file[str(dim)])
         file.attrs.update({str(k): _attribute(v) for k, v in attributes.items()})
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
 
 
 def _put(file: h5py.File, name: str, variable: xr.Variable) -> h5py.Dataset:

@@ -31,7 +31,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gflow import __version__, netcdf
 from gflow.errors import InputError, OutputError
-from gflow.files import one_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -456,7 +455,8 @@ def _as_damage(folder: Path, name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except Exception as error:  # HDF5 says a damaged file in many ways
-        raise InputError(f"damaged run at {folder}: {name}: {one_line(error)}") from None
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
