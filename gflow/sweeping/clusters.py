@@ -15,18 +15,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gflow.errors import InputError
+from gflow.sweeping.local import local_workers
 
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-_LOOPBACK = "127.0.0.1"
-_PRELOAD = "gflow.sweeping.preload"
 _ROLES = ("client", "scheduler", "worker")
 _PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and in a queue
 
@@ -58,7 +57,6 @@ class Where:
     scheduler: str | None = None
     slurm: Mapping[str, Any] | None = None
     patience: float | None = None
-    local: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -96,7 +94,7 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
     }
     for name in ("distributed", "distributed.nanny", "distributed.scheduler", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    renew: Callable[[], None] = _nothing
+    renew: Callable[[], Any] = _nothing
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if where.scheduler is not None:
             address, security = where.scheduler, _trusted(where.scheduler)
@@ -110,12 +108,14 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
             client, renew = distributed.Client(cluster), functools.partial(cluster.scale, jobs=jobs)
             renew()
         else:
-            client = distributed.Client(stack.enter_context(_local(where)))
+            workers = local_workers(_environments(where), where.resources, folder / "workers.log")
+            address, renew = stack.enter_context(workers)
+            client = distributed.Client(address)
         yield stack.enter_context(client), renew
 
 
 def _nothing() -> None:
-    """Workers here are replaced by those who watch over them."""
+    """The workers of a scheduler that exists are for others to replace."""
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -126,52 +126,30 @@ def _environment(threads: int) -> dict[str, str]:
 # -- workers here ------------------------------------------------------------------------
 
 
-def _local(where: Where) -> Any:
-    from distributed import Nanny, Scheduler
-    from distributed.deploy.spec import SpecCluster
-
-    count = where.workers or (_gpu_count() if where.gpus else _core_count() // where.threads) or 1
-    if where.gpus and count > _gpu_count():
-        raise InputError(f"there are {_gpu_count()} GPUs here, got --workers {count}")
-    workers = {}
-    for i in range(count):
-        env = _environment(where.threads)
-        if where.gpus:  # each worker sees one
-            env["CUDA_VISIBLE_DEVICES"] = _visible_gpus(count)[i]
-        options = {
-            "host": _LOOPBACK,
-            "nthreads": 1,
-            "resources": where.resources,
-            "env": env,
-            "silence_logs": logging.CRITICAL,
-            "memory_limit": 0,
-            "preload": [_PRELOAD],
-            **where.local,
-        }
-        workers[i] = {"cls": Nanny, "options": options}
-    options = {"host": _LOOPBACK, "port": 0, "dashboard": False}
-    return SpecCluster(
-        workers=workers,
-        scheduler={"cls": Scheduler, "options": options},
-        silence_logs=logging.CRITICAL,
-    )
+def _environments(where: Where) -> list[dict[str, str]]:
+    """One for each worker here; on GPUs each worker sees one."""
+    if where.gpus:
+        gpus = _gpus()
+        count = where.workers or len(gpus)
+        if count > len(gpus):
+            raise InputError(f"there are {len(gpus)} GPUs here, got --workers {count}")
+        chosen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
+    else:
+        chosen = [{}] * (where.workers or max(1, _core_count() // where.threads))
+    return [{**_environment(where.threads), **env} for env in chosen]
 
 
 def _core_count() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _gpu_count() -> int:
+def _gpus() -> list[str]:
     import torch
 
     if not torch.cuda.is_available():
         raise InputError("there is no GPU here; say --set device=cpu, or use --slurm")
-    return torch.cuda.device_count()
-
-
-def _visible_gpus(count: int) -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return given.split(",") if given else [str(i) for i in range(count)]
+    return given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
 
 
 # -- a scheduler that exists -------------------------------------------------------------
@@ -215,7 +193,7 @@ def _job(where: Where, folder: Path) -> dict[str, Any]:
     """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
     slurm = where.slurm or {}
     directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
-    extra = ["--no-dashboard", "--preload", _PRELOAD]
+    extra = ["--no-dashboard"]
     if where.gpus:
         directives.append("--gres=gpu:1")
         extra += ["--resources", "GPU=1"]
