@@ -38,6 +38,7 @@ from torch import Tensor
 from gflow.events import Event
 from gflow.flows.base import Flow
 from gflow.solvers.checkpoint import Checkpoint
+from gflow.spectra import SharpnessPath
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
 
@@ -216,6 +217,7 @@ class Problem:
         max_evals: int = 1_000_000,
         dense: bool = False,
         event: Event | None = None,
+        sharpness: int = 0,
         progress: Progress | None = None,
         resume: Checkpoint | None = None,
         checkpoint: Save | None = None,
@@ -255,6 +257,8 @@ class Problem:
         self.last_checkpoint: Checkpoint | None = None
         #: What the solver has to say of how it went, for ``stats.reason``.
         self.remark = ""
+        #: The sharpness at the requested times so far; `integrate` adds those that are missing.
+        self.sharpness = SharpnessPath(flow, sharpness) if sharpness else None
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
         self._began = time.perf_counter()

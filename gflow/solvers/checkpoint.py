@@ -39,12 +39,13 @@ class Checkpoint:
 
 def snapshot(stepping: Stepping) -> Checkpoint:
     """The whole state of a solve between two steps."""
-    past = stepping.past
+    past, sharpness = stepping.past, stepping.problem.sharpness
     return Checkpoint(
         tensors={
             **stepping.members.tensors(),
             **stepping.record.tensors(),
             **({} if past is None else {"past": past.states.clone()}),
+            **({} if sharpness is None else sharpness.tensors()),
         },
         meta={
             "asked": _asked(stepping),
@@ -53,6 +54,7 @@ def snapshot(stepping: Stepping) -> Checkpoint:
             "rejections": stepping.rejections,
             "switches": list(stepping.switches),
             "past": None if past is None else past.meta,
+            "products": 0 if sharpness is None else sharpness.products,
             "failures": list(stepping.record.failures.items()),
             "event_times": list(stepping.record.event_times.items()),
         },
@@ -71,7 +73,7 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     if meta["asked"] != _asked(stepping) or tensors["last"].shape != record.last.shape:
         raise InputError(
             "a checkpoint resumes the solve it was taken from: the same flow, start, times, "
-            "method, tolerances and dense; got another one. Integrate from the start"
+            "method, tolerances, dense and sharpness; got another one. Integrate from the start"
         )
     record.restore(tensors)
     record.failures.update({int(i): str(why) for i, why in meta["failures"]})
@@ -82,10 +84,13 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     stepping.switches = list(meta["switches"])
     if stepping.past is not None:
         stepping.past.restore(tensors["past"].to(stepping.problem.y0), meta["past"])
+    if stepping.problem.sharpness is not None:
+        stepping.problem.sharpness.restore(tensors, meta["products"], stepping.problem.y0)
 
 
 def _asked(stepping: Stepping) -> list[object]:
     """What must be the same in a resumed solve."""
     problem = stepping.problem
     names = [stepper.name for stepper in stepping.steppers]
-    return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense]
+    values = 0 if problem.sharpness is None else problem.sharpness.k
+    return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense, values]
