@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gflow.errors import InputError
-from gflow.sweeping.local import local_workers
+from gflow.sweeping import preload
+from gflow.sweeping.local import LOOPBACK, local_workers
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -193,7 +194,13 @@ def _job(where: Where, folder: Path) -> dict[str, Any]:
     """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
     slurm = where.slurm or {}
     directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
-    extra = ["--no-dashboard"]
+    extra = [
+        "--no-dashboard",
+        "--dashboard-address",
+        f"{LOOPBACK}:0",
+        "--preload",
+        preload.__name__,
+    ]
     if where.gpus:
         directives.append("--gres=gpu:1")
         extra += ["--resources", "GPU=1"]
@@ -222,7 +229,7 @@ def _slurm(where: Where, folder: Path) -> Any:
 
     if shutil.which("sbatch") is None:
         raise InputError("there is no SLURM here (no sbatch); leave out --slurm, or --dry-run")
-    options = {"dashboard": False}
+    options = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     (folder / "slurm").mkdir(exist_ok=True)
     security = _certificates(folder)
     return SLURMCluster(**_job(where, folder), security=security, scheduler_options=options)

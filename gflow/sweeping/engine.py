@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -133,6 +134,7 @@ class _Loop:
     tally: Tally
     execute: Execute
     checkpoint_every: float
+    drive: str = field(default_factory=lambda: uuid.uuid4().hex)
     ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
     out: dict[Any, tuple[Future, Member]] = field(default_factory=dict)
 
@@ -157,7 +159,7 @@ class _Loop:
 
     def _wind_up(self) -> None:
         """Let the runs under way write a checkpoint; those that cannot in time are killed."""
-        self.client.run(stop, wait=False)
+        self.client.run(stop, self.drive, wait=False)
         end = time.monotonic() + _GRACE
         while self.out and time.monotonic() < end:
             self._take_in_next()
@@ -174,6 +176,7 @@ class _Loop:
             self.plan.converge,
             self.plan.modified,
             self.checkpoint_every,
+            self.drive,
         )
         future = self.client.submit(
             carry_out,

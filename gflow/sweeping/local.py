@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from gflow.sweeping import preload
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -32,7 +34,12 @@ def local_workers(
     from distributed import Scheduler
     from distributed.deploy.spec import SpecCluster
 
-    options: dict[str, Any] = {"host": LOOPBACK, "port": 0, "dashboard": False}
+    options: dict[str, Any] = {
+        "host": LOOPBACK,
+        "port": 0,
+        "dashboard": False,
+        "dashboard_address": f"{LOOPBACK}:0",  # there is a server still; for nobody outside
+    }
     with contextlib.ExitStack() as stack:
         scheduler = {"cls": Scheduler, "options": options}
         cluster = SpecCluster(scheduler=scheduler, silence_logs=logging.CRITICAL)
@@ -53,8 +60,8 @@ def local_workers(
 
 def _command(address: str, place: str, resources: Mapping[str, float]) -> list[str]:
     words = f"-m distributed.cli.dask_worker {address} --no-nanny --nthreads 1 --memory-limit 0"
-    words += " --no-dashboard --preload gflow.sweeping.preload --local-directory"
-    command = [sys.executable, *words.split(), place]
+    words += f" --no-dashboard --dashboard-address {LOOPBACK}:0 --preload {preload.__name__}"
+    command = [sys.executable, *words.split(), "--local-directory", place]
     if resources:
         command += ["--resources", ",".join(f"{k}={v:g}" for k, v in resources.items())]
     return command
@@ -63,10 +70,10 @@ def _command(address: str, place: str, resources: Mapping[str, float]) -> list[s
 def _start(
     command: list[str], environment: Mapping[str, str], said: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    quiet = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error"}
+    own = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error", preload.WATCH: "1"}
     return subprocess.Popen(
         command,
-        env={**os.environ, **quiet, **environment},
+        env={**os.environ, **own, **environment},
         stdin=subprocess.PIPE,
         stdout=said,
         stderr=said,

@@ -8,7 +8,6 @@ engine hands out twice is still done once.
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
 
 @dataclass(frozen=True)
 class Request:
-    """A run to be done: its scenario's keys, its folder, and how.
+    """A run to be done: its scenario's keys, its folder, and how; ``drive`` names who asks.
 
     A failure of the machine (no memory, disk full) and of the run (bad input, the solver
     stopped) come back alike, as a record with its reason; only a worker that dies does not.
@@ -37,6 +36,7 @@ class Request:
     converge: bool = False
     modified: bool = False
     checkpoint_every: float = 60.0
+    drive: str = ""
 
 
 #: Do the work of a request in its folder, which is in the given state; returns the summary.
@@ -49,31 +49,31 @@ def execute(request: Request, state: str) -> Mapping[str, Any]:
     from gflow.scenario import validate
 
     path = Path(request.path)
-    care = Care(_stages, draw=False, checkpoint_every=request.checkpoint_every)
+
+    def stages(name: str, t_end: float) -> Callable[[float, float], None]:
+        return lambda t, loss: _look(request.drive)
+
+    care = Care(stages, draw=False, checkpoint_every=request.checkpoint_every)
     if state == "interrupted":
         return resume(path, care).summary
     job = Job(validate(request.keys, request.id), request.converge, request.modified)
     return run(job, path, care).summary
 
 
-_STOP = threading.Event()
+_STOPPED: set[str] = set()
 
 
-def stop() -> None:
-    """Let the runs of this worker write a checkpoint and end; called by the sweep."""
-    _STOP.set()
+def stop(drive: str) -> None:
+    """Let the runs of one drive on this worker write a checkpoint and end; the sweep calls it."""
+    _STOPPED.add(drive)
 
 
-def _stages(name: str, t_end: float) -> Callable[[float, float], None]:
-    """Progress is of no interest here, but a moment to look whether to stop."""
+def _look(drive: str) -> None:
+    """Whether to stop: looked at where a run reports its progress, between two steps."""
+    if drive in _STOPPED:
+        from gflow import keeping
 
-    from gflow import keeping
-
-    def look(t: float, loss: float) -> None:
-        if _STOP.is_set():
-            keeping.stop("the sweep was")
-
-    return look
+        keeping.stop("the sweep was stopped")
 
 
 def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:

@@ -121,9 +121,8 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
     done = {id for id, state in states.items() if state == "done"}
     innocent = {m.id for m in plan.members} - guilty
     again = {id: n for id, n in found["done"].items() if n > 1}
-    print(
-        f"workers killed: {len(killed)}, and {sum(found['began'][g] for g in guilty)} by poisoned runs"
-    )
+    own = sum(found["began"][g] for g in guilty)
+    print(f"workers killed: {len(killed)}, and {own} by poisoned runs")
     print(f"runs begun: {sum(found['began'].values())}")
     print(f"done: {len(done)} of {len(innocent)} innocent; more than once: {len(again)}")
     print(f"reported: {len(tally.failed)} of {poisoned} poisoned: {set(tally.failed.values())}")
@@ -161,12 +160,9 @@ def second(root: Path, runs: int, seconds: float) -> bool:
     states = collections.Counter(run_states(root / "sweep", plan_of(runs)).values())
     again = {id: n for id, n in found["done"].items() if n > 1}
     print(f"driver killed: {kills} times; exit status of the last: {status}")
-    print(
-        f"runs begun: {sum(found['began'].values())}, ended by their own log: {len(found['done'])}"
-    )
-    print(
-        f"states: {dict(states)}; more than once: {len(again)}; seconds: {time.monotonic() - began:.0f}"
-    )
+    print(f"runs begun: {sum(found['began'].values())}, ended by their log: {len(found['done'])}")
+    print(f"states: {dict(states)}; more than once: {len(again)}")
+    print(f"seconds: {time.monotonic() - began:.0f}")
     return status == 0 and states == {"done": runs} and not again
 
 
