@@ -97,7 +97,8 @@ class Folder(abc.ABC):
         target = self.path / name
         temporary = target.with_name(f".{target.name}.part")
         try:
-            target.parent.mkdir(exist_ok=True)
+            if target.parent != self.path:  # which is there, or was taken away
+                target.parent.mkdir(exist_ok=True)
             temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
             write(temporary)
             with temporary.open("rb") as file:

@@ -159,7 +159,7 @@ class _Loop:
 
     def _wind_up(self) -> None:
         """Let the runs under way write a checkpoint; those that cannot in time are killed."""
-        self.client.run(stop, self.drive, wait=False)
+        self.client.run(stop, self.drive, on_error="ignore")
         end = time.monotonic() + _GRACE
         while self.out and time.monotonic() < end:
             self._take_in_next()
