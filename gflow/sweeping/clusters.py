@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client, Security
 
 _ROLES = ("client", "scheduler", "worker")
+_ANSWER = "15s"
 _PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and in a queue
 
 
@@ -100,7 +101,7 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
         if where.scheduler is not None:
             address, security = where.scheduler, _trusted(where.scheduler)
             try:
-                client = distributed.Client(address, security=security, timeout="15s")
+                client = distributed.Client(address, security=security, timeout=_ANSWER)
             except (OSError, ValueError) as error:
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(f"no scheduler answers at {address}: {why}") from None

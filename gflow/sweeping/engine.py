@@ -196,8 +196,19 @@ class _Loop:
             future = self.ended.get(timeout=_TICK)
         except queue.Empty:
             return False
-        _, member = self.out.pop(future.key)
-        record = self._record(future, member)
+        _, member = self.out[future.key]
+        try:
+            record: dict[str, Any] = future.result(timeout=_TICK)
+        except TimeoutError:  # its worker died with the record: it comes again from another
+            future.add_done_callback(self.ended.put)
+            return False
+        except Exception as error:
+            if future.status != "error":
+                raise GflowError(
+                    f"the scheduler was lost; `gflow resume {self.folder}` goes on with the sweep"
+                ) from None
+            record = {"id": member.id, "state": "failed", "reason": _why(error)}
+        del self.out[future.key]
         future.release()
         tally = self.tally
         tally.running = len(self.out)
@@ -210,19 +221,9 @@ class _Loop:
         self.log.add_line({**record, "at": dict(member.at), "time": round(time.time(), 3)})
         return True
 
-    def _record(self, future: Future, member: Member) -> dict[str, Any]:
-        """What became of a run: in its own words, or in dask's where its worker died."""
-        if future.status == "finished":
-            record: dict[str, Any] = future.result()
-            return record
-        if future.status != "error":
-            raise GflowError(
-                f"the scheduler was lost; `gflow resume {self.folder}` goes on with the sweep"
-            )
-        return {"id": member.id, "state": "failed", "reason": _why(future.exception())}
 
-
-def _why(error: BaseException | None) -> str:
+def _why(error: BaseException) -> str:
+    """Why a run left no record of its own."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):

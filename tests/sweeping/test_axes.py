@@ -34,7 +34,9 @@ def test_specification_stands_for_its_values(key, spec, values):
     assert found.key == key.replace("-", "_")
     assert [type(v) for v in found.values] == [type(v) for v in values]
     if isinstance(values[0], float):
-        assert all(math.isclose(a, b, rel_tol=1e-14) for a, b in zip(found.values, values))
+        assert all(
+            math.isclose(a, b, rel_tol=1e-14) for a, b in zip(found.values, values, strict=True)
+        )
         assert (found.values[0], found.values[-1]) == (values[0], values[-1])  # the ends as given
     else:
         assert found.values == values

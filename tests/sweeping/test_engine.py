@@ -1,6 +1,7 @@
 """Sweeps do every run once, tell what failed, and go on where they were left."""
 
 import collections
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import xarray as xr
 import gflow
 from gflow import running
 from gflow.errors import InputError, Interrupted
-from gflow.sweeping import task
+from gflow.sweeping import engine, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
@@ -117,19 +118,22 @@ def test_a_run_that_another_process_writes_is_left_alone(where, tmp_path, monkey
     assert (held / "result.nc").stat().st_mtime_ns == before
 
 
-def test_told_to_stop_it_leaves_checkpoints_and_goes_on_to_the_same_bits(where, tmp_path):
-    keys = "data=synthetic samples=30 inputs=4 width=16 depth=1 points=20 t_end=100 rtol=1e-9"
+def test_told_to_stop_it_leaves_checkpoints_and_goes_on_to_the_same_bits(
+    where, tmp_path, monkeypatch
+):
+    keys = "data=synthetic samples=10 inputs=3 width=4 depth=1 points=3 t_end=5 step_size=0.1"
     plan = make_plan("network", [tuple(w.split("=")) for w in keys.split()], seeds=2)
-    looks = 0
+    look, looks = task._look, itertools.count()
 
-    def stop(tally):
-        nonlocal looks
-        looks += 1
-        if looks == 1:
-            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    def told(drive):
+        if next(looks) == 20:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        look(drive)
 
+    monkeypatch.setattr(task, "_look", told)
+    monkeypatch.setattr(engine, "_TICK", 0.02)
     with pytest.raises(Interrupted) as caught:
-        run_sweep(plan, tmp_path / "sweep", where, show=stop)
+        run_sweep(plan, tmp_path / "sweep", where)
     assert (caught.value.why, caught.value.folder) == ("SIGUSR1", tmp_path / "sweep")
     states = set(run_states(tmp_path / "sweep", plan).values())
     assert "interrupted" in states
@@ -174,5 +178,7 @@ def test_workers_here_that_die_are_replaced_and_a_run_that_kills_them_is_told(tm
 
     tally = run_sweep(plan, tmp_path, Where(workers=2), execute=poisoned)
     assert tally.done == 4
-    assert tally.failed == {bad: "its worker died 4 times: out of memory, or a crash of the process"}
+    assert tally.failed == {
+        bad: "its worker died 4 times: out of memory, or a crash of the process"
+    }
     assert status(tmp_path).counts == {"done": 4, "failed": 1}
