@@ -8,6 +8,7 @@ diverged, 130 interrupted, 143 terminated.
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import re
 import signal
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import click
 
 from gflow import __version__
-from gflow.errors import GflowError, InputError, IntegrationError
+from gflow.errors import GflowError, InputError, IntegrationError, printable
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -245,7 +246,7 @@ def _show(scenario: str) -> None:
     """Print a scenario as resolved, ready to be saved as a file of your own."""
     from gflow.scenario import load_scenario
 
-    click.echo(_toml(load_scenario(scenario)), nl=False)
+    click.echo(_toml(load_scenario(scenario, code=True)), nl=False)
 
 
 def _toml(scenario: Scenario) -> str:
@@ -387,6 +388,9 @@ def _status(summary: Mapping[str, Any]) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -434,9 +438,9 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """Say a warning in one line, without the place in the source."""
-    click.echo("gflow: warning: " + " ".join(str(message).split()), err=True)
+    click.echo("gflow: warning: " + printable(str(message)), err=True)
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo("gflow: " + " ".join(message.split()), err=True)
+    click.echo("gflow: " + printable(message), err=True)
     return status

@@ -5,6 +5,7 @@ Every message is one line: what is required, what was received, what to do.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,21 @@ if TYPE_CHECKING:
 
     from gflow.solvers.checkpoint import Checkpoint
     from gflow.trajectory import Trajectory
+
+
+#: What may move a cursor, end a line or turn its direction; halves of characters.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""A text in one line without control characters, which a terminal might obey.
+
+    Examples
+    --------
+    >>> printable("a name\x1b[2J\nand more")
+    'a name [2J and more'
+    """
+    return " ".join(CONTROL.sub(" ", text).split())
 
 
 class GflowError(Exception):

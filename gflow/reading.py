@@ -1,0 +1,35 @@
+"""Text files that somebody else made: plain ones only, and never more of them than asked for.
+
+A named pipe would wait for ever and a device never ends, whatever size it claims; both can be
+met behind a link.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a plain file of at most ``most`` bytes of UTF-8.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is no plain file, larger, or no UTF-8; the message says which, without the name.
+
+    Examples
+    --------
+    >>> read_text(Path("/dev/null"), 10)
+    Traceback (most recent call last):
+        ...
+    ValueError: it is no plain file
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():  # a folder says so itself
+        raise ValueError("it is no plain file")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is over {most} bytes")
+    return content.decode("utf-8")
