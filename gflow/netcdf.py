@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gflow.reading import require_plain_file
+
 if TYPE_CHECKING:
     import h5py
 
@@ -17,15 +19,17 @@ _PLAIN = "biuf"
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"  # a length alone
 
 
-def require_plain_arrays(path: Path) -> None:
+def require_plain_arrays(path: Path, most: int) -> None:
     """Raise ValueError unless a file is one group of arrays whose bytes it holds itself.
 
-    Arrays of numbers, contiguous and unfiltered, and arrays of short strings; everything declared
-    is no larger than the file. The message says why not, without the file's name.
+    Arrays of numbers, contiguous and unfiltered, and lists of strings; everything declared is no
+    larger than the file. The message says why not, without the file's name.
 
     Parameters
     ----------
     path : Path
+    most : int
+        Bytes that the file may have.
 
     Raises
     ------
@@ -40,15 +44,19 @@ def require_plain_arrays(path: Path) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with h5py.File(f"{folder}/result.nc", "w") as file:
     ...         file["loss"] = h5py.ExternalLink("/home/me/mine.nc", "loss")
-    ...     require_plain_arrays(Path(folder, "result.nc"))
+    ...     require_plain_arrays(Path(folder, "result.nc"), 1_000)
     Traceback (most recent call last):
         ...
     ValueError: 'loss' is a link and no array
     """
     import h5py
 
+    require_plain_file(path)
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"it is over {most} bytes")
     with h5py.File(path, "r") as file:
-        room = path.stat().st_size - _attributes(file)
+        room = size - _attributes(file)
         for name in file:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name!r} is a link and no array")
@@ -57,7 +65,7 @@ def require_plain_arrays(path: Path) -> None:
                 raise ValueError(f"{name!r} is no array")
             room -= _attributes(item) + _array(name, item, room)
             if room < 0:
-                raise ValueError(f"it declares more than its {path.stat().st_size} bytes")
+                raise ValueError(f"it declares more than its {size} bytes")
 
 
 def _array(name: str, item: h5py.Dataset, room: int) -> int:

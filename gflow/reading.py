@@ -9,6 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def require_plain_file(path: Path) -> None:
+    """Raise ValueError if a path is neither a file nor a folder, which says so itself.
+
+    Examples
+    --------
+    >>> require_plain_file(Path("/dev/null"))
+    Traceback (most recent call last):
+        ...
+    ValueError: it is no plain file
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("it is no plain file")
+
+
 def read_text(path: Path, most: int) -> str:
     """The text of a plain file of at most ``most`` bytes of UTF-8.
 
@@ -26,8 +40,7 @@ def read_text(path: Path, most: int) -> str:
         ...
     ValueError: it is no plain file
     """
-    if path.exists() and not path.is_file() and not path.is_dir():  # a folder says so itself
-        raise ValueError("it is no plain file")
+    require_plain_file(path)
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

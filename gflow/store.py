@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import __version__
-from gflow.errors import InputError
+from gflow.errors import InputError, printable
+from gflow.netcdf import require_plain_arrays
+from gflow.reading import read_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -224,29 +226,34 @@ def load_run(path: str | Path) -> Run:
 def _read_dataset(folder: Path, name: str) -> xr.Dataset:
     import xarray as xr
 
+    file = folder / name
     try:
-        with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
-            if opened.nbytes <= _MAX_ARRAYS:  # as declared, before memory is taken
-                return opened.load()
-        why = f"its arrays are over {_MAX_ARRAYS} bytes"
+        _require_own(file)
+        require_plain_arrays(file, _MAX_ARRAYS)
+        with xr.open_dataset(file, engine="h5netcdf") as opened:
+            return opened.load()
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except Exception as error:  # HDF5 says a damaged file in many ways
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = printable(str(error)) or type(error).__name__
     raise InputError(f"damaged run at {folder}: {name}: {why}")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     file = folder / name
     try:
-        if file.stat().st_size > _MAX_TEXT:
-            raise ValueError(f"over {_MAX_TEXT} bytes")
-        values = parse(file.read_text(encoding="utf-8"))
+        _require_own(file)
+        values = parse(read_text(file, _MAX_TEXT))
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+        raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
     if not isinstance(values, dict):
         raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
     return values
+
+
+def _require_own(file: Path) -> None:
+    """Raise ValueError for a link, which leads out of the run's folder."""
+    if file.is_symlink():
+        raise ValueError("it is a link")
