@@ -6,7 +6,8 @@ Every message is one line: what is required, what was received, what to do.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,15 @@ def printable(text: str) -> str:
     'a name [2J and more'
     """
     return " ".join(CONTROL.sub(" ", text).split())
+
+
+def printable_values(value: object) -> Any:
+    """A tree of plain values, every text in it `printable` and of at most 500 characters."""
+    if isinstance(value, Mapping):
+        return {printable(str(k)): printable_values(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [printable_values(v) for v in value]
+    return printable(value[:500]) if isinstance(value, str) else value
 
 
 class GflowError(Exception):

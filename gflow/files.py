@@ -92,11 +92,12 @@ def read_members(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        If a member is compressed or its header declares other than what is there.
+        If a member is compressed, its header declares other than what is there, or members overlap.
     """
-    arrays = {}
+    arrays, room = {}, size
     for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED or not info.file_size <= size:
+        room -= info.file_size  # of all, as one stretch of the file can be said to be many members
+        if info.compress_type != zipfile.ZIP_STORED or room < 0:
             raise InputError(f"{info.filename} must be stored as it is, got a compressed member")
         with archive.open(info) as stream:
             _check_header(info.filename, stream, info.file_size, "biuf", 8 * size)

@@ -6,6 +6,7 @@ met behind a link.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 
@@ -21,6 +22,20 @@ def require_plain_file(path: Path) -> None:
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError("it is no plain file")
+
+
+def require_own_file(path: Path) -> None:
+    """Raise an error unless a path is a plain file itself: a link may lead out of its folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    ValueError
+        If it is a link, a folder, a pipe or a device.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError("it is a link" if path.is_symlink() else "it is no plain file")
 
 
 def read_text(path: Path, most: int) -> str:

@@ -226,14 +226,15 @@ def load_scenario(
     changes = dict(changes or {})
     scenario = validate(read_scenario(source) | changes, source)
     if not code:
-        _refuse_code(scenario, changes, source)
+        refuse_code(scenario, changes, source)
     return scenario
 
 
-def _refuse_code(scenario: Scenario, changes: Mapping[str, Any], source: str) -> None:
+def refuse_code(scenario: Scenario, said: Mapping[str, Any], source: str) -> None:
+    """Raise InputError if a scenario names code to run that was not said by the user as well."""
     for key, info in type(scenario).model_fields.items():
         value = getattr(scenario, key)
-        if info.json_schema_extra == RUNS_CODE and ":" in value and key not in changes:
+        if info.json_schema_extra == RUNS_CODE and ":" in value and said.get(key) != value:
             raise InputError(
                 f"{source} names code to run, {key} = {value!r}, and no code is run because a file "
                 f"says so; if you trust it, pass --{key} {value}"

@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 from gflow import __version__
 from gflow.errors import InputError, OutputError, printable
 from gflow.netcdf import require_plain_arrays
-from gflow.reading import read_text
+from gflow.reading import read_text, require_own_file, require_plain_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,6 +106,9 @@ class RunFolder:
         linked = [name for name in _LINKS if (path / name).is_symlink()]
         if linked:
             raise InputError(f"{path / linked[0]} must not be a link: it may lead anywhere")
+        metrics = path / _METRICS
+        if metrics.exists() and not metrics.is_file():  # a pipe would wait for a reader
+            raise InputError(f"{metrics} must be a plain file")
         folder = cls.__new__(cls)
         folder.path, folder._made, folder._metrics = path, [], None
         folder._lock()
@@ -144,7 +147,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file, whole or not at all."""
-        self.write(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be text
+        self.write(name, lambda temporary: temporary.write_bytes(data))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file; NaN and infinity become null and strings."""
@@ -235,7 +239,7 @@ def state(path: Path) -> str:
     A run whose process was killed is interrupted.
     """
     try:
-        found = read_manifest(path)["state"]
+        found = read_manifest(path).get("state")
     except InputError:
         return "damaged"
     if found == "done":
@@ -246,9 +250,10 @@ def state(path: Path) -> str:
     if found not in ("running", "interrupted"):
         return "damaged"
     try:
+        require_plain_file(path / _METRICS)
         with (path / _METRICS).open("rb") as file:
             return "interrupted" if _try_lock(file, alone=False) else "running"
-    except OSError:
+    except (OSError, ValueError):
         return "interrupted"
 
 
@@ -259,10 +264,10 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
     for _ in range(depth):
         below = []
         for path in level:
-            if (path / _MANIFEST).is_file():
-                found.append(path)
-                continue
             with contextlib.suppress(OSError):
+                if (path / _MANIFEST).is_file():
+                    found.append(path)
+                    continue
                 below += [Path(e.path) for e in os.scandir(path) if e.is_dir(follow_symlinks=False)]
         level = below
     return sorted(found)
@@ -336,10 +341,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def last_metrics(path: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl; nothing where there is none."""
     try:
+        require_plain_file(path / _METRICS)
         with (path / _METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
             lines = file.read().splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return {}
     for line in reversed(lines):
         with contextlib.suppress(ValueError, RecursionError):
@@ -409,7 +415,7 @@ def _read_dataset(folder: Path, name: str) -> xr.Dataset:
 
     file = folder / name
     try:
-        _require_own(file)
+        require_own_file(file)
         require_plain_arrays(file, _MAX_ARRAYS)
         with xr.open_dataset(file, engine="h5netcdf") as opened:
             return opened.load()
@@ -423,7 +429,7 @@ def _read_dataset(folder: Path, name: str) -> xr.Dataset:
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     file = folder / name
     try:
-        _require_own(file)
+        require_own_file(file)
         values = parse(read_text(file, _MAX_TEXT))
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
@@ -432,9 +438,3 @@ def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> di
     if not isinstance(values, dict):
         raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
     return values
-
-
-def _require_own(file: Path) -> None:
-    """Raise ValueError for a link, which leads out of the run's folder."""
-    if file.is_symlink():
-        raise ValueError("it is a link")

@@ -6,10 +6,13 @@ a value is small, or so large that it must be refused at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import io
+import itertools
 import json
+import signal
 import struct
 import tempfile
 import zipfile
@@ -17,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import tomli_w
 from hypothesis import strategies as st
 
-from gflow.scenario import scenario_names, setting_model
-from tests.fuzzing.observing import VICTIM, Case, Content, Folder, Link, Pipe, observe
+from gflow import running, shelf
+from gflow.errors import Interrupted
+from gflow.scenario import scenario_names, setting_model, validate
+from tests.fuzzing.observing import VICTIM, Case, Content, Folder, Link, Pipe
 
 _COMMON = {"points": 3, "method": "dopri5", "rtol": 1e-3, "atol": 1e-6, "max_evals": 2000}
 _COMMON |= {"data": "synthetic", "inputs": 2, "estimate_error": False}
@@ -373,16 +379,21 @@ def data_files(draw: st.DrawFn) -> Case:
 
 
 @functools.cache
-def finished() -> dict[str, bytes]:
-    """The files of a good run."""
+def made(stop_after: int | None = None) -> dict[str, bytes]:
+    """The files of a run that is done, or was interrupted at a report of its progress."""
+    reports = itertools.count()
+
+    def report(t: float, loss: float) -> None:
+        if next(reports) == stop_after:
+            signal.raise_signal(signal.SIGTERM)
+
+    keys = {"setting": "kernel", **_COMMON, **BASES["kernel"], "method": "tsit5", "name": "r"}
+    job = running.Job(validate({k: v for k, v in keys.items() if k != "estimate_error"}, "here"))
+    care = running.Care(lambda name, t_end: report, draw=False)
     with tempfile.TemporaryDirectory() as folder:
-        files = {"a.toml": _toml({"setting": "kernel", **_COMMON, **BASES["kernel"]})}
-        done = observe(
-            Case("scenario", ("run", "a.toml", "--output", "out"), files), Path(folder, "r")
-        )
-        if done.status != 0:
-            raise RuntimeError(done.err)
-        run = Path(folder, "r", "work", "out")
+        run = Path(folder, "run")
+        with contextlib.suppress(Interrupted):
+            running.run(job, run, care)
         return {
             p.relative_to(run).as_posix(): p.read_bytes() for p in run.rglob("*") if p.is_file()
         }
@@ -401,7 +412,10 @@ _JSON = st.recursive(
 
 @st.composite
 def _changed_json(draw: st.DrawFn, whole: bytes) -> bytes:
-    table = json.loads(whole)
+    try:
+        table = json.loads(whole)
+    except ValueError:
+        table = {}
     for key in draw(st.lists(st.sampled_from([*table, "a"]), max_size=3)):
         table[key] = draw(_JSON)
     return json.dumps(table).encode()
@@ -443,16 +457,71 @@ def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
 
 
 @st.composite
+def _changed_part(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Finished pieces whose archive is whole, and whose contents are another's."""
+    with np.load(io.BytesIO(whole)) as archive:
+        arrays = dict(archive)
+    for name in draw(
+        st.lists(st.sampled_from([*arrays, "9", "0/a", "../0", "²"]), min_size=1, max_size=2)
+    ):
+        if name.isdigit() and name in arrays:
+            meta = draw(_changed_json(arrays[name].tobytes()))
+            arrays[name] = np.frombuffer(meta, np.uint8)
+        else:
+            arrays[name] = draw(_array(targets=False).filter(lambda a: a.dtype.kind != "O"))
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _full(value: float, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.full(shape, value).astype(kind)
+
+
+@st.composite
+def _changed_checkpoint(draw: st.DrawFn, whole: bytes) -> bytes:
+    """A checkpoint whose checksum is right and whose contents are another's."""
+    length = int.from_bytes(whole[:8], "little")
+    about = json.loads(json.loads(whole[8 : 8 + length])["__metadata__"]["gflow"])
+    arrays = safetensors.numpy.load(whole)
+    kinds = st.sampled_from(["f8", "f4", "i8", "u1", "?"])
+    for name in draw(st.lists(st.sampled_from([*arrays, "a"]), max_size=2)):
+        shape = draw(
+            st.sampled_from([(), (0,), (1,), (4,), (4, 2), arrays.get(name, np.zeros(3)).shape])
+        )
+        arrays[name] = _full(draw(st.sampled_from([0, 1, -7, 1e300])), shape, draw(kinds))
+    if draw(st.booleans()):
+        about["meta"] = json.loads(draw(_changed_json(json.dumps(about["meta"]).encode())))
+    if draw(st.booleans()):
+        about |= {"index": draw(st.sampled_from([0, 1, 2, -1, 10**20, "1", None]))}
+    about["crc32"] = shelf._crc(arrays)
+    return safetensors.numpy.save(arrays, {"gflow": json.dumps(about)})
+
+
+@st.composite
 def run_folders(draw: st.DrawFn) -> Case:
     """A run's folder with one or two of its files no longer what they were."""
-    good = {name: content for name, content in finished().items() if "/" not in name}
+    good = made(draw(st.sampled_from([None, None, 0, 2, 3, 5, 9])))
     files: dict[str, Content] = {f"r/{name}": content for name, content in good.items()}
-    for name in draw(st.lists(st.sampled_from(sorted(good)), min_size=1, max_size=2, unique=True)):
-        if draw(st.integers(0, 9)) == 0:
-            del files[f"r/{name}"]
+    extra = ["parts", "figures", "metrics.jsonl", ".manifest.json.part", ".result.nc.part"]
+    for name in draw(
+        st.lists(st.sampled_from(sorted({*good, *extra})), min_size=1, max_size=2, unique=True)
+    ):
+        if draw(st.integers(0, 9)) == 0 or f"r/{name.partition('/')[0]}" in files and "/" in name:
+            files.pop(f"r/{name}", None)
+            continue
+        whole = good.get(name, b"")
+        files = {k: v for k, v in files.items() if not k.startswith(f"r/{name}/")}
+        if name.startswith("parts/") and draw(st.booleans()):
+            files[f"r/{name}"] = draw(_changed_part(whole))
+        elif name.startswith("checkpoint") and draw(st.booleans()):
+            files[f"r/{name}"] = draw(_changed_checkpoint(whole))
         else:
-            files[f"r/{name}"] = draw(_changed_file(name, good[name]))
-    return Case("run folder", ("load_run", "r"), files, output=())
+            files[f"r/{name}"] = draw(_changed_file(name, whole))
+    commands = [["load_run", "r"], ["inspect", "r"], ["inspect", "r", "--json"], ["runs", "."]]
+    commands += [["runs", ".", "--json"], *[["resume", "r"]] * 4]
+    return Case("run folder", tuple(draw(st.sampled_from(commands))), files, output=("r",))
 
 
 # -- command lines ------------------------------------------------------------------------

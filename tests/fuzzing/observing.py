@@ -27,7 +27,7 @@ import gflow
 from gflow import cli, plots
 from gflow.errors import CONTROL, InputError, printable
 
-STATUSES = {0, 2, 3, 4, 5, 130, 143}
+STATUSES = {0, 2, 3, 4, 5, 7, 130, 143}
 KINDS = ("traceback", "hang", "outside", "line", "status", "started")
 VICTIM = "outside/victim.csv"  # what links in hostile folders point at
 _CACHE = "cache"  # torch's own
@@ -92,7 +92,7 @@ def observe(case: Case, folder: Path, seconds: float = 20.0) -> Seen:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     status: object = None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_surroundings(folder, case.figures))
+        stack.enter_context(_surroundings(folder, case.arguments, case.figures))
         stack.enter_context(_watched(allowed, trouble))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
@@ -138,8 +138,9 @@ def _wrong_lines(status: object, out: str, err: str) -> Iterator[tuple[str, str]
         return
     if status not in STATUSES:
         yield "status", repr(status)
-    lines = [line for line in err.split("\n") if line and not line.startswith("gflow: warning: ")]
-    wanted = {2: 1, 3: 2, 130: 1, 143: 1}.get(status, 0) if isinstance(status, int) else 0
+    mild = ("gflow: warning: ", "there are no runs in ")
+    lines = [line for line in err.split("\n") if line and not line.startswith(mild)]
+    wanted = {2: 1, 3: 2, 7: 1, 130: 1, 143: 1}.get(status, 0) if isinstance(status, int) else 0
     usage = status == 2 and err.startswith("Usage:")
     if not usage and (len(lines) != wanted or not all(x.startswith("gflow: ") for x in lines)):
         yield "line", f"status {status}: {err!r}"
@@ -186,11 +187,12 @@ def _tree(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @contextlib.contextmanager
-def _surroundings(folder: Path, figures: bool) -> Iterator[None]:
+def _surroundings(folder: Path, arguments: tuple[str, ...], figures: bool) -> Iterator[None]:
     """The working folder, a home, no network, no figures; all put back afterwards."""
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
     handlers[signal.SIGINT] = signal.getsignal(signal.SIGINT)
     cwd, environment, path, shown = os.getcwd(), dict(os.environ), [*sys.path], warnings.showwarning
+    command, sys.argv = sys.argv, ["gflow", *arguments]
     drawn, fetch = plots.figures, sklearn.datasets.fetch_openml
     os.environ |= {"HOME": str(folder / "home"), "SCIKIT_LEARN_DATA": str(folder / "home")}
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / _CACHE)
@@ -205,7 +207,7 @@ def _surroundings(folder: Path, figures: bool) -> Iterator[None]:
         os.chdir(cwd)
         os.environ.clear()
         os.environ |= environment
-        sys.path[:], warnings.showwarning = path, shown
+        sys.path[:], warnings.showwarning, sys.argv = path, shown, command
         plots.figures, sklearn.datasets.fetch_openml = drawn, fetch
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -264,8 +266,10 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
         path, mode, flags = arguments
         if (isinstance(flags, int) and flags & _WRITING) or set(str(mode)) & set("wax+"):
             paths = [os.path.realpath(os.fsdecode(path))] if isinstance(path, str | bytes) else []
-    elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
+    elif event in ("os.truncate", "os.chmod"):
         paths = [_place(arguments[0])]
+    elif event in ("os.mkdir", "os.remove", "os.rmdir"):
+        paths = [_place(arguments[0], arguments[-1])]
     elif event in ("os.rename", "os.link", "os.symlink"):
         paths = [_place(arguments[1])] + ([_place(arguments[0])] if event == "os.rename" else [])
     elif event in _STARTING and arguments[0] != "git":  # which says the commit
@@ -275,9 +279,11 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
             trouble.append(("outside", f"{event} {path}"))
 
 
-def _place(path: object) -> str | None:
-    """Where a name is, the folder's links followed but not its own."""
+def _place(path: object, folder: object = -1) -> str | None:
+    """Where a name is, in an open folder perhaps, the folders' links followed but not its own."""
     if not isinstance(path, str | bytes | os.PathLike):
         return None
+    if isinstance(folder, int) and folder >= 0:
+        path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
     parent, name = os.path.split(os.path.abspath(os.fsdecode(path)))
     return os.path.join(os.path.realpath(parent), name)
