@@ -45,7 +45,7 @@ class FolderShelf:
         """Write finished pieces, numbered from ``first``, as one file."""
         arrays: dict[str, Any] = {}
         for i, piece in enumerate(pieces):
-            arrays[str(i)] = np.frombuffer(json.dumps(piece.meta).encode(), np.uint8)
+            arrays[str(i)] = np.frombuffer(json.dumps(_about(piece)).encode(), np.uint8)
             arrays |= {f"{i}/{k}": v for k, v in _arrays(piece.tensors).items()}
 
         def write(path: Path) -> None:
@@ -59,7 +59,7 @@ class FolderShelf:
         from safetensors.numpy import save_file
 
         arrays = _arrays(state.tensors)
-        about = {"index": index, "meta": state.meta, "crc32": _crc(arrays)}
+        about = {**_about(state), "index": index, "crc32": _crc(arrays)}
         header = {"gflow": json.dumps(about)}
         self._folder.write(_NOW, lambda path: save_file(arrays, path, header), before=_BEFORE)
 
@@ -107,11 +107,30 @@ def _remove(path: Path) -> None:
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v.detach().cpu().numpy(), order="C") for k, v in tensors.items()}
+    """As arrays on the host, dimensions in the order in which they lie in memory."""
+    laid = {k: v.detach().permute(_order(v)).contiguous() for k, v in tensors.items()}
+    return {k: v.cpu().numpy() for k, v in laid.items()}
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+def _about(state: Checkpoint) -> dict[str, Any]:
+    """What belongs to a state's arrays. How a matrix lies in memory is part of it: products
+    differ in the last bit from those of its transposed copy."""
+    orders = {k: _order(v) for k, v in state.tensors.items() if not v.is_contiguous()}
+    return {"meta": dict(state.meta), "orders": orders}
+
+
+def _order(tensor: Tensor) -> list[int]:
+    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride(i))
+
+
+def _state(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Checkpoint:
+    """The inverse of `_arrays` and `_about`, in memory of torch's own, aligned as it was."""
+    tensors = {}
+    for name, array in arrays.items():
+        tensor = torch.from_numpy(array).clone()
+        order = about["orders"].get(name, range(tensor.ndim))
+        tensors[name] = tensor.permute([list(order).index(i) for i in range(tensor.ndim)])
+    return Checkpoint(tensors, dict(about["meta"]))
 
 
 def _crc(arrays: Mapping[str, np.ndarray]) -> int:
@@ -126,16 +145,11 @@ def _read_pieces(file: Path) -> list[Checkpoint]:
     with zipfile.ZipFile(file) as archive:
         arrays = read_members(archive, file.stat().st_size)
     own: dict[str, dict[str, np.ndarray]] = {}
-    metas = []
     for name, values in arrays.items():
-        number, slash, inside = name.partition("/")
-        if slash:
-            own.setdefault(number, {})[inside] = values
-        else:
-            metas.append(name)
-    numbers = [str(i) for i in range(len(metas))]
-    found = [(json.loads(arrays[i].tobytes()), own.get(i, {})) for i in numbers]
-    return [Checkpoint(_tensors(values), meta) for meta, values in found]
+        number, _, inside = name.partition("/")
+        own.setdefault(number, {})[inside] = values
+    found = [own[str(i)] for i in range(len(own))]
+    return [_state(values, json.loads(values.pop("").tobytes())) for values in found]
 
 
 def _read_checkpoint(file: Path) -> tuple[int, Checkpoint]:
@@ -147,7 +161,7 @@ def _read_checkpoint(file: Path) -> tuple[int, Checkpoint]:
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if _crc(arrays) != about["crc32"]:
         raise ValueError("its checksum is wrong")
-    return int(about["index"]), Checkpoint(_tensors(arrays), dict(about["meta"]))
+    return int(about["index"]), _state(arrays, about)
 
 
 def _warn(file: Path, error: Exception, then: str) -> None:

@@ -508,7 +508,7 @@ def run_folders(draw: st.DrawFn) -> Case:
     for name in draw(
         st.lists(st.sampled_from(sorted({*good, *extra})), min_size=1, max_size=2, unique=True)
     ):
-        if draw(st.integers(0, 9)) == 0 or f"r/{name.partition('/')[0]}" in files and "/" in name:
+        if draw(st.integers(0, 9)) == 0 or (f"r/{name.partition('/')[0]}" in files and "/" in name):
             files.pop(f"r/{name}", None)
             continue
         whole = good.get(name, b"")
