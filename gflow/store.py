@@ -147,8 +147,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file, whole or not at all."""
-        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be text
-        self.write(name, lambda temporary: temporary.write_bytes(data))
+        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
+        self.write(name, lambda temporary: temporary.write_text(text, **kept))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file; NaN and infinity become null and strings."""
