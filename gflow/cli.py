@@ -30,6 +30,7 @@ from gflow.errors import (
     IntegrationError,
     Interrupted,
     OutputError,
+    brief,
     printable,
 )
 
@@ -114,10 +115,10 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         care = cli_runs.care(max_walltime, checkpoint_every)
         cli_runs.finish(lambda stages: start(job, output, care(stages)), job, as_json)
 
-    summary = str(keys.get("title", "")) or f"run the scenario {source}"
+    summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
     start = "Step-size study: " if study else ""
     return click.Command(
-        Path(source).stem,
+        printable(Path(source).stem),
         callback=run,
         params=[
             *model_options(model, keys),
@@ -138,7 +139,7 @@ def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
     own: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes it on
     # The same variables give defaults however the scenario is run.
     own["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
-    with command.make_context(source, list(ctx.args), parent=ctx, **own) as inner:
+    with command.make_context(printable(source), list(ctx.args), parent=ctx, **own) as inner:
         command.invoke(inner)
 
 

@@ -6,7 +6,7 @@ Every message is one line: what is required, what was received, what to do.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +31,20 @@ def printable(text: str) -> str:
     'a name [2J and more'
     """
     return " ".join(CONTROL.sub(" ", text).split())
+
+
+def brief(value: object, show: Callable[[Any], str] = repr, most: int = 80) -> str:
+    """Any value, even one somebody else made to be long or deep, in at most so many characters.
+
+    Examples
+    --------
+    >>> brief("a\\n"), brief(16**5000)
+    ("'a\\\\n'", 'int beyond all bounds')
+    """
+    try:
+        return printable(show(value)[:most])
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a table in a table in ...
+        return f"{type(value).__name__} beyond all bounds"
 
 
 def printable_values(value: object) -> Any:

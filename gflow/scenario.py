@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from gflow.errors import CONTROL, InputError, printable
+from gflow.errors import CONTROL, InputError, brief, printable
 from gflow.reading import read_text
 
 if TYPE_CHECKING:
@@ -292,11 +292,7 @@ def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str
         return f"{source}: '{key}' is missing: {model.model_fields[key].description}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    try:
-        shown = printable(repr(first["input"])[:80])
-    except (ValueError, RecursionError):  # an integer of 5,000 digits, a table in a table in ...
-        shown = f"{type(first['input']).__name__} beyond all bounds"
     more = error.error_count() - 1
-    return f"{key.replace('_', '-')}: {message}, got {shown}" + (
+    return f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}" + (
         f" (and {more} more)" if more else ""
     )

@@ -86,7 +86,7 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            self.discard()
+            self._remove_made()
             raise InputError(
                 f"cannot write the output folder {path}: {error.strerror}; choose another --output"
             ) from None
@@ -197,6 +197,9 @@ class RunFolder:
         for name in (_MANIFEST, "scenario.toml", _METRICS):
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for folder in self._made:  # rmdir refuses one that holds something
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -272,7 +272,7 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
         paths = [_place(arguments[0], arguments[-1])]
     elif event in ("os.rename", "os.link", "os.symlink"):
         paths = [_place(arguments[1])] + ([_place(arguments[0])] if event == "os.rename" else [])
-    elif event in _STARTING and arguments[0] != "git":  # which says the commit
+    elif event in _STARTING and arguments[0] not in ("git", "uname"):  # of the manifest
         trouble.append(("started", f"{event} {arguments}"))
     for path in paths:
         if isinstance(path, str) and path != os.devnull and not _below(path, allowed):
