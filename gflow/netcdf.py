@@ -72,13 +72,13 @@ def _array(name: str, item: h5py.Dataset, room: int) -> int:
     """The bytes that an array takes, after checks of how it is stored."""
     import h5py
 
+    if item.size == 0 or bytes(item.attrs.get("NAME", b"")).startswith(_NO_VARIABLE):
+        return 0  # nothing is read of it
     made = item.id.get_create_plist()
     if made.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
         raise ValueError(f"{name!r} is chunked, compressed or put together from elsewhere")
     if made.get_external_count():
         raise ValueError(f"{name!r} lies in another file")
-    if bytes(item.attrs.get("NAME", b"")).startswith(_NO_VARIABLE):
-        return 0
     if item.dtype.kind in _PLAIN:
         if item.id.get_storage_size() < item.nbytes:
             raise ValueError(f"{name!r} declares {item.nbytes} bytes that are not there")

@@ -5,6 +5,8 @@ import torch
 
 torch.set_num_threads(1)
 
+collect_ignore = ["stress"]  # commands of many minutes
+
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gflow.data import names
-from gflow.errors import InputError
+from gflow.errors import CONTROL, InputError
 from gflow.scenario import (
     Scenario,
     load_scenario,
@@ -20,6 +20,7 @@ from gflow.scenario import (
     unknown,
     validate,
 )
+from tests.test_cli import call
 
 GOOD = {"setting": "deep-linear", "data": "synthetic", "t_end": 1.0}
 _TEXTS = ("title", "data", "method", "device")
@@ -193,3 +194,14 @@ def test_a_file_alone_runs_no_code(tmp_path, monkeypatch, setting):
     assert load_scenario("a.toml", {"model": "mine:make"}).model == "mine:make"
     assert load_scenario("a.toml", code=True).model == "mine:make"
     assert not Path("ran").exists()
+
+
+def test_help_of_a_file_obeys_no_control_characters(tmp_path):
+    file = tmp_path / "a\x1b[2J.toml"
+    file.write_text(
+        'setting = "kernel"\ntitle = "\\u001b[2J"\ndata = "\\u009b2J"\nclasses = ["\\u202e"]\n'
+        f"seed = 0x{'f' * 1_990}\n{'.'.join(['depth'] * 300)} = 1\n"
+    )
+    said = call("run", file, "--help")
+    assert said.status == 0
+    assert CONTROL.search(said.out.replace("\n", "")) is None
