@@ -245,8 +245,9 @@ def _work(
         _save(job, folder, _reached(error), care.draw, "failed", {**begun, "reason": str(error)})
         error.folder = folder.path
         raise
-    except OutputError:
-        raise
+    except OutputError as error:
+        how = f"once it can be written, go on by: gflow resume {folder.path}"
+        raise OutputError(f"{error}; {how}") from None
     except Exception as error:
         if new and not keeper.kept:
             folder.discard()
@@ -282,7 +283,9 @@ def _save(
     begun: Mapping[str, Any],
 ) -> Finished:
     """Write a run's results, and then that they are whole."""
-    scenario, dataset = job.scenario, outcome.dataset
+    from gflow.results import numbered
+
+    scenario, dataset = job.scenario, numbered(outcome.dataset)
     dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
     folder.write_dataset("result.nc", dataset)
     folder.write_json("summary.json", outcome.summary)
