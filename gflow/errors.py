@@ -22,6 +22,10 @@ class InputError(GflowError, ValueError):
     """The caller's input cannot be used: a wrong shape, value, name or file."""
 
 
+class PeerError(GflowError, RuntimeError):
+    """Another process of the run failed, ended or did not answer."""
+
+
 class IntegrationError(GflowError, RuntimeError):
     """A solver stopped before the last requested time.
 
