@@ -9,6 +9,7 @@ signal or by --max-walltime: `gflow resume` goes on with such a run.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import signal
 import sys
@@ -194,6 +195,11 @@ for _command in cli_runs.COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     warnings.showwarning = _warn
+    follows = os.environ.get("RANK", "0") != "0"  # one of several processes, and not the first
+    if follows:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
             if name in signal.Signals.__members__:
@@ -227,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    # torchrun stops all where one fails: the first is to say why, which it has been told.
+    sys.exit(status if isinstance(status, int) and not follows else 0)
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import store
-from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, OutputError
+from gflow.distributed import current
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -229,6 +237,13 @@ def _work(
         raise
     except OutputError:
         raise
+    except PeerError as error:
+        keeper.flush()
+        if new and not keeper.count and shelf.checkpoint() is None:
+            folder.discard()
+            raise
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except BaseException as error:
         if new and isinstance(error, GflowError) and not keeper.count:
             folder.discard()
@@ -313,7 +328,12 @@ def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
         return
     names = [name for name in _SIGNALS if name in signal.Signals.__members__]
 
+    told: set[int] = set()
+
     def stop(number: int, frame: object) -> None:
+        if told and number not in told and current() is not None:
+            return  # torchrun hands a Ctrl-C on as SIGTERM to those who have seen it
+        told.add(number)
         keeper.stop("time" if number == alarm else signal.Signals(number).name)
 
     alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None

@@ -24,6 +24,7 @@ from gflow.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from gflow.flows import Flow
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
@@ -40,6 +41,8 @@ class Scenario(BaseModel, abc.ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
+    #: Whether processes can share the work: its one flow is split, see `gflow.distributed`.
+    splits: ClassVar[bool] = False
 
     name: str = Field(
         "unnamed",
@@ -92,6 +95,10 @@ class Scenario(BaseModel, abc.ABC):
     @abc.abstractmethod
     def setup(self) -> Setup:
         """Flow and start, from data."""
+
+    def share(self) -> Flow:
+        """The flow that `setup` makes, alone: a process that only answers needs no more."""
+        return self.setup().flow
 
     @abc.abstractmethod
     def run(self, stages: Stages) -> Outcome:

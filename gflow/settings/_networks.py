@@ -98,6 +98,7 @@ class NetworkScenario(Scenario):
         from torch import nn
 
         from gflow.architectures import build, require_fit
+        from gflow.distributed import current
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
         from gflow.preparation import one_hot, regression_targets, standardise
@@ -121,7 +122,7 @@ class NetworkScenario(Scenario):
                     "use --criterion squared-error"
                 )
             criterion, goal = nn.functional.cross_entropy, targets.argmax(1)
-        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk)
+        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk, team=current())
         start = flow.pack()
         labels = None if data.classes is None else targets.argmax(1)
         facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}

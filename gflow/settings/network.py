@@ -21,6 +21,7 @@ class Network(NetworkScenario):
     """θ̇ = −∇L(θ), L a mean over samples, with sharpness, gradient and distance travelled."""
 
     setting: ClassVar[str] = "network"
+    splits: ClassVar[bool] = True
 
     def measurements(self, flow: NetworkFlow, start: Tensor, labels: Tensor | None) -> Measure:
         """Sharpness, gradient norm, distance from the start, and accuracy for classes."""
