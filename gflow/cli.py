@@ -195,16 +195,13 @@ for _command in cli_runs.COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     warnings.showwarning = _warn
-    follows = os.environ.get("RANK", "0") != "0"  # one of several processes, and not the first
-    if follows:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
             if name in signal.Signals.__members__:
                 signal.signal(signal.Signals[name], _terminate)
+    follows = False
     try:
+        follows = _follows()
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -235,6 +232,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = 1
     # torchrun stops all where one fails: the first is to say why, which it has been told.
     sys.exit(status if isinstance(status, int) and not follows else 0)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes and not the first; then it is silent from here."""
+    if not cli_runs.started_by_torchrun():
+        return False
+    from gflow.distributed import place
+
+    here = place()
+    if here is None or here.rank == 0:
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return True
 
 
 def _terminate(number: int, frame: object) -> None:
