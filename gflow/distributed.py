@@ -90,17 +90,19 @@ class Team:
     ----------
     rank, size : int
         This process's number, from 0, and how many there are.
+    broken : bool
+        Whether one of them failed: the others are of no use any more.
     """
 
     rank: int = 0
     size: int = 1
+    broken: bool = False
     _store: dist.Store | None = None
     _commands: dist.ProcessGroup | None = None
     _gpu: int | None = None
     _operations: list[tuple[Function, Tensor]] = field(default_factory=list)
     _alike: bool = False  # every process is at the same place of its program
     _led: bool = False  # the others answer by now
-    _broken: bool = False
 
     def rows(self, n: int) -> slice:
         """This process's share of n rows.
@@ -280,7 +282,7 @@ class Team:
         try:
             collective(*args, **kwargs)
         except RuntimeError as error:
-            self._broken = True
+            self.broken = True
             raise PeerError(self._reason(error)) from None
 
     def _reason(self, error: RuntimeError) -> str:
@@ -292,7 +294,7 @@ class Team:
 
     def _fail(self, error: BaseException) -> None:
         """Leave word for the first process of why this one ends."""
-        self._broken = True
+        self.broken = True
         text = " ".join(str(error).split()) or type(error).__name__
         with contextlib.suppress(RuntimeError):  # nobody may be left to read it
             if self._store is not None:
@@ -300,12 +302,12 @@ class Team:
 
     def _close(self) -> None:
         """Let the others go."""
-        if self.rank == 0 and not self._broken:
+        if self.rank == 0 and not self.broken:
             with contextlib.suppress(PeerError):
                 self._announce(_END, (), torch.empty(0))
         self._operations.clear()
         self._commands = None
-        if not self._broken:  # what hangs in a broken group would be waited for
+        if not self.broken:  # what hangs in a broken group would be waited for
             dist.destroy_process_group()
 
 
@@ -371,7 +373,8 @@ def _start(here: Place, timeout: timedelta) -> Team:
         raise InputError(f"the {here.size} processes did not find one another ({why})") from None
     if gpus:
         torch.cuda.set_device(here.local_rank)
-    return Team(here.rank, here.size, store, commands, here.local_rank if gpus else None)
+    gpu = here.local_rank if gpus else None
+    return Team(here.rank, here.size, _store=store, _commands=commands, _gpu=gpu)
 
 
 @contextlib.contextmanager

@@ -329,10 +329,12 @@ def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
     names = [name for name in _SIGNALS if name in signal.Signals.__members__]
 
     told: set[int] = set()
+    team = current()
 
     def stop(number: int, frame: object) -> None:
-        if told and number not in told and current() is not None:
-            return  # torchrun hands a Ctrl-C on as SIGTERM to those who have seen it
+        # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
+        if team is not None and (team.broken or told - {number}):
+            return
         told.add(number)
         keeper.stop("time" if number == alarm else signal.Signals(number).name)
 
@@ -347,4 +349,5 @@ def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
         if alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            late = team is not None and team.broken  # this process is about to say why it ends
+            signal.signal(number, signal.SIG_IGN if late else handler)
