@@ -188,6 +188,14 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     require_same(store.load_run(folder).result, whole, 0.0)
 
 
+def test_the_benchmark_runs():
+    command = [sys.executable, "benchmarks/distributed.py", "--quick", "--repeats", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    # 8,970 parameters of 8 bytes and the 256 that say what is asked; the loss comes back too.
+    assert "gradient | 8,970 | 72,016 | 71,768 |" in done.stdout
+
+
 # -- what goes wrong ----------------------------------------------------------------
 
 
