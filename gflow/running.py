@@ -20,14 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gflow import store
 from gflow.distributed import current
-from gflow.errors import (
-    GflowError,
-    InputError,
-    IntegrationError,
-    Interrupted,
-    OutputError,
-    PeerError,
-)
+from gflow.errors import InputError, IntegrationError, Interrupted, OutputError, PeerError
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -235,17 +228,18 @@ def _work(
         _save(job, folder, _reached(error), care.draw, "failed", {**begun, "reason": str(error)})
         error.folder = folder.path
         raise
-    except OutputError:
-        raise
+    except OutputError as error:
+        how = f"once it can be written, go on by: gflow resume {folder.path}"
+        raise OutputError(f"{error}; {how}") from None
     except PeerError as error:
         keeper.flush()
-        if new and not keeper.count and shelf.checkpoint() is None:
+        if new and not keeper.kept:
             folder.discard()
             raise
         folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
         raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
-    except BaseException as error:
-        if new and isinstance(error, GflowError) and not keeper.count:
+    except Exception as error:
+        if new and not keeper.kept:
             folder.discard()
         else:
             with contextlib.suppress(OutputError):
@@ -279,7 +273,9 @@ def _save(
     begun: Mapping[str, Any],
 ) -> Finished:
     """Write a run's results, and then that they are whole."""
-    scenario, dataset = job.scenario, outcome.dataset
+    from gflow.results import numbered
+
+    scenario, dataset = job.scenario, numbered(outcome.dataset)
     dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
     folder.write_dataset("result.nc", dataset)
     folder.write_json("summary.json", outcome.summary)

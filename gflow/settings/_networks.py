@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gflow.data import Data
     from gflow.flows import NetworkFlow
-    from gflow.results import Measure, Setup
+    from gflow.results import Setup
 
 _BUILT_IN = ("mlp", "linear", "cnn")
 
@@ -78,16 +78,12 @@ class NetworkScenario(Scenario):
             return built_in.factory(self.model)
         raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
 
-    def measurements(self, flow: NetworkFlow, start: Tensor, labels: Tensor | None) -> Measure:
-        """What is measured along every path; nothing by default."""
-        return lambda ts, ys: {}
-
     def setup(self) -> Setup:
-        """The network's flow and start, with what is measured along its paths."""
+        """The network's flow and start."""
         from gflow.results import Setup
 
-        flow, start, labels, facts = self._build()
-        return Setup(flow, start, measure=self.measurements(flow, start, labels), facts=facts)
+        flow, start, _, facts = self._build()
+        return Setup(flow, start, facts=facts)
 
     def _build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
         """Flow, start, the samples' classes where there are any, and facts for the summary.
@@ -103,16 +99,18 @@ class NetworkScenario(Scenario):
         from gflow.flows import NetworkFlow
         from gflow.preparation import one_hot, regression_targets, standardise
 
-        options = self.torch_options()
+        options, team = self.torch_options(), current()
+        # Of a team every process takes its own rows to its device.
+        held = options if team is None else {**options, "device": "cpu"}
         data = self._data()
         rows = data.inputs
         rows = standardise(rows) if data.image is None else rows - rows.mean(axis=0)
-        inputs = torch.as_tensor(rows, **options)
+        inputs = torch.as_tensor(rows, **held)
         table = regression_targets(data) if data.classes is None else one_hot(data)
-        targets = torch.as_tensor(table, **options)
+        targets = torch.as_tensor(table, **held)
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
-        require_fit(module, inputs, targets.shape[1])
+        require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
         criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
         goal = targets
         if self.criterion == "cross-entropy":
@@ -122,9 +120,9 @@ class NetworkScenario(Scenario):
                     "use --criterion squared-error"
                 )
             criterion, goal = nn.functional.cross_entropy, targets.argmax(1)
-        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk, team=current())
+        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk, team=team)
         start = flow.pack()
-        labels = None if data.classes is None else targets.argmax(1)
+        labels = None if data.classes is None else targets.argmax(1).to(start.device)
         facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}
         return flow, start, labels, facts
 
