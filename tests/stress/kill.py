@@ -1,0 +1,299 @@
+"""Runs stopped at random moments, and what becomes of them.
+
+A run is stopped (SIGKILL, SIGTERM, SIGUSR1, SIGINT) at a random moment between its first
+instruction and its end, the folder it leaves is read, and the run is resumed, to be stopped
+again, until it gets to its end before the signal does. What it ends with must equal an
+undisturbed run to the last bit. Then the same in processes of their own, imports and all,
+and killed at one change of a file after the other instead of at random moments.
+
+Run: python tests/stress/kill.py [--kill 200] [--term 50] [--other 20] [--processes 12]
+     [--changes 60] [--case NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import functools
+import itertools
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import leftovers
+import torch
+from starting import Child, forked, process, warm_up
+
+import gflow.cli
+import gflow.store
+
+# Seconds each, and together every kind of work that is kept: own explicit, stabilised and
+# implicit steppers, alone and as an ensemble, torchdiffeq, scipy, exact and Krylov kernels,
+# descent, the central flow, and the step-size study.
+CASES = {
+    "auto": "deep-linear --t-end 40",
+    "tsit5": "deep-linear --method tsit5",
+    "dop853": "deep-linear --method dop853 --rtol 1e-12 --atol 1e-14",
+    "rkc2": "deep-matrix --method rkc2 --rtol 1e-5 --t-end 30",
+    "rock4": "network --method rock4 --samples 60 --width 16 --t-end 10 --points 10",
+    "bdf": "factorization --method bdf --t-end 100",
+    "torchdiffeq": "deep-linear --method dopri5",
+    "scipy": "deep-linear --method scipy:LSODA",
+    "exact": "kernel --samples 100 --test-samples 50",
+    "krylov": "kernel --samples 100 --test-samples 50 --method krylov --rtol 1e-6",
+    "network": "network --samples 60 --width 16 --t-end 20 --points 20",
+    "float32": "network --samples 60 --width 16 --t-end 20 --points 20 --dtype float32"
+    " --rtol 1e-4 --atol 1e-6",
+    "study": "converge deep-linear",
+    "modified-study": "converge network --samples 40 --width 8 --t-end 5 --modified"
+    " --step-sizes 0.4,0.2,0.1,0.05",
+    "edge": "edge-of-stability --samples 60 --width 8 --depth 2 --t-end 30 --points 10"
+    " --step-sizes 0.4,0.3",
+    "ensemble": "wide-network --samples 40 --widths 64,128 --epochs 200 --points 10",
+    "implicit": "implicit-regularization --samples 60 --width 16 --t-end 4 --points 10"
+    " --step-sizes 0.4,0.2",
+    "relu": "continuous-vs-discrete --samples 100 --width 16 --t-end 4 --points 10",
+}
+EVERY = ("--checkpoint-every", "0.05")  # many checkpoints in a short run
+_OTHERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+_GOOD = (0, 4, 5)  # done; a certificate that does not hold or a diverged descent is a result
+Start = Callable[[list[str], Path], Child]
+
+
+class Count:
+    """What was seen, in numbers, and all that was wrong, in words."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, collections.Counter[str]] = {}
+        self.wrong: list[str] = []
+
+    def add(self, what: str, value: object) -> None:
+        self.of.setdefault(what, collections.Counter())[str(value)] += 1
+
+    def show(self) -> None:
+        for what, seen in self.of.items():
+            parts = ", ".join(f"{key} {count}" for key, count in sorted(seen.items()))
+            print(f"{what:<10} {sum(seen.values()):5}: {parts}")
+        print(f"{'wrong':<10} {len(self.wrong):5}")
+
+
+class Undisturbed:
+    """The runs that nobody stops, made when first asked for: folder and seconds."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._made: dict[str, tuple[Path, float]] = {}
+
+    def __call__(self, name: str) -> tuple[Path, float]:
+        if name not in self._made:
+            # Twice: the first one also imports, and its modules are then imported here.
+            for which in ("first", "second"):
+                path = self._folder / f"{name}-{which}"
+                log, modules = path.with_suffix(".log"), path.with_suffix(".modules")
+                began = time.monotonic()
+                child = forked(_new(name, path), log, modules=modules)
+                if child.wait(600) not in _GOOD:
+                    raise SystemExit(f"{name} fails undisturbed: {child.said()[-800:]}")
+                self._made[name] = path, time.monotonic() - began
+                warm_up(modules)
+            apart = leftovers.differences(self._folder / f"{name}-first", path)
+            if apart:
+                raise SystemExit(f"{name} differs from itself undisturbed: {apart}")
+        return self._made[name]
+
+
+def _new(name: str, folder: Path) -> list[str]:
+    return [*CASES[name].split(), "--output", str(folder), *EVERY]
+
+
+class Run:
+    """One run in its folder, stopped and resumed until it gets to its end."""
+
+    def __init__(self, name: str, folder: Path, whole: Path, count: Count):
+        self._name = name
+        self._folder = folder
+        self._log = folder.with_suffix(".log")
+        self._whole = whole
+        self._count = count
+        self._history: list[str] = []
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has got to its end, or is in a state nothing can follow from."""
+        return self._over
+
+    def stop(self, number: signal.Signals, seconds: float, start: Start) -> bool:
+        """Start it or go on with it, let it work for so long, and stop it.
+
+        Returns whether it was stopped: it may have got to its end before.
+        """
+        child = self._begin(start)
+        child.wait(seconds)
+        child.send(number)
+        status = child.wait(60)
+        self._history.append(f"{number.name} at {seconds:.2f} s: {status}")
+        if status is None:
+            child.send(signal.SIGKILL)
+            child.wait(10)
+            self._wrong("it still ran 60 s later")
+        if status in _GOOD:
+            self._end()
+            return False
+        self._judge(child, status, number)
+        return True
+
+    def finish(self, start: Start) -> None:
+        """Go on with it to its end, if it has not got there."""
+        if not self._over:
+            child = self._begin(start)
+            status = child.wait(600)
+            self._history.append(f"end: {status}")
+            if status in _GOOD:
+                self._end()
+            else:
+                self._wrong(f"does not resume: {child.said()[-600:]}")
+
+    def _begin(self, start: Start) -> Child:
+        if (self._folder / "manifest.json").exists():
+            self._history.append("resume")
+            return start(["resume", str(self._folder), *EVERY], self._log)
+        self._history.append("run")
+        return start(_new(self._name, self._folder), self._log)
+
+    def _judge(self, child: Child, status: int | None, number: signal.Signals) -> None:
+        count = self._count
+        count.add("stopped by", number.name)
+        count.add("left with", status)
+        count.add("moment", leftovers.moment(self._folder))
+        if status not in (-number, 128 + number):
+            self._wrong(f"left with {status}: {child.said()[-600:]}")
+        if "Traceback" in child.said():
+            self._wrong(f"said {child.said()[-1500:]}")
+        if not self._folder.exists():
+            return
+        state = gflow.store.state(self._folder)
+        count.add("state", state)
+        if state not in ("running", "interrupted"):
+            self._wrong(f"its state is {state}")
+        for problem in leftovers.unreadable(self._folder):
+            self._wrong(problem)
+        inspected = forked(["inspect", str(self._folder)], self._log)
+        if inspected.wait(60) != 0 or "Traceback" in inspected.said():
+            self._wrong(f"gflow inspect says {inspected.said()[-600:]}")
+
+    def _end(self) -> None:
+        self._over = True
+        apart = leftovers.differences(self._whole, self._folder)
+        self._count.add("ends", "different" if apart else "bit-identical")
+        for difference in apart:
+            self._wrong(difference)
+        if not apart:
+            shutil.rmtree(self._folder)
+
+    def _wrong(self, what: str) -> None:
+        self._over = True
+        self._count.wrong.append(f"{self._name} [{', '.join(self._history)}]: {what}")
+        print(f"WRONG {self._count.wrong[-1]} ({self._folder})", flush=True)
+
+
+def stopped_at_random(
+    numbers: list[signal.Signals],
+    names: list[str],
+    start: Start,
+    undisturbed: Undisturbed,
+    folder: Path,
+    count: Count,
+    chance: random.Random,
+    *,
+    imports: float = 0.0,
+) -> None:
+    """Stop runs of the cases in turn until every signal has been sent to a run at work.
+
+    ``imports``: seconds before a run begins, to be added to how long it takes.
+    """
+    left = list(numbers)
+    for turn in itertools.count():
+        if not left:
+            return
+        name = names[turn % len(names)]
+        whole, seconds = undisturbed(name)
+        run = Run(name, folder / f"{name}-{turn}", whole, count)
+        while left and not run.over:
+            if run.stop(left[-1], chance.uniform(0, seconds + imports), start):
+                left.pop()
+        run.finish(start)
+
+
+def killed_at_every_change(
+    most: int, name: str, undisturbed: Undisturbed, folder: Path, count: Count
+) -> None:
+    """Kill a run before its first change of a file, its second, ..., resuming from each."""
+    whole, _ = undisturbed(name)
+    for change in range(1, most + 1):
+        killer = functools.partial(forked, die_at=change)
+        run = Run(name, folder / f"{name}-change-{change}", whole, count)
+        if not run.stop(signal.SIGKILL, 600, killer):
+            return
+        run.finish(forked)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kill", type=int, default=200, help="SIGKILLs  [%(default)s]")
+    parser.add_argument("--term", type=int, default=50, help="SIGTERMs  [%(default)s]")
+    parser.add_argument("--other", type=int, default=20, help="SIGUSR1/2, SIGINT  [%(default)s]")
+    parser.add_argument("--processes", type=int, default=12, help="in new processes  [%(default)s]")
+    parser.add_argument("--changes", type=int, default=60, help="changes of files  [%(default)s]")
+    parser.add_argument("--case", action="append", choices=CASES, help="these alone")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    names = given.case or list(CASES)
+    chance = random.Random(given.seed)
+    folder = Path(tempfile.mkdtemp(prefix="gflow-kill-"))
+    undisturbed = Undisturbed(folder)
+    total = 0
+
+    def part(title: str, work: Callable[[Count], None]) -> None:
+        nonlocal total
+        count, began = Count(), time.monotonic()
+        work(count)
+        print(f"\n{title}, {time.monotonic() - began:.0f} s")
+        count.show()
+        sys.stdout.flush()
+        total += len(count.wrong)
+
+    def at_random(numbers: list[signal.Signals], start: Start, imports: float = 0.0) -> Any:
+        return lambda count: stopped_at_random(
+            numbers, names, start, undisturbed, folder, count, chance, imports=imports
+        )
+
+    kills = [signal.SIGKILL] * given.kill
+    others = list(itertools.islice(itertools.cycle(_OTHERS), given.other))
+    both = list(
+        itertools.islice(itertools.cycle((signal.SIGKILL, signal.SIGTERM)), given.processes)
+    )
+    terms = [signal.SIGTERM] * given.term
+    part("SIGKILL at random moments", at_random(kills, forked))
+    part("SIGTERM at random moments", at_random(terms, forked))
+    part("other signals at random moments", at_random(others, forked))
+    part("in new processes", at_random(both, process, imports=4.0))
+    part(
+        "SIGKILL before each change of a file",
+        lambda count: killed_at_every_change(given.changes, names[0], undisturbed, folder, count),
+    )
+    if total:
+        print(f"\n{total} wrong; the folders are in {folder}")
+        raise SystemExit(1)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
