@@ -172,7 +172,7 @@ class Run:
         count.add("stopped by", number.name)
         count.add("left with", status)
         count.add("moment", leftovers.moment(self._folder))
-        if status not in (-number, 128 + number):
+        if status not in (-number, 130 if number == signal.SIGINT else 143):
             self._wrong(f"left with {status}: {child.said()[-600:]}")
         if "Traceback" in child.said():
             self._wrong(f"said {child.said()[-1500:]}")

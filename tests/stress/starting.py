@@ -56,7 +56,12 @@ class Child:
 
 
 def forked(
-    arguments: Sequence[str], log: Path, *, die_at: int | None = None, modules: Path | None = None
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    draw: bool = False,
+    die_at: int | None = None,
+    modules: Path | None = None,
 ) -> Child:
     """``gflow ARGUMENTS`` in a copy of this process.
 
@@ -65,6 +70,8 @@ def forked(
     arguments : sequence of str
     log : Path
         Where its standard output and error go.
+    draw : bool
+        Whether it draws figures, which take longer than the whole rest of a short run.
     die_at : int, optional
         SIGKILL itself at its so many-th change of a file, before the change is made.
     modules : Path, optional
@@ -81,9 +88,13 @@ def forked(
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        from gflow import plots
+        from gflow.cli import main
+
+        if not draw:
+            plots.figures = lambda dataset, title: {}
         if die_at is not None:
             _kill_at(die_at)
-        from gflow.cli import main
 
         sys.argv = ["gflow", *arguments]
         try:
