@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-    from gflow.solvers.checkpoint import Checkpoint
+    from gflow.keeping import Checkpoint
     from gflow.trajectory import Trajectory
 
 
@@ -20,6 +22,29 @@ class GflowError(Exception):
 
 class InputError(GflowError, ValueError):
     """The caller's input cannot be used: a wrong shape, value, name or file."""
+
+
+class OutputError(GflowError, OSError):
+    """What was worked out cannot be written: the disk is full, the folder gone."""
+
+
+class Interrupted(BaseException):
+    """A run was told to stop, and can be gone on with.
+
+    Not an `Exception`: nothing on the way may take it for an error.
+
+    Attributes
+    ----------
+    why : str
+        The name of the signal, or ``time`` where the time allowed was used up.
+    folder : Path or None
+        Of the run.
+    """
+
+    def __init__(self, why: str, folder: Path | None = None):
+        super().__init__(f"interrupted ({why})")
+        self.why = why
+        self.folder = folder
 
 
 class IntegrationError(GflowError, RuntimeError):
@@ -39,6 +64,8 @@ class IntegrationError(GflowError, RuntimeError):
     checkpoint : Checkpoint or None
         Where one of gflow's own methods stopped: ``gflow.integrate(…, resume=checkpoint)``
         goes on from there, with a larger ``max_evals`` for one.
+    folder : Path or None
+        Of the run whose solve it was.
     """
 
     def __init__(
@@ -55,3 +82,4 @@ class IntegrationError(GflowError, RuntimeError):
         self.y = y
         self.trajectory = trajectory
         self.checkpoint = checkpoint
+        self.folder: Path | None = None

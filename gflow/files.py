@@ -86,6 +86,26 @@ def _npz(path: Path) -> Table:
     return arrays[0], arrays[1] if len(arrays) > 1 else None, ()
 
 
+def read_members(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
+    """All arrays of an .npz that was saved without compression, ``size`` bytes long.
+
+    Raises
+    ------
+    InputError
+        If a member is compressed or its header declares other than what is there.
+    """
+    arrays = {}
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED or not info.file_size <= size:
+            raise InputError(f"{info.filename} must be stored as it is, got a compressed member")
+        with archive.open(info) as stream:
+            _check_header(info.filename, stream, info.file_size, "biuf", 8 * size)
+        with archive.open(info) as stream:
+            name = info.filename.removesuffix(".npy")
+            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
+
+
 def _check_header(what: str, stream: IO[bytes], size: int, kinds: str, room: int) -> int:
     """The bytes an array takes in memory, after checks of all that its header says."""
     start = io.BytesIO(stream.read(2**14))  # numpy's own limit for a header is 10,000

@@ -128,6 +128,12 @@ class Scenario(BaseModel, abc.ABC):
         values = self.model_dump(mode="json", exclude_none=True)
         return {"setting": self.setting, **values}
 
+    def toml(self) -> str:
+        """The whole scenario as a TOML file that can be run."""
+        import tomli_w
+
+        return tomli_w.dumps(self.resolved())
+
 
 # -- finding and reading --------------------------------------------------------------
 

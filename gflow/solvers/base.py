@@ -37,7 +37,7 @@ from torch import Tensor
 
 from gflow.events import Event
 from gflow.flows.base import Flow
-from gflow.solvers.checkpoint import Checkpoint
+from gflow.keeping import Checkpoint, Piece
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
 
@@ -255,9 +255,11 @@ class Problem:
         self.last_checkpoint: Checkpoint | None = None
         #: What the solver has to say of how it went, for ``stats.reason``.
         self.remark = ""
+        #: The piece of a run that the solve is, where a run keeps its work.
+        self.piece = Piece()
+        self.began = time.perf_counter()
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
-        self._began = time.perf_counter()
 
     # -- for solvers --------------------------------------------------------------
 
@@ -340,5 +342,5 @@ class Problem:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the problem was made."""
-        return time.perf_counter() - self._began
+        """Seconds since the solve began, in this process and before it was resumed."""
+        return time.perf_counter() - self.began

@@ -1,0 +1,147 @@
+"""A run's finished pieces and checkpoints in its folder; see `gflow.keeping`.
+
+``parts/NNNNNN.npz`` holds finished pieces from number NNNNNN on, as arrays ``0/name``, ``1/name``
+and so on, and what belongs to each as JSON in ``0``, ``1``. ``checkpoint.safetensors`` is the state
+of the piece in progress, and ``checkpoint.previous.safetensors`` the one before, which is there
+until the new one is whole. Reading runs no code, and takes no more memory than the file's size.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gflow.files import one_line, read_members
+from gflow.keeping import Checkpoint
+from gflow.store import RunFolder
+
+_PARTS = "parts"
+_NOW, _BEFORE = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+
+
+class FolderShelf:
+    """The shelf of a run's folder.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    """
+
+    def __init__(self, folder: RunFolder):
+        self._folder = folder
+
+    def put_pieces(self, first: int, pieces: Sequence[Checkpoint]) -> None:
+        """Write finished pieces, numbered from ``first``, as one file."""
+        arrays: dict[str, Any] = {}
+        for i, piece in enumerate(pieces):
+            arrays[str(i)] = np.frombuffer(json.dumps(piece.meta).encode(), np.uint8)
+            arrays |= {f"{i}/{k}": v for k, v in _arrays(piece.tensors).items()}
+
+        def write(path: Path) -> None:
+            with path.open("xb") as file:
+                np.savez(file, **arrays)
+
+        self._folder.write(f"{_PARTS}/{first:06}.npz", write)
+
+    def put_checkpoint(self, index: int, state: Checkpoint) -> None:
+        """Write the state of piece ``index``; the file before it is kept."""
+        from safetensors.numpy import save_file
+
+        arrays = _arrays(state.tensors)
+        about = {"index": index, "meta": state.meta, "crc32": _crc(arrays)}
+        header = {"gflow": json.dumps(about)}
+        self._folder.write(_NOW, lambda path: save_file(arrays, path, header), before=_BEFORE)
+
+    def pieces(self) -> Iterator[Checkpoint]:
+        """The finished pieces in order, as far as their files are whole."""
+        count = 0
+        files = sorted((self._folder.path / _PARTS).glob("*.npz"))
+        for i, file in enumerate(files):
+            try:
+                if file.stem != f"{count:06}":
+                    raise ValueError(f"it should be {count:06}.npz")
+                found = _read_pieces(file)
+            except Exception as error:  # zipfile and numpy say a damaged file in many ways
+                _warn(file, error, "what was in it and after it is worked out again")
+                for rest in files[i:]:
+                    rest.unlink()
+                return
+            count += len(found)
+            yield from found
+
+    def checkpoint(self) -> tuple[int, Checkpoint] | None:
+        """The last state that is whole, and the number of its piece."""
+        for name, then in ((_NOW, "going on from the one before"), (_BEFORE, "doing without it")):
+            file = self._folder.path / name
+            try:
+                return _read_checkpoint(file)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # safetensors and json, likewise
+                _warn(file, error, then)
+        return None
+
+    def clear(self) -> None:
+        """Remove all of it: the run is done."""
+        for name in (_NOW, _BEFORE):
+            (self._folder.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self._folder.path / _PARTS, ignore_errors=True)
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v.detach().cpu().numpy(), order="C") for k, v in tensors.items()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+
+
+def _crc(arrays: Mapping[str, np.ndarray]) -> int:
+    crc = 0
+    for name in sorted(arrays):
+        crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
+    return crc
+
+
+def _read_pieces(file: Path) -> list[Checkpoint]:
+    _require_plain(file)
+    with zipfile.ZipFile(file) as archive:
+        arrays = read_members(archive, file.stat().st_size)
+    metas = [json.loads(arrays[str(i)].tobytes()) for i in range(sum(k.isdigit() for k in arrays))]
+    pieces = []
+    for i, meta in enumerate(metas):
+        own = {k.removeprefix(f"{i}/"): v for k, v in arrays.items() if k.startswith(f"{i}/")}
+        pieces.append(Checkpoint(_tensors(own), meta))
+    return pieces
+
+
+def _read_checkpoint(file: Path) -> tuple[int, Checkpoint]:
+    from safetensors import safe_open
+
+    _require_plain(file)
+    with safe_open(file, framework="numpy") as opened:
+        about = json.loads((opened.metadata() or {})["gflow"])
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if _crc(arrays) != about["crc32"]:
+        raise ValueError("its checksum is wrong")
+    return int(about["index"]), Checkpoint(_tensors(arrays), dict(about["meta"]))
+
+
+def _require_plain(file: Path) -> None:
+    file.lstat()  # FileNotFoundError
+    if file.is_symlink() or not file.is_file():
+        raise ValueError("it must be a file, not a link")
+
+
+def _warn(file: Path, error: Exception, then: str) -> None:
+    warnings.warn(f"{file} is damaged ({one_line(error)}); {then}", stacklevel=2)
