@@ -7,7 +7,7 @@ undisturbed run to the last bit. Then the same in processes of their own, import
 and killed at one change of a file after the other instead of at random moments.
 
 Run: python tests/stress/kill.py [--kill 200] [--term 50] [--other 20] [--processes 12]
-     [--changes 60] [--case NAME ...]
+     [--changes 150] [--case NAME ...]
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import itertools
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import leftovers
 import torch
@@ -37,10 +35,10 @@ import gflow.store
 # implicit steppers, alone and as an ensemble, torchdiffeq, scipy, exact and Krylov kernels,
 # descent, the central flow, and the step-size study.
 CASES = {
-    "auto": "deep-linear --t-end 40",
+    "auto": "deep-linear --t-end 25",
     "tsit5": "deep-linear --method tsit5",
     "dop853": "deep-linear --method dop853 --rtol 1e-12 --atol 1e-14",
-    "rkc2": "deep-matrix --method rkc2 --rtol 1e-5 --t-end 30",
+    "rkc2": "deep-matrix --method rkc2 --rtol 1e-5 --t-end 10",
     "rock4": "network --method rock4 --samples 60 --width 16 --t-end 10 --points 10",
     "bdf": "factorization --method bdf --t-end 100",
     "torchdiffeq": "deep-linear --method dopri5",
@@ -51,12 +49,12 @@ CASES = {
     "float32": "network --samples 60 --width 16 --t-end 20 --points 20 --dtype float32"
     " --rtol 1e-4 --atol 1e-6",
     "study": "converge deep-linear",
-    "modified-study": "converge network --samples 40 --width 8 --t-end 5 --modified"
-    " --step-sizes 0.4,0.2,0.1,0.05",
+    "modified-study": "converge network --samples 40 --width 8 --t-end 2 --modified"
+    " --step-sizes 0.4,0.2,0.1",
     "edge": "edge-of-stability --samples 60 --width 8 --depth 2 --t-end 30 --points 10"
     " --step-sizes 0.4,0.3",
-    "ensemble": "wide-network --samples 40 --widths 64,128 --epochs 200 --points 10",
-    "implicit": "implicit-regularization --samples 60 --width 16 --t-end 4 --points 10"
+    "ensemble": "wide-network --samples 40 --widths 64,128 --epochs 100 --points 10",
+    "implicit": "implicit-regularization --samples 60 --width 16 --t-end 2 --points 5"
     " --step-sizes 0.4,0.2",
     "relu": "continuous-vs-discrete --samples 100 --width 16 --t-end 4 --points 10",
 }
@@ -80,7 +78,7 @@ class Count:
         for what, seen in self.of.items():
             parts = ", ".join(f"{key} {count}" for key, count in sorted(seen.items()))
             print(f"{what:<10} {sum(seen.values()):5}: {parts}")
-        print(f"{'wrong':<10} {len(self.wrong):5}")
+        print(f"{'wrong':<10} {len(self.wrong):5}", flush=True)
 
 
 class Undisturbed:
@@ -176,14 +174,18 @@ class Run:
             self._wrong(f"left with {status}: {child.said()[-600:]}")
         if "Traceback" in child.said():
             self._wrong(f"said {child.said()[-1500:]}")
-        if not self._folder.exists():
-            return
+        if not (self._folder / "manifest.json").exists():
+            return  # nothing to resume: it is run again, into the same folder
         state = gflow.store.state(self._folder)
         count.add("state", state)
-        if state not in ("running", "interrupted"):
-            self._wrong(f"its state is {state}")
+        if state == "done":  # stopped after the last thing it had to write
+            self._end()
+        elif state != "interrupted":
+            self._wrong(f"its state is {state}: {child.said()[-600:]}")
         for problem in leftovers.unreadable(self._folder):
             self._wrong(problem)
+        if self._over:
+            return
         inspected = forked(["inspect", str(self._folder)], self._log)
         if inspected.wait(60) != 0 or "Traceback" in inspected.said():
             self._wrong(f"gflow inspect says {inspected.said()[-600:]}")
@@ -204,8 +206,8 @@ class Run:
 
 
 def stopped_at_random(
-    numbers: list[signal.Signals],
-    names: list[str],
+    numbers: Sequence[signal.Signals],
+    names: Sequence[str],
     start: Start,
     undisturbed: Undisturbed,
     folder: Path,
@@ -214,32 +216,30 @@ def stopped_at_random(
     *,
     imports: float = 0.0,
 ) -> None:
-    """Stop runs of the cases in turn until every signal has been sent to a run at work.
+    """Stop runs of the cases in turn until every signal has met a run at work.
 
-    ``imports``: seconds before a run begins, to be added to how long it takes.
+    ``imports``: seconds that go by before a run begins.
     """
     left = list(numbers)
-    for turn in itertools.count():
+    for turn, name in enumerate(itertools.cycle(names)):
         if not left:
             return
-        name = names[turn % len(names)]
         whole, seconds = undisturbed(name)
-        run = Run(name, folder / f"{name}-{turn}", whole, count)
+        run = Run(name, folder / f"{turn}-{name}", whole, count)
         while left and not run.over:
             if run.stop(left[-1], chance.uniform(0, seconds + imports), start):
                 left.pop()
         run.finish(start)
 
 
-def killed_at_every_change(
+def killed_at_each_change(
     most: int, name: str, undisturbed: Undisturbed, folder: Path, count: Count
 ) -> None:
     """Kill a run before its first change of a file, its second, ..., resuming from each."""
     whole, _ = undisturbed(name)
     for change in range(1, most + 1):
-        killer = functools.partial(forked, die_at=change)
-        run = Run(name, folder / f"{name}-change-{change}", whole, count)
-        if not run.stop(signal.SIGKILL, 600, killer):
+        run = Run(name, folder / f"{change}-{name}", whole, count)
+        if not run.stop(signal.SIGKILL, 600, functools.partial(forked, draw=True, die_at=change)):
             return
         run.finish(forked)
 
@@ -250,49 +250,46 @@ def main() -> None:
     parser.add_argument("--term", type=int, default=50, help="SIGTERMs  [%(default)s]")
     parser.add_argument("--other", type=int, default=20, help="SIGUSR1/2, SIGINT  [%(default)s]")
     parser.add_argument("--processes", type=int, default=12, help="in new processes  [%(default)s]")
-    parser.add_argument("--changes", type=int, default=60, help="changes of files  [%(default)s]")
+    parser.add_argument("--changes", type=int, default=150, help="changes of files  [%(default)s]")
     parser.add_argument("--case", action="append", choices=CASES, help="these alone")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    names = given.case or list(CASES)
-    chance = random.Random(given.seed)
-    folder = Path(tempfile.mkdtemp(prefix="gflow-kill-"))
-    undisturbed = Undisturbed(folder)
-    total = 0
-
-    def part(title: str, work: Callable[[Count], None]) -> None:
-        nonlocal total
-        count, began = Count(), time.monotonic()
-        work(count)
-        print(f"\n{title}, {time.monotonic() - began:.0f} s")
+    top = Path(tempfile.mkdtemp(prefix="gflow-kill-"))
+    undisturbed = Undisturbed(top)
+    at_random = functools.partial(
+        stopped_at_random,
+        names=given.case or list(CASES),
+        undisturbed=undisturbed,
+        chance=random.Random(given.seed),
+    )
+    at_changes = functools.partial(
+        killed_at_each_change, given.changes, (given.case or [*CASES])[0], undisturbed
+    )
+    kill, term = [signal.SIGKILL], [signal.SIGTERM]
+    others, both = _in_turn(_OTHERS, given.other), _in_turn(kill + term, given.processes)
+    parts: dict[str, Callable[..., None]] = {
+        "SIGKILL": functools.partial(at_random, kill * given.kill, start=forked),
+        "SIGTERM": functools.partial(at_random, term * given.term, start=forked),
+        "other signals": functools.partial(at_random, others, start=forked),
+        "new processes": functools.partial(at_random, both, start=process, imports=4.0),
+        "SIGKILL before each change of a file": at_changes,
+    }
+    wrong = 0
+    for title, work in parts.items():
+        count, began, folder = Count(), time.monotonic(), top / title.replace(" ", "-")
+        folder.mkdir()
+        work(folder=folder, count=count)
+        print(f"\n{title}: {time.monotonic() - began:.0f} s")
         count.show()
-        sys.stdout.flush()
-        total += len(count.wrong)
+        wrong += len(count.wrong)
+    if wrong:
+        raise SystemExit(f"\n{wrong} wrong; the folders are in {top}")
+    shutil.rmtree(top)
 
-    def at_random(numbers: list[signal.Signals], start: Start, imports: float = 0.0) -> Any:
-        return lambda count: stopped_at_random(
-            numbers, names, start, undisturbed, folder, count, chance, imports=imports
-        )
 
-    kills = [signal.SIGKILL] * given.kill
-    others = list(itertools.islice(itertools.cycle(_OTHERS), given.other))
-    both = list(
-        itertools.islice(itertools.cycle((signal.SIGKILL, signal.SIGTERM)), given.processes)
-    )
-    terms = [signal.SIGTERM] * given.term
-    part("SIGKILL at random moments", at_random(kills, forked))
-    part("SIGTERM at random moments", at_random(terms, forked))
-    part("other signals at random moments", at_random(others, forked))
-    part("in new processes", at_random(both, process, imports=4.0))
-    part(
-        "SIGKILL before each change of a file",
-        lambda count: killed_at_every_change(given.changes, names[0], undisturbed, folder, count),
-    )
-    if total:
-        print(f"\n{total} wrong; the folders are in {folder}")
-        raise SystemExit(1)
-    shutil.rmtree(folder)
+def _in_turn(numbers: Sequence[signal.Signals], count: int) -> list[signal.Signals]:
+    return list(itertools.islice(itertools.cycle(numbers), count))
 
 
 if __name__ == "__main__":
