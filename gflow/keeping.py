@@ -106,11 +106,8 @@ class Keeper:
         self._stop: str | None = None
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
         self._due = time.monotonic() + every
-
-    @property
-    def count(self) -> int:
-        """How many pieces are finished."""
-        return self._index
+        #: Whether anything was put on the shelf.
+        self.kept = False
 
     def stop(self, why: str) -> None:
         """Stop between two steps, or at once where there are none or this is said twice.
@@ -150,7 +147,7 @@ class Keeper:
         with self._hold():
             if self._finished:
                 self._shelf.put_pieces(self._index - len(self._finished), self._finished)
-                self._finished = []
+                self._finished, self.kept = [], True
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
         """Of the piece in progress; see `Piece.step`."""
@@ -186,6 +183,7 @@ class Keeper:
         if state is not None:
             with self._hold():
                 self._shelf.put_checkpoint(self._index, state)
+                self.kept = True
         now = time.monotonic()
         self._due = now + max(self._every, _SHARE * (now - began))
 

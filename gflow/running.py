@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import store
-from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, OutputError
+from gflow.errors import InputError, IntegrationError, Interrupted, OutputError
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -229,8 +229,8 @@ def _work(
         raise
     except OutputError:
         raise
-    except BaseException as error:
-        if new and isinstance(error, GflowError) and not keeper.count:
+    except Exception as error:
+        if new and not keeper.kept:
             folder.discard()
         else:
             with contextlib.suppress(OutputError):

@@ -44,7 +44,7 @@ class FolderShelf:
         """Write finished pieces, numbered from ``first``, as one file."""
         arrays: dict[str, Any] = {}
         for i, piece in enumerate(pieces):
-            arrays[str(i)] = np.frombuffer(json.dumps(piece.meta).encode(), np.uint8)
+            arrays[str(i)] = np.frombuffer(json.dumps(_about(piece)).encode(), np.uint8)
             arrays |= {f"{i}/{k}": v for k, v in _arrays(piece.tensors).items()}
 
         def write(path: Path) -> None:
@@ -58,7 +58,7 @@ class FolderShelf:
         from safetensors.numpy import save_file
 
         arrays = _arrays(state.tensors)
-        about = {"index": index, "meta": state.meta, "crc32": _crc(arrays)}
+        about = {**_about(state), "index": index, "crc32": _crc(arrays)}
         header = {"gflow": json.dumps(about)}
         self._folder.write(_NOW, lambda path: save_file(arrays, path, header), before=_BEFORE)
 
@@ -99,11 +99,30 @@ class FolderShelf:
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v.detach().cpu().numpy(), order="C") for k, v in tensors.items()}
+    """As arrays on the host, dimensions in the order in which they lie in memory."""
+    laid = {k: v.detach().permute(_order(v)).contiguous() for k, v in tensors.items()}
+    return {k: v.cpu().numpy() for k, v in laid.items()}
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+def _about(state: Checkpoint) -> dict[str, Any]:
+    """What belongs to a state's arrays. How a matrix lies in memory is part of it: products
+    differ in the last bit from those of its transposed copy."""
+    orders = {k: _order(v) for k, v in state.tensors.items() if not v.is_contiguous()}
+    return {"meta": dict(state.meta), "orders": orders}
+
+
+def _order(tensor: Tensor) -> list[int]:
+    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride(i))
+
+
+def _state(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Checkpoint:
+    """The inverse of `_arrays` and `_about`, in memory of torch's own, aligned as it was."""
+    tensors = {}
+    for name, array in arrays.items():
+        tensor = torch.from_numpy(array).clone()
+        order = about["orders"].get(name, range(tensor.ndim))
+        tensors[name] = tensor.permute([list(order).index(i) for i in range(tensor.ndim)])
+    return Checkpoint(tensors, dict(about["meta"]))
 
 
 def _crc(arrays: Mapping[str, np.ndarray]) -> int:
@@ -117,11 +136,10 @@ def _read_pieces(file: Path) -> list[Checkpoint]:
     _require_plain(file)
     with zipfile.ZipFile(file) as archive:
         arrays = read_members(archive, file.stat().st_size)
-    metas = [json.loads(arrays[str(i)].tobytes()) for i in range(sum(k.isdigit() for k in arrays))]
     pieces = []
-    for i, meta in enumerate(metas):
+    for i in range(sum("/" not in name for name in arrays)):
         own = {k.removeprefix(f"{i}/"): v for k, v in arrays.items() if k.startswith(f"{i}/")}
-        pieces.append(Checkpoint(_tensors(own), meta))
+        pieces.append(_state(own, json.loads(arrays[str(i)].tobytes())))
     return pieces
 
 
@@ -134,7 +152,7 @@ def _read_checkpoint(file: Path) -> tuple[int, Checkpoint]:
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if _crc(arrays) != about["crc32"]:
         raise ValueError("its checksum is wrong")
-    return int(about["index"]), Checkpoint(_tensors(arrays), dict(about["meta"]))
+    return int(about["index"]), _state(arrays, about)
 
 
 def _require_plain(file: Path) -> None:

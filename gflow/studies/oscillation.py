@@ -151,7 +151,7 @@ class _Going:
         if ended or not float(losses[-1]) < _EXPLODED * float(self.losses[0]):
             self.diverged_at = first + (part.diverged_at or 0)
             return False
-        self.kept.append(states[-1])
+        self.kept.append(states[-1].clone())
         return True
 
     def checkpoint(self) -> Checkpoint:
@@ -171,7 +171,7 @@ class _Going:
         """The inverse of `checkpoint`, on the device of like."""
         now = {name: value.to(like.device) for name, value in found.tensors.items()}
         going = cls(now["kept"][0], now["losses"][0])
-        going.kept, going.tops = list(now["kept"]), list(now["tops"])
+        going.kept, going.tops = [y.clone() for y in now["kept"]], list(now["tops"])
         going.losses = [now["losses"][:1], now["losses"][1:]]
         going.along, going.variances = [now["along"]], [now["variances"]]
         going.before, going.vectors = now.get("before"), now.get("vectors")
