@@ -51,7 +51,8 @@ class Setup:
     """What a scenario builds from its data: a flow, a start, and what else to measure.
 
     ``measure(ts, ys)`` adds measurements of any path (a held-out error), ``measure_flow``
-    such as make sense for the flow's own (a bound).
+    such as make sense for the flow's own (a bound), ``measure_descent`` for descents'.
+    ``sharpness``: how many of the Hessian's largest eigenvalues the flow's solve is to follow.
     ``spectral`` are measurements of the flow alone: name -> (long name, dimensions, values).
     ``facts`` go into the summary as they are.
     """
@@ -60,6 +61,8 @@ class Setup:
     y0: Tensor
     measure: Measure = lambda ts, ys: {}
     measure_flow: Measure = lambda ts, ys: {}
+    measure_descent: Measure = lambda ts, ys: {}
+    sharpness: int = 0
     spectral: Mapping[str, tuple[str, tuple[str, ...], Tensor]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,6 +73,36 @@ class Outcome:
 
     dataset: xr.Dataset
     summary: dict[str, Any]
+
+
+#: What the dimensions without coordinates of their own count, and from where.
+_COUNTS = {
+    "mode": (1, "mode, the largest first"),
+    "layer": (1, "layer j, W_j, the inputs' first"),
+    "layer_pair": (1, "j of the layers j and j + 1"),
+    "save": (0, "saved state of descent"),
+    "saved_central": (0, "saved state of the central flow"),
+    "step": (0, "step of descent"),
+}
+
+
+def numbered(ds: xr.Dataset) -> xr.Dataset:
+    """The same with a coordinate for every dimension, so that ``ds.sel(layer=2)`` works.
+
+    Examples
+    --------
+    >>> ds = numbered(xr.Dataset({"s": ("mode", [3.0, 0.5])}))
+    >>> float(ds["s"].sel(mode=2)), ds["mode"].attrs["long_name"]
+    (0.5, 'mode, the largest first')
+    """
+    bare = [str(dim) for dim in ds.dims if dim not in ds.coords]
+    counts = {dim: _COUNTS.get(dim, (0, dim)) for dim in bare}
+    return ds.assign_coords(
+        {
+            dim: (dim, first + np.arange(ds.sizes[dim]), {"long_name": label, "units": "1"})
+            for dim, (first, label) in counts.items()
+        }
+    )
 
 
 def _array(values: Tensor) -> np.ndarray:
@@ -125,6 +158,8 @@ def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
     path = result.trajectory
     ds = path_dataset(path)
     measured = {**setup.measure(path.ts, path.ys), **setup.measure_flow(path.ts, path.ys)}
+    if path.sharpness.numel():
+        measured["sharpness"] = "sharpness λ_max of the Hessian", path.sharpness[:, 0]
     for name, (label, values) in measured.items():
         _add(ds, name, ("time",), _array(values), label)
     for name, (label, dims, values) in setup.spectral.items():
@@ -146,7 +181,8 @@ def flow_and_descent_outcome(result: FlowAndDescent, setup: Setup) -> Outcome:
     for descent in descents:
         for name, values in path.flow.observables(descent.ys).items():
             columns.setdefault(name, []).append(_array(values))
-        for name, (_, values) in setup.measure(descent.ts, descent.ys).items():
+        at = descent.ts, descent.ys
+        for name, (_, values) in {**setup.measure(*at), **setup.measure_descent(*at)}.items():
             columns.setdefault(name, []).append(_array(values))
     for name, rows in columns.items():
         dims = (*lead, *path.flow.observable_dims.get(name, ()))

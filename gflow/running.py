@@ -264,7 +264,9 @@ def _save(
     begun: Mapping[str, Any],
 ) -> Finished:
     """Write a run's results, and then that they are whole."""
-    scenario, dataset = job.scenario, outcome.dataset
+    from gflow.results import numbered
+
+    scenario, dataset = job.scenario, numbered(outcome.dataset)
     dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
     folder.write_dataset("result.nc", dataset)
     folder.write_json("summary.json", outcome.summary)

@@ -112,7 +112,8 @@ def _about(state: Checkpoint) -> dict[str, Any]:
 
 
 def _order(tensor: Tensor) -> list[int]:
-    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride(i))
+    strides = tensor.stride()
+    return sorted(range(tensor.ndim), key=lambda i: -strides[i])
 
 
 def _state(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Checkpoint:

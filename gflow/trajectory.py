@@ -125,6 +125,9 @@ class Trajectory:
         When an event stopped a member, by its index in ``y0.reshape(-1, *state)``.
     failures : mapping of int to str
         Why a member failed, likewise. The certificate speaks for the others.
+    sharpness : Tensor, shape (T, k)
+        The k largest eigenvalues of the Hessian at every time, descending, as
+        `gflow.spectra.sharpness` has them; k is 0 unless `gflow.integrate` was asked for more.
     """
 
     ts: Tensor
@@ -135,6 +138,7 @@ class Trajectory:
     ends: Tensor
     event_times: Mapping[int, float] = field(default_factory=dict)
     failures: Mapping[int, str] = field(default_factory=dict)
+    sharpness: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     @property
     def losses(self) -> Tensor:

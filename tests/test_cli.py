@@ -144,6 +144,14 @@ def test_run_folder_is_complete(name, finished):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
+def test_every_array_and_every_dimension_is_labelled(name, finished):
+    with xr.open_dataset(finished(name)[1] / "result.nc") as ds:
+        assert set(ds.dims) <= set(ds.coords)
+        for variable in ds.variables.values():
+            assert {"long_name", "units"} <= set(variable.attrs)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_json_is_one_object_that_says_what_the_folder_says(name, finished):
     done, folder = finished(name)
     summary = json.loads(done.out)

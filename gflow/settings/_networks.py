@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gflow.data import Data
     from gflow.flows import NetworkFlow
-    from gflow.results import Measure, Setup
+    from gflow.results import Setup
 
 _BUILT_IN = ("mlp", "linear", "cnn")
 
@@ -78,16 +78,12 @@ class NetworkScenario(Scenario):
             return built_in.factory(self.model)
         raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
 
-    def measurements(self, flow: NetworkFlow, start: Tensor, labels: Tensor | None) -> Measure:
-        """What is measured along every path; nothing by default."""
-        return lambda ts, ys: {}
-
     def setup(self) -> Setup:
-        """The network's flow and start, with what is measured along its paths."""
+        """The network's flow and start."""
         from gflow.results import Setup
 
-        flow, start, labels, facts = self._build()
-        return Setup(flow, start, measure=self.measurements(flow, start, labels), facts=facts)
+        flow, start, _, facts = self._build()
+        return Setup(flow, start, facts=facts)
 
     def _build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
         """Flow, start, the samples' classes where there are any, and facts for the summary.

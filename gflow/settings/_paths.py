@@ -22,6 +22,7 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
         max_evals=scenario.max_evals,
         estimate_error=scenario.estimate_error,
         spacing=scenario.time,
+        sharpness=setup.sharpness,
         stages=stages,
     )
     return flow_and_descent_outcome(result, setup)

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gflow.flows import NetworkFlow
-    from gflow.results import Measure, Outcome
+    from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
+
+_VALUES = 2  # eigenvalues followed: the second, for where the two cross
 
 
 class Network(NetworkScenario):
@@ -22,9 +24,19 @@ class Network(NetworkScenario):
 
     setting: ClassVar[str] = "network"
 
-    def measurements(self, flow: NetworkFlow, start: Tensor, labels: Tensor | None) -> Measure:
-        """Sharpness, gradient norm, distance from the start, and accuracy for classes."""
-        return functools.partial(_measure, flow, start, labels)
+    def setup(self) -> Setup:
+        """The network's flow and start, with what is measured along its paths."""
+        from gflow.results import Setup
+
+        flow, start, labels, facts = self._build()
+        return Setup(
+            flow,
+            start,
+            measure=functools.partial(_measure, flow, start, labels),
+            measure_descent=functools.partial(_sharpness, flow),
+            sharpness=_VALUES,
+            facts=facts,
+        )
 
     def run(self, stages: Stages) -> Outcome:
         """The flow and descent, with what is measured along both."""
@@ -39,13 +51,9 @@ def _measure(
     """What is measured along the flow and along descent."""
     import torch
 
-    from gflow.spectra import sharpness_along
-
     with torch.no_grad():
         gradient = torch.stack([flow(0.0, y).norm() for y in ys])
-        top, _ = sharpness_along(flow, ys, 2)  # the second, for where the two cross
         found = {
-            "sharpness": ("sharpness λ_max of the Hessian", top[:, 0]),
             "gradient_norm": ("gradient norm ‖∇L‖", gradient),
             "distance": ("distance of the parameters from the start", flow.norm(ys - start)),
         }
@@ -54,3 +62,14 @@ def _measure(
             share = right.to(ys.dtype).mean(1)
             found["accuracy"] = ("share of the samples classified correctly", share)
     return found
+
+
+def _sharpness(flow: NetworkFlow, ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
+    """The sharpness along descent, as the flow's own solve measures the flow's."""
+    import torch
+
+    from gflow.spectra import sharpness_along
+
+    with torch.no_grad():
+        top, _ = sharpness_along(flow, ys, _VALUES)
+    return {"sharpness": ("sharpness λ_max of the Hessian", top[:, 0])}

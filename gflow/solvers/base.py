@@ -38,6 +38,7 @@ from torch import Tensor
 from gflow.events import Event
 from gflow.flows.base import Flow
 from gflow.keeping import Checkpoint, Piece
+from gflow.spectra import SharpnessPath
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
 
@@ -216,6 +217,7 @@ class Problem:
         max_evals: int = 1_000_000,
         dense: bool = False,
         event: Event | None = None,
+        sharpness: int = 0,
         progress: Progress | None = None,
         resume: Checkpoint | None = None,
         checkpoint: Save | None = None,
@@ -255,6 +257,8 @@ class Problem:
         self.last_checkpoint: Checkpoint | None = None
         #: What the solver has to say of how it went, for ``stats.reason``.
         self.remark = ""
+        #: The sharpness at the requested times so far; `integrate` adds those that are missing.
+        self.sharpness = SharpnessPath(flow, sharpness) if sharpness else None
         #: The piece of a run that the solve is, where a run keeps its work.
         self.piece = Piece()
         self.began = time.perf_counter()

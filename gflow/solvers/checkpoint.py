@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 def snapshot(stepping: Stepping) -> Checkpoint:
     """The whole state of a solve between two steps."""
-    past = stepping.past
+    past, sharpness = stepping.past, stepping.problem.sharpness
     return Checkpoint(
         tensors={
             **stepping.members.tensors(),
             **stepping.record.tensors(),
             **({} if past is None else {"past": past.states.clone()}),
+            **({} if sharpness is None else sharpness.tensors()),
         },
         meta={
             "asked": _asked(stepping),
@@ -38,6 +39,7 @@ def snapshot(stepping: Stepping) -> Checkpoint:
             "seconds": stepping.problem.wall_seconds,
             "switches": list(stepping.switches),
             "past": None if past is None else past.meta,
+            "products": 0 if sharpness is None else sharpness.products,
             "failures": list(stepping.record.failures.items()),
             "event_times": list(stepping.record.event_times.items()),
         },
@@ -56,7 +58,7 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     if meta["asked"] != _asked(stepping) or tensors["last"].shape != record.last.shape:
         raise InputError(
             "a checkpoint resumes the solve it was taken from: the same flow, start, times, "
-            "method, tolerances and dense; got another one. Integrate from the start"
+            "method, tolerances, dense and sharpness; got another one. Integrate from the start"
         )
     record.restore(tensors)
     record.failures.update({int(i): str(why) for i, why in meta["failures"]})
@@ -68,13 +70,16 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     stepping.switches = list(meta["switches"])
     if stepping.past is not None:
         stepping.past.restore(tensors["past"].to(stepping.problem.y0), meta["past"])
+    if stepping.problem.sharpness is not None:
+        stepping.problem.sharpness.restore(tensors, meta["products"], stepping.problem.y0)
 
 
 def _asked(stepping: Stepping) -> list[object]:
     """What must be the same in a resumed solve."""
     problem = stepping.problem
     names = [stepper.name for stepper in stepping.steppers]
-    return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense]
+    values = 0 if problem.sharpness is None else problem.sharpness.k
+    return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense, values]
 
 
 def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
@@ -91,6 +96,7 @@ def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> N
         "step_size": problem.step_size,
         "dense": problem.dense,
         "max_evals": problem.max_evals,
+        "sharpness": 0 if problem.sharpness is None else problem.sharpness.k,
     }
     with piece_of_work("solve", steps=steps, y0=problem.y0, **asked) as piece:
         if piece.finished is not None:
@@ -120,10 +126,15 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     tensors = {name: getattr(problem, name) for name in _STATES}
     if problem.dissipated is not None:
         tensors["dissipated"] = problem.dissipated
+    products = 0
+    if problem.sharpness is not None:
+        tensors |= problem.sharpness.tensors()
+        products = problem.sharpness.products
     return Checkpoint(
         tensors={**tensors, "saved": torch.stack(problem.saved)},
         meta={
             **{name: getattr(problem, name) for name in _NUMBERS},
+            "products": products,
             "failures": list(problem.failures.items()),
             "event_times": list(problem.event_times.items()),
             "seconds": problem.wall_seconds,
@@ -140,6 +151,8 @@ def _take(problem: Problem, found: Checkpoint) -> None:
     for name in _NUMBERS:
         setattr(problem, name, found.meta[name])
     problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
+    if problem.sharpness is not None and "sharpness" in tensors:
+        problem.sharpness.restore(tensors, found.meta["products"], problem.y0)
     problem.failures = {int(i): why for i, why in found.meta["failures"]}
     problem.event_times = {int(i): t for i, t in found.meta["event_times"]}
     problem.began = time.perf_counter() - found.meta["seconds"]

@@ -67,6 +67,7 @@ def integrate(
     dense: bool = False,
     until: Event | None = None,
     estimate_error: bool = False,
+    sharpness: int = 0,
     max_evals: int = 1_000_000,
     progress: Progress | None = None,
     checkpoint: Save | None = None,
@@ -106,6 +107,10 @@ def integrate(
         Where there is no closed form, solve once more at a tenth of the tolerance, landing
         on midpoints too, for ``certificate.error_estimate``; one and a half to two times
         the price of the solve on top of it.
+    sharpness : int
+        Of one start, how many of the Hessian's largest eigenvalues to find at every requested
+        time, for the trajectory's ``sharpness``. gflow's own stepping methods take their
+        spectral radius from there while it is fresh. The products are in ``stats.jvp_evals``.
     max_evals : int
         Budget of right-hand side evaluations.
     progress : callable, optional
@@ -146,6 +151,7 @@ def integrate(
     _check_tolerances(flow, y0, rtol, atol)
     if max_evals < 1:
         raise InputError(f"max_evals must be at least 1, got {max_evals}")
+    _check_sharpness(flow, y0, sharpness)
     flow = flow.for_start(y0)
     stepping = dense or any(x is not None for x in (until, checkpoint, resume))
     with torch.no_grad():
@@ -160,6 +166,7 @@ def integrate(
             max_evals=max_evals,
             dense=dense,
             event=until,
+            sharpness=sharpness,
             progress=progress,
             resume=resume,
             checkpoint=checkpoint,
@@ -233,18 +240,22 @@ def better_states(
 
 
 def _finish(problem: Problem, method: str, reason: str, error: float | None) -> Trajectory:
+    reached, states = problem.ts[: len(problem.saved)], problem.saved
+    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
+        reached, states = [*reached, problem.t], [*states, problem.y]
+    sharpness = problem.sharpness
+    if sharpness is not None:
+        for y in states[len(sharpness.values) :]:
+            sharpness.add(y)
     stats = Stats(
         method=method,
         reason=f"{reason}; {problem.remark}" if problem.remark else reason,
         rhs_evals=problem.rhs_evals,
-        jvp_evals=0,
+        jvp_evals=0 if sharpness is None else sharpness.products,
         accepted=problem.accepted,
         rejected=problem.rejected,
         wall_seconds=problem.wall_seconds,
     )
-    reached, states = problem.ts[: len(problem.saved)], problem.saved
-    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
-        reached, states = [*reached, problem.t], [*states, problem.y]
     ys = torch.stack(states)
     certified, kept = _to_certify(problem, ys)
     certificate = certify(
@@ -265,6 +276,7 @@ def _finish(problem: Problem, method: str, reason: str, error: float | None) -> 
         ends=problem.y,
         event_times=problem.event_times,
         failures=problem.failures,
+        sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
     )
 
 
@@ -339,6 +351,16 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
     if any(b <= a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be strictly increasing; sort it and remove repeated times")
     return times
+
+
+def _check_sharpness(flow: Flow, y0: Tensor, sharpness: int) -> None:
+    if not isinstance(sharpness, int) or sharpness < 0:
+        raise InputError(f"sharpness must be how many eigenvalues to find, got {sharpness}")
+    if sharpness and flow.batch_shape(y0):
+        raise InputError(
+            "sharpness is measured along one start, got an ensemble of "
+            f"{tuple(flow.batch_shape(y0))}; integrate a start at a time"
+        )
 
 
 def _smallest_rtol(y0: Tensor) -> float:

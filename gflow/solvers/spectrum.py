@@ -22,6 +22,11 @@ _SETTLED = 0.02  # relative change of the estimate that ends a look
 _FEW = 8  # members up to which every product is followed by a look at the estimate
 
 
+def with_margin(top: float | np.ndarray) -> np.ndarray:
+    """The spectral radius to count on, from an estimate of max(−Re λ): 0 where nothing decays."""
+    return np.maximum(0.0, _MARGIN * top)
+
+
 def first_vectors(like: Tensor) -> Tensor:
     """Fixed pseudo-random unit vectors of the shape of like, (members, size)."""
     noise = torch.Generator().manual_seed(0)
@@ -100,6 +105,6 @@ def spectral_radius(
     norm = vector_norm(vector, dim=1, keepdim=True)
     good = torch.isfinite(norm) & (norm > 0)
     vector = torch.where(good, vector / torch.where(good, norm, torch.ones_like(norm)), vectors)
-    radius = np.maximum(0.0, _MARGIN * top)
+    radius = with_margin(top)
     radius[~finite] = np.nan
     return radius, vector

@@ -11,6 +11,7 @@ failed, and the others go on. Time is that of the flow.
 from __future__ import annotations
 
 import copy
+import math
 import time
 
 import numpy as np
@@ -26,7 +27,7 @@ from gflow.solvers.control import some
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
-from gflow.solvers.spectrum import PRODUCTS, first_vectors
+from gflow.solvers.spectrum import PRODUCTS, first_vectors, with_margin
 from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
@@ -78,6 +79,13 @@ class Stepping:
         self._stabilized = np.array([stepper.stabilized for stepper in steppers])
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
         self._saved_at = time.perf_counter()
+        flow = problem.flow
+        #: Whether the Hessian's largest eigenvalue is the radius that the solver asks for.
+        self._shares = (
+            problem.sharpness is not None
+            and flow.parameter_flow is flow
+            and flow.spectral_radius(problem.y0) is None
+        )
         y = problem.y0.reshape(-1, self.system.size)
         self.members = Members.start(y, first_vectors(y), problem.ts[0])
         if problem.resume is None:
@@ -121,8 +129,9 @@ class Stepping:
             self.past.add(problem.ts[0], m.y[0], 0.0)
         m.h[:] = self._first_step(speed)
         self._spend(everyone, system.calls)
+        self._sharpen()
         if self.steppers[0].stabilized:
-            self._look(everyone)
+            self._look_unless_fresh(everyone)
         over, bad = m.event <= 0, ~np.isfinite(speed + m.loss)
         self.record.event_times.update({int(i): problem.ts[0] for i in m.index[over & ~bad]})
         self._fail(bad, base.NOT_FINITE)
@@ -239,6 +248,7 @@ class Stepping:
         spent = m.evals[rows] - m.mark[rows]
         if some(good):
             self._accept(rows, good, tried, t_new, got)
+            self._sharpen()
         looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
         if looks and not problem.flow.affine:
             old = m.age[rows] >= (_REFRESH if stepper.stabilized else _SELDOM)
@@ -361,6 +371,26 @@ class Stepping:
             found = zip(m.index[ended].tolist(), m.t[ended].tolist(), strict=True)
             self.record.event_times.update(found)
 
+    def _sharpen(self) -> None:
+        """Measure the sharpness at the times just reached by a lone start, where it is asked
+        for. It serves as a look at the spectrum, and starts from the vector of the last one."""
+        m, path = self.members, self.problem.sharpness
+        if path is None:
+            return
+        for i in range(len(path.values), int(m.next[0])):
+            if self._shares and path.vectors is not None:
+                path.vectors = torch.cat([m.vector, path.vectors[1:]])
+            top = path.add(self.system.states(self.record.saved[i]))
+            radius = float(top.values[0])
+            if self._shares and math.isfinite(radius):
+                m.radius[0], m.vector = with_margin(radius), top.vectors[:1]
+                m.age[0] = m.due[0] = 0
+
+    def _look_unless_fresh(self, rows: np.ndarray) -> None:
+        """Measure the spectral radius of those members for whom that was not just done."""
+        m, fresh = self.members, _REFRESH if self._shares else 1
+        self._look(rows[np.isnan(m.radius[rows]) | (m.age[rows] >= fresh)])
+
     def _look(self, rows: np.ndarray) -> None:
         """Measure the spectral radius of some members."""
         m, system, budget = self.members, self.system, self.problem.max_evals
@@ -401,7 +431,7 @@ class Stepping:
             asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
             if self.past is not None and not self.past.suffices:
                 return
-            self._look(asked)
+            self._look_unless_fresh(asked)
             moved = switching.confirm(steppers[0], m, asked)
         else:
             rows, step, spent = rows[good], step[good], spent[good]
@@ -413,7 +443,7 @@ class Stepping:
                 steps = spent, step, sharper * got.signal[good] / bound
                 cheaper = switching.rival_is_cheaper(m, rows, *steps)
                 asked = switching.doubt(m, rows, cheaper)
-                self._look(rows[asked & (m.age[rows] > 0)])
+                self._look_unless_fresh(rows[asked])
                 m.signs[rows[asked]] = 0
                 sure = asked & switching.rival_is_cheaper(m, rows, *steps)
                 moved = switching.to_rival(m, rows[sure])

@@ -21,7 +21,6 @@ from gflow.flows.central import CentralFlow
 from gflow.flows.modified import require_parameters
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress
-from gflow.spectra import sharpness_along
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare, matched_times
 from gflow.studies.flow_and_descent import Stages
@@ -182,24 +181,25 @@ def edge_of_stability(
         rtol,
         atol,
         estimate_error=estimate_error,
+        sharpness=2,  # the second, for where the two cross
         max_evals=max_evals,
         progress=stages("flow", t_end),
     )
+    sharpness = path.sharpness[:, 0]
     with torch.no_grad():
-        values, _ = sharpness_along(flow, path.ys, 2)  # the second, for where the two cross
         edges = tuple(
-            _edge(path, values[:, 0], size, steps, window, stages)
+            _edge(path, sharpness, size, steps, window, stages)
             for size, steps in zip(sizes, counts, strict=True)
         )
-    return EdgeOfStability(path, values[:, 0], window, edges)
+    return EdgeOfStability(path, sharpness, window, edges)
 
 
 def _step_sizes(flow: Flow, y0: Tensor, t_end: float, max_evals: int) -> list[float]:
     """2/λ for λ at shares of the way up that the sharpness goes along a loosely solved path."""
     times = [t_end * i / 20 for i in range(21)]
-    rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-6, max_evals=max_evals)
-    values, _ = sharpness_along(flow, rough.ys, 2)
-    first, highest = float(values[0, 0]), float(values[:, 0].max())
+    rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-6, sharpness=2, max_evals=max_evals)
+    values = rough.sharpness[:, 0]
+    first, highest = float(values[0]), float(values.max())
     if not first > 0:
         raise InputError(
             f"the Hessian at the start has no positive eigenvalue, λ_max = {first:g}, to choose "

@@ -68,6 +68,7 @@ def flow_and_descent(
     max_evals: int = 1_000_000,
     estimate_error: bool = True,
     spacing: Spacing = "linear",
+    sharpness: int = 0,
     stages: Stages = lambda name, t_end: None,
 ) -> FlowAndDescent:
     """Integrate a flow, run descent beside it, and measure the gaps.
@@ -85,6 +86,8 @@ def flow_and_descent(
         As in `gflow.integrate`.
     spacing : str
         Of the comparisons in time, ``linear`` or ``log``.
+    sharpness : int
+        How many of the Hessian's largest eigenvalues to find along the flow.
     stages : callable, optional
         ``stages(name, t_end)`` gives a progress callback for each part.
 
@@ -117,6 +120,7 @@ def flow_and_descent(
         rtol,
         atol,
         estimate_error=estimate_error and own,
+        sharpness=sharpness,
         max_evals=max_evals,
         progress=progress,
     )

@@ -105,7 +105,7 @@ def test_other_built_in_models(model):
 def test_numbers_as_targets_have_no_accuracy():
     setup = make(data="diabetes").setup()
     measured = setup.measure(torch.zeros(1), setup.y0[None])
-    assert set(measured) == {"sharpness", "gradient_norm", "distance"}
+    assert set(measured) == {"gradient_norm", "distance"}
 
 
 def test_chunks_reach_the_flow():

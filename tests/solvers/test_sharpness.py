@@ -1,0 +1,192 @@
+"""The sharpness along a solve, shared with the solver's own look at the spectrum."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.events import loss_reaches
+from gflow.flows import EndToEndFlow, NetworkFlow
+from gflow.losses import SquaredDistance
+from gflow.solvers.checkpoint import Checkpoint
+from gflow.spectra import sharpness_along
+from tests.helpers import randn, relative, times
+
+TIMES = np.linspace(0.0, 20.0, 41)
+OWN = ["auto", "tsit5", "dop853", "rkc2", "rock4", "bdf"]
+
+
+@functools.cache
+def network(dtype=torch.float64, width=6):
+    """A tanh network of 51 parameters on 40 samples, whose sharpness grows."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Linear(4, width), torch.nn.Tanh(), torch.nn.Linear(width, 3)
+    )
+    X, Y = randn(40, 4, seed=1).to(dtype), randn(40, 3, seed=2).to(dtype)
+    criterion = lambda u, y: 2.0 * (u - y).square().sum(1).mean()  # noqa: E731
+    flow = NetworkFlow(module.to(dtype), criterion, X, Y)
+    return flow, flow.pack()
+
+
+def hessian_eigenvalues(flow, y):
+    H = torch.autograd.functional.hessian(flow.loss, y)
+    return torch.linalg.eigvalsh((H + H.mT) / 2).flip(0)
+
+
+def check(path, k):
+    """Each value has an eigenvalue within its residual, 2 % of λ_max; λ_max is right to less."""
+    flow = path.flow
+    assert path.sharpness.shape == (len(path.ts), k)
+    for y, found in zip(path.ys, path.sharpness, strict=True):
+        truth = hessian_eigenvalues(flow.parameter_flow, flow.lift(y))
+        assert bool((found <= truth[:k] + 1e-10 * truth[0]).all())  # Rayleigh-Ritz
+        assert float((truth[:, None] - found).abs().amin(0).max()) <= 0.02 * float(truth[0])
+        assert float(found[0]) == pytest.approx(float(truth[0]), rel=3e-3)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("method", OWN)
+def test_sharpness_is_that_of_the_dense_hessian(method, dense):
+    flow, y0 = network()
+    path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, sharpness=2)
+    check(path, 2)
+    assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("method", ["dopri5", "scipy:LSODA"])
+def test_libraries_methods_are_measured_afterwards(method):
+    flow, y0 = network()
+    path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, sharpness=2)
+    values, products = sharpness_along(flow, path.ys, 2)
+    assert torch.equal(path.sharpness, values)
+    assert path.stats.jvp_evals == products
+    check(path, 2)
+
+
+def test_closed_forms_and_krylov_and_one_time():
+    H = torch.diag(times(4.0, 3.0, 0.5, 0.0))
+    flow, u0 = gflow.KernelFlow(H, torch.ones(4, dtype=torch.float64)), randn(4)
+    for method in ("exact", "krylov", "rkc2"):
+        path = gflow.integrate(flow, u0, [0.0, 1.0, 2.0], method, sharpness=2)
+        truth = torch.tensor([4.0, 3.0], dtype=torch.float64).expand(3, 2)
+        assert relative(path.sharpness, truth) <= 1e-5
+        assert path.stats.method == method
+    path = gflow.integrate(flow, u0, [0.0], sharpness=1)
+    assert float(path.sharpness) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_of_a_reduced_flow_it_is_that_of_its_parameters():
+    flow = EndToEndFlow(SquaredDistance(torch.diag(times(3.0, 1.0))), 3)
+    path = gflow.integrate(flow, randn(2, 2), [0.0, 0.1, 0.5], sharpness=3)
+    check(path, 3)
+
+
+@pytest.mark.parametrize("method", ["rkc2", "rock4", "auto"])
+def test_measured_once_for_both(method):
+    """The looks at the spectrum that the solver does without are more than 0."""
+    flow, y0 = network(width=12)
+    options = {"rtol": 1e-4, "atol": 1e-7}
+    alone = gflow.integrate(flow, y0, TIMES, method, **options)
+    _, products = sharpness_along(flow, alone.ys)
+    both = gflow.integrate(flow, y0, TIMES, method, **options, sharpness=1)
+    assert both.stats.rhs_evals < alone.stats.rhs_evals
+    assert both.stats.rhs_evals + both.stats.jvp_evals < alone.stats.rhs_evals + products
+    assert relative(both.ys, alone.ys) <= 1e-3
+    assert both.certificate.holds
+
+
+def test_where_times_are_far_apart_the_solver_looks_for_itself():
+    """The radius follows a sharpness that grows between the times."""
+    flow, y0 = network()
+    few = gflow.integrate(flow, y0, [0.0, 20.0], "rkc2", 1e-5, 1e-8, sharpness=1)
+    alone = gflow.integrate(flow, y0, [0.0, 20.0], "rkc2", 1e-5, 1e-8)
+    assert few.certificate.holds
+    assert few.stats.rejected <= alone.stats.rejected + 1
+    assert few.stats.rhs_evals <= 1.05 * alone.stats.rhs_evals
+    assert relative(few.ys, alone.ys) <= 1e-4
+
+
+def test_the_second_solve_does_not_measure_it_again():
+    flow, y0 = network()
+    products = []
+
+    class Counted(NetworkFlow):
+        def linearised(self, y):
+            product = super().linearised(y)
+            return lambda v: products.append(1) or product(v)
+
+    counted = object.__new__(Counted)
+    counted.__dict__.update(flow.__dict__)
+    path = gflow.integrate(counted, y0, TIMES, sharpness=2, estimate_error=True)
+    assert path.certificate.error_estimate > 0
+    assert path.stats.jvp_evals == len(products) > 2 * len(TIMES)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("method", ["auto", "rkc2"])
+def test_a_resumed_solve_has_the_same_sharpness_to_the_last_bit(method, dense):
+    flow, y0 = network()
+    options = {"rtol": 1e-5, "atol": 1e-8, "dense": dense, "sharpness": 2}
+    seen: list[Checkpoint] = []
+    whole = gflow.integrate(
+        flow, y0, TIMES, method, **options, checkpoint=seen.append, checkpoint_every=0.0
+    )
+    for found in seen[:: len(seen) // 4]:
+        tensors = {name: value.clone() for name, value in found.tensors.items()}
+        kept = Checkpoint(tensors, json.loads(json.dumps(dict(found.meta))))
+        again = gflow.integrate(flow, y0, TIMES, method, **options, resume=kept)
+        assert torch.equal(again.ys, whole.ys)
+        assert torch.equal(again.sharpness, whole.sharpness)
+        assert again.stats.jvp_evals == whole.stats.jvp_evals
+        assert again.stats.rhs_evals == whole.stats.rhs_evals
+    with pytest.raises(InputError, match=r"the same flow.*and sharpness; got another"):
+        gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, resume=seen[0])
+
+
+def test_a_solve_that_stops_early_is_measured_at_its_end():
+    flow, y0 = network()
+    goal = float(flow.loss(y0)) / 2
+    path = gflow.integrate(flow, y0, TIMES, until=loss_reaches(flow, goal), sharpness=2)
+    assert 0 in path.event_times
+    check(path, 2)
+    with pytest.raises(gflow.IntegrationError) as caught:
+        gflow.integrate(flow, y0, TIMES, "rkc2", max_evals=150, sharpness=2)
+    check(caught.value.trajectory, 2)
+
+
+def test_float32():
+    flow, y0 = network(torch.float32)
+    path = gflow.integrate(flow, y0, [0.0, 5.0, 10.0], rtol=1e-3, atol=1e-6, sharpness=2)
+    assert path.sharpness.dtype == torch.float32
+    exact, start = network()
+    truth = gflow.integrate(exact, start, [0.0, 5.0, 10.0], sharpness=2)
+    assert relative(path.sharpness, truth.sharpness.float()) <= 0.02
+
+
+def test_nothing_is_measured_unasked():
+    flow, y0 = network()
+    path = gflow.integrate(flow, y0, [0.0, 1.0])
+    assert path.sharpness.shape == (2, 0)
+    assert path.stats.jvp_evals == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sharpness": -1}, "sharpness must be how many eigenvalues to find, got -1"),
+        ({"sharpness": 1.5}, "sharpness must be how many eigenvalues to find, got 1.5"),
+        (
+            {"y0": torch.zeros(3, 51, dtype=torch.float64)},
+            r"one start, got an ensemble of \(3,\); integrate a start at a time",
+        ),
+    ],
+)
+def test_input_errors(change, message):
+    flow, y0 = network()
+    with pytest.raises(InputError, match=message):
+        gflow.integrate(flow, **({"y0": y0, "ts": [0.0, 1.0], "sharpness": 1} | change))
