@@ -58,7 +58,7 @@ CASES = {
     " --step-sizes 0.4,0.2",
     "relu": "continuous-vs-discrete --samples 100 --width 16 --t-end 4 --points 10",
 }
-EVERY = ("--checkpoint-every", "0.05")  # many checkpoints in a short run
+EVERY, SELDOM = "0.05", "0.5"  # seconds between checkpoints: many and few in a short run
 _OTHERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 _GOOD = (0, 4, 5)  # done; a certificate that does not hold or a diverged descent is a result
 Start = Callable[[list[str], Path], Child]
@@ -107,14 +107,15 @@ class Undisturbed:
 
 
 def _new(name: str, folder: Path) -> list[str]:
-    return [*CASES[name].split(), "--output", str(folder), *EVERY]
+    return [*CASES[name].split(), "--output", str(folder)]
 
 
 class Run:
     """One run in its folder, stopped and resumed until it gets to its end."""
 
-    def __init__(self, name: str, folder: Path, whole: Path, count: Count):
+    def __init__(self, name: str, folder: Path, whole: Path, count: Count, *, every: str = EVERY):
         self._name = name
+        self._every = ("--checkpoint-every", every)
         self._folder = folder
         self._log = folder.with_suffix(".log")
         self._whole = whole
@@ -161,19 +162,22 @@ class Run:
     def _begin(self, start: Start) -> Child:
         if (self._folder / "manifest.json").exists():
             self._history.append("resume")
-            return start(["resume", str(self._folder), *EVERY], self._log)
+            return start(["resume", str(self._folder), *self._every], self._log)
         self._history.append("run")
-        return start(_new(self._name, self._folder), self._log)
+        return start([*_new(self._name, self._folder), *self._every], self._log)
 
     def _judge(self, child: Child, status: int | None, number: signal.Signals) -> None:
         count = self._count
         count.add("stopped by", number.name)
         count.add("left with", status)
         count.add("moment", leftovers.moment(self._folder))
+        said = child.said()
         if status not in (-number, 130 if number == signal.SIGINT else 143):
-            self._wrong(f"left with {status}: {child.said()[-600:]}")
-        if "Traceback" in child.said():
-            self._wrong(f"said {child.said()[-1500:]}")
+            self._wrong(f"left with {status}: {said[-600:]}")
+        if "Traceback" in said:
+            self._wrong(f"said {said[-1500:]}")
+        if number != signal.SIGKILL:
+            count.add("last words", "how to resume" if "gflow resume" in said else "none")
         if not (self._folder / "manifest.json").exists():
             return  # nothing to resume: it is run again, into the same folder
         state = gflow.store.state(self._folder)
@@ -181,7 +185,7 @@ class Run:
         if state == "done":  # stopped after the last thing it had to write
             self._end()
         elif state != "interrupted":
-            self._wrong(f"its state is {state}: {child.said()[-600:]}")
+            self._wrong(f"its state is {state}: {said[-600:]}")
         for problem in leftovers.unreadable(self._folder):
             self._wrong(problem)
         if self._over:
@@ -238,7 +242,7 @@ def killed_at_each_change(
     """Kill a run before its first change of a file, its second, ..., resuming from each."""
     whole, _ = undisturbed(name)
     for change in range(1, most + 1):
-        run = Run(name, folder / f"{change}-{name}", whole, count)
+        run = Run(name, folder / f"{change}-{name}", whole, count, every=SELDOM)
         if not run.stop(signal.SIGKILL, 600, functools.partial(forked, draw=True, die_at=change)):
             return
         run.finish(forked)
