@@ -227,8 +227,9 @@ def _work(
         _save(job, folder, _reached(error), care.draw, "failed", {**begun, "reason": str(error)})
         error.folder = folder.path
         raise
-    except OutputError:
-        raise
+    except OutputError as error:
+        how = f"once it can be written, go on by: gflow resume {folder.path}"
+        raise OutputError(f"{error}; {how}") from None
     except Exception as error:
         if new and not keeper.kept:
             folder.discard()

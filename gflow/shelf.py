@@ -55,12 +55,20 @@ class FolderShelf:
 
     def put_checkpoint(self, index: int, state: Checkpoint) -> None:
         """Write the state of piece ``index``; the file before it is kept."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         arrays = _arrays(state.tensors)
         about = {**_about(state), "index": index, "crc32": _crc(arrays)}
         header = {"gflow": json.dumps(about)}
-        self._folder.write(_NOW, lambda path: save_file(arrays, path, header), before=_BEFORE)
+
+        def write(path: Path) -> None:
+            try:
+                save_file(arrays, path, header)
+            except SafetensorError as error:  # what it makes of a full disk
+                raise OSError(str(error).rpartition(": ")[2]) from None
+
+        self._folder.write(_NOW, write, before=_BEFORE)
 
     def pieces(self) -> Iterator[Checkpoint]:
         """The finished pieces in order, as far as their files are whole."""

@@ -150,7 +150,14 @@ class RunFolder:
 
     def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
         """Write labelled arrays as one netCDF-4 file."""
-        self.write(name, lambda temporary: dataset.to_netcdf(temporary, engine="h5netcdf"))
+
+        def write(path: Path) -> None:
+            try:
+                dataset.to_netcdf(path, engine="h5netcdf")
+            except RuntimeError as error:  # what HDF5 makes of a full disk
+                raise OSError(" ".join(str(error).split())) from None
+
+        self.write(name, write)
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
@@ -171,7 +178,8 @@ class RunFolder:
         target = self.path / name
         temporary = target.with_name(f".{target.name}.part")
         try:
-            target.parent.mkdir(exist_ok=True)
+            if target.parent != self.path:  # which is there, or was taken away
+                target.parent.mkdir(exist_ok=True)
             temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
             write(temporary)
             with temporary.open("rb") as file:
