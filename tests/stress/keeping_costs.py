@@ -113,7 +113,8 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     worst = 0.0
     print(
-        f"{'run':<12} {'seconds':>7}  {'checkpoints':<18} {'inside':>7} {'processor':>9} {'wall':>7}"
+        f"{'run':<12} {'seconds':>7}  {'checkpoints':<18} "
+        f"{'inside':>7} {'processor':>9} {'wall':>7}"
     )
     for title, (name, changes) in RUNS.items():
         job = running.Job(load_scenario(name, changes))

@@ -183,7 +183,7 @@ class Run:
         state = gflow.store.state(self._folder)
         count.add("state", state)
         if state == "done":  # stopped after the last thing it had to write
-            self._end()
+            self._end(killed=True)
         elif state != "interrupted":
             self._wrong(f"its state is {state}: {said[-600:]}")
         for problem in leftovers.unreadable(self._folder):
@@ -194,9 +194,9 @@ class Run:
         if inspected.wait(60) != 0 or "Traceback" in inspected.said():
             self._wrong(f"gflow inspect says {inspected.said()[-600:]}")
 
-    def _end(self) -> None:
+    def _end(self, *, killed: bool = False) -> None:
         self._over = True
-        apart = leftovers.differences(self._whole, self._folder)
+        apart = leftovers.differences(self._whole, self._folder, killed=killed)
         self._count.add("ends", "different" if apart else "bit-identical")
         for difference in apart:
             self._wrong(difference)
@@ -241,11 +241,12 @@ def killed_at_each_change(
 ) -> None:
     """Kill a run before its first change of a file, its second, ..., resuming from each."""
     whole, _ = undisturbed(name)
+    drawing = functools.partial(forked, draw=True)
     for change in range(1, most + 1):
         run = Run(name, folder / f"{change}-{name}", whole, count, every=SELDOM)
-        if not run.stop(signal.SIGKILL, 600, functools.partial(forked, draw=True, die_at=change)):
+        if not run.stop(signal.SIGKILL, 600, functools.partial(drawing, die_at=change)):
             return
-        run.finish(forked)
+        run.finish(drawing)
 
 
 def main() -> None:

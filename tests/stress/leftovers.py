@@ -16,6 +16,7 @@ import xarray as xr
 
 # What two runs of the same scenario may differ in.
 _OWN = ("wall_seconds", "folder")
+_KEPT = ("parts", "checkpoint.safetensors", "checkpoint.previous.safetensors")
 
 
 def moment(folder: Path) -> str:
@@ -65,14 +66,19 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two finished runs; empty where they are the same to the last bit."""
+def differences(one: Path, other: Path, *, killed: bool = False) -> list[str]:
+    """What differs between two finished runs; empty where they are the same to the last bit.
+
+    ``killed``: the other was killed between the last word of its run, that it is done, and the
+    removal of what it had kept on the way.
+    """
     found = []
     for folder in (one, other):
         found += list(unreadable(folder))
         if any(folder.rglob(".*.part")):
             found.append(f"a file in the making left in {folder}")
-    names = [{f.name for f in folder.iterdir()} - {"figures"} for folder in (one, other)]
+    aside = {"figures", *(_KEPT if killed else ())}
+    names = [{f.name for f in folder.iterdir()} - aside for folder in (one, other)]
     if names[0] != names[1]:
         found.append(f"files in one alone: {sorted(names[0] ^ names[1])}")
     if found:
