@@ -59,6 +59,7 @@ CASES = {
     "relu": "continuous-vs-discrete --samples 100 --width 16 --t-end 4 --points 10",
 }
 EVERY, SELDOM = "0.05", "0.5"  # seconds between checkpoints: many and few in a short run
+_ENDED = 8  # runs that got to their end first: their checkpoints, and changes, vary in number
 _OTHERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 _GOOD = (0, 4, 5)  # done; a certificate that does not hold or a diverged descent is a result
 Start = Callable[[list[str], Path], Child]
@@ -242,11 +243,15 @@ def killed_at_each_change(
     """Kill a run before its first change of a file, its second, ..., resuming from each."""
     whole, _ = undisturbed(name)
     drawing = functools.partial(forked, draw=True)
+    ended = 0
     for change in range(1, most + 1):
         run = Run(name, folder / f"{change}-{name}", whole, count, every=SELDOM)
-        if not run.stop(signal.SIGKILL, 600, functools.partial(drawing, die_at=change)):
+        if run.stop(signal.SIGKILL, 600, functools.partial(drawing, die_at=change)):
+            run.finish(drawing)
+            continue
+        ended += 1
+        if ended == _ENDED:
             return
-        run.finish(drawing)
 
 
 def main() -> None:
