@@ -184,10 +184,10 @@ def test_result_cut_or_garbled_anywhere_is_told_or_read(tmp_path):
 def test_sizes_beyond_the_caps_are_refused(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run")
     monkeypatch.setattr(store, "_MAX_ARRAYS", 15)
-    with pytest.raises(InputError, match=r"result\.nc: its arrays are over 15 bytes"):
+    with pytest.raises(InputError, match=r"result\.nc: it is over 15 bytes"):
         gflow.load_run(folder.path)
     monkeypatch.setattr(store, "_MAX_TEXT", 10)
-    with pytest.raises(InputError, match=r"manifest\.json: over 10 bytes"):
+    with pytest.raises(InputError, match=r"manifest\.json: it is over 10 bytes"):
         gflow.load_run(folder.path)
 
 
