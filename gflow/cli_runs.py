@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,13 @@ import click
 
 from gflow import cli_sweep
 from gflow.cli_options import care_options, json_option
-from gflow.errors import InputError, IntegrationError, Interrupted
+from gflow.errors import (
+    CONTROL,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    printable_values,
+)
 
 if TYPE_CHECKING:
     from gflow.running import Care, Finished, Job
@@ -28,13 +35,38 @@ def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stage
 
 
 def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
-    """Do a run and print what came of it.
+    """Do a run and print what came of it; of a team of processes the first does, and the others
+    do their share of its work.
 
     Raises
     ------
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
+    if not started_by_torchrun():
+        _finish(do, job, as_json)
+        return
+    import torch
+
+    from gflow.distributed import processes
+
+    with processes() as team:
+        if team.size > 1 and not job.scenario.splits:
+            raise InputError(f"{job.name} runs in one process; start it without torchrun")
+        if team.rank == 0:
+            _finish(do, job, as_json)
+            return
+        torch.set_num_threads(job.scenario.threads)
+        job.scenario.share()
+        team.leads()
+
+
+def started_by_torchrun() -> bool:
+    """Whether the environment says that this is one of several processes."""
+    return bool({"RANK", "WORLD_SIZE"} & set(os.environ))
+
+
+def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     from gflow import store
     from gflow.progress import Bar
 
@@ -49,7 +81,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     summary = {"scenario": scenario.name, "data": scenario.data, **done.summary}
     summary["folder"] = str(done.path)
     if as_json:
-        click.echo(json.dumps(store.plain(summary), ensure_ascii=False))
+        click.echo(_json(store.plain(summary)))
     else:
         _print(summary, done.path, done.figures)
     status = _status(summary)
@@ -85,18 +117,25 @@ def interruption(stop: Interrupted) -> str:
 
 @click.command("resume", params=[*care_options(), json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
-def _resume(run: Path, max_walltime: float | None, checkpoint_every: float, as_json: bool) -> None:
+@click.option("--model", help="the run's model where it is your own: a folder alone runs no code")
+def _resume(
+    run: Path,
+    max_walltime: float | None,
+    checkpoint_every: float,
+    as_json: bool,
+    model: str | None,
+) -> None:
     """Go on with RUN, the folder of a run or a sweep that was interrupted or killed."""
     from gflow.sweeping.folder import is_sweep
 
     if is_sweep(run):
-        cli_sweep.resume(run, checkpoint_every, as_json)
+        cli_sweep.resume(run, checkpoint_every, as_json, model)
         return
     from gflow.running import read_job, resume
 
     job = read_job(run)
     cared = care(max_walltime, checkpoint_every)
-    finish(lambda stages: resume(run, cared(stages)), job, as_json)
+    finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
 
 
 @click.command("runs")
@@ -110,12 +149,18 @@ def _runs(folder: Path, as_json: bool) -> None:
         raise InputError(f"there is no folder {folder} to list runs of")
     rows = [_row(path) for path in find_runs(folder)]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        click.echo(_json(rows))
         return
-    for row in rows:
+    for row in map(printable_values, rows):
         click.echo(f"{row['state']:<11} {row['written'] or '-':<19.19}  {row['folder']}")
     if not rows:
         click.echo(f"there are no runs in {folder}", err=True)
+
+
+def _json(value: Any) -> str:
+    """One line of JSON in which control characters, of a name perhaps, are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -132,6 +177,17 @@ def _row(path: Path) -> dict[str, Any]:
 @click.argument("run", type=click.Path(path_type=Path))
 def _inspect(run: Path, as_json: bool) -> None:
     """Tell of RUN, a run's folder: how it stands, from what it was made, what came of it."""
+    try:
+        _tell(run, as_json)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        from gflow.files import one_line
+
+        raise InputError(f"damaged run at {run}: it holds {one_line(error)}") from error
+
+
+def _tell(run: Path, as_json: bool) -> None:
     from gflow import store
     from gflow.running import read_job
 
@@ -151,8 +207,9 @@ def _inspect(run: Path, as_json: bool) -> None:
         facts["progress"] = store.last_metrics(run)
     summary = store.load_run(run).summary if state == "done" else None
     if as_json:
-        click.echo(json.dumps(store.plain({**facts, "summary": summary}), ensure_ascii=False))
+        click.echo(_json(store.plain({**facts, "summary": summary})))
         return
+    facts, summary = printable_values(facts), printable_values(summary)
     progress = facts.pop("progress", None)
     if progress:
         keys = ("stage", "t", "t_end", "loss")

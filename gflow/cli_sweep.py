@@ -229,12 +229,13 @@ def carry_on(
         raise click.exceptions.Exit(PARTIAL)
 
 
-def resume(folder: Path, checkpoint_every: float, as_json: bool) -> None:
+def resume(folder: Path, checkpoint_every: float, as_json: bool, model: str | None) -> None:
     """Go on with the sweep in a folder, with workers here."""
     from gflow.sweeping.clusters import Where
-    from gflow.sweeping.folder import read_plan
+    from gflow.sweeping.plan import make_plan
 
-    plan = read_plan(folder)
+    sets = [] if model is None else [("model", model)]
+    plan = make_plan(str(folder / "sweep.toml"), sets)
     where = Where(threads=plan.threads, gpus=plan.gpus)
     carry_on(plan, folder, where, checkpoint_every, as_json)
 

@@ -1,106 +1,105 @@
-"""netCDF-4 files of labelled arrays, written and read with h5py alone.
+"""What a netCDF-4 file may be before anything in it is read: flat arrays that are all there.
 
-What is written is what xarray would write (its own encoding, the dimension scales of HDF5 that
-netCDF-4 is made of), and opens with ``xarray.open_dataset``; a small file takes a tenth of
-the time that it takes through h5netcdf, which looks every dimension up again for every variable.
+HDF5 can do more than a run needs, and somebody else's file would do it unasked: links and
+arrays that lie in other files of the reader's disk, filters that inflate a kilobyte to gigabytes
+or load a library, sizes declared without a byte behind them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+from gflow.reading import require_plain_file
 
 if TYPE_CHECKING:
     import h5py
-    import xarray as xr
 
-_BARE = "This is a netCDF dimension but not a netCDF variable."  # and its size, in 10 places
-
-
-def write(dataset: xr.Dataset, path: Path) -> None:
-    """Write labelled arrays as one new netCDF-4 file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
-    import h5py
-    from xarray.conventions import cf_encoder, encode_dataset_coordinates
-
-    variables, attributes = cf_encoder(*encode_dataset_coordinates(dataset))
-    # In memory first: of a disk that is full HDF5 has more to say than an OSError.
-    memory = {"driver": "core", "backing_store": False}
-    with h5py.File(path.name, "w", track_order=True, **memory) as file:  # netCDF asks for the order
-        for i, (name, size) in enumerate(dataset.sizes.items()):
-            if name in variables:
-                scale = _put(file, str(name), variables[name])
-                scale.make_scale(str(name))
-            else:
-                scale = file.create_dataset(str(name), shape=(size,), dtype=">f4", track_order=True)
-                scale.make_scale(f"{_BARE}{size:10}")
-            scale.attrs["_Netcdf4Dimid"] = np.int32(i)
-        for name, variable in variables.items():
-            if name not in dataset.sizes:
-                found = _put(file, str(name), variable)
-                for axis, dim in enumerate(variable.dims):
-                    found.dims[axis].attach_scale(file[str(dim)])
-        file.attrs.update({str(k): _attribute(v) for k, v in attributes.items()})
-        file.flush()
-        path.write_bytes(file.id.get_file_image())
+_PLAIN = "biuf"
+_NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"  # a length alone
 
 
-def _put(file: h5py.File, name: str, variable: xr.Variable) -> h5py.Dataset:
-    import h5py
+def require_plain_arrays(path: Path, most: int) -> None:
+    """Raise ValueError unless a file is one group of arrays whose bytes it holds itself.
 
-    values = np.asarray(variable.values)
-    text = values.dtype.kind in "OUS"
-    kind = h5py.string_dtype() if text else values.dtype
-    found = file.create_dataset(
-        name, data=values.astype(object) if text else values, dtype=kind, track_order=True
-    )
-    found.attrs.update({str(k): _attribute(v) for k, v in variable.attrs.items()})
-    return found
-
-
-def _attribute(value: Any) -> Any:
-    return value if isinstance(value, str) else np.atleast_1d(value)
-
-
-def read_variables(path: Path, room: int) -> dict[str, xr.Variable]:
-    """The arrays of numbers in a file that `write` made, at their face value.
+    Arrays of numbers, contiguous and unfiltered, and lists of strings; everything declared is no
+    larger than the file. The message says why not, without the file's name.
 
     Parameters
     ----------
     path : Path
-    room : int
-        The most bytes that they may take together, as declared, before memory is taken.
+    most : int
+        Bytes that the file may have.
 
     Raises
     ------
-    OSError, KeyError, ValueError
-        If it is no such file, or they take more.
+    ValueError
+        If the file is something else.
+    OSError
+        If HDF5 cannot read it.
+
+    Examples
+    --------
+    >>> import h5py, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with h5py.File(f"{folder}/result.nc", "w") as file:
+    ...         file["loss"] = h5py.ExternalLink("/home/me/mine.nc", "loss")
+    ...     require_plain_arrays(Path(folder, "result.nc"), 1_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: 'loss' is a link and no array
     """
     import h5py
-    import xarray as xr
 
-    found = {}
+    require_plain_file(path)
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"it is over {most} bytes")
     with h5py.File(path, "r") as file:
+        room = size - _attributes(file)
         for name in file:
-            plain = isinstance(file.get(name, getlink=True), h5py.HardLink)
-            array = file[name] if plain else None
-            if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual:
-                raise ValueError(f"{name} is not an array that is in the file itself")
-            own = h5py.h5ds.is_scale(array.id)
-            if array.dtype.kind not in "fiub" or (own and _BARE in str(array.attrs["NAME"])):
-                continue
-            room -= array.nbytes
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!r} is a link and no array")
+            item = file[name]
+            if not isinstance(item, h5py.Dataset):
+                raise ValueError(f"{name!r} is no array")
+            room -= _attributes(item) + _array(name, item, room)
             if room < 0:
-                raise ValueError("its arrays take too many bytes")
-            attributes = {k: array.attrs[k] for k in ("long_name", "units") if k in array.attrs}
-            refs = [] if own or not array.ndim else array.attrs["DIMENSION_LIST"]
-            dims = [name] if own else [file[ref[0]].name[1:] for ref in refs]
-            found[name] = xr.Variable(dims, array[()], attributes)
-    return found
+                raise ValueError(f"it declares more than its {size} bytes")
+
+
+def _array(name: str, item: h5py.Dataset, room: int) -> int:
+    """The bytes that an array takes, after checks of how it is stored."""
+    import h5py
+
+    if item.size == 0 or bytes(item.attrs.get("NAME", b"")).startswith(_NO_VARIABLE):
+        return 0  # nothing is read of it
+    made = item.id.get_create_plist()
+    if made.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
+        raise ValueError(f"{name!r} is chunked, compressed or put together from elsewhere")
+    if made.get_external_count():
+        raise ValueError(f"{name!r} lies in another file")
+    if item.dtype.kind in _PLAIN:
+        if item.id.get_storage_size() < item.nbytes:
+            raise ValueError(f"{name!r} declares {item.nbytes} bytes that are not there")
+        return item.nbytes
+    if h5py.check_string_dtype(item.dtype) is None:
+        raise ValueError(f"{name!r} holds {item.dtype} and no numbers")
+    if item.ndim != 1:
+        raise ValueError(f"{name!r} is no list of strings")
+    taken = 0
+    for index in range(item.size):  # many may be one and the same long string
+        taken += 1 + len(item[index])
+        if taken > room:
+            break
+    return taken
+
+
+def _attributes(item: h5py.Group | h5py.Dataset) -> int:
+    """The bytes that the attributes of an item take."""
+    import h5py
+
+    return sum(
+        h5py.h5a.open(item.id, index=i).get_storage_size()
+        for i in range(h5py.h5a.get_num_attrs(item.id))
+    )

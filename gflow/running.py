@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import store
-from gflow.errors import InputError, IntegrationError, Interrupted, OutputError
+from gflow.distributed import current
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -154,17 +162,28 @@ def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
         return _work(job, folder, care, begun, new=True)
 
 
-def resume(path: Path, care: Care = Care()) -> Finished:
+def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Finished:
     """Go on with a run that was interrupted or killed.
+
+    Parameters
+    ----------
+    path : Path
+    care : Care
+    model : str, optional
+        The user's own model that the run names, said again: a folder alone runs no code.
 
     Raises
     ------
     InputError
-        If there is no such run, or it is done, failed, damaged or running.
+        If there is no such run, or it is done, failed, damaged or running, or what was kept of it
+        makes no sense.
     IntegrationError, OutputError, Interrupted
         As `run`.
     """
+    from gflow.scenario import refuse_code
+
     job = read_job(path)
+    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
     found = store.state(path)
     if found != "interrupted":
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
@@ -175,7 +194,14 @@ def resume(path: Path, care: Care = Care()) -> Finished:
         begun = {key: before.get(key) for key in ("started", "command")}
         folder.write_json("manifest.json", _manifest(job, "running", begun))
         folder.write_text("scenario.toml", job.scenario.toml())
-        return _work(job, folder, care, begun, new=False)
+        try:
+            return _work(job, folder, care, begun, new=False)
+        except (GflowError, MemoryError):
+            raise
+        except Exception as error:  # somebody else may have made what was kept, to any end
+            raise InputError(
+                f"what is kept in {path} cannot be gone on with ({one_line(error)}); run it anew"
+            ) from error
 
 
 def read_job(path: Path) -> Job:
@@ -214,7 +240,7 @@ def _work(
     shelf = FolderShelf(folder)
     keeper = Keeper(shelf, care.checkpoint_every, care.max_walltime)
     try:
-        with using(keeper), caught(keeper.stop, care.max_walltime):
+        with using(keeper), _signals(keeper, care.max_walltime):
             outcome = job.work(_recorded(care.stages, folder))
             finished = _save(job, folder, outcome, care.draw, "done", begun)
     except Interrupted as stop:
@@ -228,6 +254,13 @@ def _work(
     except OutputError as error:
         how = f"once it can be written, go on by: gflow resume {folder.path}"
         raise OutputError(f"{error}; {how}") from None
+    except PeerError as error:
+        keeper.flush()
+        if new and not keeper.kept:
+            folder.discard()
+            raise
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except Exception as error:
         if new and not keeper.kept:
             folder.discard()
@@ -300,3 +333,23 @@ def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
         return update
 
     return stage
+
+
+def _signals(keeper: Keeper, seconds: float | None) -> contextlib.AbstractContextManager[None]:
+    """Let signals, and an alarm after so many seconds, stop the work.
+
+    In a thread that is not the main one, work is stopped by its time limit between two steps, or
+    killed.
+    """
+    told: set[str] = set()
+    team = current()
+
+    def stop(why: str) -> None:
+        # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
+        if team is not None and (team.broken or told - {why}):
+            return
+        told.add(why)
+        keeper.stop(why)
+
+    # Where the team is broken this process is about to say why it ends.
+    return caught(stop, seconds, deaf=lambda: team is not None and team.broken)

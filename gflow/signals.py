@@ -11,11 +11,16 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two: SLURM's 
 
 
 @contextlib.contextmanager
-def caught(stop: Callable[[str], None], seconds: float | None = None) -> Iterator[None]:
+def caught(
+    stop: Callable[[str], None],
+    seconds: float | None = None,
+    *,
+    deaf: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Let signals, and an alarm after so many seconds, call ``stop(why)``.
 
-    ``why`` is the signal's name, or ``time``. Python hands signals to the main thread only:
-    elsewhere nothing is caught.
+    ``why`` is the signal's name, or ``time``; ``deaf()`` says whether the process ignores
+    signals afterwards. Python hands signals to the main thread only: elsewhere nothing is caught.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -36,4 +41,4 @@ def caught(stop: Callable[[str], None], seconds: float | None = None) -> Iterato
         if alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if deaf() else handler)

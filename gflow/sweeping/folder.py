@@ -71,7 +71,7 @@ def read_plan(folder: str | Path) -> Plan:
     """
     if not is_sweep(Path(folder)):
         raise InputError(f"no sweep at {folder}: sweep.toml is missing")
-    return make_plan(str(Path(folder) / "sweep.toml"))
+    return make_plan(str(Path(folder) / "sweep.toml"), code=True)  # it is read, not run
 
 
 def run_states(folder: Path, plan: Plan) -> dict[str, str]:

@@ -27,7 +27,14 @@ from typing import Any
 
 from gflow import __version__
 from gflow.errors import InputError
-from gflow.scenario import Scenario, read_scenario, setting_model, unknown, validate
+from gflow.scenario import (
+    Scenario,
+    read_scenario,
+    refuse_code,
+    setting_model,
+    unknown,
+    validate,
+)
 from gflow.sweeping.axes import Axis, axis, zipped
 
 _MAX_RUNS = 100_000
@@ -160,13 +167,13 @@ def make_plan(
     )
     if modified and not converge:
         raise InputError("--modified measures step-size studies; say --converge too")
-    return Plan(
-        keys,
-        tuple(groups),
-        _members(keys, groups, source, (converge, modified)),
-        converge,
-        modified,
-    )
+    members = _members(keys, groups, source, (converge, modified))
+    if not code:
+        said = {key.replace("-", "_") for key, _ in sets}
+        for member in members:
+            values = member.scenario.model_dump()
+            refuse_code(member.scenario, {k: values.get(k) for k in said}, source)
+    return Plan(keys, tuple(groups), members, converge, modified)
 
 
 def _members(

@@ -55,7 +55,7 @@ def execute(request: Request, state: str) -> Mapping[str, Any]:
 
     care = Care(stages, draw=False, checkpoint_every=request.checkpoint_every)
     if state == "interrupted":
-        return resume(path, care).summary
+        return resume(path, care, model=request.keys.get("model")).summary
     job = Job(validate(request.keys, request.id), request.converge, request.modified)
     return run(job, path, care).summary
 

@@ -18,7 +18,6 @@ from gflow.sweeping import engine, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
-from gflow.sweeping.plan import make_plan
 from tests.sweeping.conftest import small_plan
 
 
@@ -121,8 +120,7 @@ def test_a_run_that_another_process_writes_is_left_alone(where, tmp_path, monkey
 def test_told_to_stop_it_leaves_checkpoints_and_goes_on_to_the_same_bits(
     where, tmp_path, monkeypatch
 ):
-    keys = "data=synthetic samples=10 inputs=3 width=4 depth=1 points=3 t_end=5 step_size=0.1"
-    plan = make_plan("network", [tuple(w.split("=")) for w in keys.split()], seeds=2)
+    plan = small_plan(("method", "tsit5"), ("t_end", "300"), ("step_size", "0.1"), seeds=2)
     look, looks = task._look, itertools.count()
 
     def told(drive):
