@@ -114,6 +114,7 @@ def make_plan(
     seeds: int | None = None,
     converge: bool = False,
     modified: bool = False,
+    code: bool = False,
 ) -> Plan:
     """Read a scenario and its ``[sweep]`` table, add to the table, and make the runs.
 
@@ -129,6 +130,8 @@ def make_plan(
         So many seeds from the scenario's on.
     converge, modified : bool
         Step-size studies instead of runs; with the modified flow.
+    code : bool
+        Whether the file may name code (a model of one's own) that ``sets`` does not name too.
 
     Raises
     ------

@@ -120,7 +120,7 @@ def test_a_run_that_another_process_writes_is_left_alone(where, tmp_path, monkey
 def test_told_to_stop_it_leaves_checkpoints_and_goes_on_to_the_same_bits(
     where, tmp_path, monkeypatch
 ):
-    plan = small_plan(("method", "tsit5"), ("t_end", "300"), ("step_size", "0.1"), seeds=2)
+    plan = small_plan(("method", "tsit5"), ("t_end", "100"), ("step_size", "0.1"), seeds=2)
     look, looks = task._look, itertools.count()
 
     def told(drive):

@@ -118,3 +118,14 @@ def test_gpus_go_one_to_a_run():
     for devices in ("cpu,cuda", "cuda:1"):
         with pytest.raises(InputError, match="the device must be cuda in all"):
             _ = make_plan("deep-linear", [("device", devices)]).gpus
+
+
+def test_a_file_alone_runs_no_code(tmp_path):
+    keys = {**load_scenario("network").resolved(), "model": "package.module:make"}
+    (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 2}}))
+    with pytest.raises(InputError, match="names code to run"):
+        make_plan(str(tmp_path / "a.toml"))
+    plan = make_plan(str(tmp_path / "a.toml"), [("model", "package.module:make")])
+    assert plan.shape == (2,)
+    both = [("model", "package.module:make,other.module:make")]
+    assert make_plan(str(tmp_path / "a.toml"), both).shape == (2, 2)
