@@ -7,6 +7,7 @@ the time that it takes through h5netcdf, which looks every dimension up again fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,14 @@ def _attribute(value: Any) -> Any:
     return value if isinstance(value, str) else np.atleast_1d(value)
 
 
-def read_variables(path: Path) -> dict[str, xr.Variable]:
+def read_variables(
+    path: Path, like: Mapping[str, xr.Variable] | None = None
+) -> dict[str, xr.Variable]:
     """The arrays of numbers in a file that `write` made, at their face value.
 
-    `gflow.netcdf.require_plain_arrays` is for somebody else's file to pass first.
+    `gflow.netcdf.require_plain_arrays` is for somebody else's file to pass first. ``like``, the
+    variables of a file of the same kind, saves to look up the dimensions and attributes of those
+    that have the same name and shape.
 
     Raises
     ------
@@ -86,6 +91,10 @@ def read_variables(path: Path) -> dict[str, xr.Variable]:
     with h5py.File(path, "r") as file:
         for name in file:
             array = file[name]
+            known = None if like is None else like.get(name)
+            if known is not None and known.shape == array.shape:
+                found[name] = xr.Variable(known.dims, array[()], known.attrs, fastpath=True)
+                continue
             own = h5py.h5ds.is_scale(array.id)
             if array.dtype.kind not in "fiub" or (own and _BARE in str(array.attrs["NAME"])):
                 continue

@@ -453,7 +453,9 @@ def read_dataset(folder: Path, name: str) -> xr.Dataset:
             return opened.load()
 
 
-def read_variables(folder: Path, name: str) -> dict[str, xr.Variable]:
+def read_variables(
+    folder: Path, name: str, like: Mapping[str, xr.Variable] | None = None
+) -> dict[str, xr.Variable]:
     """The numbers in a netCDF file of a run, faster than `read_dataset`.
 
     Raises
@@ -465,7 +467,7 @@ def read_variables(folder: Path, name: str) -> dict[str, xr.Variable]:
     with _as_damage(folder, name):
         require_own_file(file)
         require_plain_arrays(file, _MAX_ARRAYS)
-        return arrays.read_variables(file)
+        return arrays.read_variables(file, like)
 
 
 @contextlib.contextmanager

@@ -143,7 +143,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
             try:
                 summary = store.read_json(run, "summary.json")
                 if curves:
-                    found.add(member.index, store.read_variables(run, "result.nc"))
+                    found.add(member.index, store.read_variables(run, "result.nc", found.last))
             except InputError as error:  # the rest is good
                 states[member.id] = "damaged"
                 warnings.warn(f"{error}; a sweep gone on with runs it anew", stacklevel=2)
@@ -224,9 +224,11 @@ class _Curves:
         self._swept = swept
         self._found: dict[str, tuple[xr.Variable, Found]] = {}
         self._uneven: set[str] = set()
+        self.last: Mapping[str, xr.Variable] | None = None  # of the run read last
 
     def add(self, place: Place, result: Mapping[str, xr.Variable]) -> None:
         """The arrays of one run; dimensions that the sweep has too are of one value each."""
+        self.last = result
         for name, variable in result.items():
             one = variable.squeeze(
                 [d for d in variable.dims if d in self._swept and variable.sizes[d] == 1]
