@@ -8,8 +8,9 @@ faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
@@ -141,21 +143,21 @@ def descend_to(
     """`descend` with the step counts to save given one by one (ascending)."""
     flow.check_state(y0)
     flow = flow.for_start(y0)
-    kept: list[tuple[int, Tensor]] = []
     with torch.no_grad():
         found = descend_measured(
             flow.parameter_flow,
             flow.lift(y0.detach()),
             step_size,
             saved_steps,
-            lambda k, theta: kept.append((k, theta.clone())),
+            lambda k, theta: {"parameters": theta.clone()},
             momentum=momentum,
             progress=progress,
         )
-        diverged = [k for k in found if k is not None]
-        good = [(k, y) for k, y in kept if bool(torch.isfinite(y).all())]
-        parameters = torch.stack([y for _, y in good])
-        count = torch.tensor([k for k, _ in good])
+        diverged = [k for k in found.diverged_at if k is not None]
+        whole = found.values["parameters"]
+        good = torch.isfinite(whole).flatten(1).all(1).cpu()
+        parameters = whole[good.to(whole.device)]
+        count = torch.tensor(found.steps)[good]
         return Descent(
             ts=count.double() * time_unit(step_size, momentum),
             steps=count,
@@ -168,16 +170,35 @@ def descend_to(
         )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured along a descent.
+
+    Attributes
+    ----------
+    steps : list of int
+        The step counts, S of them.
+    values : mapping of str to Tensor, shapes (S, ...)
+    diverged_at : list of (int or None)
+        For each member the step from which its gradient grew without bound; what was
+        measured of it from there on may be infinite or NaN.
+    """
+
+    steps: list[int]
+    values: Mapping[str, Tensor]
+    diverged_at: list[int | None]
+
+
 def descend_measured(
     flow: Flow,
     theta: Tensor,
     step_size: float,
     saved_steps: list[int],
-    measure: Callable[[int, Tensor], object],
+    measure: Callable[[int, Tensor], Mapping[str, Tensor]],
     *,
     momentum: float = 0.0,
     progress: Progress | None = None,
-) -> list[int | None]:
+) -> Measured:
     """Descent that keeps no states: where an ensemble's would not fit into memory.
 
     Parameters
@@ -189,38 +210,95 @@ def descend_measured(
     step_size, saved_steps, momentum, progress
         As for `descend_to`.
     measure : callable
-        ``measure(k, parameters)`` at the saved steps. The tensor is overwritten afterwards.
+        ``measure(k, parameters)`` at the saved steps: tensors by name, always the same names
+        and shapes. The parameters are overwritten afterwards.
 
     Returns
     -------
-    list of (int or None)
-        For each member the step from which its gradient grew without bound; what was
-        measured of it from there on may be infinite or NaN.
+    Measured
     """
     unit, wanted, last = time_unit(step_size, momentum), set(saved_steps), saved_steps[-1]
-    with torch.no_grad():
-        theta = theta.clone()
-        velocity = torch.zeros_like(theta)
-        speeds: list[Tensor] = []
-        watch = _Watch(flow.loss(theta))
-        if 0 in wanted:
-            measure(0, theta)
-        for k in range(last):
-            rate = flow(k * unit, theta)
-            speeds.append(flow.norm(rate))
-            velocity = step_size * rate if momentum == 0 else momentum * velocity + step_size * rate
-            theta += velocity
+    asked: dict[str, Any] = {
+        "step_size": step_size,
+        "saved_steps": saved_steps,
+        "momentum": momentum,
+    }
+    with torch.no_grad(), piece_of_work("descent", start=theta, **asked) as piece:
+        if piece.finished is not None:
+            return _Going.from_checkpoint(piece.finished, theta).measured()
+        if piece.resumed is not None:
+            going = _Going.from_checkpoint(piece.resumed, theta)
+            if not 0 <= going.step <= last:
+                raise InputError(f"a descent resumes from step 0 to {last}, got {going.step}")
+        else:
+            going = _Going(theta.clone(), torch.zeros_like(theta), _Watch(flow.loss(theta)))
+            if 0 in wanted:
+                going.take(0, measure(0, going.theta))
+        for k in range(going.step, last):
+            rate = flow(k * unit, going.theta)
+            going.speeds.append(flow.norm(rate))
+            change = step_size * rate
+            going.velocity = change if momentum == 0 else momentum * going.velocity + change
+            going.theta += going.velocity
+            going.step = k + 1
             if k + 1 in wanted:
-                measure(k + 1, theta)
+                going.take(k + 1, measure(k + 1, going.theta))
             if (k + 1) % _CHECK_EVERY == 0 or k + 1 == last:
-                loss = flow.loss(theta)
-                watch.look(torch.stack(speeds), loss)
-                speeds.clear()
+                loss = flow.loss(going.theta)
+                going.watch.look(torch.stack(going.speeds), loss)
+                going.speeds.clear()
                 if progress is not None:
                     progress((k + 1) * unit, float(loss.mean()))
-                if None not in watch.diverged_at:
+                if None not in going.watch.diverged_at:
                     break
-    return watch.diverged_at
+            piece.step(going.checkpoint)
+        piece.finish(going.checkpoint)
+        return going.measured()
+
+
+class _Going:
+    """A descent between two steps."""
+
+    def __init__(self, theta: Tensor, velocity: Tensor, watch: _Watch):
+        self.step = 0
+        self.theta = theta
+        self.velocity = velocity
+        self.speeds: list[Tensor] = []  # of the steps that the watch has not seen
+        self.watch = watch
+        self.steps: list[int] = []
+        self.rows: list[Mapping[str, Tensor]] = []
+
+    def take(self, k: int, found: Mapping[str, Tensor]) -> None:
+        """Keep what was measured at step k."""
+        self.steps.append(k)
+        self.rows.append(found)
+
+    def measured(self) -> Measured:
+        """What was measured so far."""
+        names = self.rows[0] if self.rows else ()
+        values = {name: torch.stack([row[name] for row in self.rows]) for name in names}
+        return Measured(self.steps, values, self.watch.diverged_at)
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it."""
+        found = {f"measured {name}": value for name, value in self.measured().values.items()}
+        now = {"theta": self.theta.clone(), "velocity": self.velocity, **self.watch.tensors()}
+        if self.speeds:
+            now["speeds"] = torch.stack(self.speeds)
+        counts = {"step": self.step, "steps": list(self.steps), "watch": self.watch.meta()}
+        return Checkpoint({**now, **found}, counts)
+
+    @classmethod
+    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _Going:
+        """The inverse of `checkpoint`, on the device of like."""
+        now = {name: value.to(like.device) for name, value in found.tensors.items()}
+        watch = _Watch.from_checkpoint(found.meta["watch"], found.tensors)
+        going = cls(now["theta"], now["velocity"], watch)
+        going.step, going.steps = found.meta["step"], list(found.meta["steps"])
+        going.speeds = list(now.get("speeds", ()))
+        measured = {k.removeprefix("measured "): v for k, v in now.items() if " " in k}
+        going.rows = [{k: v[i] for k, v in measured.items()} for i in range(len(going.steps))]
+        return going
 
 
 class _Watch:
@@ -233,6 +311,26 @@ class _Watch:
         self._least = np.full(len(first), np.inf)
         self._least_step = np.zeros(len(first), np.int64)
         self.diverged_at: list[int | None] = [None] * len(first)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays, copied."""
+        arrays = {"limit": self._limit, "least": self._least, "least_step": self._least_step}
+        return {name: torch.as_tensor(value).clone() for name, value in arrays.items()}
+
+    def meta(self) -> dict[str, Any]:
+        """Its counts."""
+        return {"count": self._count, "diverged_at": list(self.diverged_at)}
+
+    @classmethod
+    def from_checkpoint(cls, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> _Watch:
+        """The inverse of `tensors` and `meta`."""
+        watch = cls(tensors["limit"])
+        watch._limit = tensors["limit"]
+        watch._least, watch._least_step = (
+            tensors[name].numpy().copy() for name in ("least", "least_step")
+        )
+        watch._count, watch.diverged_at = meta["count"], list(meta["diverged_at"])
+        return watch
 
     def look(self, speeds: Tensor, loss: Tensor) -> None:
         """Take in the next steps' speeds (steps, ...) and the loss after them."""

@@ -75,6 +75,36 @@ class Outcome:
     summary: dict[str, Any]
 
 
+#: What the dimensions without coordinates of their own count, and from where.
+_COUNTS = {
+    "mode": (1, "mode, the largest first"),
+    "layer": (1, "layer j, W_j, the inputs' first"),
+    "layer_pair": (1, "j of the layers j and j + 1"),
+    "save": (0, "saved state of descent"),
+    "saved_central": (0, "saved state of the central flow"),
+    "step": (0, "step of descent"),
+}
+
+
+def numbered(ds: xr.Dataset) -> xr.Dataset:
+    """The same with a coordinate for every dimension, so that ``ds.sel(layer=2)`` works.
+
+    Examples
+    --------
+    >>> ds = numbered(xr.Dataset({"s": ("mode", [3.0, 0.5])}))
+    >>> float(ds["s"].sel(mode=2)), ds["mode"].attrs["long_name"]
+    (0.5, 'mode, the largest first')
+    """
+    bare = [str(dim) for dim in ds.dims if dim not in ds.coords]
+    counts = {dim: _COUNTS.get(dim, (0, dim)) for dim in bare}
+    return ds.assign_coords(
+        {
+            dim: (dim, first + np.arange(ds.sizes[dim]), {"long_name": label, "units": "1"})
+            for dim, (first, label) in counts.items()
+        }
+    )
+
+
 def _array(values: Tensor) -> np.ndarray:
     array: np.ndarray = values.detach().double().cpu().numpy()
     return array

@@ -1,9 +1,10 @@
 """Runs on disk: one folder a run, each file whole or absent.
 
-``scenario.toml`` as resolved, ``manifest.json`` (versions, command line, state),
+``manifest.json`` (state, resolved scenario, versions, command line) and ``scenario.toml`` are
+there from the start, ``metrics.jsonl`` and what `gflow.shelf` keeps while the run goes on, then
 ``result.nc`` (labelled arrays, opens with ``xarray.open_dataset``), ``summary.json`` and
-``figures/``. A file is written beside its place, flushed to disk, and renamed. Loading
-never runs code.
+``figures/``. A file is written beside its place, flushed to disk, and renamed. The process that
+writes holds a lock on ``metrics.jsonl``. Loading never runs code.
 """
 
 from __future__ import annotations
@@ -20,20 +21,25 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gflow import __version__
-from gflow.errors import InputError
+from gflow.errors import InputError, OutputError, printable
+from gflow.netcdf import require_plain_arrays
+from gflow.reading import read_text, require_own_file, require_plain_file
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
 _PACKAGES = ("torch", "torchdiffeq", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib")
+_MANIFEST, _METRICS = "manifest.json", "metrics.jsonl"
+_LINKS = ("parts", "figures", _METRICS)  # through which a folder made by others could lead outside
 _MAX_TEXT = 10_000_000
 _MAX_ARRAYS = 4 * 2**30
 
@@ -72,23 +78,80 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._metrics: IO[bytes] | None = None
         self._made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
+            occupied = any(not _is_leftover(file) for file in path.iterdir())
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            self.discard()
+            self._remove_made()
             raise InputError(
                 f"cannot write the output folder {path}: {error.strerror}; choose another --output"
             ) from None
         if occupied:
             raise InputError(f"the output folder {path} is not empty; choose another --output")
 
+    @classmethod
+    def again(cls, path: Path) -> RunFolder:
+        """The folder of a run that was begun, to go on with it.
+
+        Raises
+        ------
+        InputError
+            If there is no run, it is not a folder of its own, or another process writes it.
+        """
+        read_manifest(path)
+        linked = [name for name in _LINKS if (path / name).is_symlink()]
+        if linked:
+            raise InputError(f"{path / linked[0]} must not be a link: it may lead anywhere")
+        metrics = path / _METRICS
+        if metrics.exists() and not metrics.is_file():  # a pipe would wait for a reader
+            raise InputError(f"{metrics} must be a plain file")
+        folder = cls.__new__(cls)
+        folder.path, folder._made, folder._metrics = path, [], None
+        folder._lock()
+        for place in (path, path / "parts", path / "figures"):
+            for left in place.glob(".*.part"):  # by a process that was killed as it wrote
+                left.unlink()
+        return folder
+
+    def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:
+        """Write what a run can be started again from, and hold the folder until `close`."""
+        self._lock()
+        self.write_json(_MANIFEST, manifest)
+        self.write_text("scenario.toml", scenario)
+
+    def _lock(self) -> None:
+        try:
+            self._metrics = (self.path / _METRICS).open("ab")
+        except OSError as error:
+            raise InputError(f"cannot write {self.path / _METRICS}: {error.strerror}") from None
+        if not _try_lock(self._metrics, alone=True):
+            self.close()
+            raise InputError(f"the run in {self.path} is being written by another process")
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def add_metrics(self, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.write(json.dumps(plain(values)).encode() + b"\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise OutputError(_cannot_write(self.path / _METRICS, error)) from None
+
     def write_text(self, name: str, text: str) -> None:
         """Write one text file, whole or not at all."""
-        self._whole(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
+        self.write(name, lambda temporary: temporary.write_text(text, **kept))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file; NaN and infinity become null and strings."""
@@ -96,34 +159,132 @@ class RunFolder:
 
     def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
         """Write labelled arrays as one netCDF-4 file."""
-        self._whole(name, lambda temporary: dataset.to_netcdf(temporary, engine="h5netcdf"))
+
+        def write(path: Path) -> None:
+            try:
+                dataset.to_netcdf(path, engine="h5netcdf")
+            except RuntimeError as error:  # what HDF5 makes of a full disk
+                raise OSError(" ".join(str(error).split())) from None
+
+        self.write(name, write)
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
         for kind in ("png", "pdf"):
             draw = functools.partial(figure.savefig, format=kind, dpi=200)
-            self._whole(f"figures/{name}.{kind}", draw)
+            self.write(f"figures/{name}.{kind}", draw)
 
-    def _whole(self, name: str, write: Callable[[Path], object]) -> None:
+    def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
+        """Write one file, whole or not at all, by ``write(path)``.
+
+        ``before``: the name under which the file that was there is kept.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; what was there is there still.
+        """
         target = self.path / name
         temporary = target.with_name(f".{target.name}.part")
         try:
-            target.parent.mkdir(exist_ok=True)
+            if target.parent != self.path:  # which is there, or was taken away
+                target.parent.mkdir(exist_ok=True)
+            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+            if before and target.exists():
+                target.replace(self.path / before)
             temporary.replace(target)
         except OSError as error:
-            raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+            raise OutputError(_cannot_write(target, error)) from None
         finally:  # still there if anything failed, an interruption included
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the folder, and parents made for it, where nothing was written."""
+        """Remove the folder, and parents made for it, where no work was kept."""
+        self.close()
+        for name in (_MANIFEST, "scenario.toml", _METRICS):
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for folder in self._made:  # rmdir refuses one that holds something
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _cannot_write(target: Path, error: OSError) -> str:
+    return f"cannot write {target}: {error.strerror or error}"
+
+
+def _is_leftover(file: Path) -> bool:
+    """Whether a run that was killed as it began left a file."""
+    if file.name == _METRICS:
+        return not file.is_symlink() and file.stat().st_size == 0
+    return file.name.startswith(".") and file.name.endswith(".part")
+
+
+def _try_lock(file: IO[bytes], *, alone: bool) -> bool:
+    """Whether a lock on an open file can be had; true where the file system has none."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    for _ in range(5):
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not alone:
+                return False
+            time.sleep(0.05)  # somebody may be having a look, as `state` does
+        except OSError:
+            return True
+        else:
+            return True
+    return False
+
+
+def state(path: Path) -> str:
+    """How a run stands: ``done``, ``running``, ``interrupted``, ``failed`` or ``damaged``.
+
+    A run whose process was killed is interrupted.
+    """
+    try:
+        found = read_manifest(path).get("state")
+    except InputError:
+        return "damaged"
+    if found == "done":
+        whole = all((path / name).is_file() for name in ("result.nc", "summary.json"))
+        return "done" if whole else "damaged"
+    if found == "failed":
+        return "failed"
+    if found not in ("running", "interrupted"):
+        return "damaged"
+    try:
+        require_plain_file(path / _METRICS)
+        with (path / _METRICS).open("rb") as file:
+            return "interrupted" if _try_lock(file, alone=False) else "running"
+    except (OSError, ValueError):
+        return "interrupted"
+
+
+def find_runs(folder: Path, depth: int = 4) -> list[Path]:
+    """The folders of runs in a folder, links not followed."""
+    found: list[Path] = []
+    level = [folder]
+    for _ in range(depth):
+        below = []
+        for path in level:
+            with contextlib.suppress(OSError):
+                if (path / _MANIFEST).is_file():
+                    found.append(path)
+                    continue
+                below += [Path(e.path) for e in os.scandir(path) if e.is_dir(follow_symlinks=False)]
+        level = below
+    return sorted(found)
 
 
 def plain(value: Any) -> Any:
@@ -150,16 +311,18 @@ def default_folder(name: str, resolved: Mapping[str, Any]) -> Path:
     return Path("outputs") / name / f"{stamp}-{digest[:8]}"
 
 
-def manifest(state: str, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Where, when and with what a run was made."""
+def manifest(state: str, resolved: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Where, when and with what a run was made, and the scenario it is made from."""
     import torch
 
     return {
         "state": state,
+        **more,
         "gflow": __version__,
         "commit": _commit(),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "process": os.getpid(),
+        "host": platform.node(),
         "seed": resolved.get("seed"),
         "dtype": resolved.get("dtype"),
         "device": resolved.get("device"),
@@ -167,11 +330,46 @@ def manifest(state: str, resolved: Mapping[str, Any]) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
         "slurm": {k: v for k, v in os.environ.items() if k.startswith("SLURM_")},
+        "scenario": dict(resolved),
     }
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    return _read(path, _MANIFEST, json.loads)
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The last whole line of metrics.jsonl; nothing where there is none."""
+    try:
+        require_plain_file(path / _METRICS)
+        with (path / _METRICS).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
+            lines = file.read().splitlines()
+    except (OSError, ValueError):
+        return {}
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                return found
+    return {}
+
+
+@functools.cache
 def _commit() -> str | None:
     """The commit of a source checkout gflow runs from, else None."""
     root = Path(__file__).resolve().parent.parent
@@ -212,9 +410,14 @@ def load_run(path: str | Path) -> Run:
     gflow.errors.InputError: no run at no/such/run: manifest.json is missing
     """
     folder = Path(path)
+    found = read_manifest(folder)
+    if found.get("state") in ("running", "interrupted"):
+        now = state(folder)
+        hint = "" if now == "running" else f"; go on with it by: gflow resume {folder}"
+        raise InputError(f"the run at {folder} is {now}, it has no result yet{hint}")
     return Run(
         path=folder,
-        manifest=_read(folder, "manifest.json", json.loads),
+        manifest=found,
         scenario=_read(folder, "scenario.toml", tomllib.loads),
         summary=_read(folder, "summary.json", json.loads),
         result=_read_dataset(folder, "result.nc"),
@@ -224,29 +427,28 @@ def load_run(path: str | Path) -> Run:
 def _read_dataset(folder: Path, name: str) -> xr.Dataset:
     import xarray as xr
 
+    file = folder / name
     try:
-        with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
-            if opened.nbytes <= _MAX_ARRAYS:  # as declared, before memory is taken
-                return opened.load()
-        why = f"its arrays are over {_MAX_ARRAYS} bytes"
+        require_own_file(file)
+        require_plain_arrays(file, _MAX_ARRAYS)
+        with xr.open_dataset(file, engine="h5netcdf") as opened:
+            return opened.load()
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except Exception as error:  # HDF5 says a damaged file in many ways
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = printable(str(error)) or type(error).__name__
     raise InputError(f"damaged run at {folder}: {name}: {why}")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     file = folder / name
     try:
-        if file.stat().st_size > _MAX_TEXT:
-            raise ValueError(f"over {_MAX_TEXT} bytes")
-        values = parse(file.read_text(encoding="utf-8"))
+        require_own_file(file)
+        values = parse(read_text(file, _MAX_TEXT))
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+        raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
     if not isinstance(values, dict):
         raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
     return values

@@ -17,7 +17,9 @@ import torch
 import xarray as xr
 
 import gflow
-from gflow import cli, plots
+from gflow import cli, plots, store
+from gflow.cli_options import Duration
+from gflow.errors import Interrupted
 from gflow.scenario import load_scenario, read_scenario, scenario_names, setting_model
 from gflow.trajectory import Certificate
 
@@ -129,16 +131,24 @@ def test_run_folder_is_complete(name, finished):
     assert done.status == 0, done
     assert done.err == ""
     drawn = {f"figures/{f}.{kind}" for f in FIGURES[name] for kind in ("png", "pdf")}
-    texts = {"scenario.toml", "manifest.json", "summary.json", "result.nc"}
+    texts = {"scenario.toml", "manifest.json", "summary.json", "result.nc", "metrics.jsonl"}
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
     assert files == drawn | texts
-    for file in files:
+    for file in files - {"metrics.jsonl"}:  # empty after less than a second
         head = (folder / file).read_bytes()[:5]
         assert head
         if file.endswith("png"):
             assert head == b"\x89PNG\r"
         if file.endswith("pdf"):
             assert head == b"%PDF-"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_array_and_every_dimension_is_labelled(name, finished):
+    with xr.open_dataset(finished(name)[1] / "result.nc") as ds:
+        assert set(ds.dims) <= set(ds.coords)
+        for variable in ds.variables.values():
+            assert {"long_name", "units"} <= set(variable.attrs)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -530,16 +540,97 @@ def test_networks_that_diverge_are_status_5():
     assert gflow.load_run("o").summary["widths"][0]["diverged_at"] == 0
 
 
-@pytest.mark.parametrize("where", ["gflow.cli._work", "gflow.plots.figures"])
-def test_interruption_is_130_and_leaves_nothing(where, monkeypatch, tmp_path):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+# -- interrupted runs -------------------------------------------------------------------------
 
-    monkeypatch.setattr(where, interrupted)
-    done = call(*small("kernel"))
-    assert done.status == 130
-    assert done.err.strip() == "gflow: interrupted"
-    assert list(tmp_path.iterdir()) == []
+
+@pytest.mark.parametrize(("why", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("time", 143)])
+@pytest.mark.parametrize("where", ["gflow.scenario.Scenario.generator", "gflow.plots.figures"])
+def test_interruption_says_how_to_go_on(where, why, status, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise Interrupted(why)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, interrupted)
+        done = call(*small("deep-linear"), "--output", "run")
+    assert done.status == status
+    told = "its time was used up" if why == "time" else why
+    expected = f"gflow: interrupted ({told}); go on with it by: gflow resume run"
+    assert done.err.strip() == expected
+    listed = call("runs", ".")
+    assert listed.out.split()[0] == "interrupted"
+    assert "go on     gflow resume run" in call("inspect", "run").out
+    resumed = call("resume", "run")
+    assert resumed.status == 0, resumed.err
+    assert call("runs", ".").out.split()[0] == "done"
+
+
+def test_walltime_interrupts_and_resume_ends_with_the_same_numbers(no_figures):
+    arguments = [*small("deep-linear"), "--t-end", "200", "--points", "50"]
+    assert call(*arguments, "--output", "whole").status == 0
+    done = call(*arguments, "--output", "run", "--max-walltime", "0.1")
+    assert done.status == 143
+    assert "its time was used up" in done.err
+    assert call("resume", "run").status == 0
+    whole, run = gflow.load_run("whole"), gflow.load_run("run")
+    assert whole.result.identical(run.result)
+    assert run.manifest["command"] == whole.manifest["command"] == sys.argv
+    assert run.manifest["started"] <= run.manifest["written"]
+
+
+def test_nothing_is_gone_on_with_that_is_done_or_failed_or_not_there(no_figures):
+    assert call(*small("kernel"), "--output", "run").status == 0
+    done = call("resume", "run")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "is done: there is nothing to go on with" in done.err
+    failed = call(*small("deep-linear"), "--output", "short", "--max-evals", "9")
+    assert failed.status == 3
+    done = call("resume", "short")
+    assert done.status == 2
+    assert "the budget of 9 evaluations ran out" in done.err
+    assert "reason    integration stopped" in call("inspect", "short").out
+    assert call("resume", "nothing").err == "gflow: no run at nothing: manifest.json is missing\n"
+
+
+def test_a_run_that_is_being_written_is_left_alone(no_figures):
+    arguments = [*small("kernel"), "--output", "run"]
+    assert call(*arguments, "--max-walltime", "0.001").status == 143
+    with contextlib.closing(store.RunFolder.again(Path("run"))):
+        assert store.state(Path("run")) == "running"
+        done = call("resume", "run")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "is running: wait for it" in done.err
+
+
+def test_runs_are_listed_with_their_state(no_figures):
+    call(*small("kernel"), "--output", "o/done")
+    call(*small("deep-linear"), "--output", "o/failed", "--max-evals", "9")
+    call(*small("kernel"), "--output", "o/interrupted", "--max-walltime", "0.001")
+    call(*small("kernel"), "--output", "o/damaged")
+    Path("o/damaged/result.nc").unlink()
+    Path("o/no-run").mkdir()
+    rows = json.loads(call("runs", "o", "--json").out)
+    assert {Path(row["folder"]).name: row["state"] for row in rows} == {
+        name: name for name in ("done", "failed", "interrupted", "damaged")
+    }
+    assert call("runs", "elsewhere").status == 2
+    found = json.loads(call("inspect", "o/done", "--json").out)
+    assert found["state"] == "done"
+    assert found["summary"]["certificate"]["holds"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90.0), ("1.5m", 90.0), ("2h", 7200.0), ("1:30", 90.0), ("2-01:00:00", 176400.0)],
+)
+def test_a_time_is_read_as_people_write_it(given, seconds):
+    assert Duration().convert(given, None, None) == seconds
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1:2:3:4", "inf"])
+def test_what_is_no_time_is_told(given):
+    done = call(*small("kernel"), "--max-walltime", given)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "max-walltime" in done.err
 
 
 # -- as a process -------------------------------------------------------------------------

@@ -168,20 +168,19 @@ def test_slow_divergence_is_told():
 def test_measured_descent_sees_the_same_states_and_leaves_the_start_alone():
     flow = KernelFlow(torch.diag(times(1.0, 0.25)), times(1.0, 2.0))
     start = randn(3, 2)
-    before, seen = start.clone(), {}
+    before = start.clone()
     gd = gflow.descend(flow, start, 0.5, 6, save_every=2)
-    found = descend_measured(flow, start, 0.5, [0, 2, 4, 6], lambda k, y: seen.update({k: 1 * y}))
+    found = descend_measured(flow, start, 0.5, [0, 2, 4, 6], lambda k, y: {"y": 1 * y})
     assert torch.equal(start, before)
-    assert found == [None] * 3
-    assert list(seen) == gd.steps.tolist()
-    assert torch.equal(torch.stack(list(seen.values())), gd.ys)
+    assert found.diverged_at == [None] * 3
+    assert found.steps == gd.steps.tolist()
+    assert torch.equal(found.values["y"], gd.ys)
 
 
 def test_measured_descent_names_the_members_that_diverge_and_goes_on_with_the_others():
     flow = KernelFlow(torch.diag(times(4.0, 1.0)), times(0.0, 0.0))
     starts = torch.stack([times(0.0, 1.0), times(1.0, 1.0)])  # the first never meets the 4
-    last = {}
-    found = descend_measured(flow, starts, 0.6, [200], lambda k, y: last.update({k: 1 * y}))
-    assert found[0] is None
-    assert isinstance(found[1], int)
-    assert float(last[200][0].norm()) == pytest.approx(0.4**200, rel=1e-9)
+    found = descend_measured(flow, starts, 0.6, [200], lambda k, y: {"y": 1 * y})
+    assert found.diverged_at[0] is None
+    assert isinstance(found.diverged_at[1], int)
+    assert float(found.values["y"][0, 0].norm()) == pytest.approx(0.4**200, rel=1e-9)

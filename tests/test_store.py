@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import gflow
 from gflow import store
-from gflow.errors import InputError
+from gflow.errors import InputError, OutputError
 
 DATA = xr.Dataset({"a": ("x", [1.0, 2.0], {"long_name": "a", "units": "1"})})
 
@@ -18,7 +18,7 @@ def write_run(path):
     folder = store.RunFolder(path)
     folder.write_text("scenario.toml", 'setting = "kernel"\nrtol = 1e-8\n')
     folder.write_json("summary.json", {"x": 1.5, "bad": float("nan"), "far": float("inf")})
-    folder.write_json("manifest.json", store.manifest("done", {"seed": 3}))
+    folder.write_json("manifest.json", store.manifest("done", {"seed": 3}, {}))
     folder.write_dataset("result.nc", DATA)
     return folder
 
@@ -69,10 +69,10 @@ def test_write_that_fails_half_way_leaves_nothing(what, error, tmp_path, monkeyp
             monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: half(path))
             folder.write_figure("loss", Figure())
 
-    with pytest.raises((InputError, KeyboardInterrupt)) as caught:
+    with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
         write()
     if isinstance(error, OSError):
-        assert isinstance(caught.value, InputError)
+        assert isinstance(caught.value, OutputError)
         assert "No space left on device" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert [f for f in files(folder.path) if f != "figures"] == []
@@ -86,7 +86,7 @@ def test_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.fsync", fails)
-    with pytest.raises(InputError, match="Input/output error"):
+    with pytest.raises(OutputError, match="Input/output error"):
         folder.write_text("a.txt", "new")
     assert (folder.path / "a.txt").read_text() == "old"
     assert files(folder.path) == ["a.txt"]
@@ -184,10 +184,10 @@ def test_result_cut_or_garbled_anywhere_is_told_or_read(tmp_path):
 def test_sizes_beyond_the_caps_are_refused(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run")
     monkeypatch.setattr(store, "_MAX_ARRAYS", 15)
-    with pytest.raises(InputError, match=r"result\.nc: its arrays are over 15 bytes"):
+    with pytest.raises(InputError, match=r"result\.nc: it is over 15 bytes"):
         gflow.load_run(folder.path)
     monkeypatch.setattr(store, "_MAX_TEXT", 10)
-    with pytest.raises(InputError, match=r"manifest\.json: over 10 bytes"):
+    with pytest.raises(InputError, match=r"manifest\.json: it is over 10 bytes"):
         gflow.load_run(folder.path)
 
 
@@ -209,4 +209,17 @@ def test_default_folder_names_the_resolved_scenario():
 
 def test_manifest_keeps_slurm_variables(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert store.manifest("done", {})["slurm"]["SLURM_JOB_ID"] == "17"
+    assert store.manifest("done", {}, {})["slurm"]["SLURM_JOB_ID"] == "17"
+
+
+def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path):
+    folder = store.RunFolder(tmp_path / "run")
+    folder.begin({"state": "running"}, "")
+    folder.close()
+    half_written = [".checkpoint.safetensors.part", "parts/.000000.npz.part"]
+    for name in half_written:
+        file = tmp_path / "run" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    store.RunFolder.again(tmp_path / "run").close()
+    assert not [name for name in half_written if (tmp_path / "run" / name).exists()]

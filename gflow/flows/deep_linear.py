@@ -142,7 +142,7 @@ class LayerwiseFlow(ParameterFlow):
 
     observable_dims: ClassVar = {
         "singular_values": ("mode",),
-        "balancedness": ("gap",),
+        "balancedness": ("layer_pair",),
         "balanced_product_defect": ("layer",),
     }
 

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from gflow.events import Event
 from gflow.flows.base import Flow
-from gflow.solvers.checkpoint import Checkpoint
+from gflow.keeping import Checkpoint, Piece
 from gflow.spectra import SharpnessPath
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
@@ -259,9 +259,11 @@ class Problem:
         self.remark = ""
         #: The sharpness at the requested times so far; `integrate` adds those that are missing.
         self.sharpness = SharpnessPath(flow, sharpness) if sharpness else None
+        #: The piece of a run that the solve is, where a run keeps its work.
+        self.piece = Piece()
+        self.began = time.perf_counter()
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
-        self._began = time.perf_counter()
 
     # -- for solvers --------------------------------------------------------------
 
@@ -344,5 +346,5 @@ class Problem:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the problem was made."""
-        return time.perf_counter() - self._began
+        """Seconds since the solve began, in this process and before it was resumed."""
+        return time.perf_counter() - self.began

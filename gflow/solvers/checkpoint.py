@@ -7,34 +7,18 @@ bit on the same machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
 
 from gflow.errors import InputError
+from gflow.keeping import Checkpoint, piece_of_work
+from gflow.solvers.base import Problem, Solver, Stop
 from gflow.solvers.members import Members
 
 if TYPE_CHECKING:
     from gflow.solvers.stepping import Stepping
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A solve between two steps.
-
-    Attributes
-    ----------
-    tensors : mapping of str to Tensor
-        States and vectors, on the solve's device, and per-member numbers, on the host.
-        Safe to keep: the solve does not write to them again.
-    meta : mapping
-        Plain numbers and strings (JSON holds them to the bit): what is solved and the counters.
-    """
-
-    tensors: Mapping[str, Tensor]
-    meta: Mapping[str, Any]
 
 
 def snapshot(stepping: Stepping) -> Checkpoint:
@@ -52,6 +36,7 @@ def snapshot(stepping: Stepping) -> Checkpoint:
             "rhs_evals": stepping.problem.rhs_evals,
             "steps": stepping.steps,
             "rejections": stepping.rejections,
+            "seconds": stepping.problem.wall_seconds,
             "switches": list(stepping.switches),
             "past": None if past is None else past.meta,
             "products": 0 if sharpness is None else sharpness.products,
@@ -70,6 +55,8 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
         If it is one of another solve.
     """
     meta, tensors, record = found.meta, dict(found.tensors), stepping.record
+    if not meta["rhs_evals"] >= 0:  # else there would be no end of what may be spent
+        raise InputError(f"a checkpoint has a count of evaluations, got {meta['rhs_evals']}")
     if meta["asked"] != _asked(stepping) or tensors["last"].shape != record.last.shape:
         raise InputError(
             "a checkpoint resumes the solve it was taken from: the same flow, start, times, "
@@ -80,6 +67,7 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     record.event_times.update({int(i): float(t) for i, t in meta["event_times"]})
     stepping.members = Members.from_tensors(tensors, stepping.problem.y0)
     stepping.problem.rhs_evals = meta["rhs_evals"]
+    stepping.problem.began = time.perf_counter() - meta["seconds"]
     stepping.steps, stepping.rejections = meta["steps"], meta["rejections"]
     stepping.switches = list(meta["switches"])
     if stepping.past is not None:
@@ -94,3 +82,79 @@ def _asked(stepping: Stepping) -> list[object]:
     names = [stepper.name for stepper in stepping.steppers]
     values = 0 if problem.sharpness is None else problem.sharpness.k
     return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense, values]
+
+
+def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
+    """Solve a problem as a piece of work that a run keeps; see `gflow.keeping`.
+
+    ``steps``: whether the solver calls ``problem.piece.step``.
+    """
+    asked = {
+        "flow": type(problem.flow).__name__,
+        "method": name,
+        "ts": list(problem.ts),
+        "rtol": problem.rtol,
+        "atol": problem.atol,
+        "step_size": problem.step_size,
+        "dense": problem.dense,
+        "max_evals": problem.max_evals,
+        "sharpness": 0 if problem.sharpness is None else problem.sharpness.k,
+    }
+    with piece_of_work("solve", steps=steps, y0=problem.y0, **asked) as piece:
+        if piece.finished is not None:
+            _take(problem, piece.finished)
+            stopped = piece.finished.meta["stopped"]
+            if stopped is not None:
+                raise Stop(stopped)
+            return
+        problem.piece = piece
+        if problem.resume is None:
+            problem.resume = piece.resumed
+        try:
+            solver.solve(problem, name)
+        except Stop as stop:
+            why = str(stop)
+            piece.finish(lambda: _results(problem, why))
+            raise
+        piece.finish(lambda: _results(problem, None))
+
+
+_STATES = ("y", "y_norm", "largest_rise")
+_NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark")
+
+
+def _results(problem: Problem, stopped: str | None) -> Checkpoint:
+    """What a solve left in its problem."""
+    tensors = {name: getattr(problem, name) for name in _STATES}
+    if problem.dissipated is not None:
+        tensors["dissipated"] = problem.dissipated
+    products = 0
+    if problem.sharpness is not None:
+        tensors |= problem.sharpness.tensors()
+        products = problem.sharpness.products
+    return Checkpoint(
+        tensors={**tensors, "saved": torch.stack(problem.saved)},
+        meta={
+            **{name: getattr(problem, name) for name in _NUMBERS},
+            "products": products,
+            "failures": list(problem.failures.items()),
+            "event_times": list(problem.event_times.items()),
+            "seconds": problem.wall_seconds,
+            "stopped": stopped,
+        },
+    )
+
+
+def _take(problem: Problem, found: Checkpoint) -> None:
+    """The inverse of `_results`."""
+    tensors = {name: value.to(problem.y0.device) for name, value in found.tensors.items()}
+    for name in _STATES:
+        setattr(problem, name, tensors[name])
+    for name in _NUMBERS:
+        setattr(problem, name, found.meta[name])
+    problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
+    if problem.sharpness is not None and "sharpness" in tensors:
+        problem.sharpness.restore(tensors, found.meta["products"], problem.y0)
+    problem.failures = {int(i): why for i, why in found.meta["failures"]}
+    problem.event_times = {int(i): t for i, t in found.meta["event_times"]}
+    problem.began = time.perf_counter() - found.meta["seconds"]

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gflow.errors import InputError, IntegrationError
 from gflow.flows.base import Flow
+from gflow.keeping import Checkpoint
 from gflow.solvers.base import Event, Method, Problem, Progress, Save, Solver, Stepper, Stop
-from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.checkpoint import solve_kept
 from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.multistep import BDF
 from gflow.solvers.rock4 import ROCK4
@@ -174,7 +175,7 @@ def integrate(
         try:
             problem.require_finite(flow.loss(y0))
             if len(times) > 1:
-                solver.solve(problem, name)
+                solve_kept(solver, problem, name, steps=isinstance(solver, SteppedSolver))
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.next_time:g}")

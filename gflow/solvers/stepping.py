@@ -108,6 +108,8 @@ class Stepping:
         """To the end of every member; the problem has the results then."""
         while len(self.members):
             self._advance()
+            if len(self.members):
+                self.problem.piece.step(lambda: snapshot(self))
             if self.problem.checkpoint is not None:
                 self._maybe_save(self.problem.checkpoint)
         self.problem.accepted, self.problem.rejected = self.steps, self.rejections

@@ -9,10 +9,12 @@ h·rate ≤ 1 an eigenvalue is held at 2/η without overshooting it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 
 _WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
@@ -100,39 +103,76 @@ def central_path(
             f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"
         )
     edge = 2 / flow.step_size
-    kept = []
-    with torch.no_grad():
-        y, now = y0.detach(), _at(flow, y0.detach(), None)
-        if float(now.sharpness) > edge * (1 + _COLD):
-            raise InputError(
-                f"the start must be below the edge, 2/η = {edge:g}, but its sharpness is "
-                f"{float(now.sharpness):g}; start before the gradient flow crosses it"
-            )
-        for i, t in enumerate(times):
-            if i > 0:
-                steps = math.ceil((t - times[i - 1]) / longest * (1 - 1e-12))
-                for _ in range(steps):
-                    y = _advance(
-                        flow.flow, y, now.force, (t - times[i - 1]) / steps, flow.step_size
-                    )
-                    now = _at(flow, y, now.vectors)
+    asked: dict[str, Any] = {
+        "ts": times,
+        "step": longest,
+        "step_size": flow.step_size,
+        "rate": flow.rate,
+    }
+    rows: list[dict[str, Tensor]] = []
+    with torch.no_grad(), piece_of_work("central path", start=y0, **asked) as piece:
+        if piece.finished is not None:
+            return _path(flow, times, piece.finished.tensors)
+        if piece.resumed is not None:
+            found = {name: value.to(y0.device) for name, value in piece.resumed.tensors.items()}
+            y, force, vectors = (found.pop(name) for name in ("y", "force", "vectors"))
+            rows = [
+                {name: value[i] for name, value in found.items()} for i in range(len(found["ys"]))
+            ]
+        else:
+            y, now = y0.detach(), _at(flow, y0.detach(), None)
+            if float(now.sharpness) > edge * (1 + _COLD):
+                raise InputError(
+                    f"the start must be below the edge, 2/η = {edge:g}, but its sharpness is "
+                    f"{float(now.sharpness):g}; start before the gradient flow crosses it"
+                )
+            force, vectors = now.force, now.vectors
+            rows.append(_row(flow, y, now))
+        for before, t in itertools.islice(itertools.pairwise(times), len(rows) - 1, None):
+            steps = math.ceil((t - before) / longest * (1 - 1e-12))
+            for _ in range(steps):
+                y = _advance(flow.flow, y, force, (t - before) / steps, flow.step_size)
+                now = _at(flow, y, vectors)
+                force, vectors = now.force, now.vectors
             if not bool(torch.isfinite(now.sharpness)):
                 raise InputError(
                     f"the central flow must stay finite, but did not by t = {t:g}; take a smaller "
                     f"step than {longest:g}, or a lower rate"
                 )
-            kept.append((y, flow.loss(y), now.variance, now.sharpness, torch.tensor(now.rank)))
+            rows.append(_row(flow, y, now))
             if progress is not None:
-                progress(t, float(kept[-1][1]))
-    ys, losses, variances, sharpness, ranks = (torch.stack(x) for x in zip(*kept, strict=True))
+                progress(t, float(rows[-1]["losses"]))
+            state = {"y": y, "force": force, "vectors": vectors}
+            piece.step(functools.partial(_checkpoint, state, rows))
+        piece.finish(lambda: Checkpoint(_stacked(rows)))
+        return _path(flow, times, _stacked(rows))
+
+
+def _row(flow: CentralFlow, y: Tensor, now: Oscillation) -> dict[str, Tensor]:
+    """What is kept of one requested time."""
+    return {
+        "ys": y,
+        "losses": flow.loss(y),
+        "variances": now.variance,
+        "sharpness": now.sharpness,
+        "ranks": torch.tensor(now.rank),
+    }
+
+
+def _checkpoint(state: dict[str, Tensor], rows: list[dict[str, Tensor]]) -> Checkpoint:
+    return Checkpoint({**state, **_stacked(rows)})
+
+
+def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _path(flow: CentralFlow, times: list[float], found: Mapping[str, Tensor]) -> CentralPath:
+    """The path of what was kept."""
     return CentralPath(
         ts=torch.tensor(times, dtype=torch.float64),
-        ys=ys,
-        losses=losses,
-        averaged_losses=flow.averaged_loss(losses, variances),
-        variances=variances,
-        sharpness=sharpness,
-        ranks=ranks,
+        averaged_losses=flow.averaged_loss(found["losses"], found["variances"]),
+        **found,
     )
 
 

@@ -169,41 +169,40 @@ def _together(
         test_limit, truth = torch.stack(test, 1), _classes(held_out.targets, ndim)
     grams = [one.gram(w) for one, w in zip(lone, W, strict=True)]
     at_first = torch.kron(kernel.H, torch.eye(k, dtype=W.dtype, device=W.device))
-    rows: list[dict[str, Tensor]] = []
+    row_of = {epoch: i for i, epoch in enumerate(epochs)}
 
-    def measure(epoch: int, state: Tensor) -> None:
-        i = len(rows)
+    def measure(epoch: int, state: Tensor) -> dict[str, Tensor]:
+        i = row_of[epoch]
         now = zip(lone, state, grams, strict=True)
-        rows.append(
-            {
-                "descent_distance": kernel.norm(flow.end_to_end(state) - limit[i]),
-                "kernel_drift": torch.stack([(one.gram(w) - H0).norm() for one, w, H0 in now]),
-                "parameter_distance": flow.norm(state - W),
-            }
-        )
+        row = {
+            "descent_distance": kernel.norm(flow.end_to_end(state) - limit[i]),
+            "kernel_drift": torch.stack([(one.gram(w) - H0).norm() for one, w, H0 in now]),
+            "parameter_distance": flow.norm(state - W),
+        }
         if held_out is not None:
             found = flow.outputs(state, held_out.inputs)
             guess, kernel_guess = _classes(found, ndim), _classes(test_limit[i], ndim)
-            rows[i] |= {
+            row |= {
                 "test_distance": (found - test_limit[i]).flatten(1).square().mean(1).sqrt(),
                 "test_disagreement": (guess != kernel_guess).to(W).mean(1),
                 "test_error": (guess != truth).to(W).mean(1),
                 "kernel_test_error": (kernel_guess != truth).to(W).mean(1),
             }
+        return row
 
     progress = stages(f"{label}: descent", epochs[-1] * step_size)
-    diverged = descend_measured(flow, W, step_size, list(epochs), measure, progress=progress)
+    descent = descend_measured(flow, W, step_size, list(epochs), measure, progress=progress)
     found = {}
-    for name in rows[0]:
+    for name, measured in descent.values.items():
         values = torch.full((len(W), len(epochs)), torch.nan, dtype=torch.float64)
-        values[:, : len(rows)] = torch.stack([row[name] for row in rows], 1).double().cpu()
-        for j, last in enumerate(diverged):
+        values[:, : len(measured)] = measured.mT.double().cpu()
+        for j, last in enumerate(descent.diverged_at):
             if last is not None:
                 values[j, [epoch > last for epoch in epochs]] = torch.nan
         found[name] = values
     found["parameter_norm"] = flow.norm(W).double().cpu()
     found["kernel_error"] = torch.stack([(H0 - at_first).norm() for H0 in grams]).double().cpu()
-    return found, diverged
+    return found, descent.diverged_at
 
 
 def follow(

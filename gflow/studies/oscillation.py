@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gflow.descent import Descent, descend_to
 from gflow.flows.base import Flow
+from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 from gflow.spectra import sharpness
 
@@ -74,34 +76,28 @@ def walk(
     >>> len(found.losses), found.descent.steps.tolist()
     (5, [0, 2, 4])
     """
-    kept, tops = [y0], []
-    losses, along, variances = [flow.loss(y0)[None]], [], []
-    before, vectors, diverged_at = None, None, None
-    for first, last in itertools.pairwise(steps):
-        part = descend_to(flow, kept[-1], step_size, list(range(last - first + 1)))
-        states = part.ys
-        top = sharpness(flow, kept[-1], 2, vectors)
-        tops.append(top.values[0])
-        v = top.vectors[0]
-        if vectors is not None and float(v @ vectors[0]) < 0:
-            v = -v  # a sign that is kept shows what alternates
-        vectors = torch.cat([v[None], top.vectors[1:]])
-        losses.append(flow.loss(states[1:]))
-        delta = _alternating(states if before is None else torch.cat([before[None], states]))
-        along.append(delta @ v)
-        variances.append(delta.square().sum(1))
-        before = states[-2] if len(states) > 1 else before
-        exploded = not float(losses[-1][-1]) < _EXPLODED * float(losses[0])
-        if part.diverged_at is not None or len(states) <= last - first or exploded:
-            diverged_at = first + (part.diverged_at or 0)
-            break
-        kept.append(states[-1])
-        if progress is not None:
-            progress(last * step_size, float(losses[-1][-1]))
-    else:
-        tops.append(sharpness(flow, kept[-1], 2, vectors).values[0])
-    parameters = torch.stack(kept)
-    count = torch.tensor(list(steps)[: len(kept)])
+    asked: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
+    with piece_of_work("walk", start=y0, **asked) as piece:
+        if piece.finished is not None:
+            going = _Going.from_checkpoint(piece.finished, y0)
+        else:
+            if piece.resumed is not None:
+                going = _Going.from_checkpoint(piece.resumed, y0)
+            else:
+                going = _Going(y0, flow.loss(y0))
+            for first, last in itertools.islice(
+                itertools.pairwise(steps), len(going.kept) - 1, None
+            ):
+                if not going.take(flow, step_size, first, last):
+                    break
+                if progress is not None:
+                    progress(last * step_size, float(going.losses[-1][-1]))
+                piece.step(going.checkpoint)
+            else:
+                going.tops.append(sharpness(flow, going.kept[-1], 2, going.vectors).values[0])
+            piece.finish(going.checkpoint)
+    parameters = torch.stack(going.kept)
+    count = torch.tensor(list(steps)[: len(parameters)])
     nan = torch.full((1,), torch.nan, dtype=y0.dtype, device=y0.device)
     return Walk(
         descent=Descent(
@@ -112,13 +108,75 @@ def walk(
             flow=flow,
             step_size=step_size,
             momentum=0.0,
-            diverged_at=diverged_at,
+            diverged_at=going.diverged_at,
         ),
-        sharpness=torch.stack(tops),
-        losses=torch.cat(losses),
-        oscillation=torch.cat([nan, *along, nan]),
-        variances=torch.cat([nan, *variances, nan]),
+        sharpness=torch.stack(going.tops),
+        losses=torch.cat(going.losses),
+        oscillation=torch.cat([nan, *going.along, nan]),
+        variances=torch.cat([nan, *going.variances, nan]),
     )
+
+
+class _Going:
+    """A walk between two of its steps."""
+
+    def __init__(self, y0: Tensor, loss: Tensor):
+        self.kept = [y0]
+        self.losses = [loss[None]]
+        self.tops: list[Tensor] = []
+        self.along: list[Tensor] = []
+        self.variances: list[Tensor] = []
+        self.before: Tensor | None = None
+        self.vectors: Tensor | None = None
+        self.diverged_at: int | None = None
+
+    def take(self, flow: Flow, step_size: float, first: int, last: int) -> bool:
+        """Go on from one step count to another; whether descent is still finite."""
+        start, before, vectors = self.kept[-1], self.before, self.vectors
+        part = descend_to(flow, start, step_size, list(range(last - first + 1)))
+        states = part.ys
+        top = sharpness(flow, start, 2, vectors)
+        self.tops.append(top.values[0])
+        v = top.vectors[0]
+        if vectors is not None and float(v @ vectors[0]) < 0:
+            v = -v  # a sign that is kept shows what alternates
+        self.vectors = torch.cat([v[None], top.vectors[1:]])
+        losses = flow.loss(states[1:])
+        self.losses.append(losses)
+        delta = _alternating(states if before is None else torch.cat([before[None], states]))
+        self.along.append(delta @ v)
+        self.variances.append(delta.square().sum(1))
+        self.before = states[-2] if len(states) > 1 else before
+        ended = part.diverged_at is not None or len(states) <= last - first
+        if ended or not float(losses[-1]) < _EXPLODED * float(self.losses[0]):
+            self.diverged_at = first + (part.diverged_at or 0)
+            return False
+        self.kept.append(states[-1].clone())
+        return True
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it."""
+        lists = {
+            "losses": torch.cat(self.losses),
+            "along": torch.cat(self.along),
+            "variances": torch.cat(self.variances),
+        }
+        now = {"before": self.before, "vectors": self.vectors}
+        tensors = {name: value for name, value in now.items() if value is not None}
+        kept = {"kept": torch.stack(self.kept), "tops": torch.stack(self.tops)}
+        return Checkpoint({**tensors, **kept, **lists}, {"diverged_at": self.diverged_at})
+
+    @classmethod
+    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _Going:
+        """The inverse of `checkpoint`, on the device of like."""
+        now = {name: value.to(like.device) for name, value in found.tensors.items()}
+        going = cls(now["kept"][0], now["losses"][0])
+        going.kept, going.tops = [y.clone() for y in now["kept"]], list(now["tops"])
+        going.losses = [now["losses"][:1], now["losses"][1:]]
+        going.along, going.variances = [now["along"]], [now["variances"]]
+        going.before, going.vectors = now.get("before"), now.get("vectors")
+        going.diverged_at = found.meta["diverged_at"]
+        return going
 
 
 def _alternating(states: Tensor) -> Tensor:

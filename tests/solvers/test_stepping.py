@@ -10,9 +10,9 @@ import gflow
 from gflow.errors import InputError, IntegrationError
 from gflow.events import first_of, gradient_norm_reaches, loss_reaches, rank_reaches
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
+from gflow.keeping import Checkpoint
 from gflow.losses import SquaredDistance
 from gflow.solvers import methods
-from gflow.solvers.checkpoint import Checkpoint
 from gflow.solvers.stepping import SteppedSolver
 from tests.helpers import randn, relative, times, worst_relative
 

@@ -1,0 +1,374 @@
+"""A scenario -> its folder: the work, what is kept of it on the way, and how it goes on.
+
+A run that is told to stop by a signal or by its time limit finishes the step it is in, writes a
+checkpoint and raises `Interrupted`. `resume` goes on from there, or from the last checkpoint of
+one that was killed, and ends with the same numbers to the last bit on the same machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gflow import store
+from gflow.distributed import current
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
+from gflow.files import one_line
+from gflow.keeping import Keeper, using
+from gflow.shelf import FolderShelf
+
+if TYPE_CHECKING:
+    from gflow.results import Outcome
+    from gflow.scenario import Scenario
+    from gflow.studies.flow_and_descent import Stages
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two: SLURM's warnings
+_METRICS_EVERY = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run does.
+
+    Attributes
+    ----------
+    scenario : Scenario
+    study : bool
+        The step-size study of it instead.
+    modified : bool
+        Whether the study measures the gap to the modified flow, too.
+    """
+
+    scenario: Scenario
+    study: bool = False
+    modified: bool = False
+
+    @property
+    def name(self) -> str:
+        """The folder of such runs."""
+        return f"{self.scenario.name}-converge" if self.study else self.scenario.name
+
+    def work(self, stages: Stages) -> Outcome:
+        """Do it; nothing is written."""
+        if not self.study:
+            return self.scenario.run(stages)
+        from gflow.results import step_size_outcome
+        from gflow.studies import step_size_study
+        from gflow.studies.flow_and_descent import default_step_sizes
+
+        scenario = self.scenario
+        setup = scenario.setup()
+        if scenario.t_end is None:
+            raise InputError(f"converge {scenario.name} needs the length of the path: pass --t-end")
+        sizes = scenario.step_sizes or default_step_sizes(
+            setup.flow, setup.y0, scenario.t_end, count=6, max_evals=scenario.max_evals
+        )
+        result = step_size_study(
+            setup.flow,
+            setup.y0,
+            scenario.t_end,
+            sizes,
+            modified=self.modified,
+            method=scenario.method,
+            rtol=scenario.rtol,
+            atol=scenario.atol,
+            points=scenario.points,
+            spacing=scenario.time,
+            max_evals=scenario.max_evals,
+            progress=stages("step-size study", scenario.t_end),
+        )
+        return step_size_outcome(result)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done.
+
+    Attributes
+    ----------
+    path : Path
+    summary : dict
+    figures : tuple of str
+        The names of its figures.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    figures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Care:
+    """How a run is looked after while it goes on.
+
+    Attributes
+    ----------
+    stages : callable
+        ``stages(name, t_end)`` gives the progress callback of one part of the work, or None.
+    draw : bool
+        Whether to draw figures.
+    checkpoint_every : float
+        Seconds between two checkpoints; more where one takes long.
+    max_walltime : float, optional
+        Seconds after which the run is interrupted.
+    """
+
+    stages: Stages = lambda name, t_end: None
+    draw: bool = True
+    checkpoint_every: float = 60.0
+    max_walltime: float | None = None
+
+
+def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
+    """Run a scenario into a new or empty folder.
+
+    Parameters
+    ----------
+    job : Job
+    path : Path, optional
+        By default ``outputs/<scenario>/<time>-<hash>``.
+    care : Care
+
+    Raises
+    ------
+    InputError
+        For bad input; nothing is left then.
+    IntegrationError
+        If a solver stopped early; what it reached is in the folder, which ``failed``.
+    OutputError
+        If the folder cannot be written any more.
+    Interrupted
+        If the run was told to stop; its ``folder`` can be resumed.
+    """
+    job.scenario.torch_options()  # a device that does not exist is said before anything is made
+    resolved = job.scenario.resolved()
+    folder = store.RunFolder(path or store.default_folder(job.name, resolved))
+    with contextlib.closing(folder):
+        begun = {"started": _now(), "command": sys.argv}
+        folder.begin(_manifest(job, "running", begun), job.scenario.toml())
+        return _work(job, folder, care, begun, new=True)
+
+
+def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Finished:
+    """Go on with a run that was interrupted or killed.
+
+    Parameters
+    ----------
+    path : Path
+    care : Care
+    model : str, optional
+        The user's own model that the run names, said again: a folder alone runs no code.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or it is done, failed, damaged or running, or what was kept of it
+        makes no sense.
+    IntegrationError, OutputError, Interrupted
+        As `run`.
+    """
+    from gflow.scenario import refuse_code
+
+    job = read_job(path)
+    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
+    found = store.state(path)
+    if found != "interrupted":
+        why = {"done": "there is nothing to go on with", "running": "wait for it"}
+        why["failed"] = f"{store.read_manifest(path).get('reason')}; run it anew"
+        raise InputError(f"the run at {path} is {found}: {why.get(found, 'run it anew')}")
+    with contextlib.closing(store.RunFolder.again(path)) as folder:
+        before = store.read_manifest(path)
+        begun = {key: before.get(key) for key in ("started", "command")}
+        folder.write_json("manifest.json", _manifest(job, "running", begun))
+        folder.write_text("scenario.toml", job.scenario.toml())
+        try:
+            return _work(job, folder, care, begun, new=False)
+        except (GflowError, MemoryError):
+            raise
+        except Exception as error:  # somebody else may have made what was kept, to any end
+            raise InputError(
+                f"what is kept in {path} cannot be gone on with ({one_line(error)}); run it anew"
+            ) from error
+
+
+def read_job(path: Path) -> Job:
+    """What the run in a folder does, from its manifest.
+
+    Raises
+    ------
+    InputError
+        If that is missing or damaged.
+    """
+    from gflow.scenario import validate
+
+    manifest = store.read_manifest(path)
+    keys = manifest.get("scenario")
+    if not isinstance(keys, dict):
+        raise InputError(f"damaged run at {path}: manifest.json holds no scenario")
+    scenario = validate(keys, str(path))
+    return Job(scenario, manifest.get("study") is True, manifest.get("modified") is True)
+
+
+def _manifest(job: Job, state: str, begun: Mapping[str, Any]) -> dict[str, Any]:
+    of_job = {"study": job.study, "modified": job.modified}
+    return store.manifest(state, job.scenario.resolved(), {**of_job, **begun})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _work(
+    job: Job, folder: store.RunFolder, care: Care, begun: Mapping[str, Any], *, new: bool
+) -> Finished:
+    import torch
+
+    torch.set_num_threads(job.scenario.threads)
+    shelf = FolderShelf(folder)
+    keeper = Keeper(shelf, care.checkpoint_every, care.max_walltime)
+    try:
+        with using(keeper), _signals(keeper, care.max_walltime):
+            outcome = job.work(_recorded(care.stages, folder))
+            finished = _save(job, folder, outcome, care.draw, "done", begun)
+    except Interrupted as stop:
+        keeper.flush()
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise Interrupted(stop.why, folder.path) from None
+    except IntegrationError as error:
+        _save(job, folder, _reached(error), care.draw, "failed", {**begun, "reason": str(error)})
+        error.folder = folder.path
+        raise
+    except OutputError as error:
+        how = f"once it can be written, go on by: gflow resume {folder.path}"
+        raise OutputError(f"{error}; {how}") from None
+    except PeerError as error:
+        keeper.flush()
+        if new and not keeper.kept:
+            folder.discard()
+            raise
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
+    except Exception as error:
+        if new and not keeper.kept:
+            folder.discard()
+        else:
+            with contextlib.suppress(OutputError):
+                why = {**begun, "reason": one_line(error)}
+                folder.write_json("manifest.json", _manifest(job, "failed", why))
+        raise
+    shelf.clear()
+    return finished
+
+
+def _reached(error: IntegrationError) -> Outcome:
+    """What a solver reached before it stopped."""
+    from gflow.results import Outcome, certificate_summary, cost_summary, path_dataset
+
+    path = error.trajectory
+    summary = {
+        "stopped": error.reason,
+        "t": error.t,
+        "certificate": certificate_summary(path),
+        "cost": cost_summary(path),
+    }
+    return Outcome(path_dataset(path), summary)
+
+
+def _save(
+    job: Job,
+    folder: store.RunFolder,
+    outcome: Outcome,
+    draw: bool,
+    state: str,
+    begun: Mapping[str, Any],
+) -> Finished:
+    """Write a run's results, and then that they are whole."""
+    from gflow.results import numbered
+
+    scenario, dataset = job.scenario, numbered(outcome.dataset)
+    dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
+    folder.write_dataset("result.nc", dataset)
+    folder.write_json("summary.json", outcome.summary)
+    drawn = {}
+    if draw:
+        from gflow import plots
+
+        drawn = plots.figures(dataset, f"{scenario.name} on {scenario.data}")
+    for name, figure in drawn.items():
+        folder.write_figure(name, figure)
+    folder.write_json("manifest.json", _manifest(job, state, begun))
+    return Finished(folder.path, outcome.summary, tuple(drawn))
+
+
+def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
+    """Stages whose progress is recorded in metrics.jsonl, once a second."""
+    last = began = time.monotonic()
+
+    def stage(name: str, t_end: float) -> Callable[[float, float], None]:
+        show = stages(name, t_end)
+
+        def update(t: float, loss: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _METRICS_EVERY:
+                last = now
+                at = {"written": _now(), "seconds": round(now - began, 3)}
+                folder.add_metrics({**at, "stage": name, "t": t, "t_end": t_end, "loss": loss})
+            if show is not None:
+                show(t, loss)
+
+        return update
+
+    return stage
+
+
+@contextlib.contextmanager
+def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
+    """Let signals, and an alarm after so many seconds, stop the work.
+
+    Python hands signals to the main thread only: elsewhere work is stopped by its time limit
+    between two steps, or killed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in _SIGNALS if name in signal.Signals.__members__]
+
+    told: set[int] = set()
+    team = current()
+
+    def stop(number: int, frame: object) -> None:
+        # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
+        if team is not None and (team.broken or told - {number}):
+            return
+        told.add(number)
+        keeper.stop("time" if number == alarm else signal.Signals(number).name)
+
+    alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None
+    numbers = [signal.Signals[name] for name in names] + ([alarm] if alarm else [])
+    before = {number: signal.signal(number, stop) for number in numbers}
+    if alarm and seconds is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            late = team is not None and team.broken  # this process is about to say why it ends
+            signal.signal(number, signal.SIG_IGN if late else handler)
