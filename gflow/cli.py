@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import signal
 import sys
@@ -210,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
             if name in signal.Signals.__members__:
                 signal.signal(signal.Signals[name], _terminate)
+    follows = False
     try:
+        follows = _follows()
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -239,7 +242,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    # torchrun stops all where one fails: the first is to say why, which it has been told.
+    sys.exit(status if isinstance(status, int) and not follows else 0)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes and not the first; then it is silent from here."""
+    if not cli_runs.started_by_torchrun():
+        return False
+    from gflow.distributed import place
+
+    here = place()
+    if here is None or here.rank == 0:
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return True
 
 
 def _terminate(number: int, frame: object) -> None:

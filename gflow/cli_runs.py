@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,38 @@ def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stage
 
 
 def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
-    """Do a run and print what came of it.
+    """Do a run and print what came of it; of a team of processes the first does, and the others
+    do their share of its work.
 
     Raises
     ------
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
+    if not started_by_torchrun():
+        _finish(do, job, as_json)
+        return
+    import torch
+
+    from gflow.distributed import processes
+
+    with processes() as team:
+        if team.size > 1 and not job.scenario.splits:
+            raise InputError(f"{job.name} runs in one process; start it without torchrun")
+        if team.rank == 0:
+            _finish(do, job, as_json)
+            return
+        torch.set_num_threads(job.scenario.threads)
+        job.scenario.share()
+        team.leads()
+
+
+def started_by_torchrun() -> bool:
+    """Whether the environment says that this is one of several processes."""
+    return bool({"RANK", "WORLD_SIZE"} & set(os.environ))
+
+
+def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     from gflow import store
     from gflow.progress import Bar
 

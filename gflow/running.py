@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import store
-from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, OutputError
+from gflow.distributed import current
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -248,6 +256,13 @@ def _work(
     except OutputError as error:
         how = f"once it can be written, go on by: gflow resume {folder.path}"
         raise OutputError(f"{error}; {how}") from None
+    except PeerError as error:
+        keeper.flush()
+        if new and not keeper.kept:
+            folder.discard()
+            raise
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except Exception as error:
         if new and not keeper.kept:
             folder.discard()
@@ -334,7 +349,14 @@ def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
         return
     names = [name for name in _SIGNALS if name in signal.Signals.__members__]
 
+    told: set[int] = set()
+    team = current()
+
     def stop(number: int, frame: object) -> None:
+        # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
+        if team is not None and (team.broken or told - {number}):
+            return
+        told.add(number)
         keeper.stop("time" if number == alarm else signal.Signals(number).name)
 
     alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None
@@ -348,4 +370,5 @@ def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
         if alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            late = team is not None and team.broken  # this process is about to say why it ends
+            signal.signal(number, signal.SIG_IGN if late else handler)

@@ -25,6 +25,7 @@ from gflow.reading import read_text
 if TYPE_CHECKING:
     import torch
 
+    from gflow.flows import Flow
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
@@ -53,6 +54,8 @@ class Scenario(BaseModel, abc.ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
+    #: Whether processes can share the work: its one flow is split, see `gflow.distributed`.
+    splits: ClassVar[bool] = False
 
     name: Text = Field(
         "unnamed",
@@ -105,6 +108,10 @@ class Scenario(BaseModel, abc.ABC):
     @abc.abstractmethod
     def setup(self) -> Setup:
         """Flow and start, from data."""
+
+    def share(self) -> Flow:
+        """The flow that `setup` makes, alone: a process that only answers needs no more."""
+        return self.setup().flow
 
     @abc.abstractmethod
     def run(self, stages: Stages) -> Outcome:

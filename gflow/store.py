@@ -112,6 +112,9 @@ class RunFolder:
         folder = cls.__new__(cls)
         folder.path, folder._made, folder._metrics = path, [], None
         folder._lock()
+        for place in (path, path / "parts", path / "figures"):
+            for left in place.glob(".*.part"):  # by a process that was killed as it wrote
+                left.unlink()
         return folder
 
     def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:

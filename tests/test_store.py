@@ -210,3 +210,16 @@ def test_default_folder_names_the_resolved_scenario():
 def test_manifest_keeps_slurm_variables(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     assert store.manifest("done", {}, {})["slurm"]["SLURM_JOB_ID"] == "17"
+
+
+def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path):
+    folder = store.RunFolder(tmp_path / "run")
+    folder.begin({"state": "running"}, "")
+    folder.close()
+    half_written = [".checkpoint.safetensors.part", "parts/.000000.npz.part"]
+    for name in half_written:
+        file = tmp_path / "run" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    store.RunFolder.again(tmp_path / "run").close()
+    assert not [name for name in half_written if (tmp_path / "run" / name).exists()]
