@@ -4,12 +4,13 @@ A run here is the kernel flow of eight points in closed form, beside one descent
 time is what a run costs that does nothing. Memory is the resident set of this process and of
 its workers, summed every half second, shared pages counted once a process.
 
-Run: python benchmarks/sweep.py [--runs 1000] [--workers 2]
+Run: python benchmarks/sweep.py [--runs 1000] [--workers 2] [--trial]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import threading
@@ -72,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--trial", action="store_true", help="print, and write nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root, Usage() as usage:
         began = time.perf_counter()
@@ -80,11 +82,22 @@ def main() -> int:
         ran = time.perf_counter()
         write_sweep(Path(root) / "sweep")
         ended = time.perf_counter()
+    from writing import write_result  # it imports torch, which this process does without
+
     each = 1e3 * usage.seconds / tally.total
-    print(f"runs done          {tally.done} of {tally.total}")
-    print(f"wall seconds       {ran - began:.1f}, and {ended - ran:.1f} for sweep.nc")
-    print(f"processor seconds  {usage.seconds:.1f}: {each:.0f} ms a run")
-    print(f"largest memory     {usage.largest / 2**20:.0f} MiB")
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    lines = [
+        "# A sweep of runs that do nothing",
+        "",
+        f"{tally.done} of {tally.total} runs done by {options.workers} workers on {os.cpu_count()} "
+        f"cores; load at the end {load}.",
+        "",
+        "| wall, s | of it sweep.nc, s | processor, s | a run, ms of processor | memory, MiB |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+        f"| {ended - began:.1f} | {ended - ran:.1f} | {usage.seconds:.1f} | {each:.0f} | "
+        f"{usage.largest / 2**20:.0f} |",
+    ]
+    write_result("sweep", lines, trial=options.trial)
     return 0 if tally.done == tally.total else 1
 
 
