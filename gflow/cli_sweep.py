@@ -190,7 +190,7 @@ def _where(plan: Plan, given: dict[str, Any]) -> Where:
 
 
 def _dry_run(plan: Plan, folder: Path, where: Where) -> None:
-    from gflow.sweeping.clusters import job_script
+    from gflow.sweeping.slurm import job_script
 
     if where.slurm is not None:
         click.echo(job_script(where, folder.absolute()))

@@ -12,7 +12,7 @@ from gflow.errors import InputError
 from gflow.plots.style import COLOURS, STYLE, band, number
 from gflow.scenario import unknown
 
-_DECADES = 20.0  # largest over smallest from which an axis is logarithmic
+_DECADE = 10.0  # largest over smallest from which an axis is logarithmic
 
 
 def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figure:
@@ -88,17 +88,17 @@ def _positions(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
 def _scales(axes: Axes, at: np.ndarray, labels: list[str] | None, curves: np.ndarray) -> None:
     if labels is not None:
         axes.set_xticks(at, labels)
-    elif _spans_decades(at):
+    elif _spans_a_decade(at):
         axes.set_xscale("log")
     if len(at) <= 8 and labels is None:
         axes.set_xticks(at, [number(value) for value in at])
         axes.minorticks_off()
-    if _spans_decades(curves[np.isfinite(curves)]):
+    if _spans_a_decade(curves[np.isfinite(curves)]):
         axes.set_yscale("log")
 
 
-def _spans_decades(values: np.ndarray) -> bool:
-    return bool(values.size and values.min() > 0 and values.max() >= _DECADES * values.min())
+def _spans_a_decade(values: np.ndarray) -> bool:
+    return bool(values.size and values.min() > 0 and values.max() >= _DECADE * values.min())
 
 
 def _text(value: object) -> str:

@@ -11,8 +11,6 @@ import functools
 import ipaddress
 import logging
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gflow.errors import InputError
-from gflow.sweeping import preload
-from gflow.sweeping.local import LOOPBACK, local_workers
+from gflow.sweeping import slurm
+from gflow.sweeping.local import environment, local_workers
 
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-_ROLES = ("client", "scheduler", "worker")
 _ANSWER = "15s"
 _PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and in a queue
 
@@ -106,8 +103,11 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(f"no scheduler answers at {address}: {why}") from None
         elif where.slurm is not None:
-            cluster, jobs = stack.enter_context(_slurm(where, folder)), where.workers or 4
-            client, renew = distributed.Client(cluster), functools.partial(cluster.scale, jobs=jobs)
+            cluster, count = stack.enter_context(slurm.jobs(where, folder)), where.workers or 4
+            client, renew = (
+                distributed.Client(cluster),
+                functools.partial(cluster.scale, jobs=count),
+            )
             renew()
         else:
             workers = local_workers(_environments(where), where.resources, folder / "workers.log")
@@ -118,11 +118,6 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
 
 def _nothing() -> None:
     """The workers of a scheduler that exists are for others to replace."""
-
-
-def _environment(threads: int) -> dict[str, str]:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**dict.fromkeys(names, str(threads)), "MPLBACKEND": "Agg"}
 
 
 # -- workers here ------------------------------------------------------------------------
@@ -138,7 +133,7 @@ def _environments(where: Where) -> list[dict[str, str]]:
         chosen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
     else:
         chosen = [{}] * (where.workers or max(1, _core_count() // where.threads))
-    return [{**_environment(where.threads), **env} for env in chosen]
+    return [{**environment(where.threads), **env} for env in chosen]
 
 
 def _core_count() -> int:
@@ -170,7 +165,7 @@ def _trusted(address: str) -> Security | None:
         raise InputError(f"--scheduler must read tcp://HOST:PORT or tls://HOST:PORT, got {address}")
     if parts.scheme == "tls":
         security = Security()
-        if not _configured(security, "client"):
+        if not slurm.configured(security, "client"):
             raise InputError(
                 f"{address} needs certificates: set distributed.comm.tls.ca-file and "
                 "distributed.comm.tls.client.cert and .key in dask's configuration"
@@ -186,101 +181,3 @@ def _trusted(address: str) -> Security | None:
         "dask runs what it is sent, so a scheduler elsewhere must use TLS, tls://HOST:PORT, "
         f"got {address}"
     )
-
-
-# -- SLURM -------------------------------------------------------------------------------
-
-
-def _job(where: Where, folder: Path) -> dict[str, Any]:
-    """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
-    slurm = where.slurm or {}
-    directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
-    extra = [
-        "--no-dashboard",
-        "--dashboard-address",
-        f"{LOOPBACK}:0",
-        "--preload",
-        preload.__name__,
-    ]
-    if where.gpus:
-        directives.append("--gres=gpu:1")
-        extra += ["--resources", "GPU=1"]
-    exports = [f"export {k}={v}" for k, v in _environment(where.threads).items()]
-    return {
-        "cores": 1,
-        "processes": 1,
-        "job_cpu": where.threads,
-        "memory": slurm.get("memory") or "4GB",
-        "queue": slurm.get("queue"),
-        "account": slurm.get("account"),
-        "walltime": slurm.get("walltime"),
-        "job_extra_directives": directives,
-        "job_script_prologue": exports,
-        "worker_extra_args": extra,
-        "interface": slurm.get("interface"),
-        "local_directory": "/tmp",
-        "job_name": "gflow-sweep",
-        "death_timeout": "60",
-        "protocol": "tls://",
-    }
-
-
-def _slurm(where: Where, folder: Path) -> Any:
-    from dask_jobqueue import SLURMCluster
-
-    if shutil.which("sbatch") is None:
-        raise InputError("there is no SLURM here (no sbatch); leave out --slurm, or --dry-run")
-    options = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
-    (folder / "slurm").mkdir(exist_ok=True)
-    security = _certificates(folder)
-    return SLURMCluster(**_job(where, folder), security=security, scheduler_options=options)
-
-
-def job_script(where: Where, folder: Path) -> str:
-    """The script that each worker's job would be submitted with; nothing is submitted."""
-    from dask_jobqueue.slurm import SLURMJob
-
-    options = {**_job(where, folder), "security": _security(folder)}
-    job = SLURMJob(scheduler="tls://THIS-HOST:PORT", name="NAME", **options)
-    script: str = job.job_script()
-    return script
-
-
-def _configured(security: Security, role: str) -> bool:
-    found = security.get_tls_config_for_role(role)
-    return all(found.get(part) for part in ("ca_file", "cert", "key"))
-
-
-def _security(folder: Path) -> Security:
-    """dask's own TLS certificates where it has any, or those of this sweep."""
-    from distributed import Security
-
-    security = Security()
-    if all(_configured(security, role) for role in _ROLES):
-        return security
-    roles = {
-        f"tls_{role}_{part}": str(folder / "tls" / f"{part}.pem")
-        for role in _ROLES
-        for part in ("cert", "key")
-    }
-    return Security(require_encryption=True, tls_ca_file=roles["tls_client_cert"], **roles)
-
-
-def _certificates(folder: Path) -> Security:
-    """`_security`, its files made where there are none, readable by their owner alone."""
-    security = _security(folder)
-    place = folder / "tls"
-    mine = security.get_tls_config_for_role("worker")["cert"] == str(place / "cert.pem")
-    if not mine or (place / "cert.pem").exists():
-        return security
-    place.mkdir(mode=0o700, exist_ok=True)
-    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=gflow-sweep"
-    command = [*words.split(), "-keyout", str(place / "key.pem"), "-out", str(place / "cert.pem")]
-    try:
-        subprocess.run(command, check=True, capture_output=True, umask=0o077, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(
-            f"cannot make TLS certificates with openssl ({type(error).__name__}); set "
-            "distributed.comm.tls in dask's configuration"
-        ) from None
-    return security

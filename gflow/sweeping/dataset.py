@@ -41,7 +41,7 @@ _LONG_NAMES = {
     "step_size": "step size of descent",
     "width": "hidden width m",
     "seed": "seed of everything random",
-    "peak_distance": "largest distance of network to kernel over the epochs",
+    "peak_distance": "largest distance of network to kernel",
     "order": "fitted order of the gap",
     "certificate_holds": "whether the certificate holds",
     "wall_seconds": "seconds of the solve",

@@ -23,6 +23,12 @@ from gflow.sweeping import preload
 LOOPBACK = "127.0.0.1"
 
 
+def environment(threads: int) -> dict[str, str]:
+    """The environment variables of a worker whose runs take so many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "MPLBACKEND": "Agg"}
+
+
 @contextlib.contextmanager
 def local_workers(
     environments: Sequence[Mapping[str, str]], resources: Mapping[str, float], log: Path

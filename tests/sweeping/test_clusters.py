@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from gflow.errors import InputError
-from gflow.sweeping import clusters
-from gflow.sweeping.clusters import Where, connected, job_script
+from gflow.sweeping import clusters, slurm
+from gflow.sweeping.clusters import Where, connected
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_without_the_engine_one_line_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 def test_the_script_of_a_job(tmp_path):
-    slurm = {"queue": "gpu", "account": "theory", "walltime": "2:00:00", "memory": "8GB"}
-    slurm["directives"] = ["--exclusive"]
-    where = Where(threads=4, gpus=True, slurm=slurm)
-    script = job_script(where, tmp_path)
+    said = {"queue": "gpu", "account": "theory", "walltime": "2:00:00", "memory": "8GB"}
+    said["directives"] = ["--exclusive"]
+    where = Where(threads=4, gpus=True, slurm=said)
+    script = slurm.job_script(where, tmp_path)
     for line in (
         "#SBATCH -p gpu",
         "#SBATCH -A theory",
@@ -67,12 +67,12 @@ def test_the_script_of_a_job(tmp_path):
 
 
 def test_certificates_are_made_once_and_for_their_owner_alone(tmp_path):
-    security = clusters._certificates(tmp_path)
+    security = slurm.certificates(tmp_path)
     place = tmp_path / "tls"
     assert place.stat().st_mode & 0o077 == 0
     assert (place / "key.pem").stat().st_mode & 0o077 == 0
     before = (place / "key.pem").read_bytes()
-    clusters._certificates(tmp_path)
+    slurm.certificates(tmp_path)
     assert (place / "key.pem").read_bytes() == before
     assert security.get_connection_args("client")["ssl_context"].verify_mode.name == "CERT_REQUIRED"
 
