@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -12,6 +14,7 @@ from gflow.errors import InputError
 from gflow.plots.style import COLOURS, STYLE, band, number
 from gflow.scenario import unknown
 
+_LINE = 40  # characters along an axis
 _DECADES = 20.0  # largest over smallest from which an axis is logarithmic
 
 
@@ -107,4 +110,5 @@ def _text(value: object) -> str:
 
 def _label(array: xr.DataArray) -> str:
     label, units = str(array.attrs["long_name"]), array.attrs.get("units", "1")
-    return label if units in ("1", "") else f"{label}  ({units})"
+    text = label if units in ("1", "") else f"{label}  ({units})"
+    return textwrap.fill(text, _LINE)
