@@ -15,6 +15,7 @@ from gflow.plots.style import COLOURS, STYLE, band, number
 from gflow.scenario import unknown
 
 _LINE = 40  # characters along an axis
+_ROUND_OFF = 1e-13  # of the largest value: below it a logarithmic axis does not follow
 _DECADES = 20.0  # largest over smallest from which an axis is logarithmic
 
 
@@ -96,8 +97,12 @@ def _scales(axes: Axes, at: np.ndarray, labels: list[str] | None, curves: np.nda
     if len(at) <= 8 and labels is None:
         axes.set_xticks(at, [number(value) for value in at])
         axes.minorticks_off()
-    if _spans_decades(curves[np.isfinite(curves)]):
+    drawn = curves[np.isfinite(curves)]
+    above = drawn[np.abs(drawn) > _ROUND_OFF * np.abs(drawn).max()]
+    if _spans_decades(above):
         axes.set_yscale("log")
+        if len(above) < len(drawn):
+            axes.set_ylim(bottom=above.min() / 2)
 
 
 def _spans_decades(values: np.ndarray) -> bool:
