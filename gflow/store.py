@@ -168,7 +168,8 @@ class RunFolder(Folder):
         folder._lock()
         for place in (path, path / "parts", path / "figures"):
             for left in place.glob(".*.part"):  # by a process that was killed as it wrote
-                left.unlink()
+                with contextlib.suppress(OSError):  # `write` says what is wrong with it
+                    left.unlink()
         return folder
 
     def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -12,6 +14,8 @@ from gflow.errors import InputError
 from gflow.plots.style import COLOURS, STYLE, band, number
 from gflow.scenario import unknown
 
+_LINE = 40  # characters along an axis
+_ROUND_OFF = 1e-13  # of the largest value: below it a logarithmic axis does not follow
 _DECADE = 10.0  # largest over smallest from which an axis is logarithmic
 
 
@@ -93,8 +97,12 @@ def _scales(axes: Axes, at: np.ndarray, labels: list[str] | None, curves: np.nda
     if len(at) <= 8 and labels is None:
         axes.set_xticks(at, [number(value) for value in at])
         axes.minorticks_off()
-    if _spans_a_decade(curves[np.isfinite(curves)]):
+    drawn = curves[np.isfinite(curves)]
+    above = drawn[np.abs(drawn) > _ROUND_OFF * np.abs(drawn).max()]
+    if _spans_a_decade(above):
         axes.set_yscale("log")
+        if len(above) < len(drawn):
+            axes.set_ylim(bottom=above.min() / 2)
 
 
 def _spans_a_decade(values: np.ndarray) -> bool:
@@ -107,4 +115,5 @@ def _text(value: object) -> str:
 
 def _label(array: xr.DataArray) -> str:
     label, units = str(array.attrs["long_name"]), array.attrs.get("units", "1")
-    return label if units in ("1", "") else f"{label}  ({units})"
+    text = label if units in ("1", "") else f"{label}  ({units})"
+    return textwrap.fill(text, _LINE)

@@ -2,7 +2,7 @@
 
     python tests/stress/fuzz.py --examples 10000 [--seed 0] [--workers 1]
 
-Each worker process takes 250 inputs and starts anew, so that one that crashes takes none with it
+Each worker process takes 500 inputs and starts anew, so that one that crashes takes none with it
 and nothing piles up; what it was at is in the report. Exit status 1 if anything went wrong.
 """
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_BATCH = 250
+_BATCH = 500
 _MEMORY = 6 * 2**30  # a lying header that is believed ends here
 _SECONDS = 20.0
 
