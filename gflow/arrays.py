@@ -7,6 +7,7 @@ the time that it takes through h5netcdf, which looks every dimension up again fo
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,12 @@ def write(dataset: xr.Dataset, path: Path) -> None:
     from xarray.conventions import cf_encoder, encode_dataset_coordinates
 
     variables, attributes = cf_encoder(*encode_dataset_coordinates(dataset))
-    # In memory first: of a disk that is full HDF5 has more to say than an OSError.
+    # In memory first: of a disk that is full HDF5 has more to say than an OSError. The name is a
+    # label there, under which HDF5 opens one file at a time in a process.
     memory = {"driver": "core", "backing_store": False}
-    with h5py.File(path.name, "w", track_order=True, **memory) as file:  # netCDF asks for the order
+    with h5py.File(
+        uuid.uuid4().hex, "w", track_order=True, **memory
+    ) as file:  # netCDF asks for the order
         for i, (name, size) in enumerate(dataset.sizes.items()):
             if name in variables:
                 scale = _put(file, str(name), variables[name])

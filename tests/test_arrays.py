@@ -1,5 +1,7 @@
 """netCDF-4 files by h5py alone: what xarray writes, read by xarray and by our own reader."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -48,3 +50,14 @@ def test_our_reader_gives_the_numbers_with_their_dimensions(writer, tmp_path):
     assert again.keys() == found.keys()
     assert all(again[name].identical(found[name]) for name in found if name != "curve")
     np.testing.assert_array_equal(again["curve"].values, found["curve"].values)
+
+
+def test_files_of_one_name_are_written_at_once(tmp_path):
+    def write(i):
+        (tmp_path / str(i)).mkdir()
+        arrays.write(ALL_KINDS, tmp_path / str(i) / "result.nc")
+        return xr.load_dataset(tmp_path / str(i) / "result.nc")
+
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(write, range(12)):
+            xr.testing.assert_identical(found, ALL_KINDS)

@@ -10,7 +10,8 @@ from gflow.sweeping.plan import make_plan
 @pytest.fixture(scope="session")
 def where():
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
-    with distributed.LocalCluster(2, threads_per_worker=1, processes=False, **options) as cluster:
+    options |= {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with distributed.LocalCluster(**options) as cluster:
         yield Where(scheduler=cluster.scheduler_address)
 
 
