@@ -9,6 +9,7 @@ signal or by --max-walltime: `gflow resume` goes on with such a run.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
 import signal
@@ -24,7 +25,15 @@ import click
 
 from gflow import __version__, cli_runs
 from gflow.cli_options import model_options, output_options
-from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, OutputError
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    brief,
+    printable,
+)
 
 _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
@@ -107,10 +116,10 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         care = cli_runs.care(max_walltime, checkpoint_every)
         cli_runs.finish(lambda stages: start(job, output, care(stages)), job, as_json)
 
-    summary = str(keys.get("title", "")) or f"run the scenario {source}"
+    summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
     start = "Step-size study: " if study else ""
     return click.Command(
-        Path(source).stem,
+        printable(Path(source).stem),
         callback=run,
         params=[
             *model_options(model, keys),
@@ -131,7 +140,7 @@ def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
     own: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes it on
     # The same variables give defaults however the scenario is run.
     own["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
-    with command.make_context(source, list(ctx.args), parent=ctx, **own) as inner:
+    with command.make_context(printable(source), list(ctx.args), parent=ctx, **own) as inner:
         command.invoke(inner)
 
 
@@ -182,7 +191,7 @@ def _show(scenario: str) -> None:
     """Print a scenario as resolved, ready to be saved as a file of your own."""
     from gflow.scenario import load_scenario
 
-    click.echo(load_scenario(scenario).toml(), nl=False)
+    click.echo(load_scenario(scenario, code=True).toml(), nl=False)
 
 
 for _command in cli_runs.COMMANDS:
@@ -195,6 +204,9 @@ for _command in cli_runs.COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``gflow``."""
     warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
             if name in signal.Signals.__members__:
@@ -267,9 +279,9 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """Say a warning in one line, without the place in the source."""
-    click.echo("gflow: warning: " + " ".join(str(message).split()), err=True)
+    click.echo("gflow: warning: " + printable(str(message)), err=True)
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo("gflow: " + " ".join(message.split()), err=True)
+    click.echo("gflow: " + printable(message), err=True)
     return status

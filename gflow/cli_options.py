@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from gflow.errors import brief
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -31,11 +33,11 @@ def model_options(model: type[Scenario], values: Mapping[str, Any]) -> list[clic
 def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
     flag = f"--{name.replace('_', '-')}"
     kind, many = _kind(info.annotation)
-    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    shown = _listed(value) if isinstance(value, list | tuple) else value
     # The default stays with the model: what is not given on the command line is left out.
     settings: dict[str, Any] = {"default": None, "help": info.description or ""}
     if shown is not None:
-        settings["help"] += f"  [default: {shown}]"
+        settings["help"] += f"  [default: {brief(shown, str)}]"
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], **settings)
     if many:
@@ -45,6 +47,10 @@ def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
     else:
         settings |= {"type": kind, "metavar": _METAVARS[kind]}
     return click.Option([flag], **settings)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ",".join(brief(value, str) for value in values)
 
 
 _METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}

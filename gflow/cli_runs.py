@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gflow.cli_options import care_options, json_option
-from gflow.errors import InputError, IntegrationError, Interrupted
+from gflow.errors import (
+    CONTROL,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    printable_values,
+)
 
 if TYPE_CHECKING:
     from gflow.running import Care, Finished, Job
@@ -74,7 +80,7 @@ def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     summary = {"scenario": scenario.name, "data": scenario.data, **done.summary}
     summary["folder"] = str(done.path)
     if as_json:
-        click.echo(json.dumps(store.plain(summary), ensure_ascii=False))
+        click.echo(_json(store.plain(summary)))
     else:
         _print(summary, done.path, done.figures)
     status = _status(summary)
@@ -110,13 +116,20 @@ def interruption(stop: Interrupted) -> str:
 
 @click.command("resume", params=[*care_options(), json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
-def _resume(run: Path, max_walltime: float | None, checkpoint_every: float, as_json: bool) -> None:
+@click.option("--model", help="the run's model where it is your own: a folder alone runs no code")
+def _resume(
+    run: Path,
+    max_walltime: float | None,
+    checkpoint_every: float,
+    as_json: bool,
+    model: str | None,
+) -> None:
     """Go on with RUN, the folder of a run that was interrupted or killed."""
     from gflow.running import read_job, resume
 
     job = read_job(run)
     cared = care(max_walltime, checkpoint_every)
-    finish(lambda stages: resume(run, cared(stages)), job, as_json)
+    finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
 
 
 @click.command("runs")
@@ -130,12 +143,18 @@ def _runs(folder: Path, as_json: bool) -> None:
         raise InputError(f"there is no folder {folder} to list runs of")
     rows = [_row(path) for path in find_runs(folder)]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        click.echo(_json(rows))
         return
-    for row in rows:
+    for row in map(printable_values, rows):
         click.echo(f"{row['state']:<11} {row['written'] or '-':<19.19}  {row['folder']}")
     if not rows:
         click.echo(f"there are no runs in {folder}", err=True)
+
+
+def _json(value: Any) -> str:
+    """One line of JSON in which control characters, of a name perhaps, are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -152,6 +171,17 @@ def _row(path: Path) -> dict[str, Any]:
 @click.argument("run", type=click.Path(path_type=Path))
 def _inspect(run: Path, as_json: bool) -> None:
     """Tell of RUN, a run's folder: how it stands, from what it was made, what came of it."""
+    try:
+        _tell(run, as_json)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        from gflow.files import one_line
+
+        raise InputError(f"damaged run at {run}: it holds {one_line(error)}") from error
+
+
+def _tell(run: Path, as_json: bool) -> None:
     from gflow import store
     from gflow.running import read_job
 
@@ -171,8 +201,9 @@ def _inspect(run: Path, as_json: bool) -> None:
         facts["progress"] = store.last_metrics(run)
     summary = store.load_run(run).summary if state == "done" else None
     if as_json:
-        click.echo(json.dumps(store.plain({**facts, "summary": summary}), ensure_ascii=False))
+        click.echo(_json(store.plain({**facts, "summary": summary})))
         return
+    facts, summary = printable_values(facts), printable_values(summary)
     progress = facts.pop("progress", None)
     if progress:
         keys = ("stage", "t", "t_end", "loss")

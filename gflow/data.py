@@ -22,6 +22,7 @@ import dataclasses
 import difflib
 import importlib
 import os
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -202,6 +203,11 @@ def _mnist5k(name: str) -> Data:
 
 
 def _openml(name: str) -> Data:
+    if not _OPENML_NAME.fullmatch(name):  # it becomes part of an address and of a path on disk
+        raise InputError(
+            "the name of a data set of openml.org has letters, digits and -_.,()+= only, got "
+            f"{name!r}; copy it from its page"
+        )
     fetch_openml = importlib.import_module("sklearn.datasets").fetch_openml
     issparse = importlib.import_module("scipy.sparse").issparse
     try:  # liac-arff and arrays need no pandas
@@ -224,6 +230,7 @@ def _openml(name: str) -> Data:
     return _table(name, bunch.data, targets, tuple(map(str, bunch.feature_names)))
 
 
+_OPENML_NAME = re.compile(r"openml:[A-Za-z0-9_][A-Za-z0-9_.,()+=-]{0,127}")
 _NAMED: dict[str, Callable[[str], Data]] = {
     "digits": partial(_shipped, scale=16.0, image=(1, 8, 8)),
     "diabetes": _shipped,

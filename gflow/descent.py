@@ -228,6 +228,8 @@ def descend_measured(
             return _Going.from_checkpoint(piece.finished, theta).measured()
         if piece.resumed is not None:
             going = _Going.from_checkpoint(piece.resumed, theta)
+            if not 0 <= going.step <= last:
+                raise InputError(f"a descent resumes from step 0 to {last}, got {going.step}")
         else:
             going = _Going(theta.clone(), torch.zeros_like(theta), _Watch(flow.loss(theta)))
             if 0 in wanted:

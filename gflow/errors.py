@@ -5,7 +5,9 @@ Every message is one line: what is required, what was received, what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +16,44 @@ if TYPE_CHECKING:
 
     from gflow.keeping import Checkpoint
     from gflow.trajectory import Trajectory
+
+
+#: What may move a cursor, end a line or turn its direction; halves of characters.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""A text in one line without control characters, which a terminal might obey.
+
+    Examples
+    --------
+    >>> printable("a name\x1b[2J\nand more")
+    'a name [2J and more'
+    """
+    return " ".join(CONTROL.sub(" ", text).split())
+
+
+def brief(value: object, show: Callable[[Any], str] = repr, most: int = 80) -> str:
+    """Any value, even one somebody else made to be long or deep, in at most so many characters.
+
+    Examples
+    --------
+    >>> brief("a\\n"), brief(16**5000)
+    ("'a\\\\n'", 'int beyond all bounds')
+    """
+    try:
+        return printable(show(value)[:most])
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a table in a table in ...
+        return f"{type(value).__name__} beyond all bounds"
+
+
+def printable_values(value: object) -> Any:
+    """A tree of plain values, every text in it `printable` and of at most 500 characters."""
+    if isinstance(value, Mapping):
+        return {printable(str(k)): printable_values(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [printable_values(v) for v in value]
+    return printable(value[:500]) if isinstance(value, str) else value
 
 
 class GflowError(Exception):

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from gflow import store
 from gflow.distributed import current
-from gflow.errors import InputError, IntegrationError, Interrupted, OutputError, PeerError
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
@@ -157,17 +164,28 @@ def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
         return _work(job, folder, care, begun, new=True)
 
 
-def resume(path: Path, care: Care = Care()) -> Finished:
+def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Finished:
     """Go on with a run that was interrupted or killed.
+
+    Parameters
+    ----------
+    path : Path
+    care : Care
+    model : str, optional
+        The user's own model that the run names, said again: a folder alone runs no code.
 
     Raises
     ------
     InputError
-        If there is no such run, or it is done, failed, damaged or running.
+        If there is no such run, or it is done, failed, damaged or running, or what was kept of it
+        makes no sense.
     IntegrationError, OutputError, Interrupted
         As `run`.
     """
+    from gflow.scenario import refuse_code
+
     job = read_job(path)
+    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
     found = store.state(path)
     if found != "interrupted":
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
@@ -178,7 +196,14 @@ def resume(path: Path, care: Care = Care()) -> Finished:
         begun = {key: before.get(key) for key in ("started", "command")}
         folder.write_json("manifest.json", _manifest(job, "running", begun))
         folder.write_text("scenario.toml", job.scenario.toml())
-        return _work(job, folder, care, begun, new=False)
+        try:
+            return _work(job, folder, care, begun, new=False)
+        except (GflowError, MemoryError):
+            raise
+        except Exception as error:  # somebody else may have made what was kept, to any end
+            raise InputError(
+                f"what is kept in {path} cannot be gone on with ({one_line(error)}); run it anew"
+            ) from error
 
 
 def read_job(path: Path) -> Job:

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from gflow.errors import InputError
+from gflow.errors import CONTROL, InputError, brief, printable
+from gflow.reading import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,24 @@ if TYPE_CHECKING:
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 100_000
+_MAX_LINE = 2_000  # a key a.b.c... takes tomllib the square of its length, and is one line
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+def _one_line_of_text(value: str) -> str:
+    if CONTROL.search(value):  # it is shown in terminals and written into files
+        raise ValueError("must be one line of text without control characters")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_one_line_of_text)]
 #: Kept out of the command line: said in the file only.
 FILE_ONLY: dict[str, Any] = {"cli": False}
+#: A key whose value, where it has a colon, names code that will run: never on a file's word.
+RUNS_CODE: dict[str, Any] = {"runs_code": True}
 
 
 class Scenario(BaseModel, abc.ABC):
@@ -44,19 +57,19 @@ class Scenario(BaseModel, abc.ABC):
     #: Whether processes can share the work: its one flow is split, see `gflow.distributed`.
     splits: ClassVar[bool] = False
 
-    name: str = Field(
+    name: Text = Field(
         "unnamed",
-        pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",  # it names a folder
+        pattern=r"^[^./\\][^/\\]*$",  # it names a folder
         description="name of the scenario",
         json_schema_extra=FILE_ONLY,
     )
-    title: str = Field("", description="one line on what it shows", json_schema_extra=FILE_ONLY)
-    data: str = Field(
+    title: Text = Field("", description="one line on what it shows", json_schema_extra=FILE_ONLY)
+    data: Text = Field(
         description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or a "
         ".npz, .npy or .csv file"
     )
     samples: Count | None = Field(None, description="use the first so many samples")
-    classes: tuple[str, ...] | None = Field(
+    classes: tuple[Text, ...] | None = Field(
         None, min_length=1, description="keep these classes only"
     )
     t_end: Positive = Field(description="length of the path; t = k * step_size of descent")
@@ -72,7 +85,7 @@ class Scenario(BaseModel, abc.ABC):
         min_length=1,
         description="step sizes of descent; by default 1/2, 1/4 and 1/8 of the stability limit",
     )
-    method: str = Field(
+    method: Text = Field(
         "auto",
         description="solver: auto, tsit5, bdf, rkc2, exact, krylov, dopri5, scipy:LSODA, ...",
     )
@@ -85,7 +98,7 @@ class Scenario(BaseModel, abc.ABC):
         True, description="measure the solver's error by a second solve where no closed form does"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of everything random")
-    device: str = Field("cpu", description="torch device, such as cpu or cuda:0")
+    device: Text = Field("cpu", description="torch device, such as cpu or cuda:0")
     dtype: Literal["float64", "float32"] = Field("float64", description="floating-point type")
 
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -171,23 +184,32 @@ def read_scenario(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix == ".toml":
         try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise InputError(f"{source} is over {_MAX_BYTES} bytes; a scenario is a few lines")
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path, _MAX_BYTES)
+        except (OSError, ValueError) as error:
             raise InputError(f"cannot read the scenario file {source}: {_why(error)}") from None
+        longest = max(map(len, text.split("\n")))
+        if longest > _MAX_LINE:
+            raise InputError(
+                f"{source} must have lines of at most {_MAX_LINE} characters, got one of "
+                f"{longest}; write long lists over several lines"
+            )
         name = path.stem
     else:
         text, name = scenario_text(source), source
     try:
         keys = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{source} is not valid TOML: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{source} is not valid TOML: {printable(str(error))}") from None
     return {"name": name, **keys}
 
 
-def load_scenario(source: str, changes: Mapping[str, Any] | None = None) -> Scenario:
+def load_scenario(
+    source: str, changes: Mapping[str, Any] | None = None, *, code: bool = False
+) -> Scenario:
     """Read a scenario, apply changes, validate.
+
+    A file may come from anybody: a model of the user's own, ``package.module:function``, which
+    runs code, is taken from ``changes`` only.
 
     Parameters
     ----------
@@ -195,6 +217,8 @@ def load_scenario(source: str, changes: Mapping[str, Any] | None = None) -> Scen
         The name of a scenario that comes with gflow, or the path of a ``.toml`` file.
     changes : mapping, optional
         Keys to override.
+    code : bool
+        Whether the file itself may name such a model: to look at it, or because it is trusted.
 
     Raises
     ------
@@ -206,8 +230,22 @@ def load_scenario(source: str, changes: Mapping[str, Any] | None = None) -> Scen
     >>> load_scenario("deep-linear", {"depth": 4}).depth
     4
     """
-    keys = read_scenario(source) | dict(changes or {})
-    return validate(keys, source)
+    changes = dict(changes or {})
+    scenario = validate(read_scenario(source) | changes, source)
+    if not code:
+        refuse_code(scenario, changes, source)
+    return scenario
+
+
+def refuse_code(scenario: Scenario, said: Mapping[str, Any], source: str) -> None:
+    """Raise InputError if a scenario names code to run that was not said by the user as well."""
+    for key, info in type(scenario).model_fields.items():
+        value = getattr(scenario, key)
+        if info.json_schema_extra == RUNS_CODE and ":" in value and said.get(key) != value:
+            raise InputError(
+                f"{source} names code to run, {key} = {value!r}, and no code is run because a file "
+                f"says so; if you trust it, pass --{key} {value}"
+            )
 
 
 def validate(keys: Mapping[str, Any], source: str) -> Scenario:
@@ -245,11 +283,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     options = list(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(options)}"
-    return f"there is no {kind} '{name[:80]}'; {hint}"
+    return f"there is no {kind} '{printable(name[:80])}'; {hint}"
 
 
 def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or printable(str(error))
 
 
 def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str:
@@ -261,8 +299,7 @@ def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str
         return f"{source}: '{key}' is missing: {model.model_fields[key].description}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    shown = repr(first["input"])
     more = error.error_count() - 1
-    return f"{key.replace('_', '-')}: {message}, got {shown[:80]}" + (
+    return f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}" + (
         f" (and {more} more)" if more else ""
     )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gflow.files import one_line, read_members
 from gflow.keeping import Checkpoint
+from gflow.reading import require_own_file
 from gflow.store import RunFolder
 
 _PARTS = "parts"
@@ -82,7 +83,7 @@ class FolderShelf:
             except Exception as error:  # zipfile and numpy say a damaged file in many ways
                 _warn(file, error, "what was in it and after it is worked out again")
                 for rest in files[i:]:
-                    rest.unlink()
+                    _remove(rest)
                 return
             count += len(found)
             yield from found
@@ -102,8 +103,15 @@ class FolderShelf:
     def clear(self) -> None:
         """Remove all of it: the run is done."""
         for name in (_NOW, _BEFORE):
-            (self._folder.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self._folder.path / _PARTS, ignore_errors=True)
+            _remove(self._folder.path / name)
+        _remove(self._folder.path / _PARTS)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -142,32 +150,27 @@ def _crc(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _read_pieces(file: Path) -> list[Checkpoint]:
-    _require_plain(file)
+    require_own_file(file)
     with zipfile.ZipFile(file) as archive:
         arrays = read_members(archive, file.stat().st_size)
-    pieces = []
-    for i in range(sum("/" not in name for name in arrays)):
-        own = {k.removeprefix(f"{i}/"): v for k, v in arrays.items() if k.startswith(f"{i}/")}
-        pieces.append(_state(own, json.loads(arrays[str(i)].tobytes())))
-    return pieces
+    own: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in arrays.items():
+        number, _, inside = name.partition("/")
+        own.setdefault(number, {})[inside] = values
+    found = [own[str(i)] for i in range(len(own))]
+    return [_state(values, json.loads(values.pop("").tobytes())) for values in found]
 
 
 def _read_checkpoint(file: Path) -> tuple[int, Checkpoint]:
     from safetensors import safe_open
 
-    _require_plain(file)
+    require_own_file(file)
     with safe_open(file, framework="numpy") as opened:
         about = json.loads((opened.metadata() or {})["gflow"])
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if _crc(arrays) != about["crc32"]:
         raise ValueError("its checksum is wrong")
     return int(about["index"]), _state(arrays, about)
-
-
-def _require_plain(file: Path) -> None:
-    file.lstat()  # FileNotFoundError
-    if file.is_symlink() or not file.is_file():
-        raise ValueError("it must be a file, not a link")
 
 
 def _warn(file: Path, error: Exception, then: str) -> None:

@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gflow import __version__
-from gflow.errors import InputError, OutputError
+from gflow.errors import InputError, OutputError, printable
+from gflow.netcdf import require_plain_arrays
+from gflow.reading import read_text, require_own_file, require_plain_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,7 +86,7 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            self.discard()
+            self._remove_made()
             raise InputError(
                 f"cannot write the output folder {path}: {error.strerror}; choose another --output"
             ) from None
@@ -104,9 +106,15 @@ class RunFolder:
         linked = [name for name in _LINKS if (path / name).is_symlink()]
         if linked:
             raise InputError(f"{path / linked[0]} must not be a link: it may lead anywhere")
+        metrics = path / _METRICS
+        if metrics.exists() and not metrics.is_file():  # a pipe would wait for a reader
+            raise InputError(f"{metrics} must be a plain file")
         folder = cls.__new__(cls)
         folder.path, folder._made, folder._metrics = path, [], None
         folder._lock()
+        for place in (path, path / "parts", path / "figures"):
+            for left in place.glob(".*.part"):  # by a process that was killed as it wrote
+                left.unlink()
         return folder
 
     def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:
@@ -142,7 +150,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file, whole or not at all."""
-        self.write(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
+        self.write(name, lambda temporary: temporary.write_text(text, **kept))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file; NaN and infinity become null and strings."""
@@ -199,6 +208,9 @@ class RunFolder:
         for name in (_MANIFEST, "scenario.toml", _METRICS):
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for folder in self._made:  # rmdir refuses one that holds something
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -241,7 +253,7 @@ def state(path: Path) -> str:
     A run whose process was killed is interrupted.
     """
     try:
-        found = read_manifest(path)["state"]
+        found = read_manifest(path).get("state")
     except InputError:
         return "damaged"
     if found == "done":
@@ -252,9 +264,10 @@ def state(path: Path) -> str:
     if found not in ("running", "interrupted"):
         return "damaged"
     try:
+        require_plain_file(path / _METRICS)
         with (path / _METRICS).open("rb") as file:
             return "interrupted" if _try_lock(file, alone=False) else "running"
-    except OSError:
+    except (OSError, ValueError):
         return "interrupted"
 
 
@@ -265,10 +278,10 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
     for _ in range(depth):
         below = []
         for path in level:
-            if (path / _MANIFEST).is_file():
-                found.append(path)
-                continue
             with contextlib.suppress(OSError):
+                if (path / _MANIFEST).is_file():
+                    found.append(path)
+                    continue
                 below += [Path(e.path) for e in os.scandir(path) if e.is_dir(follow_symlinks=False)]
         level = below
     return sorted(found)
@@ -342,10 +355,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def last_metrics(path: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl; nothing where there is none."""
     try:
+        require_plain_file(path / _METRICS)
         with (path / _METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
             lines = file.read().splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return {}
     for line in reversed(lines):
         with contextlib.suppress(ValueError, RecursionError):
@@ -413,29 +427,28 @@ def load_run(path: str | Path) -> Run:
 def _read_dataset(folder: Path, name: str) -> xr.Dataset:
     import xarray as xr
 
+    file = folder / name
     try:
-        with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
-            if opened.nbytes <= _MAX_ARRAYS:  # as declared, before memory is taken
-                return opened.load()
-        why = f"its arrays are over {_MAX_ARRAYS} bytes"
+        require_own_file(file)
+        require_plain_arrays(file, _MAX_ARRAYS)
+        with xr.open_dataset(file, engine="h5netcdf") as opened:
+            return opened.load()
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except Exception as error:  # HDF5 says a damaged file in many ways
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = printable(str(error)) or type(error).__name__
     raise InputError(f"damaged run at {folder}: {name}: {why}")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     file = folder / name
     try:
-        if file.stat().st_size > _MAX_TEXT:
-            raise ValueError(f"over {_MAX_TEXT} bytes")
-        values = parse(file.read_text(encoding="utf-8"))
+        require_own_file(file)
+        values = parse(read_text(file, _MAX_TEXT))
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+        raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
     if not isinstance(values, dict):
         raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
     return values

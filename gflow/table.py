@@ -56,7 +56,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
             cells[-1] = f"diverged from step {row['diverged_at']}"
         elif row.get("stable") is False:
             cells[0] += " (unstable)"
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))
     console.print(table)
     for label, text in _lines(summary):
         console.print(f"{label:<9} {text}", soft_wrap=True, markup=False)

@@ -139,6 +139,16 @@ def test_openml_errors(monkeypatch, result, line):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "../../../../home/me/.cache", "a/b", "a%2fb", "a b", "a\n", "/etc", "a" * 200],
+)
+def test_openml_names_are_no_paths(monkeypatch, name):
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", pytest.fail)
+    with pytest.raises(InputError, match="has letters, digits and"):
+        load(f"openml:{name}")
+
+
 # -- names and Data ---------------------------------------------------------------
 
 

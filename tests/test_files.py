@@ -150,8 +150,8 @@ def test_the_cap_counts_both_arrays_together(tmp_path, monkeypatch):
     monkeypatch.setattr("gflow.files.MAX_BYTES", 2000)
     path = archive(tmp_path / "a.npz", inputs=npy(np.ones((200, 1))), targets=npy(np.ones(51)))
     refused(path, "targets in a.npz must take at most 400 bytes in memory")
-    (tmp_path / "a.csv").write_text("1,2\n" * 600)
-    refused(tmp_path / "a.csv", "at most 2000 bytes, got 2400")
+    (tmp_path / "a.csv").write_text("1,2\n" * 100)
+    refused(tmp_path / "a.csv", "at most 250 bytes as text, got 400; save it as .npz")
 
 
 def test_a_member_that_lies_about_its_size(tmp_path):

@@ -5,12 +5,17 @@ import threading
 
 import pytest
 
-from gflow import running, shelf, store
+from gflow import keeping, running, shelf, store
 from gflow.errors import InputError, Interrupted, OutputError
 from gflow.running import Care, Job
 from tests.test_keeping import job
 
 OFTEN = Care(draw=False, checkpoint_every=1e-9)
+
+
+@pytest.fixture(autouse=True)
+def _written_often(monkeypatch):
+    monkeypatch.setattr(keeping, "_SHARE", 0)
 
 
 def small():

@@ -1,12 +1,15 @@
 """Scenario files and their models: found, resolved, read back, refused."""
 
+import functools
+import os
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 from gflow.data import names
-from gflow.errors import InputError
+from gflow.errors import CONTROL, InputError
 from gflow.scenario import (
     Scenario,
     load_scenario,
@@ -17,8 +20,11 @@ from gflow.scenario import (
     unknown,
     validate,
 )
+from tests.test_cli import call
 
 GOOD = {"setting": "deep-linear", "data": "synthetic", "t_end": 1.0}
+_TEXTS = ("title", "data", "method", "device")
+NESTED = functools.reduce(lambda table, _: {"a": table}, range(10_000), {})
 
 
 def test_scenarios_of_the_issue_are_there():
@@ -90,7 +96,15 @@ def test_models_are_frozen():
         ({"name": "a/b"}, "name: "),
         ({"name": ".."}, "name: "),
         ({"estimate_error": "yes"}, "estimate-error: input should be a valid boolean"),
-        ({"data": "x" * 300 + "\n", "depth": 0}, "depth: "),
+        ({"data": "x" * 300, "depth": 0}, "depth: "),
+        *(({key: "a\x1b[2J"}, f"{key}: must be one line of text") for key in _TEXTS),
+        ({"classes": ["a\n"]}, "classes: must be one line of text without control characters"),
+        ({"name": "a\nb"}, "name: must be one line"),
+        ({"name": "/etc"}, "name: "),
+        ({"name": "\ud800"}, "name: "),
+        ({"seed": 16**5000}, "seed: input should be less than"),
+        ({"depth": NESTED}, "depth: input should be a valid integer, got dict beyond all bounds"),
+        ({"a\nb\x1b": 1}, "there is no key 'a b'"),
     ],
 )
 def test_refused_in_one_line(change, say):
@@ -107,8 +121,8 @@ def test_missing_key_is_explained():
 
 def test_large_or_binary_file_is_refused(tmp_path):
     file = tmp_path / "a.toml"
-    file.write_bytes(b"#" * 1_000_001)
-    with pytest.raises(InputError, match="over 1000000 bytes"):
+    file.write_bytes(b"#\n" * 50_001)
+    with pytest.raises(InputError, match="it is over 100000 bytes"):
         load_scenario(str(file))
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="cannot read the scenario file"):
@@ -133,3 +147,61 @@ def test_seed_makes_the_generator():
 def test_torch_options(dtype):
     options = validate(GOOD | {"dtype": dtype}, "x").torch_options()
     assert options == {"device": torch.device("cpu"), "dtype": getattr(torch, dtype)}
+
+
+# -- what somebody else made ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        (".".join("a" * 10_000) + " = 1", "lines of at most 2000 characters"),
+        ("[" + ".".join("a" * 10_000) + "]", "lines of at most 2000 characters"),
+        (".".join(['"\u2028"'] * 1_000) + " = 1", "lines of at most 2000 characters"),
+        ("a = " + "[\n" * 10_000, "is not valid TOML: maximum recursion depth"),
+        ("seed = " + "9" * 1_990, "seed: input should be less than"),
+        ("seed = 0x" + "f" * 1_980, "seed: input should be less than"),
+        ("\n".join(f"[{'.'.join('a' * (i + 1))}]" for i in range(300)), "no key 'a'"),
+    ],
+)
+def test_tables_without_bounds_are_refused(tmp_path, text, say):
+    file = tmp_path / "a.toml"
+    file.write_text('setting = "deep-linear"\ndata = "synthetic"\nt_end = 1.0\n' + text)
+    with pytest.raises(InputError, match=say) as caught:
+        load_scenario(str(file))
+    assert len(str(caught.value)) < 1_000
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "link.toml").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match="it is no plain file"):
+            load_scenario(str(tmp_path / f"{name}.toml"))
+
+
+@pytest.mark.parametrize("setting", ["network", "continuous-vs-discrete"])
+def test_a_file_alone_runs_no_code(tmp_path, monkeypatch, setting):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("open('ran', 'w').close()\nfrom torch.nn import Identity as make")
+    Path("a.toml").write_text(
+        f'setting = "{setting}"\ndata = "synthetic"\nt_end = 1.0\nmodel = "mine:make"\n'
+    )
+    with pytest.raises(InputError, match="if you trust it, pass --model mine:make"):
+        load_scenario("a.toml")
+    with pytest.raises(InputError, match="if you trust it, pass --model mine:make"):
+        load_scenario("a.toml", {"samples": 3})
+    assert load_scenario("a.toml", {"model": "mine:make"}).model == "mine:make"
+    assert load_scenario("a.toml", code=True).model == "mine:make"
+    assert not Path("ran").exists()
+
+
+def test_help_of_a_file_obeys_no_control_characters(tmp_path):
+    file = tmp_path / "a\x1b[2J.toml"
+    file.write_text(
+        'setting = "kernel"\ntitle = "\\u001b[2J"\ndata = "\\u009b2J"\nclasses = ["\\u202e"]\n'
+        f"seed = 0x{'f' * 1_990}\n{'.'.join(['depth'] * 300)} = 1\n"
+    )
+    said = call("run", file, "--help")
+    assert said.status == 0
+    assert CONTROL.search(said.out.replace("\n", "")) is None

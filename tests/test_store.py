@@ -184,10 +184,10 @@ def test_result_cut_or_garbled_anywhere_is_told_or_read(tmp_path):
 def test_sizes_beyond_the_caps_are_refused(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run")
     monkeypatch.setattr(store, "_MAX_ARRAYS", 15)
-    with pytest.raises(InputError, match=r"result\.nc: its arrays are over 15 bytes"):
+    with pytest.raises(InputError, match=r"result\.nc: it is over 15 bytes"):
         gflow.load_run(folder.path)
     monkeypatch.setattr(store, "_MAX_TEXT", 10)
-    with pytest.raises(InputError, match=r"manifest\.json: over 10 bytes"):
+    with pytest.raises(InputError, match=r"manifest\.json: it is over 10 bytes"):
         gflow.load_run(folder.path)
 
 
@@ -210,3 +210,16 @@ def test_default_folder_names_the_resolved_scenario():
 def test_manifest_keeps_slurm_variables(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     assert store.manifest("done", {}, {})["slurm"]["SLURM_JOB_ID"] == "17"
+
+
+def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path):
+    folder = store.RunFolder(tmp_path / "run")
+    folder.begin({"state": "running"}, "")
+    folder.close()
+    half_written = [".checkpoint.safetensors.part", "parts/.000000.npz.part"]
+    for name in half_written:
+        file = tmp_path / "run" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    store.RunFolder.again(tmp_path / "run").close()
+    assert not [name for name in half_written if (tmp_path / "run" / name).exists()]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from gflow.scenario import Count, Scenario
+from gflow.scenario import RUNS_CODE, Count, Scenario, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +23,11 @@ _BUILT_IN = ("mlp", "linear", "cnn")
 class NetworkScenario(Scenario):
     """A setting whose flow is that of a network's parameters, L a mean over samples."""
 
-    model: str = Field(
+    model: Text = Field(
         "mlp",
         description="mlp, linear, cnn, or your own by import path: package.module:make_model, "
-        "called without arguments",
+        "called without arguments; said on the command line only, as it runs code",
+        json_schema_extra=RUNS_CODE,
     )
     width: Count = Field(64, description="of a built-in model: width of the hidden layers")
     depth: Annotated[int, Field(ge=0, le=1000)] = Field(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from gflow.scenario import Count
+from gflow.scenario import RUNS_CODE, Count, Text
 from gflow.settings._networks import NetworkScenario
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ class ContinuousVsDiscrete(NetworkScenario):
 
     setting: ClassVar[str] = "continuous-vs-discrete"
 
-    model: str = Field(
+    model: Text = Field(
         "mlp",
         description="the network beside the linear one: mlp, cnn, or your own by import path "
-        "(linear: that one alone)",
+        "(linear: that one alone); a path is said on the command line only, as it runs code",
+        json_schema_extra=RUNS_CODE,
     )
     bias: bool = Field(False, description="of mlp: biases; linear has none, cnn always")
     proxy: Annotated[int, Field(ge=2, le=10_000)] = Field(

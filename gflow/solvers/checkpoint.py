@@ -55,6 +55,8 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
         If it is one of another solve.
     """
     meta, tensors, record = found.meta, dict(found.tensors), stepping.record
+    if not meta["rhs_evals"] >= 0:  # else there would be no end of what may be spent
+        raise InputError(f"a checkpoint has a count of evaluations, got {meta['rhs_evals']}")
     if meta["asked"] != _asked(stepping) or tensors["last"].shape != record.last.shape:
         raise InputError(
             "a checkpoint resumes the solve it was taken from: the same flow, start, times, "

@@ -1,0 +1,149 @@
+"""gflow in a process that may be stopped: forked from one that has imported it, or new.
+
+A new process spends seconds on imports before its run begins; a forked one begins at once,
+so that a signal at a random moment meets the run itself. The parent has one thread and has
+done no work with torch, which is what makes forking it safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+_FAILED = 99  # what gflow never leaves with
+# Of the events that Python reports to audit hooks, those that change what is on the disk.
+_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+
+
+class Child:
+    """A process that runs gflow, its two outputs in one file."""
+
+    def __init__(self, pid: int, log: Path):
+        self._pid = pid
+        self._log = log
+        self._status: int | None = None
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit status, −n where signal n ended it, None where it still runs by then."""
+        end = time.monotonic() + seconds
+        while self._status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= end:
+                break
+            else:
+                time.sleep(0.001)
+        return self._status
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        if self._status is None:
+            os.kill(self._pid, number)
+
+    def said(self) -> str:
+        """All it has written to its outputs."""
+        return self._log.read_text(errors="replace")
+
+
+def forked(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    draw: bool = False,
+    die_at: int | None = None,
+    modules: Path | None = None,
+) -> Child:
+    """``gflow ARGUMENTS`` in a copy of this process.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+    log : Path
+        Where its standard output and error go.
+    draw : bool
+        Whether it draws figures, which take longer than the whole rest of a short run.
+    die_at : int, optional
+        SIGKILL itself at its so many-th change of a file, before the change is made.
+    modules : Path, optional
+        Where it writes, at its end, the names of the modules it came to import.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return Child(pid, log)
+    status = _FAILED
+    try:
+        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        from gflow import plots
+        from gflow.cli import main
+
+        if not draw:
+            plots.figures = lambda dataset, title: {}
+        if die_at is not None:
+            _kill_at(die_at)
+
+        sys.argv = ["gflow", *arguments]
+        try:
+            main(arguments)
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 0
+        if modules is not None:
+            modules.write_text("\n".join(sorted(sys.modules)))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _kill_at(change: int) -> None:
+    left = change
+
+    def hook(event: str, given: tuple[object, ...]) -> None:
+        nonlocal left
+        writes = event == "open" and isinstance(given[2], int) and given[2] & os.O_CREAT
+        if (writes or event in _CHANGES) and not str(given[0]).startswith("/dev/"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def warm_up(modules: Path) -> None:
+    """Import here what a child imported, so that the next one need not."""
+    for name in modules.read_text().split():
+        if name != "__main__":
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+
+def process(arguments: Sequence[str], log: Path) -> Child:
+    """``python -m gflow ARGUMENTS`` in a new process."""
+    with log.open("wb") as out:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "gflow", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL),
+        )
+    return Child(started.pid, log)

@@ -1,0 +1,58 @@
+"""What somebody else made, thrown at the command line; ten thousand of it: `stress/fuzz.py`."""
+
+import os
+import shutil
+import sys
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzzing.inputs import KINDS
+from tests.fuzzing.observing import Case, observe
+
+EXAMPLES = {"scenario": 60, "data": 50, "run folder": 60, "command line": 40}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_no_traceback_no_hang_and_nothing_written_elsewhere(kind, tmp_path):
+    statuses = set()
+
+    @settings(
+        max_examples=EXAMPLES[kind],
+        database=None,
+        deadline=None,  # `observe` has an alarm of its own
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(KINDS[kind])
+    def holds(case):
+        shutil.rmtree(tmp_path / "case", ignore_errors=True)
+        seen = observe(case, tmp_path / "case")
+        assert seen.trouble == ()
+        statuses.add(seen.status)
+
+    holds()
+    assert {0, 2} <= statuses  # both sorts are among them
+
+
+_KERNEL = "kernel --data synthetic --samples 4 --test-samples 2 --inputs 2 --points 3 --t-end 2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "work"),
+    [
+        ("traceback", lambda: 1 / 0),
+        ("hang", lambda: time.sleep(9)),
+        ("outside", lambda: open("../outside/new", "w").close()),
+        ("outside", lambda: os.rename("../outside/victim.csv", "outputs/x")),
+        ("started", lambda: os.system("true")),
+        ("line", lambda: print("gflow: \x1b[2J", file=sys.stderr)),
+        ("status", lambda: sys.exit(9)),
+    ],
+)
+def test_what_is_looked_for_is_found(kind, work, tmp_path, monkeypatch):
+    monkeypatch.setattr("gflow.store.RunFolder.begin", lambda *arguments: work())
+    seconds = 0.5 if kind == "hang" else 20.0
+    seen = observe(Case("", tuple(_KERNEL.split())), tmp_path / "case", seconds)
+    assert kind in {found for found, _ in seen.trouble}
