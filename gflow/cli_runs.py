@@ -125,9 +125,9 @@ def _resume(
     model: str | None,
 ) -> None:
     """Go on with RUN, the folder of a run that was interrupted or killed."""
-    from gflow.running import read_job, resume
+    from gflow.running import job_to_resume, resume
 
-    job = read_job(run)
+    job = job_to_resume(run, model)  # of several processes each makes the model
     cared = care(max_walltime, checkpoint_every)
     finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
 

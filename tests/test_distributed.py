@@ -22,6 +22,7 @@ from gflow.running import Care, Job, run
 from gflow.scenario import load_scenario
 from tests import two_processes
 from tests.helpers import randn
+from tests.test_hostile_runs import interrupted
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120.0  # seconds, for what takes ten
@@ -238,6 +239,24 @@ def test_what_cannot_be_split_is_said_once(tmp_path):
     assert (status, out) == (1, "")
     assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
+
+
+def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
+    """One that only answers makes the model too."""
+    (tmp_path / "mine_too.py").write_text(
+        "import pathlib, torch\n"
+        "pathlib.Path('ran').touch()\n"
+        "def make(): return torch.nn.Linear(2, 1).double()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = interrupted(tmp_path / "run", model="mine_too:make")
+    (tmp_path / "ran").unlink()
+    environment = {**os.environ, **COMPLETE, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "gflow", "resume", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")  # the first says why
+    assert not (tmp_path / "ran").exists()
 
 
 # -- one process --------------------------------------------------------------------
