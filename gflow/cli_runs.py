@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from gflow.errors import (
     Interrupted,
     printable_values,
 )
+from gflow.torchrun import place
 
 if TYPE_CHECKING:
     from gflow.running import Care, Finished, Job
@@ -42,7 +42,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
-    if not started_by_torchrun():
+    if place() is None:
         _finish(do, job, as_json)
         return
     import torch
@@ -58,11 +58,6 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
         torch.set_num_threads(job.scenario.threads)
         job.scenario.share()
         team.leads()
-
-
-def started_by_torchrun() -> bool:
-    """Whether the environment says that this is one of several processes."""
-    return bool({"RANK", "WORLD_SIZE"} & set(os.environ))
 
 
 def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
