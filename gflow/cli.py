@@ -2,8 +2,8 @@
 
 Results go to standard output, progress and errors to standard error. Exit status: 0
 good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
-diverged, 7 the output cannot be written; 130 interrupted by Ctrl-C, and 143 by another
-signal or by --max-walltime: `gflow resume` goes on with such a run.
+diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C,
+and 143 by another signal or by --max-walltime: `gflow resume` goes on with such a run or sweep.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import click
 
-from gflow import __version__, cli_runs
+from gflow import __version__, cli_runs, cli_sweep
 from gflow.cli_options import model_options, output_options
 from gflow.errors import (
     GflowError,
@@ -195,7 +195,7 @@ def _show(scenario: str) -> None:
     click.echo(load_scenario(scenario, code=True).toml(), nl=False)
 
 
-for _command in cli_runs.COMMANDS:
+for _command in (*cli_runs.COMMANDS, *cli_sweep.COMMANDS):
     cli.add_command(_command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gflow import cli_sweep
 from gflow.cli_options import care_options, json_option
 from gflow.errors import (
     CONTROL,
@@ -119,7 +120,12 @@ def _resume(
     as_json: bool,
     model: str | None,
 ) -> None:
-    """Go on with RUN, the folder of a run that was interrupted or killed."""
+    """Go on with RUN, the folder of a run or a sweep that was interrupted or killed."""
+    from gflow.sweeping.folder import is_sweep
+
+    if is_sweep(run):
+        cli_sweep.resume(run, checkpoint_every, as_json, model)
+        return
     from gflow.running import job_to_resume, resume
 
     job = job_to_resume(run, model)  # of several processes each makes the model

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +29,13 @@ from gflow.errors import (
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
+from gflow.signals import caught
 
 if TYPE_CHECKING:
     from gflow.results import Outcome
     from gflow.scenario import Scenario
     from gflow.studies.flow_and_descent import Stages
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two: SLURM's warnings
 _METRICS_EVERY = 1.0  # seconds
 
 
@@ -343,38 +341,21 @@ def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
     return stage
 
 
-@contextlib.contextmanager
-def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
+def _signals(keeper: Keeper, seconds: float | None) -> contextlib.AbstractContextManager[None]:
     """Let signals, and an alarm after so many seconds, stop the work.
 
-    Python hands signals to the main thread only: elsewhere work is stopped by its time limit
-    between two steps, or killed.
+    In a thread that is not the main one, work is stopped by its time limit between two steps, or
+    killed.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in _SIGNALS if name in signal.Signals.__members__]
-
-    told: set[int] = set()
+    told: set[str] = set()
     team = current()
 
-    def stop(number: int, frame: object) -> None:
+    def stop(why: str) -> None:
         # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
-        if team is not None and (team.broken or told - {number}):
+        if team is not None and (team.broken or told - {why}):
             return
-        told.add(number)
-        keeper.stop("time" if number == alarm else signal.Signals(number).name)
+        told.add(why)
+        keeper.stop(why)
 
-    alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None
-    numbers = [signal.Signals[name] for name in names] + ([alarm] if alarm else [])
-    before = {number: signal.signal(number, stop) for number in numbers}
-    if alarm and seconds is not None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        if alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            late = team is not None and team.broken  # this process is about to say why it ends
-            signal.signal(number, signal.SIG_IGN if late else handler)
+    # Where the team is broken this process is about to say why it ends.
+    return caught(stop, seconds, deaf=lambda: team is not None and team.broken)

@@ -168,7 +168,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
 
 
 def test_the_benchmark_runs():
-    command = [sys.executable, "benchmarks/distributed.py", "--quick", "--repeats", "2"]
+    command = [sys.executable, "benchmarks/several_processes.py", "--quick", "--repeats", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     # 8,970 parameters of 8 bytes and the 256 that say what is asked; the loss comes back too.
@@ -217,6 +217,22 @@ def test_what_cannot_be_split_is_said_once(tmp_path):
     assert (status, out) == (1, "")
     assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_not_split(tmp_path):
+    given = {**os.environ, **COMPLETE, "RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-m", "gflow", "sweep", "kernel", "--set", "samples=10,20"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "sweep")],
+        cwd=ROOT,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert said(done.stderr) == ["gflow: a sweep has workers of its own; start it without torchrun"]
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):

@@ -83,7 +83,12 @@ def _inside(clock: Clock) -> Iterator[None]:
 
     def timed(stages: Any, folder: Any) -> Any:
         stage = recorded(stages, folder)
-        return lambda name, t_end: clock.timed(stage(name, t_end))
+
+        def timed_stage(name: str, t_end: float) -> Callable[..., Any] | None:
+            update = stage(name, t_end)
+            return None if update is None else clock.timed(update)
+
+        return timed_stage
 
     with contextlib.ExitStack() as stack:
         for name in ("begin", "step", "finish"):

@@ -17,6 +17,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import gflow.cli
+from gflow import plots
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 _FAILED = 99  # what gflow never leaves with
@@ -88,17 +92,13 @@ def forked(
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        from gflow import plots
-        from gflow.cli import main
-
         if not draw:
-            plots.figures = lambda dataset, title: {}
+            plots.figures = _no_figures
         if die_at is not None:
             _kill_at(die_at)
-
         sys.argv = ["gflow", *arguments]
         try:
-            main(arguments)
+            gflow.cli.main(arguments)
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 0
         if modules is not None:
@@ -112,6 +112,10 @@ def forked(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _no_figures(dataset: object, title: str) -> dict[str, Any]:
+    return {}
 
 
 def _kill_at(change: int) -> None:

@@ -4,7 +4,7 @@ Started as a script it starts itself under torchrun. The first process has the w
 its part of the split one and takes them in turns, so that both see the same machine; the least
 of the repeats counts, as others' work only adds.
 
-Run: python benchmarks/distributed.py [--processes 2] [--device cpu] [--repeats 15] [--quick]
+Run: python benchmarks/several_processes.py [--processes 2] [--device cpu] [--repeats 15] [--quick]
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def report(rows: list[Row], options: argparse.Namespace) -> str:
         "",
         f"{datetime.date.today()}, gflow {gflow.__version__}, torch {torch.__version__}, Python "
         f"{platform.python_version()}, {platform.system()} {platform.machine()}.",
-        f"Command: `python benchmarks/distributed.py --processes {size}`",
+        f"Command: `python benchmarks/several_processes.py --processes {size}`",
     ]
     return "\n".join(lines) + "\n"
 
