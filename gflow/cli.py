@@ -34,6 +34,7 @@ from gflow.errors import (
     brief,
     printable,
 )
+from gflow.torchrun import place
 
 _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
@@ -248,10 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _follows() -> bool:
     """Whether this is one of several processes and not the first; then it is silent from here."""
-    if not cli_runs.started_by_torchrun():
-        return False
-    from gflow.distributed import place
-
     here = place()
     if here is None or here.rank == 0:
         return False

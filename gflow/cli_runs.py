@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from gflow.errors import (
     Interrupted,
     printable_values,
 )
+from gflow.torchrun import place
 
 if TYPE_CHECKING:
     from gflow.running import Care, Finished, Job
@@ -43,7 +43,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
-    if not started_by_torchrun():
+    if place() is None:
         _finish(do, job, as_json)
         return
     import torch
@@ -59,11 +59,6 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
         torch.set_num_threads(job.scenario.threads)
         job.scenario.share()
         team.leads()
-
-
-def started_by_torchrun() -> bool:
-    """Whether the environment says that this is one of several processes."""
-    return bool({"RANK", "WORLD_SIZE"} & set(os.environ))
 
 
 def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
@@ -131,9 +126,9 @@ def _resume(
     if is_sweep(run):
         cli_sweep.resume(run, checkpoint_every, as_json, model)
         return
-    from gflow.running import read_job, resume
+    from gflow.running import job_to_resume, resume
 
-    job = read_job(run)
+    job = job_to_resume(run, model)  # of several processes each makes the model
     cared = care(max_walltime, checkpoint_every)
     finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
 

@@ -10,6 +10,7 @@ import click
 
 from gflow.cli_options import Duration
 from gflow.errors import InputError
+from gflow.torchrun import place
 
 if TYPE_CHECKING:
     from gflow.sweeping.clusters import Where
@@ -213,6 +214,9 @@ def carry_on(
     click.exceptions.Exit
         With the status of a sweep in which runs failed.
     """
+    here = place()
+    if here is not None and here.size > 1:
+        raise InputError("a sweep has workers of its own; start it without torchrun")
     from gflow.sweeping.dataset import write_sweep
     from gflow.sweeping.display import shown
     from gflow.sweeping.engine import run_sweep

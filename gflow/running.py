@@ -180,10 +180,7 @@ def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Fini
     IntegrationError, OutputError, Interrupted
         As `run`.
     """
-    from gflow.scenario import refuse_code
-
-    job = read_job(path)
-    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
+    job = job_to_resume(path, model)
     found = store.state(path)
     if found != "interrupted":
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
@@ -220,6 +217,15 @@ def read_job(path: Path) -> Job:
         raise InputError(f"damaged run at {path}: manifest.json holds no scenario")
     scenario = validate(keys, str(path))
     return Job(scenario, manifest.get("study") is True, manifest.get("modified") is True)
+
+
+def job_to_resume(path: Path, model: str | None = None) -> Job:
+    """As `read_job`, of a run to go on with; InputError where it names code that is not said."""
+    from gflow.scenario import refuse_code
+
+    job = read_job(path)
+    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
+    return job
 
 
 def _manifest(job: Job, state: str, begun: Mapping[str, Any]) -> dict[str, Any]:

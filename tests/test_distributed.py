@@ -14,14 +14,16 @@ import torch
 import xarray as xr
 
 from gflow import store
-from gflow.distributed import Place, Team, place, processes
+from gflow.distributed import Team, processes
 from gflow.errors import InputError
 from gflow.flows import KernelFlow
 from gflow.kernels import ntk
 from gflow.running import Care, Job, run
 from gflow.scenario import load_scenario
+from gflow.torchrun import Place, place
 from tests import two_processes
 from tests.helpers import randn
+from tests.test_hostile_runs import interrupted
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120.0  # seconds, for what takes ten
@@ -124,18 +126,7 @@ def test_a_network_run_is_that_of_one_process(tmp_path):
 
 def test_a_kernel_run_is_that_of_one_process(tmp_path):
     changes = {"samples": 41, "test_samples": 11, "step_sizes": (0.15,), "points": 5}
-    options = [
-        "kernel",
-        "--samples",
-        "41",
-        "--test-samples",
-        "11",
-        "--step-sizes",
-        "0.15",
-        "--points",
-        "5",
-    ]
-    started = torchrun("gflow", *options, "--output", str(tmp_path / "split"))
+    started = split("kernel", tmp_path / "split", **changes)
     whole = alone("kernel", tmp_path / "whole", **changes)
     status, _, err = outcome(started)
     assert status == 0, err
@@ -143,6 +134,7 @@ def test_a_kernel_run_is_that_of_one_process(tmp_path):
 
 
 def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None:
+    """Every variable to a tolerance relative to its largest value; NaN where the other is NaN."""
     assert set(found.variables) == set(whole.variables)
     for name, value in whole.variables.items():
         a, b = found[name].values, value.values
@@ -150,10 +142,9 @@ def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None
         if b.dtype.kind != "f":
             assert (a == b).all(), name
             continue
-        assert np.array_equal(np.isnan(a), np.isnan(b)), name
         # The solver's error is a difference of two paths, and rounds as they do.
-        scale = 1.0 if name == "solver_error" else np.nanmax(np.abs(b), initial=0.0)
-        assert np.nanmax(np.abs(a - b), initial=0.0) <= tolerance * scale, name
+        scale = 1.0 if name == "solver_error" else np.abs(b[np.isfinite(b)]).max(initial=0.0)
+        np.testing.assert_allclose(a, b, rtol=0.0, atol=tolerance * scale, err_msg=name)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
@@ -161,19 +152,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     """Half the samples in a chunk of one process: the same sums in the same order."""
     folder = tmp_path / "split"
     changes = {"samples": 62, "width": 8, "t_end": 200.0, "step_sizes": (0.1,), "points": 5}
-    options = [
-        "--samples",
-        "62",
-        "--width",
-        "8",
-        "--t-end",
-        "200",
-        "--step-sizes",
-        "0.1",
-        "--points",
-        "5",
-    ]
-    started = torchrun("gflow", "network", *options, "--output", str(folder))
+    started = split("network", folder, "--no-estimate-error", **changes)
     once_under_way(started, folder)
     os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does; torchrun adds SIGTERM
     _, out, err = outcome(started)
@@ -182,7 +161,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     assert f"gflow resume {folder}" in said(err)[0]
     assert store.state(folder) == "interrupted"
     started = torchrun("gflow", "resume", str(folder))
-    whole = alone("network", tmp_path / "whole", chunk=31, **changes)
+    whole = alone("network", tmp_path / "whole", chunk=31, estimate_error=False, **changes)
     status, _, err = outcome(started)
     assert status == 0, err
     require_same(store.load_run(folder).result, whole, 0.0)
@@ -238,6 +217,40 @@ def test_what_cannot_be_split_is_said_once(tmp_path):
     assert (status, out) == (1, "")
     assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_not_split(tmp_path):
+    given = {**os.environ, **COMPLETE, "RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-m", "gflow", "sweep", "kernel", "--set", "samples=10,20"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "sweep")],
+        cwd=ROOT,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert said(done.stderr) == ["gflow: a sweep has workers of its own; start it without torchrun"]
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
+    """One that only answers makes the model too."""
+    (tmp_path / "mine_too.py").write_text(
+        "import pathlib, torch\n"
+        "pathlib.Path('ran').touch()\n"
+        "def make(): return torch.nn.Linear(2, 1).double()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = interrupted(tmp_path / "run", model="mine_too:make")
+    (tmp_path / "ran").unlink()
+    environment = {**os.environ, **COMPLETE, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "gflow", "resume", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")  # the first says why
+    assert not (tmp_path / "ran").exists()
 
 
 # -- one process --------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
     with pytest.raises(ValueError, match="a fault"):
         running.run(small(), tmp_path / "short", Care(draw=False))
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(running, "_SIGNALS", ())
+    monkeypatch.setattr("gflow.signals._SIGNALS", ())
     scenario = small().scenario.model_copy(update={"step_sizes": (0.1,)})
     with pytest.raises(ValueError, match="a fault"):
         running.run(Job(scenario), tmp_path / "long", OFTEN)
