@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gflow.store import load_run as load_run
     from gflow.studies import compare as compare
     from gflow.studies import step_size_study as step_size_study
+    from gflow.sweeping.dataset import load_sweep as load_sweep
     from gflow.trajectory import Certificate as Certificate
     from gflow.trajectory import Trajectory as Trajectory
 
@@ -47,6 +48,7 @@ _HOME = {
     "descend": "gflow.descent",
     "integrate": "gflow.solvers",
     "load_run": "gflow.store",
+    "load_sweep": "gflow.sweeping.dataset",
     "step_size_study": "gflow.studies",
     "to_scipy": "gflow.solvers",
 }

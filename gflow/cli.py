@@ -2,14 +2,15 @@
 
 Results go to standard output, progress and errors to standard error. Exit status: 0
 good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
-diverged, 7 the output cannot be written; 130 interrupted by Ctrl-C, and 143 by another
-signal or by --max-walltime: `gflow resume` goes on with such a run.
+diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C,
+and 143 by another signal or by --max-walltime: `gflow resume` goes on with such a run or sweep.
 """
 
 from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import signal
 import sys
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 
 import click
 
-from gflow import __version__, cli_runs
+from gflow import __version__, cli_runs, cli_sweep
 from gflow.cli_options import model_options, output_options
 from gflow.errors import (
     GflowError,
@@ -33,6 +34,7 @@ from gflow.errors import (
     brief,
     printable,
 )
+from gflow.torchrun import place
 
 _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
@@ -193,7 +195,7 @@ def _show(scenario: str) -> None:
     click.echo(load_scenario(scenario, code=True).toml(), nl=False)
 
 
-for _command in cli_runs.COMMANDS:
+for _command in (*cli_runs.COMMANDS, *cli_sweep.COMMANDS):
     cli.add_command(_command)
 
 
@@ -210,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
             if name in signal.Signals.__members__:
                 signal.signal(signal.Signals[name], _terminate)
+    follows = False
     try:
+        follows = _follows()
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -239,7 +243,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    # torchrun stops all where one fails: the first is to say why, which it has been told.
+    sys.exit(status if isinstance(status, int) and not follows else 0)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes and not the first; then it is silent from here."""
+    here = place()
+    if here is None or here.rank == 0:
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return True
 
 
 def _terminate(number: int, frame: object) -> None:

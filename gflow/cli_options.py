@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +30,10 @@ def model_options(model: type[Scenario], values: Mapping[str, Any]) -> list[clic
 
 
 def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
+    from gflow.scenario import field_kind
+
     flag = f"--{name.replace('_', '-')}"
-    kind, many = _kind(info.annotation)
+    kind, many = field_kind(info.annotation)
     shown = _listed(value) if isinstance(value, list | tuple) else value
     # The default stays with the model: what is not given on the command line is left out.
     settings: dict[str, Any] = {"default": None, "help": info.description or ""}
@@ -68,18 +69,6 @@ class _List(click.ParamType):
         if not isinstance(value, str):
             return value
         return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
-
-
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    """(type, whether many) of a field: optional and bounded types are looked through."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _kind(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return _kind(next(a for a in typing.get_args(annotation) if a is not type(None)))
-    if origin is tuple:
-        return _kind(typing.get_args(annotation)[0])[0], True
-    return annotation, False
 
 
 class Duration(click.ParamType):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gflow import cli_sweep
 from gflow.cli_options import care_options, json_option
 from gflow.errors import (
     CONTROL,
@@ -17,6 +18,7 @@ from gflow.errors import (
     Interrupted,
     printable_values,
 )
+from gflow.torchrun import place
 
 if TYPE_CHECKING:
     from gflow.running import Care, Finished, Job
@@ -33,13 +35,33 @@ def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stage
 
 
 def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
-    """Do a run and print what came of it.
+    """Do a run and print what came of it; of a team of processes the first does, and the others
+    do their share of its work.
 
     Raises
     ------
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
+    if place() is None:
+        _finish(do, job, as_json)
+        return
+    import torch
+
+    from gflow.distributed import processes
+
+    with processes() as team:
+        if team.size > 1 and not job.scenario.splits:
+            raise InputError(f"{job.name} runs in one process; start it without torchrun")
+        if team.rank == 0:
+            _finish(do, job, as_json)
+            return
+        torch.set_num_threads(job.scenario.threads)
+        job.scenario.share()
+        team.leads()
+
+
+def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     from gflow import store
     from gflow.progress import Bar
 
@@ -98,10 +120,15 @@ def _resume(
     as_json: bool,
     model: str | None,
 ) -> None:
-    """Go on with RUN, the folder of a run that was interrupted or killed."""
-    from gflow.running import read_job, resume
+    """Go on with RUN, the folder of a run or a sweep that was interrupted or killed."""
+    from gflow.sweeping.folder import is_sweep
 
-    job = read_job(run)
+    if is_sweep(run):
+        cli_sweep.resume(run, checkpoint_every, as_json, model)
+        return
+    from gflow.running import job_to_resume, resume
+
+    job = job_to_resume(run, model)  # of several processes each makes the model
     cared = care(max_walltime, checkpoint_every)
     finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
 

@@ -64,6 +64,10 @@ class InputError(GflowError, ValueError):
     """The caller's input cannot be used: a wrong shape, value, name or file."""
 
 
+class PeerError(GflowError, RuntimeError):
+    """Another of the processes that share a run failed, ended or did not answer."""
+
+
 class OutputError(GflowError, OSError):
     """What was worked out cannot be written: the disk is full, the folder gone."""
 

@@ -243,6 +243,13 @@ def using(keeper: Keeper) -> Iterator[None]:
         _KEEPER.reset(token)
 
 
+def stop(why: str) -> None:
+    """Tell the keeper in use here, if there is one, to stop: see `Keeper.stop`."""
+    keeper = _KEEPER.get()
+    if keeper is not None:
+        keeper.stop(why)
+
+
 @contextlib.contextmanager
 def piece_of_work(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Piece]:
     """One piece of work.

@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow import store
-from gflow.errors import GflowError, InputError, IntegrationError, Interrupted, OutputError
+from gflow.distributed import current
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    PeerError,
+)
 from gflow.files import one_line
 from gflow.keeping import Keeper, using
 from gflow.shelf import FolderShelf
+from gflow.signals import caught
 
 if TYPE_CHECKING:
     from gflow.results import Outcome
     from gflow.scenario import Scenario
     from gflow.studies.flow_and_descent import Stages
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two: SLURM's warnings
 _METRICS_EVERY = 1.0  # seconds
 
 
@@ -174,10 +180,7 @@ def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Fini
     IntegrationError, OutputError, Interrupted
         As `run`.
     """
-    from gflow.scenario import refuse_code
-
-    job = read_job(path)
-    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
+    job = job_to_resume(path, model)
     found = store.state(path)
     if found != "interrupted":
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
@@ -216,6 +219,15 @@ def read_job(path: Path) -> Job:
     return Job(scenario, manifest.get("study") is True, manifest.get("modified") is True)
 
 
+def job_to_resume(path: Path, model: str | None = None) -> Job:
+    """As `read_job`, of a run to go on with; InputError where it names code that is not said."""
+    from gflow.scenario import refuse_code
+
+    job = read_job(path)
+    refuse_code(job.scenario, {} if model is None else {"model": model}, str(path))
+    return job
+
+
 def _manifest(job: Job, state: str, begun: Mapping[str, Any]) -> dict[str, Any]:
     of_job = {"study": job.study, "modified": job.modified}
     return store.manifest(state, job.scenario.resolved(), {**of_job, **begun})
@@ -248,6 +260,13 @@ def _work(
     except OutputError as error:
         how = f"once it can be written, go on by: gflow resume {folder.path}"
         raise OutputError(f"{error}; {how}") from None
+    except PeerError as error:
+        keeper.flush()
+        if new and not keeper.kept:
+            folder.discard()
+            raise
+        folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
+        raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except Exception as error:
         if new and not keeper.kept:
             folder.discard()
@@ -322,30 +341,21 @@ def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
     return stage
 
 
-@contextlib.contextmanager
-def _signals(keeper: Keeper, seconds: float | None) -> Iterator[None]:
+def _signals(keeper: Keeper, seconds: float | None) -> contextlib.AbstractContextManager[None]:
     """Let signals, and an alarm after so many seconds, stop the work.
 
-    Python hands signals to the main thread only: elsewhere work is stopped by its time limit
-    between two steps, or killed.
+    In a thread that is not the main one, work is stopped by its time limit between two steps, or
+    killed.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in _SIGNALS if name in signal.Signals.__members__]
+    told: set[str] = set()
+    team = current()
 
-    def stop(number: int, frame: object) -> None:
-        keeper.stop("time" if number == alarm else signal.Signals(number).name)
+    def stop(why: str) -> None:
+        # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
+        if team is not None and (team.broken or told - {why}):
+            return
+        told.add(why)
+        keeper.stop(why)
 
-    alarm = getattr(signal, "SIGALRM", None) if seconds is not None else None
-    numbers = [signal.Signals[name] for name in names] + ([alarm] if alarm else [])
-    before = {number: signal.signal(number, stop) for number in numbers}
-    if alarm and seconds is not None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        if alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # Where the team is broken this process is about to say why it ends.
+    return caught(stop, seconds, deaf=lambda: team is not None and team.broken)

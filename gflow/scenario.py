@@ -13,6 +13,8 @@ import importlib
 import importlib.resources
 import pkgutil
 import tomllib
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -25,6 +27,7 @@ from gflow.reading import read_text
 if TYPE_CHECKING:
     import torch
 
+    from gflow.flows import Flow
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
@@ -53,6 +56,8 @@ class Scenario(BaseModel, abc.ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
+    #: Whether processes can share the work: its one flow is split, see `gflow.distributed`.
+    splits: ClassVar[bool] = False
 
     name: Text = Field(
         "unnamed",
@@ -105,6 +110,10 @@ class Scenario(BaseModel, abc.ABC):
     @abc.abstractmethod
     def setup(self) -> Setup:
         """Flow and start, from data."""
+
+    def share(self) -> Flow:
+        """The flow that `setup` makes, alone: a process that only answers needs no more."""
+        return self.setup().flow
 
     @abc.abstractmethod
     def run(self, stages: Stages) -> Outcome:
@@ -224,7 +233,9 @@ def load_scenario(
     4
     """
     changes = dict(changes or {})
-    scenario = validate(read_scenario(source) | changes, source)
+    keys = read_scenario(source) | changes
+    keys.pop("sweep", None)  # what `gflow sweep` varies; a single run is the scenario itself
+    scenario = validate(keys, source)
     if not code:
         refuse_code(scenario, changes, source)
     return scenario
@@ -269,6 +280,24 @@ def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
         ):
             return value
     raise InputError(f"gflow/settings has no model for '{name}'")
+
+
+def field_kind(annotation: Any) -> tuple[Any, bool]:
+    """(type, whether many) of a field: optional and bounded types are looked through.
+
+    Examples
+    --------
+    >>> field_kind(tuple[Positive, ...] | None)
+    (<class 'float'>, True)
+    """
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return field_kind(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return field_kind(next(a for a in typing.get_args(annotation) if a is not type(None)))
+    if origin is tuple:
+        return field_kind(typing.get_args(annotation)[0])[0], True
+    return annotation, False
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ writes holds a lock on ``metrics.jsonl``. Loading never runs code.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import datetime
 import functools
@@ -23,12 +24,12 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from gflow import __version__
+from gflow import __version__, arrays
 from gflow.errors import InputError, OutputError, printable
 from gflow.netcdf import require_plain_arrays
 from gflow.reading import read_text, require_own_file, require_plain_file
@@ -62,7 +63,60 @@ class Run:
     result: xr.Dataset
 
 
-class RunFolder:
+class Folder(abc.ABC):
+    """A folder whose files are each whole or absent."""
+
+    path: Path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one text file, whole or not at all."""
+        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
+        self.write(name, lambda temporary: temporary.write_text(text, **kept))
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write one JSON file; NaN and infinity become null and strings."""
+        self.write_text(name, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
+
+    def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
+        """Write labelled arrays as one netCDF-4 file."""
+        self.write(name, lambda temporary: arrays.write(dataset, temporary))
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
+        for kind in ("png", "pdf"):
+            draw = functools.partial(figure.savefig, format=kind, dpi=200)
+            self.write(f"figures/{name}.{kind}", draw)
+
+    def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
+        """Write one file, whole or not at all, by ``write(path)``.
+
+        ``before``: the name under which the file that was there is kept.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; what was there is there still.
+        """
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            if target.parent != self.path:  # which is there, or was taken away
+                target.parent.mkdir(exist_ok=True)
+            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if before and target.exists():
+                target.replace(self.path / before)
+            temporary.replace(target)
+        except OSError as error:
+            raise OutputError(_cannot_write(target, error)) from None
+        finally:  # still there if anything failed, an interruption included
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class RunFolder(Folder):
     """A run's folder while it is written.
 
     Parameters
@@ -114,7 +168,8 @@ class RunFolder:
         folder._lock()
         for place in (path, path / "parts", path / "figures"):
             for left in place.glob(".*.part"):  # by a process that was killed as it wrote
-                left.unlink()
+                with contextlib.suppress(OSError):  # `write` says what is wrong with it
+                    left.unlink()
         return folder
 
     def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:
@@ -128,7 +183,7 @@ class RunFolder:
             self._metrics = (self.path / _METRICS).open("ab")
         except OSError as error:
             raise InputError(f"cannot write {self.path / _METRICS}: {error.strerror}") from None
-        if not _try_lock(self._metrics, alone=True):
+        if not try_lock(self._metrics, alone=True):
             self.close()
             raise InputError(f"the run in {self.path} is being written by another process")
 
@@ -147,60 +202,6 @@ class RunFolder:
             self._metrics.flush()
         except OSError as error:
             raise OutputError(_cannot_write(self.path / _METRICS, error)) from None
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write one text file, whole or not at all."""
-        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
-        self.write(name, lambda temporary: temporary.write_text(text, **kept))
-
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write one JSON file; NaN and infinity become null and strings."""
-        self.write_text(name, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
-
-    def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
-        """Write labelled arrays as one netCDF-4 file."""
-
-        def write(path: Path) -> None:
-            try:
-                dataset.to_netcdf(path, engine="h5netcdf")
-            except RuntimeError as error:  # what HDF5 makes of a full disk
-                raise OSError(" ".join(str(error).split())) from None
-
-        self.write(name, write)
-
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
-        for kind in ("png", "pdf"):
-            draw = functools.partial(figure.savefig, format=kind, dpi=200)
-            self.write(f"figures/{name}.{kind}", draw)
-
-    def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
-        """Write one file, whole or not at all, by ``write(path)``.
-
-        ``before``: the name under which the file that was there is kept.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written; what was there is there still.
-        """
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.part")
-        try:
-            if target.parent != self.path:  # which is there, or was taken away
-                target.parent.mkdir(exist_ok=True)
-            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            if before and target.exists():
-                target.replace(self.path / before)
-            temporary.replace(target)
-        except OSError as error:
-            raise OutputError(_cannot_write(target, error)) from None
-        finally:  # still there if anything failed, an interruption included
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the folder, and parents made for it, where no work was kept."""
@@ -227,7 +228,7 @@ def _is_leftover(file: Path) -> bool:
     return file.name.startswith(".") and file.name.endswith(".part")
 
 
-def _try_lock(file: IO[bytes], *, alone: bool) -> bool:
+def try_lock(file: IO[bytes], *, alone: bool) -> bool:
     """Whether a lock on an open file can be had; true where the file system has none."""
     if sys.platform == "win32":
         return True
@@ -266,7 +267,7 @@ def state(path: Path) -> str:
     try:
         require_plain_file(path / _METRICS)
         with (path / _METRICS).open("rb") as file:
-            return "interrupted" if _try_lock(file, alone=False) else "running"
+            return "interrupted" if try_lock(file, alone=False) else "running"
     except (OSError, ValueError):
         return "interrupted"
 
@@ -420,24 +421,65 @@ def load_run(path: str | Path) -> Run:
         manifest=found,
         scenario=_read(folder, "scenario.toml", tomllib.loads),
         summary=_read(folder, "summary.json", json.loads),
-        result=_read_dataset(folder, "result.nc"),
+        result=read_dataset(folder, "result.nc"),
     )
 
 
-def _read_dataset(folder: Path, name: str) -> xr.Dataset:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    return _read(folder, name, json.loads)
+
+
+def read_dataset(folder: Path, name: str) -> xr.Dataset:
+    """A netCDF file of a run, in memory.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or too large.
+    """
     import xarray as xr
 
     file = folder / name
-    try:
+    with _as_damage(folder, name):
         require_own_file(file)
         require_plain_arrays(file, _MAX_ARRAYS)
         with xr.open_dataset(file, engine="h5netcdf") as opened:
             return opened.load()
+
+
+def read_variables(
+    folder: Path, name: str, like: Mapping[str, xr.Variable] | None = None
+) -> dict[str, xr.Variable]:
+    """The numbers in a netCDF file of a run, faster than `read_dataset`.
+
+    Raises
+    ------
+    InputError
+        As `read_dataset`.
+    """
+    file = folder / name
+    with _as_damage(folder, name):
+        require_own_file(file)
+        require_plain_arrays(file, _MAX_ARRAYS)
+        return arrays.read_variables(file, like)
+
+
+@contextlib.contextmanager
+def _as_damage(folder: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"no run at {folder}: {name} is missing") from None
     except Exception as error:  # HDF5 says a damaged file in many ways
         why = printable(str(error)) or type(error).__name__
-    raise InputError(f"damaged run at {folder}: {name}: {why}")
+        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:

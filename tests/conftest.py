@@ -6,8 +6,6 @@ import torch
 torch.set_num_threads(1)
 collect_ignore = ["stress"]  # scripts, of minutes each; tests/test_stress.py runs the small of them
 
-collect_ignore = ["stress"]  # commands of many minutes
-
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -90,6 +90,15 @@ def test_resuming_writes_through_no_link(name, tmp_path):
     assert store.state(run) == "done"
 
 
+def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
+    run = interrupted(tmp_path / "run")
+    (run / ".manifest.json.part" / "inside").mkdir(parents=True)
+    said = call("resume", run)
+    assert said.status == 7
+    assert said.err == f"gflow: cannot write {run / 'manifest.json'}: Is a directory\n"
+    assert store.state(run) == "interrupted"
+
+
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "checkpoint.previous.safetensors"])
 def test_folders_instead_of_checkpoints_go_when_the_run_is_done(name, tmp_path):
     run = interrupted(tmp_path / "run")

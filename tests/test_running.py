@@ -5,12 +5,17 @@ import threading
 
 import pytest
 
-from gflow import running, shelf, store
+from gflow import keeping, running, shelf, store
 from gflow.errors import InputError, Interrupted, OutputError
 from gflow.running import Care, Job
 from tests.test_keeping import job
 
 OFTEN = Care(draw=False, checkpoint_every=1e-9)
+
+
+@pytest.fixture(autouse=True)
+def _written_often(monkeypatch):
+    monkeypatch.setattr(keeping, "_SHARE", 0)
 
 
 def small():
@@ -73,7 +78,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
     with pytest.raises(ValueError, match="a fault"):
         running.run(small(), tmp_path / "short", Care(draw=False))
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(running, "_SIGNALS", ())
+    monkeypatch.setattr("gflow.signals._SIGNALS", ())
     scenario = small().scenario.model_copy(update={"step_sizes": (0.1,)})
     with pytest.raises(ValueError, match="a fault"):
         running.run(Job(scenario), tmp_path / "long", OFTEN)

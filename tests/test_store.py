@@ -63,7 +63,7 @@ def test_write_that_fails_half_way_leaves_nothing(what, error, tmp_path, monkeyp
             monkeypatch.setattr("pathlib.Path.replace", half)
             folder.write_text("manifest.json", "{}")
         elif what == "dataset":
-            monkeypatch.setattr(xr.Dataset, "to_netcdf", lambda self, path, **k: half(path))
+            monkeypatch.setattr("gflow.arrays.write", lambda dataset, path: half(path))
             folder.write_dataset("result.nc", DATA)
         else:
             monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: half(path))

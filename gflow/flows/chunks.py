@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gflow.errors import InputError
+
+if TYPE_CHECKING:
+    from gflow.distributed import Team
 
 #: criterion(outputs, targets) → scalar
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -36,11 +40,26 @@ def whole(inputs: Tensor, targets: Tensor) -> list[Chunk]:
 
 
 def in_chunks(
-    module: nn.Module, criterion: Criterion, inputs: Tensor, targets: Tensor, size: int
+    module: nn.Module,
+    criterion: Criterion,
+    inputs: Tensor,
+    targets: Tensor,
+    size: int | None,
+    team: Team | None = None,
 ) -> list[Chunk]:
-    """The samples in chunks of a size (the last may be smaller), as views.
+    """The samples in chunks of a size (the last may be smaller), as views; of a team, copies of
+    this process's own samples.
 
     One forward of all samples, two chunks in memory at a time.
+
+    Parameters
+    ----------
+    module, criterion, inputs, targets
+        As of `NetworkFlow`.
+    size : int or None
+        None takes all samples, or all of this process's, as one chunk.
+    team : Team, optional
+        The processes that share the samples.
 
     Raises
     ------
@@ -56,35 +75,58 @@ def in_chunks(
     >>> [c.weight for c in parts]
     [0.4, 0.4, 0.2]
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"chunk must be a positive whole number of samples, got {size!r}")
     n = len(inputs)
+    if (size is None or size >= n) and team is None:
+        return whole(inputs, targets)
     if len(targets) != n:
         raise InputError(
             f"inputs and targets must have one row a sample, got {n} and {len(targets)} rows"
         )
-    if size >= n:
-        return whole(inputs, targets)
-    pairs = list(zip(inputs.split(size), targets.split(size), strict=True))
+    device = next(module.parameters()).device
+    pairs, tested = _pairs(inputs, targets, size, team, device)
+    what = "chunk" if team is None else "team"
     with torch.no_grad():
-        _require_independent(module, inputs[:_FEW])
-        mean = _is_mean(module, criterion, pairs)
+        _require_independent(module, inputs[:_FEW].to(device), what)
+        could_be = _could_be(module, criterion, tested)
+    mean = _is_mean(could_be if team is None else team.least(could_be), what)
     return [Chunk(x, y, len(x) / n if mean else 1.0) for x, y in pairs]
 
 
-def _require_independent(module: nn.Module, inputs: Tensor) -> None:
+_Pairs = list[tuple[Tensor, Tensor]]
+
+
+def _pairs(
+    inputs: Tensor, targets: Tensor, size: int | None, team: Team | None, device: torch.device
+) -> tuple[_Pairs, _Pairs]:
+    """This process's chunks, and those on which it sees what the criterion is: the first of the
+    next process too, so that together they see every two that are neighbours."""
+    n = len(inputs)
+    rows = slice(0, n) if team is None else team.rows(n)
+    step = size or rows.stop - rows.start
+    own = inputs, targets
+    if team is not None:  # not views, which would keep the rows of others
+        own = inputs[rows].to(device, copy=True), targets[rows].to(device, copy=True)
+    pairs = list(zip(*(x.split(step) for x in own), strict=True))
+    after = slice(rows.stop, rows.stop + step)
+    more = [(inputs[after].to(device), targets[after].to(device))] if rows.stop < n else []
+    return pairs, pairs + more
+
+
+def _require_independent(module: nn.Module, inputs: Tensor, what: str) -> None:
     together = module(inputs)
-    alone = torch.cat([module(part) for part in inputs.tensor_split(2)])
+    alone = torch.cat([module(part) for part in inputs.tensor_split(2) if len(part)])
     if together.shape != alone.shape or not _close(together, alone):
         raise InputError(
-            "chunk needs outputs that depend on their own sample alone, but a few samples "
-            "give others in two parts than together (statistics of the batch?); leave chunk out"
+            f"{what} needs outputs that depend on their own sample alone, but a few samples "
+            f"give others in two parts than together (statistics of the batch?); leave {what} out"
         )
 
 
-def _is_mean(module: nn.Module, criterion: Criterion, pairs: list[tuple[Tensor, Tensor]]) -> bool:
-    """Whether the criterion of neighbouring chunks is their mean; else it is their sum."""
-    could_be = {"mean": True, "sum": True}
+def _could_be(module: nn.Module, criterion: Criterion, pairs: _Pairs) -> Tensor:
+    """Whether the criterion of neighbouring chunks can be their mean, and their sum: 0 or 1."""
+    mean = total = True
     x, targets = pairs[0]
     outputs = module(x)
     value = criterion(outputs, targets)
@@ -94,16 +136,22 @@ def _is_mean(module: nn.Module, criterion: Criterion, pairs: list[tuple[Tensor, 
         more_value = criterion(more, more_targets)
         both = criterion(torch.cat([outputs, more]), torch.cat([targets, more_targets]))
         a, b = len(targets), len(more_targets)
-        could_be["mean"] &= _close(both, (a * value + b * more_value) / (a + b))
-        could_be["sum"] &= _close(both, value + more_value)
+        mean &= _close(both, (a * value + b * more_value) / (a + b))
+        total &= _close(both, value + more_value)
         outputs, targets, value = more, more_targets, more_value
-    if could_be["mean"] == could_be["sum"]:
-        why = "vanishes at the start" if could_be["mean"] else "is neither on this data"
+    return torch.tensor([mean, total], dtype=torch.int64)
+
+
+def _is_mean(could_be: Tensor, what: str) -> bool:
+    """Whether the criterion is a mean over samples; else it is their sum."""
+    mean, total = could_be.tolist()
+    if mean == total:
+        why = "vanishes at the start" if mean else "is neither on this data"
         raise InputError(
-            "chunk needs a criterion that is a mean or a sum over samples, but this one "
-            f"{why}; leave chunk out, or write it as a plain sum"
+            f"{what} needs a criterion that is a mean or a sum over samples, but this one "
+            f"{why}; leave {what} out, or write it as a plain sum"
         )
-    return could_be["mean"]
+    return bool(mean)
 
 
 def require_number(value: Tensor) -> None:

@@ -20,6 +20,16 @@ from gflow.flows.base import split_ensemble
 Objective = Callable[[Tensor], Tensor]
 
 
+def value(objective: Objective, theta: Tensor) -> tuple[Tensor]:
+    """L(θ) of one vector or of each of an ensemble."""
+    return (of_each(objective, theta),)
+
+
+def by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]:
+    """∇L(θ) by torch.func, the other way."""
+    return (of_each(grad(objective), theta),)
+
+
 def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Tensor]:
     """L(θ) and ∇L(θ) for one vector or an ensemble (..., p).
 
@@ -30,13 +40,13 @@ def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Ten
     (tensor(25.), tensor([6., 8.]))
     """
     if _transformed():
-        slope, value = of_each(grad_and_value(objective), theta)
-        return value, slope
+        slope, loss = of_each(grad_and_value(objective), theta)
+        return loss, slope
     with torch.enable_grad():
         leaf, keep = _leaf(theta)
-        value = of_each(objective, leaf)
-        (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=keep)
-    return (value if keep else value.detach()), slope
+        loss = of_each(objective, leaf)
+        (slope,) = torch.autograd.grad(loss.sum(), leaf, create_graph=keep)
+    return (loss if keep else loss.detach()), slope
 
 
 def gradient_and_product(
@@ -67,6 +77,28 @@ def gradient_and_product(
         else:  # the objective is affine
             product = torch.zeros_like(theta)
     return (slope if keep else slope.detach()), product
+
+
+def derivative(objective: Objective, theta: Tensor, *vs: Tensor) -> Tensor:
+    """∇L(θ), ∇²L(θ)·v, ∇³L(θ)·v·w, … of one vector or an ensemble: a derivative for every v.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one = torch.ones(1)
+    >>> derivative(lambda x: (x**3).sum(), 2 * one, one, one)
+    tensor([6.])
+    """
+    with torch.enable_grad():
+        leaf = theta.detach().requires_grad_()
+        found = of_each(objective, leaf).sum()
+        for v in (torch.ones_like(found), *vs):
+            if not found.requires_grad:
+                return torch.zeros_like(theta)
+            (found,) = torch.autograd.grad(
+                found, leaf, v, create_graph=True, materialize_grads=True
+            )
+    return found.detach()
 
 
 def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,8 +33,12 @@ from gflow.flows.kernel_modes import (
     require_steps,
     require_times,
 )
+from gflow.flows.kernel_shared import SharedGram, shared_gram
 from gflow.flows.kernel_tiles import MEMORY, KernelFunction, gram
 from gflow.losses import require_finite
+
+if TYPE_CHECKING:
+    from gflow.distributed import Team
 
 _FEW = 2**20  # numbers in a basis that are no matter
 
@@ -102,6 +106,7 @@ class KernelFlow(KernelDynamics):
         x_test: Tensor | None = None,
         *,
         max_memory: int = MEMORY,
+        team: Team | None = None,
     ) -> KernelFlow:
         """The flow of a kernel function on points.
 
@@ -117,6 +122,10 @@ class KernelFlow(KernelDynamics):
         max_memory : int
             Bytes. Where the matrices and the work on a tile fit they are made, once. Else every
             product makes the kernel anew, tile by tile: for ``krylov``, which needs few.
+        team : Team, optional
+            Split the rows of both matrices across these processes, each of which makes the flow
+            with all points and has max_memory for its own rows. What needs a decomposition
+            (``exact``, ``eigenvalues``) gathers H in the first: see `gflow.distributed`.
 
         Examples
         --------
@@ -127,8 +136,12 @@ class KernelFlow(KernelDynamics):
         >>> flow.predict([0.0, 1e3], torch.zeros(3).double()).test.round(decimals=9).tolist()
         [[0.0], [1.0]]
         """
-        H, H_test = gram(kernel, x, x_test, max_memory)
-        return cls(H, targets, H_test)
+        if team is None or team.size == 1:
+            H, H_test = gram(kernel, x, x_test, max_memory)
+            return cls(H, targets, H_test)
+        shared, shared_test = shared_gram(team, kernel, x, targets, x_test, max_memory)
+        with team.together():
+            return cls(shared, targets, shared_test)
 
     # -- predictions ----------------------------------------------------------------
 
@@ -170,7 +183,7 @@ class KernelFlow(KernelDynamics):
         self._check_starts(u0, test_u0)
         if method not in ("auto", "exact", "krylov"):
             raise InputError(f"method must be auto, exact or krylov, got {method!r}")
-        known = self.H_test is None or isinstance(self.H_test, Tensor)
+        known = self.H_test is None or self._test_matrix is not None
         if method == "exact" or (method == "auto" and known and self.closed_form(u0) is not None):
             train = self.exact(times, u0)
             return Prediction(
@@ -209,16 +222,17 @@ class KernelFlow(KernelDynamics):
         self, weights: Callable[[Tensor], Tensor], u0: Tensor, test_u0: Tensor | None
     ) -> Tensor:
         """u_*(0) − H_* V diag(w) Vᵀ(u₀ − y) for weights λ ↦ w of shape (T, n)."""
-        if not isinstance(self.H_test, Tensor):
+        H_test = self._test_matrix
+        if H_test is None:
             raise InputError(
                 "exact_test needs the kernel to the test points: pass H_test, a tensor "
                 "(krylov_test takes a callable too)"
             )
         lam, V = self._operator.eigh
         modes = self._along_modes(weights(lam)) * self._modes(u0 - self.targets)
-        to_test = self.H_test @ V
+        to_test = H_test @ V
         # In the null space the weight is t or kη: round-off must not grow into an output.
-        noise = 10 * len(lam) * torch.finfo(V.dtype).eps * self.H_test.norm(dim=1, keepdim=True)
+        noise = 10 * len(lam) * torch.finfo(V.dtype).eps * H_test.norm(dim=1, keepdim=True)
         to_test = torch.where((lam == 0) & (to_test.abs() <= noise), 0.0, to_test)
         moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
         return (0.0 if test_u0 is None else test_u0) - moved
@@ -325,7 +339,8 @@ class KernelFlow(KernelDynamics):
             return
         if self.H_test is None:
             raise InputError("test_u0 needs the kernel to the test points: pass H_test")
-        n = self.H_test.shape[0] if isinstance(self.H_test, Tensor) else len(test_u0)
+        H_test = self.H_test
+        n = H_test.shape[0] if isinstance(H_test, Tensor | SharedGram) else len(test_u0)
         if test_u0.shape != (n, *u0.shape[1:]) or test_u0.dtype != u0.dtype:
             raise InputError(
                 f"test_u0 must have shape {(n, *u0.shape[1:])} and dtype {u0.dtype}, got "
@@ -340,7 +355,7 @@ class KernelFlow(KernelDynamics):
     def _groups(self, columns: Tensor) -> tuple[Tensor, ...]:
         """Outputs whose Krylov spaces are made at once. Beside a matrix H their bases, of some
         250 vectors, stay below n × n numbers; a product that makes H anew is made for all."""
-        if not isinstance(self._operator.given, Tensor):
+        if not self._operator.has_entries:
             return (columns,)
         n = columns.shape[1]
         return columns.split(max(1, n // 512, _FEW // (256 * n)))

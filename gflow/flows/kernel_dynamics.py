@@ -13,6 +13,7 @@ from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, slope
 from gflow.flows.kernel_modes import effective_dimension, flow_factors, require_times
 from gflow.flows.kernel_operator import KernelOperator, Product
+from gflow.flows.kernel_shared import SharedGram
 from gflow.losses import require_finite
 
 _DIRECT = 1000  # up to this n the n³ of an eigendecomposition is no matter
@@ -33,7 +34,9 @@ class KernelDynamics(Flow):
             if not (isinstance(value, Tensor) and value.is_floating_point()):
                 kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise InputError(f"{name} must be a floating-point tensor, got {kind}")
-        n = H.shape[0] if isinstance(H, Tensor) and H.ndim else len(targets)
+        n = len(targets)
+        if isinstance(H, SharedGram) or (isinstance(H, Tensor) and H.ndim):
+            n = H.shape[0]
         if targets.ndim not in (1, 2) or targets.shape[0] != n:
             raise InputError(
                 f"targets must have shape (n,) or (n, k) with n = {n}, got {tuple(targets.shape)}"
@@ -60,6 +63,13 @@ class KernelDynamics(Flow):
     def H(self) -> Tensor:
         """The matrix; InputError where only its products are known."""
         return self._operator.entries
+
+    @property
+    def _test_matrix(self) -> Tensor | None:
+        """H_test as a matrix, gathered where processes share it; None where it is none."""
+        if isinstance(self.H_test, SharedGram) and self.H_test.held:
+            return self.H_test.entries
+        return self.H_test if isinstance(self.H_test, Tensor) else None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -140,7 +150,7 @@ class KernelDynamics(Flow):
         """The eigendecomposition, where it is there or cheap (n ≤ 1,000); `exact` itself makes
         it for any n, where `krylov` is faster."""
         known = self._operator
-        cheap = isinstance(known.given, Tensor) and len(known.given) <= _DIRECT
+        cheap = known.has_entries and len(self.targets) <= _DIRECT
         if y0.ndim != self.state_ndim or not (cheap or known.is_decomposed):
             return None
         return "eigendecomposition of H"
@@ -180,7 +190,7 @@ class KernelDynamics(Flow):
         """Loss, residual norm ‖u − y‖, and its size along each eigenvector (descending λ),
         these only where H's entries are known."""
         residual = y - self.targets
-        if not isinstance(self._operator.given, Tensor):
+        if not self._operator.has_entries:
             return {"loss": self.loss(y), "residual_norm": self.norm(residual)}
         modes = self._modes(residual)
         sizes = modes.abs() if self.targets.ndim == 1 else modes.norm(dim=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.flows.kernel_shared import SharedGram, absolute_product
 from gflow.losses import require_finite
 
 #: v ↦ H v for v of shape (n,) or (n, k).
@@ -52,14 +53,29 @@ class KernelOperator:
             _check_product(given, like)
 
     @property
+    def has_entries(self) -> bool:
+        """Whether more than products is known."""
+        given = self.given
+        return given.held if isinstance(given, SharedGram) else isinstance(given, Tensor)
+
+    @property
     def entries(self) -> Tensor:
-        """H as a matrix; InputError where only its products are known."""
-        if not isinstance(self.given, Tensor):
-            raise InputError(
-                "H was given as a product v ↦ H v, so its entries and eigenvalues are not known; "
-                "pass H as a tensor, or use method='krylov' and krylov_test"
-            )
-        return self.given
+        """H as a matrix, gathered where processes share it; InputError where only its products
+        are known."""
+        if isinstance(self.given, Tensor):
+            return self.given
+        if isinstance(self.given, SharedGram) and self.given.held:
+            return self.given.entries
+        raise InputError(
+            "H was given as a product v ↦ H v, so its entries and eigenvalues are not known; "
+            "pass H as a tensor, or use method='krylov' and krylov_test"
+        )
+
+    def _absolute(self, x: Tensor) -> Tensor:
+        """|H| x."""
+        if isinstance(self.given, SharedGram):
+            return self.given.absolute(x)
+        return absolute_product(self.entries, x)
 
     def columns(self, v: Tensor) -> Tensor:
         """H v for v of shape (..., n, k)."""
@@ -102,29 +118,23 @@ class KernelOperator:
         else None."""
         if self.is_decomposed:
             return float(self.eigh[0][-1])
-        return self._bound if isinstance(self.given, Tensor) else None
+        return self._bound if self.has_entries else None
 
     @functools.cached_property
     def _bound(self) -> float | None:
         # λ_max ≤ max_i (|H|x)_i/x_i for every x > 0 (Collatz–Wielandt); with x = 1 this is the
         # largest row sum, and each sweep x ← |H|x brings it nearer to |H|'s largest eigenvalue,
         # which is H's own where its entries are positive.
-        H = self.entries
-        x = torch.ones_like(H[0])
+        x = self.like.new_ones(self.like.shape[0])
         for _ in range(_SWEEPS):
-            x = _absolute_product(H, x / x.max().clamp_min(torch.finfo(H.dtype).tiny))
+            x = self._absolute(x / x.max().clamp_min(torch.finfo(x.dtype).tiny))
         if not bool(x.max() > 0):
             return 0.0
-        y = _absolute_product(H, x)
+        y = self._absolute(x)
         # Where x is tiny the quotient is round-off; those rows are zero or all but.
         upper = float(torch.where(x > 0, y / x, torch.zeros_like(x)).max())
-        lower = float((x @ (H @ x)) / (x @ x))
+        lower = float((x @ self.rows(x)) / (x @ x))
         return upper if upper <= _TIGHT * lower else None
-
-
-def _absolute_product(H: Tensor, x: Tensor) -> Tensor:
-    """|H| x without a copy of H."""
-    return torch.cat([rows.abs() @ x for rows in H.split(_ROWS)])
 
 
 def _check_entries(H: Tensor) -> None:

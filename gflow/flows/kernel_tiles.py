@@ -39,6 +39,8 @@ class Tiles:
         Points of the columns; x itself by default, then K is symmetric.
     max_memory : int
         Bytes for a tile and the work on it.
+    rows : slice, optional
+        These rows of K alone; then no tile serves its mirror image.
 
     Examples
     --------
@@ -50,17 +52,25 @@ class Tiles:
     """
 
     def __init__(
-        self, kernel: KernelFunction, x: Tensor, z: Tensor | None = None, max_memory: int = MEMORY
+        self,
+        kernel: KernelFunction,
+        x: Tensor,
+        z: Tensor | None = None,
+        max_memory: int = MEMORY,
+        rows: slice | None = None,
     ):
         self._kernel, self._x, self._z = kernel, x, z
-        self.shape = len(x), len(x if z is None else z)
+        self._mirrored = z is None and rows is None
+        self._range = range(len(x)) if rows is None else range(rows.start, rows.stop)
+        self.shape = len(self._range), len(x if z is None else z)
         probe = kernel(x[:1]) if z is None else kernel(x[:1], z[:1])
         if not isinstance(probe, Tensor) or probe.shape != (1, 1):
             got = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
             raise InputError(
                 f"kernel(x1, x2) must return a tensor (n1, n2), here (1, 1), got {got}"
             )
-        self._like = probe
+        #: Of the dtype and on the device of K.
+        self.like = probe
         self._rows = min(_TILE, int((max_memory / (_WORK * probe.element_size())) ** 0.5))
         if self._rows < 1:
             least = _WORK * probe.element_size()
@@ -69,27 +79,45 @@ class Tiles:
     @property
     def nbytes(self) -> int:
         """Bytes of the matrix."""
-        return self.shape[0] * self.shape[1] * self._like.element_size()
+        return self.shape[0] * self.shape[1] * self.like.element_size()
+
+    @property
+    def work(self) -> int:
+        """Bytes that making a tile is thought to take."""
+        return _WORK * self._rows**2 * self.like.element_size()
 
     def _each(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows of what is made, columns, and their tile."""
         x, z, step = self._x, self._z, self._rows
-        for i in range(0, self.shape[0], step):
-            rows = slice(i, i + step)
-            for j in range(i if z is None else 0, self.shape[1], step):
-                columns = slice(j, j + step)
+        own = self._range
+        for i in range(own.start, own.stop, step):
+            rows = slice(i, min(i + step, own.stop))
+            for columns in self._columns(rows):
                 if z is None:
-                    tile = self._kernel(x[rows]) if i == j else self._kernel(x[rows], x[columns])
+                    alike = rows == columns
+                    tile = self._kernel(x[rows]) if alike else self._kernel(x[rows], x[columns])
                 else:
                     tile = self._kernel(x[rows], z[columns])
                 require_finite("the kernel", tile)
-                yield rows, columns, tile
+                yield slice(rows.start - own.start, rows.stop - own.start), columns, tile
+
+    def _columns(self, rows: slice) -> Iterator[slice]:
+        """The tiles' columns beside some rows; one of them is the diagonal tile of those rows."""
+        if self._z is None:
+            spans = [(rows.start, rows.stop), (rows.stop, self.shape[1])]
+            spans = spans if self._mirrored else [(0, rows.start), *spans]
+        else:
+            spans = [(0, self.shape[1])]
+        for begin, end in spans:
+            for j in range(begin, end, self._rows):
+                yield slice(j, min(j + self._rows, end))
 
     def matrix(self) -> Tensor:
-        """K, (n, n_z)."""
-        K = self._like.new_empty(self.shape)
+        """K, (n, n_z), or its rows."""
+        K = self.like.new_empty(self.shape)
         for rows, columns, tile in self._each():
             K[rows, columns] = tile
-            if self._z is None and rows != columns:
+            if self._mirrored and rows != columns:
                 K[columns, rows] = tile.mT
         return K
 
@@ -97,7 +125,7 @@ class Tiles:
         out = v.new_zeros(self.shape[0], *v.shape[1:])
         for rows, columns, tile in self._each():
             out[rows] += tile @ v[columns]
-            if self._z is None and rows != columns:
+            if self._mirrored and rows != columns:
                 out[columns] += tile.mT @ v[rows]
         return out
 
@@ -106,15 +134,24 @@ def gram(
     kernel: KernelFunction, x: Tensor, x_test: Tensor | None, max_memory: int
 ) -> tuple[Tensor | Tiles, Tensor | Tiles | None]:
     """K(x, x) and K(x_test, x): matrices where both fit, else their products by tiles."""
+    require_points(x, x_test)
+    with torch.no_grad():
+        own = Tiles(kernel, x, None, max_memory)
+        cross = None if x_test is None else Tiles(kernel, x_test, x, max_memory)
+        if not fit(own, cross, max_memory):
+            return own, cross
+        return own.matrix(), None if cross is None else cross.matrix()
+
+
+def require_points(x: Tensor, x_test: Tensor | None) -> None:
+    """Raise InputError unless both are tensors of points."""
     for name, points in (("x", x), ("x_test", x_test)):
         if points is not None and (not isinstance(points, Tensor) or points.numel() == 0):
             got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
             raise InputError(f"{name} must be a tensor of points, one a row, got {got}")
-    with torch.no_grad():
-        own = Tiles(kernel, x, None, max_memory)
-        cross = None if x_test is None else Tiles(kernel, x_test, x, max_memory)
-        room = max_memory - own.nbytes - (0 if cross is None else cross.nbytes)
-        work = _WORK * own._rows**2 * own._like.element_size()
-        if room < min(work, own.nbytes * _WORK):
-            return own, cross
-        return own.matrix(), None if cross is None else cross.matrix()
+
+
+def fit(own: Tiles, cross: Tiles | None, max_memory: int) -> bool:
+    """Whether the matrices fit into some bytes, with the work on a tile."""
+    room = max_memory - own.nbytes - (0 if cross is None else cross.nbytes)
+    return room >= min(own.work, own.nbytes * _WORK)

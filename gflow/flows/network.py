@@ -1,31 +1,38 @@
 r"""Gradient flow of any torch network: θ̇ = −∇L(θ), L(θ) = criterion(module_θ(X), Y).
 
 Full batch, all trainable parameters in one vector; gradients and Hessian products by
-reverse-mode differentiation, in chunks of the samples where they do not fit at once. Time
-unit: t = k·step_size of full-batch descent on the same L. Whether L is a mean or a sum over
-samples is the criterion's choice, and it sets the unit: with a mean, one unit of time is one
-step of size 1 on the mean loss.
+reverse-mode differentiation, in chunks of the samples where they do not fit at once, or split
+across processes. Time unit: t = k·step_size of full-batch descent on the same L. Whether L is
+a mean or a sum over samples is the criterion's choice, and it sets the unit: with a mean, one
+unit of time is one step of size 1 on the mean loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
-from gflow.flows.chunks import Chunk, Criterion, in_chunks, require_number, whole
+from gflow.flows.chunks import Chunk, Criterion, in_chunks, require_number
 from gflow.flows.differentiation import (
     Objective,
+    by_torch_func,
     gradient_and_product,
     hessian,
     of_each,
+    value,
     value_and_gradient,
 )
+from gflow.flows.shared import Summand, Sums
+
+if TYPE_CHECKING:
+    from gflow.distributed import Team
 
 
 def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
@@ -77,13 +84,17 @@ class NetworkFlow(ParameterFlow):
         Take so many samples at a time: memory is bounded by one chunk of one member, at the
         same results to round-off. Costs one forward of all samples at construction, which
         finds out whether the criterion is a mean or a sum over samples.
+    team : Team, optional
+        Split the samples across these processes, each of which makes the flow with all of
+        them and keeps its own rows, on the device of its module: see `gflow.distributed`.
 
     Raises
     ------
     InputError
         If nothing is trainable, the parameters have several dtypes, a layer makes the
         objective random or dependent on call order (dropout or batch norm in training
-        mode), or ``chunk`` is given where the loss is no mean or sum over samples.
+        mode), ``chunk`` or ``team`` is given where the loss is no mean or sum over samples, or
+        module or data differ between the processes.
 
     Notes
     -----
@@ -110,16 +121,21 @@ class NetworkFlow(ParameterFlow):
         targets: Tensor,
         *,
         chunk: int | None = None,
+        team: Team | None = None,
     ):
         self._module = module
         self._criterion = criterion
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         self._sizes = [p.numel() for p in self._start.values()]
-        self._chunks = (
-            whole(inputs, targets)
-            if chunk is None
-            else in_chunks(module, criterion, inputs, targets, chunk)
-        )
+        self._shared = None
+        if team is None or team.size == 1:
+            self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
+            return
+        with team.together():
+            team.require_alike("the module", [*module.parameters(), *module.buffers()])
+            team.require_alike("inputs and targets", [inputs, targets])
+            self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
+        self._shared = Sums(team, self._own_sum, self._own_outputs, len(inputs), self.like)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -153,16 +169,27 @@ class NetworkFlow(ParameterFlow):
 
     def _share(self, chunk: Chunk, theta: Tensor) -> Tensor:
         """What some samples add to the loss of one vector."""
-        value = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
-        require_number(value)
-        return value if len(self._chunks) == 1 else chunk.weight * value
+        share = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
+        require_number(share)
+        return share if chunk.weight == 1.0 else chunk.weight * share
 
-    def _sum(self, function: Callable[..., tuple[Tensor, ...]], *ys: Tensor) -> list[Tensor]:
-        """function(share, *ys) summed over chunks; where there are several, member by
-        member, so that one chunk of one member is in memory at a time."""
+    @property
+    def _in_parts(self) -> bool:
+        """Whether nothing is known of the whole before all parts are added up."""
+        return len(self._chunks) > 1 or self._shared is not None
+
+    def _sum(self, function: Summand, *ys: Tensor) -> Sequence[Tensor]:
+        """function(share, *ys) summed over all samples."""
+        if self._shared is None:
+            return self._own_sum(function, *ys)
+        return self._shared.sum(function, *ys)
+
+    def _own_sum(self, function: Summand, *ys: Tensor) -> list[Tensor]:
+        """The same over chunks of this process; where there are several, member by member, so
+        that one chunk of one member is in memory at a time."""
         if len(self._chunks) > 1 and ys[0].ndim > 1:
             flat, batch = zip(*(split_ensemble(y, 1) for y in ys), strict=True)
-            rows = [self._sum(function, *row) for row in zip(*flat, strict=True)]
+            rows = [self._own_sum(function, *row) for row in zip(*flat, strict=True)]
             together = (torch.stack(column) for column in zip(*rows, strict=True))
             return [x.reshape(*batch[0], *x.shape[1:]) for x in together]
         total = list(function(partial(self._share, self._chunks[0]), *ys))
@@ -175,36 +202,40 @@ class NetworkFlow(ParameterFlow):
         return self.loss_and_velocity(y)[1]
 
     def loss(self, y: Tensor) -> Tensor:
-        return self._sum(lambda share, theta: (of_each(share, theta),), y)[0]
+        return self._sum(value, y)[0]
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = self._sum(value_and_gradient, y)
-        return value, -slope
+        loss, slope = self._sum(value_and_gradient, y)
+        return loss, -slope
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         return -self._sum(gradient_and_product, y, v)[1]
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
-        if len(self._chunks) > 1 or y.ndim > 1:  # the graph of everything would be kept
+        if self._in_parts or y.ndim > 1:  # the graph of everything would be kept
             return super().linearised(y)
         product = hessian(partial(self._share, self._chunks[0]), y)
         return lambda v: -product(v)
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        if len(self._chunks) > 1:  # the product needs the whole gradient first
+        if self._in_parts:  # the product needs the whole gradient first
             return super().velocity_and_acceleration(y)
         slope, product = self._sum(gradient_and_product, y)
         return -slope, product
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.
-        return -self._sum(lambda share, theta: (of_each(grad(share), theta),), y)[0]
+        return -self._sum(by_torch_func, y)[0]
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """The network's outputs on its inputs, the object the criterion sees."""
+        return self._own_outputs(y) if self._shared is None else self._shared.outputs(y)
+
+    def _own_outputs(self, y: Tensor) -> Tensor:
+        """Those on this process's inputs."""
         if len(self._chunks) > 1 and y.ndim > 1:
             flat, batch = split_ensemble(y, 1)
-            rows = torch.stack([self.end_to_end(row) for row in flat])
+            rows = torch.stack([self._own_outputs(row) for row in flat])
             return rows.reshape(*batch, *rows.shape[1:])
         parts = [of_each(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks]
         whole: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -66,3 +67,14 @@ def descents(ds: xr.Dataset, name: str, time: str = "descent_time") -> list[tupl
         keep = np.isfinite(t)
         curves.append((f"η = {number(step)}", t[keep], values[keep]))
     return curves
+
+
+def band(axes: Axes, x: np.ndarray, seeds: np.ndarray, **look: Any) -> np.ndarray:
+    """The median over seeds (seed, x) with the band of their middle half; the median."""
+    there = np.isfinite(seeds).any(axis=0)  # up to where the last one diverged; 0 is there
+    seeds, x = seeds[:, there], x[there]
+    middle = np.nanmedian(seeds, axis=0)
+    axes.plot(x, middle, **look)
+    low, high = np.nanpercentile(seeds, (25, 75), axis=0)
+    axes.fill_between(x, low, high, color=look["color"], alpha=0.18, lw=0)
+    return middle

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gflow.plots.style import COLOURS, TIME, drawing, number
+from gflow.plots.style import COLOURS, TIME, band, drawing, number
 
 
 @drawing("distance", "descent_distance", "flow_distance")
@@ -19,7 +19,7 @@ def _distance(ds: xr.Dataset, figure: Figure) -> None:
     for i, width in enumerate(ds["width"].values):
         colour = COLOURS[i % len(COLOURS)]
         label = f"m = {int(width)}"
-        middle = _band(axes, epochs, ds["descent_distance"].values[i], color=colour, label=label)
+        middle = band(axes, epochs, ds["descent_distance"].values[i], color=colour, label=label)
         flow = np.median(ds["flow_distance"].values[i], axis=0)
         axes.plot(epochs, flow, ls=":", color=colour)
         peak = int(middle.argmax())
@@ -80,7 +80,7 @@ def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
     drift = ds["kernel_drift"].values
     for i, width in enumerate(ds["width"].values):
         colour = COLOURS[i % len(COLOURS)]
-        _band(left, time, drift[i] / norm, color=colour, label=f"m = {int(width)}")
+        band(left, time, drift[i] / norm, color=colour, label=f"m = {int(width)}")
     left.set(xlabel=TIME, ylabel="kernel's drift  ‖H(t) − H(0)‖ / ‖H*‖", ylim=(0, None))
     left.legend()
     parts = {
@@ -120,8 +120,8 @@ def _test(ds: xr.Dataset, figure: Figure) -> None:
     for i, width in enumerate(ds["width"].values):
         colour = COLOURS[i % len(COLOURS)]
         look = {"color": colour, "label": f"m = {int(width)}"}
-        _band(left, epochs, ds["test_distance"].values[i], **look)
-        _band(right, epochs, 100 * ds["test_error"].values[i], **look)
+        band(left, epochs, ds["test_distance"].values[i], **look)
+        band(right, epochs, 100 * ds["test_error"].values[i], **look)
     kernel = np.nanmedian(100 * ds["kernel_test_error"].values, axis=(0, 1))
     right.plot(epochs, kernel, "--", color="black", label="kernel")
     left.set(ylabel="network to kernel at test points, root mean square")
@@ -130,17 +130,6 @@ def _test(ds: xr.Dataset, figure: Figure) -> None:
         axes.set_xscale("symlog", linthresh=1)
         axes.set(xlabel="epochs k  (t = kη)", xlim=(0, epochs[-1]), ylim=(0, None))
         axes.legend()
-
-
-def _band(axes: Axes, x: np.ndarray, seeds: np.ndarray, **look: Any) -> np.ndarray:
-    """The median over seeds (seed, x) with the band of their middle half; the median."""
-    there = np.isfinite(seeds).any(axis=0)  # up to where the last one diverged; 0 is there
-    seeds, x = seeds[:, there], x[there]
-    middle = np.nanmedian(seeds, axis=0)
-    axes.plot(x, middle, **look)
-    low, high = np.nanpercentile(seeds, (25, 75), axis=0)
-    axes.fill_between(x, low, high, color=look["color"], alpha=0.18, lw=0)
-    return middle
 
 
 def _against_width(

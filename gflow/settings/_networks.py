@@ -95,20 +95,23 @@ class NetworkScenario(Scenario):
         from torch import nn
 
         from gflow.architectures import build, require_fit
+        from gflow.distributed import current
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
         from gflow.preparation import one_hot, regression_targets, standardise
 
-        options = self.torch_options()
+        options, team = self.torch_options(), current()
+        # Of a team every process takes its own rows to its device.
+        held = options if team is None else {**options, "device": "cpu"}
         data = self._data()
         rows = data.inputs
         rows = standardise(rows) if data.image is None else rows - rows.mean(axis=0)
-        inputs = torch.as_tensor(rows, **options)
+        inputs = torch.as_tensor(rows, **held)
         table = regression_targets(data) if data.classes is None else one_hot(data)
-        targets = torch.as_tensor(table, **options)
+        targets = torch.as_tensor(table, **held)
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
-        require_fit(module, inputs, targets.shape[1])
+        require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
         criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
         goal = targets
         if self.criterion == "cross-entropy":
@@ -118,9 +121,9 @@ class NetworkScenario(Scenario):
                     "use --criterion squared-error"
                 )
             criterion, goal = nn.functional.cross_entropy, targets.argmax(1)
-        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk)
+        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk, team=team)
         start = flow.pack()
-        labels = None if data.classes is None else targets.argmax(1)
+        labels = None if data.classes is None else targets.argmax(1).to(start.device)
         facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}
         return flow, start, labels, facts
 

@@ -15,6 +15,7 @@ class ImplicitRegularization(NetworkScenario):
     """The networks of ``network``, descent with several η, and the modified flow of each."""
 
     setting: ClassVar[str] = "implicit-regularization"
+    splits: ClassVar[bool] = True
 
     def run(self, stages: Stages) -> Outcome:
         """Both flows and descent for every step size."""

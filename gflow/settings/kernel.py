@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gflow.data import Data
+    from gflow.flows import Flow, KernelFlow
     from gflow.results import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
@@ -32,6 +34,7 @@ class Kernel(PointScenario):
     """
 
     setting: ClassVar[str] = "kernel"
+    splits: ClassVar[bool] = True
 
     test_samples: Count = Field(200, description="samples kept for testing, after the first ones")
 
@@ -75,14 +78,19 @@ class Kernel(PointScenario):
                 )
         return two_layer_relu_gram
 
-    def setup(self) -> Setup:
-        """H of unit rows, centred one-hot targets (classes) or standardised ones."""
+    def share(self) -> Flow:
+        """The kernel's flow."""
+        return self._build()[0]
+
+    def _build(self) -> tuple[KernelFlow, Data, Tensor]:
+        """The flow of unit rows and centred one-hot targets (classes) or standardised ones, with
+        the data and the targets that were kept for testing."""
         import torch
 
+        from gflow.distributed import current
         from gflow.flows import KernelFlow
         from gflow.kernels import memory_needed
         from gflow.preparation import regression_targets, unit_rows
-        from gflow.results import Setup
 
         options = self.torch_options()
         train = self.samples or 300
@@ -92,9 +100,22 @@ class Kernel(PointScenario):
         points, others = x[:train], x[train:]
         with counting(f"kernel, {memory_needed(points, depth=self.depth)}") as progress:
             gram = self.gram(progress)
-            flow = KernelFlow(gram(points), y[:train], H_test=gram(others, points))
-        start = torch.zeros_like(y[:train])
-        held_out = y[train:]
+            team = current()
+            if team is None:
+                flow = KernelFlow(gram(points), y[:train], H_test=gram(others, points))
+            else:
+                flow = KernelFlow.from_kernel(gram, points, y[:train], others, team=team)
+        return flow, data, y[train:]
+
+    def setup(self) -> Setup:
+        """H with its spectrum, and what is known along the path from u = 0."""
+        import torch
+
+        from gflow.results import Setup
+
+        flow, data, held_out = self._build()
+        train = len(flow.targets)
+        start = torch.zeros_like(flow.targets)
 
         def measure(ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
             times = ts.to(ys.device)

@@ -23,6 +23,7 @@ class Network(NetworkScenario):
     """θ̇ = −∇L(θ), L a mean over samples, with sharpness, gradient and distance travelled."""
 
     setting: ClassVar[str] = "network"
+    splits: ClassVar[bool] = True
 
     def setup(self) -> Setup:
         """The network's flow and start, with what is measured along its paths."""

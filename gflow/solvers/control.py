@@ -1,6 +1,6 @@
 """Step-size control: whether a step is good, and how long the next one is.
 
-All functions take and return arrays with one entry a member. An error is relative to the
+All functions take and return one entry a member (elementwise.py). An error is relative to the
 tolerance: it is good where it is at most 1.
 """
 
@@ -11,15 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW, energy_bound
+from gflow.solvers.elementwise import Values, choose, finite, larger, missing, smaller, some
 from gflow.solvers.system import Measured
 
 _SAFETY = 0.85
 _FASTEST = 2.0  # growth from one step to the next, but for the first
 _LEAST_ERROR = 1e-10  # of a step without any: its growth is capped anyway
 _TINY = np.finfo(float).tiny
-
-#: How many of a mask are true: for few members much faster than ``any``.
-some = np.count_nonzero
 
 #: Why a step is bad: `Verdict.fault` counts along these.
 FAULTS = (UNDERFLOW, NOT_FINITE, RISES)
@@ -28,16 +26,16 @@ FAULTS = (UNDERFLOW, NOT_FINITE, RISES)
 class Verdict(NamedTuple):
     """On a step of every member."""
 
-    error: np.ndarray
-    good: np.ndarray
-    fault: np.ndarray
+    error: Values
+    good: Values
+    fault: Values
 
 
 def judge(
     got: Measured,
-    size: np.ndarray,
-    loss: np.ndarray,
-    first_loss: np.ndarray,
+    size: Values,
+    loss: Values,
+    first_loss: Values,
     *,
     rtol: float,
     atol: float,
@@ -52,22 +50,20 @@ def judge(
     beyond a tenth of rtol of its first value, the energy of an error of the size allowed,
     and round-off.
     """
-    bound = np.maximum(atol + rtol * np.fmax(size, got.size), _TINY)
-    largest = np.maximum(first_loss, np.abs(loss))
-    of_energy = np.abs(got.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
-    error = np.maximum(sharper * got.error / bound, of_energy)
+    reached = choose(got.size > size, got.size, size)  # not where it is NaN
+    bound = larger(atol + rtol * reached, _TINY)
+    largest = larger(first_loss, abs(loss))
+    of_energy = abs(got.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
+    error = larger(sharper * got.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
     rise = got.loss - loss
     good = small & (rise <= (0.1 * rtol + round_off) * first_loss + bound * bound)
     # The next step starts from the slope at the end, so that must be finite, too.
-    finite = np.isfinite(error + rise + got.rate)
-    good &= finite & np.isfinite(got.size)
-    return Verdict(error, good, np.where(finite, np.where(small, 2, 0), 1))
+    sound = finite(error + rise + got.rate)
+    return Verdict(error, good & sound & finite(got.size), choose(sound, choose(small, 2, 0), 1))
 
 
-def grown(
-    step: np.ndarray, error: np.ndarray, before: np.ndarray, error_before: np.ndarray, order: int
-) -> np.ndarray:
+def grown(step: Values, error: Values, before: Values, error_before: Values, order: int) -> Values:
     """The next step after a good one: the digital filter H211b with b = 4.
 
     Söderlind (2003), ACM Trans. Math. Softw. 29, 1-26, table V. Near the edge of stability
@@ -77,23 +73,21 @@ def grown(
 
     ``before`` and ``error_before`` are the last good step and its error, NaN at first.
     """
-    fresh = np.isnan(before)
-    error = np.maximum(error, _LEAST_ERROR)
-    if some(fresh):
-        first = np.minimum(_SAFETY * error ** (-1 / order), 5 * _FASTEST)
-        if some(fresh) == len(fresh):
-            return step * first
-    product = error * np.maximum(error_before, _LEAST_ERROR)
+    fresh = missing(before)
+    error = larger(error, _LEAST_ERROR)
+    product = error * larger(error_before, _LEAST_ERROR)
     slower = product ** (-0.25 / order) * (before / step) ** 0.25
-    factor = np.minimum(np.maximum(_SAFETY**0.5 * slower, 0.1), _FASTEST)
-    return step * (np.where(fresh, first, factor) if some(fresh) else factor)
+    factor = smaller(larger(_SAFETY**0.5 * slower, 0.1), _FASTEST)
+    if some(fresh):
+        factor = choose(fresh, smaller(_SAFETY * error ** (-1 / order), 5 * _FASTEST), factor)
+    return step * factor
 
 
-def shrunk(step: np.ndarray, error: np.ndarray, order: int) -> np.ndarray:
+def shrunk(step: Values, error: Values, order: int) -> Values:
     """The next step after a bad one; without a usable error, a third."""
-    usable = np.isfinite(error) & (error > 1)
-    factor = np.where(usable, _SAFETY / np.where(usable, error, 1.0) ** (1 / order), 0.3)
-    return step * np.minimum(np.maximum(factor, 0.1), 0.7)
+    usable = finite(error) & (error > 1)
+    factor = choose(usable, _SAFETY / choose(usable, error, 1.0) ** (1 / order), 0.3)
+    return step * smaller(larger(factor, 0.1), 0.7)
 
 
 def first(

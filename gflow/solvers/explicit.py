@@ -64,11 +64,11 @@ class ExplicitStepper(Stepper):
         start, Y = y.view(-1), y
         rows[0].copy_(k0)
         for i in range(1, len(a)):
-            Y = torch.addmv(start, first[i], a[i]).view(y.shape)
+            Y = torch.addmv(start, first[i], a[i]).view_as(y)
             increment(table.c[i], Y, rows[i])
-        end = torch.addmv(start, first[len(a)], b).view(y.shape)
+        end = torch.addmv(start, first[len(a)], b).view_as(y)
         k = increment(1.0, end, rows[-1])
-        error = self.error([torch.mv(first[-1], e).view(y.shape) for e in errors])
+        error = self.error([torch.mv(first[-1], e).view_as(y) for e in errors])
 
         def stiffness() -> Tensor:
             return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gflow.solvers.base import Problem, Stop
 from gflow.solvers.dense import hermite
+from gflow.solvers.elementwise import Rows, Values, rows_of, some
 from gflow.solvers.members import Members
 
 
@@ -29,11 +30,11 @@ class Record:
         self.failures: dict[int, str] = {}
         self.event_times: dict[int, float] = {}
 
-    def land(self, members: Members, rows: np.ndarray) -> None:
+    def land(self, members: Members, rows: Rows) -> None:
         """Save the states of rows that ended a step on a requested time."""
         landed = members.t[rows] == self._ts[members.next[rows]]
-        if np.count_nonzero(landed):
-            there = rows[landed]
+        if some(landed):
+            there = rows_of(rows, landed)
             device = self.saved.device
             which = torch.as_tensor(members.next[there], device=device)
             index = torch.as_tensor(members.index[there], device=device)
@@ -41,13 +42,11 @@ class Record:
             self.saved[which, index] = members.y[at]
             members.next[there] += 1
 
-    def interpolate(
-        self, members: Members, rows: np.ndarray, t: np.ndarray, y: Tensor, f: Tensor
-    ) -> None:
+    def interpolate(self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor) -> None:
         """Save the states between the starts of good steps of rows and their ends (t, y, f),
         by dense output through those and the start of the step before."""
-        m, ts = members, self._problem.ts
-        for i, row in enumerate(rows.tolist()):
+        m, ts, t = members, self._problem.ts, np.atleast_1d(t)
+        for i, row in enumerate(np.atleast_1d(rows).tolist()):
             first = 1 if np.isnan(m.older_t[row]) else 0
             times = [m.older_t[row], m.t[row], t[i]][first:]
             values = [m.older_y[row], m.y[row], y[i]][first:]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -23,7 +24,18 @@ from gflow.errors import InputError
 from gflow.solvers import base, bdf, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import restore, snapshot
-from gflow.solvers.control import some
+from gflow.solvers.elementwise import (
+    ONE,
+    Rows,
+    Values,
+    choose,
+    every,
+    larger,
+    rows_of,
+    smaller,
+    some,
+    those,
+)
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
@@ -32,8 +44,6 @@ from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
 _SELDOM = 50  # the same for a method that does not need them
-_ONE = np.zeros(1, np.int64)  # the only row
-_UNIT = np.ones(1, np.int64)  # added faster than a Python integer
 
 
 class SteppedSolver(Solver):
@@ -77,6 +87,7 @@ class Stepping:
         self._round_off = 20 * eps
         self._farthest = [s.reach(s.most_stages(problem.rtol, eps)) for s in steppers]
         self._stabilized = np.array([stepper.stabilized for stepper in steppers])
+        self._all: Rows = 0 if self.system.lone else slice(None)
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
         self._saved_at = time.perf_counter()
         flow = problem.flow
@@ -105,9 +116,9 @@ class Stepping:
         self.problem.remark = "; ".join(self.switches)
         self.record.hand_in()
 
-    def _spend(self, rows: np.ndarray, calls: int) -> None:
+    def _spend(self, rows: Rows, calls: int) -> None:
         """Count evaluations of some members."""
-        self.problem.rhs_evals += calls * len(rows)
+        self.problem.rhs_evals += calls * (1 if self.system.lone else len(rows))
         self.members.evals[rows] += calls
 
     # -- start ----------------------------------------------------------------------
@@ -166,15 +177,14 @@ class Stepping:
             soon = self._stabilized[m.method] & (m.age >= _REFRESH // 2)
             self._look(np.flatnonzero(due | soon))
         step, t_new = self._propose()
-        moves = t_new > m.t
-        if some(moves) < len(m):
+        moves = t_new > m.t[self._all]
+        if not every(moves):
             self._fail(~moves, None)
             return
         accepted = False
-        for rows in self._groups(step):
-            method = int(m.method[rows[0]])
+        for rows, method, h, t_end in self._groups(step, t_new):
             stepper = self.steppers[method]
-            reach = float((step[rows] * m.radius[rows]).max()) if stepper.stabilized else 0.0
+            reach = float((h * m.radius[rows]).max()) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
             if problem.rhs_evals + stages > problem.max_evals:  # perhaps a member's, too
                 spent = np.zeros(len(m), bool)
@@ -182,53 +192,55 @@ class Stepping:
                 if some(spent):
                     self._fail(spent, base.out_of_budget(problem.max_evals))
                     return
-            accepted |= self._try(rows, method, stages, step[rows], t_new[rows])
+            accepted |= self._try(rows, method, stages, h, t_end)
         if accepted and problem.progress is not None:
             problem.progress(float(m.t.min()), float(m.loss.mean()))
-        done = m.next >= len(self._ts)
+        done = m.next[self._all] >= len(self._ts)
         if problem.event is not None:
-            done |= m.event <= 0
+            done |= m.event[self._all] <= 0
         self._drop(done)
 
-    def _propose(self) -> tuple[np.ndarray, np.ndarray]:
+    def _propose(self) -> tuple[Values, Values]:
         """Step and its end for every member: landing on times, closing in on events."""
-        m, problem = self.members, self.problem
+        m, problem, rows = self.members, self.problem, self._all
+        h, t = m.h[rows], m.t[rows]
         for method, stepper in enumerate(self.steppers):
             if stepper.stabilized:
-                most = np.fmin(m.h, self._farthest[method] / m.radius)
-                m.h = np.where(m.method == method, most, m.h)
-        target = np.full(len(m), self._ts[-1]) if problem.dense else self._ts[m.next]
-        left = target - m.t
+                most = self._farthest[method] / m.radius[rows]
+                shorter = (m.method[rows] == method) & (most < h)  # not where it is NaN
+                m.h[rows] = h = choose(shorter, most, h)
+        target = self._ts[-1] if problem.dense else self._ts[m.next[rows]]
+        left = target - t
         # Land on the requested time, and do not leave a sliver before it.
-        lands = m.h * 1.01 >= left
-        step = np.where(lands, left, np.minimum(m.h, 0.6 * left))
-        t_new = np.where(lands, target, m.t + step)
+        lands = h * 1.01 >= left
+        step = choose(lands, left, smaller(h, 0.6 * left))
+        t_new = choose(lands, target, t + step)
         if problem.event is not None:
-            closing = locating.closing(m)
-            step = np.where(closing, locating.proposal(m, problem.rtol), step)
-            t_new = np.where(closing, np.minimum(m.t + step, target), t_new)
+            closing = locating.closing(m)[rows]
+            step = choose(closing, locating.proposal(m, problem.rtol)[rows], step)
+            t_new = choose(closing, smaller(t + step, target), t_new)
         return step, t_new
 
-    def _groups(self, step: np.ndarray) -> list[np.ndarray]:
-        """Rows to step together: of one method, and within a factor 2 in h·ρ."""
+    def _groups(self, step: Values, t_new: Values) -> Iterable[tuple[Rows, int, Values, Values]]:
+        """What to step together: rows of one method, within a factor 2 in h·ρ; that method;
+        their steps and ends."""
         m = self.members
         if len(m) == 1:
-            return [_ONE]
+            return ((0 if self.system.lone else ONE, int(m.method[0]), step, t_new),)
         reach = np.where(self._stabilized[m.method], np.fmax(step * m.radius, 1.0), 1.0)
         key = m.method * 10_000 + np.ceil(np.log2(reach)).astype(np.int64)
-        return [np.flatnonzero(key == k) for k in np.unique(key)]
+        groups = (np.flatnonzero(key == k) for k in np.unique(key))
+        return [(rows, int(m.method[rows[0]]), step[rows], t_new[rows]) for rows in groups]
 
-    def _try(
-        self, rows: np.ndarray, method: int, stages: int, step: np.ndarray, t_new: np.ndarray
-    ) -> bool:
+    def _try(self, rows: Rows, method: int, stages: int, step: Values, t_new: Values) -> bool:
         """One step of some members; whether any was good."""
         m, problem, system, stepper = self.members, self.problem, self.system, self.steppers[method]
         system.turn_to(m.index[rows])
         before = system.calls
         if isinstance(stepper, Stepper):
-            tried = self._step(stepper, rows, stages, step)
+            tried = self._step(stepper, rows, method, stages, step)
         else:
-            tried = self._step_back(float(t_new[0]))
+            tried = self._step_back(float(t_new))
         self._spend(rows, system.calls - before)
         got = system.measure(tried, problem.event)
         error, good, m.fault[rows] = control.judge(
@@ -243,7 +255,9 @@ class Stepping:
         )
         bad = ~good
         if problem.event is not None:
-            good = locating.watch(m, rows, good, step, got.event, problem.rtol)
+            many = np.atleast_1d(rows), np.atleast_1d(good), np.atleast_1d(step)
+            event = np.atleast_1d(got.event)
+            good = locating.watch(m, *many, event, problem.rtol)[self._all]
         self._control(rows, method, step, error, good, bad)
         spent = m.evals[rows] - m.mark[rows]
         if some(good):
@@ -257,15 +271,16 @@ class Stepping:
             self._switch(rows, method, spent, step, good, got)
         return bool(some(good))
 
-    def _step(self, stepper: Stepper, rows: np.ndarray, stages: int, step: np.ndarray) -> Tried:
+    def _step(self, stepper: Stepper, rows: Rows, method: int, stages: int, step: Values) -> Tried:
         """A step of a one-step method."""
         m, system = self.members, self.system
         y, f, rate, energy = m.y, m.f, m.rate, m.energy
-        if len(rows) < len(m):
+        if not self._are_all(rows):
             at = system.rows(rows)
             y, f, rate, energy = y[at], f[at], rate[at], energy[at]
         t, h = system.numbers(m.t[rows]), system.numbers(step)
-        scale = h[:, None] if isinstance(h, Tensor) else h
+        # A tensor multiplies faster than a float does, which is made one every time.
+        scale = h[:, None] if isinstance(h, Tensor) else torch.scalar_tensor(h, dtype=y.dtype)
         rates = [rate.reshape(()) if system.lone else rate]
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
@@ -278,7 +293,7 @@ class Stepping:
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
-            elif int(m.method[rows[0]]) == switching.STABILIZED:
+            elif method == switching.STABILIZED:
                 signal = switching.rival_error(y, k0, new.y, new.k)
         return Tried(
             y=new.y,
@@ -306,70 +321,67 @@ class Stepping:
         return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
 
     def _control(
-        self,
-        rows: np.ndarray,
-        method: int,
-        step: np.ndarray,
-        error: np.ndarray,
-        good: np.ndarray,
-        bad: np.ndarray,
+        self, rows: Rows, method: int, step: Values, error: Values, good: Values, bad: Values
     ) -> None:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
         backward = isinstance(self.steppers[method], BDF) and self.past
         if some(good):
-            at, h = rows[good], step[good]
+            at, h, e = those(good, rows, step, error)
             if backward:
-                longer = np.full(1, backward.next(float(h[0])))
+                longer = backward.next(float(h))
             else:
-                longer = control.grown(h, error[good], m.before[at], m.error_before[at], order)
-            if some(m.retried[at]):
-                longer = np.where(m.retried[at] > 0, np.minimum(longer, h), longer)
+                longer = control.grown(h, e, m.before[at], m.error_before[at], order)
+            longer = choose(m.retried[at] > 0, smaller(longer, h), longer)
             # A step cut short to land says nothing against the longer one it was cut from.
             planned = m.h[at]
-            m.h[at] = np.maximum(longer, np.where(h < planned, planned, 0.0))
-            m.before[at], m.error_before[at] = h, error[good]
+            m.h[at] = larger(longer, choose(h < planned, planned, 0.0))
+            m.before[at], m.error_before[at] = h, e
         if some(bad):
-            at = rows[bad]
-            m.h[at] = control.shrunk(step[bad], error[bad], order)
+            at, h, e = those(bad, rows, step, error)
             if backward:
-                m.h[0] = backward.shorter(float(step[0]), float(error[0]), bool(m.retried[0]))
-            self.rejections += len(at)
+                m.h[at] = backward.shorter(float(h), float(e), bool(m.retried[at]))
+            else:
+                m.h[at] = control.shrunk(h, e, order)
+            self.rejections += some(bad)
         m.retried[rows] = bad
 
-    def _accept(
-        self, rows: np.ndarray, good: np.ndarray, tried: Tried, t_new: np.ndarray, got: Measured
-    ) -> None:
+    def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values, got: Measured) -> None:
         """Move the members whose step was good."""
         m, dense = self.members, self.problem.dense
         new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
-        if some(good) < len(good):
+        self.steps += some(good)
+        if not every(good):
             of = self.system.rows(np.flatnonzero(good))
             new = {name: value[of] for name, value in new.items()}
             got, t_new, rows = Measured(*(v[good] for v in got)), t_new[good], rows[good]
         if dense:
             self.record.interpolate(m, rows, t_new, new["y"], new["f"])
             new |= {"older_y": m.y[self.system.rows(rows)], "older_f": m.f[self.system.rows(rows)]}
+        whole = self._are_all(rows)
         for name, value in new.items():
-            if len(rows) < len(m):
+            if not whole:
                 value = getattr(m, name).index_copy(0, self.system.rows(rows), value)
             setattr(m, name, value)
         index, rise = m.index[rows], self.record.rise
-        rise[index] = np.maximum(rise[index], got.loss - m.loss[rows])
+        rise[index] = larger(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows] = got.loss, got.size
-        m.age[rows] += _UNIT
+        m.age[rows] += 1
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
-        self.steps += len(rows)
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new[0]), m.y[0], float(got.energy[0]))
+            self.past.add(float(t_new), m.y[0], float(got.energy))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
-            ended = rows[got.event <= 0]
+            ended = rows_of(rows, got.event <= 0)
             found = zip(m.index[ended].tolist(), m.t[ended].tolist(), strict=True)
             self.record.event_times.update(found)
+
+    def _are_all(self, rows: Rows) -> bool:
+        """Whether rows are all members, in order."""
+        return self.system.lone or len(rows) == len(self.members)
 
     def _sharpen(self) -> None:
         """Measure the sharpness at the times just reached by a lone start, where it is asked
@@ -413,34 +425,37 @@ class Stepping:
 
     def _switch(
         self,
-        rows: np.ndarray,
+        rows: Rows,
         method: int,
-        spent: np.ndarray,
-        step: np.ndarray,
-        good: np.ndarray,
+        spent: Values,
+        step: Values,
+        good: Values,
         got: Measured,
     ) -> None:
         """Hand members over to another stepper where that has become the better one."""
         m, problem, steppers = self.members, self.problem, self.steppers
         if method == switching.EXPLICIT and self._eager:
-            moved = rows[good & np.array([self.past is not None and self.past.suffices])]
+            moved = rows_of(rows, good & (self.past is not None and self.past.suffices))
             switching.move(m, moved, switching.STABILIZED)
         elif self._eager:
             return
         elif method == switching.EXPLICIT:
             asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
-            if self.past is not None and not self.past.suffices:
+            if not len(asked) or (self.past is not None and not self.past.suffices):
                 return
             self._look_unless_fresh(asked)
             moved = switching.confirm(steppers[0], m, asked)
+        elif not some(good):
+            return
         else:
-            rows, step, spent = rows[good], step[good], spent[good]
+            found = those(good, rows, step, spent, got.signal, got.size)
+            rows, step, spent, signal, size = (np.atleast_1d(x) for x in found)
             if method == switching.RIVAL:
                 moved = switching.from_rival(m, rows, spent)
             else:
                 sharper = steppers[switching.RIVAL].sharper(problem.rtol)
-                bound = problem.atol + problem.rtol * got.size[good]
-                steps = spent, step, sharper * got.signal[good] / bound
+                bound = problem.atol + problem.rtol * size
+                steps = spent, step, sharper * signal / bound
                 cheaper = switching.rival_is_cheaper(m, rows, *steps)
                 asked = switching.doubt(m, rows, cheaper)
                 self._look_unless_fresh(rows[asked])
@@ -456,10 +471,10 @@ class Stepping:
 
     # -- the end of members ---------------------------------------------------------
 
-    def _fail(self, gone: np.ndarray, reason: str | None) -> None:
+    def _fail(self, gone: Values, reason: str | None) -> None:
         """Take note of why members stop early, and drop them."""
         m = self.members
-        if not gone.any():
+        if not some(gone):
             return
         self.problem.last_checkpoint = snapshot(self)
         for row in np.flatnonzero(gone).tolist():
@@ -469,9 +484,10 @@ class Stepping:
             self.record.failures[int(m.index[row])] = why
         self._drop(gone)
 
-    def _drop(self, gone: np.ndarray) -> None:
+    def _drop(self, gone: Values) -> None:
         """Let members leave the work."""
-        if gone.any():
+        if some(gone):
+            gone = np.atleast_1d(gone)
             self.record.leave(self.members, gone)
             self.members = self.members.only(~gone)
 

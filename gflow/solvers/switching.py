@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Method
+from gflow.solvers.elementwise import Rows, Values, choose, rows_of
 from gflow.solvers.members import Members
 from gflow.solvers.stabilized import RKC2, rkc2_error
 
@@ -43,19 +44,17 @@ _DEAR = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # steps of rkc2 before the second method is tried again
 
 
-def vote(
-    explicit: Method, members: Members, rows: np.ndarray, reach: np.ndarray, end: float
-) -> np.ndarray:
+def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: float) -> np.ndarray:
     """Count an explicit step, good or bad; the rows that ask for a look at the spectrum,
     those that will be there before it pays excepted."""
     m, near = members, reach > _EDGE * explicit.reach(0)
     steps = (end - m.t[rows]) / m.h[rows]
     # Near the edge good and bad steps alternate, and only some show the stiff mode. Where
     # much is at stake one will do, unless it was too long for its error anyway.
-    for_it = np.where((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
-    m.signs[rows] += np.where(near, for_it, np.where(m.signs[rows] > 0, -1, 0))
+    for_it = choose((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
+    m.signs[rows] += choose(near, for_it, choose(m.signs[rows] > 0, -1, 0))
     worth = _WORTH if len(m) == 1 else _WORTH_LEAVING
-    return rows[(m.signs[rows] >= _VOTES) & (steps > worth)]
+    return rows_of(rows, (m.signs[rows] >= _VOTES) & (steps > worth))
 
 
 def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:

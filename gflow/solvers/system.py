@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Event, Problem, velocity_of
+from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.spectrum import spectral_radius
 
 
@@ -28,14 +29,14 @@ class Tried(NamedTuple):
 class Measured(NamedTuple):
     """What is known of a tried step on the host, one entry a member."""
 
-    error: np.ndarray  #: ‖e‖ of the state
-    energy_error: np.ndarray  #: signed
-    energy: np.ndarray  #: dissipated up to its end
-    rate: np.ndarray  #: −dφ/dt at its end
-    size: np.ndarray  #: ‖y‖ there
-    loss: np.ndarray
-    signal: np.ndarray  #: for the choice of method, where there is one
-    event: np.ndarray  #: where there is one
+    error: Values  #: ‖e‖ of the state
+    energy_error: Values  #: signed
+    energy: Values  #: dissipated up to its end
+    rate: Values  #: −dφ/dt at its end
+    size: Values  #: ‖y‖ there
+    loss: Values
+    signal: Values  #: for the choice of method, where there is one
+    event: Values  #: where there is one
 
 
 class System:
@@ -53,23 +54,24 @@ class System:
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
 
-    def turn_to(self, index: np.ndarray) -> None:
+    def turn_to(self, index: Values) -> None:
         """Evaluate these members from now on."""
         if not self.lone and (self._index is None or not np.array_equal(index, self._index)):
             self._index = index
             self._flow = self._whole.of_members(self.rows(index))
 
-    def rows(self, index: np.ndarray) -> Tensor:
-        """Indices on the solve's device."""
-        return torch.as_tensor(index, device=self._like.device)
+    def rows(self, index: Rows) -> Tensor:
+        """Indices on the solve's device, (k,)."""
+        return torch.as_tensor(np.atleast_1d(index), device=self._like.device)
 
-    def numbers(self, values: np.ndarray) -> Tensor | float:
+    def numbers(self, values: Values) -> Tensor | float:
         """A number a member, as flows take them: one float for a lone start."""
-        return float(values[0]) if self.lone else torch.as_tensor(values).to(self._like)
+        return values.item() if self.lone else torch.as_tensor(values).to(self._like)
 
     def states(self, y: Tensor) -> Tensor:
         """Rows of states in the shape that the flow takes."""
-        return y.view(self._shape) if self.lone else y.reshape(-1, *self._shape)
+        # Reading a shape to view another tensor by takes longer than an operation on few numbers.
+        return y.view_as(self._like) if self.lone else y.reshape(-1, *self._shape)
 
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
         """dy/dt, (members, size)."""
@@ -82,7 +84,7 @@ class System:
         states = self.states(y)
         velocity = velocity_of(self._flow, t, states)
         rates.append(self._flow.dissipation(states, velocity))
-        return velocity.reshape(y.shape)
+        return velocity.reshape(1 if self.lone else len(states), -1)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         """−dφ/dt of rows of states and velocities."""
@@ -92,12 +94,14 @@ class System:
         """All that the decision on a step needs, in one copy to the host."""
         states = self.states(tried.y)
         loss = self._flow.loss(states).reshape(-1)
-        rows = [tried.error, tried.energy_error, tried.energy, tried.rate]
-        rows += [vector_norm(tried.y, dim=1), loss]
         # What is not measured repeats what is: nobody looks at it.
-        rows.append(loss if tried.signal is None else tried.signal)
-        rows.append(loss if event is None else event(states).reshape(-1))
-        return Measured(*torch.stack(rows).double().cpu().numpy())
+        signal = loss if tried.signal is None else tried.signal
+        value = loss if event is None else event(states).reshape(-1)
+        size = vector_norm(tried.y, dim=1)
+        errors = tried.error, tried.energy_error
+        rows = (*errors, tried.energy, tried.rate, size, loss, signal, value)
+        values = torch.cat(rows).double().cpu().numpy()
+        return Measured(*(values if self.lone else values.reshape(len(rows), -1)))
 
     def radius(
         self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor

@@ -29,6 +29,7 @@ from gflow.errors import CONTROL, InputError, printable
 
 STATUSES = {0, 2, 3, 4, 5, 7, 130, 143}
 KINDS = ("traceback", "hang", "outside", "line", "status", "started")
+WAIT = 6
 VICTIM = "outside/victim.csv"  # what links in hostile folders point at
 _CACHE = "cache"  # torch's own
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -102,7 +103,7 @@ def observe(case: Case, folder: Path, seconds: float = 20.0) -> Seen:
         except SystemExit as exit_:
             status = exit_.code
         except Hang:
-            trouble.append(("hang", f"after {seconds:g} s"))
+            trouble.append(("hang", f"after {seconds:g} s of work, or {WAIT * seconds:g} s"))
         except BaseException:
             trouble.append(("traceback", traceback.format_exc()))
     texts = []
@@ -220,16 +221,21 @@ def _no_network(*arguments: object, **options: object) -> object:
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
+    """`Hang` after so many seconds of work, or `WAIT` times as many, on a busy machine perhaps."""
+
     def ring(number: int, frame: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
+    before = {number: signal.signal(number, ring) for number in timers.values()}
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAIT * seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, number in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 _WATCH: list[tuple[list[str], list[tuple[str, str]]]] = []

@@ -199,3 +199,26 @@ def test_first_step():
     assert first(rate=0.0, span=7.0) == 7.0  # goes straight on
     for bad in ({"speed": NAN}, {"rate": NAN}, {"rate": np.inf}, {"speed": np.inf}):
         assert 0 <= first(**bad) <= 1e9
+
+
+SPECIAL = [0.0, 0.3, 1.0, 2.0, 1e-300, 1e300, np.inf, NAN]
+
+
+def test_a_lone_start_is_judged_and_steered_as_a_member_of_many():
+    """NumPy's scalars go the same way as arrays, infinities and NaN included."""
+    keys = {"rtol": 1e-3, "atol": 1e-9, "sharper": 2.0, "round_off": 1e-14}
+    rows = list(itertools.product(SPECIAL, repeat=3))
+    error, size, loss = (np.array(column) for column in zip(*rows, strict=True))
+    got = Measured(error, 1e-4 * loss, loss, size, size, loss, loss, loss)
+    with np.errstate(all="ignore"):
+        many = control.judge(got, np.ones(len(rows)), 0.9 * loss, loss, **keys)
+        of_many = control.shrunk(size, error, 5), control.grown(size, error, loss, size, 5)
+        for i in range(len(rows)):
+            one = Measured(*(values[i] for values in got))
+            found = control.judge(one, np.float64(1.0), 0.9 * loss[i], loss[i], **keys)
+            for of_one, of_all in zip(found, many, strict=True):
+                assert of_one == pytest.approx(of_all[i], rel=1e-14, nan_ok=True)
+            shorter = control.shrunk(size[i], error[i], 5)
+            longer = control.grown(size[i], error[i], loss[i], size[i], 5)
+            for of_one, of_all in zip((shorter, longer), of_many, strict=True):
+                assert of_one == pytest.approx(of_all[i], rel=1e-14, nan_ok=True)

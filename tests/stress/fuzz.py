@@ -2,7 +2,7 @@
 
     python tests/stress/fuzz.py --examples 10000 [--seed 0] [--workers 1]
 
-Each worker process takes 250 inputs and starts anew, so that one that crashes takes none with it
+Each worker process takes 500 inputs and starts anew, so that one that crashes takes none with it
 and nothing piles up; what it was at is in the report. Exit status 1 if anything went wrong.
 """
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_BATCH = 250
+_BATCH = 500
 _MEMORY = 6 * 2**30  # a lying header that is believed ends here
 _SECONDS = 20.0
 
@@ -41,10 +41,12 @@ def main() -> int:
         for job in concurrent.futures.as_completed(jobs):
             counts, found = job.result()
             total.update(counts)
+            for what in found.keys() - examples.keys():
+                print(f"\n--- {what}\n{found[what][:6000]}", file=sys.stderr)
             examples |= found
             done = sum(n for key, n in total.items() if key.startswith("kind "))
             print(f"{done} inputs after {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return _report(total, examples, time.monotonic() - began)
+    return _report(total, time.monotonic() - began)
 
 
 def _options() -> argparse.Namespace:
@@ -87,7 +89,7 @@ def _work(size: int, seed: int) -> None:
     from hypothesis import strategies as st
 
     from tests.fuzzing.inputs import KINDS, made
-    from tests.fuzzing.observing import observe
+    from tests.fuzzing.observing import WAIT, observe
 
     made()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
@@ -101,7 +103,9 @@ def _work(size: int, seed: int) -> None:
     def look(case):
         print(json.dumps({"begin": repr(pickle.dumps(case))}))
         with tempfile.TemporaryDirectory() as folder:
-            faulthandler.dump_traceback_later(3 * _SECONDS, exit=True)  # where no signal gets in
+            faulthandler.dump_traceback_later(
+                2 * WAIT * _SECONDS, exit=True
+            )  # where no signal gets in
             seen = observe(case, Path(folder, "case"), _SECONDS)
             faulthandler.cancel_dump_traceback_later()
         trouble = dict(seen.trouble)
@@ -110,7 +114,7 @@ def _work(size: int, seed: int) -> None:
     look()
 
 
-def _report(total: collections.Counter[str], examples: dict[str, str], seconds: float) -> int:
+def _report(total: collections.Counter[str], seconds: float) -> int:
     from_worker = {"traceback", "hang", "outside", "line", "status", "started", "crash"}
     inputs = sum(n for key, n in total.items() if key.startswith("kind "))
     print(f"{inputs} inputs in {seconds:.0f} s")
@@ -128,8 +132,6 @@ def _report(total: collections.Counter[str], examples: dict[str, str], seconds: 
     }
     for key, name in names.items():
         print(f"{name:<24} {total[key]:>6}")
-    for key, text in examples.items():
-        print(f"\n--- {key}\n{text[:6000]}", file=sys.stderr)
     return 1 if from_worker & set(total) or not inputs else 0
 
 

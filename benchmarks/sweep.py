@@ -1,0 +1,92 @@
+"""What a sweep adds to its runs: a thousand trivial ones on two workers.
+
+A run here is the kernel flow of eight points in closed form, beside one descent: all of its
+time is what a run costs that does nothing. Memory is the resident set of this process and of
+its workers, summed every half second, shared pages counted once a process.
+
+Run: python benchmarks/sweep.py [--runs 1000] [--workers 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from gflow.sweeping.clusters import Where
+from gflow.sweeping.dataset import write_sweep
+from gflow.sweeping.engine import run_sweep
+from gflow.sweeping.plan import Plan, make_plan
+
+_TRIVIAL = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
+
+
+def plan_of(runs: int) -> Plan:
+    """So many trivial runs, one for each seed."""
+    sets = [(key, spec) for key, _, spec in (word.partition("=") for word in _TRIVIAL.split())]
+    return make_plan("kernel", sets, seeds=runs)
+
+
+class Usage:
+    """Largest memory and the processor time of this process and all below it."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+        self._seconds: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Usage:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        """Processor seconds, until at most half a second before a process ended."""
+        return sum(self._seconds.values())
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(0.5):
+            resident = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    resident += process.memory_info().rss
+                    times = process.cpu_times()
+                    self._seconds[process.pid] = times.user + times.system
+                except psutil.Error:
+                    continue
+            self.largest = max(self.largest, resident)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root, Usage() as usage:
+        began = time.perf_counter()
+        plan = plan_of(options.runs)
+        tally = run_sweep(plan, Path(root) / "sweep", Where(workers=options.workers))
+        ran = time.perf_counter()
+        write_sweep(Path(root) / "sweep")
+        ended = time.perf_counter()
+    each = 1e3 * usage.seconds / tally.total
+    print(f"runs done          {tally.done} of {tally.total}")
+    print(f"wall seconds       {ran - began:.1f}, and {ended - ran:.1f} for sweep.nc")
+    print(f"processor seconds  {usage.seconds:.1f}: {each:.0f} ms a run")
+    print(f"largest memory     {usage.largest / 2**20:.0f} MiB")
+    return 0 if tally.done == tally.total else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The figure of a sweep: one quantity against a swept key, medians and bands over the rest."""
+
+from __future__ import annotations
+
+import textwrap
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gflow.errors import InputError
+from gflow.plots.style import COLOURS, STYLE, band, number
+from gflow.scenario import unknown
+
+_LINE = 40  # characters along an axis
+_ROUND_OFF = 1e-13  # of the largest value: below it a logarithmic axis does not follow
+_DECADES = 20.0  # largest over smallest from which an axis is logarithmic
+
+
+def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figure:
+    """A quantity of a sweep against a swept key.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Of `gflow.load_sweep`.
+    x : str
+        A swept key, or a coordinate of y's own (``time``).
+    y : str
+        A variable of numbers.
+    hue : str, optional
+        A swept key with a curve for each value; the median and the middle half are taken over
+        all that is neither x nor hue.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        If a name is not one of the sweep's, or no run with y is done.
+    """
+    numbers = [str(n) for n, v in ds.data_vars.items() if v.dtype.kind in "fiub"]
+    if y not in numbers:
+        raise InputError(f"--y: {unknown('variable', y, numbers)}")
+    values = ds[y].astype(float)
+    known = [str(n) for n, c in values.coords.items() if c.ndim == 1]
+    for option, name in (("--x", x), ("--hue", hue)):
+        if name is not None and name not in known:
+            raise InputError(f"{option}: {unknown('coordinate', name, known)}")
+    across = ds[x].dims[0]
+    along = None if hue is None else ds[hue].dims[0]
+    if across == along:
+        raise InputError(f"--hue must differ from --x, got {hue} along the same runs as {x}")
+    if not np.isfinite(values).any():
+        raise InputError(f"there is nothing to draw yet: no run with {y} is done")
+    front = [across] if along is None else [along, across]
+    curves = values.transpose(*front, ...).values.reshape(
+        1 if along is None else values.sizes[along], values.sizes[across], -1
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.9))
+        axes = figure.subplots()
+        at, labels = _positions(ds[x].values)
+        for i, curve in enumerate(curves):
+            if np.isfinite(curve).any():
+                look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4}
+                if hue is not None:
+                    look["label"] = f"{hue.replace('_', ' ')} = {_text(ds[hue].values[i])}"
+                band(axes, at, np.where(np.isfinite(curve), curve, np.nan).T, **look)
+        _scales(axes, at, labels, curves)
+        axes.set(xlabel=_label(ds[x]), ylabel=_label(ds[y]))
+        if hue is not None:
+            axes.legend()
+        rest = [str(d) for d in values.dims if d not in front and values.sizes[d] > 1]
+        if rest:
+            text = f"median and middle half over {', '.join(rest).replace('_', ' ')}"
+            axes.set_title(text, fontsize=9, color="grey")
+    return figure
+
+
+def _positions(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+    """Where values are drawn; words side by side, with their labels."""
+    if values.dtype.kind in "fiu":
+        return values.astype(float), None
+    return np.arange(len(values), dtype=float), [str(value) for value in values]
+
+
+def _scales(axes: Axes, at: np.ndarray, labels: list[str] | None, curves: np.ndarray) -> None:
+    if labels is not None:
+        axes.set_xticks(at, labels)
+    elif _spans_decades(at):
+        axes.set_xscale("log")
+    if len(at) <= 8 and labels is None:
+        axes.set_xticks(at, [number(value) for value in at])
+        axes.minorticks_off()
+    drawn = curves[np.isfinite(curves)]
+    above = drawn[np.abs(drawn) > _ROUND_OFF * np.abs(drawn).max()]
+    if _spans_decades(above):
+        axes.set_yscale("log")
+        if len(above) < len(drawn):
+            axes.set_ylim(bottom=above.min() / 2)
+
+
+def _spans_decades(values: np.ndarray) -> bool:
+    return bool(values.size and values.min() > 0 and values.max() >= _DECADES * values.min())
+
+
+def _text(value: object) -> str:
+    return number(float(value)) if isinstance(value, float) else str(value)
+
+
+def _label(array: xr.DataArray) -> str:
+    label, units = str(array.attrs["long_name"]), array.attrs.get("units", "1")
+    text = label if units in ("1", "") else f"{label}  ({units})"
+    return textwrap.fill(text, _LINE)

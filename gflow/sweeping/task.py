@@ -1,0 +1,111 @@
+"""What a worker does for one run of a sweep: begin it, go on with it, or find it done.
+
+The folder says which: done is left alone, interrupted is gone on with, failed or damaged is
+begun anew, and running (another process holds its lock) is somebody else's. So a run that the
+engine hands out twice is still done once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gflow import store
+from gflow.errors import GflowError, Interrupted
+from gflow.sweeping.dataset import numbers
+from gflow.sweeping.folder import MISSING
+
+_PATIENCE = 5.0  # seconds for the lock of a process that was just killed
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to be done: its scenario's keys, its folder, and how; ``drive`` names who asks.
+
+    A failure of the machine (no memory, disk full) and of the run (bad input, the solver
+    stopped) come back alike, as a record with its reason; only a worker that dies does not.
+    """
+
+    id: str
+    path: str
+    keys: Mapping[str, Any]
+    converge: bool = False
+    modified: bool = False
+    checkpoint_every: float = 60.0
+    drive: str = ""
+
+
+#: Do the work of a request in its folder, which is in the given state; returns the summary.
+Execute = Callable[[Request, str], Mapping[str, Any]]
+
+
+def execute(request: Request, state: str) -> Mapping[str, Any]:
+    """Begin a run, or go on with one that was interrupted; no figures are drawn."""
+    from gflow.running import Care, Job, resume, run
+    from gflow.scenario import validate
+
+    path = Path(request.path)
+
+    def stages(name: str, t_end: float) -> Callable[[float, float], None]:
+        return lambda t, loss: _look(request.drive)
+
+    care = Care(stages, draw=False, checkpoint_every=request.checkpoint_every)
+    if state == "interrupted":
+        return resume(path, care, model=request.keys.get("model")).summary
+    job = Job(validate(request.keys, request.id), request.converge, request.modified)
+    return run(job, path, care).summary
+
+
+_STOPPED: set[str] = set()
+
+
+def stop(drive: str) -> None:
+    """Let the runs of one drive on this worker write a checkpoint and end; the sweep calls it."""
+    _STOPPED.add(drive)
+
+
+def _look(drive: str) -> None:
+    """Whether to stop: looked at where a run reports its progress, between two steps."""
+    if drive in _STOPPED:
+        from gflow import keeping
+
+        keeping.stop("the sweep was stopped")
+
+
+def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
+    """One run, whatever state it is in; what became of it as a small record."""
+    began = time.perf_counter()
+    path = Path(request.path)
+    record: dict[str, Any] = {"id": request.id, "state": "done", "reason": None}
+    try:
+        state = _settled(path)
+        if state == "running":
+            return {**record, "state": state}
+        if state == "done":
+            return record
+        if state in ("failed", "damaged"):
+            shutil.rmtree(path)
+        summary = execute(request, state)
+        record["numbers"] = numbers(summary)
+    except Interrupted:
+        record["state"] = "interrupted"
+    except Exception as error:  # whatever it is, the sweep goes on and says it at the end
+        line = " ".join(str(error).split()) or "no message"
+        kind = "" if isinstance(error, GflowError) else f"{type(error).__name__}: "
+        record |= {"state": "failed", "reason": f"{kind}{line:.500}"}
+    record["seconds"] = round(time.perf_counter() - began, 3)
+    return record
+
+
+def _settled(path: Path) -> str:
+    """The state of a run; one whose lock is held is waited for a little."""
+    if not path.exists():
+        return MISSING
+    end = time.monotonic() + _PATIENCE
+    while (state := store.state(path)) == "running" and time.monotonic() < end:
+        time.sleep(0.2)
+    return state

@@ -1,0 +1,196 @@
+"""A sweep whose workers are killed again and again, and which is killed itself.
+
+Two parts, each with its verdict; exit status 1 where one does not hold.
+
+1. ``--runs`` runs on two workers, of which one is killed by SIGKILL every ``--every`` seconds;
+   ``--poisoned`` of the runs kill their worker themselves. All others must be done exactly
+   once, those reported, and the sweep must end.
+2. A sweep whose driver is killed by SIGKILL now and then and started again: it must end, and no
+   run that was done may be run again.
+
+Every completed piece of work is a line in a log of this script's own, written by the run.
+
+Run: python tests/stress/sweep.py [--runs 300] [--poisoned 3] [--every 3] [--seconds 0.3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from gflow.sweeping import task
+from gflow.sweeping.clusters import Where
+from gflow.sweeping.engine import Tally, run_sweep
+from gflow.sweeping.folder import run_states
+from gflow.sweeping.plan import make_plan
+
+
+class Work:
+    """A run that is slowed down, writes to a log when its folder is whole, or kills its worker."""
+
+    def __init__(self, log: Path, seconds: float, poisoned: frozenset[str] = frozenset()):
+        self.log, self.seconds, self.poisoned = str(log), seconds, poisoned
+
+    def __call__(self, request: task.Request, state: str) -> object:
+        self._write("began", request.id)
+        time.sleep(self.seconds)
+        if request.id in self.poisoned:
+            os.kill(os.getpid(), signal.SIGKILL)
+        summary = task.execute(request, state)
+        self._write("done", request.id)
+        return summary
+
+    def _write(self, what: str, id: str) -> None:
+        with open(self.log, "ab", buffering=0) as file:
+            file.write(f"{what} {id}\n".encode())
+
+
+def counts(log: Path) -> dict[str, collections.Counter[str]]:
+    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for line in log.read_text().splitlines():
+        what, id = line.split()
+        found[what][id] += 1
+    return found
+
+
+def plan_of(runs: int):
+    fixed = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
+    return make_plan("kernel", [tuple(word.split("=")) for word in fixed.split()], seeds=runs)
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of dask's workers below this one."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "dask_worker" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_workers(every: float, stop: threading.Event, killed: list[float]) -> None:
+    chance = random.Random(0)
+    while not stop.wait(every * chance.uniform(0.5, 1.5)):
+        there = workers()
+        if there:
+            try:
+                chance.choice(there).kill()
+                killed.append(time.monotonic())
+            except psutil.Error:
+                pass
+
+
+def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) -> bool:
+    plan, log = plan_of(runs), root / "log"
+    log.touch()
+    guilty = frozenset(m.id for m in random.Random(1).sample(plan.members, poisoned))
+    stop, killed = threading.Event(), []
+    killer = threading.Thread(target=kill_workers, args=(every, stop, killed), daemon=True)
+    killer.start()
+    began = time.monotonic()
+    last = [began]
+
+    def show(tally: Tally) -> None:
+        if time.monotonic() - last[0] > 20:
+            last[0] = time.monotonic()
+            print(
+                f"  {tally.done} done, {len(tally.failed)} failed, {len(killed)} killed", flush=True
+            )
+
+    tally = run_sweep(
+        plan, root / "sweep", Where(workers=2), execute=Work(log, seconds, guilty), show=show
+    )
+    stop.set()
+    killer.join()
+    found = counts(log)
+    states = run_states(root / "sweep", plan)
+    done = {id for id, state in states.items() if state == "done"}
+    innocent = {m.id for m in plan.members} - guilty
+    again = {id: n for id, n in found["done"].items() if n > 1}
+    own = sum(found["began"][g] for g in guilty)
+    print(f"workers killed: {len(killed)}, and {own} by poisoned runs")
+    print(f"runs begun: {sum(found['began'].values())}")
+    print(f"done: {len(done)} of {len(innocent)} innocent; more than once: {len(again)}")
+    print(f"reported: {len(tally.failed)} of {poisoned} poisoned: {set(tally.failed.values())}")
+    print(f"seconds: {time.monotonic() - began:.0f}")
+    return done == innocent and set(tally.failed) == guilty and not again
+
+
+def drive(root: str, runs: str, seconds: str) -> None:
+    """The driver of the second part, in a process of its own."""
+    path = Path(root)
+    run_sweep(
+        plan_of(int(runs)),
+        path / "sweep",
+        Where(workers=2),
+        execute=Work(path / "log", float(seconds)),
+    )
+
+
+def second(root: Path, runs: int, seconds: float) -> bool:
+    log, chance, kills = root / "log", random.Random(2), 0
+    log.touch()
+    began = time.monotonic()
+    while True:
+        driver = subprocess.Popen(
+            [sys.executable, __file__, "drive", root, str(runs), str(seconds)]
+        )
+        try:
+            status = driver.wait(timeout=chance.uniform(6, 20))
+            break
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+            kills += 1
+    found = counts(log)
+    states = collections.Counter(run_states(root / "sweep", plan_of(runs)).values())
+    again = {id: n for id, n in found["done"].items() if n > 1}
+    print(f"driver killed: {kills} times; exit status of the last: {status}")
+    print(f"runs begun: {sum(found['began'].values())}, ended by their log: {len(found['done'])}")
+    print(f"states: {dict(states)}; more than once: {len(again)}")
+    print(f"seconds: {time.monotonic() - began:.0f}")
+    return status == 0 and states == {"done": runs} and not again
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--poisoned", type=int, default=3)
+    parser.add_argument("--every", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=0.3)
+    options = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="gflow-stress-"))
+    verdicts = []
+    for name, work in {
+        "workers killed": lambda path: first(
+            path, options.runs, options.poisoned, options.every, options.seconds
+        ),
+        "driver killed": lambda path: second(path, options.runs // 3, options.seconds),
+    }.items():
+        print(f"-- {name}", flush=True)
+        (root / name.replace(" ", "-")).mkdir()
+        verdicts.append(work(root / name.replace(" ", "-")))
+        print("holds" if verdicts[-1] else "DOES NOT HOLD", flush=True)
+    shutil.rmtree(root)
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["drive"]:
+        drive(*sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,0 +1,20 @@
+"""A scheduler with two workers in this process: quick to start, reached as any other."""
+
+import distributed
+import pytest
+
+from gflow.sweeping.clusters import Where
+from gflow.sweeping.plan import make_plan
+
+
+@pytest.fixture(scope="session")
+def where():
+    options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(2, threads_per_worker=1, processes=False, **options) as cluster:
+        yield Where(scheduler=cluster.scheduler_address)
+
+
+def small_plan(*sets, **options):
+    """Kernel flows of eight points: some milliseconds each."""
+    fixed = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0"
+    return make_plan("kernel", [*(tuple(w.split("=")) for w in fixed.split()), *sets], **options)

@@ -1,0 +1,131 @@
+"""Plans: the runs of a sweep, the same from options and from TOML, each with its id."""
+
+import itertools
+
+import pytest
+import tomli_w
+
+from gflow.errors import InputError
+from gflow.scenario import load_scenario
+from gflow.sweeping import plan as plans
+from gflow.sweeping.plan import make_plan
+
+SETS = [("depth", "2,3"), ("init_scale", "0.1,0.2"), ("step_size", "0.1,0.2,0.4"), ("samples", "9")]
+
+
+def test_axes_are_crossed_and_the_zipped_go_together():
+    plan = make_plan("deep-linear", SETS, [["depth", "init_scale"]])
+    assert plan.shape == (2, 3)
+    assert [dict(m.at) for m in plan.members] == [
+        {"depth": depth, "init_scale": scale, "step_size": step}
+        for (depth, scale), step in itertools.product([(2, 0.1), (3, 0.2)], [0.1, 0.2, 0.4])
+    ]
+    one = plan.members[4]
+    assert one.index == (1, 1)
+    changes = {"depth": 3, "init_scale": 0.2, "step_sizes": (0.2,), "samples": 9}
+    assert one.scenario == load_scenario("deep-linear", changes)
+
+
+def test_the_table_in_toml_is_the_same_sweep(tmp_path):
+    by_options = make_plan("deep-linear", SETS, [["depth", "init_scale"]], seeds=2, converge=True)
+    keys = {**load_scenario("deep-linear").resolved(), "seed": 0}
+    table = {"set": dict(SETS), "zip": [["depth", "init_scale"]], "seeds": 2, "converge": True}
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps({**keys, "sweep": table}))
+    by_file = make_plan(str(tmp_path / "mine.toml"))
+    assert [m.id for m in by_file.members] == [m.id for m in by_options.members]
+    assert by_file.groups == by_options.groups
+    (tmp_path / "again.toml").write_text(tomli_w.dumps(by_options.table()))
+    again = make_plan(str(tmp_path / "again.toml"))
+    assert (again.members, again.converge) == (by_options.members, True)
+
+
+def test_options_win_over_the_table(tmp_path):
+    keys = load_scenario("deep-linear").resolved()
+    (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"set": {"depth": [2, 3]}}}))
+    assert make_plan(str(tmp_path / "a.toml"), [("depth", "4,5,6")]).shape == (3,)
+
+
+def test_a_file_with_a_sweep_is_still_one_run(tmp_path):
+    keys = load_scenario("deep-linear").resolved()
+    (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 3}}))
+    assert load_scenario(str(tmp_path / "a.toml")) == load_scenario("deep-linear")
+
+
+def test_seeds_follow_on_the_scenario_s_and_leave_a_run_one_start(tmp_path):
+    plan = make_plan("wide-network", [("seed", "5")], seeds=None)
+    assert plan.shape == ()
+    assert [m.scenario.seeds for m in plan.members] == [2]  # as in the scenario: not swept
+    plan = make_plan("wide-network", [("width", "16,32")], seeds=3)
+    assert [(m.scenario.widths, m.scenario.seed, m.scenario.seeds) for m in plan.members][2:4] == [
+        ((16,), 2, 1),
+        ((32,), 0, 1),
+    ]
+    plan = make_plan("wide-network", [("seeds", "4")], seeds=3)
+    assert {m.scenario.seeds for m in plan.members} == {4}
+
+
+def test_ids_tell_apart_what_differs_and_nothing_else(monkeypatch):
+    plan = make_plan("deep-linear", SETS)
+    ids = [m.id for m in plan.members]
+    assert len(set(ids)) == len(ids) == 12
+    assert ids == [m.id for m in make_plan("deep-linear", SETS).members]
+    more = make_plan("deep-linear", [*SETS[:2], ("step_size", "0.1,0.2,0.4,0.8"), SETS[3]])
+    assert set(ids) < {m.id for m in more.members}  # a sweep that grew keeps its runs
+    assert not set(ids) & {m.id for m in make_plan("deep-linear", SETS, converge=True).members}
+    monkeypatch.setattr(plans, "__version__", "0.0.0")
+    assert not set(ids) & {m.id for m in make_plan("deep-linear", SETS).members}
+
+
+@pytest.mark.parametrize(
+    ("sets", "options", "says"),
+    [
+        ([("depth", "0,1")], {}, "depth: .* got 0"),
+        ([("step_size", "0.1,0.2"), ("step_sizes", "0.1")], {}, "set one of the two"),
+        ([("seed", "0,1")], {"seeds": 2}, "say the seeds once"),
+        ([], {"seeds": 0}, "from 1 to"),
+        ([], {"modified": True}, "--converge"),
+        ([("seed", "1:1000"), ("depth", "1:100"), ("points", "2,3")], {}, "at most 100000 runs"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(sets, options, says):
+    with pytest.raises(InputError, match=says) as caught:
+        make_plan("deep-linear", sets, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (3, "must be a table"),
+        ({"sets": {}}, "did you mean 'set'"),
+        ({"set": 3}, "'set' cannot be 3"),
+        ({"zip": ["depth"]}, "'zip' cannot be"),
+        ({"seeds": "many"}, "'seeds' cannot be"),
+        ({"set": {"depth": {"a": 1}}}, "must be a value"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_told_in_one_line(table, says, tmp_path):
+    keys = load_scenario("deep-linear").resolved()
+    (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": table}))
+    with pytest.raises(InputError, match=says) as caught:
+        make_plan(str(tmp_path / "a.toml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_gpus_go_one_to_a_run():
+    assert not make_plan("deep-linear", [("depth", "2,3")]).gpus
+    assert make_plan("deep-linear", [("depth", "2,3"), ("device", "cuda")]).gpus
+    for devices in ("cpu,cuda", "cuda:1"):
+        with pytest.raises(InputError, match="the device must be cuda in all"):
+            _ = make_plan("deep-linear", [("device", devices)]).gpus
+
+
+def test_a_file_alone_runs_no_code(tmp_path):
+    keys = {**load_scenario("network").resolved(), "model": "package.module:make"}
+    (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 2}}))
+    with pytest.raises(InputError, match="names code to run"):
+        make_plan(str(tmp_path / "a.toml"))
+    plan = make_plan(str(tmp_path / "a.toml"), [("model", "package.module:make")])
+    assert plan.shape == (2,)
+    both = [("model", "package.module:make,other.module:make")]
+    assert make_plan(str(tmp_path / "a.toml"), both).shape == (2, 2)

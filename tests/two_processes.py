@@ -1,0 +1,133 @@
+"""What processes started by torchrun do in the tests: `python -m torch.distributed.run ...`.
+
+Usage: two_processes.py WHAT FILE; the first process writes what it found to FILE.
+"""
+
+import sys
+import time
+
+import torch
+from torch import nn
+
+import gflow
+from gflow.distributed import Team, processes
+from gflow.flows import NetworkFlow
+from gflow.kernels import ntk
+from tests.helpers import randn
+
+SAMPLES = 7  # uneven over two and over three processes
+CRITERIA = {
+    "mean": nn.functional.mse_loss,
+    "sum": lambda u, y: 0.5 * (u - y).square().sum(),
+}
+
+
+def network(team: Team | None, criterion: str, chunk: int | None) -> NetworkFlow:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    X, Y = randn(SAMPLES, 3, seed=1), randn(SAMPLES, 2, seed=2)
+    return NetworkFlow(module, CRITERIA[criterion], X, Y, chunk=chunk, team=team)
+
+
+def of_network(flow: NetworkFlow) -> dict[str, torch.Tensor]:
+    """Everything that solves, certificates and studies ask of a network's flow."""
+    theta = flow.pack()
+    v, several = randn(len(theta), seed=3), torch.stack([theta, 1.1 * theta, -theta])
+    loss, velocity = flow.loss_and_velocity(theta)
+    modified = gflow.ModifiedFlow(flow, 0.05, order=3)
+    found = {
+        "velocity": flow(0.0, theta),
+        "loss": flow.loss(theta),
+        "loss beside the velocity": loss,
+        "velocity beside the loss": velocity,
+        "product": flow.jvp(theta, v),
+        "linearised": flow.linearised(theta)(v),
+        "acceleration": flow.velocity_and_acceleration(theta)[1],
+        "reference": flow.reference(theta),
+        "outputs": flow.end_to_end(theta),
+        "outputs of several": flow.end_to_end(several),
+        "losses": flow.loss(several[None]),
+        "velocities": flow(0.0, several[None]),
+        "products": flow.jvp(several, torch.stack([v, -v, 2 * v])),
+        "modified velocity": modified(0.0, theta),
+        "modified reference": modified.reference(theta),
+        "modified reference of order 2": gflow.ModifiedFlow(flow, 0.05).reference(several),
+    }
+    path = gflow.integrate(flow, theta, [0.0, 1.0], "rkc2", rtol=1e-3)
+    found |= {"path": path.ys, "descent": gflow.descend(flow, theta, 0.1, 5).ys}
+    found["evaluations"] = torch.tensor(path.stats.rhs_evals)
+    return found
+
+
+def kernel(team: Team | None, memory: int, outputs: int) -> gflow.KernelFlow:
+    x, y = randn(SAMPLES, 3, seed=1), randn(SAMPLES, outputs, seed=2)
+    y = y[:, 0] if outputs == 1 else y
+    return gflow.KernelFlow.from_kernel(ntk, x, y, x[:3] + 0.1, max_memory=memory, team=team)
+
+
+def of_kernel(flow: gflow.KernelFlow, decomposed: bool) -> dict[str, torch.Tensor]:
+    """Everything that is asked of a kernel's flow."""
+    u0 = 0.1 * flow.targets
+    several, ts = torch.stack([u0, 2 * u0, flow.targets + 1]), torch.tensor([0.0, 0.5, 9.0])
+    found = {
+        "velocity": flow(0.0, u0),
+        "velocities": flow(0.0, several),
+        "reference": flow.reference(several),
+        "krylov": gflow.integrate(flow, u0, ts, "krylov", rtol=1e-10).ys,
+    }
+    if decomposed:
+        predicted = flow.predict(ts, u0)
+        found |= {
+            "path": gflow.integrate(flow, u0, ts, "rkc2", rtol=1e-3).ys,
+            "krylov at test points": flow.krylov_test(ts, u0, rtol=1e-12),
+            "bound": torch.tensor(flow.spectral_radius(u0)),
+            "exact": gflow.integrate(flow, u0, ts).ys,
+            "predicted": predicted.train,
+            "predicted at test points": predicted.test,
+            "eigenvalues": flow.eigenvalues,
+            "observed": flow.observables(u0)["mode_residuals"],
+        }
+    return found
+
+
+NETWORKS = [(criterion, chunk) for criterion in CRITERIA for chunk in (None, 2)]
+KERNELS = [(memory, outputs) for memory in (2**32, 700) for outputs in (1, 2)]
+
+
+def measured(networks: list, kernels: list) -> dict[str, torch.Tensor]:
+    """All of it under one name each."""
+    found = {}
+    for key, flow in zip(NETWORKS, networks, strict=True):
+        found |= {f"{key} {name}": x for name, x in of_network(flow).items()}
+    for key, flow in zip(KERNELS, kernels, strict=True):
+        values = of_kernel(flow, decomposed=key[0] > 10**6)
+        found |= {f"{key} {name}": x for name, x in values.items()}
+    return found
+
+
+def main(what: str, file: str) -> None:
+    torch.set_num_threads(1)
+    with processes(timeout=60.0) as team:
+        if what == "data that differ":
+            X, module = randn(SAMPLES, 3, seed=team.rank), nn.Linear(3, 1).double()
+            with torch.no_grad():
+                module.weight.zero_(), module.bias.zero_()
+            NetworkFlow(module, nn.functional.mse_loss, X, X[:, :1], team=team)
+        networks = [network(team, *key) for key in NETWORKS]
+        kernels = [kernel(team, *key) for key in KERNELS]
+        if what == "an error in one" and team.rank == 1:
+            networks[0]._chunks[0].inputs = networks[0]._chunks[0].inputs[:, :2]
+        if not team.leads():
+            return
+        if what == "values":
+            torch.save(measured(networks, kernels), file)
+            return
+        if what == "too late":
+            network(team, "mean", None)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            networks[0].loss(networks[0].pack())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
