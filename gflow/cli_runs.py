@@ -16,6 +16,7 @@ from gflow.errors import (
     InputError,
     IntegrationError,
     Interrupted,
+    printable,
     printable_values,
 )
 from gflow.torchrun import place
@@ -88,8 +89,9 @@ def _print(summary: Mapping[str, Any], path: Path, figures: tuple[str, ...]) -> 
     from gflow.table import print_table
 
     print_table(summary)
-    click.echo(f"folder    {path}")
-    click.echo(f"figures   {path / 'figures'}: {', '.join(figures)}")
+    place = CONTROL.sub("?", str(path))
+    click.echo(f"folder    {place}")
+    click.echo(f"figures   {place}/figures: {printable(', '.join(figures))}")
 
 
 def _status(summary: Mapping[str, Any]) -> int:
@@ -204,7 +206,7 @@ def _tell(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(_json(store.plain({**facts, "summary": summary})))
         return
-    facts, summary = printable_values(facts), printable_values(summary)
+    facts = printable_values(facts)
     progress = facts.pop("progress", None)
     if progress:
         keys = ("stage", "t", "t_end", "loss")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gflow.errors import printable_values
+
 
 def print_table(summary: Mapping[str, Any]) -> None:
     """A short table on standard output."""
@@ -13,6 +15,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    summary = printable_values(summary)  # a run that goes on may take texts from its folder
     console = Console(highlight=False)
     title = Text(f"{summary['scenario']} on {summary['data']}", style="table.title")
     table = Table(title=title, title_justify="left")

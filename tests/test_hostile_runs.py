@@ -12,6 +12,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import gflow
 from gflow import running, store
@@ -35,6 +37,18 @@ def interrupted(path, *, at="flow", **keys):
     with pytest.raises(Interrupted):
         running.run(job, path, care)
     return path
+
+
+def read_about(run):
+    """What a checkpoint says beside its arrays."""
+    with safe_open(run / "checkpoint.safetensors", framework="numpy") as opened:
+        return json.loads(opened.metadata()["gflow"])
+
+
+def write_about(run, about):
+    """Let a checkpoint say something else."""
+    file = run / "checkpoint.safetensors"
+    save_file(load_file(file), file, {"gflow": json.dumps(about)})
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +202,17 @@ def test_control_characters_are_not_printed(done, tmp_path):
             assert not set("\x1b\x9b\u202e") & set(said.out + said.err)
             assert "a" in said.out
     assert json.loads(said.out)[0]["folder"] == "a\x1b[2J\n/run"
+
+
+def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
+    run = interrupted(tmp_path / "run")
+    about = read_about(run)
+    about["meta"]["switches"] = ["\x1b[2J"]
+    write_about(run, about)
+    said = call("resume", run)
+    assert said.status in (0, 4), said
+    assert "\x1b" not in said.out
+    assert "[2J" in said.out  # it was taken
 
 
 def test_a_name_that_is_no_text_is_a_folder_all_the_same(tmp_path):
