@@ -63,7 +63,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
 
 
 def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
-    from gflow import store
+    from gflow.folder import plain
     from gflow.progress import Bar
 
     try:
@@ -77,7 +77,7 @@ def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     summary = {"scenario": scenario.name, "data": scenario.data, **done.summary}
     summary["folder"] = str(done.path)
     if as_json:
-        click.echo(_json(store.plain(summary)))
+        click.echo(_json(plain(summary)))
     else:
         _print(summary, done.path, done.figures)
     status = _status(summary)
@@ -186,6 +186,7 @@ def _inspect(run: Path, as_json: bool) -> None:
 
 def _tell(run: Path, as_json: bool) -> None:
     from gflow import store
+    from gflow.folder import plain
     from gflow.running import read_job
 
     job, found, state = read_job(run), store.read_manifest(run), store.state(run)
@@ -204,7 +205,7 @@ def _tell(run: Path, as_json: bool) -> None:
         facts["progress"] = store.last_metrics(run)
     summary = store.load_run(run).summary if state == "done" else None
     if as_json:
-        click.echo(_json(store.plain({**facts, "summary": summary})))
+        click.echo(_json(plain({**facts, "summary": summary})))
         return
     facts = printable_values(facts)
     progress = facts.pop("progress", None)

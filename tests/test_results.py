@@ -10,6 +10,7 @@ import xarray as xr
 
 import gflow
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow
+from gflow.folder import plain
 from gflow.results import (
     Setup,
     certificate_summary,
@@ -18,7 +19,6 @@ from gflow.results import (
     path_dataset,
     step_size_outcome,
 )
-from gflow.store import plain
 from gflow.studies.flow_and_descent import flow_and_descent
 from tests.helpers import make_loss, modified_study, randn
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import gflow
 from gflow import store
 from gflow.errors import InputError, OutputError
+from gflow.folder import plain
 
 DATA = xr.Dataset({"a": ("x", [1.0, 2.0], {"long_name": "a", "units": "1"})})
 
@@ -193,7 +194,7 @@ def test_sizes_beyond_the_caps_are_refused(tmp_path, monkeypatch):
 
 def test_plain_is_json_that_any_reader_takes():
     nested = {"a": (1, float("inf")), 2: {"b": float("nan")}, "c": [True, None, "x", -2.5]}
-    found = store.plain(nested)
+    found = plain(nested)
     assert found == {"a": [1, "inf"], "2": {"b": None}, "c": [True, None, "x", -2.5]}
     json.dumps(found, allow_nan=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gflow.store import plain
+from gflow.folder import plain
 from gflow.studies.width import width_study
 from gflow.width_results import width_outcome
 from tests.helpers import randn

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from gflow import store
 from gflow.errors import InputError
+from gflow.folder import Folder, plain, try_lock
 from gflow.sweeping.plan import Plan, make_plan
 
 _MAX_LINE = 100_000
@@ -110,7 +111,7 @@ def _last_records(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-class SweepFolder(store.Folder):
+class SweepFolder(Folder):
     """A sweep's folder, to write to.
 
     Parameters
@@ -144,7 +145,7 @@ class SweepFolder(store.Folder):
                 f"cannot write the sweep's folder {path}: {error.strerror}; choose another --output"
             ) from None
         with lines:
-            if not store.try_lock(lines, alone=True):
+            if not try_lock(lines, alone=True):
                 raise InputError(
                     f"the sweep at {path} is going on already; `gflow sweep status {path}` shows it"
                 )
@@ -158,5 +159,5 @@ class SweepFolder(store.Folder):
     def add_line(self, record: Mapping[str, Any]) -> None:
         """One line on a run that ended, in one write."""
         if self._lines is not None:
-            line = json.dumps(store.plain(record), ensure_ascii=False)
+            line = json.dumps(plain(record), ensure_ascii=False)
             self._lines.write(line.encode() + b"\n")
