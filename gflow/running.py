@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gflow import store
+from gflow import __version__, store
 from gflow.distributed import current
 from gflow.errors import (
     GflowError,
@@ -186,8 +186,13 @@ def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Fini
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
         why["failed"] = f"{store.read_manifest(path).get('reason')}; run it anew"
         raise InputError(f"the run at {path} is {found}: {why.get(found, 'run it anew')}")
+    before = store.read_manifest(path)
+    if before.get("gflow") != __version__:  # its numbers could be others
+        raise InputError(
+            f"the run at {path} was begun by gflow {before.get('gflow')!r:.40}, this is "
+            f"{__version__}; go on with it by that version, or run it anew"
+        )
     with contextlib.closing(store.RunFolder.again(path)) as folder:
-        before = store.read_manifest(path)
         begun = {key: before.get(key) for key in ("started", "command")}
         folder.write_json("manifest.json", _manifest(job, "running", begun))
         folder.write_text("scenario.toml", job.scenario.toml())

@@ -1,5 +1,6 @@
 """A run whose folder cannot be written any more says so in one line, and can be gone on with."""
 
+import json
 import shutil
 import threading
 
@@ -114,3 +115,13 @@ def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"torn": ')
     assert store.last_metrics(tmp_path / "run") == last
+
+
+def test_another_version_does_not_go_on_with_it(tmp_path):
+    with pytest.raises(Interrupted):
+        running.run(small(), tmp_path / "run", Care(draw=False, max_walltime=1e-9))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "gflow": "0.0.1"}))
+    with pytest.raises(InputError, match=r"begun by gflow '0.0.1', this is .*; go on with it by"):
+        running.resume(tmp_path / "run")
+    assert store.state(tmp_path / "run") == "interrupted"
