@@ -6,7 +6,7 @@ and without them, in turns in one process, medians of the ratios of processor an
 time, which take in everything and need a quiet machine. Bar: under 3 % of processor time,
 inside, at a checkpoint a second or fewer; as many as can be are shown, too.
 
-Run: python tests/stress/keeping_costs.py [--repeats 9]
+Run: python tests/stress/keeping_costs.py [--repeats 9] [--run NAME ...]
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gflow import running
-from gflow.keeping import Keeper
+from gflow import keeping, running
+from gflow.keeping import Keeper, _Kept
 from gflow.scenario import load_scenario
 
 BAR = 0.03
@@ -91,9 +91,11 @@ def _inside(clock: Clock) -> Iterator[None]:
         return timed_stage
 
     with contextlib.ExitStack() as stack:
-        for name in ("begin", "step", "finish"):
-            function = clock.timed(getattr(Keeper, name))
-            stack.enter_context(mock.patch.object(Keeper, name, function))
+        # What a piece is asked, its state at a step, its results, and writing any of them.
+        places = (keeping, "digest"), (Keeper, "begin"), (_Kept, "step"), (_Kept, "finish")
+        for place, name in places:
+            function = clock.timed(getattr(place, name))
+            stack.enter_context(mock.patch.object(place, name, function))
         stack.enter_context(mock.patch.object(running, "_recorded", timed))
         yield
 
@@ -115,13 +117,16 @@ def _measured_inside(job: running.Job, folder: Path, every: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--run", action="append", choices=RUNS, help="these alone")
+    given = parser.parse_args()
+    repeats = given.repeats
     worst = 0.0
     print(
         f"{'run':<12} {'seconds':>7}  {'checkpoints':<18} "
         f"{'inside':>7} {'processor':>9} {'wall':>7}"
     )
-    for title, (name, changes) in RUNS.items():
+    for title in given.run or RUNS:
+        name, changes = RUNS[title]
         job = running.Job(load_scenario(name, changes))
         with tempfile.TemporaryDirectory() as top:
             _run(job, Path(top) / "first", 60.0)  # it also imports
