@@ -259,7 +259,7 @@ def _follows() -> bool:
 
 
 def _terminate(number: int, frame: object) -> None:
-    raise SystemExit(_TERMINATED)
+    raise Interrupted(signal.Signals(number).name)
 
 
 def _out_of_memory(error: Exception) -> bool:

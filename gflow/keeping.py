@@ -75,7 +75,7 @@ class Piece:
         """Between two steps: a state may be kept, and the run may stop here."""
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        """The piece is done."""
+        """The piece is done; what the results are made of does not change any more."""
 
 
 _UNKEPT = Piece()
@@ -99,7 +99,8 @@ class Keeper:
         self._found = shelf.pieces()
         self._left = shelf.checkpoint()
         self._index = 0
-        self._finished: list[Checkpoint] = []  # not yet on the shelf
+        #: Results that are not yet on the shelf: made when they go there, not held twice.
+        self._finished: list[Callable[[], Checkpoint]] = []
         self._open = False  # a piece is in progress
         self._steps = False  # and reports its steps
         self._held = False
@@ -146,7 +147,8 @@ class Keeper:
         """Put the finished pieces on the shelf."""
         with self._hold():
             if self._finished:
-                self._shelf.put_pieces(self._index - len(self._finished), self._finished)
+                first = self._index - len(self._finished)
+                self._shelf.put_pieces(first, [results() for results in self._finished])
                 self._finished, self.kept = [], True
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
@@ -158,7 +160,7 @@ class Keeper:
         self._write(state())
         self._look()
 
-    def finish(self, results: Checkpoint) -> None:
+    def finish(self, results: Callable[[], Checkpoint]) -> None:
         """Of the piece in progress; see `Piece.finish`."""
         self._finished.append(results)
         self._index += 1
@@ -224,7 +226,7 @@ class _Kept(Piece):
         self._keeper.step(lambda: self._named(state()))
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        self._keeper.finish(self._named(results()))
+        self._keeper.finish(lambda: self._named(results()))
 
     def _named(self, state: Checkpoint) -> Checkpoint:
         return Checkpoint(state.tensors, {**state.meta, "piece": self._asked})

@@ -454,7 +454,8 @@ def test_cuda_where_there_is_none():
         ("setting = 'deep-linear'\ndata = 'iris'\nt_end = -1\ndepth = 0", "(and 1 more)"),
         ("setting = 'wide-network'\ndata = 'synthetic'\nwidths = []", "widths"),
         ("setting = 'wide-network\n", "not valid TOML"),
-        ("a = " + "[" * 5000, "not valid TOML"),
+        ("a = " + "[" * 5000, "lines of at most 2000 characters"),
+        ("a = " + "[\n" * 5000, "not valid TOML"),
     ],
 )
 def test_bad_scenario_file_is_one_line(text, say, tmp_path):
@@ -669,8 +670,8 @@ def test_shown_toml_has_every_field_that_is_set():
 @pytest.mark.parametrize(
     ("text", "say"),
     [
-        ('name = "a\\u0000b"', "name: string should match"),
-        ("seed = " + "9" * 5000, "not valid TOML"),
+        ('name = "a\\u0000b"', "name: must be one line of text without control characters"),
+        ("seed = " + "9" * 5000, "lines of at most 2000 characters"),
         ("hidden_width = 3_000_000", "not enough memory"),
     ],
 )

@@ -194,7 +194,9 @@ class Stepping:
                     return
             accepted |= self._try(rows, method, stages, h, t_end)
         if accepted and problem.progress is not None:
-            problem.progress(float(m.t.min()), float(m.loss.mean()))
+            lone = self.system.lone
+            t, loss = (m.t[0], m.loss[0]) if lone else (m.t.min(), m.loss.mean())
+            problem.progress(float(t), float(loss))
         done = m.next[self._all] >= len(self._ts)
         if problem.event is not None:
             done |= m.event[self._all] <= 0
