@@ -215,6 +215,7 @@ class Problem:
         atol: float,
         step_size: float | None = None,
         max_evals: int = 1_000_000,
+        own_ts: list[list[float]] | None = None,
         dense: bool = False,
         event: Event | None = None,
         sharpness: int = 0,
@@ -226,6 +227,8 @@ class Problem:
         self.flow = flow
         self.y0 = y0
         self.ts = ts
+        #: Times of each member's own from ts[0] on, where an ensemble's have not the same.
+        self.own_ts = own_ts
         self.rtol = rtol
         self.atol = atol
         self.step_size = step_size
@@ -251,6 +254,8 @@ class Problem:
         self.largest_rise = torch.zeros_like(loss)
         #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
         self.failures: dict[int, str] = {}
+        #: What was spent on each member: evaluations, good and bad steps, (3, members).
+        self.spent: np.ndarray | None = None
         #: The members that an event stopped, and when.
         self.event_times: dict[int, float] = {}
         #: Where a solve that stopped early can be resumed, given a larger budget.

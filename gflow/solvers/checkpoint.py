@@ -34,8 +34,6 @@ def snapshot(stepping: Stepping) -> Checkpoint:
         meta={
             "asked": _asked(stepping),
             "rhs_evals": stepping.problem.rhs_evals,
-            "steps": stepping.steps,
-            "rejections": stepping.rejections,
             "seconds": stepping.problem.wall_seconds,
             "switches": list(stepping.switches),
             "past": None if past is None else past.meta,
@@ -68,7 +66,6 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     stepping.members = Members.from_tensors(tensors, stepping.problem.y0)
     stepping.problem.rhs_evals = meta["rhs_evals"]
     stepping.problem.began = time.perf_counter() - meta["seconds"]
-    stepping.steps, stepping.rejections = meta["steps"], meta["rejections"]
     stepping.switches = list(meta["switches"])
     if stepping.past is not None:
         stepping.past.restore(tensors["past"].to(stepping.problem.y0), meta["past"])
@@ -81,7 +78,7 @@ def _asked(stepping: Stepping) -> list[object]:
     problem = stepping.problem
     names = [stepper.name for stepper in stepping.steppers]
     values = 0 if problem.sharpness is None else problem.sharpness.k
-    return [names, list(problem.ts), problem.rtol, problem.atol, problem.dense, values]
+    return [names, problem.own_ts or problem.ts, problem.rtol, problem.atol, problem.dense, values]
 
 
 def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
@@ -92,7 +89,7 @@ def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> N
     asked = {
         "flow": type(problem.flow).__name__,
         "method": name,
-        "ts": list(problem.ts),
+        "ts": problem.own_ts or problem.ts,
         "rtol": problem.rtol,
         "atol": problem.atol,
         "step_size": problem.step_size,

@@ -91,7 +91,12 @@ def shrunk(step: Values, error: Values, order: int) -> Values:
 
 
 def first(
-    bound: np.ndarray, speed: np.ndarray, rate: np.ndarray, rtol: float, span: float, order: int
+    bound: np.ndarray,
+    speed: np.ndarray,
+    rate: np.ndarray,
+    rtol: float,
+    span: np.ndarray,
+    order: int,
 ) -> np.ndarray:
     """A first step, from the rate λ = ‖f(y + δf) − f(y)‖/(δ‖f‖) at which the velocity turns.
 

@@ -43,6 +43,8 @@ class Members:
     fault: np.ndarray  #: what was wrong with the last step: 0 error, 1 not finite, 2 a rise
     retried: np.ndarray  #: whether the last step was bad: the next one does not grow
     evals: np.ndarray
+    good: np.ndarray  #: steps
+    bad: np.ndarray
     mark: np.ndarray  #: evals at the end of the last good step
     event: np.ndarray  #: the event's value, positive; NaN without one
     low: np.ndarray  #: bracket of the step that ends on an event; high is NaN where none
@@ -68,6 +70,8 @@ class Members:
             "fault",
             "retried",
             "evals",
+            "good",
+            "bad",
             "side",
         }
         arrays: dict[str, np.ndarray] = {

@@ -17,22 +17,26 @@ class Record:
 
     def __init__(self, problem: Problem):
         self._problem = problem
-        self._ts = np.array([*problem.ts, np.nan])  # nothing lands after the last
         count = problem.batch.numel()
+        #: Each member's requested times, (members, times + 1); nothing lands on a NaN.
+        self.ts = _padded(problem.own_ts or [problem.ts], count)
+        self.ends = np.broadcast_to([ts[-1] for ts in problem.own_ts or [problem.ts]], count)
         y = problem.y0.reshape(count, -1)
-        self.saved = y.new_full((len(problem.ts), *y.shape), torch.nan)
+        self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y
         self.last = y.clone()  # each member's last good state
         self.dissipated = torch.zeros_like(y[:, 0])
         self.t = np.full(count, problem.ts[0])
         self.reached = np.ones(count, np.int64)
         self.rise = np.zeros(count)
+        #: What was spent on each member: evaluations, good steps, bad ones.
+        self.spent = np.zeros((3, count), np.int64)
         self.failures: dict[int, str] = {}
         self.event_times: dict[int, float] = {}
 
     def land(self, members: Members, rows: Rows) -> None:
         """Save the states of rows that ended a step on a requested time."""
-        landed = members.t[rows] == self._ts[members.next[rows]]
+        landed = members.t[rows] == self.ts[members.index[rows], members.next[rows]]
         if some(landed):
             there = rows_of(rows, landed)
             device = self.saved.device
@@ -45,13 +49,14 @@ class Record:
     def interpolate(self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor) -> None:
         """Save the states between the starts of good steps of rows and their ends (t, y, f),
         by dense output through those and the start of the step before."""
-        m, ts, t = members, self._problem.ts, np.atleast_1d(t)
+        m, t = members, np.atleast_1d(t)
         for i, row in enumerate(np.atleast_1d(rows).tolist()):
+            ts = self.ts[m.index[row]]
             first = 1 if np.isnan(m.older_t[row]) else 0
             times = [m.older_t[row], m.t[row], t[i]][first:]
             values = [m.older_y[row], m.y[row], y[i]][first:]
             slopes = [m.older_f[row], m.f[row], f[i]][first:]
-            while m.next[row] < len(ts) and ts[m.next[row]] < t[i]:
+            while ts[m.next[row]] < t[i]:
                 which = m.next[row]
                 self.saved[which, m.index[row]] = hermite(ts[which], times, values, slopes)
                 m.next[row] += 1
@@ -65,6 +70,7 @@ class Record:
         self.dissipated[to] = members.energy[at]
         self.t[index] = members.t[gone]
         self.reached[index] = members.next[gone]
+        self.spent[:, index] = [v[gone] for v in (members.evals, members.good, members.bad)]
 
     def hand_in(self) -> None:
         """Give the problem its results.
@@ -80,6 +86,8 @@ class Record:
         problem.y_norm = problem.flow.norm(last)
         problem.dissipated = self.dissipated.reshape(batch)
         problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
+        problem.spent = self.spent
+        problem.accepted, problem.rejected = (int(n) for n in self.spent[1:].sum(1))
         reached = int(self.reached.max())
         problem.saved = list(self.saved[:reached].reshape(reached, *problem.y0.shape))
         problem.failures, problem.event_times = self.failures, self.event_times
@@ -95,6 +103,7 @@ class Record:
             "record_t": torch.tensor(self.t),
             "reached": torch.tensor(self.reached),
             "rise": torch.tensor(self.rise),
+            "spent": torch.tensor(self.spent),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -102,4 +111,11 @@ class Record:
         for name in ("saved", "last", "dissipated"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
-        self.rise[:] = tensors["rise"].numpy()
+        self.rise[:], self.spent[:] = tensors["rise"].numpy(), tensors["spent"].numpy()
+
+
+def _padded(times: list[list[float]], count: int) -> np.ndarray:
+    """Times of every member, with NaN after the last; read-only where all have the same."""
+    longest = max(map(len, times))
+    rows = [[*ts, *[np.nan] * (longest + 1 - len(ts))] for ts in times]
+    return np.broadcast_to(rows, (count, longest + 1))

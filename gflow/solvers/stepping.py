@@ -80,9 +80,7 @@ class Stepping:
                 "choose auto, rock4 or rkc2, or a start at a time"
             )
         self.record = Record(problem)
-        self.steps = self.rejections = 0
         self.switches: list[str] = []
-        self._ts = np.asarray(problem.ts)
         eps = torch.finfo(problem.y0.dtype).eps
         self._round_off = 20 * eps
         self._farthest = [s.reach(s.most_stages(problem.rtol, eps)) for s in steppers]
@@ -112,7 +110,6 @@ class Stepping:
                 self.problem.piece.step(lambda: snapshot(self))
             if self.problem.checkpoint is not None:
                 self._maybe_save(self.problem.checkpoint)
-        self.problem.accepted, self.problem.rejected = self.steps, self.rejections
         self.problem.remark = "; ".join(self.switches)
         self.record.hand_in()
 
@@ -151,7 +148,7 @@ class Stepping:
     def _first_step(self, speed: np.ndarray) -> np.ndarray:
         """From how fast the velocity turns along itself: one evaluation."""
         m, problem, system = self.members, self.problem, self.system
-        span = problem.ts[-1] - problem.ts[0]
+        span = self.record.ends - m.t
         nudge = np.minimum(1e-4 * m.size / speed, 1e-3 * span)
         nudge = np.where((m.size > 0) & (speed > 0), nudge, 1e-6 * span)
         moved = m.y + torch.as_tensor(nudge).to(m.y)[:, None] * m.f
@@ -197,7 +194,7 @@ class Stepping:
             lone = self.system.lone
             t, loss = (m.t[0], m.loss[0]) if lone else (m.t.min(), m.loss.mean())
             problem.progress(float(t), float(loss))
-        done = m.next[self._all] >= len(self._ts)
+        done = m.t[self._all] >= self.record.ends[m.index[self._all]]
         if problem.event is not None:
             done |= m.event[self._all] <= 0
         self._drop(done)
@@ -211,7 +208,8 @@ class Stepping:
                 most = self._farthest[method] / m.radius[rows]
                 shorter = (m.method[rows] == method) & (most < h)  # not where it is NaN
                 m.h[rows] = h = choose(shorter, most, h)
-        target = self._ts[-1] if problem.dense else self._ts[m.next[rows]]
+        index = m.index[rows]
+        target = self.record.ends[index] if problem.dense else self.record.ts[index, m.next[rows]]
         left = target - t
         # Land on the requested time, and do not leave a sliver before it.
         lands = h * 1.01 >= left
@@ -345,14 +343,13 @@ class Stepping:
                 m.h[at] = backward.shorter(float(h), float(e), bool(m.retried[at]))
             else:
                 m.h[at] = control.shrunk(h, e, order)
-            self.rejections += some(bad)
+            m.bad[at] += 1
         m.retried[rows] = bad
 
     def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values, got: Measured) -> None:
         """Move the members whose step was good."""
         m, dense = self.members, self.problem.dense
         new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
-        self.steps += some(good)
         if not every(good):
             of = self.system.rows(np.flatnonzero(good))
             new = {name: value[of] for name, value in new.items()}
@@ -370,6 +367,7 @@ class Stepping:
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows] = got.loss, got.size
         m.age[rows] += 1
+        m.good[rows] += 1
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.record.land(m, rows)
@@ -442,7 +440,8 @@ class Stepping:
         elif self._eager:
             return
         elif method == switching.EXPLICIT:
-            asked = switching.vote(steppers[0], m, rows, got.signal, problem.ts[-1])
+            end = self.record.ends[m.index[rows]]
+            asked = switching.vote(steppers[0], m, rows, got.signal, end)
             if not len(asked) or (self.past is not None and not self.past.suffices):
                 return
             self._look_unless_fresh(asked)

@@ -44,7 +44,7 @@ _DEAR = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # steps of rkc2 before the second method is tried again
 
 
-def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: float) -> np.ndarray:
+def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Values) -> np.ndarray:
     """Count an explicit step, good or bad; the rows that ask for a look at the spectrum,
     those that will be there before it pays excepted."""
     m, near = members, reach > _EDGE * explicit.reach(0)
