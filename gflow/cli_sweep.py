@@ -129,6 +129,14 @@ def _options() -> list[click.Parameter]:
                 "help": "time between two checkpoints of a run  [default: 1m]",
             },
         ),
+        (
+            "--apart",
+            {
+                "is_flag": True,
+                "help": "solve every run on its own, also those that would be faster as an "
+                "ensemble: bit for bit what single runs give",
+            },
+        ),
         ("--json", {"is_flag": True, "help": "print what became of the runs as JSON"}),
     ]
     return [click.Option([name], **settings) for name, settings in texts]
@@ -162,6 +170,7 @@ def _sweep(source: str, given: dict[str, Any]) -> None:
         seeds=given["seeds"],
         converge=given["converge"],
         modified=given["modified"],
+        apart=given["apart"],
     )
     folder = given["output"] or plan.default_folder()
     where = _where(plan, given)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
 from gflow.keeping import Checkpoint, piece_of_work
+from gflow.meeting import ask
 from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
@@ -144,15 +145,9 @@ def descend_to(
     flow.check_state(y0)
     flow = flow.for_start(y0)
     with torch.no_grad():
-        found = descend_measured(
-            flow.parameter_flow,
-            flow.lift(y0.detach()),
-            step_size,
-            saved_steps,
-            lambda k, theta: {"parameters": theta.clone()},
-            momentum=momentum,
-            progress=progress,
-        )
+        start = flow.lift(y0.detach())
+        wanted = WantedDescent(flow.parameter_flow, start, step_size, saved_steps, momentum)
+        found = ask(wanted) or descend_stated(wanted, progress)
         diverged = [k for k in found.diverged_at if k is not None]
         whole = found.values["parameters"]
         good = torch.isfinite(whole).flatten(1).all(1).cpu()
@@ -168,6 +163,34 @@ def descend_to(
             momentum=momentum,
             diverged_at=min(diverged, default=None),
         )
+
+
+class WantedDescent(NamedTuple):
+    """A descent that is asked for: of runs side by side those that fit are one ensemble.
+
+    See `gflow.meeting` and `gflow.together`.
+    """
+
+    flow: Flow
+    start: Tensor
+    step_size: float
+    saved_steps: list[int]
+    momentum: float
+
+    @property
+    def batch(self) -> torch.Size:
+        """The shape of the ensemble that it starts from."""
+        return self.flow.batch_shape(self.start)
+
+
+def descend_stated(wanted: WantedDescent, progress: Progress | None = None) -> Measured:
+    """The descent, its states kept as ``parameters``."""
+    return descend_measured(
+        *wanted[:4],
+        lambda k, theta: {"parameters": theta.clone()},
+        momentum=wanted.momentum,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)

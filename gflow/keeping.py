@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from gflow.errors import InputError, Interrupted
+from gflow.meeting import alone
 
 _SHARE = 50  # a write waits for so many times what the last one took: at most 2 % of a run
 
@@ -245,6 +246,11 @@ def using(keeper: Keeper) -> Iterator[None]:
         _KEEPER.reset(token)
 
 
+def in_use() -> Keeper | None:
+    """The keeper in use here."""
+    return _KEEPER.get()
+
+
 def stop(why: str) -> None:
     """Tell the keeper in use here, if there is one, to stop: see `Keeper.stop`."""
     keeper = _KEEPER.get()
@@ -278,7 +284,8 @@ def piece_of_work(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Pi
     known = {k: digest(v) if isinstance(v, Tensor) else v for k, v in asked.items()}
     begun = keeper.begin({"what": what, **known}, steps=steps)
     try:
-        yield begun
+        with alone():  # it would stay open while others go on
+            yield begun
     except BaseException:
         if begun is not _UNKEPT:
             keeper.leave()

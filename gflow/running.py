@@ -27,7 +27,7 @@ from gflow.errors import (
     PeerError,
 )
 from gflow.files import one_line
-from gflow.keeping import Keeper, using
+from gflow.keeping import Keeper, in_use, using
 from gflow.shelf import FolderShelf
 from gflow.signals import caught
 
@@ -249,10 +249,13 @@ def _work(
 
     torch.set_num_threads(job.scenario.threads)
     shelf = FolderShelf(folder)
-    keeper = Keeper(shelf, care.checkpoint_every, care.max_walltime)
+    common = in_use()  # of runs side by side, for the work of all
+    keeper = common or Keeper(shelf, care.checkpoint_every, care.max_walltime)
     try:
         with using(keeper), _signals(keeper, care.max_walltime):
             outcome = job.work(_recorded(care.stages, folder))
+            if common is not None:  # once one run is done, the others must not need it
+                common.flush()
             finished = _save(job, folder, outcome, care.draw, "done", begun)
     except Interrupted as stop:
         keeper.flush()

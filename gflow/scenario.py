@@ -111,6 +111,11 @@ class Scenario(BaseModel, abc.ABC):
     def setup(self) -> Setup:
         """Flow and start, from data."""
 
+    def start_keys(self) -> frozenset[str]:
+        """Keys that set the start and leave the flow as it is, where solving several starts as
+        one ensemble can be faster: see `gflow.sweeping.grouping`."""
+        return frozenset()
+
     def share(self) -> Flow:
         """The flow that `setup` makes, alone: a process that only answers needs no more."""
         return self.setup().flow

@@ -22,23 +22,23 @@ import torch
 from torch import Tensor
 
 from gflow.files import one_line, read_members
+from gflow.folder import Folder
 from gflow.keeping import Checkpoint
 from gflow.reading import require_own_file
-from gflow.store import RunFolder
 
 _PARTS = "parts"
 _NOW, _BEFORE = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 class FolderShelf:
-    """The shelf of a run's folder.
+    """The shelf of a run's folder, or of a group's of runs.
 
     Parameters
     ----------
-    folder : RunFolder
+    folder : Folder
     """
 
-    def __init__(self, folder: RunFolder):
+    def __init__(self, folder: Folder):
         self._folder = folder
 
     def put_pieces(self, first: int, pieces: Sequence[Checkpoint]) -> None:

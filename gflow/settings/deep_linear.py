@@ -33,6 +33,10 @@ class DeepLinear(Scenario):
     )
     init_scale: Positive = Field(0.1, description="Frobenius norm of W at the start")
 
+    def start_keys(self) -> frozenset[str]:
+        """The scale of the start, and the seed where data are not drawn by it, too."""
+        return frozenset({"init_scale"} if self.data == "synthetic" else {"init_scale", "seed"})
+
     def _data(self) -> Data:
         from gflow.data import load
         from gflow.preparation import subset

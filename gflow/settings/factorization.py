@@ -29,6 +29,10 @@ class Factorization(Scenario):
     size: Count = Field(30, description="with synthetic data: size of the matrix")
     rank: Count = Field(3, description="with synthetic data: rank of the matrix")
 
+    def start_keys(self) -> frozenset[str]:
+        """The scale of the start; the seed draws the mask."""
+        return frozenset({"init_scale"})
+
     def setup(self) -> Setup:
         """The correlation matrix of the data's columns with a random symmetric mask."""
         import torch

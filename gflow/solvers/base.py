@@ -267,6 +267,7 @@ class Problem:
         #: The piece of a run that the solve is, where a run keeps its work.
         self.piece = Piece()
         self.began = time.perf_counter()
+        self.ended: float | None = None
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
 
@@ -351,5 +352,5 @@ class Problem:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the solve began, in this process and before it was resumed."""
-        return time.perf_counter() - self.began
+        """Seconds that the solve took so far, in this process and before it was resumed."""
+        return (time.perf_counter() if self.ended is None else self.ended) - self.began

@@ -8,12 +8,13 @@ bit on the same machine.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from gflow.errors import InputError
 from gflow.keeping import Checkpoint, piece_of_work
+from gflow.meeting import ask
 from gflow.solvers.base import Problem, Solver, Stop
 from gflow.solvers.members import Members
 
@@ -81,11 +82,24 @@ def _asked(stepping: Stepping) -> list[object]:
     return [names, problem.own_ts or problem.ts, problem.rtol, problem.atol, problem.dense, values]
 
 
+class Wanted(NamedTuple):
+    """A solve that is asked for: `gflow.meeting` may have the answer."""
+
+    problem: Problem
+    solver: Solver
+    name: str  #: of the method
+
+
 def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
     """Solve a problem as a piece of work that a run keeps; see `gflow.keeping`.
 
-    ``steps``: whether the solver calls ``problem.piece.step``.
+    ``steps``: whether the solver calls ``problem.piece.step``. Of runs side by side the solves
+    that fit are one (together.py); the others are answered by none and solved here.
     """
+    answer = ask(Wanted(problem, solver, name))
+    if answer is not None:
+        _take(problem, answer)
+        return
     asked = {
         "flow": type(problem.flow).__name__,
         "method": name,
@@ -110,9 +124,10 @@ def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> N
         try:
             solver.solve(problem, name)
         except Stop as stop:
-            why = str(stop)
+            why, problem.ended = str(stop), time.perf_counter()
             piece.finish(lambda: _results(problem, why))
             raise
+        problem.ended = time.perf_counter()
         piece.finish(lambda: _results(problem, None))
 
 
@@ -123,6 +138,8 @@ _NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark")
 def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     """What a solve left in its problem."""
     tensors = {name: getattr(problem, name) for name in _STATES}
+    if problem.spent is not None:
+        tensors["spent"] = torch.from_numpy(problem.spent)
     if problem.dissipated is not None:
         tensors["dissipated"] = problem.dissipated
     products = 0
@@ -150,8 +167,11 @@ def _take(problem: Problem, found: Checkpoint) -> None:
     for name in _NUMBERS:
         setattr(problem, name, found.meta[name])
     problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
+    if "spent" in found.tensors:
+        problem.spent = found.tensors["spent"].numpy()
     if problem.sharpness is not None and "sharpness" in tensors:
         problem.sharpness.restore(tensors, found.meta["products"], problem.y0)
     problem.failures = {int(i): why for i, why in found.meta["failures"]}
     problem.event_times = {int(i): t for i, t in found.meta["event_times"]}
-    problem.began = time.perf_counter() - found.meta["seconds"]
+    problem.ended = time.perf_counter()
+    problem.began = problem.ended - found.meta["seconds"]

@@ -18,11 +18,10 @@ from torch import Tensor
 from gflow.errors import InputError, IntegrationError
 from gflow.flows.base import Flow
 from gflow.keeping import Checkpoint
-from gflow.solvers.base import Event, Method, Problem, Progress, Save, Solver, Stepper, Stop
+from gflow.solvers.base import Event, Problem, Progress, Save, Solver, Stepper, Stop
 from gflow.solvers.checkpoint import solve_kept
 from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.multistep import BDF
-from gflow.solvers.rock4 import ROCK4
 from gflow.solvers.stabilized import RKC2
 from gflow.solvers.stepping import SteppedSolver
 from gflow.trajectory import Stats, Trajectory, certify, relative_error
@@ -335,11 +334,13 @@ def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Sol
     if flow.affine and not stepping:
         return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
     explicit = Dop853() if rtol <= _TIGHT else Tsit5()
-    stiff: tuple[Method, ...] = (ROCK4() if flow.batch_shape(y0) else BDF(), RKC2())
+    solver = SteppedSolver(explicit, BDF(), RKC2())
+    if flow.batch_shape(y0):
+        solver = solver.for_many() or solver
     why = "steps are asked for" if closed is not None else "no closed form from this start"
-    names = " or ".join(method.name for method in stiff)
+    names = " or ".join(method.name for method in solver.steppers[1:])
     reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
-    return SteppedSolver(explicit, *stiff), explicit.name, reason
+    return solver, explicit.name, reason
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:

@@ -39,6 +39,7 @@ from gflow.solvers.elementwise import (
 from gflow.solvers.members import Members
 from gflow.solvers.multistep import BDF, Past
 from gflow.solvers.record import Record
+from gflow.solvers.rock4 import ROCK4
 from gflow.solvers.spectrum import PRODUCTS, first_vectors, with_margin
 from gflow.solvers.system import Measured, System, Tried
 
@@ -57,6 +58,12 @@ class SteppedSolver(Solver):
         self.steppers = methods
         self.names = (methods[-1].name if eager else "+".join(m.name for m in methods),)
         self._eager = eager
+
+    def for_many(self) -> SteppedSolver | None:
+        """The same for an ensemble, if there is one: rock4 where bdf takes one start at a time."""
+        if self._eager:
+            return None
+        return SteppedSolver(*(ROCK4() if isinstance(s, BDF) else s for s in self.steppers))
 
     def solve(self, problem: Problem, method: str) -> None:
         own = tuple(copy.copy(stepper) for stepper in self.steppers)

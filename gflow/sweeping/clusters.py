@@ -58,6 +58,17 @@ class Where:
     patience: float | None = None
 
     @property
+    def count(self) -> int | None:
+        """How many workers there will be; None where they are others'."""
+        if self.scheduler is not None:
+            return None
+        if self.slurm is not None:
+            return self.workers or 4
+        return self.workers or (
+            len(_gpus()) if self.gpus else max(1, _core_count() // self.threads)
+        )
+
+    @property
     def resources(self) -> dict[str, float]:
         """What every run takes of its worker."""
         return {"GPU": 1} if self.gpus else {}
@@ -103,10 +114,10 @@ def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[],
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(f"no scheduler answers at {address}: {why}") from None
         elif where.slurm is not None:
-            cluster, count = stack.enter_context(slurm.jobs(where, folder)), where.workers or 4
+            cluster = stack.enter_context(slurm.jobs(where, folder))
             client, renew = (
                 distributed.Client(cluster),
-                functools.partial(cluster.scale, jobs=count),
+                functools.partial(cluster.scale, jobs=where.count),
             )
             renew()
         else:
@@ -132,7 +143,7 @@ def _environments(where: Where) -> list[dict[str, str]]:
             raise InputError(f"there are {len(gpus)} GPUs here, got --workers {count}")
         chosen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
     else:
-        chosen = [{}] * (where.workers or max(1, _core_count() // where.threads))
+        chosen = [{}] * (where.count or 1)
     return [{**environment(where.threads), **env} for env in chosen]
 
 

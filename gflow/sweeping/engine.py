@@ -1,9 +1,10 @@
 """The loop of a sweep: hand out runs, take in what became of them, until none is left.
 
-As many runs are handed out as there are workers, no more: a worker that dies then takes only
-its own run with it, and the count of deaths by which dask gives up a run (see
-`gflow.sweeping.clusters`) is that run's own. A future is let go as soon as it has ended:
-dask works out again what is still held and was on a worker that died.
+As many units (a run, or a group that is solved as one ensemble) are handed out as there are
+workers, no more: a worker that dies then takes only its own with it, and the count of deaths by
+which dask gives up a unit (see `gflow.sweeping.clusters`) is that unit's own. The runs of a group
+that was given up are handed out one by one. A future is let go as soon as it has ended: dask works
+out again what is still held and was on a worker that died.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from gflow.errors import GflowError, Interrupted
 from gflow.signals import caught
 from gflow.sweeping.clusters import Where, connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
+from gflow.sweeping.grouping import KeptFolder, Unit, units
 from gflow.sweeping.plan import Member, Plan
-from gflow.sweeping.task import Execute, Request, carry_out, execute, stop
+from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -97,13 +99,15 @@ def run_sweep(
     log = SweepFolder(folder)
     with log.held(plan), caught(stopping.stop):
         states = run_states(folder, plan)
-        todo = deque(m for m in plan.members if states[m.id] != "done")
-        tally = Tally(len(plan.members), done=len(plan.members) - len(todo))
-        tally.found = tally.done
-        if todo:
+        found = frozenset(id for id, state in states.items() if state == "done")
+        tally = Tally(len(plan.members), done=len(found), found=len(found))
+        if tally.left:
             with connected(where, folder) as (client, renew):
-                loop = _Loop(plan, folder, where, client, log, tally, execute, checkpoint_every)
-                loop.run(todo, show, renew, stopping)
+                todo = units(plan, folder, states, where.count or _threads(client))
+                loop = _Loop(
+                    plan, folder, where, client, log, tally, found, execute, checkpoint_every
+                )
+                loop.run(deque(todo), show, renew, stopping)
         show(tally)
         return tally
 
@@ -132,23 +136,25 @@ class _Loop:
     client: Client
     log: SweepFolder
     tally: Tally
+    found: frozenset[str]  # the runs that were done before
     execute: Execute
     checkpoint_every: float
     drive: str = field(default_factory=lambda: uuid.uuid4().hex)
     ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
-    out: dict[Any, tuple[Future, Member]] = field(default_factory=dict)
+    out: dict[Any, tuple[Future, Unit]] = field(default_factory=dict)
+    todo: deque[Unit] = field(default_factory=deque)
 
     def run(
-        self, todo: deque[Member], show: Show, renew: Callable[[], None], stopping: _Stopping
+        self, todo: deque[Unit], show: Show, renew: Callable[[], None], stopping: _Stopping
     ) -> None:
         """Until no run is left, or the sweep is told to stop."""
-        looked = 0.0
+        looked, self.todo = 0.0, todo
         while todo or self.out:
             if stopping.why:
                 self._wind_up()
                 stopping.leave()
             if time.monotonic() - looked > _TICK:
-                self.tally.workers = self._threads()
+                self.tally.workers = _threads(self.client)
                 renew()
                 show(self.tally)
                 looked = time.monotonic()
@@ -164,12 +170,22 @@ class _Loop:
         while self.out and time.monotonic() < end:
             self._take_in_next()
 
-    def _threads(self) -> int:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return sum(worker["nthreads"] for worker in workers)
+    def _hand_out(self, unit: Unit) -> None:
+        future = self.client.submit(
+            carry_out_unit,
+            [self._request(member) for member in unit.members],
+            self.execute,
+            None if unit.kept is None else str(unit.kept.absolute()),
+            key=f"gflow-{unit.members[0].id if unit.kept is None else unit.kept.name}",
+            pure=False,
+            resources=self.where.resources,
+        )
+        self.out[future.key] = future, unit
+        self._count()
+        future.add_done_callback(self.ended.put)
 
-    def _hand_out(self, member: Member) -> None:
-        request = Request(
+    def _request(self, member: Member) -> Request:
+        return Request(
             member.id,
             str(run_path(self.folder, member.id).absolute()),
             member.scenario.resolved(),
@@ -178,27 +194,24 @@ class _Loop:
             self.checkpoint_every,
             self.drive,
         )
-        future = self.client.submit(
-            carry_out,
-            request,
-            self.execute,
-            key=f"gflow-{member.id}",
-            pure=False,
-            resources=self.where.resources,
-        )
-        self.out[future.key] = future, member
-        self.tally.running = len(self.out)
-        future.add_done_callback(self.ended.put)
+
+    def _count(self) -> None:
+        self.tally.running = sum(len(self._new(unit)) for _, unit in self.out.values())
+
+    def _new(self, unit: Unit) -> list[Member]:
+        """The runs of a unit that were not done before."""
+        return [member for member in unit.members if member.id not in self.found]
 
     def _take_in_next(self) -> bool:
-        """Take in the next run that ended; false where none has for a second."""
+        """Take in the next unit that ended; false where none has for a second."""
         try:
             future = self.ended.get(timeout=_TICK)
         except queue.Empty:
             return False
-        _, member = self.out[future.key]
+        _, unit = self.out[future.key]
+        records: list[dict[str, Any]] = []
         try:
-            record: dict[str, Any] = future.result(timeout=_TICK)
+            records = future.result(timeout=_TICK)
         except TimeoutError:  # its worker died with the record: it comes again from another
             future.add_done_callback(self.ended.put)
             return False
@@ -207,11 +220,22 @@ class _Loop:
                 raise GflowError(
                     f"the scheduler was lost; `gflow resume {self.folder}` goes on with the sweep"
                 ) from None
-            record = {"id": member.id, "state": "failed", "reason": _why(error)}
+            if unit.kept is None:
+                records = [{"id": unit.members[0].id, "state": "failed", "reason": _why(error)}]
+            else:  # whichever run it was, the others are innocent
+                KeptFolder(unit.kept).remove()
+                self.todo.extendleft(Unit((member,)) for member in self._new(unit))
         del self.out[future.key]
         future.release()
+        self._count()
+        for member, record in zip(unit.members, records, strict=False):
+            if member.id not in self.found:
+                self._note(member, record)
+        return True
+
+    def _note(self, member: Member, record: Mapping[str, Any]) -> None:
+        """What became of a run."""
         tally = self.tally
-        tally.running = len(self.out)
         if record["state"] == "done":
             tally.done += 1
         elif record["state"] == "running":
@@ -219,7 +243,12 @@ class _Loop:
         elif record["state"] == "failed":
             tally.failed[member.id] = record["reason"]
         self.log.add_line({**record, "at": dict(member.at), "time": round(time.time(), 3)})
-        return True
+
+
+def _threads(client: Client) -> int:
+    """How many runs the workers that there are do at a time."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(worker["nthreads"] for worker in workers)
 
 
 def _why(error: BaseException) -> str:

@@ -38,7 +38,7 @@ from gflow.scenario import (
 from gflow.sweeping.axes import Axis, axis, zipped
 
 _MAX_RUNS = 100_000
-_TABLE = ("set", "zip", "seeds", "converge", "modified")
+_TABLE = ("set", "zip", "seeds", "converge", "modified", "apart")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Member:
 class Plan:
     """A sweep: keys common to all runs, axes in groups (a dimension each), and the runs.
 
-    ``converge`` makes every run a step-size study, ``modified`` with the modified flow.
+    ``converge`` makes every run a step-size study, ``modified`` with the modified flow. With
+    ``apart`` every run is solved on its own (`gflow.sweeping.grouping`).
     """
 
     keys: Mapping[str, Any]
@@ -63,6 +64,7 @@ class Plan:
     members: tuple[Member, ...]
     converge: bool = False
     modified: bool = False
+    apart: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,7 +102,8 @@ class Plan:
     def table(self) -> dict[str, Any]:
         """The keys with their ``[sweep]`` table, ready for TOML: `make_plan` reads it back."""
         axes = [a for group in self.groups for a in group]
-        table: dict[str, Any] = {"converge": self.converge, "modified": self.modified}
+        said = ("converge", "modified", "apart")
+        table: dict[str, Any] = {name: getattr(self, name) for name in said}
         table["zip"] = [[a.key for a in group] for group in self.groups if len(group) > 1]
         table["set"] = {a.key: list(a.values) for a in axes}
         return {**self.keys, "sweep": table}
@@ -114,6 +117,7 @@ def make_plan(
     seeds: int | None = None,
     converge: bool = False,
     modified: bool = False,
+    apart: bool = False,
     code: bool = False,
 ) -> Plan:
     """Read a scenario and its ``[sweep]`` table, add to the table, and make the runs.
@@ -130,6 +134,8 @@ def make_plan(
         So many seeds from the scenario's on.
     converge, modified : bool
         Step-size studies instead of runs; with the modified flow.
+    apart : bool
+        Whether no runs are solved together.
     code : bool
         Whether the file may name code (a model of one's own) that ``sets`` does not name too.
 
@@ -164,9 +170,9 @@ def make_plan(
     if "seeds" in set(model.model_fields) - set(wanted) and any(a.key == "seed" for a in axes):
         keys["seeds"] = 1  # one start a run, where a run would take several of its own
     groups = zipped(axes, [*table.get("zip", []), *zips])
-    converge, modified = (
-        converge or table.get("converge", False),
-        modified or table.get("modified", False),
+    converge, modified, apart = (
+        value or table.get(name, False)
+        for name, value in (("converge", converge), ("modified", modified), ("apart", apart))
     )
     if modified and not converge:
         raise InputError("--modified measures step-size studies; say --converge too")
@@ -176,7 +182,7 @@ def make_plan(
         for member in members:
             values = member.scenario.model_dump()
             refuse_code(member.scenario, {k: values.get(k) for k in said}, source)
-    return Plan(keys, tuple(groups), members, converge, modified)
+    return Plan(keys, tuple(groups), members, converge, modified, apart)
 
 
 def _members(

@@ -1,23 +1,29 @@
-"""What a worker does for one run of a sweep: begin it, go on with it, or find it done.
+"""What a worker does for a run of a sweep: begin it, go on with it, or find it done.
 
 The folder says which: done is left alone, interrupted is gone on with, failed or damaged is
 begun anew, and running (another process holds its lock) is somebody else's. So a run that the
-engine hands out twice is still done once.
+engine hands out twice is still done once. A group of runs is done side by side (grouping.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gflow import store
 from gflow.errors import GflowError, Interrupted
 from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
+from gflow.sweeping.grouping import KeptFolder
+
+if TYPE_CHECKING:
+    from gflow.running import Job
 
 _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
 
@@ -45,19 +51,25 @@ Execute = Callable[[Request, str], Mapping[str, Any]]
 
 def execute(request: Request, state: str) -> Mapping[str, Any]:
     """Begin a run, or go on with one that was interrupted; no figures are drawn."""
-    from gflow.running import Care, Job, resume, run
-    from gflow.scenario import validate
+    from gflow.running import Care, resume, run
 
     path = Path(request.path)
-
-    def stages(name: str, t_end: float) -> Callable[[float, float], None]:
-        return lambda t, loss: _look(request.drive)
-
-    care = Care(stages, draw=False, checkpoint_every=request.checkpoint_every)
+    care = Care(_stages(request), draw=False, checkpoint_every=request.checkpoint_every)
     if state == "interrupted":
         return resume(path, care, model=request.keys.get("model")).summary
-    job = Job(validate(request.keys, request.id), request.converge, request.modified)
-    return run(job, path, care).summary
+    return run(_job(request), path, care).summary
+
+
+def _job(request: Request) -> Job:
+    from gflow.running import Job
+    from gflow.scenario import validate
+
+    return Job(validate(request.keys, request.id), request.converge, request.modified)
+
+
+def _stages(request: Request) -> Callable[[str, float], Callable[[float, float], None]]:
+    """Progress of a run, which looks whether to stop."""
+    return lambda name, t_end: lambda t, loss: _look(request.drive)
 
 
 _STOPPED: set[str] = set()
@@ -98,6 +110,45 @@ def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
         kind = "" if isinstance(error, GflowError) else f"{type(error).__name__}: "
         record |= {"state": "failed", "reason": f"{kind}{line:.500}"}
     record["seconds"] = round(time.perf_counter() - began, 3)
+    return record
+
+
+def carry_out_unit(
+    requests: Sequence[Request], execute: Execute = execute, kept: str | None = None
+) -> list[dict[str, Any]]:
+    """One run, or a group of them side by side whose work on the way is kept in a folder.
+
+    Returns
+    -------
+    list of dict
+        The records of `carry_out`, in the order of the requests.
+    """
+    if kept is None:
+        return [carry_out(request, execute) for request in requests]
+    from gflow.keeping import Keeper, using
+    from gflow.meeting import side_by_side
+    from gflow.shelf import FolderShelf
+    from gflow.together import answer
+
+    first, folder = requests[0], KeptFolder(Path(kept))
+    folder.begin([request.id for request in requests])
+    keeper = Keeper(FolderShelf(folder), first.checkpoint_every)
+    jobs = [functools.partial(_take_part, one, execute, folder.again) for one in requests]
+    look = _stages(first)("together", 0.0)
+    with using(keeper):
+        records = side_by_side(jobs, functools.partial(answer, progress=look))
+    if not any(record["state"] == "interrupted" for record in records):
+        folder.remove()
+    return records
+
+
+def _take_part(request: Request, execute: Execute, again: bool) -> dict[str, Any]:
+    """A run of a group. One that is done already does its work once more where the group was begun
+    before: what is kept of it, and the ensembles that are not, are of all its runs."""
+    record = carry_out(request, execute)
+    if again and record["state"] == "done" and "numbers" not in record:
+        with contextlib.suppress(Interrupted):  # the others say so
+            _job(request).work(_stages(request))
     return record
 
 

@@ -1,0 +1,109 @@
+"""Runs of a sweep solved as one ensemble against each on its own: where that is faster.
+
+First table: solves of sixteen random starts by `auto`, rtol 1e-8, to 101 times, alone and
+together, by the numbers in a state: `gflow.solvers.together.LARGEST` is read off it. Second: a
+whole sweep of so many seeds of deep-linear on two workers, ``--apart`` and not. In turns; medians.
+
+Run: python benchmarks/together.py [--repeats 3] [--seeds 40] [--trial]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gflow import EndToEndFlow, FactorFlow, LayerwiseFlow, ProductFlow, integrate
+from gflow.flows.base import Flow
+from gflow.losses import MatrixCompletion, SquaredDistance
+
+STARTS, TIMES = 16, [0.05 * i for i in range(101)]
+SIZES = (3, 10, 20, 30, 45, 64)
+
+
+def end_to_end(d: int) -> tuple[Flow, list[Tensor]]:
+    """Depth 3, d×d, from small random starts; a target that is no start's own basis."""
+    chance = torch.Generator().manual_seed(d)
+    target = torch.randn(d, d, generator=chance, dtype=torch.float64) / d**0.5
+    flow = EndToEndFlow(SquaredDistance(target), depth=3)
+    starts = torch.randn(STARTS, d, d, generator=chance, dtype=torch.float64) / d
+    return flow, list(0.3 * starts)
+
+
+def layers(d: int) -> tuple[Flow, list[Tensor]]:
+    """The same network's layers."""
+    flow, starts = end_to_end(d)
+    inner = flow.parameter_flow
+    if not isinstance(inner, LayerwiseFlow):
+        raise TypeError(inner)
+    return inner, [flow.lift(start) for start in starts]
+
+
+def product(d: int) -> tuple[Flow, list[Tensor]]:
+    """W = UUᵀ, half of a matrix observed."""
+    chance = torch.Generator().manual_seed(d)
+    half = torch.randn(d, 3, generator=chance, dtype=torch.float64) / d**0.5
+    mask = torch.rand(d, d, generator=chance) < 0.5
+    starts = torch.randn(STARTS, d, d, generator=chance, dtype=torch.float64) * (0.3 / d**0.5)
+    flow = ProductFlow(MatrixCompletion(half @ half.mT, mask | mask.mT))
+    return flow, [U @ U.mT for U in starts]
+
+
+def factor(d: int) -> tuple[Flow, list[Tensor]]:
+    """The same by its factor."""
+    flow, starts = product(d)
+    inner = flow.parameter_flow
+    if not isinstance(inner, FactorFlow):
+        raise TypeError(inner)
+    return inner, [flow.lift(start) for start in starts]
+
+
+def compared(flow: Flow, starts: list[Tensor], repeats: int) -> tuple[float, float]:
+    """Median seconds a start, alone and in one ensemble."""
+    ways: list[Callable[[], object]] = [
+        lambda: [integrate(flow, y0, TIMES, rtol=1e-8, atol=1e-11) for y0 in starts],
+        lambda: integrate(flow, torch.stack(starts), TIMES, rtol=1e-8, atol=1e-11),
+    ]
+    times: list[list[float]] = [[], []]
+    for _ in range(repeats):
+        for way, taken in zip(ways, times, strict=True):
+            began = time.perf_counter()
+            way()
+            taken.append((time.perf_counter() - began) / len(starts))
+    alone, one = (statistics.median(taken) for taken in times)
+    return alone, one
+
+
+def by_size(repeats: int) -> list[str]:
+    """Rows of the first table."""
+    lines = []
+    for make in (end_to_end, layers, product, factor):
+        for d in SIZES:
+            flow, starts = make(d)
+            alone, one = compared(flow, starts, repeats)
+            lines.append(
+                f"| {type(flow).__name__} | {starts[0].numel():,} | {1e3 * alone:.1f} | "
+                f"{1e3 * one:.1f} | {alone / one:.1f} |"
+            )
+            print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--trial", action="store_true", help="print, and write nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    by_size(options.repeats)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
