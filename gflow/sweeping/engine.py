@@ -22,7 +22,7 @@ from gflow.errors import GflowError, Interrupted
 from gflow.signals import caught
 from gflow.sweeping.clusters import Where, connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
-from gflow.sweeping.grouping import KeptFolder, Unit, units
+from gflow.sweeping.grouping import GroupFolder, Unit, units
 from gflow.sweeping.plan import Member, Plan
 from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
 
@@ -104,10 +104,16 @@ def run_sweep(
         if tally.left:
             with connected(where, folder) as (client, renew):
                 todo = units(plan, folder, states, where.count or _threads(client))
+                for unit in todo:
+                    if unit.kept is not None:
+                        GroupFolder(unit.kept).begin(unit.members)
                 loop = _Loop(
                     plan, folder, where, client, log, tally, found, execute, checkpoint_every
                 )
                 loop.run(deque(todo), show, renew, stopping)
+                for unit in todo:  # where a worker was killed after its last run was done
+                    if unit.kept is not None:
+                        GroupFolder(unit.kept).remove()
         show(tally)
         return tally
 
@@ -223,7 +229,7 @@ class _Loop:
             if unit.kept is None:
                 records = [{"id": unit.members[0].id, "state": "failed", "reason": _why(error)}]
             else:  # whichever run it was, the others are innocent
-                KeptFolder(unit.kept).remove()
+                GroupFolder(unit.kept).remove()
                 self.todo.extendleft(Unit((member,)) for member in self._new(unit))
         del self.out[future.key]
         future.release()

@@ -1,9 +1,10 @@
 """Which runs of a sweep a worker does side by side, so that their solves are ensembles.
 
 Runs go together that differ in their start, their times and their descents alone
-(`Scenario.start_keys`). What a group works out on the way is kept in ``together/<id>/`` of the
-sweep's folder as a run's own work is in its folder: a group that was stopped or killed is formed
-again of the same runs, and ends as it would have without that, to the last bit.
+(`Scenario.start_keys`). Which ones is settled when a sweep begins, in ``together/<id>/`` of its
+folder, where what a group works out on the way is kept as a run's own work is in its folder: a
+group that was stopped or killed goes on with the runs that it had, and ends as it would have
+without that, to the last bit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,31 +39,38 @@ class Unit:
     kept: Path | None = None
 
 
-class KeptFolder(Folder):
+class GroupFolder(Folder):
     """The folder of a group's work on its way.
 
     Parameters
     ----------
     path : Path
-
-    Attributes
-    ----------
-    again : bool
-        Whether the group was begun before.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self.again = (path / _FILE).is_file()
 
-    def begin(self, ids: Sequence[str]) -> None:
-        """Say which runs the group is of."""
+    def begin(self, members: Iterable[Member]) -> None:
+        """Settle which runs the group is of.
+
+        Raises
+        ------
+        InputError, OutputError
+            If the folder cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(cannot_write(self.path, error)) from None
-        if not self.again:
-            self.write_text(_FILE, json.dumps(list(ids)))
+        self.write_text(_FILE, json.dumps([member.id for member in members]))
+
+    def ids(self) -> list[str]:
+        """The runs that it is of; none where it is not whole."""
+        try:
+            ids = json.loads(read_text(self.path / _FILE, _MOST))
+        except (OSError, ValueError):
+            return []
+        return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else []
 
     def remove(self) -> None:
         """The group is done, or done with."""
@@ -91,18 +99,19 @@ def units(plan: Plan, folder: Path, states: Mapping[str, str], workers: int) -> 
         are of the runs that they were of, those that are done included. A run that was begun
         on its own goes on on its own.
     """
+    left = [m for m in plan.members if states[m.id] != "done"]
+    if plan.apart:
+        return [Unit((m,)) for m in left]
     by_id = {member.id: member for member in plan.members}
     found: list[Unit] = []
     taken: set[str] = set()
     for path in sorted((folder / _FOLDER).glob("*")):
-        ids = _begun(path)
+        ids = GroupFolder(path).ids()
         whole = len(ids) > 1 and taken.isdisjoint(ids) and by_id.keys() >= set(ids)
         if whole and any(states[id] != "done" for id in ids):
             found.append(Unit(tuple(by_id[id] for id in ids), path))
             taken.update(ids)
-    left = [m for m in plan.members if states[m.id] != "done" and m.id not in taken]
-    if plan.apart:
-        return found + [Unit((m,)) for m in left]
+    left = [m for m in left if m.id not in taken]
     most = min(LARGEST, max(1, math.ceil(len(left) / max(1, workers))))
     for members in _alike([m for m in left if states[m.id] not in ("interrupted", "running")]):
         count = math.ceil(len(members) / most)
@@ -126,12 +135,3 @@ def _alike(members: Iterable[Member]) -> list[list[Member]]:
 
 def _name(members: Iterable[Member]) -> str:
     return hashlib.sha256("".join(m.id for m in members).encode()).hexdigest()[:16]
-
-
-def _begun(path: Path) -> list[str]:
-    """The ids of a group's runs; none where its folder is not whole."""
-    try:
-        ids = json.loads(read_text(path / _FILE, _MOST))
-    except (OSError, ValueError):
-        return []
-    return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else []

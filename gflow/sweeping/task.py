@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from gflow import store
 from gflow.errors import GflowError, Interrupted
 from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
-from gflow.sweeping.grouping import KeptFolder
+from gflow.sweeping.grouping import GroupFolder
 
 if TYPE_CHECKING:
     from gflow.running import Job
 
 _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
+_ONE_AT_A_TIME = threading.Lock()  # in a process: of torch's forward derivatives there is one level
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,23 @@ def carry_out_unit(
     list of dict
         The records of `carry_out`, in the order of the requests.
     """
-    if kept is None:
-        return [carry_out(request, execute) for request in requests]
+    with _ONE_AT_A_TIME:
+        if kept is None or not Path(kept).is_dir():  # it was done, and word of it lost
+            return [carry_out(request, execute) for request in requests]
+        return _carry_out_group(requests, execute, GroupFolder(Path(kept)))
+
+
+def _carry_out_group(
+    requests: Sequence[Request], execute: Execute, folder: GroupFolder
+) -> list[dict[str, Any]]:
     from gflow.keeping import Keeper, using
     from gflow.meeting import side_by_side
     from gflow.shelf import FolderShelf
     from gflow.together import answer
 
-    first, folder = requests[0], KeptFolder(Path(kept))
-    folder.begin([request.id for request in requests])
-    keeper = Keeper(FolderShelf(folder), first.checkpoint_every)
-    jobs = [functools.partial(_take_part, one, execute, folder.again) for one in requests]
-    look = _stages(first)("together", 0.0)
+    keeper = Keeper(FolderShelf(folder), requests[0].checkpoint_every)
+    jobs = [functools.partial(_take_part, request, execute) for request in requests]
+    look = _stages(requests[0])("together", 0.0)
     with using(keeper):
         records = side_by_side(jobs, functools.partial(answer, progress=look))
     if not any(record["state"] == "interrupted" for record in records):
@@ -142,11 +149,11 @@ def carry_out_unit(
     return records
 
 
-def _take_part(request: Request, execute: Execute, again: bool) -> dict[str, Any]:
-    """A run of a group. One that is done already does its work once more where the group was begun
-    before: what is kept of it, and the ensembles that are not, are of all its runs."""
+def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
+    """A run of a group. One that was done before the group was stopped does its work once more:
+    what is kept of the group, and its ensembles that are not, are of all its runs."""
     record = carry_out(request, execute)
-    if again and record["state"] == "done" and "numbers" not in record:
+    if record["state"] == "done" and "numbers" not in record:
         with contextlib.suppress(Interrupted):  # the others say so
             _job(request).work(_stages(request))
     return record

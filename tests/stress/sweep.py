@@ -1,16 +1,19 @@
 """A sweep whose workers are killed again and again, and which is killed itself.
 
-Two parts, each with its verdict; exit status 1 where one does not hold.
+Three parts, each with its verdict; exit status 1 where one does not hold.
 
 1. ``--runs`` runs on two workers, of which one is killed by SIGKILL every ``--every`` seconds;
    ``--poisoned`` of the runs kill their worker themselves. All others must be done exactly
    once, those reported, and the sweep must end.
 2. A sweep whose driver is killed by SIGKILL now and then and started again: it must end, and no
    run that was done may be run again.
+3. The same for a sweep in groups, solved as ensembles: every run must end with the numbers that
+   it has in a sweep left in peace, to the last bit.
 
 Every completed piece of work is a line in a log of this script's own, written by the run.
 
 Run: python tests/stress/sweep.py [--runs 300] [--poisoned 3] [--every 3] [--seconds 0.3]
+    [--grouped 60] [--only workers|driver|groups]
 """
 
 from __future__ import annotations
@@ -28,12 +31,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 
+from gflow import load_run
 from gflow.sweeping import task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import Tally, run_sweep
-from gflow.sweeping.folder import run_states
+from gflow.sweeping.folder import run_path, run_states
 from gflow.sweeping.plan import make_plan
 
 
@@ -141,21 +146,24 @@ def drive(root: str, runs: str, seconds: str) -> None:
     )
 
 
-def second(root: Path, runs: int, seconds: float) -> bool:
-    log, chance, kills = root / "log", random.Random(2), 0
-    log.touch()
-    began = time.monotonic()
+def killed_again_and_again(arguments: list[str], least: float, most: float) -> tuple[int, int]:
+    """Kill this script's own driver after so many seconds until it ends: its status, the kills."""
+    chance, kills = random.Random(2), 0
     while True:
-        driver = subprocess.Popen(
-            [sys.executable, __file__, "drive", root, str(runs), str(seconds)]
-        )
+        driver = subprocess.Popen([sys.executable, __file__, *arguments])
         try:
-            status = driver.wait(timeout=chance.uniform(6, 20))
-            break
+            return driver.wait(timeout=chance.uniform(least, most)), kills
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()
             kills += 1
+
+
+def second(root: Path, runs: int, seconds: float) -> bool:
+    log = root / "log"
+    log.touch()
+    began = time.monotonic()
+    status, kills = killed_again_and_again(["drive", str(root), str(runs), str(seconds)], 6, 20)
     found = counts(log)
     states = collections.Counter(run_states(root / "sweep", plan_of(runs)).values())
     again = {id: n for id, n in found["done"].items() if n > 1}
@@ -166,12 +174,48 @@ def second(root: Path, runs: int, seconds: float) -> bool:
     return status == 0 and states == {"done": runs} and not again
 
 
+def group_plan(runs: int):
+    sets = [("t_end", "60.0"), ("step_size", "0.2"), ("points", "20")]
+    return make_plan("deep-linear", sets, seeds=runs)
+
+
+def drive_groups(root: str, runs: str) -> None:
+    """The driver of the third part, in a process of its own."""
+    run_sweep(group_plan(int(runs)), Path(root) / "sweep", Where(workers=2), checkpoint_every=0.2)
+
+
+def third(root: Path, runs: int) -> bool:
+    plan = group_plan(runs)
+    began = time.monotonic()
+    run_sweep(plan, root / "peace", Where(workers=2))
+    peace = time.monotonic() - began
+    status, kills = killed_again_and_again(["drive-groups", str(root), str(runs)], 4, 9)
+    differ, together = [], 0
+    for member in plan.members:
+        calm, own = (load_run(run_path(root / name, member.id)) for name in ("peace", "sweep"))
+        together += "one ensemble" in own.summary["cost"]["reason"]
+        same = all(
+            np.array_equal(values.values, own.result[name].values, equal_nan=True)
+            for name, values in calm.result.variables.items()
+            if values.dtype.kind == "f"
+        )
+        differ += [] if same else [member.id]
+    states = collections.Counter(run_states(root / "sweep", plan).values())
+    print(f"driver killed: {kills} times; exit status of the last: {status}")
+    print(f"states: {dict(states)}; solved together: {together}")
+    print(f"runs that differ from those left in peace: {len(differ)}")
+    print(f"seconds: {time.monotonic() - began:.0f}, of them in peace {peace:.0f}")
+    return status == 0 and states == {"done": runs} and together == runs and not differ
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--poisoned", type=int, default=3)
     parser.add_argument("--every", type=float, default=3.0)
     parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--grouped", type=int, default=60)
+    parser.add_argument("--only", help="one part: workers, driver or groups")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="gflow-stress-"))
     verdicts = []
@@ -180,7 +224,10 @@ def main() -> int:
             path, options.runs, options.poisoned, options.every, options.seconds
         ),
         "driver killed": lambda path: second(path, options.runs // 3, options.seconds),
+        "groups killed": lambda path: third(path, options.grouped),
     }.items():
+        if options.only is not None and options.only != name.split()[0]:
+            continue
         print(f"-- {name}", flush=True)
         (root / name.replace(" ", "-")).mkdir()
         verdicts.append(work(root / name.replace(" ", "-")))
@@ -192,5 +239,7 @@ def main() -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["drive"]:
         drive(*sys.argv[2:])
+    elif sys.argv[1:2] == ["drive-groups"]:
+        drive_groups(*sys.argv[2:])
     else:
         sys.exit(main())
