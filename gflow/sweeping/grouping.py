@@ -56,8 +56,11 @@ class GroupFolder(Folder):
         Raises
         ------
         InputError, OutputError
-            If the folder cannot be written.
+            If the folder cannot be written, or leads elsewhere.
         """
+        for place in (self.path.parent, self.path, self.path / "parts"):
+            if place.is_symlink():
+                raise InputError(f"{place} must not be a link: it may lead anywhere; remove it")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -97,6 +97,20 @@ def test_a_group_that_cannot_be_kept_is_said(tmp_path):
         made(linear_plan(seeds=2), tmp_path, 1)
 
 
+@pytest.mark.parametrize("place", [".", "parts", "group"])
+def test_a_group_is_kept_in_its_own_folder_only(place, tmp_path):
+    plan = linear_plan(seeds=2)
+    (unit,) = units(plan, tmp_path, {m.id: MISSING for m in plan.members}, 1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = {".": unit.kept.parent, "group": unit.kept, "parts": unit.kept / "parts"}[place]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(InputError, match="must not be a link"):
+        GroupFolder(unit.kept).begin(unit.members)
+    assert not list(elsewhere.iterdir())
+
+
 def numbers(folder, plan):
     """All arrays of all runs, but what was measured by the clock."""
     found = {}

@@ -36,7 +36,11 @@ def test_the_table_in_toml_is_the_same_sweep(tmp_path):
     assert by_file.groups == by_options.groups
     (tmp_path / "again.toml").write_text(tomli_w.dumps(by_options.table()))
     again = make_plan(str(tmp_path / "again.toml"))
-    assert (again.members, again.converge) == (by_options.members, True)
+    assert (again.members, again.converge, again.apart) == (by_options.members, True, False)
+    apart = make_plan("deep-linear", SETS, apart=True)
+    (tmp_path / "apart.toml").write_text(tomli_w.dumps(apart.table()))
+    assert make_plan(str(tmp_path / "apart.toml")).apart
+    assert apart.members == make_plan("deep-linear", SETS).members  # the same runs
 
 
 def test_options_win_over_the_table(tmp_path):
