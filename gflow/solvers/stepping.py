@@ -43,7 +43,8 @@ from gflow.solvers.spectrum import PRODUCTS, first_vectors, with_margin
 from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
-_SELDOM = 50  # the same for a method that does not need them
+_SELDOM = 50  # the same where a radius so many times larger would need no more stages:
+_AMPLE = 5.0
 
 
 class SteppedSolver(Solver):
@@ -192,7 +193,7 @@ class Stepping:
                 if some(spent):
                     self._fail(spent, base.out_of_budget(problem.max_evals))
                     return
-            accepted |= self._try(rows, method, stages, h, t_end)
+            accepted |= self._try(rows, method, stages, reach, h, t_end)
         if accepted and problem.progress is not None:
             lone = self.system.lone
             t, loss = (m.t[0], m.loss[0]) if lone else (m.t.min(), m.loss.mean())
@@ -234,7 +235,9 @@ class Stepping:
         groups = (np.flatnonzero(key == k) for k in np.unique(key))
         return [(rows, int(m.method[rows[0]]), step[rows], t_new[rows]) for rows in groups]
 
-    def _try(self, rows: Rows, method: int, stages: int, step: Values, t_new: Values) -> bool:
+    def _try(
+        self, rows: Rows, method: int, stages: int, reach: float, step: Values, t_new: Values
+    ) -> bool:
         """One step of some members; whether any was good."""
         m, problem, system, stepper = self.members, self.problem, self.system, self.steppers[method]
         system.turn_to(m.index[rows])
@@ -267,7 +270,8 @@ class Stepping:
             self._sharpen()
         looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
         if looks and not problem.flow.affine:
-            old = m.age[rows] >= (_REFRESH if stepper.stabilized else _SELDOM)
+            ample = _AMPLE * reach <= stepper.reach(stages)
+            old = m.age[rows] >= (_SELDOM if ample else _REFRESH)
             m.due[rows] = old | (bad & (m.age[rows] > 0) & stepper.stabilized)
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
