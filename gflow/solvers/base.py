@@ -158,20 +158,19 @@ class Stepper(Method):
     def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
         """One step from y, (members, entries), where k0 = h·F(t, y)."""
 
-    def energy(self, rates: Tensor, stages: int) -> Tensor:
-        """The energy dissipated in a step, and its estimated error, (2, members).
+    def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
+        """The energy dissipated in a step, and its estimated error, both over h, (2, members).
 
-        ``rates``, (evaluations + 1, members), are h·(−dφ/dt) at the start and wherever an
+        ``rates``, (evaluations + 1, members), are −dφ/dt at the start and wherever an
         increment was asked for, in that order: the integral is one more equation, solved by
-        the same step.
+        the same step. A lone start's have no dimension of members.
         """
-        return quadrature(type(self), stages, rates.dtype, rates.device) @ rates
+        gained: np.ndarray = quadrature(type(self), stages) @ rates
+        return gained
 
 
 @functools.lru_cache(maxsize=256)
-def quadrature(
-    method: type[Stepper], stages: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
     """Weights of a step's increments in its end and in its error estimate, (2, evaluations + 1).
 
     Read off one step from zero whose i-th increment is the i-th unit vector.
@@ -179,7 +178,7 @@ def quadrature(
     Examples
     --------
     >>> from gflow.solvers.stabilized import RKC2
-    >>> ends, errors = quadrature(RKC2, 3, torch.float64, torch.device("cpu"))
+    >>> ends, errors = quadrature(RKC2, 3)
     >>> round(float(ends.sum()), 12), abs(round(float(errors.sum()), 12))
     (1.0, 0.0)
     """
@@ -199,7 +198,7 @@ def quadrature(
         return torch.mul(next(units), 1.0, out=out)
 
     step = method().step(unit, start, k0, stages)
-    return torch.cat([step.y, step.error]).to(dtype=dtype, device=device)
+    return torch.cat([step.y, step.error]).numpy()
 
 
 class Problem:

@@ -46,40 +46,95 @@ class BDFStep(NamedTuple):
     """What one step found.
 
     ``state`` (n,) and ``rate`` (n,), c'(t_new), which is F(state) to within α times the
-    tolerance; ``converged`` is False where the step must be tried again shorter (F not
-    finite is such a case).
+    tolerance; ``errors`` are the norms of the estimated local errors of orders 1, 2, …;
+    ``converged`` is False where the step must be tried again shorter (F not finite is such
+    a case).
     """
 
     state: Tensor
     rate: Tensor
+    errors: Tensor
     converged: bool
+
+
+class Formulas(NamedTuple):
+    """Weights of the last states in the formulas of a step; every list is as long as the first
+    known states that are looked at."""
+
+    alpha: float
+    predictor: list[float]  #: of the new state
+    slope: list[float]  #: w, of c'(t_new) beside α
+    errors: list[list[float]]  #: of y_{n−j} − y_new in the local errors of orders 1, 2, …
+
+
+def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
+    """The formulas of a step from ``times[0]`` to ``new``, for errors up to order + 1.
+
+    The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p, to within
+    its sign; y[…] is a divided difference. A bound where J has no positive eigenvalues: the error
+    itself is smaller by α(α − J)⁻¹ in the stiff directions.
+
+    Parameters
+    ----------
+    times : sequence of float, length m ≥ order + 1
+        Times of the known states, the newest first.
+    new : float
+        The end of the step.
+    order : int
+        1 to 6.
+
+    Returns
+    -------
+    Formulas
+
+    Examples
+    --------
+    >>> formulas([0.0, -1.0, -2.0], 1.0, order=2)[:3]  # 3/2 y − 2 y_1 + 1/2 y_2
+    (1.5, [3.0, -3.0, 1.0], [-2.0, 0.5, 0.0])
+    >>> formulas([1.0, 0.0], 2.0, order=1).errors  # ½(y − 2y_1 + y_2)
+    [[-1.0, 0.5]]
+    """
+    step = new - times[0]
+    x = [0.0, *((new - t) / step for t in times[: min(order, MOST_ORDER - 1) + 2])]
+    inverse = [1.0]  # 1/Π_{i≠j}(x_j − x_i) over the nodes so far: barycentric weights
+    scale, alpha, slope, errors = 1.0, 0.0, [], []
+    for k in range(1, len(x)):
+        gaps = [before - x[k] for before in x[:k]]
+        inverse = [w / gap for w, gap in zip(inverse, gaps, strict=True)]
+        inverse.append((-1) ** k / math.prod(gaps))
+        none = [0.0] * (len(x) - 1 - k)
+        if k >= 2:  # the order is k − 1
+            scale *= x[k - 1]
+            alpha += 1 / x[k - 1]
+            errors.append([scale / alpha * w for w in inverse[1:]] + none)
+        if k == order:
+            unit = inverse[0] * step
+            slope = [w / (unit * at) for w, at in zip(inverse[1:], x[1:], strict=False)] + none
+        if k == order + 1:
+            predictor = [-w / inverse[0] for w in inverse[1:]] + none
+            slope_of_new = alpha / step
+    return Formulas(slope_of_new, predictor, slope, errors)
 
 
 def bdf_step(
     rhs: Callable[[Tensor], Tensor],
-    times: Sequence[float],
     states: Tensor,
-    new: float,
-    order: int,
+    formulas: Formulas,
     tolerance: float,
     size: float,
     *,
     most_products: int = MOST_PRODUCTS,
 ) -> BDFStep:
-    """One step from ``times[0]`` to ``new``.
+    """One step.
 
     Parameters
     ----------
     rhs : callable
-        F(new, ·), (n,) → (n,).
-    times : sequence of float, length m ≥ order + 1
-        Times of the known states, the newest first.
+        F(t_new, ·), (n,) → (n,).
     states : Tensor, shape (m, n)
-        The states at those times.
-    new : float
-        The end of the step.
-    order : int
-        1 to 6.
+        The known states, the newest first.
+    formulas : Formulas
+        Of the step.
     tolerance : float
         Largest acceptable ‖e‖₂ of the step, absolute.
     size : float
@@ -96,66 +151,33 @@ def bdf_step(
     >>> import torch
     >>> times = [0.0, -0.1, -0.2, -0.3]
     >>> states = torch.tensor([[math.exp(-t)] for t in times], dtype=torch.float64)
-    >>> found = bdf_step(lambda y: -y, times, states, 0.1, order=2, tolerance=1e-6, size=1.0)
+    >>> weights = formulas(times, 0.1, order=2)
+    >>> found = bdf_step(lambda y: -y, states, weights, tolerance=1e-6, size=1.0)
     >>> found.converged, abs(found.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
-    alpha, weights = slope_weights(times, new, order)
-    extrapolated = _lagrange(times[: order + 1], new)
-    weights += [0.0] * (len(extrapolated) - order)
-    y, past = states.new_tensor([extrapolated, weights]) @ states[: order + 1]
+    alpha, predictor, slope, errors = formulas
+    weights = states.new_tensor([predictor, slope, *errors])
+    states = states[: len(predictor)]
+    y, past = (weights[:2] @ states).unbind()
+    converged = False
     for _ in range(_MOST_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
         d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, most_products)
         if d is None:
-            return BDFStep(y, f, False)
+            break
         # What the solve has left is answered as if J were 0: so modes below the tolerance
         # follow their equation. Left to the predictor, they would grow by its instability,
         # and a path would leave a saddle at the wrong time for the wrong side.
         d.add_(rest, alpha=1 / alpha)
         y = y + d
-        rate = torch.add(past, y, alpha=alpha)
-        if float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size:
-            return BDFStep(y, rate, True)
-    return BDFStep(y, rate, False)
-
-
-def slope_weights(times: Sequence[float], new: float, order: int) -> tuple[float, list[float]]:
-    """α and w: the slope at ``new`` of the interpolant with y there is α·y + Σ w_j y_{n−j}."""
-    known = times[:order]
-    alpha = sum(1 / (new - t) for t in known)
-    return alpha, [w / (t - new) for w, t in zip(_lagrange(known, new), known, strict=True)]
-
-
-def error_weights(times: Sequence[float]) -> list[list[float]]:
-    """Weights of y_j − y_0 (j = 1, 2, …) in the local errors of orders p = 1, 2, …
-
-    The error is y[t_0, …, t_{p+1}] Π_{1≤j≤p}(t_0 − t_j)/α_p, y[…] a divided difference and
-    y_0 the new state; as many orders as the times allow. A bound where J has no positive
-    eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
-
-    Examples
-    --------
-    >>> error_weights([2.0, 1.0, 0.0])  # ½(y_0 − 2y_1 + y_2)
-    [[-1.0, 0.5]]
-    """
-    start, count = times[0], len(times) - 1
-    inverse = [1.0] * (count + 1)  # 1/Π_{i≠j}(t_j − t_i) over the nodes so far
-    scale, alpha, rows = 1.0, 0.0, []
-    for k in range(1, count + 1):
-        for j in range(k):
-            inverse[j] /= times[j] - times[k]
-            inverse[k] /= times[k] - times[j]
-        if k >= 2:  # the order is k − 1
-            scale *= start - times[k - 1]
-            alpha += 1 / (start - times[k - 1])
-            row = [scale / alpha * w for w in inverse[1 : k + 1]]
-            rows.append(row + [0.0] * (count - k))
-        if k > MOST_ORDER:
+        converged = float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size
+        if converged:
             break
-    return rows
+    rate = torch.add(past, y, alpha=alpha)
+    return BDFStep(y, rate, vector_norm(weights[2:] @ (states - y), dim=1), converged)
 
 
 def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> float:
@@ -187,14 +209,6 @@ def next_order_and_step(
     return best, step * min(max(factors[best], 0.5), 2.0 if best <= 3 else 1.2)
 
 
-def _lagrange(times: Sequence[float], at: float) -> list[float]:
-    """Weights of the values at ``times`` in their interpolant's value at ``at``."""
-    return [
-        math.prod((at - s) / (t - s) for j, s in enumerate(times) if j != i)
-        for i, t in enumerate(times)
-    ]
-
-
 def _solve(
     rhs: Callable[[Tensor], Tensor],
     y: Tensor,
@@ -211,31 +225,33 @@ def _solve(
     20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
     and J need not be symmetric (reduced flows).
     """
-    r, d = residual, torch.zeros_like(residual)
+    r, d = residual, None
     size, k = float(vector_norm(r)), 0
     reach = math.sqrt(torch.finfo(y.dtype).eps) * (scale or 1.0)
-    directions = residual.new_empty((min(most, 16), residual.numel()))
-    images = torch.empty_like(directions)
+    directions = images = residual.new_empty((0, residual.numel()))
     while size > tolerance and k < most:
-        if k == len(directions):
-            directions = torch.cat([directions, torch.empty_like(directions)])
-            images = torch.cat([images, torch.empty_like(images)])
-        v = r / size
-        w = (f - rhs(torch.add(y, v, alpha=reach))).div_(reach).add_(v, alpha=alpha)
+        v = r * (reach / size)
+        w = (f - rhs(y + v)).add_(v, alpha=alpha)
         if k:
-            known, theirs = directions[:k].t(), images[:k].t()
             for _ in range(2):  # twice is enough to be orthogonal to round-off
                 overlap = images[:k] @ w
-                w = torch.addmv(w, theirs, overlap, alpha=-1)
-                v = torch.addmv(v, known, overlap, alpha=-1)
+                w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
+                v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
         length = vector_norm(w)
-        direction = torch.div(v, length, out=directions[k])
-        image = torch.div(w, length, out=images[k])
-        gain = image @ r
-        d.addcmul_(direction, gain)
+        direction, image = v.div_(length), w.div_(length)
+        gain = image.dot(r)
+        d = direction * gain if d is None else d.addcmul_(direction, gain)
         r = torch.addcmul(r, image, gain, value=-1)
-        k += 1
         size = float(vector_norm(r))
         if not math.isfinite(size):
             break
-    return (d if size <= tolerance else None), r
+        if size > tolerance:  # there is a next one, to be orthogonal to this one
+            if k == len(images):
+                more = residual.new_empty((min(most, 16), residual.numel()))
+                directions = torch.cat([directions, more])
+                images = torch.cat([images, more])
+            directions[k], images[k] = direction, image
+        k += 1
+    if not size <= tolerance:
+        return None, r
+    return (torch.zeros_like(r) if d is None else d), r

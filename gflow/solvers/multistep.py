@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +13,8 @@ from torch.linalg import vector_norm
 
 from gflow.solvers import bdf
 from gflow.solvers.base import Method
-from gflow.solvers.system import System, Tried
+from gflow.solvers.bdf import BDFStep, Formulas
+from gflow.solvers.system import System
 
 _ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
 
@@ -40,6 +43,8 @@ class Past:
         self.steps = 0  #: good ones since the last restart
         self.patience = 10  #: steps after which the explicit method may be better again
         self._errors: list[float] = []  #: of the orders 1, 2, …, relative to the tolerance
+        self._tolerance = 0.0
+        self._formulas = Formulas(0.0, [], [], [])
         self._memory = torch.empty(0)
         self._first = 0  # row of the newest state
 
@@ -86,57 +91,43 @@ class Past:
         self.patience *= 2
 
     def attempt(
-        self,
-        system: System,
-        new: float,
-        f: Tensor,
-        bound: float,
-        energy_bound: float,
-        most_products: int,
-    ) -> Tried:
-        """A step to the time new; f, (size,), is the velocity at its start.
+        self, system: System, new: float, f: Tensor, size: float, bound: float, most_products: int
+    ) -> BDFStep:
+        """A step to the time new; f, (n,), is the velocity at its start and size ‖y‖ there.
 
-        ``bound`` and ``energy_bound`` are what the errors of the state and of the energy
-        integral are held to.
+        ``bound`` is what the error of the state is held to.
         """
-        times, order, states = self.times, self.order, self.states
-        size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
-        eps = torch.finfo(states.dtype).eps
-        tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
-        # A state that underflows has none.
-        tiny = torch.finfo(states.dtype).tiny
-        tolerance, bound, energy_bound = (max(t, tiny) for t in (tolerance, bound, energy_bound))
-
-        def rhs(y: Tensor) -> Tensor:
-            return system.velocity(new, y[None])[0]
-
-        found = bdf.bdf_step(
-            rhs, times, states, new, order, tolerance, size, most_products=most_products
+        states, eps = self.states, torch.finfo(f.dtype).eps
+        way = (new - self.times[0]) * float(vector_norm(f))
+        self._formulas = bdf.formulas(self.times, new, self.order)
+        tolerance = bdf.step_tolerance(bound, way, size, eps)
+        self._tolerance = max(tolerance, torch.finfo(f.dtype).tiny)
+        return bdf.bdf_step(
+            functools.partial(system.velocity, new),
+            states,
+            self._formulas,
+            self._tolerance,
+            size,
+            most_products=most_products,
         )
-        rate = system.dissipation(found.state[None], found.rate[None])
-        alpha, slope = bdf.slope_weights(times, new, order)
-        energy = (float(rate) - _dot(slope, self.energies)) / alpha
-        known = order + 2  # enough for the error of the next order, too
-        weights = bdf.error_weights([new, *times[:known]])
-        changes = states[:known] - found.state
-        errors = vector_norm(states.new_tensor(weights) @ changes, dim=1).tolist()
-        gained = [before - energy for before in self.energies]
+
+    def assess(
+        self, rate: float, errors: Sequence[float], energy_bound: float
+    ) -> tuple[float, float]:
+        """Of the step just attempted: its error over its tolerance, and the energy dissipated.
+
+        ``rate`` is −dφ/dt at its end, ``errors`` are `BDFStep.errors`, and ``energy_bound``
+        is what the error of the energy integral is held to.
+        """
+        alpha, _, slope, weights = self._formulas
+        before = [energy - self.energies[0] for energy in self.energies]
+        gained = (rate - _dot(slope, before)) / alpha
+        changes = [energy - gained for energy in before]
         self._errors = [
-            max(error / tolerance, abs(_dot(row, gained)) / energy_bound)
+            max(error / self._tolerance, abs(_dot(row, changes)) / energy_bound)
             for error, row in zip(errors, weights, strict=True)
         ]
-        # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
-        error = self._errors[order - 1] * bound if found.converged else math.inf
-        y = found.state[None]
-        return Tried(
-            y=y,
-            f=found.rate[None],
-            rate=rate,
-            energy=y.new_full((1,), energy),
-            error=y.new_full((1,), error),
-            energy_error=y.new_zeros(1),
-            signal=None,
-        )
+        return self._errors[self.order - 1], gained
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""

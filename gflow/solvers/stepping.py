@@ -130,10 +130,9 @@ class Stepping:
         system.turn_to(m.index)
         rates: list[Tensor] = []
         m.f = m.older_f = system.rhs(system.numbers(m.t), m.y, rates)
-        m.rate = rates[0].reshape(-1)
         m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
-        sizes = torch.stack([vector_norm(m.y, dim=1), vector_norm(m.f, dim=1)]).double().cpu()
-        m.size[:], speed = sizes.numpy()
+        sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
+        m.size[:], speed, m.rate[:] = torch.stack(sizes).double().cpu().numpy()
         if problem.event is not None:
             values = problem.event(system.states(m.y)).reshape(-1)
             m.event[:] = values.double().cpu().numpy()
@@ -247,7 +246,7 @@ class Stepping:
         else:
             tried = self._step_back(float(t_new))
         self._spend(rows, system.calls - before)
-        got = system.measure(tried, problem.event)
+        got = tried.got
         error, good, m.fault[rows] = control.judge(
             got,
             m.size[rows],
@@ -266,7 +265,7 @@ class Stepping:
         self._control(rows, method, step, error, good, bad)
         spent = m.evals[rows] - m.mark[rows]
         if some(good):
-            self._accept(rows, good, tried, t_new, got)
+            self._accept(rows, good, tried, t_new)
             self._sharpen()
         looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
         if looks and not problem.flow.affine:
@@ -280,51 +279,57 @@ class Stepping:
     def _step(self, stepper: Stepper, rows: Rows, method: int, stages: int, step: Values) -> Tried:
         """A step of a one-step method."""
         m, system = self.members, self.system
-        y, f, rate, energy = m.y, m.f, m.rate, m.energy
+        y, f = m.y, m.f
         if not self._are_all(rows):
             at = system.rows(rows)
-            y, f, rate, energy = y[at], f[at], rate[at], energy[at]
+            y, f = y[at], f[at]
         t, h = system.numbers(m.t[rows]), system.numbers(step)
         # A tensor multiplies faster than a float does, which is made one every time.
         scale = h[:, None] if isinstance(h, Tensor) else torch.scalar_tensor(h, dtype=y.dtype)
-        rates = [rate.reshape(()) if system.lone else rate]
+        rates: list[Tensor] = []
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
-            return torch.mul(system.rhs(t + c * h, Y, rates), scale, out=out)
+            nonlocal f
+            f = system.rhs(t + c * h, Y, rates)
+            return torch.mul(f, scale, out=out)
 
         k0 = f * scale
         new = stepper.step(increment, y, k0, stages)
-        gained, missed = stepper.energy(torch.stack(rates).reshape(-1, len(y)) * h, stages)
-        signal = None
+        signal = error = vector_norm(new.error, dim=1)
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
             elif method == switching.STABILIZED:
                 signal = switching.rival_error(y, k0, new.y, new.k)
-        return Tried(
-            y=new.y,
-            f=new.k / scale,
-            rate=rates[-1].reshape(-1),
-            energy=energy + gained,
-            error=vector_norm(new.error, dim=1),
-            energy_error=missed,
-            signal=signal,
-        )
+        numbers = system.measure(new.y, self.problem.event, error, signal, *rates)
+        loss, size, event, error, signal = numbers[:5]
+        seen = np.concatenate([[m.rate[rows]], numbers[5:]])
+        gained, missed = stepper.energy(seen, stages) * step
+        got = Measured(error, missed, gained, seen[-1], size, loss, signal, event)
+        return Tried(new.y, f, got)
 
     def _step_back(self, t_new: float) -> Tried:
         """A step of the multistep method."""
         m, problem = self.members, self.problem
         if self.past is None:  # there is one wherever there is such a method
             raise base.Stop("no past to step from")
-        bound = problem.atol + problem.rtol * float(m.size[0])
+        size, tiny = float(m.size[0]), torch.finfo(m.y.dtype).tiny  # for a state that underflows
+        bound = max(problem.atol + problem.rtol * size, tiny)
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
-        energy_bound = base.energy_bound(problem.rtol, loss, bound)
+        energy_bound = max(base.energy_bound(problem.rtol, loss, bound), tiny)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
-        if len(self.steppers) <= switching.RIVAL:
-            return tried
-        h = t_new - float(m.t[0])
-        return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
+        found = self.past.attempt(self.system, t_new, m.f[0], size, bound, most)
+        y, f = found.state[None], found.rate[None]
+        signal = rate = self.system.dissipation(y, f)
+        if len(self.steppers) > switching.RIVAL:
+            h = t_new - float(m.t[0])
+            signal = switching.rival_error(m.y, h * m.f, y, h * f)
+        numbers = self.system.measure(y, problem.event, signal, rate, found.errors)
+        loss, size, event, signal, rate = numbers[:5]
+        error, gained = self.past.assess(rate, numbers[5:], energy_bound)
+        # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
+        error = error * bound if found.converged else math.inf
+        return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
 
     def _control(
         self, rows: Rows, method: int, step: Values, error: Values, good: Values, bad: Values
@@ -352,10 +357,10 @@ class Stepping:
             self.rejections += some(bad)
         m.retried[rows] = bad
 
-    def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values, got: Measured) -> None:
+    def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values) -> None:
         """Move the members whose step was good."""
-        m, dense = self.members, self.problem.dense
-        new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
+        m, dense, got = self.members, self.problem.dense, tried.got
+        new = {"y": tried.y, "f": tried.f}
         self.steps += some(good)
         if not every(good):
             of = self.system.rows(np.flatnonzero(good))
@@ -372,13 +377,14 @@ class Stepping:
         index, rise = m.index[rows], self.record.rise
         rise[index] = larger(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
-        m.loss[rows], m.size[rows] = got.loss, got.size
+        m.loss[rows], m.size[rows], m.rate[rows] = got.loss, got.size, got.rate
+        m.energy[rows] += got.energy
         m.age[rows] += 1
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new), m.y[0], float(got.energy))
+            self.past.add(float(t_new), m.y[0], float(m.energy[0]))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows_of(rows, got.event <= 0)
