@@ -25,7 +25,7 @@ from it by its stability); so its error is held to a part of the step's way, too
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,37 +46,37 @@ class BDFStep(NamedTuple):
     """What one step found.
 
     ``state`` (n,) and ``rate`` (n,), c'(t_new), which is F(state) to within α times the
-    tolerance; ``errors`` are the norms of the estimated local errors of orders 1, 2, …;
+    tolerance; ``misses`` ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`;
     ``converged`` is False where the step must be tried again shorter (F not finite is such
     a case).
     """
 
     state: Tensor
     rate: Tensor
-    errors: Tensor
+    misses: Tensor
     converged: bool
 
 
 class Formulas(NamedTuple):
-    """Weights of the last states in the formulas of a step; every list is as long as the first
-    known states that are looked at."""
+    """The formulas of a step; weights are of the last m states, 0 where one is not looked at."""
 
+    order: int
     alpha: float
-    predictor: list[float]  #: of the new state
-    slope: list[float]  #: w, of c'(t_new) beside α
-    errors: list[list[float]]  #: of y_{n−j} − y_new in the local errors of orders 1, 2, …
+    slope: list[float]  #: w_j
+    predictors: dict[int, list[float]]  #: of q_p, which p + 1 states extrapolate to, by p
+    errors: dict[int, float]  #: of y_new − q_p in the local error of order p
 
 
 def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
-    """The formulas of a step from ``times[0]`` to ``new``, for errors up to order + 1.
+    """The formulas of a step of an order, with the errors of that order and those next to it.
 
-    The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p, to within
-    its sign; y[…] is a divided difference. A bound where J has no positive eigenvalues: the error
-    itself is smaller by α(α − J)⁻¹ in the stiff directions.
+    The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p =
+    (y_new − q_p)/((t_new − t_{n−p}) α_p); y[…] is a divided difference. A bound where J has no
+    positive eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
 
     Parameters
     ----------
-    times : sequence of float, length m ≥ order + 1
+    times : sequence of float, length at least order + 1
         Times of the known states, the newest first.
     new : float
         The end of the step.
@@ -89,31 +89,33 @@ def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
 
     Examples
     --------
-    >>> formulas([0.0, -1.0, -2.0], 1.0, order=2)[:3]  # 3/2 y − 2 y_1 + 1/2 y_2
-    (1.5, [3.0, -3.0, 1.0], [-2.0, 0.5, 0.0])
-    >>> formulas([1.0, 0.0], 2.0, order=1).errors  # ½(y − 2y_1 + y_2)
-    [[-1.0, 0.5]]
+    >>> formulas([1.0, 0.0], 2.0, order=1)  # error ½(y − 2y_1 + y_2)
+    Formulas(order=1, alpha=1.0, slope=[-1.0, 0.0], predictors={1: [2.0, -1.0]}, errors={1: 0.5})
+    >>> formulas([0.0, -1.0, -2.0], 1.0, order=2)[1:3]  # slope 3/2 y − 2y_1 + ½y_2
+    (1.5, [-2.0, 0.5, 0.0])
     """
-    step = new - times[0]
-    x = [0.0, *((new - t) / step for t in times[: min(order, MOST_ORDER - 1) + 2])]
-    inverse = [1.0]  # 1/Π_{i≠j}(x_j − x_i) over the nodes so far: barycentric weights
-    scale, alpha, slope, errors = 1.0, 0.0, [], []
-    for k in range(1, len(x)):
-        gaps = [before - x[k] for before in x[:k]]
-        inverse = [w / gap for w, gap in zip(inverse, gaps, strict=True)]
-        inverse.append((-1) ** k / math.prod(gaps))
-        none = [0.0] * (len(x) - 1 - k)
-        if k >= 2:  # the order is k − 1
-            scale *= x[k - 1]
-            alpha += 1 / x[k - 1]
-            errors.append([scale / alpha * w for w in inverse[1:]] + none)
-        if k == order:
-            unit = inverse[0] * step
-            slope = [w / (unit * at) for w, at in zip(inverse[1:], x[1:], strict=False)] + none
-        if k == order + 1:
-            predictor = [-w / inverse[0] for w in inverse[1:]] + none
-            slope_of_new = alpha / step
-    return Formulas(slope_of_new, predictor, slope, errors)
+    step, last = new - times[0], min(order + 1, MOST_ORDER)
+    x = [(new - t) / step for t in times[: last + 1]]
+    weights: list[float] = []  # Lagrange's, of the first p + 1 states
+    predictors, errors, alpha = {}, {}, 0.0
+    for p, at in enumerate(x):
+        newest = 1.0
+        for j in range(p):
+            gap = at - x[j]
+            weights[j] *= at / gap
+            newest *= -x[j] / gap
+        weights.append(newest)
+        if p >= order - 1:
+            none = [0.0] * (len(x) - 1 - p)
+            if p == order - 1:
+                slope = [-w / (step * x[j]) for j, w in enumerate(weights)] + none
+            if p == order:
+                of_new = alpha / step
+            if p:
+                predictors[p] = weights + none
+                errors[p] = 1 / (alpha * at)
+        alpha += 1 / at
+    return Formulas(order, of_new, slope, predictors, errors)
 
 
 def bdf_step(
@@ -156,10 +158,10 @@ def bdf_step(
     >>> found.converged, abs(found.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
-    alpha, predictor, slope, errors = formulas
-    weights = states.new_tensor([predictor, slope, *errors])
-    states = states[: len(predictor)]
-    y, past = (weights[:2] @ states).unbind()
+    order, alpha, slope, predictors, _ = formulas
+    weights = states.new_tensor([slope, *predictors.values()])
+    rows = weights @ states[: len(slope)]
+    past, y = rows[0], rows[1 + order - min(predictors)]
     converged = False
     for _ in range(_MOST_NEWTON):
         f = rhs(y)
@@ -177,7 +179,7 @@ def bdf_step(
         if converged:
             break
     rate = torch.add(past, y, alpha=alpha)
-    return BDFStep(y, rate, vector_norm(weights[2:] @ (states - y), dim=1), converged)
+    return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)
 
 
 def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> float:
@@ -192,20 +194,17 @@ def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> flo
 
 
 def next_order_and_step(
-    errors: Sequence[float], order: int, step: float, tolerance: float, *, settled: bool
+    errors: Mapping[int, float], order: int, step: float, *, settled: bool
 ) -> tuple[int, float]:
-    """The order, of order − 1 to order + 1, with the longest step, and that step.
+    """The order, of those whose errors are known, with the longest step, and that step.
 
-    ``settled``: whether order + 1 steps were taken since the order last changed; until then
-    it stays. High orders lengthen by at most 1.2 a step: zero-stability of variable-step BDF.
+    Errors are relative to the tolerance. ``settled``: whether order + 1 steps were taken
+    since the order last changed; until then it stays. High orders lengthen by at most 1.2 a
+    step: zero-stability of variable-step BDF.
     """
-    orders = [order]
-    if settled:
-        orders += [p for p in (order - 1, order + 1) if 1 <= p <= min(MOST_ORDER, len(errors))]
-    factors = {
-        p: _SAFETY * (1.2 * errors[p - 1] / tolerance + 1e-10) ** (-1 / (p + 1)) for p in orders
-    }
-    best = max(orders, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
+    orders = errors if settled else (order,)
+    factors = {p: _SAFETY * (1.2 * errors[p] + 1e-10) ** (-1 / (p + 1)) for p in orders}
+    best = max(factors, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
     return best, step * min(max(factors[best], 0.5), 2.0 if best <= 3 else 1.2)
 
 

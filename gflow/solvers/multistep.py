@@ -42,9 +42,9 @@ class Past:
         self.since = 0  #: steps since the order last changed
         self.steps = 0  #: good ones since the last restart
         self.patience = 10  #: steps after which the explicit method may be better again
-        self._errors: list[float] = []  #: of the orders 1, 2, …, relative to the tolerance
-        self._tolerance = 0.0
-        self._formulas = Formulas(0.0, [], [], [])
+        self._errors: dict[int, float] = {}  #: by order, relative to the tolerance
+        self._tolerance: float  #: of the step in progress
+        self._formulas: Formulas  #: of the step in progress
         self._memory = torch.empty(0)
         self._first = 0  # row of the newest state
 
@@ -112,29 +112,28 @@ class Past:
         )
 
     def assess(
-        self, rate: float, errors: Sequence[float], energy_bound: float
+        self, rate: float, misses: Sequence[float], energy_bound: float
     ) -> tuple[float, float]:
         """Of the step just attempted: its error over its tolerance, and the energy dissipated.
 
-        ``rate`` is −dφ/dt at its end, ``errors`` are `BDFStep.errors`, and ``energy_bound``
+        ``rate`` is −dφ/dt at its end, ``misses`` are `BDFStep.misses`, and ``energy_bound``
         is what the error of the energy integral is held to.
         """
-        alpha, _, slope, weights = self._formulas
+        order, alpha, slope, predictors, errors = self._formulas
         before = [energy - self.energies[0] for energy in self.energies]
         gained = (rate - _dot(slope, before)) / alpha
-        changes = [energy - gained for energy in before]
-        self._errors = [
-            max(error / self._tolerance, abs(_dot(row, changes)) / energy_bound)
-            for error, row in zip(errors, weights, strict=True)
-        ]
-        return self._errors[self.order - 1], gained
+        self._errors = {}
+        for miss, (p, weights) in zip(misses, predictors.items(), strict=True):
+            of_energy = abs(gained - _dot(weights, before)) / energy_bound
+            self._errors[p] = errors[p] * max(miss / self._tolerance, of_energy)
+        return self._errors[order], gained
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""
         self.since += 1
         self.steps += 1
         settled = self.since > self.order
-        order, h = bdf.next_order_and_step(self._errors, self.order, step, 1.0, settled=settled)
+        order, h = bdf.next_order_and_step(self._errors, self.order, step, settled=settled)
         if order != self.order and self.steps > bdf.HISTORY:
             self.since = 0
         self.order = order

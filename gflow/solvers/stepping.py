@@ -318,15 +318,15 @@ class Stepping:
         loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
         energy_bound = max(base.energy_bound(problem.rtol, loss, bound), tiny)
         most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        found = self.past.attempt(self.system, t_new, m.f[0], size, bound, most)
+        found = self.past.attempt(self.system, t_new, m.f.view(-1), size, bound, most)
         y, f = found.state[None], found.rate[None]
         signal = rate = self.system.dissipation(y, f)
         if len(self.steppers) > switching.RIVAL:
             h = t_new - float(m.t[0])
             signal = switching.rival_error(m.y, h * m.f, y, h * f)
-        numbers = self.system.measure(y, problem.event, signal, rate, found.errors)
+        numbers = self.system.measure(y, problem.event, signal, rate, found.misses)
         loss, size, event, signal, rate = numbers[:5]
-        error, gained = self.past.assess(rate, numbers[5:], energy_bound)
+        error, gained = self.past.assess(float(rate), numbers[5:].tolist(), energy_bound)
         # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
         error = error * bound if found.converged else math.inf
         return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
@@ -384,7 +384,7 @@ class Stepping:
         m.fault[rows] = 0
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new), m.y[0], float(m.energy[0]))
+            self.past.add(float(t_new), m.y.view(-1), float(m.energy[0]))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows_of(rows, got.event <= 0)

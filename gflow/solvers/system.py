@@ -84,7 +84,7 @@ class System:
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         """−dφ/dt of rows of states and velocities."""
-        return self._flow.dissipation(self.states(y), self.states(velocity)).reshape(-1)
+        return self._flow.dissipation(self.states(y), self.states(velocity))
 
     def measure(self, y: Tensor, event: Event | None, *more: Tensor) -> np.ndarray:
         """Loss, size and event of states, and more numbers a member, in one copy to the host.
