@@ -165,8 +165,7 @@ class Stepper(Method):
         increment was asked for, in that order: the integral is one more equation, solved by
         the same step. A lone start's have no dimension of members.
         """
-        gained: np.ndarray = quadrature(type(self), stages) @ rates
-        return gained
+        return np.dot(quadrature(type(self), stages), rates)
 
 
 @functools.lru_cache(maxsize=256)

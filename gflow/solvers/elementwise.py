@@ -52,12 +52,12 @@ def smaller(a: Values, b: Values) -> Values:
 
 def finite(a: Values) -> Values:
     """Neither infinite nor NaN."""
-    return np.isfinite(a) if isinstance(a, np.ndarray) else math.isfinite(a)
+    return abs(a) < math.inf
 
 
 def missing(a: Values) -> Values:
     """NaN."""
-    return np.isnan(a) if isinstance(a, np.ndarray) else math.isnan(a)
+    return a != a
 
 
 def those(mask: Values, *values: Values) -> tuple[Values, ...]:

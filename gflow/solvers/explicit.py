@@ -78,8 +78,7 @@ class ExplicitStepper(Stepper):
         return Step(end, k, error, stiffness)
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
-        gained: np.ndarray = _ends(self.tableau) @ rates
-        return gained
+        return np.dot(_ends(self.tableau), rates)
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         """The one error estimate from those of the tableau."""

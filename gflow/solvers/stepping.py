@@ -301,11 +301,13 @@ class Stepping:
                 signal = new.signal()
             elif method == switching.STABILIZED:
                 signal = switching.rival_error(y, k0, new.y, new.k)
-        numbers = system.measure(new.y, self.problem.event, error, signal, *rates)
+        # The sixth is a place for the rate at the start, which is on the host.
+        numbers = system.measure(new.y, self.problem.event, error, signal, error, *rates)
         loss, size, event, error, signal = numbers[:5]
-        seen = np.concatenate([[m.rate[rows]], numbers[5:]])
-        gained, missed = stepper.energy(seen, stages) * step
-        got = Measured(error, missed, gained, seen[-1], size, loss, signal, event)
+        seen = numbers[5:]
+        seen[0] = m.rate[rows]
+        gained, missed = stepper.energy(seen, stages)
+        got = Measured(error, step * missed, step * gained, seen[-1], size, loss, signal, event)
         return Tried(new.y, f, got)
 
     def _step_back(self, t_new: float) -> Tried:
@@ -336,7 +338,7 @@ class Stepping:
     ) -> None:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
-        backward = isinstance(self.steppers[method], BDF) and self.past
+        backward = self.past if type(self.steppers[method]) is BDF else None
         if some(good):
             at, h, e = those(good, rows, step, error)
             if backward:
