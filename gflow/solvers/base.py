@@ -48,8 +48,8 @@ Progress = Callable[[float, float], None]
 #: save(checkpoint), called between two steps
 Save = Callable[[Checkpoint], None]
 
-#: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries); a third argument,
-#: if given, takes the result
+#: increment(c, Y) = F(t + c·h, Y), of the shape of Y, (members, entries), times each member's own
+#: h over that of the step where they differ; a third argument, if given, takes the result
 Increment = Callable[..., Tensor]
 
 NOT_FINITE = "the right-hand side returned NaN or infinity"
@@ -110,7 +110,7 @@ class Step(NamedTuple):
     """What one step gives, for every member a row."""
 
     y: Tensor  #: at the end of the step, (members, entries)
-    k: Tensor  #: h·F there, (members, entries)
+    k: Tensor  #: the increment there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
     #: What says whether another method would do better (switching.py), (members,).
     signal: Callable[[], Tensor] | None = None
@@ -149,14 +149,17 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
-    A step sees neither t nor h: it gets increments, already multiplied by each member's h.
-    The last of them is asked for at the end of the step. An instance serves one solve at a
-    time, so that it may keep memory from step to step.
+    A step does not see t, and one h for all: it gets increments, already multiplied by each
+    member's part of h, and must not write to them. The last of them is asked for at the end
+    of the step. An instance serves one solve at a time, so that it may keep memory from step
+    to step.
     """
 
     @abc.abstractmethod
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
-        """One step from y, (members, entries), where k0 = h·F(t, y)."""
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
+        """A step h from y, (members, entries), where the increment is k0."""
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         """The energy dissipated in a step, and its estimated error, both over h, (2, members).

@@ -50,6 +50,11 @@ def smaller(a: Values, b: Values) -> Values:
     return a if a <= b or math.isnan(a) else b
 
 
+def largest(a: Values) -> float:
+    """Of all; NaN where any is."""
+    return float(a.max() if isinstance(a, np.ndarray) else a)
+
+
 def finite(a: Values) -> Values:
     """Neither infinite nor NaN."""
     return abs(a) < math.inf

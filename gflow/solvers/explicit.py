@@ -57,7 +57,9 @@ class ExplicitStepper(Stepper):
     def reach(self, stages: int) -> float:
         return self.tableau.stability
 
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
         table = self.tableau
         a, b, errors = _on(table, y.dtype, y.device)
         if self._slopes is None or not self._slopes.fit(y):
@@ -66,14 +68,15 @@ class ExplicitStepper(Stepper):
         start, Y = y.view(-1), y
         rows[0].copy_(k0)
         for i in range(1, len(a)):
-            Y = torch.addmv(start, first[i], a[i]).view_as(y)
+            Y = torch.addmv(start, first[i], a[i], alpha=h).view_as(y)
             increment(table.c[i], Y, rows[i])
-        end = torch.addmv(start, first[len(a)], b).view_as(y)
+        end = torch.addmv(start, first[len(a)], b, alpha=h).view_as(y)
         k = increment(1.0, end, rows[-1])
-        error = self.error([torch.mv(first[-1], e).view_as(y) for e in errors])
+        missed = [torch.addmv(start, first[-1], e, beta=0, alpha=h) for e in errors]
+        error = self.error([e.view_as(y) for e in missed])
 
         def stiffness() -> Tensor:
-            return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
+            return h * vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
 
         return Step(end, k, error, stiffness)
 
@@ -129,4 +132,4 @@ class Dop853(ExplicitStepper):
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         integral, fifth, third = super().energy(rates, stages)
         both = np.hypot(fifth, 0.1 * third)
-        return np.stack([integral, fifth * abs(fifth) / choose(both > 0, both, 1.0)])
+        return np.stack([integral, fifth * (abs(fifth) / choose(both > 0, both, 1.0))])

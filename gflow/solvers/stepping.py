@@ -31,6 +31,7 @@ from gflow.solvers.elementwise import (
     choose,
     every,
     larger,
+    largest,
     rows_of,
     smaller,
     some,
@@ -184,7 +185,7 @@ class Stepping:
         accepted = False
         for rows, method, h, t_end in self._groups(step, t_new):
             stepper = self.steppers[method]
-            reach = float((h * m.radius[rows]).max()) if stepper.stabilized else 0.0
+            reach = largest(h * m.radius[rows]) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
             if problem.rhs_evals + stages > problem.max_evals:  # perhaps a member's, too
                 spent = np.zeros(len(m), bool)
@@ -283,24 +284,26 @@ class Stepping:
         if not self._are_all(rows):
             at = system.rows(rows)
             y, f = y[at], f[at]
-        t, h = system.numbers(m.t[rows]), system.numbers(step)
-        # A tensor multiplies faster than a float does, which is made one every time.
-        scale = h[:, None] if isinstance(h, Tensor) else torch.scalar_tensor(h, dtype=y.dtype)
+        t, own = system.numbers(m.t[rows]), system.numbers(step)
+        h = largest(step)
+        part = (own / h)[:, None] if isinstance(own, Tensor) else None
         rates: list[Tensor] = []
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
             nonlocal f
-            f = system.rhs(t + c * h, Y, rates)
-            return torch.mul(f, scale, out=out)
+            f = system.rhs(t + c * own, Y, rates)
+            if part is not None:
+                return torch.mul(f, part, out=out)
+            return f if out is None else out.copy_(f)
 
-        k0 = f * scale
-        new = stepper.step(increment, y, k0, stages)
+        k0 = f if part is None else f * part
+        new = stepper.step(increment, y, k0, stages, h)
         signal = error = vector_norm(new.error, dim=1)
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
             elif method == switching.STABILIZED:
-                signal = switching.rival_error(y, k0, new.y, new.k)
+                signal = switching.rival_error(y, k0, new.y, new.k, h)
         # The sixth is a place for the rate at the start, which is on the host.
         numbers = system.measure(new.y, self.problem.event, error, signal, error, *rates)
         loss, size, event, error, signal = numbers[:5]
@@ -324,8 +327,7 @@ class Stepping:
         y, f = found.state[None], found.rate[None]
         signal = rate = self.system.dissipation(y, f)
         if len(self.steppers) > switching.RIVAL:
-            h = t_new - float(m.t[0])
-            signal = switching.rival_error(m.y, h * m.f, y, h * f)
+            signal = switching.rival_error(m.y, m.f, y, f, t_new - float(m.t[0]))
         numbers = self.system.measure(y, problem.event, signal, rate, found.misses)
         loss, size, event, signal, rate = numbers[:5]
         error, gained = self.past.assess(float(rate), numbers[5:].tolist(), energy_bound)
