@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,14 +98,12 @@ class Past:
 
         ``bound`` is what the error of the state is held to.
         """
-        states, eps = self.states, torch.finfo(f.dtype).eps
-        way = (new - self.times[0]) * float(vector_norm(f))
+        way, dtype = (new - self.times[0]) * float(vector_norm(f)), torch.finfo(f.dtype)
         self._formulas = bdf.formulas(self.times, new, self.order)
-        tolerance = bdf.step_tolerance(bound, way, size, eps)
-        self._tolerance = max(tolerance, torch.finfo(f.dtype).tiny)
+        self._tolerance = max(bdf.step_tolerance(bound, way, size, dtype.eps), dtype.tiny)
         return bdf.bdf_step(
             functools.partial(system.velocity, new),
-            states,
+            self.states,
             self._formulas,
             self._tolerance,
             size,
@@ -150,4 +149,4 @@ class Past:
 
 def _dot(weights: list[float], values: list[float]) -> float:
     """Σ weights·values, over as many as there are weights."""
-    return sum(w * v for w, v in zip(weights, values, strict=False))
+    return sum(map(operator.mul, weights, values))
