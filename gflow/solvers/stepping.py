@@ -88,6 +88,7 @@ class Stepping:
         eps = torch.finfo(problem.y0.dtype).eps
         self._round_off = 20 * eps
         self._farthest = [s.reach(s.most_stages(problem.rtol, eps)) for s in steppers]
+        self._sharper = [s.sharper(problem.rtol) for s in steppers]
         self._stabilized = np.array([stepper.stabilized for stepper in steppers])
         self._all: Rows = 0 if self.system.lone else slice(None)
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
@@ -168,7 +169,7 @@ class Stepping:
     def _advance(self) -> None:
         """One step of every member, good or bad."""
         m, problem = self.members, self.problem
-        if some(m.due):
+        if some(m.due[self._all]):
             due = m.due > 0
             short = due & (m.evals + PRODUCTS > problem.max_evals)
             if some(short):
@@ -255,7 +256,7 @@ class Stepping:
             self._first_loss[m.index[rows]],
             rtol=problem.rtol,
             atol=problem.atol,
-            sharper=stepper.sharper(problem.rtol),
+            sharper=self._sharper[method],
             round_off=self._round_off,
         )
         bad = ~good
@@ -272,7 +273,7 @@ class Stepping:
         if looks and not problem.flow.affine:
             ample = _AMPLE * reach <= stepper.reach(stages)
             old = m.age[rows] >= (_SELDOM if ample else _REFRESH)
-            m.due[rows] = old | (bad & (m.age[rows] > 0) & stepper.stabilized)
+            m.due[rows] = old | (bad & (m.age[rows] > 0)) if stepper.stabilized else old
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
         return bool(some(good))
@@ -469,7 +470,7 @@ class Stepping:
             if method == switching.RIVAL:
                 moved = switching.from_rival(m, rows, spent)
             else:
-                sharper = steppers[switching.RIVAL].sharper(problem.rtol)
+                sharper = self._sharper[switching.RIVAL]
                 bound = problem.atol + problem.rtol * size
                 steps = spent, step, sharper * signal / bound
                 cheaper = switching.rival_is_cheaper(m, rows, *steps)
