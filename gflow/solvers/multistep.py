@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers import bdf
-from gflow.solvers.base import Method
-from gflow.solvers.bdf import BDFStep, Formulas
-from gflow.solvers.system import System
+from gflow.solvers import base, bdf
+from gflow.solvers.base import Method, Problem
+from gflow.solvers.members import Members
+from gflow.solvers.switching import rival_error
+from gflow.solvers.system import Measured, System, Tried
 
 _ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
 
@@ -44,8 +44,6 @@ class Past:
         self.steps = 0  #: good ones since the last restart
         self.patience = 10  #: steps after which the explicit method may be better again
         self._errors: dict[int, float] = {}  #: by order, relative to the tolerance
-        self._tolerance: float  #: of the step in progress
-        self._formulas: Formulas  #: of the step in progress
         self._memory = torch.empty(0)
         self._first = 0  # row of the newest state
 
@@ -92,40 +90,49 @@ class Past:
         self.patience *= 2
 
     def attempt(
-        self, system: System, new: float, f: Tensor, size: float, bound: float, most_products: int
-    ) -> BDFStep:
-        """A step to the time new; f, (n,), is the velocity at its start and size ‖y‖ there.
-
-        ``bound`` is what the error of the state is held to.
-        """
-        way, dtype = (new - self.times[0]) * float(vector_norm(f)), torch.finfo(f.dtype)
-        self._formulas = bdf.formulas(self.times, new, self.order)
-        self._tolerance = max(bdf.step_tolerance(bound, way, size, dtype.eps), dtype.tiny)
-        return bdf.bdf_step(
+        self,
+        system: System,
+        problem: Problem,
+        members: Members,
+        new: float,
+        first_loss: float,
+        *,
+        rival: bool,
+    ) -> Tried:
+        """A step of the only member to the time new, and what it says of the ``rival``, if any."""
+        m, order, dtype = members, self.order, torch.finfo(members.y.dtype)
+        size, way = float(m.size[0]), (new - self.times[0]) * float(vector_norm(m.f))
+        # What the errors of the state and of the energy are held to; not zero by underflow.
+        bound = max(problem.atol + problem.rtol * size, dtype.tiny)
+        scale = max(first_loss, abs(float(m.loss[0])))
+        energy_bound = max(base.energy_bound(problem.rtol, scale, bound), dtype.tiny)
+        tolerance = max(bdf.step_tolerance(bound, way, size, dtype.eps), dtype.tiny)
+        formulas = bdf.formulas(self.times, new, order)
+        found = bdf.bdf_step(
             functools.partial(system.velocity, new),
             self.states,
-            self._formulas,
-            self._tolerance,
+            formulas,
+            tolerance,
             size,
-            most_products=most_products,
+            most_products=min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0])),
         )
-
-    def assess(
-        self, rate: float, misses: Sequence[float], energy_bound: float
-    ) -> tuple[float, float]:
-        """Of the step just attempted: its error over its tolerance, and the energy dissipated.
-
-        ``rate`` is −dφ/dt at its end, ``misses`` are `BDFStep.misses`, and ``energy_bound``
-        is what the error of the energy integral is held to.
-        """
-        order, alpha, slope, predictors, errors = self._formulas
+        y, f = found.state[None], found.rate[None]
+        signal = rate = system.dissipation(y, f)
+        if rival:
+            signal = rival_error(m.y, m.f, y, f, new - self.times[0])
+        numbers = system.measure(y, problem.event, signal, rate, found.misses)
+        loss, size, event, signal, rate = numbers[:5]
+        # The energy obeys the same formulas.
         before = [energy - self.energies[0] for energy in self.energies]
-        gained = (rate - _dot(slope, before)) / alpha
+        gained = (float(rate) - _dot(formulas.slope, before)) / formulas.alpha
         self._errors = {}
-        for miss, (p, weights) in zip(misses, predictors.items(), strict=True):
+        misses = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
+        for (p, weights), miss in misses:
             of_energy = abs(gained - _dot(weights, before)) / energy_bound
-            self._errors[p] = errors[p] * max(miss / self._tolerance, of_energy)
-        return self._errors[order], gained
+            self._errors[p] = formulas.errors[p] * max(miss / tolerance, of_energy)
+        # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
+        error = self._errors[order] * bound if found.converged else math.inf
+        return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.errors import InputError
-from gflow.solvers import base, bdf, control, locating, switching
+from gflow.solvers import base, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import restore, snapshot
 from gflow.solvers.elementwise import (
@@ -245,8 +245,9 @@ class Stepping:
         before = system.calls
         if isinstance(stepper, Stepper):
             tried = self._step(stepper, rows, method, stages, step)
-        else:
-            tried = self._step_back(float(t_new))
+        elif self.past is not None:
+            rival, first_loss = len(self.steppers) > switching.RIVAL, float(self._first_loss[0])
+            tried = self.past.attempt(system, problem, m, float(t_new), first_loss, rival=rival)
         self._spend(rows, system.calls - before)
         got = tried.got
         error, good, m.fault[rows] = control.judge(
@@ -313,28 +314,6 @@ class Stepping:
         gained, missed = stepper.energy(seen, stages)
         got = Measured(error, step * missed, step * gained, seen[-1], size, loss, signal, event)
         return Tried(new.y, f, got)
-
-    def _step_back(self, t_new: float) -> Tried:
-        """A step of the multistep method."""
-        m, problem = self.members, self.problem
-        if self.past is None:  # there is one wherever there is such a method
-            raise base.Stop("no past to step from")
-        size, tiny = float(m.size[0]), torch.finfo(m.y.dtype).tiny  # for a state that underflows
-        bound = max(problem.atol + problem.rtol * size, tiny)
-        loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
-        energy_bound = max(base.energy_bound(problem.rtol, loss, bound), tiny)
-        most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        found = self.past.attempt(self.system, t_new, m.f.view(-1), size, bound, most)
-        y, f = found.state[None], found.rate[None]
-        signal = rate = self.system.dissipation(y, f)
-        if len(self.steppers) > switching.RIVAL:
-            signal = switching.rival_error(m.y, m.f, y, f, t_new - float(m.t[0]))
-        numbers = self.system.measure(y, problem.event, signal, rate, found.misses)
-        loss, size, event, signal, rate = numbers[:5]
-        error, gained = self.past.assess(float(rate), numbers[5:].tolist(), energy_bound)
-        # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
-        error = error * bound if found.converged else math.inf
-        return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
 
     def _control(
         self, rows: Rows, method: int, step: Values, error: Values, good: Values, bad: Values
