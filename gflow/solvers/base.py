@@ -149,10 +149,10 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
-    A step does not see t, and one h for all: it gets increments, already multiplied by each
-    member's part of h, and must not write to them. The last of them is asked for at the end
-    of the step. An instance serves one solve at a time, so that it may keep memory from step
-    to step.
+    A step does not see t, and sees one h, the longest: its increments are those of F, or where
+    members have steps of their own F times each one's part of h. It must not write to them.
+    The last one is asked for at the end of the step. An instance serves one solve at a time,
+    so that it may keep memory from step to step.
     """
 
     @abc.abstractmethod
