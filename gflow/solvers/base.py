@@ -48,8 +48,8 @@ Progress = Callable[[float, float], None]
 #: save(checkpoint), called between two steps
 Save = Callable[[Checkpoint], None]
 
-#: increment(c, Y) = h·F(t + c·h, Y), of the shape of Y, (members, entries); a third argument,
-#: if given, takes the result
+#: increment(c, Y) = F(t + c·h, Y), of the shape of Y, (members, entries), times each member's own
+#: h over that of the step where they differ; a third argument, if given, takes the result
 Increment = Callable[..., Tensor]
 
 NOT_FINITE = "the right-hand side returned NaN or infinity"
@@ -110,7 +110,7 @@ class Step(NamedTuple):
     """What one step gives, for every member a row."""
 
     y: Tensor  #: at the end of the step, (members, entries)
-    k: Tensor  #: h·F there, (members, entries)
+    k: Tensor  #: the increment there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
     #: What says whether another method would do better (switching.py), (members,).
     signal: Callable[[], Tensor] | None = None
@@ -149,29 +149,30 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
-    A step sees neither t nor h: it gets increments, already multiplied by each member's h.
-    The last of them is asked for at the end of the step. An instance serves one solve at a
-    time, so that it may keep memory from step to step.
+    A step does not see t, and sees one h, the longest: its increments are those of F, or where
+    members have steps of their own F times each one's part of h. It must not write to them.
+    The last one is asked for at the end of the step. An instance serves one solve at a time,
+    so that it may keep memory from step to step.
     """
 
     @abc.abstractmethod
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
-        """One step from y, (members, entries), where k0 = h·F(t, y)."""
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
+        """A step h from y, (members, entries), where the increment is k0."""
 
-    def energy(self, rates: Tensor, stages: int) -> Tensor:
-        """The energy dissipated in a step, and its estimated error, (2, members).
+    def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
+        """The energy dissipated in a step, and its estimated error, both over h, (2, members).
 
-        ``rates``, (evaluations + 1, members), are h·(−dφ/dt) at the start and wherever an
+        ``rates``, (evaluations + 1, members), are −dφ/dt at the start and wherever an
         increment was asked for, in that order: the integral is one more equation, solved by
-        the same step.
+        the same step. A lone start's have no dimension of members.
         """
-        return quadrature(type(self), stages, rates.dtype, rates.device) @ rates
+        return np.dot(quadrature(type(self), stages), rates)
 
 
 @functools.lru_cache(maxsize=256)
-def quadrature(
-    method: type[Stepper], stages: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
     """Weights of a step's increments in its end and in its error estimate, (2, evaluations + 1).
 
     Read off one step from zero whose i-th increment is the i-th unit vector.
@@ -179,7 +180,7 @@ def quadrature(
     Examples
     --------
     >>> from gflow.solvers.stabilized import RKC2
-    >>> ends, errors = quadrature(RKC2, 3, torch.float64, torch.device("cpu"))
+    >>> ends, errors = quadrature(RKC2, 3)
     >>> round(float(ends.sum()), 12), abs(round(float(errors.sum()), 12))
     (1.0, 0.0)
     """
@@ -199,7 +200,7 @@ def quadrature(
         return torch.mul(next(units), 1.0, out=out)
 
     step = method().step(unit, start, k0, stages)
-    return torch.cat([step.y, step.error]).to(dtype=dtype, device=device)
+    return torch.cat([step.y, step.error]).numpy()
 
 
 class Problem:

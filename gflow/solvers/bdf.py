@@ -25,7 +25,7 @@ from it by its stability); so its error is held to a part of the step's way, too
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,40 +46,97 @@ class BDFStep(NamedTuple):
     """What one step found.
 
     ``state`` (n,) and ``rate`` (n,), c'(t_new), which is F(state) to within α times the
-    tolerance; ``converged`` is False where the step must be tried again shorter (F not
-    finite is such a case).
+    tolerance; ``misses`` ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`;
+    ``converged`` is False where the step must be tried again shorter (F not finite is such
+    a case).
     """
 
     state: Tensor
     rate: Tensor
+    misses: Tensor
     converged: bool
+
+
+class Formulas(NamedTuple):
+    """The formulas of a step; weights are of the last m states, 0 where one is not looked at."""
+
+    order: int
+    alpha: float
+    slope: list[float]  #: w_j
+    predictors: dict[int, list[float]]  #: of q_p, which p + 1 states extrapolate to, by p
+    errors: dict[int, float]  #: of y_new − q_p in the local error of order p
+
+
+def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
+    """The formulas of a step of an order, with the errors of that order and those next to it.
+
+    The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p =
+    (y_new − q_p)/((t_new − t_{n−p}) α_p); y[…] is a divided difference. A bound where J has no
+    positive eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
+
+    Parameters
+    ----------
+    times : sequence of float, length at least order + 1
+        Times of the known states, the newest first.
+    new : float
+        The end of the step.
+    order : int
+        1 to 6.
+
+    Returns
+    -------
+    Formulas
+
+    Examples
+    --------
+    >>> formulas([1.0, 0.0], 2.0, order=1)  # error ½(y − 2y_1 + y_2)
+    Formulas(order=1, alpha=1.0, slope=[-1.0, 0.0], predictors={1: [2.0, -1.0]}, errors={1: 0.5})
+    >>> formulas([0.0, -1.0, -2.0], 1.0, order=2)[1:3]  # slope 3/2 y − 2y_1 + ½y_2
+    (1.5, [-2.0, 0.5, 0.0])
+    """
+    step, last = new - times[0], min(order + 1, MOST_ORDER)
+    x = [(new - t) / step for t in times[: last + 1]]
+    weights: list[float] = []  # Lagrange's, of the first p + 1 states
+    predictors, errors, alpha = {}, {}, 0.0
+    for p, at in enumerate(x):
+        newest = 1.0
+        for j in range(p):
+            gap = at - x[j]
+            weights[j] *= at / gap
+            newest *= -x[j] / gap
+        weights.append(newest)
+        if p >= order - 1:
+            none = [0.0] * (len(x) - 1 - p)
+            if p == order - 1:
+                slope = [-w / (step * x[j]) for j, w in enumerate(weights)] + none
+            if p == order:
+                of_new = alpha / step
+            if p:
+                predictors[p] = weights + none
+                errors[p] = 1 / (alpha * at)
+        alpha += 1 / at
+    return Formulas(order, of_new, slope, predictors, errors)
 
 
 def bdf_step(
     rhs: Callable[[Tensor], Tensor],
-    times: Sequence[float],
     states: Tensor,
-    new: float,
-    order: int,
+    formulas: Formulas,
     tolerance: float,
     size: float,
     *,
     most_products: int = MOST_PRODUCTS,
 ) -> BDFStep:
-    """One step from ``times[0]`` to ``new``.
+    """One step.
 
     Parameters
     ----------
     rhs : callable
-        F(new, ·), (n,) → (n,).
-    times : sequence of float, length m ≥ order + 1
-        Times of the known states, the newest first.
+        F(t_new, ·), (n,) → (n,).
     states : Tensor, shape (m, n)
-        The states at those times.
-    new : float
-        The end of the step.
-    order : int
-        1 to 6.
+        The known states, the newest first.
+    formulas : Formulas
+        Of the step.
     tolerance : float
         Largest acceptable ‖e‖₂ of the step, absolute.
     size : float
@@ -96,66 +153,33 @@ def bdf_step(
     >>> import torch
     >>> times = [0.0, -0.1, -0.2, -0.3]
     >>> states = torch.tensor([[math.exp(-t)] for t in times], dtype=torch.float64)
-    >>> found = bdf_step(lambda y: -y, times, states, 0.1, order=2, tolerance=1e-6, size=1.0)
+    >>> weights = formulas(times, 0.1, order=2)
+    >>> found = bdf_step(lambda y: -y, states, weights, tolerance=1e-6, size=1.0)
     >>> found.converged, abs(found.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
-    alpha, weights = slope_weights(times, new, order)
-    extrapolated = _lagrange(times[: order + 1], new)
-    weights += [0.0] * (len(extrapolated) - order)
-    y, past = states.new_tensor([extrapolated, weights]) @ states[: order + 1]
+    order, alpha, slope, predictors, _ = formulas
+    weights = states.new_tensor([slope, *predictors.values()])
+    rows = weights @ states[: len(slope)]
+    past, y = rows[0], rows[1 + order - min(predictors)]
+    converged = False
     for _ in range(_MOST_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
         d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, most_products)
         if d is None:
-            return BDFStep(y, f, False)
+            break
         # What the solve has left is answered as if J were 0: so modes below the tolerance
         # follow their equation. Left to the predictor, they would grow by its instability,
         # and a path would leave a saddle at the wrong time for the wrong side.
         d.add_(rest, alpha=1 / alpha)
         y = y + d
-        rate = torch.add(past, y, alpha=alpha)
-        if float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size:
-            return BDFStep(y, rate, True)
-    return BDFStep(y, rate, False)
-
-
-def slope_weights(times: Sequence[float], new: float, order: int) -> tuple[float, list[float]]:
-    """α and w: the slope at ``new`` of the interpolant with y there is α·y + Σ w_j y_{n−j}."""
-    known = times[:order]
-    alpha = sum(1 / (new - t) for t in known)
-    return alpha, [w / (t - new) for w, t in zip(_lagrange(known, new), known, strict=True)]
-
-
-def error_weights(times: Sequence[float]) -> list[list[float]]:
-    """Weights of y_j − y_0 (j = 1, 2, …) in the local errors of orders p = 1, 2, …
-
-    The error is y[t_0, …, t_{p+1}] Π_{1≤j≤p}(t_0 − t_j)/α_p, y[…] a divided difference and
-    y_0 the new state; as many orders as the times allow. A bound where J has no positive
-    eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
-
-    Examples
-    --------
-    >>> error_weights([2.0, 1.0, 0.0])  # ½(y_0 − 2y_1 + y_2)
-    [[-1.0, 0.5]]
-    """
-    start, count = times[0], len(times) - 1
-    inverse = [1.0] * (count + 1)  # 1/Π_{i≠j}(t_j − t_i) over the nodes so far
-    scale, alpha, rows = 1.0, 0.0, []
-    for k in range(1, count + 1):
-        for j in range(k):
-            inverse[j] /= times[j] - times[k]
-            inverse[k] /= times[k] - times[j]
-        if k >= 2:  # the order is k − 1
-            scale *= start - times[k - 1]
-            alpha += 1 / (start - times[k - 1])
-            row = [scale / alpha * w for w in inverse[1 : k + 1]]
-            rows.append(row + [0.0] * (count - k))
-        if k > MOST_ORDER:
+        converged = float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size
+        if converged:
             break
-    return rows
+    rate = torch.add(past, y, alpha=alpha)
+    return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)
 
 
 def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> float:
@@ -170,29 +194,18 @@ def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> flo
 
 
 def next_order_and_step(
-    errors: Sequence[float], order: int, step: float, tolerance: float, *, settled: bool
+    errors: Mapping[int, float], order: int, step: float, *, settled: bool
 ) -> tuple[int, float]:
-    """The order, of order − 1 to order + 1, with the longest step, and that step.
+    """The order, of those whose errors are known, with the longest step, and that step.
 
-    ``settled``: whether order + 1 steps were taken since the order last changed; until then
-    it stays. High orders lengthen by at most 1.2 a step: zero-stability of variable-step BDF.
+    Errors are relative to the tolerance. ``settled``: whether order + 1 steps were taken
+    since the order last changed; until then it stays. High orders lengthen by at most 1.2 a
+    step: zero-stability of variable-step BDF.
     """
-    orders = [order]
-    if settled:
-        orders += [p for p in (order - 1, order + 1) if 1 <= p <= min(MOST_ORDER, len(errors))]
-    factors = {
-        p: _SAFETY * (1.2 * errors[p - 1] / tolerance + 1e-10) ** (-1 / (p + 1)) for p in orders
-    }
-    best = max(orders, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
+    orders = errors if settled else (order,)
+    factors = {p: _SAFETY * (1.2 * errors[p] + 1e-10) ** (-1 / (p + 1)) for p in orders}
+    best = max(factors, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
     return best, step * min(max(factors[best], 0.5), 2.0 if best <= 3 else 1.2)
-
-
-def _lagrange(times: Sequence[float], at: float) -> list[float]:
-    """Weights of the values at ``times`` in their interpolant's value at ``at``."""
-    return [
-        math.prod((at - s) / (t - s) for j, s in enumerate(times) if j != i)
-        for i, t in enumerate(times)
-    ]
 
 
 def _solve(
@@ -211,31 +224,33 @@ def _solve(
     20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
     and J need not be symmetric (reduced flows).
     """
-    r, d = residual, torch.zeros_like(residual)
+    r, d = residual, None
     size, k = float(vector_norm(r)), 0
     reach = math.sqrt(torch.finfo(y.dtype).eps) * (scale or 1.0)
-    directions = residual.new_empty((min(most, 16), residual.numel()))
-    images = torch.empty_like(directions)
+    directions = images = residual.new_empty((0, residual.numel()))
     while size > tolerance and k < most:
-        if k == len(directions):
-            directions = torch.cat([directions, torch.empty_like(directions)])
-            images = torch.cat([images, torch.empty_like(images)])
-        v = r / size
-        w = (f - rhs(torch.add(y, v, alpha=reach))).div_(reach).add_(v, alpha=alpha)
+        v = r * (reach / size)
+        w = (f - rhs(y + v)).add_(v, alpha=alpha)
         if k:
-            known, theirs = directions[:k].t(), images[:k].t()
             for _ in range(2):  # twice is enough to be orthogonal to round-off
                 overlap = images[:k] @ w
-                w = torch.addmv(w, theirs, overlap, alpha=-1)
-                v = torch.addmv(v, known, overlap, alpha=-1)
+                w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
+                v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
         length = vector_norm(w)
-        direction = torch.div(v, length, out=directions[k])
-        image = torch.div(w, length, out=images[k])
-        gain = image @ r
-        d.addcmul_(direction, gain)
+        direction, image = v.div_(length), w.div_(length)
+        gain = image.dot(r)
+        d = direction * gain if d is None else d.addcmul_(direction, gain)
         r = torch.addcmul(r, image, gain, value=-1)
-        k += 1
         size = float(vector_norm(r))
         if not math.isfinite(size):
             break
-    return (d if size <= tolerance else None), r
+        if size > tolerance:  # there is a next one, to be orthogonal to this one
+            if k == len(images):
+                more = residual.new_empty((min(most, 16), residual.numel()))
+                directions = torch.cat([directions, more])
+                images = torch.cat([images, more])
+            directions[k], images[k] = direction, image
+        k += 1
+    if not size <= tolerance:
+        return None, r
+    return (torch.zeros_like(r) if d is None else d), r

@@ -50,14 +50,19 @@ def smaller(a: Values, b: Values) -> Values:
     return a if a <= b or math.isnan(a) else b
 
 
+def largest(a: Values) -> float:
+    """Of all; NaN where any is."""
+    return float(a.max() if isinstance(a, np.ndarray) else a)
+
+
 def finite(a: Values) -> Values:
     """Neither infinite nor NaN."""
-    return np.isfinite(a) if isinstance(a, np.ndarray) else math.isfinite(a)
+    return abs(a) < math.inf
 
 
 def missing(a: Values) -> Values:
     """NaN."""
-    return np.isnan(a) if isinstance(a, np.ndarray) else math.isnan(a)
+    return a != a
 
 
 def those(mask: Values, *values: Values) -> tuple[Values, ...]:

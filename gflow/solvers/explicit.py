@@ -17,11 +17,13 @@ from __future__ import annotations
 import functools
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Increment, Step, Stepper
+from gflow.solvers.elementwise import choose
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
 
 
@@ -55,28 +57,31 @@ class ExplicitStepper(Stepper):
     def reach(self, stages: int) -> float:
         return self.tableau.stability
 
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
         table = self.tableau
-        a, b, errors, _ = _on(table, y.dtype, y.device)
+        a, b, errors = _on(table, y.dtype, y.device)
         if self._slopes is None or not self._slopes.fit(y):
             self._slopes = _Slopes.like(y, len(table.a) + 1)
         rows, first = self._slopes
         start, Y = y.view(-1), y
         rows[0].copy_(k0)
         for i in range(1, len(a)):
-            Y = torch.addmv(start, first[i], a[i]).view_as(y)
+            Y = torch.addmv(start, first[i], a[i], alpha=h).view_as(y)
             increment(table.c[i], Y, rows[i])
-        end = torch.addmv(start, first[len(a)], b).view_as(y)
+        end = torch.addmv(start, first[len(a)], b, alpha=h).view_as(y)
         k = increment(1.0, end, rows[-1])
-        error = self.error([torch.mv(first[-1], e).view_as(y) for e in errors])
+        missed = [torch.addmv(start, first[-1], e, beta=0, alpha=h) for e in errors]
+        error = self.error([e.view_as(y) for e in missed])
 
         def stiffness() -> Tensor:
-            return vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
+            return h * vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
 
         return Step(end, k, error, stiffness)
 
-    def energy(self, rates: Tensor, stages: int) -> Tensor:
-        return _on(self.tableau, rates.dtype, rates.device)[-1] @ rates
+    def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
+        return np.dot(_ends(self.tableau), rates)
 
     def error(self, estimates: list[Tensor]) -> Tensor:
         """The one error estimate from those of the tableau."""
@@ -86,15 +91,20 @@ class ExplicitStepper(Stepper):
 @functools.lru_cache(maxsize=16)
 def _on(
     table: Tableau, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
-    """Rows of a, b, the error weights, and b with the error weights, where the states are."""
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Rows of a, b and the error weights, where the states are."""
 
     def vector(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
     errors = [vector(e) for e in table.errors]
-    ends = torch.stack([vector((*table.b, 0.0)), *errors])
-    return [vector(row) for row in table.a], vector(table.b), errors, ends
+    return [vector(row) for row in table.a], vector(table.b), errors
+
+
+@functools.cache
+def _ends(table: Tableau) -> np.ndarray:
+    """b with the error weights."""
+    return np.array([(*table.b, 0.0), *table.errors])
 
 
 class Tsit5(ExplicitStepper):
@@ -113,15 +123,13 @@ class Dop853(ExplicitStepper):
     tableau = DOP853
 
     def error(self, estimates: list[Tensor]) -> Tensor:
-        return _combined(*estimates)
+        """The estimate of order 5, smaller by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
+        fifth, third = estimates
+        small = vector_norm(fifth, dim=1)
+        both = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
+        return fifth * torch.where(both > 0, small / both, both)[:, None]
 
-    def energy(self, rates: Tensor, stages: int) -> Tensor:
+    def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         integral, fifth, third = super().energy(rates, stages)
-        return torch.stack([integral, _combined(fifth[:, None], third[:, None])[:, 0]])
-
-
-def _combined(fifth: Tensor, third: Tensor) -> Tensor:
-    """The estimate of order 5, smaller by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
-    small = vector_norm(fifth, dim=1)
-    both = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
-    return fifth * torch.where(both > 0, small / both, both)[:, None]
+        both = np.hypot(fifth, 0.1 * third)
+        return np.stack([integral, fifth * (abs(fifth) / choose(both > 0, both, 1.0))])

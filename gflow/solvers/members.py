@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ON_DEVICE = ("y", "f", "rate", "energy", "vector", "older_y", "older_f")
+_ON_DEVICE = ("y", "f", "vector", "older_y", "older_f")
 
 
 @dataclass
@@ -20,8 +20,6 @@ class Members:
     index: np.ndarray  #: which member of the ensemble
     y: Tensor  #: the state, (members, size)
     f: Tensor  #: dy/dt there
-    rate: Tensor  #: −dφ/dt there, (members,)
-    energy: Tensor  #: dissipated so far, (members,)
     vector: Tensor  #: dominant eigenvector of the Jacobian, (members, size)
     older_y: Tensor  #: y and f at the start of the last step, for dense output
     older_f: Tensor
@@ -29,6 +27,8 @@ class Members:
     older_t: np.ndarray  #: NaN before the first step
     h: np.ndarray  #: the step to try next
     loss: np.ndarray
+    rate: np.ndarray  #: −dφ/dt
+    energy: np.ndarray  #: dissipated so far
     size: np.ndarray  #: ‖y‖
     next: np.ndarray  #: the first requested time not reached
     method: np.ndarray  #: which of the loop's steppers
@@ -80,8 +80,8 @@ class Members:
             if field.name not in _ON_DEVICE
         }
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
-        none = torch.zeros_like(y[:, 0])
-        return cls(y=y, f=y, rate=none, energy=none, vector=vector, older_y=y, older_f=y, **arrays)
+        arrays["energy"] = np.zeros(B)
+        return cls(y=y, f=y, vector=vector, older_y=y, older_f=y, **arrays)
 
     def __len__(self) -> int:
         return len(self.index)

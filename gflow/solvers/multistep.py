@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers import bdf
-from gflow.solvers.base import Method
-from gflow.solvers.system import System, Tried
+from gflow.solvers import base, bdf
+from gflow.solvers.base import Method, Problem
+from gflow.solvers.members import Members
+from gflow.solvers.switching import rival_error
+from gflow.solvers.system import Measured, System, Tried
 
 _ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
 
@@ -39,7 +43,7 @@ class Past:
         self.since = 0  #: steps since the order last changed
         self.steps = 0  #: good ones since the last restart
         self.patience = 10  #: steps after which the explicit method may be better again
-        self._errors: list[float] = []  #: of the orders 1, 2, …, relative to the tolerance
+        self._errors: dict[int, float] = {}  #: by order, relative to the tolerance
         self._memory = torch.empty(0)
         self._first = 0  # row of the newest state
 
@@ -88,62 +92,54 @@ class Past:
     def attempt(
         self,
         system: System,
+        problem: Problem,
+        members: Members,
         new: float,
-        f: Tensor,
-        bound: float,
-        energy_bound: float,
-        most_products: int,
+        first_loss: float,
+        *,
+        rival: bool,
     ) -> Tried:
-        """A step to the time new; f, (size,), is the velocity at its start.
-
-        ``bound`` and ``energy_bound`` are what the errors of the state and of the energy
-        integral are held to.
-        """
-        times, order, states = self.times, self.order, self.states
-        size, way = torch.stack([vector_norm(states[0]), vector_norm(f)]).tolist()
-        eps = torch.finfo(states.dtype).eps
-        tolerance = bdf.step_tolerance(bound, (new - times[0]) * way, size, eps)
-        # A state that underflows has none.
-        tiny = torch.finfo(states.dtype).tiny
-        tolerance, bound, energy_bound = (max(t, tiny) for t in (tolerance, bound, energy_bound))
-
-        def rhs(y: Tensor) -> Tensor:
-            return system.velocity(new, y[None])[0]
-
+        """A step of the only member to the time new, and what it says of the ``rival``, if any."""
+        m, order, dtype = members, self.order, torch.finfo(members.y.dtype)
+        size, way = float(m.size[0]), (new - self.times[0]) * float(vector_norm(m.f))
+        # What the errors of the state and of the energy are held to; not zero by underflow.
+        bound = max(problem.atol + problem.rtol * size, dtype.tiny)
+        scale = max(first_loss, abs(float(m.loss[0])))
+        energy_bound = max(base.energy_bound(problem.rtol, scale, bound), dtype.tiny)
+        tolerance = max(bdf.step_tolerance(bound, way, size, dtype.eps), dtype.tiny)
+        formulas = bdf.formulas(self.times, new, order)
         found = bdf.bdf_step(
-            rhs, times, states, new, order, tolerance, size, most_products=most_products
+            functools.partial(system.velocity, new),
+            self.states,
+            formulas,
+            tolerance,
+            size,
+            most_products=min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0])),
         )
-        rate = system.dissipation(found.state[None], found.rate[None])
-        alpha, slope = bdf.slope_weights(times, new, order)
-        energy = (float(rate) - _dot(slope, self.energies)) / alpha
-        known = order + 2  # enough for the error of the next order, too
-        weights = bdf.error_weights([new, *times[:known]])
-        changes = states[:known] - found.state
-        errors = vector_norm(states.new_tensor(weights) @ changes, dim=1).tolist()
-        gained = [before - energy for before in self.energies]
-        self._errors = [
-            max(error / tolerance, abs(_dot(row, gained)) / energy_bound)
-            for error, row in zip(errors, weights, strict=True)
-        ]
+        y, f = found.state[None], found.rate[None]
+        signal = rate = system.dissipation(y, f)
+        if rival:
+            signal = rival_error(m.y, m.f, y, f, new - self.times[0])
+        numbers = system.measure(y, problem.event, signal, rate, found.misses)
+        loss, size, event, signal, rate = numbers[:5]
+        # The energy obeys the same formulas.
+        before = [energy - self.energies[0] for energy in self.energies]
+        gained = (float(rate) - _dot(formulas.slope, before)) / formulas.alpha
+        self._errors = {}
+        misses = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
+        for (p, weights), miss in misses:
+            of_energy = abs(gained - _dot(weights, before)) / energy_bound
+            self._errors[p] = formulas.errors[p] * max(miss / tolerance, of_energy)
         # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
-        error = self._errors[order - 1] * bound if found.converged else math.inf
-        y = found.state[None]
-        return Tried(
-            y=y,
-            f=found.rate[None],
-            rate=rate,
-            energy=y.new_full((1,), energy),
-            error=y.new_full((1,), error),
-            energy_error=y.new_zeros(1),
-            signal=None,
-        )
+        error = self._errors[order] * bound if found.converged else math.inf
+        return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""
         self.since += 1
         self.steps += 1
         settled = self.since > self.order
-        order, h = bdf.next_order_and_step(self._errors, self.order, step, 1.0, settled=settled)
+        order, h = bdf.next_order_and_step(self._errors, self.order, step, settled=settled)
         if order != self.order and self.steps > bdf.HISTORY:
             self.since = 0
         self.order = order
@@ -160,4 +156,4 @@ class Past:
 
 def _dot(weights: list[float], values: list[float]) -> float:
     """Σ weights·values, over as many as there are weights."""
-    return sum(w * v for w, v in zip(weights, values, strict=False))
+    return sum(map(operator.mul, weights, values))

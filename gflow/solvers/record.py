@@ -25,7 +25,7 @@ class Record:
         self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y
         self.last = y.clone()  # each member's last good state
-        self.dissipated = torch.zeros_like(y[:, 0])
+        self.dissipated = np.zeros(count)
         self.t = np.full(count, problem.ts[0])
         self.reached = np.ones(count, np.int64)
         self.rise = np.zeros(count)
@@ -67,7 +67,7 @@ class Record:
         device = self.saved.device
         to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(gone)))
         self.last[to] = members.y[at]
-        self.dissipated[to] = members.energy[at]
+        self.dissipated[index] = members.energy[gone]
         self.t[index] = members.t[gone]
         self.reached[index] = members.next[gone]
         self.spent[:, index] = [v[gone] for v in (members.evals, members.good, members.bad)]
@@ -84,7 +84,7 @@ class Record:
         last = self.last.reshape(problem.y0.shape)
         problem.y, problem.t = last, float(self.t.min())
         problem.y_norm = problem.flow.norm(last)
-        problem.dissipated = self.dissipated.reshape(batch)
+        problem.dissipated = torch.as_tensor(self.dissipated).to(self.saved).reshape(batch)
         problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
         problem.spent = self.spent
         problem.accepted, problem.rejected = (int(n) for n in self.spent[1:].sum(1))
@@ -99,7 +99,7 @@ class Record:
         return {
             "saved": self.saved.clone(),
             "last": self.last.clone(),
-            "dissipated": self.dissipated.clone(),
+            "dissipated": torch.tensor(self.dissipated),
             "record_t": torch.tensor(self.t),
             "reached": torch.tensor(self.reached),
             "rise": torch.tensor(self.rise),
@@ -108,10 +108,11 @@ class Record:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
-        for name in ("saved", "last", "dissipated"):
+        for name in ("saved", "last"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
-        self.rise[:], self.spent[:] = tensors["rise"].numpy(), tensors["spent"].numpy()
+        for name in ("rise", "dissipated", "spent"):
+            getattr(self, name)[:] = tensors[name].numpy()
 
 
 def _padded(times: list[list[float]], count: int) -> np.ndarray:

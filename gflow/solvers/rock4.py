@@ -101,31 +101,33 @@ class ROCK4(Stepper):
         # Steps as long as 1e-2 allows leave the loss of a tanh network 2 % off at t = 300.
         return max(1.0, rtol / _LOOSEST)
 
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
         row = table()[_position(stages)]
         recurrence = _recurrence(stages)
-        older, newer = y, torch.add(y, k0, alpha=recurrence.mu[0])
+        older, newer = y, torch.add(y, k0, alpha=h * recurrence.mu[0])
         for mu, nu, c in zip(recurrence.mu[1:], recurrence.nu[1:], recurrence.c[:-1], strict=True):
             k = increment(c, newer)
             # Y_{j−2} is not needed again: its memory takes Y_j, once it is not y itself.
             stage = older * (1 - nu) if older is y else older.mul_(1 - nu)
-            stage.add_(newer, alpha=nu).add_(k, alpha=mu)
+            stage.add_(newer, alpha=nu).add_(k, alpha=h * mu)
             older, newer = newer, stage
         middle, start = newer, recurrence.c[-1]
         slopes = [increment(start, middle)]
         for weights in row.a:
-            stage = _combined(middle, slopes, weights)
+            stage = _combined(middle, slopes, weights, h)
             slopes.append(increment(start + sum(weights), stage))
-        end = _combined(middle, slopes, row.b)
-        error = _combined((middle - y).mul_(row.d[4]), slopes, row.d[:4])
+        end = _combined(middle, slopes, row.b, h)
+        error = _combined((middle - y).mul_(row.d[4]), slopes, row.d[:4], h)
         return Step(end, increment(1.0, end), error)
 
 
-def _combined(base: Tensor, slopes: list[Tensor], weights: list[float]) -> Tensor:
-    """base + Σ weights·slopes."""
-    total = torch.add(base, slopes[0], alpha=weights[0])
+def _combined(base: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
+    """base + h Σ weights·slopes."""
+    total = torch.add(base, slopes[0], alpha=h * weights[0])
     for weight, slope in zip(weights[1:], slopes[1:], strict=True):
-        total.add_(slope, alpha=weight)
+        total.add_(slope, alpha=h * weight)
     return total
 
 

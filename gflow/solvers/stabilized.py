@@ -45,22 +45,24 @@ class RKC2(Stepper):
         # times as many digits asked for would give one times as many.
         return max(1.0, math.sqrt(_AS_ASKED / rtol))
 
-    def step(self, increment: Increment, y: Tensor, k0: Tensor, stages: int) -> Step:
+    def step(
+        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
+    ) -> Step:
         c = _coefficients(stages)
-        older, newer = y, torch.add(y, k0, alpha=c.first)
+        older, newer = y, torch.add(y, k0, alpha=h * c.first)
         for j in range(2, stages + 1):
             k = increment(c.c[j - 1], newer)
             stage = (1 - c.mu[j] - c.nu[j]) * y
             stage.add_(newer, alpha=c.mu[j]).add_(older, alpha=c.nu[j])
-            stage.add_(k, alpha=c.mu_rate[j]).add_(k0, alpha=c.gamma_rate[j])
+            stage.add_(k, alpha=h * c.mu_rate[j]).add_(k0, alpha=h * c.gamma_rate[j])
             older, newer = newer, stage
         k = increment(1.0, newer)
-        return Step(newer, k, rkc2_error(y, k0, newer, k))
+        return Step(newer, k, rkc2_error(y, k0, newer, k, h))
 
 
-def rkc2_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor) -> Tensor:
+def rkc2_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
     """RKC2's local error, from both ends of a step: its own, or any other method's."""
-    return (y - end).mul_(0.8).add_(k0, alpha=0.4).add_(k, alpha=0.4)
+    return (y - end).mul_(0.8).add_(k0, alpha=0.4 * h).add_(k, alpha=0.4 * h)
 
 
 class _Chebyshev(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.errors import InputError
-from gflow.solvers import base, bdf, control, locating, switching
+from gflow.solvers import base, control, locating, switching
 from gflow.solvers.base import Method, Problem, Solver, Stepper
 from gflow.solvers.checkpoint import restore, snapshot
 from gflow.solvers.elementwise import (
@@ -31,6 +31,7 @@ from gflow.solvers.elementwise import (
     choose,
     every,
     larger,
+    largest,
     rows_of,
     smaller,
     some,
@@ -44,7 +45,8 @@ from gflow.solvers.spectrum import PRODUCTS, first_vectors, with_margin
 from gflow.solvers.system import Measured, System, Tried
 
 _REFRESH = 10  # good steps between two looks at the spectrum
-_SELDOM = 50  # the same for a method that does not need them
+_SELDOM = 50  # the same where a radius so many times larger would need no more stages:
+_AMPLE = 5.0
 
 
 class SteppedSolver(Solver):
@@ -91,6 +93,7 @@ class Stepping:
         eps = torch.finfo(problem.y0.dtype).eps
         self._round_off = 20 * eps
         self._farthest = [s.reach(s.most_stages(problem.rtol, eps)) for s in steppers]
+        self._sharper = [s.sharper(problem.rtol) for s in steppers]
         self._stabilized = np.array([stepper.stabilized for stepper in steppers])
         self._all: Rows = 0 if self.system.lone else slice(None)
         self._first_loss = np.abs(problem.first_loss.reshape(-1).double().cpu().numpy())
@@ -133,10 +136,9 @@ class Stepping:
         system.turn_to(m.index)
         rates: list[Tensor] = []
         m.f = m.older_f = system.rhs(system.numbers(m.t), m.y, rates)
-        m.rate = rates[0].reshape(-1)
         m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
-        sizes = torch.stack([vector_norm(m.y, dim=1), vector_norm(m.f, dim=1)]).double().cpu()
-        m.size[:], speed = sizes.numpy()
+        sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
+        m.size[:], speed, m.rate[:] = torch.stack(sizes).double().cpu().numpy()
         if problem.event is not None:
             values = problem.event(system.states(m.y)).reshape(-1)
             m.event[:] = values.double().cpu().numpy()
@@ -171,7 +173,7 @@ class Stepping:
     def _advance(self) -> None:
         """One step of every member, good or bad."""
         m, problem = self.members, self.problem
-        if some(m.due):
+        if some(m.due[self._all]):
             due = m.due > 0
             short = due & (m.evals + PRODUCTS > problem.max_evals)
             if some(short):
@@ -188,7 +190,7 @@ class Stepping:
         accepted = False
         for rows, method, h, t_end in self._groups(step, t_new):
             stepper = self.steppers[method]
-            reach = float((h * m.radius[rows]).max()) if stepper.stabilized else 0.0
+            reach = largest(h * m.radius[rows]) if stepper.stabilized else 0.0
             stages = stepper.stages(reach)
             if problem.rhs_evals + stages > problem.max_evals:  # perhaps a member's, too
                 spent = np.zeros(len(m), bool)
@@ -196,7 +198,7 @@ class Stepping:
                 if some(spent):
                     self._fail(spent, base.out_of_budget(problem.max_evals))
                     return
-            accepted |= self._try(rows, method, stages, h, t_end)
+            accepted |= self._try(rows, method, stages, reach, h, t_end)
         if accepted and problem.progress is not None:
             lone = self.system.lone
             t, loss = (m.t[0], m.loss[0]) if lone else (m.t.min(), m.loss.mean())
@@ -239,17 +241,20 @@ class Stepping:
         groups = (np.flatnonzero(key == k) for k in np.unique(key))
         return [(rows, int(m.method[rows[0]]), step[rows], t_new[rows]) for rows in groups]
 
-    def _try(self, rows: Rows, method: int, stages: int, step: Values, t_new: Values) -> bool:
+    def _try(
+        self, rows: Rows, method: int, stages: int, reach: float, step: Values, t_new: Values
+    ) -> bool:
         """One step of some members; whether any was good."""
         m, problem, system, stepper = self.members, self.problem, self.system, self.steppers[method]
         system.turn_to(m.index[rows])
         before = system.calls
         if isinstance(stepper, Stepper):
             tried = self._step(stepper, rows, method, stages, step)
-        else:
-            tried = self._step_back(float(t_new))
+        elif self.past is not None:
+            rival, first_loss = len(self.steppers) > switching.RIVAL, float(self._first_loss[0])
+            tried = self.past.attempt(system, problem, m, float(t_new), first_loss, rival=rival)
         self._spend(rows, system.calls - before)
-        got = system.measure(tried, problem.event)
+        got = tried.got
         error, good, m.fault[rows] = control.judge(
             got,
             m.size[rows],
@@ -257,7 +262,7 @@ class Stepping:
             self._first_loss[m.index[rows]],
             rtol=problem.rtol,
             atol=problem.atol,
-            sharper=stepper.sharper(problem.rtol),
+            sharper=self._sharper[method],
             round_off=self._round_off,
         )
         bad = ~good
@@ -268,12 +273,13 @@ class Stepping:
         self._control(rows, method, step, error, good, bad)
         spent = m.evals[rows] - m.mark[rows]
         if some(good):
-            self._accept(rows, good, tried, t_new, got)
+            self._accept(rows, good, tried, t_new)
             self._sharpen()
         looks = stepper.stabilized or (method == switching.STABILIZED and not self._eager)
         if looks and not problem.flow.affine:
-            old = m.age[rows] >= (_REFRESH if stepper.stabilized else _SELDOM)
-            m.due[rows] = old | (bad & (m.age[rows] > 0) & stepper.stabilized)
+            ample = _AMPLE * reach <= stepper.reach(stages)
+            old = m.age[rows] >= (_SELDOM if ample else _REFRESH)
+            m.due[rows] = old | (bad & (m.age[rows] > 0)) if stepper.stabilized else old
         if len(self.steppers) > 1:
             self._switch(rows, method, spent, step, good, got)
         return bool(some(good))
@@ -281,58 +287,45 @@ class Stepping:
     def _step(self, stepper: Stepper, rows: Rows, method: int, stages: int, step: Values) -> Tried:
         """A step of a one-step method."""
         m, system = self.members, self.system
-        y, f, rate, energy = m.y, m.f, m.rate, m.energy
+        y, f = m.y, m.f
         if not self._are_all(rows):
             at = system.rows(rows)
-            y, f, rate, energy = y[at], f[at], rate[at], energy[at]
-        t, h = system.numbers(m.t[rows]), system.numbers(step)
-        # A tensor multiplies faster than a float does, which is made one every time.
-        scale = h[:, None] if isinstance(h, Tensor) else torch.scalar_tensor(h, dtype=y.dtype)
-        rates = [rate.reshape(()) if system.lone else rate]
+            y, f = y[at], f[at]
+        t, own = system.numbers(m.t[rows]), system.numbers(step)
+        h = largest(step)
+        part = (own / h)[:, None] if isinstance(own, Tensor) else None
+        rates: list[Tensor] = []
 
         def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
-            return torch.mul(system.rhs(t + c * h, Y, rates), scale, out=out)
+            nonlocal f
+            f = system.rhs(t + c * own, Y, rates)
+            if part is not None:
+                return torch.mul(f, part, out=out)
+            return f if out is None else out.copy_(f)
 
-        k0 = f * scale
-        new = stepper.step(increment, y, k0, stages)
-        gained, missed = stepper.energy(torch.stack(rates).reshape(-1, len(y)) * h, stages)
-        signal = None
+        k0 = f if part is None else f * part
+        new = stepper.step(increment, y, k0, stages, h)
+        signal = error = vector_norm(new.error, dim=1)
         if len(self.steppers) > 1:
             if new.signal is not None:
                 signal = new.signal()
             elif method == switching.STABILIZED:
-                signal = switching.rival_error(y, k0, new.y, new.k)
-        return Tried(
-            y=new.y,
-            f=new.k / scale,
-            rate=rates[-1].reshape(-1),
-            energy=energy + gained,
-            error=vector_norm(new.error, dim=1),
-            energy_error=missed,
-            signal=signal,
-        )
-
-    def _step_back(self, t_new: float) -> Tried:
-        """A step of the multistep method."""
-        m, problem = self.members, self.problem
-        if self.past is None:  # there is one wherever there is such a method
-            raise base.Stop("no past to step from")
-        bound = problem.atol + problem.rtol * float(m.size[0])
-        loss = max(float(self._first_loss[0]), abs(float(m.loss[0])))
-        energy_bound = base.energy_bound(problem.rtol, loss, bound)
-        most = min(bdf.MOST_PRODUCTS, problem.max_evals - int(m.evals[0]))
-        tried = self.past.attempt(self.system, t_new, m.f[0], bound, energy_bound, most)
-        if len(self.steppers) <= switching.RIVAL:
-            return tried
-        h = t_new - float(m.t[0])
-        return tried._replace(signal=switching.rival_error(m.y, h * m.f, tried.y, h * tried.f))
+                signal = switching.rival_error(y, k0, new.y, new.k, h)
+        # The sixth is a place for the rate at the start, which is on the host.
+        numbers = system.measure(new.y, self.problem.event, error, signal, error, *rates)
+        loss, size, event, error, signal = numbers[:5]
+        seen = numbers[5:]
+        seen[0] = m.rate[rows]
+        gained, missed = stepper.energy(seen, stages)
+        got = Measured(error, step * missed, step * gained, seen[-1], size, loss, signal, event)
+        return Tried(new.y, f, got)
 
     def _control(
         self, rows: Rows, method: int, step: Values, error: Values, good: Values, bad: Values
     ) -> None:
         """The next step of each member; one closing in on an event keeps its own."""
         m, order = self.members, self.steppers[method].error_order
-        backward = isinstance(self.steppers[method], BDF) and self.past
+        backward = self.past if type(self.steppers[method]) is BDF else None
         if some(good):
             at, h, e = those(good, rows, step, error)
             if backward:
@@ -353,10 +346,10 @@ class Stepping:
             m.bad[at] += 1
         m.retried[rows] = bad
 
-    def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values, got: Measured) -> None:
+    def _accept(self, rows: Rows, good: Values, tried: Tried, t_new: Values) -> None:
         """Move the members whose step was good."""
-        m, dense = self.members, self.problem.dense
-        new = {"y": tried.y, "f": tried.f, "rate": tried.rate, "energy": tried.energy}
+        m, dense, got = self.members, self.problem.dense, tried.got
+        new = {"y": tried.y, "f": tried.f}
         if not every(good):
             of = self.system.rows(np.flatnonzero(good))
             new = {name: value[of] for name, value in new.items()}
@@ -372,14 +365,15 @@ class Stepping:
         index, rise = m.index[rows], self.record.rise
         rise[index] = larger(rise[index], got.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
-        m.loss[rows], m.size[rows] = got.loss, got.size
+        m.loss[rows], m.size[rows], m.rate[rows] = got.loss, got.size, got.rate
+        m.energy[rows] += got.energy
         m.age[rows] += 1
         m.good[rows] += 1
         m.mark[rows] = m.evals[rows]
         m.fault[rows] = 0
         self.record.land(m, rows)
         if self.past is not None:
-            self.past.add(float(t_new), m.y[0], float(got.energy))
+            self.past.add(float(t_new), m.y.view(-1), float(m.energy[0]))
         if self.problem.event is not None:
             m.event[rows], m.high[rows] = got.event, np.nan
             ended = rows_of(rows, got.event <= 0)
@@ -461,7 +455,7 @@ class Stepping:
             if method == switching.RIVAL:
                 moved = switching.from_rival(m, rows, spent)
             else:
-                sharper = steppers[switching.RIVAL].sharper(problem.rtol)
+                sharper = self._sharper[switching.RIVAL]
                 bound = problem.atol + problem.rtol * size
                 steps = spent, step, sharper * signal / bound
                 cheaper = switching.rival_is_cheaper(m, rows, *steps)

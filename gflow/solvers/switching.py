@@ -79,9 +79,9 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     return move(m, rows[m.calm[rows] >= _CALM_STEPS], EXPLICIT)
 
 
-def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor) -> Tensor:
+def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
     """‖e‖ of the states had rkc2 made this step."""
-    return vector_norm(rkc2_error(y, k0, end, k), dim=1)
+    return vector_norm(rkc2_error(y, k0, end, k, h), dim=1)
 
 
 def rival_is_cheaper(

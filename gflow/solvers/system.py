@@ -14,29 +14,25 @@ from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.spectrum import spectral_radius
 
 
-class Tried(NamedTuple):
-    """A step that was computed, on the solve's device, one row a member."""
-
-    y: Tensor  #: at its end, (members, size)
-    f: Tensor  #: dy/dt there
-    rate: Tensor  #: −dφ/dt there, (members,)
-    energy: Tensor  #: dissipated on the way, (members,)
-    error: Tensor  #: ‖e‖ of the state, (members,)
-    energy_error: Tensor
-    signal: Tensor | None  #: for the choice of method
-
-
 class Measured(NamedTuple):
     """What is known of a tried step on the host, one entry a member."""
 
     error: Values  #: ‖e‖ of the state
     energy_error: Values  #: signed
-    energy: Values  #: dissipated up to its end
+    energy: Values  #: dissipated on the way
     rate: Values  #: −dφ/dt at its end
     size: Values  #: ‖y‖ there
     loss: Values
     signal: Values  #: for the choice of method, where there is one
     event: Values  #: where there is one
+
+
+class Tried(NamedTuple):
+    """A step that was computed."""
+
+    y: Tensor  #: at its end, (members, size), on the solve's device
+    f: Tensor  #: dy/dt there
+    got: Measured
 
 
 class System:
@@ -74,9 +70,9 @@ class System:
         return y.view_as(self._like) if self.lone else y.reshape(-1, *self._shape)
 
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
-        """dy/dt, (members, size)."""
+        """dy/dt of states, (members, size), or of one, (size,)."""
         self.calls += 1
-        return velocity_of(self._flow, t, self.states(y)).reshape(len(y), -1)
+        return velocity_of(self._flow, t, self.states(y)).reshape(y.shape)
 
     def rhs(self, t: Tensor | float, y: Tensor, rates: list[Tensor]) -> Tensor:
         """dy/dt, (members, size); appends −dφ/dt, a number a member, to rates."""
@@ -88,20 +84,19 @@ class System:
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         """−dφ/dt of rows of states and velocities."""
-        return self._flow.dissipation(self.states(y), self.states(velocity)).reshape(-1)
+        return self._flow.dissipation(self.states(y), self.states(velocity))
 
-    def measure(self, tried: Tried, event: Event | None) -> Measured:
-        """All that the decision on a step needs, in one copy to the host."""
-        states = self.states(tried.y)
-        loss = self._flow.loss(states).reshape(-1)
-        # What is not measured repeats what is: nobody looks at it.
-        signal = loss if tried.signal is None else tried.signal
+    def measure(self, y: Tensor, event: Event | None, *more: Tensor) -> np.ndarray:
+        """Loss, size and event of states, and more numbers a member, in one copy to the host.
+
+        What is not asked for repeats what is, so that rows stay in their places.
+        """
+        states = self.states(y)
+        loss = self._flow.loss(states)
         value = loss if event is None else event(states).reshape(-1)
-        size = vector_norm(tried.y, dim=1)
-        errors = tried.error, tried.energy_error
-        rows = (*errors, tried.energy, tried.rate, size, loss, signal, value)
-        values = torch.cat(rows).double().cpu().numpy()
-        return Measured(*(values if self.lone else values.reshape(len(rows), -1)))
+        rows = torch.hstack((loss, vector_norm(y, dim=1), value, *more))
+        values = rows.double().cpu().numpy()
+        return values if self.lone else values.reshape(-1, len(y))
 
     def radius(
         self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor

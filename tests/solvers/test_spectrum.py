@@ -6,6 +6,7 @@ from gflow.flows import EndToEndFlow, ProductFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers.spectrum import first_vectors, spectral_radius
 from tests.helpers import randn, relative, times
+from tests.solvers.potentials import mild, solve
 
 MARGIN = 1.15  # on an estimate from below
 
@@ -208,3 +209,11 @@ def test_first_vectors_are_the_same_for_everyone():
     assert torch.equal(a, b.float())
     assert torch.equal(a[0], a[2])
     assert a.norm(dim=1).tolist() == pytest.approx([1.0] * 3)
+
+
+def test_a_look_is_rare_where_it_could_add_no_stage():
+    flow, y0 = mild()
+    stats = solve(flow, y0, [0.0, 2.0], "rkc2", 1e-6).stats
+    steps = stats.accepted + stats.rejected
+    assert steps > 300
+    assert 0 < stats.rhs_evals - 2 * steps < 0.05 * steps  # at every tenth step it would be 0.1
