@@ -1,9 +1,11 @@
 """What the stepping loop costs per right-hand side evaluation, on a problem of two numbers.
 
 ẏ = −Λ(y − 1), Λ = diag(2, 1): an evaluation is two operations on two numbers, so what a
-solve takes beyond its evaluations is the loop. The stabilised methods take as few stages a step
-there as they can, so they are timed at what they are for, too: Λ = diag(2000, 1), rtol 1e-4.
-Timed in turns; medians.
+solve takes beyond its evaluations is the method and the loop. The stabilised methods take as few
+stages a step there as they can, so they are timed at what they are for, too: Λ = diag(2000, 1),
+rtol 1e-4. "Alone" is the loop without what belongs to the method (the formula of a step; of bdf
+the linear solve and its past) and without the flow's own f and loss, by a clock that is set over
+at every call into these. Timed in turns; medians.
 
 Run: python benchmarks/overhead.py [--repeats 7]
 """
@@ -11,11 +13,16 @@ Run: python benchmarks/overhead.py [--repeats 7]
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import functools
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
 
 import torch
 from measuring import Row
@@ -25,9 +32,15 @@ from torch import Tensor
 import gflow
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
+from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.multistep import Past
+from gflow.solvers.rock4 import ROCK4
+from gflow.solvers.stabilized import RKC2
+from gflow.solvers.system import System
 
 T, RTOL, ATOL = 40.0, 1e-8, 1e-11
 STIFF, STIFF_RTOL = 2000.0, 1e-4
+ALONE = ", alone"
 
 
 class Tiny(ParameterFlow):
@@ -49,6 +62,64 @@ class Tiny(ParameterFlow):
     @classmethod
     def example(cls) -> tuple[Tiny, Tensor]:
         return cls(), torch.zeros(2, dtype=torch.float64)
+
+
+class Split:
+    """Seconds of a solve by whose they are: ``method``, ``flow``, or else the ``loop``'s."""
+
+    def __init__(self) -> None:
+        self.seconds = {"method": 0.0, "flow": 0.0, "loop": 0.0}
+        self._whose, self._since = ["loop"], time.perf_counter()
+
+    def over(self, whose: str | None) -> None:
+        """Set the clock over to somebody, or back with None."""
+        now = time.perf_counter()
+        self.seconds[self._whose[-1]] += now - self._since
+        if whose is None:
+            self._whose.pop()
+        else:
+            self._whose.append(whose)
+        self._since = now
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """While calls into a method, a flow, and from a method into the loop are watched."""
+        owned: dict[str, list[tuple[type, str]]] = {
+            "method": [(method, "step") for method in (Tsit5, Dop853, RKC2, ROCK4)],
+            "flow": [(Tiny, "__call__"), (Tiny, "loss")],
+            "loop": [(System, name) for name in ("rhs", "velocity", "measure", "dissipation")],
+        }
+        owned["method"] += [(Past, name) for name in ("attempt", "add", "next", "shorter")]
+        with contextlib.ExitStack() as stack:
+            for whose, functions in owned.items():
+                for cls, name in functions:
+                    watched = self._watched(getattr(cls, name), whose)
+                    stack.enter_context(mock.patch.object(cls, name, watched))
+            yield
+
+    def _watched(self, function: Callable[..., Any], whose: str) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.over(whose)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.over(None)
+
+        return call
+
+
+def loop_alone(solve: Callable[[], tuple[float, int]], repeats: int) -> float:
+    """Seconds an evaluation of the loop without method and flow: median."""
+    found = []
+    for _ in range(repeats):
+        split = Split()
+        with split.running():
+            split.over("loop")
+            _, evaluations = solve()
+            split.over(None)
+        found.append(split.seconds["loop"] / evaluations)
+    return statistics.median(found)
 
 
 def _bare(flow: Tiny, y: Tensor) -> float:
@@ -105,13 +176,22 @@ def rows(repeats: int = 7) -> list[Row]:
             times.setdefault(name, []).append(seconds / row.rhs - _bare(flow, y0))
     for name, values in times.items():
         found[name].jvp, found[name].seconds = 0, [statistics.median(values)]
+        if name.startswith("gflow"):
+            alone = loop_alone(solves[name], repeats)
+            row = Row("overhead", f"{name}{ALONE}", "gflow", RTOL, error=0.0, seconds=[alone])
+            found[row.method] = dataclasses.replace(row, rhs=found[name].rhs, jvp=0)
     return [row for row in found.values() if row.status == "ok"]
 
 
 def table(found: list[Row]) -> str:
     """Markdown of `rows`."""
-    lines = ["| method | evaluations | µs of loop an evaluation |", "| --- | ---: | ---: |"]
-    lines += [f"| {row.method} | {row.rhs:,} | {1e6 * row.wall:.1f} |" for row in found]
+    lines = ["| method | evaluations | µs beyond an evaluation | of it the loop alone |"]
+    lines += ["| --- | ---: | ---: | ---: |"]
+    alone = {row.method: f"{1e6 * row.wall:.1f}" for row in found}
+    for row in found:
+        if not row.method.endswith(ALONE):
+            own = alone.get(f"{row.method}{ALONE}", "")
+            lines.append(f"| {row.method} | {row.rhs:,} | {1e6 * row.wall:.1f} | {own} |")
     return "\n".join(lines) + "\n"
 
 
