@@ -378,10 +378,14 @@ def _as_damage(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"no run at {folder}: {name} is missing") from None
+        raise _no_run(folder, name) from None
     except Exception as error:  # HDF5 says a damaged file in many ways
         why = printable(str(error)) or type(error).__name__
         raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+
+
+def _no_run(folder: Path, name: str) -> InputError:
+    return InputError(f"no run at {folder}: {name} is missing; `gflow runs` lists what is there")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
@@ -390,7 +394,7 @@ def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> di
         require_own_file(file)
         values = parse(read_text(file, _MAX_TEXT))
     except FileNotFoundError:
-        raise InputError(f"no run at {folder}: {name} is missing") from None
+        raise _no_run(folder, name) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
     if not isinstance(values, dict):

@@ -589,7 +589,8 @@ def test_nothing_is_gone_on_with_that_is_done_or_failed_or_not_there(no_figures)
     assert done.status == 2
     assert "the budget of 9 evaluations ran out" in done.err
     assert "reason    integration stopped" in call("inspect", "short").out
-    assert call("resume", "nothing").err == "gflow: no run at nothing: manifest.json is missing\n"
+    said = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists what is there\n"
+    assert call("resume", "nothing").err == said
 
 
 def test_a_run_that_is_being_written_is_left_alone(no_figures):
