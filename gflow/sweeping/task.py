@@ -144,8 +144,8 @@ def _carry_out_group(
     look = _stages(requests[0])("together", 0.0)
     with using(keeper):
         records = side_by_side(jobs, functools.partial(answer, progress=look))
-    if not any(record["state"] == "interrupted" for record in records):
-        folder.remove()
+    if not any(store.state(Path(request.path)) == "interrupted" for request in requests):
+        folder.remove()  # else there is what to go on with: it was stopped, or the disk is full
     return records
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import gflow
-from gflow import running
-from gflow.errors import InputError, Interrupted
+from gflow import running, store
+from gflow.errors import InputError, Interrupted, OutputError
+from gflow.solvers import stepping
 from gflow.sweeping import engine, grouping, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
@@ -237,6 +238,22 @@ def test_a_group_killed_while_it_saves_its_runs_ends_with_the_same_bits(tmp_path
     records = carried_out(plan, folder)
     assert [r["state"] for r in records] == ["done"] * 4
     assert_same_bits(truth, numbers(folder, plan))
+
+
+def test_what_a_group_worked_out_is_there_when_the_disk_is_not_full_any_more(tmp_path, monkeypatch):
+    plan = linear_plan(seeds=3)
+    carried_out(plan, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+
+        def full(self, name, dataset):
+            raise OutputError("cannot write: no space left on device")
+
+        patch.setattr(store.RunFolder, "write_dataset", full)
+        records = carried_out(plan, tmp_path / "full")
+    assert all(r["state"] == "failed" and "no space" in r["reason"] for r in records)
+    monkeypatch.setattr(stepping.Stepping, "run", None)  # nothing is to be solved again
+    assert [r["state"] for r in carried_out(plan, tmp_path / "full")] == ["done"] * 3
+    assert_same_bits(numbers(tmp_path / "whole", plan), numbers(tmp_path / "full", plan))
 
 
 def test_a_unit_whose_group_is_over_is_done_run_by_run(tmp_path):
