@@ -1,8 +1,9 @@
 """Runs of a sweep solved as one ensemble against each on its own: where that is faster.
 
 First table: solves of sixteen random starts by `auto`, rtol 1e-8, to 101 times, alone and
-together, by the numbers in a state: `gflow.together.LARGEST` is read off it. Then a whole sweep
-of so many seeds of deep-linear on two workers, ``--apart`` and not. In turns; medians.
+together, by the numbers in a state: `gflow.together.LARGEST` is read off it. Second: paths that
+become stiff. Then a whole sweep of so many seeds of deep-linear on two workers, ``--apart`` and
+not. In turns; medians.
 
 Run: python benchmarks/together.py [--repeats 3] [--seeds 60] [--trial]
 """
@@ -10,24 +11,27 @@ Run: python benchmarks/together.py [--repeats 3] [--seeds 60] [--trial]
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from writing import write_result
 
-from gflow import EndToEndFlow, FactorFlow, LayerwiseFlow, ProductFlow, integrate
+from gflow import EndToEndFlow, FactorFlow, LayerwiseFlow, ProductFlow, integrate, together
 from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
+from gflow.meeting import side_by_side
+from gflow.scenario import load_scenario
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.plan import make_plan
-from gflow.together import LARGEST
+from gflow.together import LARGEST, Ensembles, can_join
 
 STARTS, TIMES = 16, [0.05 * i for i in range(101)]
 SIZES = (3, 10, 20, 30, 45, 64)
@@ -72,18 +76,25 @@ def factor(d: int) -> tuple[Flow, list[Tensor]]:
 
 def compared(flow: Flow, starts: list[Tensor], repeats: int) -> tuple[float, float]:
     """Median seconds a start, alone and in one ensemble."""
-    ways: list[Callable[[], object]] = [
+    alone, one = in_turns(
         lambda: [integrate(flow, y0, TIMES, rtol=1e-8, atol=1e-11) for y0 in starts],
         lambda: integrate(flow, torch.stack(starts), TIMES, rtol=1e-8, atol=1e-11),
-    ]
-    times: list[list[float]] = [[], []]
+        repeats,
+    )
+    return alone / len(starts), one / len(starts)
+
+
+def in_turns(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[float, float]:
+    """Median seconds of two ways."""
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
-        for way, taken in zip(ways, times, strict=True):
+        for way, taken in zip((first, second), times, strict=True):
             began = time.perf_counter()
             way()
-            taken.append((time.perf_counter() - began) / len(starts))
-    alone, one = (statistics.median(taken) for taken in times)
-    return alone, one
+            taken.append(time.perf_counter() - began)
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def by_size(repeats: int) -> list[str]:
@@ -96,6 +107,46 @@ def by_size(repeats: int) -> list[str]:
             lines.append(
                 f"| {type(flow).__name__} | {starts[0].numel():,} | {1e3 * alone:.1f} | "
                 f"{1e3 * one:.1f} | {alone / one:.1f} |"
+            )
+            print(lines[-1], flush=True)
+    return lines
+
+
+def one_by_one(jobs: Sequence[Callable[[], object]]) -> None:
+    """Each on its own."""
+    for job in jobs:
+        job()
+
+
+def as_runs(jobs: Sequence[Callable[[], object]]) -> None:
+    """As a worker does the runs of a group."""
+    side_by_side(jobs, Ensembles().answer, can_join)
+
+
+def by_horizon(repeats: int) -> list[str]:
+    """Rows of the second table: shipped scenarios whose paths become stiff, or do not."""
+    lines = []
+    for name, key, t_end in (
+        ("deep-linear", "seed", 20.0),
+        ("deep-linear", "seed", 1_000.0),
+        ("deep-matrix", "seed", 1_000.0),
+        ("factorization", "init_scale", 10_000.0),
+    ):
+        for count in (4, together.MANY, 32):
+            values = [i if key == "seed" else 1e-3 * 1.05**i for i in range(count)]
+            runs = [load_scenario(name, {key: value, "t_end": t_end}) for value in values]
+            setups = [(run, run.setup()) for run in runs]
+            ts = [t_end * i / 20 for i in range(21)]
+            jobs = [
+                functools.partial(integrate, s.flow, s.y0, ts, rtol=run.rtol, atol=run.atol)
+                for run, s in setups
+            ]
+            alone, one = in_turns(
+                functools.partial(one_by_one, jobs), functools.partial(as_runs, jobs), repeats
+            )
+            lines.append(
+                f"| {name} | {t_end:,.0f} | {count} | {1e3 * alone / count:.0f} | "
+                f"{1e3 * one / count:.0f} | {alone / one:.2f} |"
             )
             print(lines[-1], flush=True)
     return lines
@@ -123,7 +174,7 @@ def main() -> int:
     parser.add_argument("--trial", action="store_true", help="print, and write nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = by_size(options.repeats)
+    rows, longer = by_size(options.repeats), by_horizon(options.repeats)
     apart, grouped = whole_sweeps(options.seeds, options.repeats)
     lines = [
         "# Runs solved as one ensemble",
@@ -133,6 +184,14 @@ def main() -> int:
         "| flow | numbers in a state | alone | in one ensemble | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",
         *rows,
+        "",
+        f"Shipped scenarios to longer times, 21 of them: bdf alone, rock4 from {together.MANY} "
+        "members on, milliseconds a solve. Of fewer those that become stiff are solved alone after "
+        "all, and the next solves of their runs from the start.",
+        "",
+        "| scenario | T | runs | alone | together | ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *longer,
         "",
         f"`gflow sweep deep-linear --seeds {options.seeds}` on two workers, start of the workers "
         f"included: {apart:.1f} s with `--apart`, {grouped:.1f} s in groups, a ratio of "

@@ -57,6 +57,9 @@ class Shelf(Protocol):
     def checkpoint(self) -> tuple[int, Checkpoint] | None:
         """The last state kept of a piece in progress, and the number of that piece."""
 
+    def clear(self) -> None:
+        """Remove all that is kept."""
+
 
 class Piece:
     """One piece of work on its way; this one, outside of a keeper, keeps nothing.
@@ -92,13 +95,24 @@ class Keeper:
         Seconds between two writes, more where one takes long.
     seconds : float, optional
         How long the run may take: it stops then as if it was told to.
+    anew : bool
+        Whether the work goes on from the first piece that is not what was kept, without the rest,
+        instead of being refused: what it is of may have changed.
     """
 
-    def __init__(self, shelf: Shelf, every: float = 60.0, seconds: float | None = None):
+    def __init__(
+        self,
+        shelf: Shelf,
+        every: float = 60.0,
+        seconds: float | None = None,
+        *,
+        anew: bool = False,
+    ):
         self._shelf = shelf
         self._every = every
         self._found = shelf.pieces()
         self._left = shelf.checkpoint()
+        self._anew = anew
         self._index = 0
         #: Results that are not yet on the shelf: made when they go there, not held twice.
         self._finished: list[Callable[[], Checkpoint]] = []
@@ -133,14 +147,13 @@ class Keeper:
         self._look()
         with self._hold():
             found = next(self._found, None)
-        if found is not None:
-            self._require_same(found, asked)
+        if found is not None and self._is_same(found, asked):
             self._index += 1
             return _Kept(self, asked, finished=found)
         left, self._left = self._left, None
         resumed = left[1] if left is not None and left[0] == self._index else None
-        if resumed is not None:
-            self._require_same(resumed, asked)
+        if resumed is not None and not self._is_same(resumed, asked):
+            resumed = None
         self._open, self._steps = True, steps
         return _Kept(self, asked, resumed=resumed)
 
@@ -199,12 +212,17 @@ class Keeper:
         finally:
             self._held = before
 
-    def _require_same(self, found: Checkpoint, asked: Mapping[str, Any]) -> None:
-        if found.meta.get("piece") != dict(asked):
+    def _is_same(self, found: Checkpoint, asked: Mapping[str, Any]) -> bool:
+        if found.meta.get("piece") == dict(asked):
+            return True
+        if not self._anew:
             raise InputError(
                 f"part {self._index} of this run's folder was made by other work than is asked "
                 "for now (another version of gflow, or of the data?); start the run anew"
             )
+        self._shelf.clear()
+        self._found, self._left, self._index = iter(()), None, 0
+        return False
 
 
 class _Kept(Piece):

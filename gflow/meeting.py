@@ -35,7 +35,9 @@ def alone() -> Iterator[None]:
 
 
 def side_by_side(
-    jobs: Sequence[Callable[[], Any]], answer: Callable[[Sequence[Any]], Sequence[Any]]
+    jobs: Sequence[Callable[[], Any]],
+    answer: Callable[[Sequence[Any]], Sequence[Any]],
+    waits: Callable[[Any], bool] = lambda question: True,
 ) -> list[Any]:
     """Do jobs, each until it asks, and answer all questions at once, until all have ended.
 
@@ -44,6 +46,9 @@ def side_by_side(
     jobs : sequence of callables
     answer : callable
         ``answer(questions)`` gives an answer to each; what it raises, every `ask` raises.
+    waits : callable
+        Whether a question is worth waiting with; if not, it has no answer and its job goes on at
+        once, so that jobs that nobody can answer are done one after the other.
 
     Returns
     -------
@@ -62,22 +67,31 @@ def side_by_side(
     >>> side_by_side([lambda: job(1), lambda: job(2)], lambda asked: [sum(asked)] * len(asked))
     ['1 of 3', '2 of 3']
     """
-    going = [_Job(job) for job in jobs]
-    waiting = list(going)
-    while waiting:
-        for job in waiting:
-            job.go_on()
-        waiting = [job for job in waiting if not job.ended]
-        if not waiting:
-            break
-        try:
-            answers = answer([job.question for job in waiting])
-        except BaseException as error:
+    going: list[_Job] = []
+    try:
+        going.extend(_Job(job) for job in jobs)
+        waiting = list(going)
+        while waiting:
             for job in waiting:
-                job.error = error
-        else:
-            for job, one in zip(waiting, answers, strict=True):
-                job.answer = one
+                job.go_on()
+                while not job.ended and not waits(job.question):
+                    job.answer = None
+                    job.go_on()
+            waiting = [job for job in waiting if not job.ended]
+            if not waiting:
+                break
+            try:
+                answers = answer([job.question for job in waiting])
+                for job, one in zip(waiting, answers, strict=True):
+                    job.answer = one
+            except BaseException as error:
+                for job in waiting:
+                    job.error = error
+    finally:
+        for job in going:  # none is left waiting for ever
+            while not job.ended:
+                job.error = RuntimeError("there is nobody left to answer")
+                job.go_on()
     for job in going:
         if job.error is not None:
             raise job.error

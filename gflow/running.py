@@ -276,7 +276,7 @@ def _work(
         folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
         raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except Exception as error:
-        if new and not keeper.kept:
+        if new and (common is not None or not keeper.kept):
             folder.discard()
         else:
             with contextlib.suppress(OutputError):

@@ -47,6 +47,8 @@ def _one_line_of_text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_one_line_of_text)]
 #: Kept out of the command line: said in the file only.
 FILE_ONLY: dict[str, Any] = {"cli": False}
+#: Methods that solve an ensemble with steps of each member's own.
+ENSEMBLE_METHODS = ("auto", "tsit5", "dop853", "rkc2", "rock4")
 #: A key whose value, where it has a colon, names code that will run: never on a file's word.
 RUNS_CODE: dict[str, Any] = {"runs_code": True}
 

@@ -8,8 +8,9 @@ same steps to round-off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,64 +19,101 @@ from gflow.descent import Measured, WantedDescent, descend_stated
 from gflow.flows.base import Flow
 from gflow.keeping import Checkpoint
 from gflow.losses import Loss
-from gflow.solvers.base import Problem, Progress, Stop
+from gflow.solvers.base import STIFF, Problem, Progress, Stop
 from gflow.solvers.checkpoint import Wanted, solve_kept
 from gflow.solvers.stepping import SteppedSolver
 
-#: Numbers in a state beyond which an ensemble is hardly faster than one start after the other
-#: (`benchmarks/together.py`).
+#: Numbers in a state beyond which little or nothing is gained (`benchmarks/together.py`).
 LARGEST = 4_000
+#: Members from which on rock4 in an ensemble is about as fast as bdf on each of them, or faster.
+MANY = 8
+#: What an ensemble may raise where one start does not: no memory, or a routine that fails on many.
+_TOO_MUCH = (MemoryError, RuntimeError)
 
-Question = TypeVar("Question")
+#: What may be asked, and what came of it; None for what is left to be done alone.
+Question: TypeAlias = Wanted | WantedDescent
+Answer: TypeAlias = Checkpoint | Measured | None
 
 
-def answer(asked: Sequence[Any], progress: Progress | None = None) -> list[Any]:
-    """Answer what runs side by side ask (`gflow.meeting`): solves and descents that fit as one.
+class Ensembles:
+    """What answers runs side by side (`gflow.meeting`): solves and descents that fit, as one.
+
+    Left to be done alone is what nothing else fits, a state too large, a method that takes one
+    start at a time, and a member of an ensemble that failed or diverged, or that became stiff as
+    one of few: bdf alone is faster then.
 
     Parameters
     ----------
-    asked : sequence of (Wanted or WantedDescent)
     progress : callable, optional
-        As in `gflow.integrate`, of the ensembles of solves.
-
-    Returns
-    -------
-    list
-        For each what came of it, a `Checkpoint` or `Measured`; None for what is left to be done
-        alone: nothing else fits it, a state is too large, its method takes one start at a time,
-        or its member of the ensemble failed or diverged.
+        As in `gflow.integrate`, of the ensembles.
     """
-    solves = [i for i, one in enumerate(asked) if isinstance(one, Wanted) and _can_join(one)]
-    descents = [
-        i
-        for i, one in enumerate(asked)
-        if isinstance(one, WantedDescent) and one.start.numel() <= LARGEST and not one.batch
-    ]
-    answers: list[Any] = [None] * len(asked)
-    with torch.no_grad():
-        for group in _groups(solves, lambda i, j: _fits(asked[i], asked[j])):
-            found: Sequence[Any] = _solve([asked[i] for i in group], progress)
-            for i, one in zip(group, found, strict=True):
-                answers[i] = one
-        for group in _groups(descents, lambda i, j: _goes_with(asked[i], asked[j])):
-            found = _descend([asked[i] for i in group])
-            for i, one in zip(group, found, strict=True):
-                answers[i] = one
-    return answers
+
+    def __init__(self, progress: Progress | None = None):
+        self._progress = progress
+        self._stiff = False  # whether a member of few became stiff: the next ones will, too
+
+    def answer(self, asked: Sequence[Question]) -> list[Answer]:
+        """What came of each."""
+        answers: list[Answer] = [None] * len(asked)
+        with torch.no_grad():
+            for group in _groups(asked):
+                work = self._solve if isinstance(asked[group[0]], Wanted) else self._descend
+                for i, one in zip(group, work([asked[i] for i in group]), strict=True):
+                    answers[i] = one
+        return answers
+
+    def _solve(self, wanted: Sequence[Any]) -> Sequence[Answer]:
+        """Solve problems that fit in one; what each of them would have found."""
+        problems, solver = [one.problem for one in wanted], wanted[0].solver
+        many, others, first = solver.for_many(), len(wanted) - 1, problems[0]
+        swapped = many.names != solver.names  # rock4 for bdf
+        few = swapped and len(wanted) < MANY
+        if few and self._stiff:
+            return [None] * len(wanted)
+        whole = Problem(
+            first.flow,
+            torch.stack([problem.y0 for problem in problems]),
+            first.ts,
+            own_ts=[problem.ts for problem in problems],
+            leave_stiff=few,
+            rtol=first.rtol,
+            atol=first.atol,
+            max_evals=first.max_evals,
+            progress=self._progress,
+        )
+        try:
+            solve_kept(many, whole, wanted[0].name, steps=True)
+        except _TOO_MUCH:
+            return [None] * len(wanted)
+        except Stop:  # of all members: each says why on its own
+            pass
+        self._stiff |= any(STIFF in why for why in whole.failures.values())
+        remark = f"solved in one ensemble with {others} other {'run' if others == 1 else 'runs'}"
+        remark += ", rock4 for bdf" if swapped and not few else ""
+        return [
+            None if i in whole.failures else _results_of(whole, i, len(problem.ts), remark)
+            for i, problem in enumerate(problems)
+        ]
+
+    def _descend(self, wanted: Sequence[Any]) -> Sequence[Answer]:
+        """Descend from starts that fit in one; what was saved of each."""
+        whole = wanted[0]._replace(start=torch.stack([one.start for one in wanted]))
+        try:
+            found = descend_stated(whole, self._progress)
+        except _TOO_MUCH:
+            return [None] * len(wanted)
+        states = found.values["parameters"]
+        return [
+            # One that diverged stops there when it is alone.
+            None if at is not None else Measured(found.steps, {"parameters": states[:, i]}, [at])
+            for i, at in enumerate(found.diverged_at)
+        ]
 
 
-def _groups(members: list[int], fit: Callable[[int, int], bool]) -> list[list[int]]:
-    """Members in groups of at least two that fit each other."""
-    groups = []
-    while members:
-        group = [i for i in members if fit(members[0], i)]
-        members = [i for i in members if i not in group]
-        if len(group) > 1:
-            groups.append(group)
-    return groups
-
-
-def _can_join(one: Wanted) -> bool:
+def can_join(one: Question) -> bool:
+    """Whether a solve or a descent may be a member of an ensemble."""
+    if isinstance(one, WantedDescent):
+        return one.start.numel() <= LARGEST and not one.batch
     problem, solver = one.problem, one.solver
     return (
         isinstance(solver, SteppedSolver)
@@ -87,29 +125,35 @@ def _can_join(one: Wanted) -> bool:
     )
 
 
-def _fits(a: Wanted, b: Wanted) -> bool:
-    """Whether two solves differ in nothing but start and times."""
+def _groups(asked: Sequence[Question]) -> list[list[int]]:
+    """Where those stand that fit each other, in groups of at least two."""
+    groups = []
+    left = [i for i, one in enumerate(asked) if can_join(one)]
+    while left:
+        group = [i for i in left if _fit(asked[left[0]], asked[i])]
+        left = [i for i in left if i not in group]
+        if len(group) > 1:
+            groups.append(group)
+    return groups
+
+
+def _fit(a: Question, b: Question) -> bool:
+    """Whether two solves differ in nothing but start and times, two descents in their start."""
+    if isinstance(a, WantedDescent) and isinstance(b, WantedDescent):
+        return a[2:] == b[2:] and _alike(a.start, b.start) and same(a.flow, b.flow)
+    if isinstance(a, WantedDescent) or isinstance(b, WantedDescent):
+        return False
     p, q = a.problem, b.problem
     return (
-        a.name == b.name
-        and _names(a) == _names(b)
+        (a.name, a.solver.names) == (b.name, b.solver.names)
         and (p.rtol, p.atol, p.max_evals, p.ts[0]) == (q.rtol, q.atol, q.max_evals, q.ts[0])
         and _alike(p.y0, q.y0)
         and same(p.flow, q.flow)
     )
 
 
-def _goes_with(a: WantedDescent, b: WantedDescent) -> bool:
-    """Whether two descents differ in nothing but start."""
-    return a[2:] == b[2:] and _alike(a.start, b.start) and same(a.flow, b.flow)
-
-
 def _alike(a: Tensor, b: Tensor) -> bool:
     return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
-
-
-def _names(one: Wanted) -> list[str]:
-    return [s.name for s in one.solver.steppers] if isinstance(one.solver, SteppedSolver) else []
 
 
 def same(a: Any, b: Any) -> bool:
@@ -130,56 +174,26 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return _alike(a, b) and torch.equal(a, b)
     if isinstance(a, Flow | Loss):
-        return same(vars(a), vars(b))
+        return same(_given(a), _given(b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(map(same, a, b))
-    return isinstance(a, int | float | str) and a == b
+    return isinstance(a, int | float | str | torch.device | torch.dtype) and a == b
 
 
-def _solve(wanted: Sequence[Wanted], progress: Progress | None) -> Sequence[Checkpoint | None]:
-    """Solve problems that fit in one; what each of them would have found."""
-    problems = [one.problem for one in wanted]
-    first, solver = problems[0], wanted[0].solver
-    many = solver.for_many() if isinstance(solver, SteppedSolver) else None
-    if many is None:
-        return [None] * len(wanted)
-    whole = Problem(
-        first.flow,
-        torch.stack([problem.y0 for problem in problems]),
-        first.ts,
-        own_ts=[problem.ts for problem in problems],
-        rtol=first.rtol,
-        atol=first.atol,
-        max_evals=first.max_evals,
-        progress=progress,
-    )
-    try:
-        solve_kept(many, whole, wanted[0].name, steps=True)
-    except Stop:  # of all members: each says why on its own
-        return [None] * len(wanted)
-    return [
-        None if i in whole.failures else _results_of(whole, i, len(problem.ts))
-        for i, problem in enumerate(problems)
-    ]
+def _given(a: Flow | Loss) -> dict[str, Any]:
+    """What it is made of, without what it has worked out from that so far."""
+    worked_out = functools.cached_property
+    return {k: v for k, v in vars(a).items() if not isinstance(_of_class(a, k), worked_out)}
 
 
-def _descend(wanted: Sequence[WantedDescent]) -> Sequence[Measured | None]:
-    """Descend from starts that fit in one; what was saved of each."""
-    first = wanted[0]
-    found = descend_stated(first._replace(start=torch.stack([one.start for one in wanted])))
-    whole = found.values["parameters"]
-    return [
-        # One that diverged stops there when it is alone.
-        None if at is not None else Measured(found.steps, {"parameters": whole[:, i]}, [at])
-        for i, at in enumerate(found.diverged_at)
-    ]
+def _of_class(a: Flow | Loss, name: str) -> object:
+    return next((vars(c)[name] for c in type(a).__mro__ if name in vars(c)), None)
 
 
-def _results_of(whole: Problem, i: int, times: int) -> Checkpoint:
+def _results_of(whole: Problem, i: int, times: int, remark: str) -> Checkpoint:
     """The results of one member, of so many times."""
-    count = len(whole.y0)
     tensors = {
         "y": whole.y[i],
         "y_norm": whole.y_norm[i],
@@ -189,7 +203,6 @@ def _results_of(whole: Problem, i: int, times: int) -> Checkpoint:
     if whole.dissipated is not None:
         tensors["dissipated"] = whole.dissipated[i]
     evals, good, bad = (0, 0, 0) if whole.spent is None else whole.spent[:, i].tolist()
-    remark = f"solved in one ensemble with {count - 1} other {'run' if count == 2 else 'runs'}"
     return Checkpoint(
         tensors={name: value.clone() for name, value in tensors.items()},
         meta={

@@ -58,6 +58,15 @@ def test_call_keeps_no_state(kind):
 
 
 @every_flow
+def test_every_call_returns_a_new_tensor(kind):
+    """A step keeps velocities of before."""
+    flow, y0 = kind.example()
+    first, again = flow(0.0, y0), flow(0.0, y0)
+    memory = {t.untyped_storage().data_ptr() for t in (y0, first, again)}
+    assert len(memory) == 3
+
+
+@every_flow
 def test_dissipation_is_the_rate_of_the_loss(kind):
     flow, y0 = kind.example()
     velocity = flow(0.0, y0)

@@ -77,6 +77,33 @@ def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
     assert threading.active_count() == before
 
 
+def test_what_is_not_worth_waiting_with_goes_on_at_once():
+    seen = []
+
+    def job(name):
+        def work():
+            seen.append(name)
+            answers = ask(f"alone {name}"), ask(f"common {name}")
+            seen.append(name)
+            return answers
+
+        return work
+
+    found = side_by_side(
+        [job("a"), job("b")], lambda asked: [1] * len(asked), lambda q: q.startswith("common")
+    )
+    assert found == [(None, 1)] * 2
+    assert seen == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("answers", [[], [1, 2, 3]])
+def test_nobody_is_left_waiting_where_answers_are_missing(answers):
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="zip"):
+        side_by_side([lambda: ask(0), lambda: ask(1)], lambda asked: answers)
+    assert threading.active_count() == before
+
+
 class Nowhere:
     def put_pieces(self, first, pieces):
         pass
@@ -89,6 +116,9 @@ class Nowhere:
 
     def checkpoint(self):
         return None
+
+    def clear(self):
+        pass
 
 
 def test_inside_of_a_piece_of_work_nothing_is_asked():

@@ -24,8 +24,10 @@ def both(jobs):
     """What jobs return alone, and side by side; and how many questions were answered."""
     answered = []
 
+    ensembles = together.Ensembles()
+
     def answer(asked):
-        found = together.answer(asked)
+        found = ensembles.answer(asked)
         answered.append(sum(one is not None for one in found))
         return found
 
@@ -159,6 +161,54 @@ def test_a_member_that_fails_fails_as_it_does_alone_and_the_others_do_not():
     torch.testing.assert_close(one[2], alone[2], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [3, together.MANY])
+def test_a_member_that_becomes_stiff_is_solved_alone_unless_it_is_one_of_many(count):
+    """bdf takes one start at a time; rock4 in its place pays for many."""
+    flow = load_scenario("deep-linear", {"t_end": 300.0}).setup().flow
+    ts = [0.0, 100.0, 300.0]
+    ys = 0.05 * torch.randn(count, *flow.state_shape, dtype=torch.float64)
+    jobs = [lambda y0=y0: gflow.integrate(flow, y0, ts, rtol=1e-6) for y0 in ys]
+    twice = [lambda job=job: (job(), job()) for job in jobs]
+    alone, one, answered = both(twice)
+    for (a, _), (b, c) in zip(alone, one, strict=True):
+        assert "bdf from t = " in a.stats.reason
+        if count < together.MANY:
+            assert torch.equal(a.ys, b.ys)
+            assert torch.equal(a.ys, c.ys)
+        else:
+            assert b.stats.reason.endswith("other runs, rock4 for bdf")
+            assert (a.ys - b.ys).norm() <= 1e-5 * a.ys.norm()
+    assert answered == ([0, 0] if count < together.MANY else [count] * 2)
+
+
+def test_where_an_ensemble_raises_each_is_done_alone(monkeypatch):
+    """As where there is no memory for it."""
+
+    def gradient(y):
+        if y.shape == (2, 2):  # two states: an ensemble's
+            raise RuntimeError("out of memory")
+        return y
+
+    flow = Potential(2, lambda y: 0.5 * y.square().sum(-1), gradient)
+    y0 = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    solve = lambda: gflow.integrate(flow, y0, TIMES, "tsit5").ys  # noqa: E731
+    descend = lambda: gflow.descend(flow, y0, 0.1, 9).ys  # noqa: E731
+    alone, one, answered = both([solve, solve])
+    assert torch.equal(alone[0], one[1])
+    alone, one, more = both([descend, descend])
+    assert torch.equal(alone[0], one[1])
+    assert answered + more == [0, 0]
+
+
+def test_an_ensemble_of_descents_tells_its_progress():
+    flow, y0 = FactorFlow.example()
+    seen = []
+    ensembles = together.Ensembles(lambda t, loss: seen.append(t))
+    jobs = [lambda y=y: gflow.descend(flow, y, 0.01, 200) for y in (y0, 0.5 * y0)]
+    side_by_side(jobs, ensembles.answer)
+    assert seen == pytest.approx([0.5, 1.0, 1.5, 2.0])
+
+
 def test_a_budget_is_each_members_own():
     flow, y0 = LayerwiseFlow.example()
 
@@ -216,6 +266,9 @@ def test_flows_are_the_same_by_their_numbers():
     assert not same((1, 2), (1, 2, 3))
     assert not same(1, 1.5)
     assert same({"a": (1, None, "x")}, {"a": (1, None, "x")})
+    flow, y0 = EndToEndFlow.example()
+    gflow.integrate(flow, y0, TIMES)
+    assert same(flow, EndToEndFlow.example()[0])  # whatever it has worked out so far
 
 
 def _ready(name):
@@ -266,7 +319,7 @@ def test_results_of_an_ensemble_are_of_every_field_of_a_solve():
         return lambda: gflow.integrate(flow, y0, TIMES)
 
     def answer(asked):
-        found = together.answer(asked)
+        found = together.Ensembles().answer(asked)
         problem = asked[0].problem
         asked[0].solver.solve(problem, asked[0].name)
         kept["alone"], kept["member"] = checkpoint._results(problem, None), found[0]

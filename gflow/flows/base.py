@@ -52,7 +52,7 @@ class Flow(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        """dy/dt at time t, of the shape of y."""
+        """dy/dt at time t, of the shape of y: a new tensor at every call."""
 
     @abc.abstractmethod
     def loss(self, y: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ RISES = (
     "the loss rises along every step, however short: the right-hand side is not the "
     "gradient flow of its loss, or is too noisy for the tolerance; correct it or loosen rtol"
 )
+STIFF = "it has become stiff, and is solved faster on its own"
 
 
 def out_of_budget(max_evals: int) -> str:
@@ -217,6 +218,7 @@ class Problem:
         step_size: float | None = None,
         max_evals: int = 1_000_000,
         own_ts: list[list[float]] | None = None,
+        leave_stiff: bool = False,
         dense: bool = False,
         event: Event | None = None,
         sharpness: int = 0,
@@ -230,6 +232,8 @@ class Problem:
         self.ts = ts
         #: Times of each member's own from ts[0] on, where an ensemble's have not the same.
         self.own_ts = own_ts
+        #: Whether members of an ensemble fail where `auto` would hand them over as stiff.
+        self.leave_stiff = leave_stiff
         self.rtol = rtol
         self.atol = atol
         self.step_size = step_size

@@ -206,6 +206,9 @@ class Stepping:
         done = m.t[self._all] >= self.record.ends[m.index[self._all]]
         if problem.event is not None:
             done |= m.event[self._all] <= 0
+        if problem.leave_stiff and some(stiff := (m.method != switching.EXPLICIT) & ~done):
+            self._fail(stiff, base.STIFF)
+            done = done[~stiff]
         self._drop(done)
 
     def _propose(self) -> tuple[Values, Values]:

@@ -22,7 +22,7 @@ from gflow.errors import GflowError, Interrupted
 from gflow.signals import caught
 from gflow.sweeping.clusters import Where, connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
-from gflow.sweeping.grouping import GroupFolder, Unit, units
+from gflow.sweeping.grouping import GroupFolder, Unit, clear, units
 from gflow.sweeping.plan import Member, Plan
 from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
 
@@ -111,9 +111,8 @@ def run_sweep(
                     plan, folder, where, client, log, tally, found, execute, checkpoint_every
                 )
                 loop.run(deque(todo), show, renew, stopping)
-                for unit in todo:  # where a worker was killed after its last run was done
-                    if unit.kept is not None:
-                        GroupFolder(unit.kept).remove()
+        if not tally.left and not tally.elsewhere:
+            clear(folder)
         show(tally)
         return tally
 

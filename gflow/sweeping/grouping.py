@@ -14,16 +14,18 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gflow.errors import InputError
-from gflow.folder import Folder, cannot_write
+from gflow.folder import Folder, cannot_write, try_lock
 from gflow.reading import read_text
+from gflow.scenario import ENSEMBLE_METHODS
 from gflow.sweeping.plan import Member, Plan
 
-LARGEST = 32  # runs: the gain grows little beyond, what is lost with a worker does
+MOST_RUNS = 32  # of a group: the gain grows little beyond, what is lost with a worker does
 _FOLDER, _FILE, _MOST = "together", "runs.json", 10_000  # bytes
 _COMMON = frozenset({"step_sizes", "points", "time", "t_end"})
 
@@ -75,6 +77,15 @@ class GroupFolder(Folder):
             return []
         return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else []
 
+    @contextlib.contextmanager
+    def held(self, patience: float) -> Iterator[bool]:
+        """While a worker does the group; false where another one does, for so many seconds."""
+        end = time.monotonic() + patience
+        with (self.path / _FILE).open("rb") as file:
+            while not (ours := try_lock(file, alone=True)) and time.monotonic() < end:
+                time.sleep(0.2)
+            yield ours
+
     def remove(self) -> None:
         """The group is done, or done with."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -115,7 +126,7 @@ def units(plan: Plan, folder: Path, states: Mapping[str, str], workers: int) -> 
             found.append(Unit(tuple(by_id[id] for id in ids), path))
             taken.update(ids)
     left = [m for m in left if m.id not in taken]
-    most = min(LARGEST, max(1, math.ceil(len(left) / max(1, workers))))
+    most = min(MOST_RUNS, max(1, math.ceil(len(left) / max(1, workers))))
     for members in _alike([m for m in left if states[m.id] not in ("interrupted", "running")]):
         count = math.ceil(len(members) / most)
         for part in (members[i::count] for i in range(count)):
@@ -129,11 +140,18 @@ def _alike(members: Iterable[Member]) -> list[list[Member]]:
     """Members by what sets their flow and how it is solved."""
     groups: dict[str, list[Member]] = {}
     for member in members:
-        own = member.scenario.start_keys()
-        keys = {k: v for k, v in member.scenario.resolved().items() if k not in own | _COMMON}
+        scenario = member.scenario
+        own = scenario.start_keys() if scenario.method in ENSEMBLE_METHODS else frozenset()
+        keys = {k: v for k, v in scenario.resolved().items() if k not in own | _COMMON}
         key = json.dumps(keys, sort_keys=True) if own else member.id
         groups.setdefault(key, []).append(member)
     return list(groups.values())
+
+
+def clear(folder: Path) -> None:
+    """Remove what groups have left in a sweep's folder: every run has ended."""
+    for path in (folder / _FOLDER).glob("*"):
+        GroupFolder(path).remove()
 
 
 def _name(members: Iterable[Member]) -> str:

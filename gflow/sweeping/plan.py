@@ -96,7 +96,8 @@ class Plan:
 
     def default_folder(self) -> Path:
         """``outputs/<scenario>-sweep/<hash of the runs>``: the same for the same sweep."""
-        digest = hashlib.sha256("".join(m.id for m in self.members).encode()).hexdigest()
+        ids = "".join(m.id for m in self.members) + ("apart" if self.apart else "")
+        digest = hashlib.sha256(ids.encode()).hexdigest()
         return Path("outputs") / f"{self.members[0].scenario.name}-sweep" / digest[:8]
 
     def table(self) -> dict[str, Any]:

@@ -134,19 +134,32 @@ def carry_out_unit(
 def _carry_out_group(
     requests: Sequence[Request], execute: Execute, folder: GroupFolder
 ) -> list[dict[str, Any]]:
+    import torch
+
     from gflow.keeping import Keeper, using
     from gflow.meeting import side_by_side
     from gflow.shelf import FolderShelf
-    from gflow.together import answer
+    from gflow.together import Ensembles, can_join
 
-    keeper = Keeper(FolderShelf(folder), requests[0].checkpoint_every)
-    jobs = [functools.partial(_take_part, request, execute) for request in requests]
-    look = _stages(requests[0])("together", 0.0)
-    with using(keeper):
-        records = side_by_side(jobs, functools.partial(answer, progress=look))
-    if not any(store.state(Path(request.path)) == "interrupted" for request in requests):
-        folder.remove()  # else there is what to go on with: it was stopped, or the disk is full
-    return records
+    began, first = time.perf_counter(), requests[0]
+    with folder.held(_PATIENCE) as ours:
+        if not ours:  # another worker does it
+            return [{"id": r.id, "state": _state(r, "running"), "reason": None} for r in requests]
+        torch.set_num_threads(int(first.keys["threads"]))
+        keeper = Keeper(FolderShelf(folder), first.checkpoint_every, anew=True)
+        jobs = [functools.partial(_take_part, request, execute) for request in requests]
+        ensembles = Ensembles(_stages(first)("together", 0.0))
+        with using(keeper):
+            records = side_by_side(jobs, ensembles.answer, can_join)
+        if not any(_state(request) == "interrupted" for request in requests):
+            folder.remove()  # else there is what to go on with: it was stopped, or the disk is full
+    share = round((time.perf_counter() - began) / len(records), 3)
+    return [record | ({"seconds": share} if "seconds" in record else {}) for record in records]
+
+
+def _state(request: Request, unless_done: str = "") -> str:
+    state = store.state(Path(request.path)) if Path(request.path).exists() else MISSING
+    return state if state == "done" or not unless_done else unless_done
 
 
 def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
     what is kept of the group, and its ensembles that are not, are of all its runs."""
     record = carry_out(request, execute)
     if record["state"] == "done" and "numbers" not in record:
-        with contextlib.suppress(Interrupted):  # the others say so
+        with contextlib.suppress(Exception):  # it is done: the others say what there is to be said
             _job(request).work(_stages(request))
     return record
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import gflow
-from gflow import running, store
+from gflow import keeping, running, store
 from gflow.errors import InputError, Interrupted, OutputError
+from gflow.scenario import ENSEMBLE_METHODS
 from gflow.solvers import stepping
+from gflow.solvers.integrate import methods
 from gflow.sweeping import engine, grouping, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
@@ -52,7 +54,7 @@ def test_no_worker_is_idle_while_another_has_a_group_that_could_be_two(tmp_path)
     assert made(plan, tmp_path / "a", workers=4) == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
     assert made(plan, tmp_path / "b", workers=20) == [[i] for i in range(10)]
     many = linear_plan(seeds=70)
-    assert max(map(len, made(many, tmp_path / "c", workers=1))) <= grouping.LARGEST
+    assert max(map(len, made(many, tmp_path / "c", workers=1))) <= grouping.MOST_RUNS
 
 
 def test_runs_with_flows_of_their_own_are_alone(tmp_path):
@@ -90,6 +92,17 @@ def test_a_folder_that_is_no_group_is_passed_over(text, tmp_path):
     path.mkdir(parents=True)
     (path / "runs.json").write_text(text)
     assert made(linear_plan(seeds=2), tmp_path, 1) == [[0, 1]]
+
+
+@pytest.mark.parametrize("method", ["bdf", "exact", "dopri5", "scipy:LSODA"])
+def test_methods_of_one_start_at_a_time_make_no_group(method, tmp_path):
+    plan = linear_plan(("method", method), seeds=3)
+    assert made(plan, tmp_path, workers=1) == [[0], [1], [2]]
+
+
+def test_ensemble_methods_are_those_that_solve_ensembles():
+    own = {name: s for name, s in methods().items() if isinstance(s, stepping.SteppedSolver)}
+    assert {n for n, s in own.items() if s.for_many()} == set(ENSEMBLE_METHODS) - {"auto"}
 
 
 def test_a_group_that_cannot_be_kept_is_said(tmp_path):
@@ -193,8 +206,6 @@ def test_a_group_told_to_stop_anywhere_ends_with_the_same_bits(tmp_path, monkeyp
             looks[0] += 1
             if left and looks[0] >= left[0]:
                 left.pop(0)
-                from gflow import keeping
-
                 keeping.stop("the test")
 
         monkeypatch.setattr(task, "_look", told)
@@ -254,6 +265,87 @@ def test_what_a_group_worked_out_is_there_when_the_disk_is_not_full_any_more(tmp
     monkeypatch.setattr(stepping.Stepping, "run", None)  # nothing is to be solved again
     assert [r["state"] for r in carried_out(plan, tmp_path / "full")] == ["done"] * 3
     assert_same_bits(numbers(tmp_path / "whole", plan), numbers(tmp_path / "full", plan))
+
+
+def test_a_group_handed_out_twice_is_done_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "_PATIENCE", 0.3)
+    plan = linear_plan(seeds=2)
+    (unit,) = units(plan, tmp_path, run_states(tmp_path, plan), 1)
+    folder = GroupFolder(unit.kept)
+    folder.begin(unit.members)
+    with folder.held(0.0) as ours:
+        assert ours
+        records = task.carry_out_unit(requests_of(plan, tmp_path), kept=str(unit.kept))
+    assert [r["state"] for r in records] == ["running"] * 2
+    assert unit.kept.is_dir()
+    assert [r["state"] for r in carried_out(plan, tmp_path)] == ["done"] * 2
+
+
+def stopped_after(looks, monkeypatch):
+    """The next group is told to stop at one of its looks."""
+    left = [looks]
+
+    def told(drive):
+        left[0] -= 1
+        if left[0] == 0:
+            keeping.stop("the test")
+
+    monkeypatch.setattr(task, "_look", told)
+
+
+def test_a_group_goes_on_with_fewer_runs_and_with_more(tmp_path, monkeypatch):
+    """One of them is done by another process meanwhile, or failed before it asked anything."""
+    plan = linear_plan(seeds=3)
+    failing = [plan.members[0].id]
+
+    def work(request, state):
+        if request.id in failing:
+            raise OSError("not now")
+        return task.execute(request, state)
+
+    stopped_after(40, monkeypatch)
+    (unit,) = units(plan, tmp_path, run_states(tmp_path, plan), 1)
+    GroupFolder(unit.kept).begin(unit.members)
+    requests = requests_of(plan, tmp_path)
+    records = task.carry_out_unit(requests, work, kept=str(unit.kept))
+    assert [r["state"] for r in records] == ["failed", "interrupted", "interrupted"]
+    failing.clear()
+    stopped_after(60, monkeypatch)
+    records = task.carry_out_unit(requests, work, kept=str(unit.kept))
+    assert {r["state"] for r in records} == {"interrupted"}
+    failing.append(plan.members[1].id)
+    records = task.carry_out_unit(requests, work, kept=str(unit.kept))
+    assert [r["state"] for r in records] == ["done", "failed", "done"]
+
+
+def test_a_group_is_told_to_stop_in_a_descent(tmp_path, monkeypatch):
+    sets = ("step_size", "1e-4"), ("t_end", "100.0"), ("method", "tsit5"), ("rtol", "1e-3")
+    plan = linear_plan(*sets, seeds=2)
+    began, look = [], task._look
+
+    def told(drive):
+        if sys._getframe(2).f_code.co_name == "descend_measured":
+            began.append(time.monotonic())
+            keeping.stop("the test")
+        look(drive)
+
+    monkeypatch.setattr(task, "_look", told)
+    records = carried_out(plan, tmp_path)
+    assert [r["state"] for r in records] == ["interrupted"] * 2
+    assert time.monotonic() - began[0] < 10
+
+
+def test_nothing_is_left_of_groups_whatever_way_their_runs_were_done(where, tmp_path, monkeypatch):
+    plan = linear_plan(seeds=2)
+    with monkeypatch.context() as patch:
+        stopped_after(5, patch)
+        carried_out(plan, tmp_path)
+    assert (tmp_path / "together").is_dir()
+    SweepFolder(tmp_path).write_text("sweep.toml", "")  # of before
+    apart = linear_plan(seeds=2, apart=True)
+    assert run_sweep(apart, tmp_path, where).done == 2
+    assert not (tmp_path / "together").exists()
+    assert apart.default_folder() != plan.default_folder()
 
 
 def test_a_unit_whose_group_is_over_is_done_run_by_run(tmp_path):
