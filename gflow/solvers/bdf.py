@@ -246,11 +246,17 @@ def _solve(
             break
         if size > tolerance:  # there is a next one, to be orthogonal to this one
             if k == len(images):
-                more = residual.new_empty((min(most, 16), residual.numel()))
-                directions = torch.cat([directions, more])
-                images = torch.cat([images, more])
+                room = k + min(most, 16)
+                directions, images = _longer(directions, room), _longer(images, room)
             directions[k], images[k] = direction, image
         k += 1
     if not size <= tolerance:
         return None, r
     return (torch.zeros_like(r) if d is None else d), r
+
+
+def _longer(rows: Tensor, room: int) -> Tensor:
+    """Rows with memory for more behind them, which is not touched yet."""
+    longer = rows.new_empty((room, rows.shape[1]))
+    longer[: len(rows)] = rows
+    return longer
