@@ -307,10 +307,10 @@ def load_run(path: str | Path) -> Run:
     Examples
     --------
     >>> import gflow
-    >>> gflow.load_run("no/such/run")
+    >>> gflow.load_run("x")
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: no run at no/such/run: manifest.json is missing
+    gflow.errors.InputError: no run at x: manifest.json is missing; `gflow runs` lists what is there
     """
     folder = Path(path)
     found = read_manifest(folder)
