@@ -110,7 +110,8 @@ class RunFolder(Folder):
         folder.path, folder._made, folder._metrics = path, [], None
         folder._lock()
         for place in (path, path / "parts", path / "figures"):
-            for left in place.glob(".*.part"):  # by a process that was killed as it wrote
+            # By a process that was killed as it wrote; safetensors has such a file of its own.
+            for left in (*place.glob(".*.part"), *place.glob(".tmp??????")):
                 with contextlib.suppress(OSError):  # `write` says what is wrong with it
                     left.unlink()
         return folder

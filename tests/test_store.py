@@ -217,7 +217,7 @@ def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path
     folder = store.RunFolder(tmp_path / "run")
     folder.begin({"state": "running"}, "")
     folder.close()
-    half_written = [".checkpoint.safetensors.part", "parts/.000000.npz.part"]
+    half_written = [".checkpoint.safetensors.part", ".tmpmzX3k2", "parts/.000000.npz.part"]
     for name in half_written:
         file = tmp_path / "run" / name
         file.parent.mkdir(exist_ok=True)
