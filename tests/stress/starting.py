@@ -56,7 +56,10 @@ class Child:
 
     def said(self) -> str:
         """All it has written to its outputs."""
-        return self._log.read_text(errors="replace")
+        try:
+            return self._log.read_text(errors="replace")
+        except FileNotFoundError:  # it was ended before it had any
+            return ""
 
 
 def forked(
