@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from writing import write_result
 
-from gflow import EndToEndFlow, FactorFlow, LayerwiseFlow, ProductFlow, integrate, together
+from gflow import EndToEndFlow, ProductFlow, integrate, together
 from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
 from gflow.meeting import side_by_side
@@ -48,11 +48,7 @@ def end_to_end(d: int) -> tuple[Flow, list[Tensor]]:
 
 def layers(d: int) -> tuple[Flow, list[Tensor]]:
     """The same network's layers."""
-    flow, starts = end_to_end(d)
-    inner = flow.parameter_flow
-    if not isinstance(inner, LayerwiseFlow):
-        raise TypeError(inner)
-    return inner, [flow.lift(start) for start in starts]
+    return of_parameters(*end_to_end(d))
 
 
 def product(d: int) -> tuple[Flow, list[Tensor]]:
@@ -67,11 +63,12 @@ def product(d: int) -> tuple[Flow, list[Tensor]]:
 
 def factor(d: int) -> tuple[Flow, list[Tensor]]:
     """The same by its factor."""
-    flow, starts = product(d)
-    inner = flow.parameter_flow
-    if not isinstance(inner, FactorFlow):
-        raise TypeError(inner)
-    return inner, [flow.lift(start) for start in starts]
+    return of_parameters(*product(d))
+
+
+def of_parameters(flow: Flow, starts: list[Tensor]) -> tuple[Flow, list[Tensor]]:
+    """The parameter flow of a reduced one, from starts that induce the same."""
+    return flow.parameter_flow, [flow.lift(start) for start in starts]
 
 
 def compared(flow: Flow, starts: list[Tensor], repeats: int) -> tuple[float, float]:

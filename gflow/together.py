@@ -9,6 +9,7 @@ same steps to round-off.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -184,12 +185,9 @@ def same(a: Any, b: Any) -> bool:
 
 def _given(a: Flow | Loss) -> dict[str, Any]:
     """What it is made of, without what it has worked out from that so far."""
+    static = functools.partial(inspect.getattr_static, type(a), default=None)
     worked_out = functools.cached_property
-    return {k: v for k, v in vars(a).items() if not isinstance(_of_class(a, k), worked_out)}
-
-
-def _of_class(a: Flow | Loss, name: str) -> object:
-    return next((vars(c)[name] for c in type(a).__mro__ if name in vars(c)), None)
+    return {k: v for k, v in vars(a).items() if not isinstance(static(k), worked_out)}
 
 
 def _results_of(whole: Problem, i: int, times: int, remark: str) -> Checkpoint:

@@ -96,7 +96,7 @@ def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
     path = Path(request.path)
     record: dict[str, Any] = {"id": request.id, "state": "done", "reason": None}
     try:
-        state = _settled(path)
+        state = _settled(request)
         if state == "running":
             return {**record, "state": state}
         if state == "done":
@@ -144,7 +144,10 @@ def _carry_out_group(
     began, first = time.perf_counter(), requests[0]
     with folder.held(_PATIENCE) as ours:
         if not ours:  # another worker does it
-            return [{"id": r.id, "state": _state(r, "running"), "reason": None} for r in requests]
+            return [
+                {"id": r.id, "state": "done" if _state(r) == "done" else "running", "reason": None}
+                for r in requests
+            ]
         torch.set_num_threads(int(first.keys["threads"]))
         keeper = Keeper(FolderShelf(folder), first.checkpoint_every, anew=True)
         jobs = [functools.partial(_take_part, request, execute) for request in requests]
@@ -157,11 +160,6 @@ def _carry_out_group(
     return [record | ({"seconds": share} if "seconds" in record else {}) for record in records]
 
 
-def _state(request: Request, unless_done: str = "") -> str:
-    state = store.state(Path(request.path)) if Path(request.path).exists() else MISSING
-    return state if state == "done" or not unless_done else unless_done
-
-
 def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
     """A run of a group. One that was done before the group was stopped does its work once more:
     what is kept of the group, and its ensembles that are not, are of all its runs."""
@@ -172,11 +170,14 @@ def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
     return record
 
 
-def _settled(path: Path) -> str:
+def _state(request: Request) -> str:
+    path = Path(request.path)
+    return store.state(path) if path.exists() else MISSING
+
+
+def _settled(request: Request) -> str:
     """The state of a run; one whose lock is held is waited for a little."""
-    if not path.exists():
-        return MISSING
     end = time.monotonic() + _PATIENCE
-    while (state := store.state(path)) == "running" and time.monotonic() < end:
+    while (state := _state(request)) == "running" and time.monotonic() < end:
         time.sleep(0.2)
     return state

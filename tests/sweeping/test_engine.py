@@ -19,7 +19,7 @@ from gflow.sweeping import engine, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
-from tests.sweeping.conftest import small_plan
+from tests.sweeping.conftest import killing, small_plan
 
 
 class Counted:
@@ -170,13 +170,7 @@ def test_lines_that_are_cut_off_or_strange_are_passed_over(where, tmp_path):
 def test_workers_here_that_die_are_replaced_and_a_run_that_kills_them_is_told(tmp_path):
     plan = small_plan(seeds=5)
     bad = plan.members[1].id
-
-    def poisoned(request, state):
-        if request.id == bad:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task.execute(request, state)
-
-    tally = run_sweep(plan, tmp_path, Where(workers=2), execute=poisoned)
+    tally = run_sweep(plan, tmp_path, Where(workers=2), execute=killing(bad))
     assert tally.done == 4
     assert tally.failed == {
         bad: "its worker died 4 times: out of memory, or a crash of the process"

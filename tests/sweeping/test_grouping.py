@@ -24,6 +24,7 @@ from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, units
 from gflow.sweeping.plan import make_plan
+from tests.sweeping.conftest import killing
 
 MISSING = "missing"
 
@@ -360,13 +361,7 @@ def test_a_unit_whose_group_is_over_is_done_run_by_run(tmp_path):
 def test_a_run_that_kills_its_worker_takes_no_other_of_its_group_with_it(tmp_path):
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
-
-    def poisoned(request, state):
-        if request.id == bad:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task.execute(request, state)
-
-    tally = run_sweep(plan, tmp_path, Where(workers=1), execute=poisoned)
+    tally = run_sweep(plan, tmp_path, Where(workers=1), execute=killing(bad))
     assert (tally.done, set(tally.failed)) == (2, {bad})
     assert not (tmp_path / "together").exists()
 
