@@ -33,10 +33,10 @@ import gflow
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
 from gflow.solvers.explicit import Dop853, Tsit5
-from gflow.solvers.multistep import Past
+from gflow.solvers.loop.past import Past
+from gflow.solvers.loop.system import System
+from gflow.solvers.rkc2 import RKC2
 from gflow.solvers.rock4 import ROCK4
-from gflow.solvers.stabilized import RKC2
-from gflow.solvers.system import System
 
 T, RTOL, ATOL = 40.0, 1e-8, 1e-11
 STIFF, STIFF_RTOL = 2000.0, 1e-4

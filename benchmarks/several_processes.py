@@ -26,10 +26,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import gflow
-from gflow.architectures import mlp
 from gflow.distributed import Team, processes
 from gflow.flows import KernelFlow, NetworkFlow
 from gflow.kernels import two_layer_relu_gram
+from gflow.settings.architectures import mlp
 
 RESULT = Path(__file__).parent / "results" / "distributed.md"
 NETWORKS = ((500, 64), (5_000, 64), (50_000, 64), (5_000, 1024))  # samples, width

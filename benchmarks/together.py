@@ -1,9 +1,9 @@
 """Runs of a sweep solved as one ensemble against each on its own: where that is faster.
 
 First table: solves of sixteen random starts by `auto`, rtol 1e-8, to 101 times, alone and
-together, by the numbers in a state: `gflow.together.LARGEST` is read off it. Second: paths that
-become stiff. Then a whole sweep of so many seeds of deep-linear on two workers, ``--apart`` and
-not. In turns; medians.
+together, by the numbers in a state: `gflow.sweeping.ensembles.LARGEST` is read off it.
+Second: paths that become stiff. Then a whole sweep of so many seeds of deep-linear on two workers,
+``--apart`` and not. In turns; medians.
 
 Run: python benchmarks/together.py [--repeats 3] [--seeds 60] [--trial]
 """
@@ -23,15 +23,16 @@ import torch
 from torch import Tensor
 from writing import write_result
 
-from gflow import EndToEndFlow, ProductFlow, integrate, together
+from gflow import EndToEndFlow, ProductFlow, integrate
+from gflow.execution.batching import side_by_side
 from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
-from gflow.meeting import side_by_side
 from gflow.scenario import load_scenario
+from gflow.sweeping import ensembles as together
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
+from gflow.sweeping.ensembles import LARGEST, Ensembles, can_join
 from gflow.sweeping.plan import make_plan
-from gflow.together import LARGEST, Ensembles, can_join
 
 STARTS, TIMES = 16, [0.05 * i for i in range(101)]
 SIZES = (3, 10, 20, 30, 45, 64)
@@ -176,7 +177,7 @@ def main() -> int:
     lines = [
         "# Runs solved as one ensemble",
         "",
-        f"{STARTS} starts, milliseconds each; `gflow.together.LARGEST` is {LARGEST:,}.",
+        f"{STARTS} starts, milliseconds each; `gflow.sweeping.ensembles.LARGEST` is {LARGEST:,}.",
         "",
         "| flow | numbers in a state | alone | in one ensemble | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from gflow.flows import ModifiedFlow as ModifiedFlow
     from gflow.flows import NetworkFlow as NetworkFlow
     from gflow.flows import ProductFlow as ProductFlow
+    from gflow.runs.folder import load_run as load_run
     from gflow.solvers import integrate as integrate
     from gflow.solvers import to_scipy as to_scipy
-    from gflow.store import load_run as load_run
     from gflow.studies import compare as compare
     from gflow.studies import step_size_study as step_size_study
     from gflow.sweeping.dataset import load_sweep as load_sweep
@@ -47,7 +47,7 @@ _HOME = {
     "compare": "gflow.studies",
     "descend": "gflow.descent",
     "integrate": "gflow.solvers",
-    "load_run": "gflow.store",
+    "load_run": "gflow.runs.folder",
     "load_sweep": "gflow.sweeping.dataset",
     "step_size_study": "gflow.studies",
     "to_scipy": "gflow.solvers",

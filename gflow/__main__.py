@@ -1,6 +1,6 @@
 """``python -m gflow``."""
 
-from gflow.cli import main
+from gflow.cli.main import main
 
 if __name__ == "__main__":
     main()

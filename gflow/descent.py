@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.execution.batching import ask
+from gflow.execution.checkpointing import Checkpoint, piece_of_work
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
-from gflow.keeping import Checkpoint, piece_of_work
-from gflow.meeting import ask
 from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
@@ -168,7 +168,7 @@ def descend_to(
 class WantedDescent(NamedTuple):
     """A descent that is asked for: of runs side by side those that fit are one ensemble.
 
-    See `gflow.meeting` and `gflow.together`.
+    See `gflow.execution.batching` and `gflow.sweeping.ensembles`.
     """
 
     flow: Flow

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gflow.keeping import Checkpoint
+    from gflow.execution.checkpointing import Checkpoint
     from gflow.trajectory import Trajectory
 
 

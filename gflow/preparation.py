@@ -1,6 +1,6 @@
 """From `gflow.data.Data` to the arrays a flow starts from; pure functions, float64.
 
-The synthetic data of `gflow.synthetic` can be imported from here too.
+The synthetic data of `gflow.data.synthetic` can be imported from here too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gflow.data import Data, require_count, require_table
+from gflow.data.named import Data, require_count, require_table
+from gflow.data.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
+from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
-from gflow.files import MAX_BYTES
-from gflow.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
 
 __all__ = [
     "correlation",
@@ -55,7 +55,7 @@ def subset(data: Data, samples: int | None = None, classes: Sequence[str] | None
 
     Examples
     --------
-    >>> from gflow.data import load
+    >>> from gflow.data.named import load
     >>> some = subset(load("digits"), samples=100, classes=["1", "0"])
     >>> some.inputs.shape, some.classes, some.targets[:3, 0].tolist()
     ((100, 64), ('1', '0'), [1.0, 0.0, 1.0])
@@ -231,7 +231,7 @@ def one_hot(data: Data) -> np.ndarray:
 
     Examples
     --------
-    >>> from gflow.data import load
+    >>> from gflow.data.named import load
     >>> one_hot(load("iris"))[0].tolist()
     [1.0, 0.0, 0.0]
     """
@@ -265,7 +265,7 @@ def signs(data: Data) -> np.ndarray:
 
     Examples
     --------
-    >>> from gflow.data import load
+    >>> from gflow.data.named import load
     >>> signs(subset(load("digits"), samples=3, classes=["0", "1"]))[:, 0].tolist()
     [-1.0, 1.0, -1.0]
     """
@@ -305,7 +305,7 @@ def regression_targets(data: Data) -> np.ndarray:
 
     Examples
     --------
-    >>> from gflow.data import load
+    >>> from gflow.data.named import load
     >>> regression_targets(load("linnerud")).shape, regression_targets(load("digits")).shape
     ((20, 3), (1797, 10))
     """

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import abc
 import difflib
+import functools
 import importlib
 import importlib.resources
+import inspect
 import pkgutil
 import tomllib
 import types
@@ -22,13 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gflow.errors import CONTROL, InputError, brief, printable
-from gflow.reading import read_text
+from gflow.io.plain import read_text
 
 if TYPE_CHECKING:
     import torch
 
     from gflow.flows import Flow
-    from gflow.results import Outcome, Setup
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 _MAX_BYTES = 100_000
@@ -269,24 +271,36 @@ def validate(keys: Mapping[str, Any], source: str) -> Scenario:
         raise InputError(_one_line(error, model, source)) from None
 
 
-def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
-    """The model of a setting, found in ``gflow/settings`` by its file's name."""
+@functools.cache
+def setting_models() -> dict[str, type[Scenario]]:
+    """Every setting by name: the concrete models in the files of ``gflow/settings``.
+
+    Examples
+    --------
+    >>> "kernel" in setting_models()
+    True
+    """
     package = importlib.import_module("gflow.settings")
-    files = [i.name for i in pkgutil.iter_modules(package.__path__) if i.name[0] != "_"]
-    names = [file.replace("_", "-") for file in files]
-    if not isinstance(name, str) or name not in names:
-        if name is None:
-            raise InputError(f"{source} must say its setting: one of {', '.join(names)}")
-        raise InputError(unknown("setting", str(name), names))
-    module = importlib.import_module(f"gflow.settings.{name.replace('-', '_')}")
-    for value in vars(module).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, Scenario)
-            and value.__module__ == module.__name__
-        ):
-            return value
-    raise InputError(f"gflow/settings has no model for '{name}'")
+    files = [
+        importlib.import_module(f"gflow.settings.{info.name}")
+        for info in pkgutil.iter_modules(package.__path__)
+    ]
+    classes = [value for file in files for value in vars(file).values()]
+    return {
+        value.setting: value
+        for value in classes
+        if isinstance(value, type) and issubclass(value, Scenario) and not inspect.isabstract(value)
+    }
+
+
+def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
+    """The model of a setting."""
+    models = setting_models()
+    if name is None:
+        raise InputError(f"{source} must say its setting: one of {', '.join(sorted(models))}")
+    if not isinstance(name, str) or name not in models:
+        raise InputError(unknown("setting", str(name), models))
+    return models[name]
 
 
 def field_kind(annotation: Any) -> tuple[Any, bool]:

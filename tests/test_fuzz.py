@@ -52,7 +52,7 @@ _KERNEL = "kernel --data synthetic --samples 4 --test-samples 2 --inputs 2 --poi
     ],
 )
 def test_what_is_looked_for_is_found(kind, work, tmp_path, monkeypatch):
-    monkeypatch.setattr("gflow.store.RunFolder.begin", lambda *arguments: work())
+    monkeypatch.setattr("gflow.runs.folder.RunFolder.begin", lambda *arguments: work())
     seconds = 0.2 if kind == "hang" else 20.0
     seen = observe(Case("", tuple(_KERNEL.split())), tmp_path / "case", seconds)
     assert kind in {found for found, _ in seen.trouble}

@@ -52,7 +52,7 @@ def test_version_is_that_of_the_distribution():
 
 def test_command_is_installed():
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="gflow")
-    assert entry.load() is importlib.import_module("gflow.cli").main
+    assert entry.load() is importlib.import_module("gflow.cli.main").main
 
 
 def test_errors_can_be_caught_as_one():

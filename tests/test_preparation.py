@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gflow.data import Data, load
+from gflow.data.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
 from gflow.errors import InputError
 from gflow.preparation import (
     correlation,
@@ -18,7 +19,6 @@ from gflow.preparation import (
     subset,
     unit_rows,
 )
-from gflow.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
 
 
 def tables() -> Iterator[np.ndarray]:

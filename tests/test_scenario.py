@@ -20,7 +20,7 @@ from gflow.scenario import (
     unknown,
     validate,
 )
-from tests.test_cli import call
+from tests.cli.test_main import call
 
 GOOD = {"setting": "deep-linear", "data": "synthetic", "t_end": 1.0}
 _TEXTS = ("title", "data", "method", "device")

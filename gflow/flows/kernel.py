@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gflow import krylov
 from gflow.errors import InputError
-from gflow.flows.kernel_dynamics import KernelDynamics
-from gflow.flows.kernel_modes import (
+from gflow.flows.gram.modes import (
     descent_factors,
     flow_factors,
     require_steps,
     require_times,
 )
-from gflow.flows.kernel_shared import SharedGram, shared_gram
-from gflow.flows.kernel_tiles import MEMORY, KernelFunction, gram
+from gflow.flows.gram.split_by_rows import SharedGram, shared_gram
+from gflow.flows.gram.tiles import MEMORY, KernelFunction, gram
+from gflow.flows.kernel_dynamics import KernelDynamics
+from gflow.linalg import exponential as krylov
 from gflow.losses import require_finite
 
 if TYPE_CHECKING:

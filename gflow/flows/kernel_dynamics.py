@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, slope
-from gflow.flows.kernel_modes import effective_dimension, flow_factors, require_times
-from gflow.flows.kernel_operator import KernelOperator, Product
-from gflow.flows.kernel_shared import SharedGram
+from gflow.flows.gram.modes import effective_dimension, flow_factors, require_times
+from gflow.flows.gram.operator import KernelOperator, Product
+from gflow.flows.gram.split_by_rows import SharedGram
 from gflow.losses import require_finite
 
 _DIRECT = 1000  # up to this n the n³ of an eigendecomposition is no matter
@@ -225,7 +225,7 @@ class KernelDynamics(Flow):
         return energy.flip(0) / torch.where(total > 0, total, torch.ones_like(total))
 
     def effective_dimension(self, ts: Tensor | Sequence[float]) -> Tensor:
-        """Σ_i λ_i/(λ_i + 1/t), (T,): see `gflow.flows.kernel_modes.effective_dimension`."""
+        """Σ_i λ_i/(λ_i + 1/t), (T,): see `gflow.flows.gram.modes.effective_dimension`."""
         return effective_dimension(self.eigenvalues, require_times(ts).to(self.like))
 
     def residual_bound(self, ts: Tensor | Sequence[float], u0: Tensor) -> Tensor:

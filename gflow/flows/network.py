@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
-from gflow.flows.chunks import Chunk, Criterion, in_chunks, require_number
-from gflow.flows.differentiation import (
+from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks, require_number
+from gflow.flows.objective.differentiation import (
     Objective,
     by_torch_func,
     gradient_and_product,
@@ -29,7 +29,7 @@ from gflow.flows.differentiation import (
     value,
     value_and_gradient,
 )
-from gflow.flows.shared import Summand, Sums
+from gflow.flows.objective.split_by_rows import Summand, Sums
 
 if TYPE_CHECKING:
     from gflow.distributed import Team

@@ -9,7 +9,7 @@ abs, linear           E[φ'φ'] = α² + β²(1 − 2θ/π)   (Cho & Saul 2009, 
 erf                   E[φφ] = (2/π) arcsin(2K/√(c₁c₂)),  E[φ'φ'] = (4/π)/√Δ,  cᵢ = 1 + 2rᵢ²
                       (Williams 1997, eq. 11)
 gelu                  xΦ(x), derived below
-callable              Hermite series, `gflow.kernels.series`
+callable              Hermite series, `gflow.kernels.hermite`
 ====================  ==========================================================================
 
 with θ = arccos ρ, s = sin θ, K = r₁r₂ρ. Pairs are given and returned by u = 1 − ρ, not by ρ:
@@ -190,7 +190,7 @@ def find_activation(given: str | Activation | Callable[[Tensor], Tensor]) -> Act
             )
         return ACTIVATIONS[given]
     if callable(given):
-        from gflow.kernels.series import HermiteSeries
+        from gflow.kernels.hermite import HermiteSeries
 
         return HermiteSeries(given)
     raise InputError(

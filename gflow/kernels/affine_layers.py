@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from gflow.kernels.modules import Network
+from gflow.kernels.functional import Network
 
 #: Names of the weight and the bias of a layer; one of them may be missing.
 Layer = tuple[str | None, str | None]

@@ -39,8 +39,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gflow.kernels.blocks import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
-from gflow.kernels.dense import diagonal, make_side, propagate
+from gflow.kernels.dense_layers import diagonal, make_side, propagate
 from gflow.kernels.layers import (
     AnyActivation,
     Layers,
@@ -48,6 +47,7 @@ from gflow.kernels.layers import (
     check_points,
     make_layers,
 )
+from gflow.kernels.tiling import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
 
 _STEP_RATIO = 2  # columns of a tile for each of its rows
 _TILES_AT_WORK = 12
@@ -81,7 +81,7 @@ def ntk(
         Hidden layers.
     activation : str, callable or Activation
         relu, leaky_relu (slope 0.1), abs, erf, gelu, linear; or a smooth function of tensors
-        that torch can differentiate (`gflow.kernels.series.HermiteSeries`).
+        that torch can differentiate (`gflow.kernels.hermite.HermiteSeries`).
     w_std, b_std : float or sequence of depth + 1 floats
         Standard deviations of weights and biases, one for all layers or each its own, the
         read-out last.

@@ -29,8 +29,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.kernels.blocks import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
-from gflow.kernels.images import Pooling, images_a_window, make_images, propagate
+from gflow.kernels.conv_layers import Pooling, images_a_window, make_images, propagate
 from gflow.kernels.layers import (
     AnyActivation,
     Layers,
@@ -38,6 +37,7 @@ from gflow.kernels.layers import (
     check_points,
     make_layers,
 )
+from gflow.kernels.tiling import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
 
 _ARRAYS_AT_WORK = 12
 

@@ -22,8 +22,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gflow.errors import InputError
-from gflow.kernels.modules import prepare
-from gflow.kernels.ways import MEMORY, SHARE, JacobianWay, LayerWay, ProductWay, Way, allocated
+from gflow.kernels.contractions import (
+    MEMORY,
+    SHARE,
+    JacobianWay,
+    LayerWay,
+    ProductWay,
+    Way,
+    allocated,
+)
+from gflow.kernels.functional import prepare
 
 _WAYS: dict[str, type[Way]] = {w.name: w for w in (LayerWay, JacobianWay, ProductWay)}
 

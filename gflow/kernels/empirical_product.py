@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from gflow.errors import InputError
-from gflow.kernels.modules import prepare
-from gflow.kernels.ways import MEMORY, SHARE, allocated, push
+from gflow.kernels.contractions import MEMORY, SHARE, allocated, push
+from gflow.kernels.functional import prepare
 
 
 def empirical_ntk_product(

@@ -9,8 +9,8 @@ from pydantic import Field
 from gflow.scenario import Count, Positive, Scenario
 
 if TYPE_CHECKING:
-    from gflow.data import Data
-    from gflow.results import Outcome, Setup
+    from gflow.data.named import Data
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 
@@ -38,9 +38,9 @@ class DeepLinear(Scenario):
         return frozenset({"init_scale"} if self.data == "synthetic" else {"init_scale", "seed"})
 
     def _data(self) -> Data:
-        from gflow.data import load
+        from gflow.data.named import load
+        from gflow.data.synthetic import synthetic_regression
         from gflow.preparation import subset
-        from gflow.synthetic import synthetic_regression
 
         if self.data == "synthetic":
             samples = self.samples or 200
@@ -55,7 +55,7 @@ class DeepLinear(Scenario):
         from gflow.flows import EndToEndFlow
         from gflow.losses import LinearRegression
         from gflow.preparation import regression_targets, standardise
-        from gflow.results import Setup
+        from gflow.results.paths import Setup
 
         options = self.torch_options()
         data = self._data()
@@ -78,6 +78,6 @@ class DeepLinear(Scenario):
 
     def run(self, stages: Stages) -> Outcome:
         """The flow of W, the flow of the layers, and descent on the layers."""
-        from gflow.settings._paths import run_paths
+        from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

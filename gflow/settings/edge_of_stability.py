@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from gflow.scenario import Positive
-from gflow.settings._networks import NetworkScenario
+from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
-    from gflow.results import Outcome
+    from gflow.results.paths import Outcome
     from gflow.studies.flow_and_descent import Stages
 
 
@@ -32,8 +32,8 @@ class EdgeOfStability(NetworkScenario):
 
     def run(self, stages: Stages) -> Outcome:
         """Flow, descents and central flows."""
-        from gflow.edge_results import edge_outcome
         from gflow.errors import InputError
+        from gflow.results.edge_of_stability import edge_outcome
         from gflow.studies.edge_of_stability import edge_of_stability
 
         if self.time != "linear":

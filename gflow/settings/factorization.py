@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gflow.results import Outcome, Setup
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 
@@ -37,12 +37,12 @@ class Factorization(Scenario):
         """The correlation matrix of the data's columns with a random symmetric mask."""
         import torch
 
-        from gflow.data import load
+        from gflow.data.named import load
+        from gflow.data.synthetic import synthetic_low_rank
         from gflow.flows import ProductFlow
         from gflow.losses import MatrixCompletion
         from gflow.preparation import correlation, subset
-        from gflow.results import Setup
-        from gflow.synthetic import synthetic_low_rank
+        from gflow.results.paths import Setup
 
         options = self.torch_options()
         if self.data == "synthetic":
@@ -69,6 +69,6 @@ class Factorization(Scenario):
 
     def run(self, stages: Stages) -> Outcome:
         """The flow of W, the flow of U, and descent on U."""
-        from gflow.settings._paths import run_paths
+        from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

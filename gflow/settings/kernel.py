@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from gflow.cli.progress import counting
 from gflow.errors import InputError
-from gflow.progress import counting
 from gflow.scenario import Count, Positive
-from gflow.settings._points import PointScenario
+from gflow.settings.sphere_base import PointScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
-    from gflow.data import Data
+    from gflow.data.named import Data
     from gflow.flows import Flow, KernelFlow
-    from gflow.results import Outcome, Setup
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 
@@ -111,7 +111,7 @@ class Kernel(PointScenario):
         """H with its spectrum, and what is known along the path from u = 0."""
         import torch
 
-        from gflow.results import Setup
+        from gflow.results.paths import Setup
 
         flow, data, held_out = self._build()
         train = len(flow.targets)
@@ -163,6 +163,6 @@ class Kernel(PointScenario):
 
     def run(self, stages: Stages) -> Outcome:
         """The kernel flow and descent in function space."""
-        from gflow.settings._paths import run_paths
+        from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

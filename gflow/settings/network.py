@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, ClassVar
 
-from gflow.settings._networks import NetworkScenario
+from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gflow.flows import NetworkFlow
-    from gflow.results import Outcome, Setup
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 _VALUES = 2  # eigenvalues followed: the second, for where the two cross
@@ -27,7 +27,7 @@ class Network(NetworkScenario):
 
     def setup(self) -> Setup:
         """The network's flow and start, with what is measured along its paths."""
-        from gflow.results import Setup
+        from gflow.results.paths import Setup
 
         flow, start, labels, facts = self._build()
         return Setup(
@@ -41,7 +41,7 @@ class Network(NetworkScenario):
 
     def run(self, stages: Stages) -> Outcome:
         """The flow and descent, with what is measured along both."""
-        from gflow.settings._paths import run_paths
+        from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from gflow.scenario import Count, Positive
-from gflow.settings._points import PointScenario
+from gflow.settings.sphere_base import PointScenario
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gflow.results import Outcome, Setup
+    from gflow.results.paths import Outcome, Setup
     from gflow.studies.flow_and_descent import Stages
 
 _SAMPLES = 100
@@ -52,7 +52,7 @@ class WideNetwork(PointScenario):
         """Inputs and targets, the training samples first."""
         import torch
 
-        from gflow.data import load
+        from gflow.data.named import load
         from gflow.preparation import one_hot, signs, subset, unit_rows
 
         train = self.samples or _SAMPLES
@@ -73,7 +73,7 @@ class WideNetwork(PointScenario):
     def setup(self) -> Setup:
         """The narrowest network's flow, for step-size studies."""
         from gflow.flows import TwoLayerFlow
-        from gflow.results import Setup
+        from gflow.results.paths import Setup
         from gflow.studies.one_width import random_networks
 
         inputs, targets = (part[: self.samples or _SAMPLES] for part in self._samples())
@@ -84,8 +84,8 @@ class WideNetwork(PointScenario):
     def run(self, stages: Stages) -> Outcome:
         """Networks and kernel by flow and by descent, for every width and seed."""
         from gflow.errors import InputError
+        from gflow.results.width import width_outcome
         from gflow.studies.width import width_study
-        from gflow.width_results import width_outcome
 
         if self.step_sizes is not None and len(self.step_sizes) > 1:
             raise InputError(f"wide-network takes one step size, got {len(self.step_sizes)}")

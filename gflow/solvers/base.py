@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from gflow.events import Event
+from gflow.execution.checkpointing import Checkpoint, Piece
 from gflow.flows.base import Flow
-from gflow.keeping import Checkpoint, Piece
 from gflow.spectra import SharpnessPath
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
@@ -180,7 +180,7 @@ def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
 
     Examples
     --------
-    >>> from gflow.solvers.stabilized import RKC2
+    >>> from gflow.solvers.rkc2 import RKC2
     >>> ends, errors = quadrature(RKC2, 3)
     >>> round(float(ends.sum()), 12), abs(round(float(errors.sum()), 12))
     (1.0, 0.0)

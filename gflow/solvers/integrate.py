@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError, IntegrationError
+from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
-from gflow.keeping import Checkpoint
 from gflow.solvers.base import Event, Problem, Progress, Save, Solver, Stepper, Stop
-from gflow.solvers.checkpoint import solve_kept
 from gflow.solvers.explicit import Dop853, Tsit5
-from gflow.solvers.multistep import BDF
-from gflow.solvers.stabilized import RKC2
-from gflow.solvers.stepping import SteppedSolver
+from gflow.solvers.loop.past import BDF
+from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.resumable import solve_kept
+from gflow.solvers.rkc2 import RKC2
 from gflow.trajectory import Stats, Trajectory, certify, relative_error
 
 _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations

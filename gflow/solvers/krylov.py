@@ -5,7 +5,7 @@ With A = −∂f/∂y, symmetric positive semidefinite,
     y(t) = ȳ + e^{−(t−t₀)A}(y₀ − ȳ)            where the flow knows a state ȳ at rest,
     y(t) = y₀ + (t−t₀) φ_1(−(t−t₀)A) f(y₀)     else,
 
-by Lanczos (`gflow.krylov`): matrix-free, one space for all times, and a bound on the
+by Lanczos (`gflow.linalg.exponential`): matrix-free, one space for all times, and a bound on the
 error that holds it to ``atol + rtol · (the larger of ‖y₀‖ and ‖y(T)‖)`` at every time, as the
 global error, not a step's. Members of an ensemble have a space each and share the calls.
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.krylov import MEMORY, Piece, exponential
+from gflow.linalg.exponential import MEMORY, Piece, exponential
 from gflow.solvers.base import Problem, Solver, Stop, out_of_budget
 from gflow.solvers.exact import accept_all
 

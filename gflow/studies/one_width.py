@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gflow.descent import descend_measured
+from gflow.flows.gram.modes import descent_factors
 from gflow.flows.kernel import KernelFlow
-from gflow.flows.kernel_modes import descent_factors
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.solvers import integrate
 from gflow.solvers.base import Progress

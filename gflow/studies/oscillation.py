@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gflow.descent import Descent, descend_to
+from gflow.execution.checkpointing import Checkpoint, piece_of_work
 from gflow.flows.base import Flow
-from gflow.keeping import Checkpoint, piece_of_work
 from gflow.solvers.base import Progress
 from gflow.spectra import sharpness
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from gflow.errors import InputError
 from gflow.sweeping import slurm
-from gflow.sweeping.local import environment, local_workers
+from gflow.sweeping.local_workers import environment, local_workers
 
 if TYPE_CHECKING:
     from distributed import Client, Security

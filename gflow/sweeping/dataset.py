@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gflow import store
 from gflow.errors import InputError
+from gflow.runs import folder as store
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, status
 from gflow.sweeping.plan import Plan
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
-from gflow.signals import caught
+from gflow.runs.signals import caught
 from gflow.sweeping.clusters import Where, connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, Unit, clear, units

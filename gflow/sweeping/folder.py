@@ -1,7 +1,7 @@
 """A sweep on disk: what it is of, the folders of its runs, and what has become of each.
 
 ``sweep.toml`` (the scenario with its ``[sweep]`` table: a scenario file again),
-``runs/<id>/`` (a run's own folder each, see `gflow.store`), ``sweep.jsonl`` (one line for
+``runs/<id>/`` (a run's own folder each, see `gflow.runs.folder`), ``sweep.jsonl`` (one line for
 every run that ended) and ``sweep.nc``. What has become of a run its own folder says; the
 lines add the reasons of those that left none.
 """
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from gflow import store
 from gflow.errors import InputError
-from gflow.folder import Folder, plain, try_lock
+from gflow.io.atomic import Folder, plain, try_lock
+from gflow.runs import folder as store
 from gflow.sweeping.plan import Plan, make_plan
 
 _MAX_LINE = 100_000

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gflow.errors import InputError
-from gflow.folder import Folder, cannot_write, try_lock
-from gflow.reading import read_text
+from gflow.io.atomic import Folder, cannot_write, try_lock
+from gflow.io.plain import read_text
 from gflow.scenario import ENSEMBLE_METHODS
 from gflow.sweeping.plan import Member, Plan
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import InputError
-from gflow.sweeping import preload
-from gflow.sweeping.local import LOOPBACK, environment
+from gflow.sweeping import worker_preload as preload
+from gflow.sweeping.local_workers import LOOPBACK, environment
 
 if TYPE_CHECKING:
     from distributed import Security

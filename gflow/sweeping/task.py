@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gflow import store
 from gflow.errors import GflowError, Interrupted
+from gflow.runs import folder as store
 from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
 from gflow.sweeping.grouping import GroupFolder
 
 if TYPE_CHECKING:
-    from gflow.running import Job
+    from gflow.runs.runner import Job
 
 _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
 _ONE_AT_A_TIME = threading.Lock()  # in a process: of torch's forward derivatives there is one level
@@ -53,7 +53,7 @@ Execute = Callable[[Request, str], Mapping[str, Any]]
 
 def execute(request: Request, state: str) -> Mapping[str, Any]:
     """Begin a run, or go on with one that was interrupted; no figures are drawn."""
-    from gflow.running import Care, resume, run
+    from gflow.runs.runner import Care, resume, run
 
     path = Path(request.path)
     care = Care(_stages(request), draw=False, checkpoint_every=request.checkpoint_every)
@@ -63,7 +63,7 @@ def execute(request: Request, state: str) -> Mapping[str, Any]:
 
 
 def _job(request: Request) -> Job:
-    from gflow.running import Job
+    from gflow.runs.runner import Job
     from gflow.scenario import validate
 
     return Job(validate(request.keys, request.id), request.converge, request.modified)
@@ -85,7 +85,7 @@ def stop(drive: str) -> None:
 def _look(drive: str) -> None:
     """Whether to stop: looked at where a run reports its progress, between two steps."""
     if drive in _STOPPED:
-        from gflow import keeping
+        from gflow.execution import checkpointing as keeping
 
         keeping.stop("the sweep was stopped")
 
@@ -136,10 +136,10 @@ def _carry_out_group(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from gflow.keeping import Keeper, using
-    from gflow.meeting import side_by_side
-    from gflow.shelf import FolderShelf
-    from gflow.together import Ensembles, can_join
+    from gflow.execution.batching import side_by_side
+    from gflow.execution.checkpointing import Keeper, using
+    from gflow.runs.checkpoints import FolderShelf
+    from gflow.sweeping.ensembles import Ensembles, can_join
 
     began, first = time.perf_counter(), requests[0]
     with folder.held(_PATIENCE) as ours:

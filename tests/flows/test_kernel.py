@@ -6,8 +6,9 @@ import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import KernelFlow, kernel, kernel_rhs, kernel_tiles
-from gflow.flows.kernel_modes import descent_factors
+from gflow.flows import KernelFlow, kernel, kernel_rhs
+from gflow.flows.gram import tiles as kernel_tiles
+from gflow.flows.gram.modes import descent_factors
 from gflow.kernels import two_layer_relu_gram
 from tests.helpers import altered, randn, relative, times, worst_relative
 

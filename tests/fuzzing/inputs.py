@@ -24,8 +24,9 @@ import safetensors.numpy
 import tomli_w
 from hypothesis import strategies as st
 
-from gflow import running, shelf
 from gflow.errors import Interrupted
+from gflow.runs import checkpoints as shelf
+from gflow.runs import runner as running
 from gflow.scenario import scenario_names, setting_model, validate
 from tests.fuzzing.observing import VICTIM, Case, Content, Folder, Link, Pipe
 

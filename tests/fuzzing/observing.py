@@ -24,7 +24,8 @@ import sklearn.datasets
 import torch
 
 import gflow
-from gflow import cli, plots
+from gflow import plots
+from gflow.cli import main as cli
 from gflow.errors import CONTROL, InputError, printable
 
 STATUSES = {0, 2, 3, 4, 5, 7, 130, 143}

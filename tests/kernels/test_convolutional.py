@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gflow.errors import InputError
-from gflow.kernels import blocks, conv_memory_needed, conv_nngp, conv_ntk, nngp, ntk
+from gflow.kernels import conv_memory_needed, conv_nngp, conv_ntk, nngp, ntk
+from gflow.kernels import tiling as blocks
 from tests.helpers import randn, relative
 
 

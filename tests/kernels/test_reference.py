@@ -1,4 +1,4 @@
-"""Every value of an independent implementation (tests/data/README.md)."""
+"""Every value of an independent implementation (tests/kernels/reference/README.md)."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from gflow.kernels import conv_nngp, conv_ntk, nngp, ntk
 
-with np.load(Path(__file__).parents[1] / "data" / "kernels.npz") as archive:
+with np.load(Path(__file__).parent / "reference" / "kernels.npz") as archive:
     VALUES = {name: torch.tensor(value) for name, value in archive.items()}
 X1, X2 = VALUES.pop("x1"), VALUES.pop("x2")
 DENSE = sorted(name for name in VALUES if not name.startswith("cnn"))

@@ -9,8 +9,8 @@ import gflow
 from gflow.data import load
 from gflow.errors import InputError
 from gflow.scenario import validate
+from tests.data.test_images import bytes_of, write_mnist
 from tests.helpers import relative
-from tests.test_image_files import bytes_of, write_mnist
 
 SMALL = {"samples": 12, "width": 6, "depth": 1, "t_end": 2.0, "step_sizes": [0.2, 0.1], "points": 4}
 

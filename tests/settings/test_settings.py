@@ -1,27 +1,21 @@
 """Each setting builds the flow and the start that its formula says."""
 
 import importlib
-import pkgutil
 import typing
 
 import numpy as np
 import pytest
 import torch
 
-import gflow.settings
 from gflow.data import load
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow, TwoLayerFlow
 from gflow.kernels import nngp, ntk, two_layer_relu_gram
 from gflow.kernels.activations import ACTIVATIONS
-from gflow.scenario import Scenario, setting_model, validate
+from gflow.scenario import Scenario, setting_model, setting_models, validate
 from tests.helpers import relative
 
-SETTINGS = [
-    i.name.replace("_", "-")
-    for i in pkgutil.iter_modules(gflow.settings.__path__)
-    if not i.name.startswith("_")
-]
+SETTINGS = sorted(setting_models())
 
 
 def make(setting, **keys):

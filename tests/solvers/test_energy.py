@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.rkc2 import RKC2
 from gflow.solvers.rock4 import ROCK4
-from gflow.solvers.stabilized import RKC2
 from tests.helpers import randn
 from tests.solvers.steps import step
 

@@ -10,7 +10,7 @@ import torch
 
 import gflow
 from gflow.flows import KernelFlow
-from gflow.solvers.multistep import Past
+from gflow.solvers.loop.past import Past
 from tests.helpers import altered, times, worst_relative
 from tests.solvers.potentials import (
     NAN,

@@ -113,7 +113,7 @@ def test_starts_in_an_invariant_subspace(start):
 
 
 def test_little_memory(monkeypatch):
-    from gflow.krylov import exponential
+    from gflow.linalg.exponential import exponential
 
     few = {**exponential.__kwdefaults__, "memory": 12 * 60}
     monkeypatch.setattr(exponential, "__kwdefaults__", few)

@@ -12,7 +12,7 @@ from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import EndToEndFlow, NetworkFlow
 from gflow.losses import SquaredDistance
-from gflow.solvers.checkpoint import Checkpoint
+from gflow.solvers.resumable import Checkpoint
 from gflow.spectra import sharpness_along
 from tests.helpers import randn, relative, times
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gflow import keeping, running
-from gflow.keeping import Keeper, _Kept
+from gflow.execution import checkpointing as keeping
+from gflow.execution.checkpointing import Keeper, _Kept
+from gflow.runs import runner as running
 from gflow.scenario import load_scenario
 
 BAR = 0.03

@@ -25,7 +25,7 @@ from pathlib import Path
 import leftovers
 from one_node_slurm import NoSlurm, Slurm, install, one_node_slurm, wait_for
 
-import gflow.store
+import gflow.runs.folder
 
 SCENARIO = ("deep-linear", "--set", "t_end=60", "--set", "rtol=1e-10")
 OPTIONS = (
@@ -85,16 +85,16 @@ def _half_way(folder: Path, runs: int) -> bool:
 def _under_way(folder: Path) -> Iterator[Path]:
     """Runs in the midst of their work."""
     for checkpoint in folder.glob("runs/*/checkpoint.safetensors"):
-        if gflow.store.state(checkpoint.parent) == "running":
+        if gflow.runs.folder.state(checkpoint.parent) == "running":
             yield checkpoint.parent
 
 
 def _job_of(run: Path) -> str:
-    return str(gflow.store.read_manifest(run)["slurm"]["SLURM_JOB_ID"])
+    return str(gflow.runs.folder.read_manifest(run)["slurm"]["SLURM_JOB_ID"])
 
 
 def _done(folder: Path) -> int:
-    return sum(gflow.store.state(run) == "done" for run in folder.glob("runs/*"))
+    return sum(gflow.runs.folder.state(run) == "done" for run in folder.glob("runs/*"))
 
 
 def _judge(folder: Path, said: Path, runs: int, status: int) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gflow.cli
+import gflow.cli.main
 from gflow import plots
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
@@ -101,7 +101,7 @@ def forked(
             _kill_at(die_at)
         sys.argv = ["gflow", *arguments]
         try:
-            gflow.cli.main(arguments)
+            gflow.cli.main.main(arguments)
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 0
         if modules is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import leftovers
 from starting import Child, forked, warm_up
 
-import gflow.store
+import gflow.runs.folder
 
 # Seconds each, and together every kind of work that is kept: own explicit, stabilised and
 # implicit steppers, alone and as an ensemble, torchdiffeq, scipy, exact and Krylov kernels,
@@ -162,7 +162,7 @@ class Run:
             count.add("last words", "how to resume" if "gflow resume" in said else "none")
         if not (self._folder / "manifest.json").exists():
             return  # nothing to resume: it is run again, into the same folder
-        state = gflow.store.state(self._folder)
+        state = gflow.runs.folder.state(self._folder)
         count.add("state", state)
         if state == "done":  # stopped after the last thing it had to write
             self._end(killed=True)

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 import gflow
-from gflow import running
 from gflow.errors import InputError
 from gflow.plots.sweeps import sweep_figure
+from gflow.runs import runner as running
 from gflow.sweeping.dataset import numbers, write_sweep
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path

@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 
 import gflow
-from gflow import running
 from gflow.errors import InputError, Interrupted
+from gflow.runs import runner as running
 from gflow.sweeping import engine, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
@@ -106,7 +106,7 @@ def test_a_run_that_another_process_writes_is_left_alone(where, tmp_path, monkey
     running.run(running.Job(plan.members[0].scenario), held, BARE)
     manifest = json.loads((held / "manifest.json").read_text())
     (held / "manifest.json").write_text(json.dumps({**manifest, "state": "running"}))
-    from gflow import store
+    from gflow.runs import folder as store
 
     folder = store.RunFolder.again(held)
     before = (held / "result.nc").stat().st_mtime_ns

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 import gflow
-from gflow import keeping, running, store
 from gflow.errors import InputError, Interrupted, OutputError
+from gflow.execution import checkpointing as keeping
+from gflow.runs import folder as store
+from gflow.runs import runner as running
 from gflow.scenario import ENSEMBLE_METHODS
-from gflow.solvers import stepping
 from gflow.solvers.integrate import methods
+from gflow.solvers.loop import stepping
 from gflow.sweeping import engine, grouping, task
 from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep

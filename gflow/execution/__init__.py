@@ -1,0 +1,1 @@
+"""How a solve is executed: with checkpoints, in a batch, across processes."""

@@ -1,0 +1,1 @@
+"""Linear algebra: Lanczos iteration, exponentials, eigenvalues."""

@@ -1,0 +1,1 @@
+"""Results of studies as labelled arrays, summaries and tables."""

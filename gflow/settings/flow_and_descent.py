@@ -1,0 +1,28 @@
+"""What settings with one flow and one start share: run it beside descent."""
+
+from __future__ import annotations
+
+from gflow.results.paths import Outcome, flow_and_descent_outcome
+from gflow.scenario import Scenario
+from gflow.studies.flow_and_descent import Stages, flow_and_descent
+
+
+def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
+    """Flow, parameter flow and descents of a scenario's setup."""
+    setup = scenario.setup()
+    result = flow_and_descent(
+        setup.flow,
+        setup.y0,
+        scenario.t_end,
+        scenario.step_sizes,
+        points=scenario.points,
+        method=scenario.method,
+        rtol=scenario.rtol,
+        atol=scenario.atol,
+        max_evals=scenario.max_evals,
+        estimate_error=scenario.estimate_error,
+        spacing=scenario.time,
+        sharpness=setup.sharpness,
+        stages=stages,
+    )
+    return flow_and_descent_outcome(result, setup)

@@ -1,0 +1,28 @@
+"""What settings on points of the unit sphere share: where the points come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from gflow.scenario import Count, Scenario
+
+if TYPE_CHECKING:
+    from gflow.data.named import Data
+
+
+class PointScenario(Scenario):
+    """A setting whose data are points with targets."""
+
+    inputs: Count = Field(20, description="with synthetic data: dimension of the inputs")
+
+    def points_on_sphere(self, samples: int) -> Data:
+        """The first samples of the data, or synthetic ones."""
+        from gflow.data.named import load
+        from gflow.data.synthetic import synthetic_sphere
+        from gflow.preparation import subset
+
+        if self.data == "synthetic":
+            return synthetic_sphere(samples, self.inputs, self.seed)
+        return subset(load(self.data), samples, self.classes)

@@ -1,0 +1,1 @@
+"""The stepping loop of gflow's own methods and its parts."""

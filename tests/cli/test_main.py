@@ -1,0 +1,694 @@
+"""The command line: every scenario runs small; every bad input is one line and status 2."""
+
+import contextlib
+import functools
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import gflow
+from gflow import plots
+from gflow.cli import main as cli
+from gflow.cli.options import Duration
+from gflow.errors import Interrupted
+from gflow.runs import folder as store
+from gflow.scenario import load_scenario, read_scenario, scenario_names, setting_model
+from gflow.trajectory import Certificate
+
+SMALL = {
+    "continuous-vs-discrete": "--samples 12 --inputs 3 --width 4 --points 4 --t-end 1 "
+    "--criterion squared-error",
+    "deep-linear": "--samples 20 --inputs 3 --points 4 --t-end 2",
+    "deep-matrix": "--samples 20 --inputs 3 --targets 2 --points 4 --t-end 2",
+    "edge-of-stability": "--samples 20 --inputs 3 --width 4 --depth 1 --points 8 --t-end 20 "
+    "--step-sizes 1.05,1.0",
+    "factorization": "--size 4 --rank 2 --points 4 --t-end 9 --init-scale 0.1",
+    "kernel": "--samples 8 --test-samples 4 --inputs 3 --points 4 --t-end 3",
+    "implicit-regularization": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
+    "--step-sizes 0.2,0.1",
+    "network": "--samples 20 --inputs 3 --width 4 --depth 1 --points 4 --t-end 2 "
+    "--step-sizes 0.2,0.1",
+}
+_WIDE_SCENARIOS = ("wide-network", "wide-network-ten-classes", "wide-network-ten-seeds")
+SMALL |= dict.fromkeys(
+    _WIDE_SCENARIOS,
+    "--samples 4 --inputs 3 --widths 16,32 --epochs 8 --points 4 --seeds 2 --test-samples 3 "
+    "--threads 1 --method dopri5 --rtol 1e-3",
+)
+FIGURES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
+    "deep-linear": {"loss", "singular_values", "gap", "invariants"},
+    "deep-matrix": {"loss", "singular_values", "gap", "invariants"},
+    "edge-of-stability": {"edge_of_stability", "leaving"},
+    "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
+    "kernel": {"loss", "gap", "residual", "learning"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
+    "network": {"loss", "gap", "sharpness", "network"},
+} | {name: {"distance", "peak", "kernel_drift", "test", "training"} for name in _WIDE_SCENARIOS}
+SCENARIOS = scenario_names()
+
+
+def small(name: str) -> list[str]:
+    return [name, "--data", "synthetic", *SMALL[name].split()]
+
+
+def call(*arguments) -> SimpleNamespace:
+    """Run the command line here: its exit status, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
+    with streams[0], streams[1], pytest.raises(SystemExit) as exit_:
+        cli.main([str(a) for a in arguments])
+    return SimpleNamespace(status=exit_.value.code, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """What is tested does not depend on figures, which take most of the time."""
+    monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """name -> (what the command printed, its folder), each scenario run once."""
+
+    @functools.cache
+    def run(name):
+        folder = tmp_path_factory.mktemp("runs") / name
+        return call(*small(name), "--json", "--output", folder), folder
+
+    return run
+
+
+def refused(*arguments, say="", status=2):
+    """One line on standard error, the status, and nothing left behind."""
+    before = sorted(Path().rglob("*"))
+    done = call(*arguments)
+    assert done.status == status, done
+    assert done.err.startswith("gflow: ")
+    assert done.err.count("\n") == 1
+    assert done.err.endswith("\n")
+    assert done.out == ""
+    assert say in done.err
+    assert sorted(Path().rglob("*")) == before
+
+
+# -- scenarios ----------------------------------------------------------------------------
+
+
+def test_every_scenario_is_tried():
+    assert set(SCENARIOS) == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_help_lists_every_field(name):
+    model = setting_model(read_scenario(name)["setting"])
+    for arguments in ([name, "--help"], ["run", name, "--help"], ["converge", name, "--help"]):
+        done = call(*arguments)
+        assert done.status == 0
+        assert done.err == ""
+        for field in set(model.model_fields) - {"name", "title"}:
+            assert f"--{field.replace('_', '-')}" in done.out
+        assert "--output" in done.out
+        assert "--json" in done.out
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_run_folder_is_complete(name, finished):
+    done, folder = finished(name)
+    assert done.status == 0, done
+    assert done.err == ""
+    drawn = {f"figures/{f}.{kind}" for f in FIGURES[name] for kind in ("png", "pdf")}
+    texts = {"scenario.toml", "manifest.json", "summary.json", "result.nc", "metrics.jsonl"}
+    files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+    assert files == drawn | texts
+    for file in files - {"metrics.jsonl"}:  # empty after less than a second
+        head = (folder / file).read_bytes()[:5]
+        assert head
+        if file.endswith("png"):
+            assert head == b"\x89PNG\r"
+        if file.endswith("pdf"):
+            assert head == b"%PDF-"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_array_and_every_dimension_is_labelled(name, finished):
+    with xr.open_dataset(finished(name)[1] / "result.nc") as ds:
+        assert set(ds.dims) <= set(ds.coords)
+        for variable in ds.variables.values():
+            assert {"long_name", "units"} <= set(variable.attrs)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_json_is_one_object_that_says_what_the_folder_says(name, finished):
+    done, folder = finished(name)
+    summary = json.loads(done.out)
+    assert summary["scenario"] == name
+    assert summary["data"] == "synthetic"
+    assert summary["folder"] == str(folder)
+    assert summary["certificate"]["holds"] is True
+    stored = json.loads((folder / "summary.json").read_text())
+    assert stored == {k: v for k, v in summary.items() if k in stored}
+    assert set(summary) - set(stored) == {"scenario", "data", "folder"}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_result_opens_with_xarray_and_every_variable_is_labelled(name, finished):
+    _, folder = finished(name)
+    with xr.open_dataset(folder / "result.nc") as result:
+        assert result.attrs["scenario"] == name
+        assert result.data_vars
+        for variable in result.variables.values():
+            assert variable.attrs["long_name"]
+            assert variable.attrs["units"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_load_run_reads_the_folder(name, finished):
+    _, folder = finished(name)
+    run = gflow.load_run(folder)
+    assert run.path == folder
+    assert run.manifest["state"] == "done"
+    assert run.manifest["gflow"] == gflow.__version__
+    assert run.manifest["seed"] == run.scenario["seed"] == 0
+    assert run.manifest["threads"] == 1
+    assert run.summary["certificate"]["holds"]
+    assert run.result.sizes
+    assert load_scenario(str(folder / "scenario.toml")).resolved() == run.scenario
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_shown_scenario_saved_and_run_is_the_same_scenario(name, tmp_path, no_figures):
+    shown = call("show", name)
+    assert shown.status == 0
+    own = tmp_path / "my.toml"
+    own.write_text(shown.out, encoding="utf-8")
+    assert load_scenario(str(own)) == load_scenario(name)
+    done = call("run", own, *small(name)[1:], "--output", "mine", "--json")
+    assert done.status == 0, done
+    assert gflow.load_run("mine").scenario["name"] == name
+
+
+def test_table_goes_to_standard_output(no_figures):
+    done = call(*small("deep-linear"))
+    assert done.status == 0
+    assert done.err == ""
+    for words in ("deep-linear on synthetic", "largest gap", "loss", "certified holds", "cost"):
+        assert words in done.out
+
+
+def test_default_folder_is_under_outputs(tmp_path, no_figures):
+    done = call(*small("kernel"), "--json")
+    (folder,) = (tmp_path / "outputs" / "kernel").iterdir()
+    assert json.loads(done.out)["folder"] == str(folder.relative_to(tmp_path))
+    call(*small("kernel"))
+    assert len(list((tmp_path / "outputs" / "kernel").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["deep-linear", "kernel"])
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_data_from_a_file(name, kind, tmp_path, no_figures):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((14, 3)), rng.standard_normal(14)
+    file = tmp_path / f"odd [$name$]{kind}.{kind}"  # nothing in a name is markup
+    if kind == "npz":
+        np.savez(file, inputs=X, targets=y)
+    else:
+        np.savetxt(file, np.column_stack([X, y]), delimiter=",")
+    options = SMALL[name].replace("--samples 20", "--samples 14")
+    done = call(name, "--data", file, *options.split(), "--output", "o")
+    assert done.status == 0, done
+    assert "certified holds" in done.out
+
+
+def test_files_of_both_kinds_give_the_same_run(tmp_path, no_figures):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((14, 3)), rng.standard_normal(14)
+    np.savez("a.npz", inputs=X, targets=y)
+    np.savetxt("a.csv", np.column_stack([X, y]), delimiter=",", fmt="%.17g")
+    for kind in ("npz", "csv"):
+        options = f"--data a.{kind} --points 4 --t-end 2 --output {kind}"
+        call("deep-linear", *options.split())
+    xr.testing.assert_identical(
+        gflow.load_run("npz").result.drop_attrs(), gflow.load_run("csv").result.drop_attrs()
+    )
+
+
+def test_same_seed_same_numbers_other_seed_others(no_figures):
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        call(*small("deep-linear"), "--seed", seed, "--output", folder)
+    a, b, c = (gflow.load_run(f).result for f in "abc")
+    xr.testing.assert_identical(a, b)
+    assert not a["loss"].equals(c["loss"])
+
+
+def test_output_that_is_empty_is_taken(tmp_path, no_figures):
+    (tmp_path / "mine").mkdir()
+    assert call(*small("kernel"), "--output", "mine").status == 0
+
+
+def test_environment_gives_defaults_and_the_command_line_wins(monkeypatch, no_figures):
+    monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "2")
+    assert json.loads(call(*small("deep-linear"), "--json").out)["depth"] == 2
+    assert json.loads(call(*small("deep-linear"), "--json", "--depth", "4").out)["depth"] == 4
+    monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "two")
+    assert call(*small("deep-linear")).status == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--dtype float32 --rtol 1e-4 --atol 1e-7",
+        "--method scipy:LSODA",
+        "--no-estimate-error",
+        "--step-sizes 0.4,0.2",
+        "--outputs all --depth 1",
+    ],
+)
+def test_options_that_work(options, no_figures):
+    assert call(*small("deep-linear"), *options.split()).status == 0
+
+
+def test_an_error_that_was_not_measured_is_not_called_a_number(no_figures):
+    done = call(*small("deep-linear"), "--no-estimate-error")
+    assert "not measured" in done.out
+    assert "nan" not in done.out
+
+
+def test_wide_network_measures_the_error_when_asked(no_figures):
+    options = "--widths 16 --epochs 2 --json"
+    done = call(*small("wide-network"), *options.split())
+    (row,) = json.loads(done.out)["widths"]
+    assert row["solver_error"] > 0
+    done = call(*small("wide-network"), *options.split(), "--no-estimate-error")
+    assert "solver_error" not in json.loads(done.out)
+
+
+def test_list_names_every_scenario():
+    done = call("list")
+    assert [line.split()[0] for line in done.out.splitlines()] == SCENARIOS
+
+
+# -- converge -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["deep-linear", "kernel"])
+def test_converge_fits_order_one(name):
+    sizes = "0.1,0.05,0.025,0.0125"
+    done = call(
+        "converge", *small(name), "--step-sizes", sizes, "--points", "3", "--output", "o", "--json"
+    )
+    assert done.status == 0, done
+    summary = json.loads(done.out)
+    assert abs(summary["order"] - 1) < 0.05
+    assert summary["order_interval"][0] <= summary["order"] <= summary["order_interval"][1]
+    run = gflow.load_run("o")
+    assert {f.name for f in run.path.joinpath("figures").iterdir()} == {
+        "gap.pdf",
+        "gap.png",
+        "step_size.pdf",
+        "step_size.png",
+    }
+    assert run.result.sizes["save"] == 4  # --points is used
+    for variable in run.result.variables.values():
+        assert variable.attrs["long_name"]
+        assert variable.attrs["units"]
+
+
+def test_converge_against_the_modified_flow(no_figures):
+    sizes = ["--step-sizes", "0.05,0.025,0.0125", "--points", "2", "--rtol", "1e-9"]
+    done = call("converge", *small("deep-linear"), *sizes, "--modified")
+    assert done.status == 0, done
+    assert "modified  order 2." in done.out
+    assert "gap to modified flow" in done.out
+    refused = call("converge", *small("kernel"), *sizes, "--modified")
+    assert refused.status == 2
+    assert "modified flow is one of parameters, got KernelFlow" in refused.err
+    assert "no option --modified" in call("deep-linear", "--modified").err
+
+
+def test_converge_chooses_step_sizes(no_figures):
+    done = call("converge", *small("kernel"), "--json")
+    assert len(json.loads(done.out)["step_sizes"]) == 6
+
+
+def test_converge_of_a_network(no_figures):
+    options = ["--t-end", "0.5", "--step-sizes", "0.1,0.05", "--rtol", "1e-4"]
+    assert call("converge", *small("wide-network"), *options).status == 0
+
+
+def test_converge_says_why_it_does_not_fit(no_figures):
+    done = call("converge", *small("kernel"), "--step-sizes", "0.1,0.05")
+    assert done.status == 0
+    assert "not fitted: 2 stable step sizes with a gap, a fit needs 3" in done.out
+
+
+def test_converge_marks_unstable_sizes(no_figures):
+    sizes = ["--t-end", "60", "--step-sizes", "10,0.1,0.05,0.025"]
+    table = call("converge", *small("kernel"), *sizes).out
+    assert "10 (unstable)" in table
+    assert table.count("unstable") == 1
+    rows = json.loads(call("converge", *small("kernel"), *sizes, "--json").out)["step_sizes"]
+    assert [row["stable"] for row in rows] == [False, True, True, True]
+    assert not rows[0]["fitted"]
+
+
+# -- bad input ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "say"),
+    [
+        ("deep-liner", "did you mean 'deep-linear'"),
+        ("zzz", "there is no command 'zzz'"),
+        ("show kernal", "did you mean 'kernel'"),
+        ("run kernal", "did you mean 'kernel'"),
+        ("converge kernal", "did you mean 'kernel'"),
+        ("run", "which scenario"),
+        ("converge", "which scenario"),
+        ("converge wide-network --data synthetic", "--t-end"),
+        ("--halp", "no option --halp"),
+        ("deep-linear --dept 3", "did you mean --depth"),
+        ("run deep-linear --dept 3", "did you mean --depth"),
+        ("converge deep-linear --step-size 1,2", "did you mean --step-sizes"),
+        ("deep-linear --depth", "requires an argument"),
+        ("deep-linear --depth x", "'x' is not a valid integer"),
+        ("deep-linear --depth 2.5", "'2.5' is not a valid integer"),
+        ("deep-linear --depth -1", "depth: input should be greater than or equal to 1, got -1"),
+        ("deep-linear --t-end nan", "t-end: input should be a finite number, got nan"),
+        ("deep-linear --t-end inf", "t-end: input should be a finite number, got inf"),
+        ("deep-linear --t-end 0", "t-end: input should be greater than 0"),
+        ("deep-linear --step-sizes 0.1,0", "step-sizes: input should be greater than 0, got 0"),
+        ("deep-linear --step-sizes nan", "step-sizes: input should be a finite number"),
+        ("deep-linear --step-sizes 0.1,x", "'x' is not a valid float"),
+        ("deep-linear --step-sizes 100", "at most t_end"),
+        ("deep-linear --rtol 0", "rtol: input should be greater than 0"),
+        ("deep-linear --atol -1", "atol: input should be greater than or equal to 0"),
+        ("deep-linear --rtol 1e-30", "float64 cannot reach rtol"),
+        ("deep-linear --dtype float32 --rtol 1e-12", "float32 cannot reach rtol"),
+        ("deep-linear --dtype float16", "'float16' is not one of"),
+        ("deep-linear --device meta", "--device cpu"),
+        ("deep-linear --device gpu", "--device cpu"),
+        ("deep-linear --threads 1000000", "threads: input should be less than"),
+        ("deep-linear --seed -1", "seed: input should be greater"),
+        ("deep-linear --seed 9223372036854775808", "seed: input should be less"),
+        ("deep-linear --method dopri6", "did you mean 'dopri8'"),
+        ("deep-linear --method exact", "no closed form"),
+        ("deep-linear --method euler", "step_size"),
+        ("deep-linear --outputs all --hidden-width 1 --data synthetic", "hidden_width of at least"),
+        ("deep-linear --data diabets", "did you mean diabetes"),
+        ("deep-linear --data missing.csv", "missing.csv"),
+        ("deep-linear --data missing.xyz", "missing.xyz"),
+        ("run missing.toml", "cannot read the scenario file missing.toml"),
+        ("kernel --data iris --samples 140", "at most 150"),
+        ("factorization --observed 1.5", "observed: input should be less than or equal to 1"),
+        ("factorization --observed 0", "observed: input should be greater than 0"),
+        ("network --model mpl", "did you mean 'mlp'"),
+        ("network --model nowhere:make", "must be importable, but ModuleNotFoundError"),
+        ("network --data mnist:nowhere", "mnist must be read from a folder"),
+        ("network --data diabetes --samples 9 --criterion cross-entropy", "needs classes"),
+        ("wide-network --widths 0,4", "widths: input should be greater"),
+        ("wide-network --data digits --classes 0,1,2", "two"),
+        ("wide-network --data digits --classes 0", "two"),
+        ("wide-network --data digits --classes 0,x", "classes"),
+        ("wide-network --step-sizes 0.1,0.2", "takes one step size, got 2"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, say):
+    refused(*arguments.split(), say=say)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none():
+    refused("deep-linear", "--device", "cuda", say="device 'cuda' cannot be used here")
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        ("setting = 'deep-liner'", "did you mean 'deep-linear'"),
+        ("data = 'iris'", "must say its setting"),
+        ("setting = 'deep-linear'", "'data' is missing"),
+        ("setting = 'deep-linear'\ndata = 'iris'", "'t_end' is missing"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1.0\ndeph = 3", "did you mean 'depth'"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 'long'", "t-end: input"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = nan", "finite"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = true", "t-end: input should be a valid"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1.0\ndepth = true", "valid integer"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1.0\ndepth = '3'", "valid integer"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1.0\nstep_sizes = []", "step-sizes"),
+        ("setting = 'deep-linear'\ndata = 3\nt_end = 1.0", "data: input should be a valid string"),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1\nname = '../x'", "name: "),
+        ("setting = 'deep-linear'\ndata = 'iris'\nt_end = -1\ndepth = 0", "(and 1 more)"),
+        ("setting = 'wide-network'\ndata = 'synthetic'\nwidths = []", "widths"),
+        ("setting = 'wide-network\n", "not valid TOML"),
+        ("a = " + "[" * 5000, "lines of at most 2000 characters"),
+        ("a = " + "[\n" * 5000, "not valid TOML"),
+    ],
+)
+def test_bad_scenario_file_is_one_line(text, say, tmp_path):
+    (tmp_path / "my.toml").write_text(text)
+    refused("run", "my.toml", say=say)
+    refused("converge", "my.toml", say=say)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf"])
+def test_data_that_is_not_finite(bad, tmp_path):
+    (tmp_path / "x.csv").write_text(f"1,2\n3,{bad}\n")
+    refused("deep-linear", "--data", "x.csv", say=bad)
+
+
+def test_data_without_targets(tmp_path):
+    np.save("x.npy", np.eye(4, 2))
+    refused("deep-linear", "--data", "x.npy", say="targets")
+
+
+def test_output_that_holds_something(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    refused(*small("kernel"), "--output", "mine", say="mine is not empty")
+
+
+@pytest.mark.parametrize("output", ["file", "file/run", "new/" + "n" * 300])
+def test_output_that_cannot_be_written(output, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(*small("kernel"), "--output", output, say="cannot write the output folder")
+
+
+def test_without_arguments_the_help_is_shown():
+    done = call()
+    assert done.status == 2
+    assert done.out == ""
+    assert "deep-linear" in done.err
+
+
+# -- other exit statuses ------------------------------------------------------------------
+
+
+def test_solver_that_stops_is_status_3_and_what_was_reached_is_kept():
+    done = call(*small("deep-linear"), "--max-evals", "20", "--output", "o")
+    assert done.status == 3
+    assert done.out == ""
+    assert [line[:7] for line in done.err.splitlines()] == ["gflow: "] * 2
+    run = gflow.load_run("o")
+    assert run.manifest["state"] == "failed"
+    assert "budget of 20" in run.summary["stopped"]
+    assert float(run.result["time"][-1]) == run.summary["t"]
+    assert {f.stem for f in (run.path / "figures").iterdir()} == {"singular_values"}
+
+
+def test_certificate_that_does_not_hold_is_status_4_and_said(monkeypatch, no_figures):
+    honest = Certificate.failures
+
+    def planted(self):
+        return honest(replace(self, velocity_error=0.5))
+
+    monkeypatch.setattr(Certificate, "failures", planted)
+    done = call(*small("kernel"), "--output", "o")
+    assert done.status == 4
+    assert "DOES NOT HOLD: velocity_error 0.5" in done.out
+    assert gflow.load_run("o").summary["certificate"]["holds"] is False
+
+
+def test_descent_that_diverges_is_status_5(no_figures):
+    done = call(*small("kernel"), "--t-end", "3000", "--step-sizes", "30", "--output", "o")
+    assert done.status == 5
+    assert "diverged from step 0" in done.out
+    saved = gflow.load_run("o").summary
+    assert saved["descent"][0]["stable"] is False
+    assert f"2/λ_max = {saved['stability_limit']:.4g}; beyond it: 30" in done.out
+    assert "time      t = epochs × step size, on the sum ½‖u − y‖² over 8 points" in done.out
+
+
+def test_networks_that_diverge_are_status_5():
+    options = ["--step-sizes", "20", "--epochs", "10", "--widths", "16"]
+    done = call(*small("wide-network"), *options, "--output", "o")
+    assert done.status == 5
+    assert "diverged from step 0" in done.out
+    assert "warning: the step size 20 is beyond 2/λ_max" in done.err
+    assert gflow.load_run("o").summary["widths"][0]["diverged_at"] == 0
+
+
+# -- interrupted runs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("why", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("time", 143)])
+@pytest.mark.parametrize("where", ["gflow.scenario.Scenario.generator", "gflow.plots.figures"])
+def test_interruption_says_how_to_go_on(where, why, status, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise Interrupted(why)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, interrupted)
+        done = call(*small("deep-linear"), "--output", "run")
+    assert done.status == status
+    told = "its time was used up" if why == "time" else why
+    expected = f"gflow: interrupted ({told}); go on with it by: gflow resume run"
+    assert done.err.strip() == expected
+    listed = call("runs", ".")
+    assert listed.out.split()[0] == "interrupted"
+    assert "go on     gflow resume run" in call("inspect", "run").out
+    resumed = call("resume", "run")
+    assert resumed.status == 0, resumed.err
+    assert call("runs", ".").out.split()[0] == "done"
+
+
+def test_walltime_interrupts_and_resume_ends_with_the_same_numbers(no_figures):
+    arguments = [*small("deep-linear"), "--t-end", "200", "--points", "50"]
+    assert call(*arguments, "--output", "whole").status == 0
+    done = call(*arguments, "--output", "run", "--max-walltime", "0.1")
+    assert done.status == 143
+    assert "its time was used up" in done.err
+    assert call("resume", "run").status == 0
+    whole, run = gflow.load_run("whole"), gflow.load_run("run")
+    assert whole.result.identical(run.result)
+    assert run.manifest["command"] == whole.manifest["command"] == sys.argv
+    assert run.manifest["started"] <= run.manifest["written"]
+
+
+def test_nothing_is_gone_on_with_that_is_done_or_failed_or_not_there(no_figures):
+    assert call(*small("kernel"), "--output", "run").status == 0
+    done = call("resume", "run")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "is done: there is nothing to go on with" in done.err
+    failed = call(*small("deep-linear"), "--output", "short", "--max-evals", "9")
+    assert failed.status == 3
+    done = call("resume", "short")
+    assert done.status == 2
+    assert "the budget of 9 evaluations ran out" in done.err
+    assert "reason    integration stopped" in call("inspect", "short").out
+    said = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists what is there\n"
+    assert call("resume", "nothing").err == said
+
+
+def test_a_run_that_is_being_written_is_left_alone(no_figures):
+    arguments = [*small("kernel"), "--output", "run"]
+    assert call(*arguments, "--max-walltime", "0.001").status == 143
+    with contextlib.closing(store.RunFolder.again(Path("run"))):
+        assert store.state(Path("run")) == "running"
+        done = call("resume", "run")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "is running: wait for it" in done.err
+
+
+def test_runs_are_listed_with_their_state(no_figures):
+    call(*small("kernel"), "--output", "o/done")
+    call(*small("deep-linear"), "--output", "o/failed", "--max-evals", "9")
+    call(*small("kernel"), "--output", "o/interrupted", "--max-walltime", "0.001")
+    call(*small("kernel"), "--output", "o/damaged")
+    Path("o/damaged/result.nc").unlink()
+    Path("o/no-run").mkdir()
+    rows = json.loads(call("runs", "o", "--json").out)
+    assert {Path(row["folder"]).name: row["state"] for row in rows} == {
+        name: name for name in ("done", "failed", "interrupted", "damaged")
+    }
+    assert call("runs", "elsewhere").status == 2
+    found = json.loads(call("inspect", "o/done", "--json").out)
+    assert found["state"] == "done"
+    assert found["summary"]["certificate"]["holds"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90.0), ("1.5m", 90.0), ("2h", 7200.0), ("1:30", 90.0), ("2-01:00:00", 176400.0)],
+)
+def test_a_time_is_read_as_people_write_it(given, seconds):
+    assert Duration().convert(given, None, None) == seconds
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1:2:3:4", "inf"])
+def test_what_is_no_time_is_told(given):
+    done = call(*small("kernel"), "--max-walltime", given)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "max-walltime" in done.err
+
+
+# -- as a process -------------------------------------------------------------------------
+
+
+def test_process_exit_status_and_streams(tmp_path):
+    command = [sys.executable, "-m", "gflow", "deep-linear", "--depth", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "gflow: depth: input should be greater than or equal to 1, got -1\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["deep-linear", "--help"], ["list"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys; from gflow.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'matplotlib', 'xarray', 'scipy', 'sklearn', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deep-linear" in done.stdout or "--depth" in done.stdout
+
+
+def test_shown_toml_has_every_field_that_is_set():
+    keys = tomllib.loads(call("show", "deep-linear").out)
+    assert keys["setting"] == "deep-linear"
+    assert keys["depth"] == 3
+    assert keys["rtol"] == 1e-8
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        ('name = "a\\u0000b"', "name: must be one line of text without control characters"),
+        ("seed = " + "9" * 5000, "lines of at most 2000 characters"),
+        ("hidden_width = 3_000_000", "not enough memory"),
+    ],
+)
+def test_odd_scenario_files(text, say, tmp_path):
+    head = 'setting = "deep-linear"\ndata = "synthetic"\nt_end = 1.0\n'
+    (tmp_path / "odd.toml").write_text(head + text + "\n")
+    refused("run", "odd.toml", say=say)
+
+
+def test_columns_that_do_not_vary(tmp_path):
+    (tmp_path / "const.csv").write_text("1,1,2.5\n1,1,3.5\n1,1,1.5\n")
+    refused("deep-linear", "--data", "const.csv", "--depth", "2", say="input that varies")
+
+
+def test_environment_reaches_a_scenario_run_by_name(monkeypatch):
+    monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "0")
+    refused("run", "deep-linear", say="depth: input should be greater")

@@ -1,0 +1,117 @@
+"""`gflow sweep`, `gflow sweep status`, `gflow plot` and `gflow resume` of a sweep."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import xarray as xr
+
+from gflow.cli import main as cli
+
+FIXED = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
+SMALL = [part for word in FIXED.split() for part in ("--set", word)]
+
+
+def gflow(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(a) for a in arguments])
+    return caught.value.code
+
+
+def test_a_sweep_from_the_command_line(where, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    command = ["sweep", "kernel", *SMALL, "--set", "t_end=1,3", "--seeds", 2, "--output", folder]
+    command += ["--scheduler", where.scheduler]
+    assert gflow(*command) == 0
+    out = capsys.readouterr().out
+    assert "runs      4 done, of 4" in out
+    assert f"dataset   {folder}/sweep.nc" in out
+    assert xr.load_dataset(folder / "sweep.nc").final_loss.shape == (2, 2)
+    assert gflow(*command, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["counts"] == {"done": 4}
+    assert gflow("sweep", "status", folder) == 0
+    assert "runs      4 done, of 4" in capsys.readouterr().out
+    assert gflow("plot", folder, "--x", "t_end", "--y", "final_loss", "--hue", "seed") == 0
+    paths = capsys.readouterr().out.split()
+    assert paths == [f"{folder}/figures/final_loss-t_end-seed.{kind}" for kind in ("png", "pdf")]
+    assert all(os.path.getsize(path) > 1000 for path in paths)
+
+
+def test_failures_are_listed_with_their_reason_and_a_status(where, tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text("nonsense")
+    data = f"data=synthetic,{tmp_path / 'bad.csv'}"
+    command = ["sweep", "kernel", *SMALL, "--set", data, "--output", tmp_path / "s"]
+    assert gflow(*command, "--scheduler", where.scheduler) == 6
+    told = capsys.readouterr().out
+    assert "runs      1 done, 1 failed, of 2" in told
+    (line,) = [line for line in told.splitlines() if line.startswith("failed")]
+    assert f"data = {tmp_path / 'bad.csv'}" in line
+    assert "bad.csv" in line.split(": ", 1)[1]
+
+
+def test_a_dry_run_tells_the_runs_or_the_job_and_makes_nothing(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    command = ["sweep", "kernel", *SMALL, "--seeds", 3, "--output", folder, "--dry-run"]
+    assert gflow(*command) == 0
+    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "seed = 0",
+        "seed = 1",
+        "seed = 2",
+    ]
+    assert gflow(*command, "--slurm", "--slurm-queue", "long") == 0
+    assert "#SBATCH -p long" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sweep", "kernle"], "did you mean 'kernel'"),
+        (["sweep", "--seeds", "3"], "the scenario comes first"),
+        (["sweep", "kernel", "--set", "points"], "must read KEY=SPEC"),
+        (["sweep", "kernel", "--set", "points=x"], "a whole number"),
+        (["sweep", "kernel", "--seeds", "0"], "from 1 to"),
+        (["sweep", "kernel", "--slurm-queue", "x"], "say that too"),
+        (["sweep", "kernel", "--slurm", "--scheduler", "tcp://127.0.0.1:1"], "say one"),
+        (["sweep", "kernel", "--scheduler", "tcp://example.org:1", "--output", "o"], "TLS"),
+        (["sweep", "no.toml"], "cannot read the scenario file"),
+        (["sweep", "status", "nowhere"], "no sweep at nowhere"),
+        (["plot", "nowhere", "--x", "a", "--y", "b"], "no sweep at nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert gflow(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gflow: ")
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_help_names_what_there_is(capsys):
+    assert gflow("sweep", "--help") == 0
+    assert "status FOLDER" in capsys.readouterr().out
+    assert gflow("sweep", "kernel", "--help") == 0
+    assert "--scheduler" in capsys.readouterr().out
+
+
+def test_terminated_it_says_how_to_go_on_and_does(tmp_path):
+    folder = tmp_path / "sweep"
+    command = [sys.executable, "-m", "gflow", "sweep", "kernel", *SMALL, "--seeds", "400"]
+    command += ["--workers", "1", "--output", str(folder)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 100
+    log = folder / "sweep.jsonl"
+    while time.monotonic() < end and not (log.exists() and log.stat().st_size > 0):
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGTERM)
+    _, error = driver.communicate(timeout=60)
+    assert driver.returncode == 143
+    assert f"go on with it by: gflow resume {folder}" in error
+    assert "Traceback" not in error
+    assert 0 < len(list((folder / "runs").iterdir())) < 400

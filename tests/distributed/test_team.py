@@ -1,0 +1,315 @@
+"""Two processes by torchrun against one; only gloo on the loopback is tested here."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from gflow.distributed import Team, processes
+from gflow.distributed.torchrun import Place, place
+from gflow.errors import InputError
+from gflow.flows import KernelFlow
+from gflow.kernels import ntk
+from gflow.runs import folder as store
+from gflow.runs.runner import Care, Job, run
+from gflow.scenario import load_scenario
+from tests.distributed import two_processes
+from tests.helpers import randn
+from tests.runs.test_hostile_runs import interrupted
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120.0  # seconds, for what takes ten
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """Processes in a session of their own, as a terminal starts them."""
+    environment = {k: v for k, v in os.environ.items() if not re.match(r"GFLOW|RANK|WORLD", k)}
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", *arguments),
+        ],
+        cwd=ROOT,
+        env={**environment, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcome(started: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error; nothing is left behind."""
+    try:
+        out, err = started.communicate(timeout=PATIENCE)
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+    return started.returncode, out, err
+
+
+def said(err: str) -> list[str]:
+    """What gflow said, beside torchrun's own report."""
+    return [line for line in err.splitlines() if line.startswith("gflow: ")]
+
+
+def ranks(started: subprocess.Popen[str]) -> dict[int, int]:
+    """Rank → process id."""
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    found = {}
+    for pid in map(int, children):
+        match = re.search(rb"\0RANK=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())
+        if match:
+            found[int(match[1])] = pid
+    return found
+
+
+def once_under_way(started: subprocess.Popen[str], folder: Path) -> None:
+    """Wait until a run writes metrics."""
+    until = time.monotonic() + PATIENCE
+    metrics = folder / "metrics.jsonl"
+    while not metrics.exists() or metrics.stat().st_size == 0:
+        assert started.poll() is None, started.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def split(source: str, folder: Path, *options: str, **changes) -> subprocess.Popen[str]:
+    """A run by two processes."""
+    for name, value in changes.items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        options += (f"--{name.replace('_', '-')}", shown)
+    return torchrun("gflow", source, *options, "--output", str(folder))
+
+
+def alone(source: str, folder: Path, **changes) -> xr.Dataset:
+    run(Job(load_scenario(source, changes)), folder, Care(draw=False))
+    return store.load_run(folder).result
+
+
+# -- the values ---------------------------------------------------------------------
+
+
+def test_processes_give_what_one_gives(tmp_path):
+    file = tmp_path / "values.pt"
+    status, _, err = outcome(torchrun("tests.distributed.two_processes", "values", str(file)))
+    assert status == 0, err
+    found = torch.load(file, weights_only=True)
+    whole = two_processes.measured(
+        [two_processes.network(None, *key) for key in two_processes.NETWORKS],
+        [two_processes.kernel(None, *key) for key in two_processes.KERNELS],
+    )
+    assert found.keys() == whole.keys()
+    for name, value in whole.items():
+        assert found[name].shape == value.shape, name
+        gap = (found[name].double() - value.double()).abs().max()
+        assert float(gap) <= 1e-12 * float(value.double().abs().max()), name
+
+
+def test_a_network_run_is_that_of_one_process(tmp_path):
+    changes = {"samples": 61, "width": 8, "t_end": 4.0, "step_sizes": (0.2,), "points": 5}
+    started = split("network", tmp_path / "split", "--json", **changes)
+    whole = alone("network", tmp_path / "whole", **changes)
+    status, out, err = outcome(started)
+    assert status == 0, err
+    assert len(out.splitlines()) == 1  # of the first process alone
+    require_same(store.load_run(tmp_path / "split").result, whole, 1e-10)
+
+
+def test_a_kernel_run_is_that_of_one_process(tmp_path):
+    changes = {"samples": 41, "test_samples": 11, "step_sizes": (0.15,), "points": 5}
+    started = split("kernel", tmp_path / "split", **changes)
+    whole = alone("kernel", tmp_path / "whole", **changes)
+    status, _, err = outcome(started)
+    assert status == 0, err
+    require_same(store.load_run(tmp_path / "split").result, whole, 1e-10)
+
+
+def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None:
+    """Every variable to a tolerance relative to its largest value; NaN where the other is NaN."""
+    assert set(found.variables) == set(whole.variables)
+    for name, value in whole.variables.items():
+        a, b = found[name].values, value.values
+        assert a.shape == b.shape, name
+        if b.dtype.kind != "f":
+            assert (a == b).all(), name
+            continue
+        # The solver's error is a difference of two paths, and rounds as they do.
+        scale = 1.0 if name == "solver_error" else np.abs(b[np.isfinite(b)]).max(initial=0.0)
+        np.testing.assert_allclose(a, b, rtol=0.0, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
+    """Half the samples in a chunk of one process: the same sums in the same order."""
+    folder = tmp_path / "split"
+    changes = {"samples": 62, "width": 8, "t_end": 200.0, "step_sizes": (0.1,), "points": 5}
+    started = split("network", folder, "--no-estimate-error", **changes)
+    once_under_way(started, folder)
+    os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does; torchrun adds SIGTERM
+    _, out, err = outcome(started)
+    assert out == ""
+    assert len(said(err)) == 1, err
+    assert f"gflow resume {folder}" in said(err)[0]
+    assert store.state(folder) == "interrupted"
+    started = torchrun("gflow", "resume", str(folder))
+    whole = alone("network", tmp_path / "whole", chunk=31, estimate_error=False, **changes)
+    status, _, err = outcome(started)
+    assert status == 0, err
+    require_same(store.load_run(folder).result, whole, 0.0)
+
+
+def test_the_benchmark_runs():
+    command = [sys.executable, "benchmarks/several_processes.py", "--quick", "--repeats", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    # 8,970 parameters of 8 bytes and the 256 that say what is asked; the loss comes back too.
+    assert "gradient | 8,970 | 72,016 | 71,768 |" in done.stdout
+
+
+# -- what goes wrong ----------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_run(tmp_path, rank):
+    folder = tmp_path / "run"
+    changes = {"samples": 61, "width": 8, "t_end": 1000.0}
+    started = split("network", folder, "--checkpoint-every", "0.1", **changes)
+    once_under_way(started, folder)
+    others = [pid for r, pid in ranks(started).items() if r != rank]
+    os.kill(ranks(started)[rank], signal.SIGKILL)
+    status, _, err = outcome(started)
+    assert status != 0
+    assert len(others) == 1
+    assert not Path(f"/proc/{others[0]}").exists()
+    assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun has a report of its own
+    assert store.state(folder) == "interrupted"
+    if rank == 1:
+        assert len(said(err)) == 1, err
+        assert f"gflow resume {folder}" in said(err)[0]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("an error in one", "PeerError: process 1 of 2 failed: mat1 and mat2"),
+        ("data that differ", "InputError: inputs and targets must be the same in every process"),
+        ("too late", r"InputError: make every split flow in all processes, before team\.leads"),
+    ],
+)
+def test_an_error_in_one_process_ends_all_and_is_told(what, message):
+    status, _, err = outcome(torchrun("tests.distributed.two_processes", what, "-"))
+    assert status != 0
+    assert re.search(rf"rank0\]: gflow\.errors\.{message}", err), err
+
+
+def test_what_cannot_be_split_is_said_once(tmp_path):
+    status, out, err = outcome(split("deep-linear", tmp_path / "run"))
+    assert (status, out) == (1, "")
+    assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_not_split(tmp_path):
+    given = {**os.environ, **COMPLETE, "RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-m", "gflow", "sweep", "kernel", "--set", "samples=10,20"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "sweep")],
+        cwd=ROOT,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert said(done.stderr) == ["gflow: a sweep has workers of its own; start it without torchrun"]
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
+    """One that only answers makes the model too."""
+    (tmp_path / "mine_too.py").write_text(
+        "import pathlib, torch\n"
+        "pathlib.Path('ran').touch()\n"
+        "def make(): return torch.nn.Linear(2, 1).double()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = interrupted(tmp_path / "run", model="mine_too:make")
+    (tmp_path / "ran").unlink()
+    environment = {**os.environ, **COMPLETE, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "gflow", "resume", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")  # the first says why
+    assert not (tmp_path / "ran").exists()
+
+
+# -- one process --------------------------------------------------------------------
+
+COMPLETE = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
+
+
+def test_the_place_is_what_torchrun_says(monkeypatch):
+    assert place() is None
+    for name, value in COMPLETE.items():
+        monkeypatch.setenv(name, value)
+    assert place() == Place(rank=1, size=2, local_rank=1, local_size=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"MASTER_PORT": None}, "MASTER_PORT is missing; start with `torchrun"),
+        ({"LOCAL_RANK": "one"}, "must be whole numbers, got RANK='1', LOCAL_RANK='one'"),
+        ({"RANK": "2"}, "process 2 of 2 does not exist"),
+    ],
+)
+def test_half_an_environment_is_refused(monkeypatch, changes, message):
+    for name, value in (COMPLETE | changes).items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message):
+        place()
+    done = subprocess.run(
+        [sys.executable, "-m", "gflow", "list"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in said(done.stderr)[0]
+
+
+def test_rows_are_split_without_a_gap():
+    for n in (3, 7, 100):
+        parts = [Team(rank, 3).rows(n) for rank in range(3)]
+        assert [i for part in parts for i in range(n)[part]] == list(range(n))
+        sizes = [part.stop - part.start for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+    with pytest.raises(InputError, match="2 rows cannot be split across 3 processes"):
+        Team(0, 3).rows(2)
+
+
+def test_without_torchrun_a_team_is_this_process():
+    with processes() as team:
+        assert (team.rank, team.size, team.leads()) == (0, 1, True)
+        flow = two_processes.network(team, "mean", None)
+        assert torch.equal(
+            flow(0.0, flow.pack()), two_processes.network(None, "mean", None)(0.0, flow.pack())
+        )
+        x, y = randn(5, 3), randn(5)
+        kernel = KernelFlow.from_kernel(ntk, x, y, team=team)
+        assert torch.equal(kernel.H, ntk(x))

@@ -1,0 +1,326 @@
+"""Work that is stopped anywhere and gone on with ends with the same numbers, to the last bit."""
+
+import json
+
+import click
+import numpy as np
+import pytest
+import torch
+
+import gflow
+from gflow.cli.options import model_options
+from gflow.errors import InputError, Interrupted
+from gflow.execution import checkpointing as keeping
+from gflow.execution.checkpointing import Checkpoint, Keeper, piece_of_work, using
+from gflow.runs import checkpoints as shelf
+from gflow.runs import folder as store
+from gflow.runs.checkpoints import FolderShelf
+from gflow.scenario import load_scenario, read_scenario, setting_model
+from gflow.studies.central_path import central_path
+from gflow.studies.oscillation import walk
+from tests.cli.test_main import SMALL, small
+from tests.helpers import times
+
+
+class Impatient(Keeper):
+    """Stops after so many steps, and checkpoints all of them."""
+
+    def __init__(self, on, steps):
+        super().__init__(on, every=0.0)
+        self._left_steps = steps
+
+    def step(self, state):
+        self._left_steps -= 1
+        if self._left_steps <= 0:
+            self._stop = "SIGTERM"
+        super().step(state)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return store.RunFolder(tmp_path / "run")
+
+
+def in_parts(work, folder, steps):
+    """What work() gives when it is stopped after every so many steps; how often that was."""
+    stops = 0
+    while True:
+        keeper = Impatient(FolderShelf(folder), steps)
+        try:
+            with using(keeper):
+                return work(), stops
+        except Interrupted:
+            keeper.flush()
+            stops += 1
+            steps += 1 + steps // 4
+
+
+def job(name):
+    """A small scenario, from its options as the command line takes them."""
+    source, *options = small(name)
+    model = setting_model(read_scenario(source)["setting"])
+    command = click.Command(source, params=model_options(model, {}))
+    given = command.make_context(source, options).params
+    return load_scenario(source, {k: v for k, v in given.items() if v is not None})
+
+
+def quiet(name, t_end):
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_scenario_goes_on_to_the_same_last_bit(name, folder):
+    scenario = job(name)
+    whole = scenario.run(quiet)
+    parts, stops = in_parts(lambda: scenario.run(quiet), folder, 3)
+    assert stops > 2 or name == "kernel"  # which is solved in closed form
+    assert parts.dataset.identical(whole.dataset)
+    assert without_seconds(parts.summary) == without_seconds(whole.summary)
+
+
+def without_seconds(value):
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "wall_seconds"}
+    if isinstance(value, list | tuple):
+        return [without_seconds(v) for v in value]
+    return repr(value)  # NaN is NaN
+
+
+@pytest.mark.parametrize("method", ["auto", "tsit5", "rock4", "rkc2", "bdf", "dopri5", "scipy:BDF"])
+def test_a_solve_and_its_certificate(method, folder):
+    flow, y0 = gflow.FactorFlow.example()
+
+    def work():
+        return gflow.integrate(flow, y0, [0.0, 1.0, 5.0], method, estimate_error=True)
+
+    whole = work()
+    parts, stops = in_parts(work, folder, 5)
+    assert stops > 0 or method in ("dopri5", "scipy:BDF")
+    assert torch.equal(parts.ys, whole.ys)
+    assert parts.certificate == whole.certificate
+    for name in ("method", "reason", "rhs_evals", "accepted", "rejected"):
+        assert getattr(parts.stats, name) == getattr(whole.stats, name)
+
+
+def test_an_ensemble_with_a_member_that_fails(folder):
+    flow, y0 = gflow.FactorFlow.example()
+    starts = torch.stack([y0, 30 * y0, 2 * y0])
+
+    def work():
+        return gflow.integrate(flow, starts, [0.0, 1.0, 2.0], "tsit5", max_evals=400)
+
+    whole, (parts, stops) = work(), in_parts(work, folder, 4)
+    assert stops > 1
+    assert list(whole.failures) == [1]
+    assert parts.failures == whole.failures
+    assert torch.equal(parts.ys.nan_to_num(), whole.ys.nan_to_num())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_descent(momentum, folder):
+    flow, y0 = gflow.FactorFlow.example()
+
+    def work():
+        return gflow.descend(flow, y0, 0.05, 130, 7, momentum=momentum)
+
+    whole, (parts, stops) = work(), in_parts(work, folder, 11)
+    assert stops > 2
+    assert torch.equal(parts.ys, whole.ys)
+    assert torch.equal(parts.steps, whole.steps)
+
+
+def test_descent_that_diverges(folder):
+    flow, y0 = gflow.FactorFlow.example()
+
+    def work():
+        return gflow.descend(flow, y0, 5.0, 200)
+
+    whole, (parts, _) = work(), in_parts(work, folder, 3)
+    assert whole.diverged_at is not None
+    assert parts.diverged_at == whole.diverged_at
+    assert torch.equal(parts.ys, whole.ys)
+
+
+def test_walk_and_central_path(folder):
+    flow, y0 = gflow.FactorFlow.example()
+    central = gflow.flows.CentralFlow(flow, 0.02)
+
+    def work():
+        found = walk(flow, y0, 0.02, [0, 3, 9, 20, 40])
+        path = central_path(central, y0, [0.0, 0.2, 0.5, 0.9])
+        return [
+            found.losses,
+            found.sharpness,
+            found.oscillation,
+            found.variances,
+            *vars(path).values(),
+        ]
+
+    whole, (parts, stops) = work(), in_parts(work, folder, 1)
+    assert stops > 2
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def test_a_piece_inside_of_another_is_part_of_it(folder):
+    with using(Keeper(FolderShelf(folder), every=0.0)), piece_of_work("outer") as outer:
+        with piece_of_work("inner") as inner:
+            inner.finish(Checkpoint)
+        outer.finish(lambda: Checkpoint(meta={"a": 1}))
+    (found,) = FolderShelf(folder).pieces()
+    assert found.meta == {"a": 1, "piece": {"what": "outer"}}
+
+
+def test_other_work_than_was_kept_is_refused(folder):
+    with using(Keeper(FolderShelf(folder), every=0.0)), piece_of_work("sum", of=[1.5]) as piece:
+        piece.finish(Checkpoint)
+    again = Keeper(FolderShelf(folder))
+    with (
+        using(again),
+        pytest.raises(InputError, match="made by other work than is asked for now"),
+        piece_of_work("sum", of=[2.5]),
+    ):
+        pass
+
+
+def test_without_steps_it_stops_at_once_and_twice_told_too(folder):
+    keeper = Keeper(FolderShelf(folder))
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        keeper.stop("SIGTERM")
+    keeper = Keeper(FolderShelf(folder))
+    with using(keeper), piece_of_work("loop") as piece:
+        keeper.stop("SIGINT")  # the step is finished first
+        with pytest.raises(Interrupted, match="SIGINT"):
+            keeper.stop("SIGINT")
+        with pytest.raises(Interrupted):
+            piece.step(lambda: Checkpoint(meta={"k": 3}))
+    index, state = FolderShelf(folder).checkpoint()
+    assert (index, state.meta["k"]) == (0, 3)
+
+
+def test_writes_are_spaced_by_what_they_cost(folder, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(keeping.time, "monotonic", lambda: clock[0])
+    written = []
+
+    class Slow:
+        def put_pieces(self, first, pieces): ...
+        def put_checkpoint(self, index, state):
+            written.append(clock[0])
+            clock[0] += 2.0
+
+        def pieces(self):
+            return iter(())
+
+        def checkpoint(self):
+            return None
+
+    with using(Keeper(Slow(), every=10.0)), piece_of_work("loop") as piece:
+        for _ in range(400):
+            clock[0] += 1.0
+            piece.step(Checkpoint)
+    assert written[0] == 10.0
+    assert np.diff(written).min() >= 100.0
+
+
+# -- the shelf ----------------------------------------------------------------------------
+
+
+STATE = {
+    "a": times(1.0, float("nan")),
+    "scalar": torch.tensor(2.5),
+    "whole": torch.arange(6).reshape(2, 3).T,
+    "flag": torch.tensor([True, False]),
+    "none": torch.zeros(0, 3),
+}
+
+
+def same(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype
+        assert found[name].shape == value.shape
+        assert found[name].stride() == value.stride() or value.numel() == 0
+        assert found[name].numpy().tobytes() == value.numpy().tobytes()
+
+
+def test_shelf_gives_back_what_was_put(folder):
+    on = FolderShelf(folder)
+    meta = {"x": 0.1 + 0.2, "inf": float("inf"), "text": "é", "list": [1, [2]]}
+    on.put_pieces(0, [Checkpoint(STATE, meta), Checkpoint({}, {})])
+    on.put_pieces(2, [Checkpoint({"b": times(3.0)}, {"i": 2})])
+    on.put_checkpoint(3, Checkpoint(STATE, meta))
+    first, second, third = on.pieces()
+    same(first.tensors, STATE)
+    assert first.meta == meta
+    assert (second.tensors, second.meta, third.meta) == ({}, {}, {"i": 2})
+    index, state = on.checkpoint()
+    assert (index, state.meta) == (3, meta)
+    same(state.tensors, STATE)
+    on.clear()
+    assert on.checkpoint() is None
+    assert list(on.pieces()) == []
+
+
+def damage(file, how):
+    data = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "bit":
+        at = data.index(times(7.0).numpy().tobytes())
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    else:
+        other = file.with_name("elsewhere")
+        file.rename(other)
+        file.symlink_to(other)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(how, folder):
+    on = FolderShelf(folder)
+    on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
+    on.put_checkpoint(1, Checkpoint({"a": times(7.0)}))
+    damage(folder.path / "checkpoint.safetensors", how)
+    with pytest.warns(UserWarning, match=r"checkpoint.safetensors is damaged .*the one before"):
+        index, state = on.checkpoint()
+    assert (index, float(state.tensors["a"])) == (0, 5.0)
+    (folder.path / "checkpoint.previous.safetensors").unlink()
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert on.checkpoint() is None
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
+def test_damaged_parts_are_worked_out_again(how, folder):
+    on = FolderShelf(folder)
+    for i in range(3):
+        on.put_pieces(i, [Checkpoint({"a": times(6.0 + i)}, {"i": i})])
+    damage(folder.path / "parts" / "000001.npz", how)
+    with pytest.warns(UserWarning, match=r"000001.npz is damaged .*worked out again"):
+        assert [piece.meta["i"] for piece in on.pieces()] == [0]
+    assert [f.name for f in sorted((folder.path / "parts").glob("0*"))] == ["000000.npz"]
+
+
+def test_a_compressed_part_is_refused(folder):
+    FolderShelf(folder).put_pieces(0, [Checkpoint({"a": times(1.0)}, {})])
+    file = folder.path / "parts" / "000000.npz"
+    meta = np.frombuffer(json.dumps({}).encode(), np.uint8)
+    np.savez_compressed(file, **{"0": meta, "0/a": np.zeros(10_000_000)})
+    with pytest.warns(UserWarning, match="compressed"):
+        assert list(FolderShelf(folder).pieces()) == []
+
+
+def test_killed_between_two_renames_the_one_before_is_there(folder, monkeypatch):
+    on = FolderShelf(folder)
+    on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
+
+    def write(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shelf, "_arrays", lambda tensors: {})
+    with pytest.raises(KeyboardInterrupt):
+        folder.write("checkpoint.safetensors", write, before="checkpoint.previous.safetensors")
+    (folder.path / "checkpoint.safetensors").rename(folder.path / "checkpoint.previous.safetensors")
+    index, state = on.checkpoint()
+    assert (index, float(state.tensors["a"])) == (0, 5.0)

@@ -1,0 +1,249 @@
+"""A run's folder made by somebody else: nothing outside it is read or written, no code runs."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import gflow
+from gflow.data.tables import read_members
+from gflow.errors import InputError, Interrupted
+from gflow.runs import folder as store
+from gflow.runs import runner as running
+from gflow.scenario import load_scenario
+from tests.cli.test_main import call
+
+SMALL = {"data": "synthetic", "samples": 6, "inputs": 2, "points": 3, "t_end": 1.0}
+SMALL |= {"width": 3, "depth": 1, "step_sizes": (0.25,), "method": "tsit5", "rtol": 1e-3}
+
+
+def interrupted(path, *, at="flow", **keys):
+    """The folder of a run that was told to stop in a stage of its work."""
+
+    def report(t, loss):
+        signal.raise_signal(signal.SIGTERM)
+
+    job = running.Job(load_scenario("network", {**SMALL, **keys}))
+    care = running.Care(lambda name, t_end: report if name.startswith(at) else None, draw=False)
+    with pytest.raises(Interrupted):
+        running.run(job, path, care)
+    return path
+
+
+def read_about(run):
+    """What a checkpoint says beside its arrays."""
+    with safe_open(run / "checkpoint.safetensors", framework="numpy") as opened:
+        return json.loads(opened.metadata()["gflow"])
+
+
+def write_about(run, about):
+    """Let a checkpoint say something else."""
+    file = run / "checkpoint.safetensors"
+    save_file(load_file(file), file, {"gflow": json.dumps(about)})
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def done(tmp_path):
+    job = running.Job(load_scenario("network", SMALL))
+    running.run(job, tmp_path / "done", running.Care(draw=False))
+    return tmp_path / "done"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scenario.toml", "summary.json", "result.nc"])
+def test_links_out_of_the_folder_are_not_followed(name, done, tmp_path):
+    (done / name).rename(tmp_path / "elsewhere")
+    (done / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"damaged run at .*{name}: it is a link"):
+        gflow.load_run(done)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scenario.toml", "summary.json", "result.nc"])
+def test_pipes_and_folders_are_not_waited_for(name, done):
+    (done / name).unlink()
+    os.mkfifo(done / name)
+    with pytest.raises(InputError, match=rf"damaged run at .*{name}: it is no plain file"):
+        gflow.load_run(done)
+
+
+def test_metrics_that_are_a_pipe_are_not_waited_for(tmp_path):
+    run = interrupted(tmp_path / "run")
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+    assert store.state(run) == "interrupted"
+    assert store.last_metrics(run) == {}
+    with pytest.raises(InputError, match=r"metrics.jsonl must be a plain file"):
+        running.resume(run)
+
+
+def test_manifest_without_a_state_is_damaged(done):
+    (done / "manifest.json").write_text("{}")
+    assert store.state(done) == "damaged"
+
+
+@pytest.mark.parametrize("name", [".manifest.json.part", ".result.nc.part", ".summary.json.part"])
+def test_resuming_writes_through_no_link(name, tmp_path):
+    run = interrupted(tmp_path / "run")
+    (tmp_path / "mine").write_text("mine")
+    (run / name).symlink_to(tmp_path / "mine")
+    running.resume(run, running.Care(draw=False))
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert store.state(run) == "done"
+
+
+def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
+    run = interrupted(tmp_path / "run")
+    (run / ".manifest.json.part" / "inside").mkdir(parents=True)
+    said = call("resume", run)
+    assert said.status == 7
+    assert said.err == f"gflow: cannot write {run / 'manifest.json'}: Is a directory\n"
+    assert store.state(run) == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "checkpoint.previous.safetensors"])
+def test_folders_instead_of_checkpoints_go_when_the_run_is_done(name, tmp_path):
+    run = interrupted(tmp_path / "run")
+    (run / name).unlink(missing_ok=True)
+    (run / name / "inside").mkdir(parents=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a checkpoint that is damaged
+        running.resume(run, running.Care(draw=False))
+    assert store.state(run) == "done"
+    assert not (run / name).exists()
+
+
+def test_a_folder_alone_runs_no_code(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nopen('ran', 'w').close()\n"
+        "def make(): return nn.Sequential(nn.Linear(2, 1))\n"
+    )
+    try:
+        run = interrupted(tmp_path / "run", model="mine:make")
+        (tmp_path / "ran").unlink()
+        sys.modules.pop("mine")
+        said = call("resume", run)
+        assert said.status == 2
+        assert "if you trust it, pass --model mine:make" in said.err
+        assert call("resume", run, "--model", "other:make").status == 2
+        assert call("inspect", run).status == 0
+        assert not (tmp_path / "ran").exists()
+        assert call("resume", run, "--model", "mine:make").status == 0
+        assert (tmp_path / "ran").exists()
+    finally:
+        sys.modules.pop("mine", None)
+
+
+def test_what_was_kept_and_makes_no_sense_is_told_in_one_line(tmp_path):
+    run = interrupted(tmp_path / "run", at="descent")
+    (part,) = (run / "parts").iterdir()
+    with np.load(part) as archive:
+        arrays = dict(archive)
+    about = json.loads(arrays["0"].tobytes())
+    del about["meta"]["failures"]
+    arrays["0"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez(part, **arrays)
+    said = call("resume", run)
+    assert said.status == 2
+    assert "cannot be gone on with (KeyError: 'failures'); run it anew" in said.err
+
+
+def test_members_that_overlap_are_refused():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for i in range(3):
+            with archive.open(f"{i}.npy", "w") as member:
+                np.save(member, np.zeros(1000))
+    content = stream.getvalue()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert len(read_members(archive, len(content))) == 3
+        with pytest.raises(InputError, match=r"1.npy must be stored as it is"):
+            read_members(archive, 9000)  # as if all three were one stretch of a shorter file
+
+
+@pytest.mark.parametrize(
+    "change", [{"certificate": 3}, {"descent": [{"step_size": "x"}]}, {"a": 1}]
+)
+def test_a_summary_that_is_none_is_told_in_one_line(change, done):
+    summary = json.loads((done / "summary.json").read_text())
+    (done / "summary.json").write_text(json.dumps(change if "a" in change else summary | change))
+    said = call("inspect", done)
+    assert said.status == 2
+    assert said.err.startswith(f"gflow: damaged run at {done}: it holds ")
+    assert said.err.count("\n") == 1
+
+
+def test_control_characters_are_not_printed(done, tmp_path):
+    manifest = json.loads((done / "manifest.json").read_text())
+    manifest |= {"gflow": "\x1b[2J", "command": ["\x9b2J", "\u202e"], "written": "\x1b]0;"}
+    (done / "manifest.json").write_text(json.dumps(manifest))
+    summary = json.loads((done / "summary.json").read_text())
+    summary["certificate"]["failures"] = ["[/b]\x1b[2J"]
+    (done / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "a\x1b[2J\n").mkdir()
+    done.rename(tmp_path / "a\x1b[2J\n" / "run")
+    for command in ("inspect", "runs"):
+        for form in ([], ["--json"]):
+            place = "." if command == "runs" else tmp_path / "a\x1b[2J\n" / "run"
+            said = call(command, place, *form)
+            assert said.status == 0, said
+            assert not set("\x1b\x9b\u202e") & set(said.out + said.err)
+            assert "a" in said.out
+    assert json.loads(said.out)[0]["folder"] == "a\x1b[2J\n/run"
+
+
+def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
+    run = interrupted(tmp_path / "run")
+    about = read_about(run)
+    about["meta"]["switches"] = ["\x1b[2J"]
+    write_about(run, about)
+    said = call("resume", run)
+    assert said.status in (0, 4), said
+    assert "\x1b" not in said.out
+    assert "[2J" in said.out  # it was taken
+
+
+def test_a_name_that_is_no_text_is_a_folder_all_the_same(tmp_path):
+    command = [sys.executable, "-m", "gflow", "kernel", "--data", "synthetic", "--samples", "4"]
+    command += [
+        "--test-samples",
+        "2",
+        "--inputs",
+        "2",
+        "--points",
+        "3",
+        "--t-end",
+        "2",
+        "--json",
+        "--output",
+    ]
+    done = subprocess.run([*command, b"out\xff"], capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["folder"] == "out\udcff"
+    assert store.state(tmp_path / "out\udcff") == "done"
+    assert gflow.load_run(tmp_path / "out\udcff").manifest["command"][-1] == "out\udcff"
+
+
+def test_a_disk_that_is_full_takes_nothing_from_a_run_that_is_there(done, monkeypatch):
+    before = sorted(done.rglob("*"))
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with contextlib.suppress(InputError):
+        store.RunFolder(done)
+    assert sorted(done.rglob("*")) == before

@@ -1,0 +1,130 @@
+"""A run whose folder cannot be written any more says so in one line, and can be gone on with."""
+
+import json
+import shutil
+import threading
+
+import pytest
+
+from gflow.errors import InputError, Interrupted, OutputError
+from gflow.execution import checkpointing as keeping
+from gflow.runs import checkpoints as shelf
+from gflow.runs import folder as store
+from gflow.runs import runner as running
+from gflow.runs.runner import Care, Job
+from tests.execution.test_checkpointing import job
+
+OFTEN = Care(draw=False, checkpoint_every=1e-9)
+
+
+@pytest.fixture(autouse=True)
+def _written_often(monkeypatch):
+    monkeypatch.setattr(keeping, "_SHARE", 0)
+
+
+def small():
+    return Job(job("deep-linear"))
+
+
+def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["safetensors.numpy.save_file", "numpy.savez", "os.fsync"])
+def test_full_disk(what, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        begin = store.RunFolder.begin
+
+        def begin_then_fill(self, *args):
+            begin(self, *args)
+            patch.setattr(what, full)
+
+        patch.setattr(store.RunFolder, "begin", begin_then_fill)
+        with pytest.raises(OutputError, match=r"No space left on device; once .* gflow resume"):
+            running.run(small(), tmp_path / "run", OFTEN)
+    assert store.state(tmp_path / "run") == "interrupted"
+    assert running.resume(tmp_path / "run", OFTEN).summary["certificate"]["holds"]
+    assert store.state(tmp_path / "run") == "done"
+    assert not (tmp_path / "run" / "parts").exists()
+
+
+def test_a_full_disk_as_the_libraries_tell_it(tmp_path, monkeypatch):
+    import safetensors.numpy
+
+    folder = store.RunFolder(tmp_path / "run")
+
+    def fails(*args, **kwargs):
+        raise safetensors.SafetensorError("Error while serializing: I/O error: disk is full")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fails)
+    with pytest.raises(OutputError, match=r"checkpoint.safetensors: disk is full$"):
+        shelf.FolderShelf(folder).put_checkpoint(0, shelf.Checkpoint())
+
+
+def test_folder_that_is_removed(tmp_path, monkeypatch):
+    put = shelf.FolderShelf.put_checkpoint
+
+    def gone(self, *args):
+        shutil.rmtree(tmp_path / "run")
+        put(self, *args)
+
+    monkeypatch.setattr(shelf.FolderShelf, "put_checkpoint", gone)
+    with pytest.raises(OutputError, match="No such file or directory"):
+        running.run(small(), tmp_path / "run", OFTEN)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_path, monkeypatch):
+    def breaks(*args):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("gflow.studies.flow_and_descent.stability_limit", breaks)
+    with pytest.raises(ValueError, match="a fault"):
+        running.run(small(), tmp_path / "short", Care(draw=False))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("gflow.runs.signals._SIGNALS", ())
+    scenario = small().scenario.model_copy(update={"step_sizes": (0.1,)})
+    with pytest.raises(ValueError, match="a fault"):
+        running.run(Job(scenario), tmp_path / "long", OFTEN)
+    assert store.state(tmp_path / "long") == "failed"
+    with pytest.raises(InputError, match="is failed: ValueError: a fault; run it anew"):
+        running.resume(tmp_path / "long")
+
+
+def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
+    found = []
+
+    def work():
+        try:
+            running.run(small(), tmp_path / "run", Care(draw=False, max_walltime=1e-9))
+        except Interrupted as stop:
+            found.append(stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [(stop.why, stop.folder) for stop in found] == [("time", tmp_path / "run")]
+    assert store.state(tmp_path / "run") == "interrupted"
+    assert running.resume(tmp_path / "run", Care(draw=False)).path == tmp_path / "run"
+
+
+def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "_METRICS_EVERY", 0.0)
+    running.run(small(), tmp_path / "run", Care(draw=False))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    last = store.last_metrics(tmp_path / "run")
+    assert len(lines) > 10
+    assert set(last) == {"written", "seconds", "stage", "t", "t_end", "loss"}
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"torn": ')
+    assert store.last_metrics(tmp_path / "run") == last
+
+
+def test_another_version_does_not_go_on_with_it(tmp_path):
+    with pytest.raises(Interrupted):
+        running.run(small(), tmp_path / "run", Care(draw=False, max_walltime=1e-9))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "gflow": "0.0.1"}))
+    with pytest.raises(InputError, match=r"begun by gflow '0.0.1', this is .*; go on with it by"):
+        running.resume(tmp_path / "run")
+    assert store.state(tmp_path / "run") == "interrupted"

@@ -1,0 +1,224 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW
+from gflow.solvers.loop import control
+from gflow.solvers.loop.system import Measured
+
+NAN = float("nan")
+ORDERS = [2, 3, 4, 5, 8]
+
+
+def one(value):
+    return np.array([float(value)])
+
+
+def verdict(
+    error=0.0, energy=0.0, rate=0.0, loss=1.0, size=1.0, before=1.0, rtol=1e-3, atol=0.0, first=1.0
+):
+    got = Measured(
+        error=one(error),
+        energy_error=one(energy),
+        energy=one(0),
+        rate=one(rate),
+        size=one(size),
+        loss=one(loss),
+        signal=one(0),
+        event=one(0),
+    )
+    found = control.judge(
+        got,
+        one(1.0),
+        one(before),
+        one(first),
+        rtol=rtol,
+        atol=atol,
+        sharper=1.0,
+        round_off=1e-14,
+    )
+    return float(found.error[0]), bool(found.good[0]), control.FAULTS[int(found.fault[0])]
+
+
+# -- is a step good? ---------------------------------------------------------------------
+
+
+def test_error_is_relative_to_the_tolerance_of_the_larger_end():
+    assert verdict(error=5e-4)[:2] == (pytest.approx(0.5), True)
+    assert verdict(error=2e-3)[:2] == (pytest.approx(2.0), False)
+    assert verdict(error=2e-3, size=4.0)[:2] == (pytest.approx(0.5), True)
+    assert verdict(error=2e-3, size=0.1)[:2] == (pytest.approx(2.0), False)
+    assert verdict(error=2e-3, atol=3e-3)[:2] == (pytest.approx(0.5), True)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_energy_is_held_to_a_third_of_rtol_of_the_loss(sign):
+    bound = 1e-3 / 3 + 1e-6
+    assert verdict(energy=0.9 * sign * bound)[1]
+    error, good, fault = verdict(energy=1.1 * sign * bound)
+    assert (error, good, fault) == (pytest.approx(1.1), False, UNDERFLOW)
+    assert verdict(energy=1.1 * sign * bound, before=2.0, loss=2.0)[1]
+    assert verdict(energy=1.1 * sign * bound, first=2.0)[1]
+
+
+def test_the_loss_may_not_rise():
+    assert verdict(loss=1.0 + 0.5e-4)[1]
+    assert verdict(loss=0.2, before=1.0)[1]
+    assert verdict(loss=1.0 + 2e-4)[1:] == (False, RISES)
+    assert not verdict(loss=0.1 + 2e-4, before=0.1)[1]  # however small it has become
+    assert verdict(loss=-1.0, before=-0.9)[1]  # nor need it be positive
+    assert not verdict(loss=-0.9, before=-1.0)[1]
+
+
+def test_round_off_of_the_loss_is_no_rise():
+    assert verdict(loss=1 + 5e-15, rtol=1e-20)[1]
+    assert not verdict(loss=1 + 5e-14, rtol=1e-20)[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *itertools.product(["error", "energy", "rate", "loss", "size"], [NAN, np.inf]),
+        ("energy", -np.inf),
+        ("loss", -np.inf),
+    ],
+)
+def test_what_is_not_finite_is_not_good(field, value):
+    if field == "size":
+        assert not verdict(**{field: value})[1]
+    else:
+        assert verdict(**{field: value})[1:] == (False, NOT_FINITE)
+
+
+def test_at_rest_at_zero_without_atol_everything_is_good():
+    got = Measured(*(one(0.0) for _ in Measured._fields))
+    zero = one(0.0)
+    found = control.judge(got, zero, zero, zero, rtol=1e-6, atol=0.0, sharper=1.0, round_off=1e-14)
+    assert found.good[0]
+
+
+def test_members_are_judged_apart():
+    rows = dict.fromkeys(Measured._fields, np.zeros(2)) | {"size": np.ones(2), "loss": np.ones(2)}
+    got = Measured(**rows | {"error": np.array([0.0, 1.0])})
+    ones = np.ones(2)
+    found = control.judge(got, ones, ones, ones, rtol=1e-3, atol=0, sharper=1, round_off=0)
+    assert found.good.tolist() == [True, False]
+
+
+# -- how long is the next one? -------------------------------------------------------------
+
+
+def settle(order, law, start, steps=60):
+    """Step lengths under an error law err(h, n): good steps grow, bad ones shrink."""
+    h, before, error_before = one(start), one(NAN), one(NAN)
+    taken = []
+    for n in range(steps):
+        error = one(law(float(h[0]), n))
+        if error[0] > 1:
+            h = control.shrunk(h, error, order)
+            continue
+        taken.append(float(h[0]))
+        grown = control.grown(h, error, before, error_before, order)
+        h, before, error_before = grown, h, error
+    return taken
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("start", [1e-6, 1.0, 1e3])
+def test_settles_where_the_error_is_on_target(order, start):
+    """err = (h/2)^q: the step that is right has err = safety^q."""
+    taken = settle(order, lambda h, n: (h / 2) ** order, start)
+    assert taken[-1] == pytest.approx(2 * 0.85, rel=0.01)
+    assert len(taken) >= 55
+    assert max(taken) < 2.0
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_noise_is_filtered(order):
+    """An error off by factors of 2^±q moves the step by less than half as much."""
+    noise = np.random.default_rng(0).uniform(-0.3, 0.0, 500)
+    taken = settle(order, lambda h, n: (h * 2 ** noise[n]) ** order, 0.5, 500)[100:]
+    assert np.std(np.log2(taken)) < 0.5 * np.std(noise)
+    assert len(taken) > 370
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_follows_an_error_that_changes_smoothly(order):
+    """The right step doubles every 20 steps, or halves: neither wasted nor rejected much."""
+    for rate in (0.05, -0.05):
+        taken = settle(order, lambda h, n, r=rate: (h * 2 ** (-r * n)) ** order, 0.5, 200)
+        assert len(taken) >= 180
+        wanted = 0.85 * 2.0 ** (rate * 199)
+        assert 0.4 <= taken[-1] / wanted <= 1.3
+
+
+def test_growth_is_bounded_and_the_first_step_may_grow_more():
+    for error in (0.0, 1e-300, 1e-12):
+        settled = control.grown(one(1), one(error), one(1), one(error), 5)
+        assert settled == pytest.approx(2.0)
+        assert control.grown(one(1), one(error), one(NAN), one(NAN), 5) == pytest.approx(10.0)
+    assert control.grown(one(1), one(1.0), one(1e9), one(1e-9), 2) >= 0.1
+
+
+def test_a_good_step_just_on_the_tolerance_is_followed_by_a_shorter_one():
+    assert control.grown(one(1), one(1.0), one(1), one(1.0), 5) < 1
+    assert control.grown(one(1), one(1.0), one(NAN), one(NAN), 5) == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_shrinks_to_where_the_error_would_be_right(order):
+    for wanted in (0.2, 0.5, 0.65):
+        error = (0.85 / wanted) ** order
+        assert control.shrunk(one(3.0), one(error), order) == pytest.approx(3 * wanted)
+
+
+def test_shrinks_always_and_never_to_nothing():
+    for error in (0.0, 0.5, 1.0, 1.0001, 10.0, 1e300, np.inf, NAN):
+        assert 0.1 <= float(control.shrunk(one(1.0), one(error), 5)[0]) <= 0.7
+    # A loss that rises although the error is small says nothing about how much.
+    assert control.shrunk(one(1.0), one(0.5), 5) == control.shrunk(one(1.0), one(NAN), 5)
+
+
+def first(bound=1e-6, speed=1.0, rate=1.0, rtol=1e-6, span=1e9, order=5):
+    return float(control.first(one(bound), one(speed), one(rate), rtol, span, order)[0])
+
+
+@np.errstate(all="ignore")  # as in the loop
+def test_first_step():
+    # The error (hλ)^q ‖f‖/λ is below the bound, at most 2^q times.
+    for order in ORDERS:
+        h = first(order=order)
+        assert 0.4**order * 1e-6 <= h**order <= 1e-6
+    # In another unit of time, and of the state, it is the same step.
+    assert first(speed=1e3, rate=1e3) == pytest.approx(1e-3 * first())
+    assert first(bound=1e3, speed=1e9) == pytest.approx(first())
+    assert first(span=1e-9) == 1e-9
+    assert first(bound=0.0) == first()  # a start at zero without atol: rtol of the way
+    assert first(speed=0.0, rate=0.0, span=7.0) == 7.0  # stands still
+    assert first(rate=0.0, span=7.0) == 7.0  # goes straight on
+    for bad in ({"speed": NAN}, {"rate": NAN}, {"rate": np.inf}, {"speed": np.inf}):
+        assert 0 <= first(**bad) <= 1e9
+
+
+SPECIAL = [0.0, 0.3, 1.0, 2.0, 1e-300, 1e300, np.inf, NAN]
+
+
+def test_a_lone_start_is_judged_and_steered_as_a_member_of_many():
+    """NumPy's scalars go the same way as arrays, infinities and NaN included."""
+    keys = {"rtol": 1e-3, "atol": 1e-9, "sharper": 2.0, "round_off": 1e-14}
+    rows = list(itertools.product(SPECIAL, repeat=3))
+    error, size, loss = (np.array(column) for column in zip(*rows, strict=True))
+    got = Measured(error, 1e-4 * loss, loss, size, size, loss, loss, loss)
+    with np.errstate(all="ignore"):
+        many = control.judge(got, np.ones(len(rows)), 0.9 * loss, loss, **keys)
+        of_many = control.shrunk(size, error, 5), control.grown(size, error, loss, size, 5)
+        for i in range(len(rows)):
+            one = Measured(*(values[i] for values in got))
+            found = control.judge(one, np.float64(1.0), 0.9 * loss[i], loss[i], **keys)
+            for of_one, of_all in zip(found, many, strict=True):
+                assert of_one == pytest.approx(of_all[i], rel=1e-14, nan_ok=True)
+            shorter = control.shrunk(size[i], error[i], 5)
+            longer = control.grown(size[i], error[i], loss[i], size[i], 5)
+            for of_one, of_all in zip((shorter, longer), of_many, strict=True):
+                assert of_one == pytest.approx(of_all[i], rel=1e-14, nan_ok=True)
