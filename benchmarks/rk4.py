@@ -30,7 +30,7 @@ from writing import write_result
 
 import gflow
 from gflow.flows.base import Flow
-from gflow.spectra import sharpness
+from gflow.flows.sharpness import sharpness
 
 T_END, TIMES, BOUND = 1000.0, 100, 10.0
 RTOLS = tuple(10.0**-k for k in range(4, 12))

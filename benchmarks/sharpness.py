@@ -23,7 +23,7 @@ from torch import Tensor
 from writing import write_result
 
 import gflow
-from gflow.spectra import sharpness_along
+from gflow.flows.sharpness import sharpness_along
 
 T_END, TIMES, RTOL, BOUND = 1000.0, 100, 1e-6, 1.5
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import psutil
 
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.dataset import write_sweep
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.plan import Plan, make_plan
+from gflow.sweeping.workers import Where
 
 _TRIVIAL = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
 

@@ -29,10 +29,10 @@ from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
 from gflow.scenario import load_scenario
 from gflow.sweeping import ensembles as together
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.ensembles import LARGEST, Ensembles, can_join
 from gflow.sweeping.plan import make_plan
+from gflow.sweeping.workers import Where
 
 STARTS, TIMES = 16, [0.05 * i for i in range(101)]
 SIZES = (3, 10, 20, 30, 45, 64)

@@ -6,12 +6,13 @@ The public names, loaded when first used so that ``import gflow`` costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gflow._version import __version__
+
 if TYPE_CHECKING:
     from gflow.descent import Descent as Descent
     from gflow.descent import descend as descend
     from gflow.errors import GflowError as GflowError
     from gflow.errors import InputError as InputError
-    from gflow.errors import IntegrationError as IntegrationError
     from gflow.flows import EndToEndFlow as EndToEndFlow
     from gflow.flows import FactorFlow as FactorFlow
     from gflow.flows import KernelFlow as KernelFlow
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from gflow.flows import ModifiedFlow as ModifiedFlow
     from gflow.flows import NetworkFlow as NetworkFlow
     from gflow.flows import ProductFlow as ProductFlow
-    from gflow.runs.folder import load_run as load_run
+    from gflow.runs.reading import load_run as load_run
     from gflow.solvers import integrate as integrate
     from gflow.solvers import to_scipy as to_scipy
     from gflow.studies import compare as compare
     from gflow.studies import step_size_study as step_size_study
     from gflow.sweeping.dataset import load_sweep as load_sweep
     from gflow.trajectory import Certificate as Certificate
+    from gflow.trajectory import IntegrationError as IntegrationError
     from gflow.trajectory import Trajectory as Trajectory
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Certificate": "gflow.trajectory",
@@ -37,7 +38,7 @@ _HOME = {
     "FactorFlow": "gflow.flows",
     "GflowError": "gflow.errors",
     "InputError": "gflow.errors",
-    "IntegrationError": "gflow.errors",
+    "IntegrationError": "gflow.trajectory",
     "KernelFlow": "gflow.flows",
     "LayerwiseFlow": "gflow.flows",
     "ModifiedFlow": "gflow.flows",
@@ -47,7 +48,7 @@ _HOME = {
     "compare": "gflow.studies",
     "descend": "gflow.descent",
     "integrate": "gflow.solvers",
-    "load_run": "gflow.runs.folder",
+    "load_run": "gflow.runs.reading",
     "load_sweep": "gflow.sweeping.dataset",
     "step_size_study": "gflow.studies",
     "to_scipy": "gflow.solvers",

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.errors import InputError
 from gflow.execution.batching import ask
 from gflow.execution.checkpointing import Checkpoint, piece_of_work
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
-from gflow.solvers.base import Progress
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
 _EXPLODED = 1e6  # growth of the loss that counts as divergence: a catapult comes back

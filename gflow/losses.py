@@ -19,17 +19,8 @@ import abc
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
-
-
-def require_finite(name: str, value: Tensor) -> None:
-    """Raise InputError where a tensor holds NaN or infinity."""
-    bad = (~torch.isfinite(value)).sum().item()
-    if bad:
-        raise InputError(
-            f"{name} must be finite, but {bad} of {value.numel()} entries are NaN or infinite; "
-            "remove or fill them first"
-        )
 
 
 def _require_matrix(name: str, value: Tensor, ndim: int = 2) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gflow.data.named import Data, require_count, require_table
+from gflow.checks import require_count, require_table
+from gflow.data.named import Data
 from gflow.data.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
 from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError

@@ -23,12 +23,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.errors import GflowError
 from gflow.flows.base import Flow, Observables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gflow.execution.checkpointing import Checkpoint
+
 
 _SAMPLES = 9  # states at which the velocity is checked
 _INVARIANT_SAMPLES = 33
@@ -268,3 +276,41 @@ def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
     gap = flow.norm(ys - truth).amax(dim=0)
     worst = _worst(_host(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
     return worst if not math.isnan(worst) else math.inf
+
+
+class IntegrationError(GflowError, RuntimeError):
+    """A solver stopped before the last requested time.
+
+    Attributes
+    ----------
+    reason : str
+        Why it stopped, in one line.
+    t : float
+        The last time at which the state was good.
+    y : Tensor
+        The state at that time.
+    trajectory : Trajectory
+        The requested times reached before the stop, with the last good state
+        appended, and the statistics up to there.
+    checkpoint : Checkpoint or None
+        Where one of gflow's own methods stopped: ``gflow.integrate(…, resume=checkpoint)``
+        goes on from there, with a larger ``max_evals`` for one.
+    folder : Path or None
+        Of the run whose solve it was.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        t: float,
+        y: Tensor,
+        trajectory: Trajectory,
+        checkpoint: Checkpoint | None = None,
+    ):
+        super().__init__(f"integration stopped at t = {t:.6g}: {reason}")
+        self.reason = reason
+        self.t = t
+        self.y = y
+        self.trajectory = trajectory
+        self.checkpoint = checkpoint
+        self.folder: Path | None = None

@@ -13,26 +13,104 @@ import gflow
 ROOT = Path(gflow.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
+#: The rooms from the top floor to the ground, with the rooms that each may import beside itself
+#: and the ground.
+GROUND = {"_version", "errors", "text", "checks", "callbacks"}
+TABLE = {
+    "__main__": {"cli"},
+    "cli": {"sweeping", "runs", "scenario", "settings", "trajectory", "distributed", "plots"},
+    "sweeping": {
+        "runs",
+        "scenario",
+        "settings",
+        "solvers",
+        "descent",
+        "flows",
+        "losses",
+        "io",
+        "execution",
+    },
+    "runs": {
+        "scenario",
+        "settings",
+        "results",
+        "studies",
+        "trajectory",
+        "distributed",
+        "io",
+        "plots",
+        "execution",
+    },
+    "scenario": {"settings", "io"},
+    "settings": {
+        "results",
+        "studies",
+        "kernels",
+        "flows",
+        "losses",
+        "preparation",
+        "data",
+        "distributed",
+    },
+    "results": {"studies", "trajectory", "flows"},
+    "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "execution"},
+    "solvers": {"trajectory", "events", "flows", "linalg", "execution"},
+    "spectra": {"flows", "linalg"},
+    "descent": {"flows", "execution"},
+    "trajectory": {"flows", "execution"},
+    "events": {"flows"},
+    "kernels": {"flows"},
+    "flows": {"losses", "distributed", "linalg"},
+    "preparation": {"data"},
+    "data": {"io"},
+    "losses": set(),
+    "plots": set(),
+    "distributed": set(),
+    "execution": set(),
+    "linalg": set(),
+    "io": set(),
+}
+
 
 @functools.cache
-def imports(path: Path) -> set[str]:
-    """Every module a file imports when it runs, inside functions too; not for types alone."""
+def imports(path: Path, types: bool = False) -> frozenset[str]:
+    """Every module a file imports when it runs, inside functions too; for types alone if asked."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types:
             node.body = []
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
 
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def dotted(path: Path) -> str:
+    return ".".join(("gflow", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+
+
+MODULES = {dotted(path): path for path in FILES}
+
+
+def imported_modules(path: Path, types: bool = False) -> set[str]:
+    """The modules of gflow that a file imports, each by its full name."""
+    found = {m for m in imports(path, types) if m in MODULES}
+    # ``from package import module`` names the package, too: it is the module that is meant.
+    return {m for m in found if not any(other.startswith(m + ".") for other in found)}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "gflow"
 
 
 def those_that_import(module: str) -> set[str]:
@@ -43,43 +121,71 @@ def those_that_import(module: str) -> set[str]:
     }
 
 
+def test_every_room_is_in_the_table():
+    rooms = {room(module) for module in MODULES} - GROUND - {"gflow"}
+    assert rooms == set(TABLE)
+
+
+def test_the_table_runs_downwards():
+    order = list(TABLE)
+    upwards = [
+        (above, below)
+        for above in TABLE
+        for below in TABLE[above]
+        if order.index(below) <= order.index(above)
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("types", [False, True], ids=["run", "types"])
+def test_rooms_import_what_the_table_says(types):
+    wrong = sorted(
+        (name(path), other)
+        for module, path in MODULES.items()
+        for other in imported_modules(path, types)
+        if room(module) != "gflow"
+        and room(other) not in {room(module), "gflow"} | GROUND | TABLE.get(room(module), set())
+    )
+    assert wrong == []
+
+
+def test_the_table_names_no_import_that_is_not_used():
+    used = {
+        (room(module), room(other))
+        for module, path in MODULES.items()
+        for other in imported_modules(path, True)
+    }
+    assert [(a, b) for a in TABLE for b in sorted(TABLE[a]) if (a, b) not in used] == []
+
+
+@pytest.mark.parametrize("types", [False, True], ids=["run", "types"])
+def test_no_import_circle(types):
+    graph = {m: imported_modules(path, types) - {m} for m, path in MODULES.items()}
+    while leaves := {m for m, others in graph.items() if not others & graph.keys()}:
+        graph = {m: others for m, others in graph.items() if m not in leaves}
+    # What is left imports another that is left: take away what only leads into a circle.
+    while roots := graph.keys() - set().union(*graph.values()):
+        graph = {m: others for m, others in graph.items() if m not in roots}
+    assert sorted(graph) == []
+
+
+def test_few_files_on_top():
+    assert len([path for path in ROOT.iterdir() if path.is_file()]) <= 16
+
+
 def test_only_the_command_line_imports_click():
     importers = those_that_import("click")
-    assert {f for f in importers if not f.startswith("cli")} <= {"__main__.py"}
+    assert not [f for f in importers if not f.startswith("cli/")]
 
 
-def test_only_plots_and_report_import_matplotlib():
+def test_only_plots_import_matplotlib():
     importers = those_that_import("matplotlib")
-    assert {f for f in importers if not f.startswith("plots/")} <= {"report.py"}
+    assert not [f for f in importers if not f.startswith("plots/")]
 
 
 def test_only_the_adapters_import_the_integrators():
     assert those_that_import("torchdiffeq") == {"solvers/torchdiffeq.py"}
     assert those_that_import("scipy.integrate") == {"solvers/scipy.py"}
-
-
-def test_nothing_imports_the_command_line():
-    assert those_that_import("gflow.cli") <= {"__main__.py"}
-
-
-@pytest.mark.parametrize("below", ["flows", "losses", "kernels", "spectra", "errors"])
-@pytest.mark.parametrize(
-    "above", ["solvers", "studies", "descent", "scenario", "store", "plots", "settings", "data"]
-)
-def test_direction(below, above):
-    importers = those_that_import(f"gflow.{above}")
-    assert not [f for f in importers if f == f"{below}.py" or f.startswith(f"{below}/")]
-
-
-@pytest.mark.parametrize("package", ["solvers", "studies", "trajectory", "descent"])
-def test_the_numerics_know_no_files_and_no_pictures(package):
-    for above in ("scenario", "store", "plots", "settings", "data", "cli"):
-        importers = those_that_import(f"gflow.{above}")
-        assert not [f for f in importers if f == f"{package}.py" or f.startswith(f"{package}/")]
-
-
-def test_solvers_know_no_studies():
-    assert not [f for f in those_that_import("gflow.studies") if f.startswith("solvers/")]
 
 
 def test_no_user_input_is_checked_by_assert():

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from gflow.data import names
-from gflow.errors import CONTROL, InputError
+from gflow.errors import InputError
 from gflow.scenario import (
-    Scenario,
     load_scenario,
     read_scenario,
     scenario_names,
     scenario_text,
     setting_model,
-    unknown,
     validate,
 )
+from gflow.settings.base import Scenario
+from gflow.text import CONTROL, unknown
 from tests.cli.test_main import call
 
 GOOD = {"setting": "deep-linear", "data": "synthetic", "t_end": 1.0}

@@ -5,14 +5,8 @@ import torch
 
 import gflow
 from benchmarks.problems import tanh
-from gflow.spectra import (
-    effective_rank,
-    largest_eigenvalues,
-    sharpness,
-    sharpness_along,
-    sym_power,
-    without_round_off,
-)
+from gflow.flows.sharpness import sharpness, sharpness_along
+from gflow.linalg.eigen import effective_rank, largest_eigenvalues, sym_power, without_round_off
 from tests.helpers import flow_classes, of_rank, randn, relative, times
 
 

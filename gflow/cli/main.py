@@ -23,20 +23,14 @@ from typing import Any, TextIO
 
 import click
 
-from gflow import __version__
+from gflow._version import __version__
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import model_options, output_options
 from gflow.distributed.torchrun import place
-from gflow.errors import (
-    GflowError,
-    InputError,
-    IntegrationError,
-    Interrupted,
-    OutputError,
-    brief,
-    printable,
-)
+from gflow.errors import GflowError, InputError, Interrupted, OutputError
+from gflow.text import brief, printable
+from gflow.trajectory import IntegrationError
 
 _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
@@ -63,7 +57,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from gflow.scenario import unknown
+        from gflow.text import unknown
 
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise InputError(unknown("command", args[0], self.list_commands(ctx)))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gflow.errors import brief
+from gflow.text import brief
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from gflow.scenario import Scenario
+    from gflow.settings.base import Scenario
 
 
 def model_options(model: type[Scenario], values: Mapping[str, Any]) -> list[click.Parameter]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from gflow.solvers.base import Progress
+    from gflow.callbacks import Progress
 
 _PATIENCE = 2.0  # seconds before a bar appears
 _INTERVAL = 0.1  # seconds between updates

@@ -12,18 +12,13 @@ import click
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import care_options, json_option
 from gflow.distributed.torchrun import place
-from gflow.errors import (
-    CONTROL,
-    InputError,
-    IntegrationError,
-    Interrupted,
-    printable,
-    printable_values,
-)
+from gflow.errors import InputError, Interrupted
+from gflow.text import CONTROL, printable, printable_values
+from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.runs.runner import Care, Finished, Job
-    from gflow.studies.flow_and_descent import Stages
 
 _UNCERTIFIED, _DIVERGED = 4, 5
 
@@ -64,7 +59,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
 
 def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     from gflow.cli.progress import Bar
-    from gflow.io.atomic import plain
+    from gflow.text import plain
 
     try:
         with Bar() as bar:
@@ -140,7 +135,7 @@ def _resume(
 @click.option("--json", "as_json", is_flag=True, help="print a list as JSON")
 def _runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER, by default outputs/, and how they stand."""
-    from gflow.runs.folder import find_runs
+    from gflow.runs.reading import find_runs
 
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to list runs of")
@@ -161,13 +156,13 @@ def _json(value: Any) -> str:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    from gflow.runs import folder as store
+    from gflow.runs import reading
 
     try:
-        written = str(store.read_manifest(path).get("written", ""))
+        written = str(reading.read_manifest(path).get("written", ""))
     except InputError:
         written = ""
-    return {"state": store.state(path), "written": written, "folder": str(path)}
+    return {"state": reading.state(path), "written": written, "folder": str(path)}
 
 
 @click.command("inspect", params=[json_option()])
@@ -179,17 +174,17 @@ def _inspect(run: Path, as_json: bool) -> None:
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        from gflow.data.tables import one_line
+        from gflow.text import one_line
 
         raise InputError(f"damaged run at {run}: it holds {one_line(error)}") from error
 
 
 def _tell(run: Path, as_json: bool) -> None:
-    from gflow.io.atomic import plain
-    from gflow.runs import folder as store
+    from gflow.runs import reading
     from gflow.runs.runner import read_job
+    from gflow.text import plain
 
-    job, found, state = read_job(run), store.read_manifest(run), store.state(run)
+    job, found, state = read_job(run), reading.read_manifest(run), reading.state(run)
     facts: dict[str, Any] = {
         "state": state,
         "scenario": job.name,
@@ -202,8 +197,8 @@ def _tell(run: Path, as_json: bool) -> None:
     if state == "failed":
         facts["reason"] = found.get("reason")
     if state in ("running", "interrupted"):
-        facts["progress"] = store.last_metrics(run)
-    summary = store.load_run(run).summary if state == "done" else None
+        facts["progress"] = reading.last_metrics(run)
+    summary = reading.load_run(run).summary if state == "done" else None
     if as_json:
         click.echo(_json(plain({**facts, "summary": summary})))
         return

@@ -13,9 +13,9 @@ from gflow.distributed.torchrun import place
 from gflow.errors import InputError
 
 if TYPE_CHECKING:
-    from gflow.sweeping.clusters import Where
     from gflow.sweeping.folder import Status
     from gflow.sweeping.plan import Plan
+    from gflow.sweeping.workers import Where
 
 PARTIAL = 6
 
@@ -181,7 +181,7 @@ def _sweep(source: str, given: dict[str, Any]) -> None:
 
 
 def _where(plan: Plan, given: dict[str, Any]) -> Where:
-    from gflow.sweeping.clusters import Where
+    from gflow.sweeping.workers import Where
 
     prefix = "slurm_"
     slurm = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix) and v}
@@ -244,8 +244,8 @@ def carry_on(
 
 def resume(folder: Path, checkpoint_every: float, as_json: bool, model: str | None) -> None:
     """Go on with the sweep in a folder, with workers here."""
-    from gflow.sweeping.clusters import Where
     from gflow.sweeping.plan import make_plan
+    from gflow.sweeping.workers import Where
 
     sets = [] if model is None else [("model", model)]
     plan = make_plan(str(folder / "sweep.toml"), sets)

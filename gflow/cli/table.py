@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gflow.errors import printable_values
+from gflow.text import printable_values
 
 
 def print_table(summary: Mapping[str, Any]) -> None:

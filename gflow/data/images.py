@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gflow.data.tables import MAX_BYTES, one_line
+from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
+from gflow.text import one_line
 
 _CIFAR_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from gflow.data.named import Data, require_count
+from gflow.checks import require_count
+from gflow.data.named import Data
 from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
 

@@ -28,8 +28,8 @@ from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.linalg import vecdot, vector_norm
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
-from gflow.losses import require_finite
 
 Observables = dict[str, Tensor]
 

@@ -36,8 +36,8 @@ from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, ParameterFlow, slope, split_ensemble
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.modified import require_parameters, second_derivative
+from gflow.flows.sharpness import sharpness
 from gflow.linalg.complementarity import complementary
-from gflow.spectra import sharpness
 
 _NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
 _TIGHT = 1e-10  # of the eigenvectors' residuals

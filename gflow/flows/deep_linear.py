@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ParameterFlow
+from gflow.linalg.eigen import effective_rank, sym_power, without_round_off
 from gflow.losses import Loss, SquaredDistance
-from gflow.spectra import effective_rank, sym_power, without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 

@@ -29,8 +29,8 @@ from gflow.flows.deep_linear import (
     example_matrix,
     matrix_observables,
 )
+from gflow.linalg.eigen import without_round_off
 from gflow.losses import Loss, SquaredDistance
-from gflow.spectra import without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ParameterFlow, ReducedFlow
 from gflow.flows.closed_forms import riccati
+from gflow.linalg.eigen import effective_rank, without_round_off
 from gflow.losses import Loss, MatrixCompletion
-from gflow.spectra import effective_rank, without_round_off
 
 # -- pure functions ---------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
 from gflow.flows.gram.modes import (
     descent_factors,
@@ -35,7 +36,6 @@ from gflow.flows.gram.split_by_rows import SharedGram, shared_gram
 from gflow.flows.gram.tiles import MEMORY, KernelFunction, gram
 from gflow.flows.kernel_dynamics import KernelDynamics
 from gflow.linalg import exponential as krylov
-from gflow.losses import require_finite
 
 if TYPE_CHECKING:
     from gflow.distributed import Team

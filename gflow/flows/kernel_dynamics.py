@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, slope
 from gflow.flows.gram.modes import effective_dimension, flow_factors, require_times
 from gflow.flows.gram.operator import KernelOperator, Product
 from gflow.flows.gram.split_by_rows import SharedGram
-from gflow.losses import require_finite
 
 _DIRECT = 1000  # up to this n the n³ of an eigendecomposition is no matter
 

@@ -21,9 +21,9 @@ import copy
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
-from gflow.losses import require_finite
 
 _BLOCK = 1024  # neurons at a time: W Xᵀ of so many, for 100 points, stays in a core's cache
 

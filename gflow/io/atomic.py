@@ -10,16 +10,14 @@ import abc
 import contextlib
 import functools
 import json
-import math
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from gflow.errors import OutputError
 from gflow.io import netcdf as arrays
+from gflow.text import plain
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,40 +80,3 @@ class Folder(abc.ABC):
 def cannot_write(target: Path, error: OSError) -> str:
     """One line on a file that could not be written."""
     return f"cannot write {target}: {error.strerror or error}"
-
-
-def try_lock(file: IO[bytes], *, alone: bool) -> bool:
-    """Whether a lock on an open file can be had; true where the file system has none."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    for _ in range(5):
-        try:
-            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not alone:
-                return False
-            time.sleep(0.05)  # somebody may be having a look, as `state` does
-        except OSError:
-            return True
-        else:
-            return True
-    return False
-
-
-def plain(value: Any) -> Any:
-    """A value with NaN as None and infinities as strings, so that any JSON reader takes it.
-
-    Examples
-    --------
-    >>> plain({"a": [1.0, float("nan"), float("-inf")]})
-    {'a': [1.0, None, '-inf']}
-    """
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

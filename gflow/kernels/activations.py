@@ -28,12 +28,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from gflow.errors import InputError
 
 
 class Activation(abc.ABC):
@@ -171,28 +168,3 @@ ACTIVATIONS: dict[str, Activation] = {
         Gelu(),
     )
 }
-
-
-def find_activation(given: str | Activation | Callable[[Tensor], Tensor]) -> Activation:
-    """The activation of a name, of a callable σ (by its Hermite series), or itself.
-
-    Raises
-    ------
-    InputError
-        If there is none of this name.
-    """
-    if isinstance(given, Activation):
-        return given
-    if isinstance(given, str):
-        if given not in ACTIVATIONS:
-            raise InputError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, or a callable, got {given!r}"
-            )
-        return ACTIVATIONS[given]
-    if callable(given):
-        from gflow.kernels.hermite import HermiteSeries
-
-        return HermiteSeries(given)
-    raise InputError(
-        f"activation must be a name, a callable or an Activation, got {type(given).__name__}"
-    )

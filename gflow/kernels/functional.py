@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
 from gflow.flows.network import trainable_parameters
-from gflow.losses import require_finite
 
 #: (named parameters, inputs (n, ...)) ↦ outputs (n, k)
 Network = Callable[[Mapping[str, Tensor], Tensor], Tensor]

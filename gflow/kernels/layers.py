@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
-from gflow.kernels.activations import Activation, find_activation
-from gflow.losses import require_finite
+from gflow.kernels.activations import ACTIVATIONS, Activation
 
 #: One number for all layers, or one a layer with weights, the read-out included.
 PerLayer = float | Sequence[float]
@@ -140,3 +140,28 @@ def split(features: Tensor, b: float) -> Split:
     half = 0.5 * torch.atan2(torch.full_like(features, b), features.sqrt())
     turn = 2.0 * half
     return Split(variance, variance.sqrt(), turn.cos(), turn.sin(), half.cos(), half.sin())
+
+
+def find_activation(given: str | Activation | Callable[[Tensor], Tensor]) -> Activation:
+    """The activation of a name, of a callable σ (by its Hermite series), or itself.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name.
+    """
+    if isinstance(given, Activation):
+        return given
+    if isinstance(given, str):
+        if given not in ACTIVATIONS:
+            raise InputError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, or a callable, got {given!r}"
+            )
+        return ACTIVATIONS[given]
+    if callable(given):
+        from gflow.kernels.hermite import HermiteSeries
+
+        return HermiteSeries(given)
+    raise InputError(
+        f"activation must be a name, a callable or an Activation, got {type(given).__name__}"
+    )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gflow.errors import InputError
 from gflow.plots.style import COLOURS, STYLE, band, number
-from gflow.scenario import unknown
+from gflow.text import unknown
 
 _LINE = 40  # characters along an axis
 _ROUND_OFF = 1e-13  # of the largest value: below it a logarithmic axis does not follow

@@ -10,16 +10,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from gflow.results.paths import (
+from gflow.results.base import (
     _STEP_SIZE,
     _TIME,
-    Outcome,
     _add,
     _array,
     _padded,
     certificate_summary,
     cost_summary,
 )
+from gflow.results.paths import Outcome
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability
 
 

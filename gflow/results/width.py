@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gflow.results.paths import _TIME, Outcome, _add, _array
+from gflow.results.base import _TIME, _add, _array
+from gflow.results.paths import Outcome
 from gflow.studies.power_law import PowerLaw
 from gflow.studies.width import WidthStudy
 

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.data.tables import one_line, read_members
 from gflow.execution.checkpointing import Checkpoint
 from gflow.io.atomic import Folder
+from gflow.io.npz import read_members
 from gflow.io.plain import require_own_file
+from gflow.text import one_line
 
 _PARTS = "parts"
 _NOW, _BEFORE = "checkpoint.safetensors", "checkpoint.previous.safetensors"

@@ -16,26 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gflow import __version__
-from gflow.data.tables import one_line
+from gflow._version import __version__
 from gflow.distributed import current
-from gflow.errors import (
-    GflowError,
-    InputError,
-    IntegrationError,
-    Interrupted,
-    OutputError,
-    PeerError,
-)
+from gflow.errors import GflowError, InputError, Interrupted, OutputError, PeerError
 from gflow.execution.checkpointing import Keeper, in_use, using
 from gflow.runs import folder as store
+from gflow.runs import manifest, reading
 from gflow.runs.checkpoints import FolderShelf
 from gflow.runs.signals import caught
+from gflow.text import one_line
+from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.results.paths import Outcome
-    from gflow.scenario import Scenario
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.settings.base import Scenario
 
 _METRICS_EVERY = 1.0  # seconds
 
@@ -66,7 +61,7 @@ class Job:
         """Do it; nothing is written."""
         if not self.study:
             return self.scenario.run(stages)
-        from gflow.results.paths import step_size_outcome
+        from gflow.results.step_size import step_size_outcome
         from gflow.studies import step_size_study
         from gflow.studies.flow_and_descent import default_step_sizes
 
@@ -156,7 +151,7 @@ def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
     """
     job.scenario.torch_options()  # a device that does not exist is said before anything is made
     resolved = job.scenario.resolved()
-    folder = store.RunFolder(path or store.default_folder(job.name, resolved))
+    folder = store.RunFolder(path or manifest.default_folder(job.name, resolved))
     with contextlib.closing(folder):
         begun = {"started": _now(), "command": sys.argv}
         folder.begin(_manifest(job, "running", begun), job.scenario.toml())
@@ -182,12 +177,12 @@ def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Fini
         As `run`.
     """
     job = job_to_resume(path, model)
-    found = store.state(path)
+    found = reading.state(path)
     if found != "interrupted":
         why = {"done": "there is nothing to go on with", "running": "wait for it"}
-        why["failed"] = f"{store.read_manifest(path).get('reason')}; run it anew"
+        why["failed"] = f"{reading.read_manifest(path).get('reason')}; run it anew"
         raise InputError(f"the run at {path} is {found}: {why.get(found, 'run it anew')}")
-    before = store.read_manifest(path)
+    before = reading.read_manifest(path)
     if before.get("gflow") != __version__:  # its numbers could be others
         raise InputError(
             f"the run at {path} was begun by gflow {before.get('gflow')!r:.40}, this is "
@@ -217,7 +212,7 @@ def read_job(path: Path) -> Job:
     """
     from gflow.scenario import validate
 
-    manifest = store.read_manifest(path)
+    manifest = reading.read_manifest(path)
     keys = manifest.get("scenario")
     if not isinstance(keys, dict):
         raise InputError(f"damaged run at {path}: manifest.json holds no scenario")
@@ -236,7 +231,7 @@ def job_to_resume(path: Path, model: str | None = None) -> Job:
 
 def _manifest(job: Job, state: str, begun: Mapping[str, Any]) -> dict[str, Any]:
     of_job = {"study": job.study, "modified": job.modified}
-    return store.manifest(state, job.scenario.resolved(), {**of_job, **begun})
+    return manifest.manifest(state, job.scenario.resolved(), {**of_job, **begun})
 
 
 def _now() -> str:
@@ -290,7 +285,8 @@ def _work(
 
 def _reached(error: IntegrationError) -> Outcome:
     """What a solver reached before it stopped."""
-    from gflow.results.paths import Outcome, certificate_summary, cost_summary, path_dataset
+    from gflow.results.base import certificate_summary, cost_summary, path_dataset
+    from gflow.results.paths import Outcome
 
     path = error.trajectory
     summary = {
@@ -311,7 +307,7 @@ def _save(
     begun: Mapping[str, Any],
 ) -> Finished:
     """Write a run's results, and then that they are whole."""
-    from gflow.results.paths import numbered
+    from gflow.results.base import numbered
 
     scenario, dataset = job.scenario, numbered(outcome.dataset)
     dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}

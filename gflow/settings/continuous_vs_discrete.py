@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from gflow.scenario import RUNS_CODE, Count, Text
+from gflow.settings.base import RUNS_CODE, Count, Text
 from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.results.paths import Outcome
-    from gflow.studies.flow_and_descent import Stages
 
 
 _ACROSS_KINKS = 1e-5  # what the certificate of fixed steps is held to: order 1 is all there is
@@ -41,7 +41,7 @@ class ContinuousVsDiscrete(NetworkScenario):
     def run(self, stages: Stages) -> Outcome:
         """Flow, descent and proxy of both networks."""
         from gflow.errors import InputError
-        from gflow.results.paths import continuous_vs_discrete_outcome
+        from gflow.results.continuous_vs_discrete import continuous_vs_discrete_outcome
         from gflow.studies.continuous_vs_discrete import continuous_vs_discrete
 
         if self.step_sizes is None or len(self.step_sizes) != 1:

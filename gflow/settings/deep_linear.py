@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gflow.scenario import Count, Positive, Scenario
+from gflow.settings.base import Count, Positive, Scenario
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.data.named import Data
-    from gflow.results.paths import Outcome, Setup
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.results.base import Setup
+    from gflow.results.paths import Outcome
 
 
 class DeepLinear(Scenario):
@@ -55,7 +56,7 @@ class DeepLinear(Scenario):
         from gflow.flows import EndToEndFlow
         from gflow.losses import LinearRegression
         from gflow.preparation import regression_targets, standardise
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
 
         options = self.torch_options()
         data = self._data()

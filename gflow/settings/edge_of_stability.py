@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from gflow.scenario import Positive
+from gflow.settings.base import Positive
 from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.results.paths import Outcome
-    from gflow.studies.flow_and_descent import Stages
 
 
 class EdgeOfStability(NetworkScenario):

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from gflow.scenario import Count, Positive, Scenario
+from gflow.settings.base import Count, Positive, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from gflow.results.paths import Outcome, Setup
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.callbacks import Stages
+    from gflow.results.base import Setup
+    from gflow.results.paths import Outcome
 
 
 class Factorization(Scenario):
@@ -42,7 +43,7 @@ class Factorization(Scenario):
         from gflow.flows import ProductFlow
         from gflow.losses import MatrixCompletion
         from gflow.preparation import correlation, subset
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
 
         options = self.torch_options()
         if self.data == "synthetic":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from gflow.callbacks import Stages
 from gflow.results.paths import Outcome, flow_and_descent_outcome
-from gflow.scenario import Scenario
-from gflow.studies.flow_and_descent import Stages, flow_and_descent
+from gflow.settings.base import Scenario
+from gflow.studies.flow_and_descent import flow_and_descent
 
 
 def run_paths(scenario: Scenario, stages: Stages) -> Outcome:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
+    from gflow.callbacks import Stages
     from gflow.results.paths import Outcome
-    from gflow.studies.flow_and_descent import Stages
 
 
 class ImplicitRegularization(NetworkScenario):
@@ -20,7 +20,7 @@ class ImplicitRegularization(NetworkScenario):
     def run(self, stages: Stages) -> Outcome:
         """Both flows and descent for every step size."""
         from gflow.errors import InputError
-        from gflow.results.paths import implicit_regularization_outcome
+        from gflow.results.implicit_regularization import implicit_regularization_outcome
         from gflow.studies.flow_and_descent import default_step_sizes
         from gflow.studies.implicit_regularization import implicit_regularization
 

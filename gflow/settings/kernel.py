@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gflow.cli.progress import counting
 from gflow.errors import InputError
-from gflow.scenario import Count, Positive
+from gflow.settings.base import Count, Positive
 from gflow.settings.sphere_base import PointScenario
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gflow.callbacks import Stages
     from gflow.data.named import Data
     from gflow.flows import Flow, KernelFlow
-    from gflow.results.paths import Outcome, Setup
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.results.base import Setup
+    from gflow.results.paths import Outcome
 
 
 class Kernel(PointScenario):
@@ -111,7 +112,7 @@ class Kernel(PointScenario):
         """H with its spectrum, and what is known along the path from u = 0."""
         import torch
 
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
 
         flow, data, held_out = self._build()
         train = len(flow.targets)

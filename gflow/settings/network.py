@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gflow.callbacks import Stages
     from gflow.flows import NetworkFlow
-    from gflow.results.paths import Outcome, Setup
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.results.base import Setup
+    from gflow.results.paths import Outcome
 
 _VALUES = 2  # eigenvalues followed: the second, for where the two cross
 
@@ -27,7 +28,7 @@ class Network(NetworkScenario):
 
     def setup(self) -> Setup:
         """The network's flow and start, with what is measured along its paths."""
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
 
         flow, start, labels, facts = self._build()
         return Setup(
@@ -69,7 +70,7 @@ def _sharpness(flow: NetworkFlow, ts: Tensor, ys: Tensor) -> Mapping[str, tuple[
     """The sharpness along descent, as the flow's own solve measures the flow's."""
     import torch
 
-    from gflow.spectra import sharpness_along
+    from gflow.flows.sharpness import sharpness_along
 
     with torch.no_grad():
         top, _ = sharpness_along(flow, ys, _VALUES)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from gflow.scenario import RUNS_CODE, Count, Scenario, Text
+from gflow.settings.base import RUNS_CODE, Count, Scenario, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gflow.data.named import Data
     from gflow.flows import NetworkFlow
-    from gflow.results.paths import Setup
+    from gflow.results.base import Setup
 
 _BUILT_IN = ("mlp", "linear", "cnn")
 
@@ -58,8 +58,8 @@ class NetworkScenario(Scenario):
 
     def _factory(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
         from gflow.errors import InputError
-        from gflow.scenario import unknown
         from gflow.settings import architectures as built_in
+        from gflow.text import unknown
 
         inputs = data.inputs.shape[1]
         if self.model == "mlp":
@@ -81,7 +81,7 @@ class NetworkScenario(Scenario):
 
     def setup(self) -> Setup:
         """The network's flow and start."""
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
 
         flow, start, _, facts = self._build()
         return Setup(flow, start, facts=facts)

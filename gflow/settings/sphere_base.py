@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gflow.scenario import Count, Scenario
+from gflow.settings.base import Count, Scenario
 
 if TYPE_CHECKING:
     from gflow.data.named import Data

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from gflow.scenario import Count, Positive
+from gflow.settings.base import Count, Positive
 from gflow.settings.sphere_base import PointScenario
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gflow.results.paths import Outcome, Setup
-    from gflow.studies.flow_and_descent import Stages
+    from gflow.callbacks import Stages
+    from gflow.results.base import Setup
+    from gflow.results.paths import Outcome
 
 _SAMPLES = 100
 
@@ -73,7 +74,7 @@ class WideNetwork(PointScenario):
     def setup(self) -> Setup:
         """The narrowest network's flow, for step-size studies."""
         from gflow.flows import TwoLayerFlow
-        from gflow.results.paths import Setup
+        from gflow.results.base import Setup
         from gflow.studies.one_width import random_networks
 
         inputs, targets = (part[: self.samples or _SAMPLES] for part in self._samples())

@@ -32,6 +32,8 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.solvers.base import Method
+
 MOST_ORDER = 6  # BDF of order 7 is not zero-stable
 HISTORY = MOST_ORDER + 2  # states that a step of the highest order looks back on
 _RESIDUAL = 0.3  # of the tolerance: what the linear solve may leave in the state
@@ -260,3 +262,16 @@ def _longer(rows: Tensor, room: int) -> Tensor:
     longer = rows.new_empty((room, rows.shape[1]))
     longer[: len(rows)] = rows
     return longer
+
+
+class BDF(Method):
+    """Matrix-free BDF of orders 1 to 6, for one start at a time."""
+
+    name = "bdf"
+    error_order = 2  # of the lowest order, for the first step
+
+    def stages(self, reach: float) -> int:
+        return 2  # at least the residual and one product
+
+    def reach(self, stages: int) -> float:
+        return math.inf

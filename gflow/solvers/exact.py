@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.solvers.base import Problem, Solver
+from gflow.solvers.base import Solver
+from gflow.solvers.problem import Problem
 
 _RATIO = 6.0  # of the ends of a panel
 _SPLITS = 400  # panels cut in two where the quadrature and the loss differ

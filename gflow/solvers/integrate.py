@@ -15,16 +15,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gflow.errors import InputError, IntegrationError
+from gflow.callbacks import Progress
+from gflow.errors import InputError
+from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
-from gflow.solvers.base import Event, Problem, Progress, Save, Solver, Stepper, Stop
+from gflow.solvers.base import Solver, Stepper
+from gflow.solvers.bdf import BDF
 from gflow.solvers.explicit import Dop853, Tsit5
-from gflow.solvers.loop.past import BDF
 from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.resumable import solve_kept
 from gflow.solvers.rkc2 import RKC2
-from gflow.trajectory import Stats, Trajectory, certify, relative_error
+from gflow.trajectory import IntegrationError, Stats, Trajectory, certify, relative_error
 
 _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
 

@@ -26,8 +26,9 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.linalg.exponential import MEMORY, Piece, exponential
-from gflow.solvers.base import Problem, Solver, Stop, out_of_budget
+from gflow.solvers.base import Solver
 from gflow.solvers.exact import accept_all
+from gflow.solvers.problem import Problem, Stop, out_of_budget
 
 _RATIO = 6.0  # of a quadrature panel's ends
 _FINE = np.polynomial.legendre.leggauss(16)

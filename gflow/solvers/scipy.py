@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gflow.flows.base import Flow
-from gflow.solvers.base import Problem, Solver, Stop
+from gflow.solvers.base import Solver
+from gflow.solvers.problem import Problem, Stop
 
 _ROUND_OFF = 3e-14  # SciPy warns and raises a smaller rtol to about this
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gflow.solvers.base import Problem, Solver, Stop
+from gflow.solvers.base import Solver
+from gflow.solvers.problem import Problem, Stop
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams")

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.errors import InputError
 from gflow.execution.checkpointing import Checkpoint, piece_of_work
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
-from gflow.solvers.base import Progress
 
 _WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
 _COLD = 1e-3

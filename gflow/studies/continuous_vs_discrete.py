@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Stages
 from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
 from gflow.solvers.integrate import better_states
-from gflow.studies.compare import matched_times
-from gflow.studies.flow_and_descent import Stages
+from gflow.studies.matching import matched_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
 

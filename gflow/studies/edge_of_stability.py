@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress, Stages
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
 from gflow.flows.modified import require_parameters
 from gflow.solvers import integrate
-from gflow.solvers.base import Progress
 from gflow.studies.central_path import CentralPath, central_path
-from gflow.studies.compare import Gap, compare, matched_times
-from gflow.studies.flow_and_descent import Stages
+from gflow.studies.compare import Gap, compare
+from gflow.studies.matching import matched_times
 from gflow.studies.oscillation import Walk, moving_mean, walk
 from gflow.trajectory import Trajectory
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from gflow.callbacks import Stages
 from gflow.descent import Descent, descend_to
-from gflow.errors import IntegrationError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
-from gflow.solvers.base import Progress
 from gflow.solvers.integrate import better_states
-from gflow.studies.compare import Gap, Spacing, compare, matched_times
+from gflow.studies.compare import Gap, compare
+from gflow.studies.matching import Spacing, matched_times
 from gflow.studies.stability import stability_limit
-from gflow.trajectory import Trajectory, relative_error
+from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
 _ROUGH_EVALS = 20_000  # for a first look at the stability limit
-
-#: stages(name, t_end) gives the progress callback of one part of the work, or None
-Stages = Callable[[str, float], Progress | None]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
-from gflow.solvers.base import Progress
-from gflow.studies.compare import Spacing
+from gflow.studies.matching import Spacing
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 
 _FINE = 10  # times of the flow between two comparisons, to find where its loss is the same

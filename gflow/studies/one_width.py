@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress, Stages
 from gflow.descent import descend_measured
 from gflow.flows.gram.modes import descent_factors
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.solvers import integrate
-from gflow.solvers.base import Progress
-from gflow.studies.flow_and_descent import Stages
 from gflow.trajectory import Certificate, Stats, Trajectory
 
 _TOGETHER = 2**20  # numbers of an ensemble's state in descent

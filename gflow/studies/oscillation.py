@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.descent import Descent, descend_to
 from gflow.execution.checkpointing import Checkpoint, piece_of_work
 from gflow.flows.base import Flow
-from gflow.solvers.base import Progress
-from gflow.spectra import sharpness
+from gflow.flows.sharpness import sharpness
 
 _EXPLODED = 1e6  # growth of the loss that counts as divergence
 

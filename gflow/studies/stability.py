@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from gflow.flows.base import Flow
-from gflow.spectra import sharpness_along
+from gflow.flows.sharpness import sharpness_along
 
 _TOL = 1e-6  # of the eigenvalue's residual
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.modified import ModifiedFlow
-from gflow.solvers.base import Progress
 from gflow.solvers.integrate import better_states, integrate
-from gflow.studies.compare import Spacing, _shared, matched_times
 from gflow.studies.fitting import fit_order
+from gflow.studies.matching import Spacing, _shared, matched_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
 

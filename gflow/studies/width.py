@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Stages
 from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.flow_and_descent import Stages
 from gflow.studies.one_width import (
     HeldOut,
     Solve,

@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gflow.errors import InputError
-from gflow.scenario import Scenario, field_kind, unknown
+from gflow.scenario import field_kind
+from gflow.settings.base import Scenario
+from gflow.text import unknown
 
 _MAX_VALUES = 100_000
 

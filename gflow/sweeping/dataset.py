@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gflow.errors import InputError
-from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, status
 from gflow.sweeping.plan import Plan
 
@@ -141,9 +141,9 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
         if states[member.id] == "done":
             run = run_path(folder, member.id)
             try:
-                summary = store.read_json(run, "summary.json")
+                summary = reading.read_json(run, "summary.json")
                 if curves:
-                    found.add(member.index, store.read_variables(run, "result.nc", found.last))
+                    found.add(member.index, reading.read_variables(run, "result.nc", found.last))
             except InputError as error:  # the rest is good
                 states[member.id] = "damaged"
                 warnings.warn(f"{error}; a sweep gone on with runs it anew", stacklevel=2)

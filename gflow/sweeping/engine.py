@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
 from gflow.runs.signals import caught
-from gflow.sweeping.clusters import Where, connected
+from gflow.sweeping.clusters import connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, Unit, clear, units
 from gflow.sweeping.plan import Member, Plan
 from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
+from gflow.sweeping.workers import Where
 
 if TYPE_CHECKING:
     from distributed import Client, Future

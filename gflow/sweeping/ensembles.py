@@ -16,12 +16,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from gflow.callbacks import Progress
 from gflow.descent import Measured, WantedDescent, descend_stated
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.losses import Loss
-from gflow.solvers.base import STIFF, Problem, Progress, Stop
 from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.problem import STIFF, Problem, Stop
 from gflow.solvers.resumable import Wanted, solve_kept
 
 #: Numbers in a state beyond which little or nothing is gained (`benchmarks/together.py`).

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from gflow.errors import InputError
-from gflow.io.atomic import Folder, plain, try_lock
-from gflow.runs import folder as store
+from gflow.io.atomic import Folder
+from gflow.io.locks import try_lock
+from gflow.runs import reading
 from gflow.sweeping.plan import Plan, make_plan
+from gflow.text import plain
 
 _MAX_LINE = 100_000
 MISSING = "missing"
@@ -79,7 +81,7 @@ def run_states(folder: Path, plan: Plan) -> dict[str, str]:
     """What has become of every run of a plan, by id."""
     runs = folder / "runs"
     there = set(os.listdir(runs)) if runs.is_dir() else set()
-    return {m.id: store.state(runs / m.id) if m.id in there else MISSING for m in plan.members}
+    return {m.id: reading.state(runs / m.id) if m.id in there else MISSING for m in plan.members}
 
 
 def status(folder: str | Path) -> Status:

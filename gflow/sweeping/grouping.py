@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gflow.errors import InputError
-from gflow.io.atomic import Folder, cannot_write, try_lock
+from gflow.io.atomic import Folder, cannot_write
+from gflow.io.locks import try_lock
 from gflow.io.plain import read_text
-from gflow.scenario import ENSEMBLE_METHODS
+from gflow.settings.base import ENSEMBLE_METHODS
 from gflow.sweeping.plan import Member, Plan
 
 MOST_RUNS = 32  # of a group: the gain grows little beyond, what is lost with a worker does

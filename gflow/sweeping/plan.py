@@ -25,17 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gflow import __version__
+from gflow._version import __version__
 from gflow.errors import InputError
-from gflow.scenario import (
-    Scenario,
-    read_scenario,
-    refuse_code,
-    setting_model,
-    unknown,
-    validate,
-)
+from gflow.scenario import read_scenario, refuse_code, setting_model, validate
+from gflow.settings.base import Scenario
 from gflow.sweeping.axes import Axis, axis, zipped
+from gflow.text import unknown
 
 _MAX_RUNS = 100_000
 _TABLE = ("set", "zip", "seeds", "converge", "modified", "apart")

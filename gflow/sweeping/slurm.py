@@ -17,7 +17,7 @@ from gflow.sweeping.local_workers import LOOPBACK, environment
 if TYPE_CHECKING:
     from distributed import Security
 
-    from gflow.sweeping.clusters import Where
+    from gflow.sweeping.workers import Where
 
 _ROLES = ("client", "scheduler", "worker")
 

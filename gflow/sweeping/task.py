@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
-from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
 from gflow.sweeping.grouping import GroupFolder
@@ -172,7 +172,7 @@ def _take_part(request: Request, execute: Execute) -> dict[str, Any]:
 
 def _state(request: Request) -> str:
     path = Path(request.path)
-    return store.state(path) if path.exists() else MISSING
+    return reading.state(path) if path.exists() else MISSING
 
 
 def _settled(request: Request) -> str:

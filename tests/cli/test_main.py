@@ -22,6 +22,7 @@ from gflow.cli import main as cli
 from gflow.cli.options import Duration
 from gflow.errors import Interrupted
 from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.scenario import load_scenario, read_scenario, scenario_names, setting_model
 from gflow.trajectory import Certificate
 
@@ -547,7 +548,7 @@ def test_networks_that_diverge_are_status_5():
 
 
 @pytest.mark.parametrize(("why", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("time", 143)])
-@pytest.mark.parametrize("where", ["gflow.scenario.Scenario.generator", "gflow.plots.figures"])
+@pytest.mark.parametrize("where", ["gflow.settings.base.Scenario.generator", "gflow.plots.figures"])
 def test_interruption_says_how_to_go_on(where, why, status, monkeypatch):
     def interrupted(*args, **kwargs):
         raise Interrupted(why)
@@ -599,7 +600,7 @@ def test_a_run_that_is_being_written_is_left_alone(no_figures):
     arguments = [*small("kernel"), "--output", "run"]
     assert call(*arguments, "--max-walltime", "0.001").status == 143
     with contextlib.closing(store.RunFolder.again(Path("run"))):
-        assert store.state(Path("run")) == "running"
+        assert reading.state(Path("run")) == "running"
         done = call("resume", "run")
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert "is running: wait for it" in done.err

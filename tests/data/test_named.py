@@ -12,7 +12,8 @@ import sklearn.datasets
 from scipy.sparse import csr_matrix
 from sklearn.utils import Bunch
 
-from gflow.data.named import Data, load, names, require_count
+from gflow.checks import require_count
+from gflow.data.named import Data, load, names
 from gflow.errors import InputError
 
 SHAPES = {

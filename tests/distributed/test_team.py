@@ -18,7 +18,7 @@ from gflow.distributed.torchrun import Place, place
 from gflow.errors import InputError
 from gflow.flows import KernelFlow
 from gflow.kernels import ntk
-from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.runs.runner import Care, Job, run
 from gflow.scenario import load_scenario
 from tests.distributed import two_processes
@@ -92,7 +92,7 @@ def split(source: str, folder: Path, *options: str, **changes) -> subprocess.Pop
 
 def alone(source: str, folder: Path, **changes) -> xr.Dataset:
     run(Job(load_scenario(source, changes)), folder, Care(draw=False))
-    return store.load_run(folder).result
+    return reading.load_run(folder).result
 
 
 # -- the values ---------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_network_run_is_that_of_one_process(tmp_path):
     status, out, err = outcome(started)
     assert status == 0, err
     assert len(out.splitlines()) == 1  # of the first process alone
-    require_same(store.load_run(tmp_path / "split").result, whole, 1e-10)
+    require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
 
 
 def test_a_kernel_run_is_that_of_one_process(tmp_path):
@@ -130,7 +130,7 @@ def test_a_kernel_run_is_that_of_one_process(tmp_path):
     whole = alone("kernel", tmp_path / "whole", **changes)
     status, _, err = outcome(started)
     assert status == 0, err
-    require_same(store.load_run(tmp_path / "split").result, whole, 1e-10)
+    require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
 
 
 def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None:
@@ -159,12 +159,12 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     assert out == ""
     assert len(said(err)) == 1, err
     assert f"gflow resume {folder}" in said(err)[0]
-    assert store.state(folder) == "interrupted"
+    assert reading.state(folder) == "interrupted"
     started = torchrun("gflow", "resume", str(folder))
     whole = alone("network", tmp_path / "whole", chunk=31, estimate_error=False, **changes)
     status, _, err = outcome(started)
     assert status == 0, err
-    require_same(store.load_run(folder).result, whole, 0.0)
+    require_same(reading.load_run(folder).result, whole, 0.0)
 
 
 def test_the_benchmark_runs():
@@ -192,7 +192,7 @@ def test_a_killed_process_ends_the_run(tmp_path, rank):
     assert len(others) == 1
     assert not Path(f"/proc/{others[0]}").exists()
     assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun has a report of its own
-    assert store.state(folder) == "interrupted"
+    assert reading.state(folder) == "interrupted"
     if rank == 1:
         assert len(said(err)) == 1, err
         assert f"gflow resume {folder}" in said(err)[0]

@@ -10,8 +10,8 @@ from gflow.errors import InputError
 from gflow.flows import CentralFlow, KernelFlow, NetworkFlow
 from gflow.flows import central as module
 from gflow.flows.modified import second_derivative
+from gflow.flows.sharpness import sharpness
 from gflow.linalg.complementarity import complementary
-from gflow.spectra import sharpness
 from tests.helpers import randn, relative
 from tests.valleys import EDGE, STEP, eigenvalues, held, matrix, valley
 

@@ -26,7 +26,8 @@ import torch
 import gflow
 from gflow import plots
 from gflow.cli import main as cli
-from gflow.errors import CONTROL, InputError, printable
+from gflow.errors import InputError
+from gflow.text import CONTROL, printable
 
 STATUSES = {0, 2, 3, 4, 5, 7, 130, 143}
 KINDS = ("traceback", "hang", "outside", "line", "status", "started")

@@ -13,7 +13,9 @@ from matplotlib.colors import to_hex
 import gflow
 from gflow import plots
 from gflow.flows import EndToEndFlow, KernelFlow
-from gflow.results.paths import Setup, flow_and_descent_outcome, path_dataset, step_size_outcome
+from gflow.results.base import Setup, path_dataset
+from gflow.results.paths import flow_and_descent_outcome
+from gflow.results.step_size import step_size_outcome
 from gflow.scenario import validate
 from gflow.studies.flow_and_descent import flow_and_descent
 from tests.helpers import make_loss, modified_study, randn

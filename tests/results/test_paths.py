@@ -10,16 +10,11 @@ import xarray as xr
 
 import gflow
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow
-from gflow.io.atomic import plain
-from gflow.results.paths import (
-    Setup,
-    certificate_summary,
-    cost_summary,
-    flow_and_descent_outcome,
-    path_dataset,
-    step_size_outcome,
-)
+from gflow.results.base import Setup, certificate_summary, cost_summary, path_dataset
+from gflow.results.paths import flow_and_descent_outcome
+from gflow.results.step_size import step_size_outcome
 from gflow.studies.flow_and_descent import flow_and_descent
+from gflow.text import plain
 from tests.helpers import make_loss, modified_study, randn
 
 H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))

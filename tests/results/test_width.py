@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gflow.io.atomic import plain
 from gflow.results.width import width_outcome
 from gflow.studies.width import width_study
+from gflow.text import plain
 from tests.helpers import randn
 
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 import gflow
 from gflow.errors import InputError, OutputError
-from gflow.io.atomic import plain
 from gflow.runs import folder as store
+from gflow.runs import manifest
+from gflow.text import plain
 
 DATA = xr.Dataset({"a": ("x", [1.0, 2.0], {"long_name": "a", "units": "1"})})
 
@@ -19,7 +20,7 @@ def write_run(path):
     folder = store.RunFolder(path)
     folder.write_text("scenario.toml", 'setting = "kernel"\nrtol = 1e-8\n')
     folder.write_json("summary.json", {"x": 1.5, "bad": float("nan"), "far": float("inf")})
-    folder.write_json("manifest.json", store.manifest("done", {"seed": 3}, {}))
+    folder.write_json("manifest.json", manifest.manifest("done", {"seed": 3}, {}))
     folder.write_dataset("result.nc", DATA)
     return folder
 
@@ -200,8 +201,8 @@ def test_plain_is_json_that_any_reader_takes():
 
 
 def test_default_folder_names_the_resolved_scenario():
-    first, again = (store.default_folder("kernel", {"depth": 3}) for _ in range(2))
-    other = store.default_folder("kernel", {"depth": 4})
+    first, again = (manifest.default_folder("kernel", {"depth": 3}) for _ in range(2))
+    other = manifest.default_folder("kernel", {"depth": 4})
     assert first.parts[:2] == ("outputs", "kernel")
     digest = first.name.split("-")[-1]
     assert again.name.endswith(digest)
@@ -210,7 +211,7 @@ def test_default_folder_names_the_resolved_scenario():
 
 def test_manifest_keeps_slurm_variables(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert store.manifest("done", {}, {})["slurm"]["SLURM_JOB_ID"] == "17"
+    assert manifest.manifest("done", {}, {})["slurm"]["SLURM_JOB_ID"] == "17"
 
 
 def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path):

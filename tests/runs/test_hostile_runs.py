@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import gflow
-from gflow.data.tables import read_members
 from gflow.errors import InputError, Interrupted
+from gflow.io.npz import read_members
 from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.runs import runner as running
 from gflow.scenario import load_scenario
 from tests.cli.test_main import call
@@ -84,15 +85,15 @@ def test_metrics_that_are_a_pipe_are_not_waited_for(tmp_path):
     run = interrupted(tmp_path / "run")
     (run / "metrics.jsonl").unlink()
     os.mkfifo(run / "metrics.jsonl")
-    assert store.state(run) == "interrupted"
-    assert store.last_metrics(run) == {}
+    assert reading.state(run) == "interrupted"
+    assert reading.last_metrics(run) == {}
     with pytest.raises(InputError, match=r"metrics.jsonl must be a plain file"):
         running.resume(run)
 
 
 def test_manifest_without_a_state_is_damaged(done):
     (done / "manifest.json").write_text("{}")
-    assert store.state(done) == "damaged"
+    assert reading.state(done) == "damaged"
 
 
 @pytest.mark.parametrize("name", [".manifest.json.part", ".result.nc.part", ".summary.json.part"])
@@ -102,7 +103,7 @@ def test_resuming_writes_through_no_link(name, tmp_path):
     (run / name).symlink_to(tmp_path / "mine")
     running.resume(run, running.Care(draw=False))
     assert (tmp_path / "mine").read_text() == "mine"
-    assert store.state(run) == "done"
+    assert reading.state(run) == "done"
 
 
 def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
@@ -111,7 +112,7 @@ def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
     said = call("resume", run)
     assert said.status == 7
     assert said.err == f"gflow: cannot write {run / 'manifest.json'}: Is a directory\n"
-    assert store.state(run) == "interrupted"
+    assert reading.state(run) == "interrupted"
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "checkpoint.previous.safetensors"])
@@ -122,7 +123,7 @@ def test_folders_instead_of_checkpoints_go_when_the_run_is_done(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a checkpoint that is damaged
         running.resume(run, running.Care(draw=False))
-    assert store.state(run) == "done"
+    assert reading.state(run) == "done"
     assert not (run / name).exists()
 
 
@@ -233,7 +234,7 @@ def test_a_name_that_is_no_text_is_a_folder_all_the_same(tmp_path):
     done = subprocess.run([*command, b"out\xff"], capture_output=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["folder"] == "out\udcff"
-    assert store.state(tmp_path / "out\udcff") == "done"
+    assert reading.state(tmp_path / "out\udcff") == "done"
     assert gflow.load_run(tmp_path / "out\udcff").manifest["command"][-1] == "out\udcff"
 
 

@@ -10,6 +10,7 @@ from gflow.errors import InputError, Interrupted, OutputError
 from gflow.execution import checkpointing as keeping
 from gflow.runs import checkpoints as shelf
 from gflow.runs import folder as store
+from gflow.runs import reading
 from gflow.runs import runner as running
 from gflow.runs.runner import Care, Job
 from tests.execution.test_checkpointing import job
@@ -42,9 +43,9 @@ def test_full_disk(what, tmp_path, monkeypatch):
         patch.setattr(store.RunFolder, "begin", begin_then_fill)
         with pytest.raises(OutputError, match=r"No space left on device; once .* gflow resume"):
             running.run(small(), tmp_path / "run", OFTEN)
-    assert store.state(tmp_path / "run") == "interrupted"
+    assert reading.state(tmp_path / "run") == "interrupted"
     assert running.resume(tmp_path / "run", OFTEN).summary["certificate"]["holds"]
-    assert store.state(tmp_path / "run") == "done"
+    assert reading.state(tmp_path / "run") == "done"
     assert not (tmp_path / "run" / "parts").exists()
 
 
@@ -86,7 +87,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
     scenario = small().scenario.model_copy(update={"step_sizes": (0.1,)})
     with pytest.raises(ValueError, match="a fault"):
         running.run(Job(scenario), tmp_path / "long", OFTEN)
-    assert store.state(tmp_path / "long") == "failed"
+    assert reading.state(tmp_path / "long") == "failed"
     with pytest.raises(InputError, match="is failed: ValueError: a fault; run it anew"):
         running.resume(tmp_path / "long")
 
@@ -104,7 +105,7 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
     thread.start()
     thread.join()
     assert [(stop.why, stop.folder) for stop in found] == [("time", tmp_path / "run")]
-    assert store.state(tmp_path / "run") == "interrupted"
+    assert reading.state(tmp_path / "run") == "interrupted"
     assert running.resume(tmp_path / "run", Care(draw=False)).path == tmp_path / "run"
 
 
@@ -112,12 +113,12 @@ def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "_METRICS_EVERY", 0.0)
     running.run(small(), tmp_path / "run", Care(draw=False))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    last = store.last_metrics(tmp_path / "run")
+    last = reading.last_metrics(tmp_path / "run")
     assert len(lines) > 10
     assert set(last) == {"written", "seconds", "stage", "t", "t_end", "loss"}
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"torn": ')
-    assert store.last_metrics(tmp_path / "run") == last
+    assert reading.last_metrics(tmp_path / "run") == last
 
 
 def test_another_version_does_not_go_on_with_it(tmp_path):
@@ -127,4 +128,4 @@ def test_another_version_does_not_go_on_with_it(tmp_path):
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "gflow": "0.0.1"}))
     with pytest.raises(InputError, match=r"begun by gflow '0.0.1', this is .*; go on with it by"):
         running.resume(tmp_path / "run")
-    assert store.state(tmp_path / "run") == "interrupted"
+    assert reading.state(tmp_path / "run") == "interrupted"

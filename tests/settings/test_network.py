@@ -28,7 +28,7 @@ def test_default_is_the_digits_tanh_network():
     setup = make(samples=500, width=64, depth=2).setup()
     assert setup.facts == {"samples": 500, "parameters": 8970, "model": "mlp"}
     assert float(setup.flow.loss(setup.y0)) == pytest.approx(0.5458, abs=5e-5)
-    assert float(gflow.spectra.sharpness(setup.flow, setup.y0).values) == pytest.approx(
+    assert float(gflow.flows.sharpness.sharpness(setup.flow, setup.y0).values) == pytest.approx(
         2.4, abs=0.05
     )
 

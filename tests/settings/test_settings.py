@@ -12,7 +12,8 @@ from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow, TwoLayerFlow
 from gflow.kernels import nngp, ntk, two_layer_relu_gram
 from gflow.kernels.activations import ACTIVATIONS
-from gflow.scenario import Scenario, setting_model, setting_models, validate
+from gflow.scenario import setting_model, setting_models, validate
+from gflow.settings.base import Scenario
 from tests.helpers import relative
 
 SETTINGS = sorted(setting_models())

@@ -11,9 +11,9 @@ import gflow
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import EndToEndFlow, NetworkFlow
+from gflow.flows.sharpness import sharpness_along
 from gflow.losses import SquaredDistance
 from gflow.solvers.resumable import Checkpoint
-from gflow.spectra import sharpness_along
 from tests.helpers import randn, relative, times
 
 TIMES = np.linspace(0.0, 20.0, 41)

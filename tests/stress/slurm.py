@@ -85,16 +85,16 @@ def _half_way(folder: Path, runs: int) -> bool:
 def _under_way(folder: Path) -> Iterator[Path]:
     """Runs in the midst of their work."""
     for checkpoint in folder.glob("runs/*/checkpoint.safetensors"):
-        if gflow.runs.folder.state(checkpoint.parent) == "running":
+        if gflow.runs.reading.state(checkpoint.parent) == "running":
             yield checkpoint.parent
 
 
 def _job_of(run: Path) -> str:
-    return str(gflow.runs.folder.read_manifest(run)["slurm"]["SLURM_JOB_ID"])
+    return str(gflow.runs.reading.read_manifest(run)["slurm"]["SLURM_JOB_ID"])
 
 
 def _done(folder: Path) -> int:
-    return sum(gflow.runs.folder.state(run) == "done" for run in folder.glob("runs/*"))
+    return sum(gflow.runs.reading.state(run) == "done" for run in folder.glob("runs/*"))
 
 
 def _judge(folder: Path, said: Path, runs: int, status: int) -> list[str]:

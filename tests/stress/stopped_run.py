@@ -162,7 +162,7 @@ class Run:
             count.add("last words", "how to resume" if "gflow resume" in said else "none")
         if not (self._folder / "manifest.json").exists():
             return  # nothing to resume: it is run again, into the same folder
-        state = gflow.runs.folder.state(self._folder)
+        state = gflow.runs.reading.state(self._folder)
         count.add("state", state)
         if state == "done":  # stopped after the last thing it had to write
             self._end(killed=True)

@@ -36,10 +36,10 @@ import psutil
 
 from gflow import load_run
 from gflow.sweeping import task
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import Tally, run_sweep
 from gflow.sweeping.folder import run_path, run_states
 from gflow.sweeping.plan import make_plan
+from gflow.sweeping.workers import Where
 
 
 class Work:

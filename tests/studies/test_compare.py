@@ -8,7 +8,7 @@ import gflow
 from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow, ProductFlow
-from gflow.studies.compare import matched_times
+from gflow.studies.matching import matched_times
 from tests.helpers import make_loss, of_rank, randn, relative, times
 
 FLOW = KernelFlow(torch.diag(times(1.0, 0.5)), times(1.0, -1.0))

@@ -11,8 +11,8 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import CentralFlow, FactorFlow, KernelFlow
+from gflow.flows.sharpness import sharpness
 from gflow.scenario import validate
-from gflow.spectra import sharpness
 from gflow.studies.central_path import central_path
 from gflow.studies.edge_of_stability import edge_of_stability
 from gflow.studies.oscillation import moving_mean, walk

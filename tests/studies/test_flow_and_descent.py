@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import gflow
-from gflow.errors import InputError, IntegrationError
+from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
-from gflow.studies.compare import matched_times
 from gflow.studies.flow_and_descent import default_step_sizes, flow_and_descent
+from gflow.studies.matching import matched_times
 from gflow.studies.stability import stability_limit
+from gflow.trajectory import IntegrationError
 from tests.helpers import make_loss, randn, relative
 
 FLOW = EndToEndFlow(make_loss("regression", 2, 3), depth=3)

@@ -7,8 +7,8 @@ import distributed
 import pytest
 
 from gflow.sweeping import task
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.plan import make_plan
+from gflow.sweeping.workers import Where
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import pytest
 
 from gflow.errors import InputError
 from gflow.sweeping import clusters, slurm
-from gflow.sweeping.clusters import Where, connected
+from gflow.sweeping.clusters import connected
+from gflow.sweeping.workers import Where
 
 
 @pytest.mark.parametrize(

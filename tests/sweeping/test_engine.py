@@ -16,9 +16,9 @@ import gflow
 from gflow.errors import InputError, Interrupted
 from gflow.runs import runner as running
 from gflow.sweeping import engine, task
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
+from gflow.sweeping.workers import Where
 from tests.sweeping.conftest import killing, small_plan
 
 

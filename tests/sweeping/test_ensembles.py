@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import gflow
-from gflow.errors import IntegrationError
 from gflow.execution.batching import side_by_side
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow, ProductFlow
 from gflow.losses import LinearRegression, SquaredDistance
@@ -15,6 +14,7 @@ from gflow.scenario import load_scenario, scenario_names
 from gflow.solvers import base
 from gflow.sweeping import ensembles as together
 from gflow.sweeping.ensembles import same
+from gflow.trajectory import IntegrationError
 from tests.solvers.potentials import Potential
 
 TIMES = [0.0, 0.5, 1.0, 2.5, 4.0]

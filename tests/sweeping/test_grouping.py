@@ -17,15 +17,15 @@ from gflow.errors import InputError, Interrupted, OutputError
 from gflow.execution import checkpointing as keeping
 from gflow.runs import folder as store
 from gflow.runs import runner as running
-from gflow.scenario import ENSEMBLE_METHODS
+from gflow.settings.base import ENSEMBLE_METHODS
 from gflow.solvers.integrate import methods
 from gflow.solvers.loop import stepping
 from gflow.sweeping import engine, grouping, task
-from gflow.sweeping.clusters import Where
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, units
 from gflow.sweeping.plan import make_plan
+from gflow.sweeping.workers import Where
 from tests.sweeping.conftest import killing
 
 MISSING = "missing"

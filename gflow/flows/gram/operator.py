@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
 from gflow.flows.gram.split_by_rows import SharedGram, absolute_product
-from gflow.losses import require_finite
 
 #: v ↦ H v for v of shape (n,) or (n, k).
 Product = Callable[[Tensor], Tensor]

@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gflow.checks import require_finite
 from gflow.errors import InputError
-from gflow.losses import require_finite
 
 MEMORY = 2**32  # bytes
 _TILE = 1024  # rows of a tile, so that a kernel's own work takes little beside the matrix

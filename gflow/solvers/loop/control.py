@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW, energy_bound
 from gflow.solvers.elementwise import Values, choose, finite, larger, missing, smaller, some
 from gflow.solvers.loop.system import Measured
+from gflow.solvers.problem import NOT_FINITE, RISES, UNDERFLOW, energy_bound
 
 _SAFETY = 0.85
 _FASTEST = 2.0  # growth from one step to the next, but for the first

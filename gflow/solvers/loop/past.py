@@ -11,26 +11,13 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers import base, bdf
-from gflow.solvers.base import Method, Problem
+from gflow.solvers import bdf
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.switching import rival_error
 from gflow.solvers.loop.system import Measured, System, Tried
+from gflow.solvers.problem import Problem, energy_bound
 
 _ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
-
-
-class BDF(Method):
-    """Matrix-free BDF of orders 1 to 6, for one start at a time."""
-
-    name = "bdf"
-    error_order = 2  # of the lowest order, for the first step
-
-    def stages(self, reach: float) -> int:
-        return 2  # at least the residual and one product
-
-    def reach(self, stages: int) -> float:
-        return math.inf
 
 
 class Past:
@@ -105,7 +92,7 @@ class Past:
         # What the errors of the state and of the energy are held to; not zero by underflow.
         bound = max(problem.atol + problem.rtol * size, dtype.tiny)
         scale = max(first_loss, abs(float(m.loss[0])))
-        energy_bound = max(base.energy_bound(problem.rtol, scale, bound), dtype.tiny)
+        energy_tolerance = max(energy_bound(problem.rtol, scale, bound), dtype.tiny)
         tolerance = max(bdf.step_tolerance(bound, way, size, dtype.eps), dtype.tiny)
         formulas = bdf.formulas(self.times, new, order)
         found = bdf.bdf_step(
@@ -128,7 +115,7 @@ class Past:
         self._errors = {}
         misses = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
         for (p, weights), miss in misses:
-            of_energy = abs(gained - _dot(weights, before)) / energy_bound
+            of_energy = abs(gained - _dot(weights, before)) / energy_tolerance
             self._errors[p] = formulas.errors[p] * max(miss / tolerance, of_energy)
         # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
         error = self._errors[order] * bound if found.converged else math.inf

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.solvers.base import Problem, Stop
 from gflow.solvers.elementwise import Rows, Values, rows_of, some
 from gflow.solvers.loop.interpolation import hermite
 from gflow.solvers.loop.members import Members
+from gflow.solvers.problem import Problem, Stop
 
 
 class Record:

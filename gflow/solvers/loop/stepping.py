@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.errors import InputError
-from gflow.solvers import base
-from gflow.solvers.base import Method, Problem, Solver, Stepper
+from gflow.solvers.base import Method, Solver, Stepper
+from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import (
     ONE,
     Rows,
@@ -39,11 +39,12 @@ from gflow.solvers.elementwise import (
 from gflow.solvers.loop import control, switching
 from gflow.solvers.loop import event_location as locating
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.past import BDF, Past
+from gflow.solvers.loop.past import Past
 from gflow.solvers.loop.record import Record
+from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectral_radius import PRODUCTS, first_vectors, with_margin
 from gflow.solvers.loop.system import Measured, System, Tried
-from gflow.solvers.resumable import restore, snapshot
+from gflow.solvers.problem import NOT_FINITE, STIFF, Problem, Save, out_of_budget
 from gflow.solvers.rock4 import ROCK4
 
 _REFRESH = 10  # good steps between two looks at the spectrum
@@ -153,7 +154,7 @@ class Stepping:
             self._look_unless_fresh(everyone)
         over, bad = m.event <= 0, ~np.isfinite(speed + m.loss)
         self.record.event_times.update({int(i): problem.ts[0] for i in m.index[over & ~bad]})
-        self._fail(bad, base.NOT_FINITE)
+        self._fail(bad, NOT_FINITE)
         self._drop(over[~bad])
 
     def _first_step(self, speed: np.ndarray) -> np.ndarray:
@@ -179,7 +180,7 @@ class Stepping:
             due = m.due > 0
             short = due & (m.evals + PRODUCTS > problem.max_evals)
             if some(short):
-                self._fail(short, base.out_of_budget(problem.max_evals))
+                self._fail(short, out_of_budget(problem.max_evals))
                 return
             # Those whose turn comes soon join in: a look at few costs almost what one at many does.
             soon = self._stabilized[m.method] & (m.age >= _REFRESH // 2)
@@ -198,7 +199,7 @@ class Stepping:
                 spent = np.zeros(len(m), bool)
                 spent[rows] = m.evals[rows] + stages > problem.max_evals
                 if some(spent):
-                    self._fail(spent, base.out_of_budget(problem.max_evals))
+                    self._fail(spent, out_of_budget(problem.max_evals))
                     return
             accepted |= self._try(rows, method, stages, reach, h, t_end)
         if accepted and problem.progress is not None:
@@ -209,7 +210,7 @@ class Stepping:
         if problem.event is not None:
             done |= m.event[self._all] <= 0
         if problem.leave_stiff and some(stiff := (m.method != switching.EXPLICIT) & ~done):
-            self._fail(stiff, base.STIFF)
+            self._fail(stiff, STIFF)
             done = done[~stiff]
         self._drop(done)
 
@@ -427,7 +428,7 @@ class Stepping:
         m.age[rows] = m.due[rows] = 0
         self._spend(rows, system.calls - before)
         lost = rows[np.isnan(m.radius[rows]) & self._stabilized[m.method[rows]]]
-        m.h[lost], m.fault[lost] = 0.0, control.FAULTS.index(base.NOT_FINITE)
+        m.h[lost], m.fault[lost] = 0.0, control.FAULTS.index(NOT_FINITE)
 
     def _switch(
         self,
@@ -498,7 +499,7 @@ class Stepping:
             self.record.leave(self.members, gone)
             self.members = self.members.only(~gone)
 
-    def _maybe_save(self, save: base.Save) -> None:
+    def _maybe_save(self, save: Save) -> None:
         now = time.perf_counter()
         if len(self.members) and now - self._saved_at >= self.problem.checkpoint_every:
             self._saved_at = now

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.solvers.base import Event, Problem, velocity_of
+from gflow.events import Event
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
+from gflow.solvers.problem import Problem, velocity_of
 
 
 class Measured(NamedTuple):

@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from gflow.solvers.base import NOT_FINITE, RISES, UNDERFLOW
 from gflow.solvers.loop import control
 from gflow.solvers.loop.system import Measured
+from gflow.solvers.problem import NOT_FINITE, RISES, UNDERFLOW
 
 NAN = float("nan")
 ORDERS = [2, 3, 4, 5, 8]

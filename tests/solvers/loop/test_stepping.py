@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import gflow
-from gflow.errors import InputError, IntegrationError
+from gflow.errors import InputError
 from gflow.events import first_of, gradient_norm_reaches, loss_reaches, rank_reaches
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers import methods
 from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.trajectory import IntegrationError
 from tests.helpers import randn, relative, times, worst_relative
 
 ONE_START = ["bdf"]

@@ -1,0 +1,147 @@
+"""Eigenvalues and functions of eigenvalues of symmetric matrices and operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def without_round_off(values: Tensor, size: int) -> Tensor:
+    """Singular values, or eigenvalues of a semidefinite matrix, (..., r), with those below
+    size·ε·max|values| set to zero: a fractional power would amplify such noise."""
+    floor = size * torch.finfo(values.dtype).eps * values.abs().amax(-1, keepdim=True)
+    return torch.where(values > floor, values, torch.zeros_like(values))
+
+
+def sym_power(A: Tensor, exponent: float) -> Tensor:
+    """A^exponent of symmetric positive semidefinite A (..., n, n); eigenvalues at
+    round-off level count as zero."""
+    lam, V = torch.linalg.eigh(A)
+    lam = without_round_off(lam, A.shape[-1])
+    return (V * lam.pow(exponent)[..., None, :]) @ V.mT
+
+
+def effective_rank(sigma: Tensor) -> Tensor:
+    """exp(entropy(σ/Σσ)) of singular values (..., r); 0 where all vanish.
+
+    Roy & Vetterli (2007), as used by Arora et al. 2019 (arXiv:1905.13655).
+
+    Examples
+    --------
+    >>> import torch
+    >>> effective_rank(torch.tensor([2.0, 2.0, 0.0])).item()
+    2.0
+    """
+    total = sigma.sum(-1, keepdim=True)
+    p = sigma / torch.where(total > 0, total, torch.ones_like(total))
+    entropy = -torch.special.xlogy(p, p).sum(-1)
+    return torch.where(total[..., 0] > 0, entropy.exp(), torch.zeros_like(entropy))
+
+
+class Eigenpairs(NamedTuple):
+    """The largest eigenvalues of a symmetric operator.
+
+    Attributes
+    ----------
+    values : Tensor, shape (k,)
+        Descending; each is below the true one, by at most its residual. NaN where a product
+        is not finite.
+    vectors : Tensor, shape (k + 1 or fewer, n)
+        Their eigenvectors, and the next Ritz vector as a guard: what to start from at a
+        nearby operator, whose order of eigenvalues may have changed.
+    residuals : Tensor, shape (k,)
+        ‖A v − θ v‖. Where the gap to the next eigenvalue is larger, the error is at most
+        residual²/gap.
+    products : int
+        How many it took.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    products: int
+
+
+def largest_eigenvalues(
+    matvec: Callable[[Tensor], Tensor],
+    start: Tensor,
+    k: int = 1,
+    *,
+    tol: float = 1e-6,
+    max_products: int = 200,
+) -> Eigenpairs:
+    """The k largest (most positive) eigenvalues of a symmetric operator.
+
+    Rayleigh-Ritz on the span of the start, extended by the residual of the first pair that has
+    not converged: from one vector, Lanczos with full reorthogonalisation; from the eigenvectors
+    of a nearby operator, a few products. (``torch.lobpcg`` takes no operator; those of SciPy
+    go through the host, and ARPACK takes some twenty products however good the start.)
+
+    Parameters
+    ----------
+    matvec : callable
+        v ↦ A v for v of shape (n,).
+    start : Tensor, shape (n,) or (m, n)
+        First vectors, not all zero. An eigenvalue is found at most m times.
+    k : int
+    tol : float
+        Residuals are held to tol·θ_1.
+    max_products : int
+        Bound on the number of products, and of the vectors in memory.
+
+    Returns
+    -------
+    Eigenpairs
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = torch.diag(torch.tensor([1.0, 5.0, 3.0], dtype=torch.float64))
+    >>> top = largest_eigenvalues(lambda v: A @ v, torch.ones(3, dtype=torch.float64), 2)
+    >>> top.values.round(decimals=9).tolist(), top.products
+    ([5.0, 3.0], 3)
+    """
+    n = start.shape[-1]
+    k = min(k, n)
+    eps = torch.finfo(start.dtype).eps
+    basis = start.new_empty(0, n)
+    images = start.new_empty(0, n)
+    fresh = list(start.reshape(-1, n))
+    noise = torch.Generator().manual_seed(0)
+    while True:
+        for vector in fresh:
+            unit = _beyond(basis, vector)
+            if unit is not None and len(basis) < min(max_products, n):
+                basis = torch.cat([basis, unit[None]])
+                images = torch.cat([images, matvec(unit)[None]])
+        size = len(basis)
+        square = (images @ basis.mT).double().cpu()
+        if not bool(torch.isfinite(square).all()):  # as where descent diverges
+            nothing = start.new_full((k,), torch.nan)
+            return Eigenpairs(nothing, basis, nothing, size)
+        theta, ritz = torch.linalg.eigh((square + square.mT) / 2)
+        theta, ritz = theta.flip(0), ritz.flip(1)[:, : k + 1].to(basis)
+        vectors = ritz.mT @ basis
+        rest = ritz.mT[:k] @ images - theta[:k, None].to(basis) * vectors[:k]
+        residuals = rest.norm(dim=1)
+        allowed = max(tol * float(theta[0].abs()), 10 * eps * float(theta.abs().max()))
+        late = (residuals > allowed).nonzero().flatten().tolist()
+        if size >= min(max_products, n) or (not late and size >= k):
+            return Eigenpairs(theta[:k].to(basis), vectors, residuals, size)
+        fresh = [rest[late[0]]] if late else [torch.randn(n, generator=noise).to(basis)]
+
+
+def _beyond(basis: Tensor, vector: Tensor) -> Tensor | None:
+    """The part of a vector beyond the span of orthonormal rows, normalised; None where
+    there is none."""
+    size = vector.norm()
+    for _ in range(2):  # twice is enough for orthogonality to round-off
+        vector = vector - basis.mT @ (basis @ vector)
+        left = vector.norm()
+        if not float(left) > 1e-8 * float(size):
+            return None
+        vector, size = vector / left, torch.ones_like(left)
+    return vector

@@ -1,0 +1,77 @@
+"""Text for one line of a terminal or a file: printable, brief, with suggestions."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+#: What may move a cursor, end a line or turn its direction; halves of characters.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""A text in one line without control characters, which a terminal might obey.
+
+    Examples
+    --------
+    >>> printable("a name\x1b[2J\nand more")
+    'a name [2J and more'
+    """
+    return " ".join(CONTROL.sub(" ", text).split())
+
+
+def brief(value: object, show: Callable[[Any], str] = repr, most: int = 80) -> str:
+    """Any value, even one somebody else made to be long or deep, in at most so many characters.
+
+    Examples
+    --------
+    >>> brief("a\\n"), brief(16**5000)
+    ("'a\\\\n'", 'int beyond all bounds')
+    """
+    try:
+        return printable(show(value)[:most])
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a table in a table in ...
+        return f"{type(value).__name__} beyond all bounds"
+
+
+def printable_values(value: object) -> Any:
+    """A tree of plain values, every text in it `printable` and of at most 500 characters."""
+    if isinstance(value, Mapping):
+        return {printable(str(k)): printable_values(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [printable_values(v) for v in value]
+    return printable(value[:500]) if isinstance(value, str) else value
+
+
+def one_line(error: BaseException) -> str:
+    """The kind and the message of an error, in one line of at most 200 characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def plain(value: Any) -> Any:
+    """A value with NaN as None and infinities as strings, so that any JSON reader takes it.
+
+    Examples
+    --------
+    >>> plain({"a": [1.0, float("nan"), float("-inf")]})
+    {'a': [1.0, None, '-inf']}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that is not known, with the nearest that is."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(options)}"
+    return f"there is no {kind} '{printable(name[:80])}'; {hint}"
