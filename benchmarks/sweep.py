@@ -22,7 +22,7 @@ import psutil
 from gflow.sweeping.dataset import write_sweep
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.plan import Plan, make_plan
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 _TRIVIAL = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
 
@@ -78,7 +78,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root, Usage() as usage:
         began = time.perf_counter()
         plan = plan_of(options.runs)
-        tally = run_sweep(plan, Path(root) / "sweep", Where(workers=options.workers))
+        tally = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=options.workers))
         ran = time.perf_counter()
         write_sweep(Path(root) / "sweep")
         ended = time.perf_counter()

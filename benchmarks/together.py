@@ -24,15 +24,15 @@ from torch import Tensor
 from writing import write_result
 
 from gflow import EndToEndFlow, ProductFlow, integrate
-from gflow.execution.batching import side_by_side
+from gflow.execution.batching import run_batched
 from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
 from gflow.scenario import load_scenario
 from gflow.sweeping import ensembles as together
 from gflow.sweeping.engine import run_sweep
-from gflow.sweeping.ensembles import LARGEST, Ensembles, can_join
+from gflow.sweeping.ensembles import LARGEST, Ensembles, can_batch
 from gflow.sweeping.plan import make_plan
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 STARTS, TIMES = 16, [0.05 * i for i in range(101)]
 SIZES = (3, 10, 20, 30, 45, 64)
@@ -118,7 +118,7 @@ def one_by_one(jobs: Sequence[Callable[[], object]]) -> None:
 
 def as_runs(jobs: Sequence[Callable[[], object]]) -> None:
     """As a worker does the runs of a group."""
-    side_by_side(jobs, Ensembles().answer, can_join)
+    run_batched(jobs, Ensembles().serve, can_batch)
 
 
 def by_horizon(repeats: int) -> list[str]:
@@ -158,7 +158,7 @@ def whole_sweeps(seeds: int, repeats: int) -> tuple[float, float]:
             with tempfile.TemporaryDirectory() as root:
                 began = time.perf_counter()
                 plan = make_plan("deep-linear", seeds=seeds, apart=apart)
-                tally = run_sweep(plan, Path(root) / "sweep", Where(workers=2))
+                tally = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=2))
                 taken.append(time.perf_counter() - began)
                 if tally.done < seeds:
                     raise RuntimeError(f"{tally.done} of {seeds} runs done: {tally.failed}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: progress(t, loss), called after accepted steps
+#: ``progress(t, loss)``, called after accepted steps.
 Progress = Callable[[float, float], None]
 
-
-#: stages(name, t_end) gives the progress callback of one part of the work, or None
+#: ``stages(name, t_end)`` returns the progress callback of one stage of a run, or None.
 Stages = Callable[[str, float], Progress | None]
+
+#: ``count(done, total)``, called after each part of work that is counted in parts.
+CountProgress = Callable[[int, int], None]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gflow.callbacks import Progress
 from gflow.errors import InputError
-from gflow.execution.batching import ask
-from gflow.execution.checkpointing import Checkpoint, piece_of_work
+from gflow.execution import current
+from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
 
@@ -146,13 +146,13 @@ def descend_to(
     flow = flow.for_start(y0)
     with torch.no_grad():
         start = flow.lift(y0.detach())
-        wanted = WantedDescent(flow.parameter_flow, start, step_size, saved_steps, momentum)
-        found = ask(wanted) or descend_stated(wanted, progress)
-        diverged = [k for k in found.diverged_at if k is not None]
-        whole = found.values["parameters"]
+        request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)
+        record = current().request(request) or serve_descent(request, progress)
+        diverged = [k for k in record.diverged_at if k is not None]
+        whole = record.values["parameters"]
         good = torch.isfinite(whole).flatten(1).all(1).cpu()
         parameters = whole[good.to(whole.device)]
-        count = torch.tensor(found.steps)[good]
+        count = torch.tensor(record.steps)[good]
         return Descent(
             ts=count.double() * time_unit(step_size, momentum),
             steps=count,
@@ -165,11 +165,8 @@ def descend_to(
         )
 
 
-class WantedDescent(NamedTuple):
-    """A descent that is asked for: of runs side by side those that fit are one ensemble.
-
-    See `gflow.execution.batching` and `gflow.sweeping.ensembles`.
-    """
+class DescentRequest(NamedTuple):
+    """A descent to compute; `gflow.sweeping.ensembles` may serve several as one ensemble."""
 
     flow: Flow
     start: Tensor
@@ -183,18 +180,18 @@ class WantedDescent(NamedTuple):
         return self.flow.batch_shape(self.start)
 
 
-def descend_stated(wanted: WantedDescent, progress: Progress | None = None) -> Measured:
-    """The descent, its states kept as ``parameters``."""
+def serve_descent(request: DescentRequest, progress: Progress | None = None) -> DescentRecord:
+    """Compute a requested descent; its states are recorded as ``parameters``."""
     return descend_measured(
-        *wanted[:4],
+        *request[:4],
         lambda k, theta: {"parameters": theta.clone()},
-        momentum=wanted.momentum,
+        momentum=request.momentum,
         progress=progress,
     )
 
 
 @dataclass(frozen=True)
-class Measured:
+class DescentRecord:
     """What was measured along a descent.
 
     Attributes
@@ -221,7 +218,7 @@ def descend_measured(
     *,
     momentum: float = 0.0,
     progress: Progress | None = None,
-) -> Measured:
+) -> DescentRecord:
     """Descent that keeps no states: where an ensemble's would not fit into memory.
 
     Parameters
@@ -241,90 +238,92 @@ def descend_measured(
     Measured
     """
     unit, wanted, last = time_unit(step_size, momentum), set(saved_steps), saved_steps[-1]
-    asked: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "step_size": step_size,
         "saved_steps": saved_steps,
         "momentum": momentum,
     }
-    with torch.no_grad(), piece_of_work("descent", start=theta, **asked) as piece:
+    with torch.no_grad(), current().resumable("descent", start=theta, **inputs) as piece:
         if piece.finished is not None:
-            return _Going.from_checkpoint(piece.finished, theta).measured()
+            return _DescentState.from_checkpoint(piece.finished, theta).result()
         if piece.resumed is not None:
-            going = _Going.from_checkpoint(piece.resumed, theta)
-            if not 0 <= going.step <= last:
-                raise InputError(f"a descent resumes from step 0 to {last}, got {going.step}")
+            state = _DescentState.from_checkpoint(piece.resumed, theta)
+            if not 0 <= state.step <= last:
+                raise InputError(f"a descent resumes from step 0 to {last}, got {state.step}")
         else:
-            going = _Going(theta.clone(), torch.zeros_like(theta), _Watch(flow.loss(theta)))
+            state = _DescentState(
+                theta.clone(), torch.zeros_like(theta), _DivergenceMonitor(flow.loss(theta))
+            )
             if 0 in wanted:
-                going.take(0, measure(0, going.theta))
-        for k in range(going.step, last):
-            rate = flow(k * unit, going.theta)
-            going.speeds.append(flow.norm(rate))
+                state.record(0, measure(0, state.theta))
+        for k in range(state.step, last):
+            rate = flow(k * unit, state.theta)
+            state.speeds.append(flow.norm(rate))
             change = step_size * rate
-            going.velocity = change if momentum == 0 else momentum * going.velocity + change
-            going.theta += going.velocity
-            going.step = k + 1
+            state.velocity = change if momentum == 0 else momentum * state.velocity + change
+            state.theta += state.velocity
+            state.step = k + 1
             if k + 1 in wanted:
-                going.take(k + 1, measure(k + 1, going.theta))
+                state.record(k + 1, measure(k + 1, state.theta))
             if (k + 1) % _CHECK_EVERY == 0 or k + 1 == last:
-                loss = flow.loss(going.theta)
-                going.watch.look(torch.stack(going.speeds), loss)
-                going.speeds.clear()
+                loss = flow.loss(state.theta)
+                state.monitor.update(torch.stack(state.speeds), loss)
+                state.speeds.clear()
                 if progress is not None:
                     progress((k + 1) * unit, float(loss.mean()))
-                if None not in going.watch.diverged_at:
+                if None not in state.monitor.diverged_at:
                     break
-            piece.step(going.checkpoint)
-        piece.finish(going.checkpoint)
-        return going.measured()
+            piece.step(state.checkpoint)
+        piece.finish(state.checkpoint)
+        return state.result()
 
 
-class _Going:
+class _DescentState:
     """A descent between two steps."""
 
-    def __init__(self, theta: Tensor, velocity: Tensor, watch: _Watch):
+    def __init__(self, theta: Tensor, velocity: Tensor, monitor: _DivergenceMonitor):
         self.step = 0
         self.theta = theta
         self.velocity = velocity
         self.speeds: list[Tensor] = []  # of the steps that the watch has not seen
-        self.watch = watch
+        self.monitor = monitor
         self.steps: list[int] = []
         self.rows: list[Mapping[str, Tensor]] = []
 
-    def take(self, k: int, found: Mapping[str, Tensor]) -> None:
+    def record(self, k: int, found: Mapping[str, Tensor]) -> None:
         """Keep what was measured at step k."""
         self.steps.append(k)
         self.rows.append(found)
 
-    def measured(self) -> Measured:
+    def result(self) -> DescentRecord:
         """What was measured so far."""
         names = self.rows[0] if self.rows else ()
         values = {name: torch.stack([row[name] for row in self.rows]) for name in names}
-        return Measured(self.steps, values, self.watch.diverged_at)
+        return DescentRecord(self.steps, values, self.monitor.diverged_at)
 
     def checkpoint(self) -> Checkpoint:
         """All of it."""
-        found = {f"measured {name}": value for name, value in self.measured().values.items()}
-        now = {"theta": self.theta.clone(), "velocity": self.velocity, **self.watch.tensors()}
+        found = {f"measured {name}": value for name, value in self.result().values.items()}
+        now = {"theta": self.theta.clone(), "velocity": self.velocity, **self.monitor.tensors()}
         if self.speeds:
             now["speeds"] = torch.stack(self.speeds)
-        counts = {"step": self.step, "steps": list(self.steps), "watch": self.watch.meta()}
+        counts = {"step": self.step, "steps": list(self.steps), "watch": self.monitor.meta()}
         return Checkpoint({**now, **found}, counts)
 
     @classmethod
-    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _Going:
+    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _DescentState:
         """The inverse of `checkpoint`, on the device of like."""
         now = {name: value.to(like.device) for name, value in found.tensors.items()}
-        watch = _Watch.from_checkpoint(found.meta["watch"], found.tensors)
-        going = cls(now["theta"], now["velocity"], watch)
-        going.step, going.steps = found.meta["step"], list(found.meta["steps"])
-        going.speeds = list(now.get("speeds", ()))
-        measured = {k.removeprefix("measured "): v for k, v in now.items() if " " in k}
-        going.rows = [{k: v[i] for k, v in measured.items()} for i in range(len(going.steps))]
-        return going
+        monitor = _DivergenceMonitor.from_checkpoint(found.meta["watch"], found.tensors)
+        state = cls(now["theta"], now["velocity"], monitor)
+        state.step, state.steps = found.meta["step"], list(found.meta["steps"])
+        state.speeds = list(now.get("speeds", ()))
+        result = {k.removeprefix("measured "): v for k, v in now.items() if " " in k}
+        state.rows = [{k: v[i] for k, v in result.items()} for i in range(len(state.steps))]
+        return state
 
 
-class _Watch:
+class _DivergenceMonitor:
     """Whether a member's loss has exploded, and from which step on its speed only grew."""
 
     def __init__(self, first_loss: Tensor):
@@ -345,17 +344,19 @@ class _Watch:
         return {"count": self._count, "diverged_at": list(self.diverged_at)}
 
     @classmethod
-    def from_checkpoint(cls, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> _Watch:
+    def from_checkpoint(
+        cls, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> _DivergenceMonitor:
         """The inverse of `tensors` and `meta`."""
-        watch = cls(tensors["limit"])
-        watch._limit = tensors["limit"]
-        watch._least, watch._least_step = (
+        monitor = cls(tensors["limit"])
+        monitor._limit = tensors["limit"]
+        monitor._least, monitor._least_step = (
             tensors[name].numpy().copy() for name in ("least", "least_step")
         )
-        watch._count, watch.diverged_at = meta["count"], list(meta["diverged_at"])
-        return watch
+        monitor._count, monitor.diverged_at = meta["count"], list(meta["diverged_at"])
+        return monitor
 
-    def look(self, speeds: Tensor, loss: Tensor) -> None:
+    def update(self, speeds: Tensor, loss: Tensor) -> None:
         """Take in the next steps' speeds (steps, ...) and the loss after them."""
         exploded = ~(loss.reshape(-1) <= self._limit)
         rows = torch.cat([speeds.reshape(len(speeds), -1), exploded[None].to(speeds)])

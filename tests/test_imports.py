@@ -18,7 +18,16 @@ FILES = sorted(ROOT.rglob("*.py"))
 GROUND = {"_version", "errors", "text", "checks", "callbacks"}
 TABLE = {
     "__main__": {"cli"},
-    "cli": {"sweeping", "runs", "scenario", "settings", "trajectory", "distributed", "plots"},
+    "cli": {
+        "sweeping",
+        "runs",
+        "scenario",
+        "settings",
+        "trajectory",
+        "distributed",
+        "plots",
+        "execution",
+    },
     "sweeping": {
         "runs",
         "scenario",
@@ -36,7 +45,6 @@ TABLE = {
         "results",
         "studies",
         "trajectory",
-        "distributed",
         "io",
         "plots",
         "execution",
@@ -51,6 +59,7 @@ TABLE = {
         "preparation",
         "data",
         "distributed",
+        "execution",
     },
     "results": {"studies", "trajectory", "flows"},
     "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "execution"},
@@ -65,7 +74,7 @@ TABLE = {
     "data": {"io"},
     "losses": set(),
     "plots": set(),
-    "distributed": set(),
+    "distributed": {"execution"},
     "execution": set(),
     "linalg": set(),
     "io": set(),

@@ -27,7 +27,7 @@ from gflow._version import __version__
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import model_options, output_options
-from gflow.distributed.torchrun import place
+from gflow.distributed.torchrun import rank_info
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
 from gflow.trajectory import IntegrationError
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _follows() -> bool:
     """Whether this is one of several processes and not the first; then it is silent from here."""
-    here = place()
+    here = rank_info()
     if here is None or here.rank == 0:
         return False
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -101,7 +101,7 @@ def output_options() -> list[click.Parameter]:
             type=click.Path(path_type=Path),
             help="this run's own folder, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
         ),
-        *care_options(),
+        *run_option_flags(),
         json_option(),
     ]
 
@@ -111,7 +111,7 @@ def json_option() -> click.Option:
     return click.Option(["--json", "as_json"], is_flag=True, help="print the summary as JSON")
 
 
-def care_options() -> list[click.Parameter]:
+def run_option_flags() -> list[click.Parameter]:
     """How a run is looked after."""
     return [
         click.Option(

@@ -10,27 +10,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gflow.cli import sweeps as cli_sweep
-from gflow.cli.options import care_options, json_option
-from gflow.distributed.torchrun import place
+from gflow.cli.options import json_option, run_option_flags
+from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
 from gflow.text import CONTROL, printable, printable_values
 from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.runs.runner import Care, Finished, Job
+    from gflow.runs.runner import Job, RunOptions, RunResult
 
 _UNCERTIFIED, _DIVERGED = 4, 5
 
 
-def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stages], Care]:
+def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stages], RunOptions]:
     """How a run is looked after, as the options say."""
-    from gflow.runs.runner import Care
+    from gflow.runs.runner import RunOptions
 
-    return lambda stages: Care(stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime)
+    return lambda stages: RunOptions(
+        stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime
+    )
 
 
-def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
+def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     """Do a run and print what came of it; of a team of processes the first does, and the others
     do their share of its work.
 
@@ -39,7 +41,7 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
     click.exceptions.Exit
         With the status of a run whose result is not to be trusted.
     """
-    if place() is None:
+    if rank_info() is None:
         _finish(do, job, as_json)
         return
     import torch
@@ -57,12 +59,13 @@ def finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
         team.leads()
 
 
-def _finish(do: Callable[[Stages], Finished], job: Job, as_json: bool) -> None:
-    from gflow.cli.progress import Bar
+def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
+    from gflow.cli.progress import Bar, counting
+    from gflow.execution import using
     from gflow.text import plain
 
     try:
-        with Bar() as bar:
+        with Bar() as bar, using(counter=counting):
             done = do(bar.stage)
     except IntegrationError as error:
         if error.folder is not None:
@@ -84,9 +87,9 @@ def _print(summary: Mapping[str, Any], path: Path, figures: tuple[str, ...]) -> 
     from gflow.cli.table import print_table
 
     print_table(summary)
-    place = CONTROL.sub("?", str(path))
-    click.echo(f"folder    {place}")
-    click.echo(f"figures   {place}/figures: {printable(', '.join(figures))}")
+    rank_info = CONTROL.sub("?", str(path))
+    click.echo(f"folder    {rank_info}")
+    click.echo(f"figures   {rank_info}/figures: {printable(', '.join(figures))}")
 
 
 def _status(summary: Mapping[str, Any]) -> int:
@@ -107,7 +110,7 @@ def interruption(stop: Interrupted) -> str:
     return f"interrupted ({why}); go on with it by: gflow resume {stop.folder}"
 
 
-@click.command("resume", params=[*care_options(), json_option()])
+@click.command("resume", params=[*run_option_flags(), json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--model", help="the run's model where it is your own: a folder alone runs no code")
 def _resume(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gflow.cli.options import Duration
-from gflow.distributed.torchrun import place
+from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError
 
 if TYPE_CHECKING:
     from gflow.sweeping.folder import Status
     from gflow.sweeping.plan import Plan
-    from gflow.sweeping.workers import Where
+    from gflow.sweeping.workers import WorkerConfig
 
 PARTIAL = 6
 
@@ -180,8 +180,8 @@ def _sweep(source: str, given: dict[str, Any]) -> None:
     carry_on(plan, folder, where, given["checkpoint_every"], given["json"])
 
 
-def _where(plan: Plan, given: dict[str, Any]) -> Where:
-    from gflow.sweeping.workers import Where
+def _where(plan: Plan, given: dict[str, Any]) -> WorkerConfig:
+    from gflow.sweeping.workers import WorkerConfig
 
     prefix = "slurm_"
     slurm = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix) and v}
@@ -189,7 +189,7 @@ def _where(plan: Plan, given: dict[str, Any]) -> Where:
         raise InputError(f"--slurm-{next(iter(slurm))} is for --slurm; say that too")
     if given["slurm"] and given["scheduler"]:
         raise InputError("--scheduler and --slurm are two places to run; say one")
-    return Where(
+    return WorkerConfig(
         workers=given["workers"],
         scheduler=given["scheduler"],
         slurm=slurm if given["slurm"] else None,
@@ -199,7 +199,7 @@ def _where(plan: Plan, given: dict[str, Any]) -> Where:
     )
 
 
-def _dry_run(plan: Plan, folder: Path, where: Where) -> None:
+def _dry_run(plan: Plan, folder: Path, where: WorkerConfig) -> None:
     from gflow.sweeping.slurm import job_script
 
     if where.slurm is not None:
@@ -214,7 +214,11 @@ def _point(at: Any) -> str:
 
 
 def carry_on(
-    plan: Plan, folder: Path, where: Where, checkpoint_every: float = 60.0, as_json: bool = False
+    plan: Plan,
+    folder: Path,
+    where: WorkerConfig,
+    checkpoint_every: float = 60.0,
+    as_json: bool = False,
 ) -> None:
     """Do what is left of a sweep, and print what became of it.
 
@@ -223,7 +227,7 @@ def carry_on(
     click.exceptions.Exit
         With the status of a sweep in which runs failed.
     """
-    here = place()
+    here = rank_info()
     if here is not None and here.size > 1:
         raise InputError("a sweep has workers of its own; start it without torchrun")
     from gflow.sweeping.dataset import write_sweep
@@ -245,11 +249,11 @@ def carry_on(
 def resume(folder: Path, checkpoint_every: float, as_json: bool, model: str | None) -> None:
     """Go on with the sweep in a folder, with workers here."""
     from gflow.sweeping.plan import make_plan
-    from gflow.sweeping.workers import Where
+    from gflow.sweeping.workers import WorkerConfig
 
     sets = [] if model is None else [("model", model)]
     plan = make_plan(str(folder / "sweep.toml"), sets)
-    where = Where(threads=plan.threads, gpus=plan.gpus)
+    where = WorkerConfig(threads=plan.threads, gpus=plan.gpus)
     carry_on(plan, folder, where, checkpoint_every, as_json)
 
 

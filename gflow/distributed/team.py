@@ -21,7 +21,6 @@ import functools
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -30,7 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gflow.distributed.torchrun import Place, place
+from gflow import execution
+from gflow.distributed.torchrun import RankInfo, rank_info
 from gflow.errors import InputError, PeerError
 
 #: Tensors → tensors of this process's rows.
@@ -274,12 +274,10 @@ class Team:
             dist.destroy_process_group()
 
 
-_current: ContextVar[Team | None] = ContextVar("gflow_team", default=None)
-
-
 def current() -> Team | None:
-    """The team of the ``with processes()`` around this, where it is more than one process."""
-    return _current.get()
+    """Return the team of the surrounding ``with processes()``; None in a single process."""
+    team = execution.current().team
+    return team if isinstance(team, Team) else None
 
 
 @contextlib.contextmanager
@@ -304,23 +302,22 @@ def processes(timeout: float = _PATIENCE) -> Iterator[Team]:
     ...     team.size, team.rows(10), team.leads()
     (1, slice(0, 10, None), True)
     """
-    here = place()
+    here = rank_info()
     if here is None or here.size == 1:
         yield Team()
         return
     team = _start(here, timedelta(seconds=timeout))
-    token = _current.set(team)
     try:
-        yield team
+        with execution.using(team=team):
+            yield team
     except BaseException as error:
         team._fail(error)
         raise
     finally:
-        _current.reset(token)
         team._close()
 
 
-def _start(here: Place, timeout: timedelta) -> Team:
+def _start(here: RankInfo, timeout: timedelta) -> Team:
     if not (dist.is_available() and dist.is_gloo_available()):
         raise InputError("this torch has no gloo to join processes; run without torchrun")
     if dist.is_initialized():

@@ -11,7 +11,7 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_AD
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """A process's number and how many there are, in all and on its machine."""
 
     rank: int
@@ -20,7 +20,7 @@ class Place:
     local_size: int
 
 
-def place() -> Place | None:
+def rank_info() -> RankInfo | None:
     """What torchrun says in the environment; None where it did not start this process.
 
     Raises
@@ -43,4 +43,4 @@ def place() -> Place | None:
         raise InputError(f"torchrun's variables must be whole numbers, got {shown}") from None
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
         raise InputError(f"process {rank} of {size} does not exist (RANK and WORLD_SIZE)")
-    return Place(rank, size, local_rank, local_size)
+    return RankInfo(rank, size, local_rank, local_size)

@@ -1,1 +1,5 @@
-"""How a solve is executed: with checkpoints, in a batch, across processes."""
+"""How a solve is executed: checkpointed, in a batch, split across processes."""
+
+from gflow.execution.context import Execution as Execution
+from gflow.execution.context import current as current
+from gflow.execution.context import using as using

@@ -1,11 +1,11 @@
-"""Long work in pieces that are kept, so that it can be stopped at any moment and gone on with.
+"""Checkpointing: long computations split into resumable pieces.
 
-A *piece* is one solve, one descent, one central path: a loop whose state between two steps is
-a `Checkpoint`. A run is pieces in an order that its scenario alone sets. While a `Keeper` is
-`using`, every piece reports to it: what is finished is kept, and of the piece in progress the
-state is kept now and then. A run that is started again gets the finished pieces back instead
-of working them out, goes on with the one in progress, and so ends as it would have without
-the stop, to the last bit. Without a keeper nothing is kept and a piece costs nothing.
+A *piece* is one solve, one descent, one central path: a loop whose state between two steps is a
+`Checkpoint`. A run is a sequence of pieces whose order depends on its scenario alone. A
+`Checkpointer` stores the results of each finished piece and, now and then, the state of the piece
+in progress. A run that is started again gets its finished pieces back, resumes the one in progress,
+and so ends with the same numbers as without the interruption, to the last bit.
+`gflow.execution.context` says where pieces meet their checkpointer.
 """
 
 from __future__ import annotations
@@ -14,304 +14,255 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from gflow.errors import InputError, Interrupted
-from gflow.execution.batching import alone
 
-_SHARE = 50  # a write waits for so many times what the last one took: at most 2 % of a run
+_SPACING = 50  # the next write waits this many times as long as the last one took: 2 % of a run
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a piece of work between two steps, or its results.
+    """The state of a computation between two steps, or its results.
 
     Attributes
     ----------
     tensors : mapping of str to Tensor
-        Safe to keep: the work does not write to them again.
+        Never written to again by the computation.
     meta : mapping
-        Plain numbers and strings (JSON holds them to the bit): what is worked out, and counters.
+        Plain numbers and strings, which JSON stores to the bit: what is computed, and counters.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Shelf(Protocol):
-    """Where a keeper keeps things (`gflow.runs.folder` has the one on disk)."""
+class CheckpointStore(Protocol):
+    """Where a checkpointer stores pieces (`gflow.runs.checkpoints` has the one on disk)."""
 
     def put_pieces(self, first: int, pieces: Sequence[Checkpoint]) -> None:
-        """Keep finished pieces, numbered from ``first``."""
+        """Store finished pieces, numbered from ``first``."""
 
     def put_checkpoint(self, index: int, state: Checkpoint) -> None:
-        """Keep the state of the piece in progress; the state before it is kept, too."""
+        """Store the state of the piece in progress; the state before it stays available."""
 
     def pieces(self) -> Iterator[Checkpoint]:
-        """The finished pieces in their order."""
+        """Yield the finished pieces in order."""
 
     def checkpoint(self) -> tuple[int, Checkpoint] | None:
-        """The last state kept of a piece in progress, and the number of that piece."""
+        """Return the number and the last stored state of the piece in progress."""
 
     def clear(self) -> None:
-        """Remove all that is kept."""
+        """Remove everything that is stored."""
 
 
 class Piece:
-    """One piece of work on its way; this one, outside of a keeper, keeps nothing.
+    """One piece in progress; this base class stores nothing.
 
     Attributes
     ----------
     finished : Checkpoint or None
-        Its results, where it was finished before the run was stopped: nothing is to be done.
+        Its results, where it was finished before the interruption: nothing is left to compute.
     resumed : Checkpoint or None
-        The state to go on from, where there is one.
+        The state to resume from, if any.
     """
 
     finished: Checkpoint | None = None
     resumed: Checkpoint | None = None
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
-        """Between two steps: a state may be kept, and the run may stop here."""
+        """Report the end of a step: the state may be stored, and the run may stop here."""
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        """The piece is done; what the results are made of does not change any more."""
+        """Report the end of the piece; what ``results`` reads must not change any more."""
 
 
-_UNKEPT = Piece()
+#: A piece that reports to no checkpointer.
+UNSTORED = Piece()
 
 
-class Keeper:
-    """Keeps the pieces of one run on a shelf.
+class Checkpointer:
+    """Stores the pieces of one run.
 
     Parameters
     ----------
-    shelf : Shelf
+    store : CheckpointStore
     every : float
-        Seconds between two writes, more where one takes long.
+        Seconds between two writes; more where a write takes long.
     seconds : float, optional
-        How long the run may take: it stops then as if it was told to.
-    anew : bool
-        Whether the work goes on from the first piece that is not what was kept, without the rest,
-        instead of being refused: what it is of may have changed.
+        Time limit of the run: it is interrupted then.
+    discard_mismatch : bool
+        On a mismatch, discard that piece and all later ones and recompute, instead of raising.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: CheckpointStore,
         every: float = 60.0,
         seconds: float | None = None,
         *,
-        anew: bool = False,
+        discard_mismatch: bool = False,
     ):
-        self._shelf = shelf
+        self._store = store
         self._every = every
-        self._found = shelf.pieces()
-        self._left = shelf.checkpoint()
-        self._anew = anew
+        self._stored_pieces = store.pieces()
+        self._stored_state = store.checkpoint()
+        self._discard_mismatch = discard_mismatch
         self._index = 0
-        #: Results that are not yet on the shelf: made when they go there, not held twice.
-        self._finished: list[Callable[[], Checkpoint]] = []
+        #: Results not written yet: made when they are written, so that they are not held twice.
+        self._unwritten: list[Callable[[], Checkpoint]] = []
         self._open = False  # a piece is in progress
         self._steps = False  # and reports its steps
-        self._held = False
-        self._stop: str | None = None
+        self._writing = False
+        self._stop_reason: str | None = None
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
         self._due = time.monotonic() + every
-        #: Whether anything was put on the shelf.
-        self.kept = False
+        #: Whether anything was stored.
+        self.has_stored = False
 
     def stop(self, why: str) -> None:
-        """Stop between two steps, or at once where there are none or this is said twice.
+        """Stop between two steps; at once if there are no steps, or on the second call.
 
         Raises
         ------
         Interrupted
-            Where it stops at once.
+            If it stops at once.
         """
-        again, self._stop = self._stop is not None, why
-        if again or not (self._steps or self._held):
+        again, self._stop_reason = self._stop_reason is not None, why
+        if again or not (self._steps or self._writing):
             raise Interrupted(why)
 
-    def begin(self, asked: Mapping[str, Any], *, steps: bool) -> Piece:
-        """The next piece; ``asked``, of plain values, says what it works out.
+    def start_piece(self, inputs: Mapping[str, Any], *, steps: bool) -> Piece:
+        """Start the next piece.
 
-        ``steps``: whether it reports its steps; one that does not is stopped anywhere.
+        Parameters
+        ----------
+        inputs : mapping
+            Plain values that determine its results.
+        steps : bool
+            Whether it reports its steps; one that does not may be stopped anywhere.
+
+        Raises
+        ------
+        InputError
+            If a stored piece has other inputs and mismatches are not discarded.
+        Interrupted
+            If the run was told to stop.
         """
         if self._open:
-            return _UNKEPT  # inside of another piece: part of its steps
-        self._look()
-        with self._hold():
-            found = next(self._found, None)
-        if found is not None and self._is_same(found, asked):
+            return UNSTORED  # nested in another piece: part of its steps
+        self._check_stop()
+        with self._uninterrupted():
+            stored = next(self._stored_pieces, None)
+        if stored is not None and self._matches(stored, inputs):
             self._index += 1
-            return _Kept(self, asked, finished=found)
-        left, self._left = self._left, None
-        resumed = left[1] if left is not None and left[0] == self._index else None
-        if resumed is not None and not self._is_same(resumed, asked):
+            return _StoredPiece(self, inputs, finished=stored)
+        state, self._stored_state = self._stored_state, None
+        resumed = state[1] if state is not None and state[0] == self._index else None
+        if resumed is not None and not self._matches(resumed, inputs):
             resumed = None
         self._open, self._steps = True, steps
-        return _Kept(self, asked, resumed=resumed)
+        return _StoredPiece(self, inputs, resumed=resumed)
 
     def flush(self) -> None:
-        """Put the finished pieces on the shelf."""
-        with self._hold():
-            if self._finished:
-                first = self._index - len(self._finished)
-                self._shelf.put_pieces(first, [results() for results in self._finished])
-                self._finished, self.kept = [], True
+        """Write the finished pieces."""
+        with self._uninterrupted():
+            if self._unwritten:
+                first = self._index - len(self._unwritten)
+                self._store.put_pieces(first, [results() for results in self._unwritten])
+                self._unwritten, self.has_stored = [], True
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
-        """Of the piece in progress; see `Piece.step`."""
-        if self._stop is None:
+        """Take in a step of the piece in progress; see `Piece.step`."""
+        if self._stop_reason is None:
             now = time.monotonic()
             if now < self._due and now < self._end:
                 return
         self._write(state())
-        self._look()
+        self._check_stop()
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        """Of the piece in progress; see `Piece.finish`."""
-        self._finished.append(results)
+        """Take in the end of the piece in progress; see `Piece.finish`."""
+        self._unwritten.append(results)
         self._index += 1
         if time.monotonic() >= self._due:
             self._write(None)
-        self.leave()
-        self._look()
+        self.end_piece()
+        self._check_stop()
 
-    def leave(self) -> None:
-        """The piece in progress ends, if only in an error."""
+    def end_piece(self) -> None:
+        """Close the piece in progress, finished or failed."""
         self._open = self._steps = False
 
-    def _look(self) -> None:
-        if self._stop is None and time.monotonic() >= self._end:
-            self._stop = "time"
-        if self._stop is not None:
-            raise Interrupted(self._stop)
+    def _check_stop(self) -> None:
+        if self._stop_reason is None and time.monotonic() >= self._end:
+            self._stop_reason = "time"
+        if self._stop_reason is not None:
+            raise Interrupted(self._stop_reason)
 
     def _write(self, state: Checkpoint | None) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         self.flush()
         if state is not None:
-            with self._hold():
-                self._shelf.put_checkpoint(self._index, state)
-                self.kept = True
+            with self._uninterrupted():
+                self._store.put_checkpoint(self._index, state)
+                self.has_stored = True
         now = time.monotonic()
-        self._due = now + max(self._every, _SHARE * (now - began))
+        self._due = now + max(self._every, _SPACING * (now - started))
 
     @contextlib.contextmanager
-    def _hold(self) -> Iterator[None]:
-        """Not to be stopped inside."""
-        before, self._held = self._held, True
+    def _uninterrupted(self) -> Iterator[None]:
+        """Delay a stop until the end of the block."""
+        before, self._writing = self._writing, True
         try:
             yield
         finally:
-            self._held = before
+            self._writing = before
 
-    def _is_same(self, found: Checkpoint, asked: Mapping[str, Any]) -> bool:
-        if found.meta.get("piece") == dict(asked):
+    def _matches(self, stored: Checkpoint, inputs: Mapping[str, Any]) -> bool:
+        if stored.meta.get("piece") == dict(inputs):
             return True
-        if not self._anew:
+        if not self._discard_mismatch:
             raise InputError(
-                f"part {self._index} of this run's folder was made by other work than is asked "
-                "for now (another version of gflow, or of the data?); start the run anew"
+                f"part {self._index} of this run's folder was computed from other inputs than the "
+                "present ones (another version of gflow, or of the data?); start the run anew"
             )
-        self._shelf.clear()
-        self._found, self._left, self._index = iter(()), None, 0
+        self._store.clear()
+        self._stored_pieces, self._stored_state, self._index = iter(()), None, 0
         return False
 
 
-class _Kept(Piece):
-    """A piece that reports to a keeper."""
+class _StoredPiece(Piece):
+    """A piece that reports to a checkpointer."""
 
     def __init__(
         self,
-        keeper: Keeper,
-        asked: Mapping[str, Any],
+        checkpointer: Checkpointer,
+        inputs: Mapping[str, Any],
         *,
         finished: Checkpoint | None = None,
         resumed: Checkpoint | None = None,
     ):
-        self._keeper = keeper
-        self._asked = dict(asked)
+        self._checkpointer = checkpointer
+        self._inputs = dict(inputs)
         self.finished = finished
         self.resumed = resumed
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
-        self._keeper.step(lambda: self._named(state()))
+        self._checkpointer.step(lambda: self._named(state()))
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        self._keeper.finish(lambda: self._named(results()))
+        self._checkpointer.finish(lambda: self._named(results()))
 
     def _named(self, state: Checkpoint) -> Checkpoint:
-        return Checkpoint(state.tensors, {**state.meta, "piece": self._asked})
-
-
-_KEEPER: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
-
-
-@contextlib.contextmanager
-def using(keeper: Keeper) -> Iterator[None]:
-    """Let every piece of work inside report to a keeper."""
-    token = _KEEPER.set(keeper)
-    try:
-        yield
-    finally:
-        _KEEPER.reset(token)
-
-
-def in_use() -> Keeper | None:
-    """The keeper in use here."""
-    return _KEEPER.get()
-
-
-def stop(why: str) -> None:
-    """Tell the keeper in use here, if there is one, to stop: see `Keeper.stop`."""
-    keeper = _KEEPER.get()
-    if keeper is not None:
-        keeper.stop(why)
-
-
-@contextlib.contextmanager
-def piece_of_work(what: str, *, steps: bool = True, **asked: Any) -> Iterator[Piece]:
-    """One piece of work.
-
-    Parameters
-    ----------
-    what : str
-        Its kind.
-    steps : bool
-        Whether it calls `Piece.step` between its steps.
-    **asked
-        What sets its results: numbers, strings, lists, and tensors (of which a digest is kept).
-
-    Examples
-    --------
-    >>> with piece_of_work("sum", of=[1, 2]) as work:
-    ...     total = 1 + 2 if work.finished is None else work.finished.meta["total"]
-    ...     work.finish(lambda: Checkpoint(meta={"total": total}))
-    """
-    keeper = _KEEPER.get()
-    if keeper is None:
-        yield _UNKEPT
-        return
-    known = {k: digest(v) if isinstance(v, Tensor) else v for k, v in asked.items()}
-    begun = keeper.begin({"what": what, **known}, steps=steps)
-    try:
-        with alone():  # it would stay open while others go on
-            yield begun
-    except BaseException:
-        if begun is not _UNKEPT:
-            keeper.leave()
-        raise
+        return Checkpoint(state.tensors, {**state.meta, "piece": self._inputs})
 
 
 def digest(values: Tensor) -> str:
-    """A digest of a tensor's numbers and dtype.
+    """Return a digest of a tensor's numbers and dtype.
 
     Examples
     --------

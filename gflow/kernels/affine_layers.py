@@ -46,7 +46,7 @@ class _Use(NamedTuple):
     version: int
 
 
-class _Watch(TorchFunctionMode):
+class _ParameterUseRecorder(TorchFunctionMode):
     """Notes every use of parameters; ``affine`` turns False at one that has another form."""
 
     def __init__(self, parameters: Mapping[str, Tensor]):
@@ -130,7 +130,7 @@ def layer_factors(
     in another way than the module's head says."""
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     with torch.enable_grad():
-        watch = _Watch(leaves)
+        watch = _ParameterUseRecorder(leaves)
         with watch:
             u = network(leaves, x)
         if not watch.affine or not all(_is_intact(use, len(x)) for use in watch.uses):

@@ -62,7 +62,7 @@ def allocated(call: Callable[[], Any]) -> tuple[int, Any]:
     return tally.bytes, value
 
 
-class Way(abc.ABC):
+class Contraction(abc.ABC):
     """How tiles are made of what is prepared for their rows and their columns.
 
     Parameters
@@ -136,7 +136,7 @@ def _slopes(network: Network, parameters: Parameters, x: Tensor) -> dict[str, Te
     return {name: torch.stack(each) for name, each in zip(leaves, columns, strict=True)}
 
 
-class JacobianWay(Way):
+class JacobianWay(Contraction):
     """Contraction of the Jacobians."""
 
     name = "jacobian"
@@ -155,7 +155,7 @@ class JacobianWay(Way):
         return size * k ** (2 if self.full else 1)
 
 
-class ProductWay(Way):
+class ProductWay(Contraction):
     """Rows of the Jacobian at the columns' points, pushed through the network at the rows'."""
 
     name = "products"
@@ -191,7 +191,7 @@ def push(network: Network, parameters: Parameters, x: Tensor, tangents: Paramete
     return pushed
 
 
-class LayerWay(Way):
+class LayerWay(Contraction):
     """Inner products of every layer's inputs and slopes."""
 
     name = "structured"

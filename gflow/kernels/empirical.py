@@ -25,15 +25,15 @@ from gflow.errors import InputError
 from gflow.kernels.contractions import (
     MEMORY,
     SHARE,
+    Contraction,
     JacobianWay,
     LayerWay,
     ProductWay,
-    Way,
     allocated,
 )
 from gflow.kernels.functional import prepare
 
-_WAYS: dict[str, type[Way]] = {w.name: w for w in (LayerWay, JacobianWay, ProductWay)}
+_WAYS: dict[str, type[Contraction]] = {w.name: w for w in (LayerWay, JacobianWay, ProductWay)}
 
 
 def empirical_ntk(
@@ -131,13 +131,13 @@ def _worth_a_look(full: bool) -> tuple[str, ...]:
 class _Plan(NamedTuple):
     """A way, the points in a block (0: not even one fits) and the work for a pair."""
 
-    way: Way
+    way: Contraction
     block: int
     work: float
     least: int
 
 
-def _plan(way: Way, x1: Tensor, x2: Tensor, k: int, max_memory: int) -> _Plan | None:
+def _plan(way: Contraction, x1: Tensor, x2: Tensor, k: int, max_memory: int) -> _Plan | None:
     """How a way would go about it; None where it does not apply."""
     parameters = way.parameters
     size = sum(p.numel() for p in parameters.values())
@@ -180,7 +180,7 @@ def _plan(way: Way, x1: Tensor, x2: Tensor, k: int, max_memory: int) -> _Plan | 
     return _Plan(way, block, work + again, least)
 
 
-def _explains(way: Way, x: Tensor) -> bool:
+def _explains(way: Contraction, x: Tensor) -> bool:
     """Whether the layers give the same ‖∂(c·u)/∂θ‖² as automatic differentiation, at two
     points: a module may use its parameters, or mix its rows, where no one can watch."""
     leaves = {name: p.detach().requires_grad_() for name, p in way.parameters.items()}

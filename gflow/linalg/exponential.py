@@ -27,7 +27,7 @@ _FIRST = 8  # size of the first space whose bound is looked at
 
 
 @dataclass(frozen=True)
-class Piece:
+class KrylovSegment:
     """w on [begin, end], from one Krylov space: base + sᵖφ_p(−sA)(its start), s = t − begin."""
 
     begin: float
@@ -59,7 +59,7 @@ def exponential(
     order: int = 0,
     max_products: int = 1_000_000,
     memory: int = MEMORY,
-) -> Iterator[Piece]:
+) -> Iterator[KrylovSegment]:
     """w(t) = tᵖφ_p(−tA)r on [0, end], in as few pieces as memory allows.
 
     Parameters
@@ -131,7 +131,7 @@ def _grow(
     tolerance: Callable[[Tensor], Tensor],
     order: int,
     most: int,
-) -> tuple[Piece, np.ndarray]:
+) -> tuple[KrylovSegment, np.ndarray]:
     """One space for [begin, end], and the error allowed; grown until it is met or most is
     reached."""
     space, size, last = Lanczos(product, r), min(_FIRST, most), (0, 0.0)
@@ -143,7 +143,7 @@ def _grow(
         settled = truncated <= blurred
         total = np.where(settled, 0.0, error + truncated + blurred)
         if limit is None or _enough(total, limit) or size == most:
-            piece = Piece(begin, end, order, base, space, error + truncated + blurred)
+            piece = KrylovSegment(begin, end, order, base, space, error + truncated + blurred)
             limit = tolerance(piece.values(np.array([end]))[0]).double().cpu().numpy()
             if _enough(total, limit) or size == most:
                 limit = np.where(settled, np.inf, limit)

@@ -31,7 +31,7 @@ _PARTS = "parts"
 _NOW, _BEFORE = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
-class FolderShelf:
+class FolderCheckpointStore:
     """The shelf of a run's folder, or of a group's of runs.
 
     Parameters

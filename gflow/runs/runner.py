@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow._version import __version__
-from gflow.distributed import current
 from gflow.errors import GflowError, InputError, Interrupted, OutputError, PeerError
-from gflow.execution.checkpointing import Keeper, in_use, using
+from gflow.execution import current, using
+from gflow.execution.checkpointing import Checkpointer
 from gflow.runs import folder as store
 from gflow.runs import manifest, reading
-from gflow.runs.checkpoints import FolderShelf
+from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.runs.signals import caught
 from gflow.text import one_line
 from gflow.trajectory import IntegrationError
@@ -90,7 +90,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """A run that is done.
 
     Attributes
@@ -107,7 +107,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Care:
+class RunOptions:
     """How a run is looked after while it goes on.
 
     Attributes
@@ -128,7 +128,7 @@ class Care:
     max_walltime: float | None = None
 
 
-def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
+def run(job: Job, path: Path | None = None, options: RunOptions = RunOptions()) -> RunResult:
     """Run a scenario into a new or empty folder.
 
     Parameters
@@ -155,10 +155,12 @@ def run(job: Job, path: Path | None = None, care: Care = Care()) -> Finished:
     with contextlib.closing(folder):
         begun = {"started": _now(), "command": sys.argv}
         folder.begin(_manifest(job, "running", begun), job.scenario.toml())
-        return _work(job, folder, care, begun, new=True)
+        return _work(job, folder, options, begun, new=True)
 
 
-def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Finished:
+def resume(
+    path: Path, options: RunOptions = RunOptions(), *, model: str | None = None
+) -> RunResult:
     """Go on with a run that was interrupted or killed.
 
     Parameters
@@ -193,7 +195,7 @@ def resume(path: Path, care: Care = Care(), *, model: str | None = None) -> Fini
         folder.write_json("manifest.json", _manifest(job, "running", begun))
         folder.write_text("scenario.toml", job.scenario.toml())
         try:
-            return _work(job, folder, care, begun, new=False)
+            return _work(job, folder, options, begun, new=False)
         except (GflowError, MemoryError):
             raise
         except Exception as error:  # somebody else may have made what was kept, to any end
@@ -239,47 +241,47 @@ def _now() -> str:
 
 
 def _work(
-    job: Job, folder: store.RunFolder, care: Care, begun: Mapping[str, Any], *, new: bool
-) -> Finished:
+    job: Job, folder: store.RunFolder, options: RunOptions, begun: Mapping[str, Any], *, new: bool
+) -> RunResult:
     import torch
 
     torch.set_num_threads(job.scenario.threads)
-    shelf = FolderShelf(folder)
-    common = in_use()  # of runs side by side, for the work of all
-    keeper = common or Keeper(shelf, care.checkpoint_every, care.max_walltime)
+    stored = FolderCheckpointStore(folder)
+    common = current().checkpointer  # of all runs of a batch
+    checkpointer = common or Checkpointer(stored, options.checkpoint_every, options.max_walltime)
     try:
-        with using(keeper), _signals(keeper, care.max_walltime):
-            outcome = job.work(_recorded(care.stages, folder))
+        with using(checkpointer=checkpointer), _signals(checkpointer, options.max_walltime):
+            outcome = job.work(_recorded(options.stages, folder))
             if common is not None:  # once one run is done, the others must not need it
                 common.flush()
-            finished = _save(job, folder, outcome, care.draw, "done", begun)
+            finished = _save(job, folder, outcome, options.draw, "done", begun)
     except Interrupted as stop:
-        keeper.flush()
+        checkpointer.flush()
         folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
         raise Interrupted(stop.why, folder.path) from None
     except IntegrationError as error:
-        _save(job, folder, _reached(error), care.draw, "failed", {**begun, "reason": str(error)})
+        _save(job, folder, _reached(error), options.draw, "failed", {**begun, "reason": str(error)})
         error.folder = folder.path
         raise
     except OutputError as error:
         how = f"once it can be written, go on by: gflow resume {folder.path}"
         raise OutputError(f"{error}; {how}") from None
     except PeerError as error:
-        keeper.flush()
-        if new and not keeper.kept:
+        checkpointer.flush()
+        if new and not checkpointer.has_stored:
             folder.discard()
             raise
         folder.write_json("manifest.json", _manifest(job, "interrupted", begun))
         raise PeerError(f"{error}; go on with it by: gflow resume {folder.path}") from None
     except Exception as error:
-        if new and (common is not None or not keeper.kept):
+        if new and (common is not None or not checkpointer.has_stored):
             folder.discard()
         else:
             with contextlib.suppress(OutputError):
                 why = {**begun, "reason": one_line(error)}
                 folder.write_json("manifest.json", _manifest(job, "failed", why))
         raise
-    shelf.clear()
+    stored.clear()
     return finished
 
 
@@ -305,7 +307,7 @@ def _save(
     draw: bool,
     state: str,
     begun: Mapping[str, Any],
-) -> Finished:
+) -> RunResult:
     """Write a run's results, and then that they are whole."""
     from gflow.results.base import numbered
 
@@ -321,7 +323,7 @@ def _save(
     for name, figure in drawn.items():
         folder.write_figure(name, figure)
     folder.write_json("manifest.json", _manifest(job, state, begun))
-    return Finished(folder.path, outcome.summary, tuple(drawn))
+    return RunResult(folder.path, outcome.summary, tuple(drawn))
 
 
 def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
@@ -346,21 +348,23 @@ def _recorded(stages: Stages, folder: store.RunFolder) -> Stages:
     return stage
 
 
-def _signals(keeper: Keeper, seconds: float | None) -> contextlib.AbstractContextManager[None]:
+def _signals(
+    checkpointer: Checkpointer, seconds: float | None
+) -> contextlib.AbstractContextManager[None]:
     """Let signals, and an alarm after so many seconds, stop the work.
 
     In a thread that is not the main one, work is stopped by its time limit between two steps, or
     killed.
     """
     told: set[str] = set()
-    team = current()
+    team = current().team
 
     def stop(why: str) -> None:
         # torchrun sends SIGTERM after a Ctrl-C that all have seen, and where one process failed.
         if team is not None and (team.broken or told - {why}):
             return
         told.add(why)
-        keeper.stop(why)
+        checkpointer.stop(why)
 
     # Where the team is broken this process is about to say why it ends.
     return caught(stop, seconds, deaf=lambda: team is not None and team.broken)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gflow.cli.progress import counting
 from gflow.errors import InputError
 from gflow.settings.base import Count, Positive
 from gflow.settings.sphere_base import PointScenario
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gflow.callbacks import Stages
+    from gflow.callbacks import CountProgress, Stages
     from gflow.data.named import Data
     from gflow.flows import Flow, KernelFlow
     from gflow.results.base import Setup
@@ -57,7 +56,7 @@ class Kernel(PointScenario):
         0.0, description="standard deviation of the biases, of ntk and nngp"
     )
 
-    def gram(self, progress: Callable[[int, int], None] | None = None) -> Callable[..., Tensor]:
+    def gram(self, progress: CountProgress | None = None) -> Callable[..., Tensor]:
         """The kernel as a function of one or two sets of points.
 
         Raises
@@ -88,6 +87,7 @@ class Kernel(PointScenario):
         the data and the targets that were kept for testing."""
         import torch
 
+        from gflow import execution
         from gflow.distributed import current
         from gflow.flows import KernelFlow
         from gflow.kernels import memory_needed
@@ -99,7 +99,8 @@ class Kernel(PointScenario):
         x = torch.as_tensor(unit_rows(data.inputs), **options)
         y = torch.as_tensor(regression_targets(data), **options)
         points, others = x[:train], x[train:]
-        with counting(f"kernel, {memory_needed(points, depth=self.depth)}") as progress:
+        name = f"kernel, {memory_needed(points, depth=self.depth)}"
+        with execution.current().counter(name) as progress:
             gram = self.gram(progress)
             team = current()
             if team is None:

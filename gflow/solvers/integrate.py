@@ -25,7 +25,7 @@ from gflow.solvers.bdf import BDF
 from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem, Save, Stop
-from gflow.solvers.resumable import solve_kept
+from gflow.solvers.resumable import solve_resumable
 from gflow.solvers.rkc2 import RKC2
 from gflow.trajectory import IntegrationError, Stats, Trajectory, certify, relative_error
 
@@ -177,7 +177,7 @@ def integrate(
         try:
             problem.require_finite(flow.loss(y0))
             if len(times) > 1:
-                solve_kept(solver, problem, name, steps=isinstance(solver, SteppedSolver))
+                solve_resumable(solver, problem, name, steps=isinstance(solver, SteppedSolver))
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.next_time:g}")

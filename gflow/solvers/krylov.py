@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.linalg.exponential import MEMORY, Piece, exponential
+from gflow.linalg.exponential import MEMORY, KrylovSegment, exponential
 from gflow.solvers.base import Solver
 from gflow.solvers.exact import accept_all
 from gflow.solvers.problem import Problem, Stop, out_of_budget
@@ -65,7 +65,7 @@ class KrylovSolver(Solver):
 class _Path:
     """The states of one piece of the solve."""
 
-    def __init__(self, problem: Problem, piece: Piece, origin: Tensor):
+    def __init__(self, problem: Problem, piece: KrylovSegment, origin: Tensor):
         self.problem, self.piece, self.origin = problem, piece, origin
         self.at_once = max(1, MEMORY // (8 * problem.y0.numel()))  # states
 

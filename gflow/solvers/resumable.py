@@ -1,9 +1,4 @@
-"""The whole state of a solve between two steps, to be saved and resumed from.
-
-A resumed solve goes on as if it had never stopped: step sizes, controllers, spectral
-vectors and counters are all here, so that it agrees with an uninterrupted one to the last
-bit on the same machine.
-"""
+"""A solve as one resumable piece of a run, or served in a batch with others."""
 
 from __future__ import annotations
 
@@ -12,31 +7,45 @@ from typing import NamedTuple
 
 import torch
 
-from gflow.execution.batching import ask
-from gflow.execution.checkpointing import Checkpoint, piece_of_work
+from gflow.execution import current
+from gflow.execution.checkpointing import Checkpoint
 from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem, Stop
 
 
-class Wanted(NamedTuple):
-    """A solve that is asked for: `gflow.execution.batching` may have the answer."""
+class SolveRequest(NamedTuple):
+    """A solve to compute; `gflow.sweeping.ensembles` may serve several as one ensemble."""
 
     problem: Problem
     solver: Solver
     name: str  #: of the method
 
 
-def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
-    """Solve a problem as a piece of work that a run keeps; see `gflow.execution.checkpointing`.
+def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
+    """Solve a problem unless the execution context has its results; they are left in ``problem``.
 
-    ``steps``: whether the solver calls ``problem.piece.step``. Of runs side by side the solves
-    that fit are one (together.py); the others are answered by none and solved here.
+    In a batched run, compatible solves are done as one ensemble; all others are solved here.
+
+    Parameters
+    ----------
+    solver : Solver
+    problem : Problem
+    name : str
+        The name of the method.
+    steps : bool
+        Whether the solver calls ``problem.piece.step`` between its steps.
+
+    Raises
+    ------
+    Stop
+        If the solve stops early.
     """
-    answer = ask(Wanted(problem, solver, name))
+    execution = current()
+    answer = execution.request(SolveRequest(problem, solver, name))
     if answer is not None:
-        _take(problem, answer)
+        _restore_results(problem, answer)
         return
-    asked = {
+    inputs = {
         "flow": type(problem.flow).__name__,
         "method": name,
         "ts": problem.own_ts or problem.ts,
@@ -47,9 +56,9 @@ def solve_kept(solver: Solver, problem: Problem, name: str, *, steps: bool) -> N
         "max_evals": problem.max_evals,
         "sharpness": 0 if problem.sharpness is None else problem.sharpness.k,
     }
-    with piece_of_work("solve", steps=steps, y0=problem.y0, **asked) as piece:
+    with execution.resumable("solve", steps=steps, y0=problem.y0, **inputs) as piece:
         if piece.finished is not None:
-            _take(problem, piece.finished)
+            _restore_results(problem, piece.finished)
             stopped = piece.finished.meta["stopped"]
             if stopped is not None:
                 raise Stop(stopped)
@@ -95,7 +104,7 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     )
 
 
-def _take(problem: Problem, found: Checkpoint) -> None:
+def _restore_results(problem: Problem, found: Checkpoint) -> None:
     """The inverse of `_results`."""
     tensors = {name: value.to(problem.y0.device) for name, value in found.tensors.items()}
     for name in _STATES:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from gflow.callbacks import Progress
 from gflow.errors import InputError
-from gflow.execution.checkpointing import Checkpoint, piece_of_work
+from gflow.execution import current
+from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
 
@@ -103,14 +104,14 @@ def central_path(
             f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"
         )
     edge = 2 / flow.step_size
-    asked: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "ts": times,
         "step": longest,
         "step_size": flow.step_size,
         "rate": flow.rate,
     }
     rows: list[dict[str, Tensor]] = []
-    with torch.no_grad(), piece_of_work("central path", start=y0, **asked) as piece:
+    with torch.no_grad(), current().resumable("central path", start=y0, **inputs) as piece:
         if piece.finished is not None:
             return _path(flow, times, piece.finished.tensors)
         if piece.resumed is not None:

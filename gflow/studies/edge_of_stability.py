@@ -24,7 +24,7 @@ from gflow.solvers import integrate
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
 from gflow.studies.matching import matched_times
-from gflow.studies.oscillation import Walk, moving_mean, walk
+from gflow.studies.oscillation import OscillatingDescent, moving_mean, walk
 from gflow.trajectory import Trajectory
 
 _SETTLED = 0.15  # of 2/η
@@ -58,7 +58,7 @@ class Edge:
         whole; NaN without a central flow.
     """
 
-    walk: Walk
+    walk: OscillatingDescent
     gap: Gap
     crossing: float | None
     descent_crossing: float | None

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from gflow.callbacks import Progress
 from gflow.descent import Descent, descend_to
-from gflow.execution.checkpointing import Checkpoint, piece_of_work
+from gflow.execution import current
+from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.sharpness import sharpness
 
@@ -24,7 +25,7 @@ _EXPLODED = 1e6  # growth of the loss that counts as divergence
 
 
 @dataclass(frozen=True)
-class Walk:
+class OscillatingDescent:
     """Descent at some of its steps (S of them), with what was measured at all K.
 
     Attributes
@@ -56,7 +57,7 @@ def walk(
     step_size: float,
     steps: Sequence[int],
     progress: Progress | None = None,
-) -> Walk:
+) -> OscillatingDescent:
     """Descent to the last of some steps; in memory are those, and all between two of them.
 
     Parameters
@@ -76,30 +77,30 @@ def walk(
     >>> len(found.losses), found.descent.steps.tolist()
     (5, [0, 2, 4])
     """
-    asked: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
-    with piece_of_work("walk", start=y0, **asked) as piece:
+    inputs: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
+    with current().resumable("walk", start=y0, **inputs) as piece:
         if piece.finished is not None:
-            going = _Going.from_checkpoint(piece.finished, y0)
+            state = _WalkState.from_checkpoint(piece.finished, y0)
         else:
             if piece.resumed is not None:
-                going = _Going.from_checkpoint(piece.resumed, y0)
+                state = _WalkState.from_checkpoint(piece.resumed, y0)
             else:
-                going = _Going(y0, flow.loss(y0))
+                state = _WalkState(y0, flow.loss(y0))
             for first, last in itertools.islice(
-                itertools.pairwise(steps), len(going.kept) - 1, None
+                itertools.pairwise(steps), len(state.kept) - 1, None
             ):
-                if not going.take(flow, step_size, first, last):
+                if not state.advance(flow, step_size, first, last):
                     break
                 if progress is not None:
-                    progress(last * step_size, float(going.losses[-1][-1]))
-                piece.step(going.checkpoint)
+                    progress(last * step_size, float(state.losses[-1][-1]))
+                piece.step(state.checkpoint)
             else:
-                going.tops.append(sharpness(flow, going.kept[-1], 2, going.vectors).values[0])
-            piece.finish(going.checkpoint)
-    parameters = torch.stack(going.kept)
+                state.tops.append(sharpness(flow, state.kept[-1], 2, state.vectors).values[0])
+            piece.finish(state.checkpoint)
+    parameters = torch.stack(state.kept)
     count = torch.tensor(list(steps)[: len(parameters)])
     nan = torch.full((1,), torch.nan, dtype=y0.dtype, device=y0.device)
-    return Walk(
+    return OscillatingDescent(
         descent=Descent(
             ts=count.double() * step_size,
             steps=count,
@@ -108,16 +109,16 @@ def walk(
             flow=flow,
             step_size=step_size,
             momentum=0.0,
-            diverged_at=going.diverged_at,
+            diverged_at=state.diverged_at,
         ),
-        sharpness=torch.stack(going.tops),
-        losses=torch.cat(going.losses),
-        oscillation=torch.cat([nan, *going.along, nan]),
-        variances=torch.cat([nan, *going.variances, nan]),
+        sharpness=torch.stack(state.tops),
+        losses=torch.cat(state.losses),
+        oscillation=torch.cat([nan, *state.along, nan]),
+        variances=torch.cat([nan, *state.variances, nan]),
     )
 
 
-class _Going:
+class _WalkState:
     """A walk between two of its steps."""
 
     def __init__(self, y0: Tensor, loss: Tensor):
@@ -130,7 +131,7 @@ class _Going:
         self.vectors: Tensor | None = None
         self.diverged_at: int | None = None
 
-    def take(self, flow: Flow, step_size: float, first: int, last: int) -> bool:
+    def advance(self, flow: Flow, step_size: float, first: int, last: int) -> bool:
         """Go on from one step count to another; whether descent is still finite."""
         start, before, vectors = self.kept[-1], self.before, self.vectors
         part = descend_to(flow, start, step_size, list(range(last - first + 1)))
@@ -167,16 +168,16 @@ class _Going:
         return Checkpoint({**tensors, **kept, **lists}, {"diverged_at": self.diverged_at})
 
     @classmethod
-    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _Going:
+    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _WalkState:
         """The inverse of `checkpoint`, on the device of like."""
         now = {name: value.to(like.device) for name, value in found.tensors.items()}
-        going = cls(now["kept"][0], now["losses"][0])
-        going.kept, going.tops = [y.clone() for y in now["kept"]], list(now["tops"])
-        going.losses = [now["losses"][:1], now["losses"][1:]]
-        going.along, going.variances = [now["along"]], [now["variances"]]
-        going.before, going.vectors = now.get("before"), now.get("vectors")
-        going.diverged_at = found.meta["diverged_at"]
-        return going
+        state = cls(now["kept"][0], now["losses"][0])
+        state.kept, state.tops = [y.clone() for y in now["kept"]], list(now["tops"])
+        state.losses = [now["losses"][:1], now["losses"][1:]]
+        state.along, state.variances = [now["along"]], [now["variances"]]
+        state.before, state.vectors = now.get("before"), now.get("vectors")
+        state.diverged_at = found.meta["diverged_at"]
+        return state
 
 
 def _alternating(states: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from gflow.errors import InputError
 from gflow.sweeping import slurm
 from gflow.sweeping.local_workers import environment, local_workers
-from gflow.sweeping.workers import Where, _gpus
+from gflow.sweeping.workers import WorkerConfig, _gpus
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -28,7 +28,7 @@ _PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and 
 
 
 @contextlib.contextmanager
-def connected(where: Where, folder: Path) -> Iterator[tuple[Client, Callable[[], None]]]:
+def connected(where: WorkerConfig, folder: Path) -> Iterator[tuple[Client, Callable[[], None]]]:
     """A client of the workers, which are started and ended here unless they exist already.
 
     Yields it with a function to be called now and then, which replaces jobs that ended.
@@ -87,7 +87,7 @@ def _nothing() -> None:
 # -- workers here ------------------------------------------------------------------------
 
 
-def _environments(where: Where) -> list[dict[str, str]]:
+def _environments(where: WorkerConfig) -> list[dict[str, str]]:
     """One for each worker here; on GPUs each worker sees one."""
     if where.gpus:
         gpus = _gpus()

@@ -50,8 +50,8 @@ _LONG_NAMES = {
 _UNITS = {"wall_seconds": "s", "t_end": "step size × steps"}
 
 
-Place = tuple[int, ...]  # of a run, along the swept dimensions
-Found = dict[Place, np.ndarray]
+GridIndex = tuple[int, ...]  # of a run, along the swept dimensions
+Found = dict[GridIndex, np.ndarray]
 Arrays = dict[str, tuple[tuple[str, ...], Found]]  # name -> dimensions of its own, values
 
 
@@ -135,7 +135,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     dims = tuple(group[0].key for group in plan.groups)
     states = dict(known.states)
     ds = xr.Dataset(coords=_coordinates(plan))
-    summaries: dict[Place, Mapping[str, Any]] = {}
+    summaries: dict[GridIndex, Mapping[str, Any]] = {}
     found = _Curves({axis.key for group in plan.groups for axis in group})
     for member in plan.members:
         if states[member.id] == "done":
@@ -184,7 +184,7 @@ def _filled(shape: Sequence[int], found: Found) -> np.ndarray:
     return full
 
 
-def _columns(summaries: Mapping[Place, Mapping[str, Any]], taken: Collection[Any]) -> Arrays:
+def _columns(summaries: Mapping[GridIndex, Mapping[str, Any]], taken: Collection[Any]) -> Arrays:
     arrays: Arrays = {}
     for place, summary in summaries.items():
         for name, value in numbers(summary).items():
@@ -194,7 +194,7 @@ def _columns(summaries: Mapping[Place, Mapping[str, Any]], taken: Collection[Any
 
 
 def _add_tables(
-    ds: xr.Dataset, arrays: Arrays, summaries: Mapping[Place, Mapping[str, Any]]
+    ds: xr.Dataset, arrays: Arrays, summaries: Mapping[GridIndex, Mapping[str, Any]]
 ) -> None:
     """The tables of more than one row, where all runs have the same number of rows."""
     for table, label in _TABLES.items():
@@ -226,7 +226,7 @@ class _Curves:
         self._uneven: set[str] = set()
         self.last: Mapping[str, xr.Variable] | None = None  # of the run read last
 
-    def add(self, place: Place, result: Mapping[str, xr.Variable]) -> None:
+    def add(self, place: GridIndex, result: Mapping[str, xr.Variable]) -> None:
         """The arrays of one run; dimensions that the sweep has too are of one value each."""
         self.last = result
         for name, variable in result.items():

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gflow.sweeping.engine import Tally
+    from gflow.sweeping.engine import SweepProgress
 
 _LINE_EVERY = 30.0  # seconds between lines
 _SHOWN = 3  # of the failures, the last ones
 
 
 @contextlib.contextmanager
-def shown() -> Iterator[Callable[[Tally], None]]:
+def shown() -> Iterator[Callable[[SweepProgress], None]]:
     """A callback that shows how far a sweep is."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -30,10 +30,10 @@ def shown() -> Iterator[Callable[[Tally], None]]:
         yield lambda tally: live.update(_table(tally))
 
 
-def _lines() -> Callable[[Tally], None]:
+def _lines() -> Callable[[SweepProgress], None]:
     last = time.monotonic()
 
-    def show(tally: Tally) -> None:
+    def show(tally: SweepProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_EVERY:
             last = time.monotonic()
@@ -42,13 +42,13 @@ def _lines() -> Callable[[Tally], None]:
     return show
 
 
-def line(tally: Tally) -> str:
+def line(tally: SweepProgress) -> str:
     """A tally in one line.
 
     Examples
     --------
-    >>> from gflow.sweeping.engine import Tally
-    >>> line(Tally(total=8, done=5, found=5, running=2, workers=2))
+    >>> from gflow.sweeping.engine import SweepProgress
+    >>> line(SweepProgress(total=8, done=5, found=5, running=2, workers=2))
     '5 of 8 done, 2 running on 2 workers, 0 failed'
     """
     text = f"{tally.done} of {tally.total} done, {tally.running} running on {tally.workers} workers"
@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _table(tally: Tally) -> Table:
+def _table(tally: SweepProgress) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

@@ -25,7 +25,7 @@ from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, Unit, clear, units
 from gflow.sweeping.plan import Member, Plan
 from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -35,7 +35,7 @@ _GRACE = 20.0  # seconds for checkpoints when the sweep is told to stop
 
 
 @dataclass
-class Tally:
+class SweepProgress:
     """How far a sweep is: ``done`` counts runs found done too, ``failed`` says why by id."""
 
     total: int
@@ -59,18 +59,18 @@ class Tally:
 
 
 #: Shows how far a sweep is; called whenever a run ended, and every second.
-Show = Callable[[Tally], None]
+Show = Callable[[SweepProgress], None]
 
 
 def run_sweep(
     plan: Plan,
     folder: Path,
-    where: Where | None = None,
+    where: WorkerConfig | None = None,
     *,
     checkpoint_every: float = 60.0,
     execute: Execute = execute,
-    show: Show = lambda tally: None,
-) -> Tally:
+    show: Show = lambda progress: None,
+) -> SweepProgress:
     """Do the runs of a plan that are not done, each in its own folder.
 
     Parameters
@@ -95,27 +95,27 @@ def run_sweep(
     InputError
         If the folder or the workers cannot be used, or the scheduler is lost on the way.
     """
-    where = where or Where()
+    where = where or WorkerConfig()
     stopping = _Stopping(folder)
     log = SweepFolder(folder)
     with log.held(plan), caught(stopping.stop):
         states = run_states(folder, plan)
         found = frozenset(id for id, state in states.items() if state == "done")
-        tally = Tally(len(plan.members), done=len(found), found=len(found))
-        if tally.left:
+        progress = SweepProgress(len(plan.members), done=len(found), found=len(found))
+        if progress.left:
             with connected(where, folder) as (client, renew):
                 todo = units(plan, folder, states, where.count or _threads(client))
                 for unit in todo:
                     if unit.kept is not None:
                         GroupFolder(unit.kept).begin(unit.members)
                 loop = _Loop(
-                    plan, folder, where, client, log, tally, found, execute, checkpoint_every
+                    plan, folder, where, client, log, progress, found, execute, checkpoint_every
                 )
                 loop.run(deque(todo), show, renew, stopping)
-        if not tally.left and not tally.elsewhere:
+        if not progress.left and not progress.elsewhere:
             clear(folder)
-        show(tally)
-        return tally
+        show(progress)
+        return progress
 
 
 class _Stopping:
@@ -138,14 +138,14 @@ class _Stopping:
 class _Loop:
     plan: Plan
     folder: Path
-    where: Where
+    where: WorkerConfig
     client: Client
     log: SweepFolder
-    tally: Tally
+    progress: SweepProgress
     found: frozenset[str]  # the runs that were done before
     execute: Execute
     checkpoint_every: float
-    drive: str = field(default_factory=lambda: uuid.uuid4().hex)
+    sweep_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
     out: dict[Any, tuple[Future, Unit]] = field(default_factory=dict)
     todo: deque[Unit] = field(default_factory=deque)
@@ -160,18 +160,18 @@ class _Loop:
                 self._wind_up()
                 stopping.leave()
             if time.monotonic() - looked > _TICK:
-                self.tally.workers = _threads(self.client)
+                self.progress.workers = _threads(self.client)
                 renew()
-                show(self.tally)
+                show(self.progress)
                 looked = time.monotonic()
-            while todo and len(self.out) < max(1, self.tally.workers):
+            while todo and len(self.out) < max(1, self.progress.workers):
                 self._hand_out(todo.popleft())
             if self._take_in_next():
-                show(self.tally)
+                show(self.progress)
 
     def _wind_up(self) -> None:
         """Let the runs under way write a checkpoint; those that cannot in time are killed."""
-        self.client.run(stop, self.drive, on_error="ignore")
+        self.client.run(stop, self.sweep_id, on_error="ignore")
         end = time.monotonic() + _GRACE
         while self.out and time.monotonic() < end:
             self._take_in_next()
@@ -198,11 +198,11 @@ class _Loop:
             self.plan.converge,
             self.plan.modified,
             self.checkpoint_every,
-            self.drive,
+            self.sweep_id,
         )
 
     def _count(self) -> None:
-        self.tally.running = sum(len(self._new(unit)) for _, unit in self.out.values())
+        self.progress.running = sum(len(self._new(unit)) for _, unit in self.out.values())
 
     def _new(self, unit: Unit) -> list[Member]:
         """The runs of a unit that were not done before."""
@@ -241,13 +241,13 @@ class _Loop:
 
     def _note(self, member: Member, record: Mapping[str, Any]) -> None:
         """What became of a run."""
-        tally = self.tally
+        progress = self.progress
         if record["state"] == "done":
-            tally.done += 1
+            progress.done += 1
         elif record["state"] == "running":
-            tally.elsewhere += 1
+            progress.elsewhere += 1
         elif record["state"] == "failed":
-            tally.failed[member.id] = record["reason"]
+            progress.failed[member.id] = record["reason"]
         self.log.add_line({**record, "at": dict(member.at), "time": round(time.time(), 3)})
 
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
-from gflow.descent import Measured, WantedDescent, descend_stated
+from gflow.descent import DescentRecord, DescentRequest, serve_descent
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.losses import Loss
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import STIFF, Problem, Stop
-from gflow.solvers.resumable import Wanted, solve_kept
+from gflow.solvers.resumable import SolveRequest, solve_resumable
 
 #: Numbers in a state beyond which little or nothing is gained (`benchmarks/together.py`).
 LARGEST = 4_000
@@ -33,8 +33,8 @@ MANY = 8
 _TOO_MUCH = (MemoryError, RuntimeError)
 
 #: What may be asked, and what came of it; None for what is left to be done alone.
-Question: TypeAlias = Wanted | WantedDescent
-Answer: TypeAlias = Checkpoint | Measured | None
+Request: TypeAlias = SolveRequest | DescentRequest
+Answer: TypeAlias = Checkpoint | DescentRecord | None
 
 
 class Ensembles:
@@ -54,24 +54,26 @@ class Ensembles:
         self._progress = progress
         self._stiff = False  # whether a member of few became stiff: the next ones will, too
 
-    def answer(self, asked: Sequence[Question]) -> list[Answer]:
+    def serve(self, requests: Sequence[Request]) -> list[Answer]:
         """What came of each."""
-        answers: list[Answer] = [None] * len(asked)
+        answers: list[Answer] = [None] * len(requests)
         with torch.no_grad():
-            for group in _groups(asked):
-                work = self._solve if isinstance(asked[group[0]], Wanted) else self._descend
-                for i, one in zip(group, work([asked[i] for i in group]), strict=True):
-                    answers[i] = one
+            for group in _groups(requests):
+                work = (
+                    self._solve if isinstance(requests[group[0]], SolveRequest) else self._descend
+                )
+                for i, answer in zip(group, work([requests[i] for i in group]), strict=True):
+                    answers[i] = answer
         return answers
 
-    def _solve(self, wanted: Sequence[Any]) -> Sequence[Answer]:
+    def _solve(self, requests: Sequence[Any]) -> Sequence[Answer]:
         """Solve problems that fit in one; what each of them would have found."""
-        problems, solver = [one.problem for one in wanted], wanted[0].solver
-        many, others, first = solver.for_many(), len(wanted) - 1, problems[0]
+        problems, solver = [request.problem for request in requests], requests[0].solver
+        many, others, first = solver.for_many(), len(requests) - 1, problems[0]
         swapped = many.names != solver.names  # rock4 for bdf
-        few = swapped and len(wanted) < MANY
+        few = swapped and len(requests) < MANY
         if few and self._stiff:
-            return [None] * len(wanted)
+            return [None] * len(requests)
         whole = Problem(
             first.flow,
             torch.stack([problem.y0 for problem in problems]),
@@ -84,9 +86,9 @@ class Ensembles:
             progress=self._progress,
         )
         try:
-            solve_kept(many, whole, wanted[0].name, steps=True)
+            solve_resumable(many, whole, requests[0].name, steps=True)
         except _TOO_MUCH:
-            return [None] * len(wanted)
+            return [None] * len(requests)
         except Stop:  # of all members: each says why on its own
             pass
         self._stiff |= any(STIFF in why for why in whole.failures.values())
@@ -97,26 +99,28 @@ class Ensembles:
             for i, problem in enumerate(problems)
         ]
 
-    def _descend(self, wanted: Sequence[Any]) -> Sequence[Answer]:
+    def _descend(self, requests: Sequence[Any]) -> Sequence[Answer]:
         """Descend from starts that fit in one; what was saved of each."""
-        whole = wanted[0]._replace(start=torch.stack([one.start for one in wanted]))
+        whole = requests[0]._replace(start=torch.stack([request.start for request in requests]))
         try:
-            found = descend_stated(whole, self._progress)
+            found = serve_descent(whole, self._progress)
         except _TOO_MUCH:
-            return [None] * len(wanted)
+            return [None] * len(requests)
         states = found.values["parameters"]
         return [
             # One that diverged stops there when it is alone.
-            None if at is not None else Measured(found.steps, {"parameters": states[:, i]}, [at])
+            None
+            if at is not None
+            else DescentRecord(found.steps, {"parameters": states[:, i]}, [at])
             for i, at in enumerate(found.diverged_at)
         ]
 
 
-def can_join(one: Question) -> bool:
+def can_batch(request: Request) -> bool:
     """Whether a solve or a descent may be a member of an ensemble."""
-    if isinstance(one, WantedDescent):
-        return one.start.numel() <= LARGEST and not one.batch
-    problem, solver = one.problem, one.solver
+    if isinstance(request, DescentRequest):
+        return request.start.numel() <= LARGEST and not request.batch
+    problem, solver = request.problem, request.solver
     return (
         isinstance(solver, SteppedSolver)
         and solver.for_many() is not None
@@ -127,23 +131,23 @@ def can_join(one: Question) -> bool:
     )
 
 
-def _groups(asked: Sequence[Question]) -> list[list[int]]:
+def _groups(requests: Sequence[Request]) -> list[list[int]]:
     """Where those stand that fit each other, in groups of at least two."""
     groups = []
-    left = [i for i, one in enumerate(asked) if can_join(one)]
+    left = [i for i, request in enumerate(requests) if can_batch(request)]
     while left:
-        group = [i for i in left if _fit(asked[left[0]], asked[i])]
+        group = [i for i in left if _fit(requests[left[0]], requests[i])]
         left = [i for i in left if i not in group]
         if len(group) > 1:
             groups.append(group)
     return groups
 
 
-def _fit(a: Question, b: Question) -> bool:
+def _fit(a: Request, b: Request) -> bool:
     """Whether two solves differ in nothing but start and times, two descents in their start."""
-    if isinstance(a, WantedDescent) and isinstance(b, WantedDescent):
+    if isinstance(a, DescentRequest) and isinstance(b, DescentRequest):
         return a[2:] == b[2:] and _alike(a.start, b.start) and same(a.flow, b.flow)
-    if isinstance(a, WantedDescent) or isinstance(b, WantedDescent):
+    if isinstance(a, DescentRequest) or isinstance(b, DescentRequest):
         return False
     p, q = a.problem, b.problem
     return (

@@ -17,12 +17,12 @@ from gflow.sweeping.local_workers import LOOPBACK, environment
 if TYPE_CHECKING:
     from distributed import Security
 
-    from gflow.sweeping.workers import Where
+    from gflow.sweeping.workers import WorkerConfig
 
 _ROLES = ("client", "scheduler", "worker")
 
 
-def _job(where: Where, folder: Path) -> dict[str, Any]:
+def _job(where: WorkerConfig, folder: Path) -> dict[str, Any]:
     """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
     slurm, folder = where.slurm or {}, folder.absolute()
     directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
@@ -56,7 +56,7 @@ def _job(where: Where, folder: Path) -> dict[str, Any]:
     }
 
 
-def jobs(where: Where, folder: Path) -> Any:
+def jobs(where: WorkerConfig, folder: Path) -> Any:
     """A cluster of dask-jobqueue, without any job yet.
 
     Raises
@@ -74,7 +74,7 @@ def jobs(where: Where, folder: Path) -> Any:
     return SLURMCluster(**_job(where, folder), security=security, scheduler_options=options)
 
 
-def job_script(where: Where, folder: Path) -> str:
+def job_script(where: WorkerConfig, folder: Path) -> str:
     """The script that each worker's job would be submitted with; nothing is submitted."""
     from dask_jobqueue.slurm import SLURMJob
 

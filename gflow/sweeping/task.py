@@ -32,7 +32,7 @@ _ONE_AT_A_TIME = threading.Lock()  # in a process: of torch's forward derivative
 
 @dataclass(frozen=True)
 class Request:
-    """A run to be done: its scenario's keys, its folder, and how; ``drive`` names who asks.
+    """A run to be done: its scenario's keys, its folder, and how; ``sweep_id`` names who asks.
 
     A failure of the machine (no memory, disk full) and of the run (bad input, the solver
     stopped) come back alike, as a record with its reason; only a worker that dies does not.
@@ -44,7 +44,7 @@ class Request:
     converge: bool = False
     modified: bool = False
     checkpoint_every: float = 60.0
-    drive: str = ""
+    sweep_id: str = ""
 
 
 #: Do the work of a request in its folder, which is in the given state; returns the summary.
@@ -53,13 +53,13 @@ Execute = Callable[[Request, str], Mapping[str, Any]]
 
 def execute(request: Request, state: str) -> Mapping[str, Any]:
     """Begin a run, or go on with one that was interrupted; no figures are drawn."""
-    from gflow.runs.runner import Care, resume, run
+    from gflow.runs.runner import RunOptions, resume, run
 
     path = Path(request.path)
-    care = Care(_stages(request), draw=False, checkpoint_every=request.checkpoint_every)
+    options = RunOptions(_stages(request), draw=False, checkpoint_every=request.checkpoint_every)
     if state == "interrupted":
-        return resume(path, care, model=request.keys.get("model")).summary
-    return run(_job(request), path, care).summary
+        return resume(path, options, model=request.keys.get("model")).summary
+    return run(_job(request), path, options).summary
 
 
 def _job(request: Request) -> Job:
@@ -71,23 +71,25 @@ def _job(request: Request) -> Job:
 
 def _stages(request: Request) -> Callable[[str, float], Callable[[float, float], None]]:
     """Progress of a run, which looks whether to stop."""
-    return lambda name, t_end: lambda t, loss: _look(request.drive)
+    return lambda name, t_end: lambda t, loss: _look(request.sweep_id)
 
 
 _STOPPED: set[str] = set()
 
 
-def stop(drive: str) -> None:
+def stop(sweep_id: str) -> None:
     """Let the runs of one drive on this worker write a checkpoint and end; the sweep calls it."""
-    _STOPPED.add(drive)
+    _STOPPED.add(sweep_id)
 
 
-def _look(drive: str) -> None:
+def _look(sweep_id: str) -> None:
     """Whether to stop: looked at where a run reports its progress, between two steps."""
-    if drive in _STOPPED:
-        from gflow.execution import checkpointing as keeping
+    if sweep_id in _STOPPED:
+        from gflow.execution import current
 
-        keeping.stop("the sweep was stopped")
+        checkpointer = current().checkpointer
+        if checkpointer is not None:
+            checkpointer.stop("the sweep was stopped")
 
 
 def carry_out(request: Request, execute: Execute = execute) -> dict[str, Any]:
@@ -136,10 +138,11 @@ def _carry_out_group(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from gflow.execution.batching import side_by_side
-    from gflow.execution.checkpointing import Keeper, using
-    from gflow.runs.checkpoints import FolderShelf
-    from gflow.sweeping.ensembles import Ensembles, can_join
+    from gflow.execution import using
+    from gflow.execution.batching import run_batched
+    from gflow.execution.checkpointing import Checkpointer
+    from gflow.runs.checkpoints import FolderCheckpointStore
+    from gflow.sweeping.ensembles import Ensembles, can_batch
 
     began, first = time.perf_counter(), requests[0]
     with folder.held(_PATIENCE) as ours:
@@ -149,11 +152,13 @@ def _carry_out_group(
                 for r in requests
             ]
         torch.set_num_threads(int(first.keys["threads"]))
-        keeper = Keeper(FolderShelf(folder), first.checkpoint_every, anew=True)
+        checkpointer = Checkpointer(
+            FolderCheckpointStore(folder), first.checkpoint_every, discard_mismatch=True
+        )
         jobs = [functools.partial(_take_part, request, execute) for request in requests]
         ensembles = Ensembles(_stages(first)("together", 0.0))
-        with using(keeper):
-            records = side_by_side(jobs, ensembles.answer, can_join)
+        with using(checkpointer=checkpointer):
+            records = run_batched(jobs, ensembles.serve, can_batch)
         if not any(_state(request) == "interrupted" for request in requests):
             folder.remove()  # else there is what to go on with: it was stopped, or the disk is full
     share = round((time.perf_counter() - began) / len(records), 3)

@@ -12,7 +12,7 @@ from gflow.errors import InputError
 
 
 @dataclass(frozen=True)
-class Where:
+class WorkerConfig:
     """The workers of a sweep.
 
     Attributes

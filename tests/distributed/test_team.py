@@ -14,12 +14,12 @@ import torch
 import xarray as xr
 
 from gflow.distributed import Team, processes
-from gflow.distributed.torchrun import Place, place
+from gflow.distributed.torchrun import RankInfo, rank_info
 from gflow.errors import InputError
 from gflow.flows import KernelFlow
 from gflow.kernels import ntk
 from gflow.runs import reading
-from gflow.runs.runner import Care, Job, run
+from gflow.runs.runner import Job, RunOptions, run
 from gflow.scenario import load_scenario
 from tests.distributed import two_processes
 from tests.helpers import randn
@@ -91,7 +91,7 @@ def split(source: str, folder: Path, *options: str, **changes) -> subprocess.Pop
 
 
 def alone(source: str, folder: Path, **changes) -> xr.Dataset:
-    run(Job(load_scenario(source, changes)), folder, Care(draw=False))
+    run(Job(load_scenario(source, changes)), folder, RunOptions(draw=False))
     return reading.load_run(folder).result
 
 
@@ -266,10 +266,10 @@ COMPLETE = {
 
 
 def test_the_place_is_what_torchrun_says(monkeypatch):
-    assert place() is None
+    assert rank_info() is None
     for name, value in COMPLETE.items():
         monkeypatch.setenv(name, value)
-    assert place() == Place(rank=1, size=2, local_rank=1, local_size=2)
+    assert rank_info() == RankInfo(rank=1, size=2, local_rank=1, local_size=2)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_half_an_environment_is_refused(monkeypatch, changes, message):
         if value is not None:
             monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        place()
+        rank_info()
     done = subprocess.run(
         [sys.executable, "-m", "gflow", "list"], cwd=ROOT, capture_output=True, text=True
     )

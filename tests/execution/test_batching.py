@@ -5,12 +5,13 @@ import threading
 
 import pytest
 
-from gflow.execution.batching import alone, ask, side_by_side
-from gflow.execution.checkpointing import Checkpoint, Keeper, piece_of_work, using
+from gflow.execution import current, using
+from gflow.execution.batching import run_batched
+from gflow.execution.checkpointing import Checkpoint, Checkpointer
 
 
 def test_without_anybody_to_answer_there_is_no_answer():
-    assert ask("anything") is None
+    assert current().request("anything") is None
 
 
 def test_one_at_a_time_goes_on_in_the_order_given_until_all_wait():
@@ -20,7 +21,7 @@ def test_one_at_a_time_goes_on_in_the_order_given_until_all_wait():
         def work():
             for i in range(questions):
                 seen.append((name, i))
-                assert ask(name + str(i)) == f"{name}{i}!"
+                assert current().request(name + str(i)) == f"{name}{i}!"
             return name
 
         return work
@@ -29,7 +30,7 @@ def test_one_at_a_time_goes_on_in_the_order_given_until_all_wait():
         asked.append(list(questions))
         return [q + "!" for q in questions]
 
-    assert side_by_side([job("a", 3), job("b", 1), job("c", 2)], answer) == ["a", "b", "c"]
+    assert run_batched([job("a", 3), job("b", 1), job("c", 2)], answer) == ["a", "b", "c"]
     assert asked == [["a0", "b0", "c0"], ["a1", "c1"], ["a2"]]
     assert seen == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("a", 2)]
 
@@ -38,27 +39,27 @@ def test_an_error_of_one_job_is_raised_when_the_others_have_ended():
     ended = []
 
     def bad():
-        ask(0)
+        current().request(0)
         raise KeyError("bad")
 
     def good():
-        ended.append((ask(1), ask(2)))
+        ended.append((current().request(1), current().request(2)))
 
     with pytest.raises(KeyError, match="bad"):
-        side_by_side([bad, good], lambda asked: [10 * q for q in asked])
+        run_batched([bad, good], lambda asked: [10 * q for q in asked])
     assert ended == [(10, 20)]
 
 
 def test_what_the_answer_raises_every_question_raises_and_jobs_may_go_on():
     def job(name):
         with pytest.raises(ValueError, match="no more"):
-            ask(name)
+            current().request(name)
         return name
 
     def answer(asked):
         raise ValueError("no more")
 
-    assert side_by_side([lambda: job("a"), lambda: job("b")], answer) == ["a", "b"]
+    assert run_batched([lambda: job("a"), lambda: job("b")], answer) == ["a", "b"]
 
 
 def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
@@ -68,11 +69,11 @@ def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
     def job():
         before = variable.get()
         variable.set(8)
-        ask(None)
+        current().request(None)
         return before
 
     before = threading.active_count()
-    assert side_by_side([job, job], lambda asked: asked) == [7, 7]
+    assert run_batched([job, job], lambda asked: asked) == [7, 7]
     assert variable.get() == 7
     assert threading.active_count() == before
 
@@ -83,13 +84,13 @@ def test_what_is_not_worth_waiting_with_goes_on_at_once():
     def job(name):
         def work():
             seen.append(name)
-            answers = ask(f"alone {name}"), ask(f"common {name}")
+            answers = current().request(f"alone {name}"), current().request(f"common {name}")
             seen.append(name)
             return answers
 
         return work
 
-    found = side_by_side(
+    found = run_batched(
         [job("a"), job("b")], lambda asked: [1] * len(asked), lambda q: q.startswith("common")
     )
     assert found == [(None, 1)] * 2
@@ -100,7 +101,9 @@ def test_what_is_not_worth_waiting_with_goes_on_at_once():
 def test_nobody_is_left_waiting_where_answers_are_missing(answers):
     before = threading.active_count()
     with pytest.raises(ValueError, match="zip"):
-        side_by_side([lambda: ask(0), lambda: ask(1)], lambda asked: answers)
+        run_batched(
+            [lambda: current().request(0), lambda: current().request(1)], lambda asked: answers
+        )
     assert threading.active_count() == before
 
 
@@ -125,11 +128,11 @@ def test_inside_of_a_piece_of_work_nothing_is_asked():
     """It would stay open while others begin theirs."""
 
     def job():
-        with piece_of_work("outer") as piece:
-            inside = ask("inside")
+        with current().resumable("outer") as piece:
+            inside = current().request("inside")
             piece.finish(Checkpoint)
-        with alone():
-            return inside, ask("alone"), None
+        with using(serve=None):
+            return inside, current().request("alone"), None
 
-    with using(Keeper(Nowhere())):
-        assert side_by_side([job, job], lambda asked: asked) == [(None, None, None)] * 2
+    with using(checkpointer=Checkpointer(Nowhere())):
+        assert run_batched([job, job], lambda asked: asked) == [(None, None, None)] * 2

@@ -10,11 +10,11 @@ import torch
 import gflow
 from gflow.cli.options import model_options
 from gflow.errors import InputError, Interrupted
-from gflow.execution import checkpointing as keeping
-from gflow.execution.checkpointing import Checkpoint, Keeper, piece_of_work, using
+from gflow.execution import checkpointing, current, using
+from gflow.execution.checkpointing import Checkpoint, Checkpointer
 from gflow.runs import checkpoints as shelf
 from gflow.runs import folder as store
-from gflow.runs.checkpoints import FolderShelf
+from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
 from gflow.studies.oscillation import walk
@@ -22,7 +22,7 @@ from tests.cli.test_main import SMALL, small
 from tests.helpers import times
 
 
-class Impatient(Keeper):
+class Impatient(Checkpointer):
     """Stops after so many steps, and checkpoints all of them."""
 
     def __init__(self, on, steps):
@@ -32,7 +32,7 @@ class Impatient(Keeper):
     def step(self, state):
         self._left_steps -= 1
         if self._left_steps <= 0:
-            self._stop = "SIGTERM"
+            self._stop_reason = "SIGTERM"
         super().step(state)
 
 
@@ -45,12 +45,12 @@ def in_parts(work, folder, steps):
     """What work() gives when it is stopped after every so many steps; how often that was."""
     stops = 0
     while True:
-        keeper = Impatient(FolderShelf(folder), steps)
+        checkpointer = Impatient(FolderCheckpointStore(folder), steps)
         try:
-            with using(keeper):
+            with using(checkpointer=checkpointer):
                 return work(), stops
         except Interrupted:
-            keeper.flush()
+            checkpointer.flush()
             stops += 1
             steps += 1 + steps // 4
 
@@ -163,44 +163,50 @@ def test_walk_and_central_path(folder):
 
 
 def test_a_piece_inside_of_another_is_part_of_it(folder):
-    with using(Keeper(FolderShelf(folder), every=0.0)), piece_of_work("outer") as outer:
-        with piece_of_work("inner") as inner:
+    with (
+        using(checkpointer=Checkpointer(FolderCheckpointStore(folder), every=0.0)),
+        current().resumable("outer") as outer,
+    ):
+        with current().resumable("inner") as inner:
             inner.finish(Checkpoint)
         outer.finish(lambda: Checkpoint(meta={"a": 1}))
-    (found,) = FolderShelf(folder).pieces()
+    (found,) = FolderCheckpointStore(folder).pieces()
     assert found.meta == {"a": 1, "piece": {"what": "outer"}}
 
 
 def test_other_work_than_was_kept_is_refused(folder):
-    with using(Keeper(FolderShelf(folder), every=0.0)), piece_of_work("sum", of=[1.5]) as piece:
-        piece.finish(Checkpoint)
-    again = Keeper(FolderShelf(folder))
     with (
-        using(again),
-        pytest.raises(InputError, match="made by other work than is asked for now"),
-        piece_of_work("sum", of=[2.5]),
+        using(checkpointer=Checkpointer(FolderCheckpointStore(folder), every=0.0)),
+        current().resumable("sum", of=[1.5]) as piece,
+    ):
+        piece.finish(Checkpoint)
+    again = Checkpointer(FolderCheckpointStore(folder))
+    with (
+        using(checkpointer=again),
+        pytest.raises(InputError, match="computed from other inputs than the present ones"),
+        current().resumable("sum", of=[2.5]),
     ):
         pass
 
 
 def test_without_steps_it_stops_at_once_and_twice_told_too(folder):
-    keeper = Keeper(FolderShelf(folder))
+    checkpointer = Checkpointer(FolderCheckpointStore(folder))
     with pytest.raises(Interrupted, match="SIGTERM"):
-        keeper.stop("SIGTERM")
-    keeper = Keeper(FolderShelf(folder))
-    with using(keeper), piece_of_work("loop") as piece:
-        keeper.stop("SIGINT")  # the step is finished first
+        checkpointer.stop("SIGTERM")
+    checkpointer = Checkpointer(FolderCheckpointStore(folder))
+    with using(checkpointer=checkpointer), current().resumable("loop") as piece:
+        checkpointer.stop("SIGINT")  # the step is finished first
         with pytest.raises(Interrupted, match="SIGINT"):
-            keeper.stop("SIGINT")
+            checkpointer.stop("SIGINT")
         with pytest.raises(Interrupted):
             piece.step(lambda: Checkpoint(meta={"k": 3}))
-    index, state = FolderShelf(folder).checkpoint()
+    index, state = FolderCheckpointStore(folder).checkpoint()
     assert (index, state.meta["k"]) == (0, 3)
 
 
 def test_writes_are_spaced_by_what_they_cost(folder, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(keeping.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
     written = []
 
     class Slow:
@@ -215,7 +221,7 @@ def test_writes_are_spaced_by_what_they_cost(folder, monkeypatch):
         def checkpoint(self):
             return None
 
-    with using(Keeper(Slow(), every=10.0)), piece_of_work("loop") as piece:
+    with using(checkpointer=Checkpointer(Slow(), every=10.0)), current().resumable("loop") as piece:
         for _ in range(400):
             clock[0] += 1.0
             piece.step(Checkpoint)
@@ -245,7 +251,7 @@ def same(found, expected):
 
 
 def test_shelf_gives_back_what_was_put(folder):
-    on = FolderShelf(folder)
+    on = FolderCheckpointStore(folder)
     meta = {"x": 0.1 + 0.2, "inf": float("inf"), "text": "é", "list": [1, [2]]}
     on.put_pieces(0, [Checkpoint(STATE, meta), Checkpoint({}, {})])
     on.put_pieces(2, [Checkpoint({"b": times(3.0)}, {"i": 2})])
@@ -279,7 +285,7 @@ def damage(file, how):
 
 @pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(how, folder):
-    on = FolderShelf(folder)
+    on = FolderCheckpointStore(folder)
     on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
     on.put_checkpoint(1, Checkpoint({"a": times(7.0)}))
     damage(folder.path / "checkpoint.safetensors", how)
@@ -293,7 +299,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(how, folder):
 
 @pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
 def test_damaged_parts_are_worked_out_again(how, folder):
-    on = FolderShelf(folder)
+    on = FolderCheckpointStore(folder)
     for i in range(3):
         on.put_pieces(i, [Checkpoint({"a": times(6.0 + i)}, {"i": i})])
     damage(folder.path / "parts" / "000001.npz", how)
@@ -303,16 +309,16 @@ def test_damaged_parts_are_worked_out_again(how, folder):
 
 
 def test_a_compressed_part_is_refused(folder):
-    FolderShelf(folder).put_pieces(0, [Checkpoint({"a": times(1.0)}, {})])
+    FolderCheckpointStore(folder).put_pieces(0, [Checkpoint({"a": times(1.0)}, {})])
     file = folder.path / "parts" / "000000.npz"
     meta = np.frombuffer(json.dumps({}).encode(), np.uint8)
     np.savez_compressed(file, **{"0": meta, "0/a": np.zeros(10_000_000)})
     with pytest.warns(UserWarning, match="compressed"):
-        assert list(FolderShelf(folder).pieces()) == []
+        assert list(FolderCheckpointStore(folder).pieces()) == []
 
 
 def test_killed_between_two_renames_the_one_before_is_there(folder, monkeypatch):
-    on = FolderShelf(folder)
+    on = FolderCheckpointStore(folder)
     on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
 
     def write(path):

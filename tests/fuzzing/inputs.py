@@ -394,7 +394,7 @@ def made(stop_after: int | None = None) -> dict[str, bytes]:
 
     keys = {"setting": "kernel", **_COMMON, **BASES["kernel"], "method": "tsit5", "name": "r"}
     job = running.Job(validate({k: v for k, v in keys.items() if k != "estimate_error"}, "here"))
-    care = running.Care(lambda name, t_end: report, draw=False)
+    care = running.RunOptions(lambda name, t_end: report, draw=False)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         with contextlib.suppress(Interrupted):

@@ -35,9 +35,11 @@ def interrupted(path, *, at="flow", **keys):
         signal.raise_signal(signal.SIGTERM)
 
     job = running.Job(load_scenario("network", {**SMALL, **keys}))
-    care = running.Care(lambda name, t_end: report if name.startswith(at) else None, draw=False)
+    options = running.RunOptions(
+        lambda name, t_end: report if name.startswith(at) else None, draw=False
+    )
     with pytest.raises(Interrupted):
-        running.run(job, path, care)
+        running.run(job, path, options)
     return path
 
 
@@ -61,7 +63,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def done(tmp_path):
     job = running.Job(load_scenario("network", SMALL))
-    running.run(job, tmp_path / "done", running.Care(draw=False))
+    running.run(job, tmp_path / "done", running.RunOptions(draw=False))
     return tmp_path / "done"
 
 
@@ -101,7 +103,7 @@ def test_resuming_writes_through_no_link(name, tmp_path):
     run = interrupted(tmp_path / "run")
     (tmp_path / "mine").write_text("mine")
     (run / name).symlink_to(tmp_path / "mine")
-    running.resume(run, running.Care(draw=False))
+    running.resume(run, running.RunOptions(draw=False))
     assert (tmp_path / "mine").read_text() == "mine"
     assert reading.state(run) == "done"
 
@@ -122,7 +124,7 @@ def test_folders_instead_of_checkpoints_go_when_the_run_is_done(name, tmp_path):
     (run / name / "inside").mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a checkpoint that is damaged
-        running.resume(run, running.Care(draw=False))
+        running.resume(run, running.RunOptions(draw=False))
     assert reading.state(run) == "done"
     assert not (run / name).exists()
 

@@ -12,15 +12,15 @@ from gflow.runs import checkpoints as shelf
 from gflow.runs import folder as store
 from gflow.runs import reading
 from gflow.runs import runner as running
-from gflow.runs.runner import Care, Job
+from gflow.runs.runner import Job, RunOptions
 from tests.execution.test_checkpointing import job
 
-OFTEN = Care(draw=False, checkpoint_every=1e-9)
+OFTEN = RunOptions(draw=False, checkpoint_every=1e-9)
 
 
 @pytest.fixture(autouse=True)
 def _written_often(monkeypatch):
-    monkeypatch.setattr(keeping, "_SHARE", 0)
+    monkeypatch.setattr(keeping, "_SPACING", 0)
 
 
 def small():
@@ -59,17 +59,17 @@ def test_a_full_disk_as_the_libraries_tell_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors.numpy, "save_file", fails)
     with pytest.raises(OutputError, match=r"checkpoint.safetensors: disk is full$"):
-        shelf.FolderShelf(folder).put_checkpoint(0, shelf.Checkpoint())
+        shelf.FolderCheckpointStore(folder).put_checkpoint(0, shelf.Checkpoint())
 
 
 def test_folder_that_is_removed(tmp_path, monkeypatch):
-    put = shelf.FolderShelf.put_checkpoint
+    put = shelf.FolderCheckpointStore.put_checkpoint
 
     def gone(self, *args):
         shutil.rmtree(tmp_path / "run")
         put(self, *args)
 
-    monkeypatch.setattr(shelf.FolderShelf, "put_checkpoint", gone)
+    monkeypatch.setattr(shelf.FolderCheckpointStore, "put_checkpoint", gone)
     with pytest.raises(OutputError, match="No such file or directory"):
         running.run(small(), tmp_path / "run", OFTEN)
     assert not (tmp_path / "run").exists()
@@ -81,7 +81,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
 
     monkeypatch.setattr("gflow.studies.flow_and_descent.stability_limit", breaks)
     with pytest.raises(ValueError, match="a fault"):
-        running.run(small(), tmp_path / "short", Care(draw=False))
+        running.run(small(), tmp_path / "short", RunOptions(draw=False))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("gflow.runs.signals._SIGNALS", ())
     scenario = small().scenario.model_copy(update={"step_sizes": (0.1,)})
@@ -97,7 +97,7 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
 
     def work():
         try:
-            running.run(small(), tmp_path / "run", Care(draw=False, max_walltime=1e-9))
+            running.run(small(), tmp_path / "run", RunOptions(draw=False, max_walltime=1e-9))
         except Interrupted as stop:
             found.append(stop)
 
@@ -106,12 +106,12 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
     thread.join()
     assert [(stop.why, stop.folder) for stop in found] == [("time", tmp_path / "run")]
     assert reading.state(tmp_path / "run") == "interrupted"
-    assert running.resume(tmp_path / "run", Care(draw=False)).path == tmp_path / "run"
+    assert running.resume(tmp_path / "run", RunOptions(draw=False)).path == tmp_path / "run"
 
 
 def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "_METRICS_EVERY", 0.0)
-    running.run(small(), tmp_path / "run", Care(draw=False))
+    running.run(small(), tmp_path / "run", RunOptions(draw=False))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = reading.last_metrics(tmp_path / "run")
     assert len(lines) > 10
@@ -123,7 +123,7 @@ def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
 
 def test_another_version_does_not_go_on_with_it(tmp_path):
     with pytest.raises(Interrupted):
-        running.run(small(), tmp_path / "run", Care(draw=False, max_walltime=1e-9))
+        running.run(small(), tmp_path / "run", RunOptions(draw=False, max_walltime=1e-9))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "gflow": "0.0.1"}))
     with pytest.raises(InputError, match=r"begun by gflow '0.0.1', this is .*; go on with it by"):

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gflow.execution import checkpointing as keeping
-from gflow.execution.checkpointing import Keeper, _Kept
+from gflow.execution import context
+from gflow.execution.checkpointing import Checkpointer, _StoredPiece
 from gflow.runs import runner as running
 from gflow.scenario import load_scenario
 
@@ -68,7 +68,7 @@ class Cost:
 
 @contextlib.contextmanager
 def _nothing_kept() -> Iterator[None]:
-    def no_keeper(keeper: object) -> contextlib.AbstractContextManager[None]:
+    def no_keeper(checkpointer: object) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     with (
@@ -93,7 +93,12 @@ def _inside(clock: Clock) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         # What a piece is asked, its state at a step, its results, and writing any of them.
-        places = (keeping, "digest"), (Keeper, "begin"), (_Kept, "step"), (_Kept, "finish")
+        places = (
+            (context, "digest"),
+            (Checkpointer, "begin"),
+            (_StoredPiece, "step"),
+            (_StoredPiece, "finish"),
+        )
         for place, name in places:
             function = clock.timed(getattr(place, name))
             stack.enter_context(mock.patch.object(place, name, function))
@@ -102,9 +107,9 @@ def _inside(clock: Clock) -> Iterator[None]:
 
 
 def _run(job: running.Job, folder: Path, every: float) -> Cost:
-    care = running.Care(draw=False, checkpoint_every=every)
+    options = running.RunOptions(draw=False, checkpoint_every=every)
     processor, wall = time.process_time(), time.perf_counter()
-    running.run(job, folder, care)
+    running.run(job, folder, options)
     return Cost(time.process_time() - processor, time.perf_counter() - wall)
 
 

@@ -36,10 +36,10 @@ import psutil
 
 from gflow import load_run
 from gflow.sweeping import task
-from gflow.sweeping.engine import Tally, run_sweep
+from gflow.sweeping.engine import SweepProgress, run_sweep
 from gflow.sweeping.folder import run_path, run_states
 from gflow.sweeping.plan import make_plan
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 
 class Work:
@@ -109,7 +109,7 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
     began = time.monotonic()
     last = [began]
 
-    def show(tally: Tally) -> None:
+    def show(tally: SweepProgress) -> None:
         if time.monotonic() - last[0] > 20:
             last[0] = time.monotonic()
             print(
@@ -117,7 +117,7 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
             )
 
     tally = run_sweep(
-        plan, root / "sweep", Where(workers=2), execute=Work(log, seconds, guilty), show=show
+        plan, root / "sweep", WorkerConfig(workers=2), execute=Work(log, seconds, guilty), show=show
     )
     stop.set()
     killer.join()
@@ -135,13 +135,13 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
     return done == innocent and set(tally.failed) == guilty and not again
 
 
-def drive(root: str, runs: str, seconds: str) -> None:
+def sweep_id(root: str, runs: str, seconds: str) -> None:
     """The driver of the second part, in a process of its own."""
     path = Path(root)
     run_sweep(
         plan_of(int(runs)),
         path / "sweep",
-        Where(workers=2),
+        WorkerConfig(workers=2),
         execute=Work(path / "log", float(seconds)),
     )
 
@@ -181,13 +181,15 @@ def group_plan(runs: int):
 
 def drive_groups(root: str, runs: str) -> None:
     """The driver of the third part, in a process of its own."""
-    run_sweep(group_plan(int(runs)), Path(root) / "sweep", Where(workers=2), checkpoint_every=0.2)
+    run_sweep(
+        group_plan(int(runs)), Path(root) / "sweep", WorkerConfig(workers=2), checkpoint_every=0.2
+    )
 
 
 def third(root: Path, runs: int) -> bool:
     plan = group_plan(runs)
     began = time.monotonic()
-    run_sweep(plan, root / "peace", Where(workers=2))
+    run_sweep(plan, root / "peace", WorkerConfig(workers=2))
     peace = time.monotonic() - began
     status, kills = killed_again_and_again(["drive-groups", str(root), str(runs)], 4, 9)
     differ, together = [], 0
@@ -238,7 +240,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["drive"]:
-        drive(*sys.argv[2:])
+        sweep_id(*sys.argv[2:])
     elif sys.argv[1:2] == ["drive-groups"]:
         drive_groups(*sys.argv[2:])
     else:

@@ -8,7 +8,7 @@ import pytest
 
 from gflow.sweeping import task
 from gflow.sweeping.plan import make_plan
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def where():
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
     options |= {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with distributed.LocalCluster(**options) as cluster:
-        yield Where(scheduler=cluster.scheduler_address)
+        yield WorkerConfig(scheduler=cluster.scheduler_address)
 
 
 def small_plan(*sets, **options):

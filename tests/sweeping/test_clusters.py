@@ -7,7 +7,7 @@ import pytest
 from gflow.errors import InputError
 from gflow.sweeping import clusters, slurm
 from gflow.sweeping.clusters import connected
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,10 @@ from gflow.sweeping.workers import Where
     ],
 )
 def test_a_scheduler_that_is_not_to_be_trusted_is_refused(address, says, tmp_path):
-    with pytest.raises(InputError, match=says), connected(Where(scheduler=address), tmp_path):
+    with (
+        pytest.raises(InputError, match=says),
+        connected(WorkerConfig(scheduler=address), tmp_path),
+    ):
         pass
 
 
@@ -34,20 +37,20 @@ def test_a_scheduler_that_does_not_answer_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ANSWER", "0.3s")
     address = "tcp://127.0.0.1:1"
     with pytest.raises(InputError, match="no scheduler answers at"):  # noqa: SIM117
-        with connected(Where(scheduler=address), tmp_path):
+        with connected(WorkerConfig(scheduler=address), tmp_path):
             pass
 
 
 def test_without_the_engine_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match="pip install"), connected(Where(), tmp_path):
+    with pytest.raises(InputError, match="pip install"), connected(WorkerConfig(), tmp_path):
         pass
 
 
 def test_the_script_of_a_job(tmp_path):
     said = {"queue": "gpu", "account": "theory", "walltime": "2:00:00", "memory": "8GB"}
     said["directives"] = ["--exclusive"]
-    where = Where(threads=4, gpus=True, slurm=said)
+    where = WorkerConfig(threads=4, gpus=True, slurm=said)
     script = slurm.job_script(where, tmp_path)
     for line in (
         "#SBATCH -p gpu",
@@ -80,18 +83,21 @@ def test_certificates_are_made_once_and_for_their_owner_alone(tmp_path):
 
 def test_without_slurm_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no SLURM here"), connected(Where(slurm={}), tmp_path):
+    with (
+        pytest.raises(InputError, match="no SLURM here"),
+        connected(WorkerConfig(slurm={}), tmp_path),
+    ):
         pass
 
 
 def test_workers_here_get_their_threads_and_each_a_gpu(monkeypatch):
     monkeypatch.setattr(clusters, "_core_count", lambda: 8)
-    assert len(clusters._environments(Where())) == 8
-    found = clusters._environments(Where(threads=3))
+    assert len(clusters._environments(WorkerConfig())) == 8
+    found = clusters._environments(WorkerConfig(threads=3))
     assert [env["OMP_NUM_THREADS"] for env in found] == ["3", "3"]
     monkeypatch.setattr(clusters, "_gpus", lambda: ["0", "1", "4"])
-    found = clusters._environments(Where(gpus=True))
+    found = clusters._environments(WorkerConfig(gpus=True))
     assert [env["CUDA_VISIBLE_DEVICES"] for env in found] == ["0", "1", "4"]
     with pytest.raises(InputError, match="there are 3 GPUs here, got --workers 4"):
-        clusters._environments(Where(gpus=True, workers=4))
-    assert Where(gpus=True).resources == {"GPU": 1}
+        clusters._environments(WorkerConfig(gpus=True, workers=4))
+    assert WorkerConfig(gpus=True).resources == {"GPU": 1}

@@ -16,7 +16,7 @@ from gflow.sweeping.folder import SweepFolder, run_path
 from gflow.sweeping.plan import make_plan
 from tests.sweeping.conftest import small_plan
 
-BARE = running.Care(draw=False)
+BARE = running.RunOptions(draw=False)
 
 
 def run_here(plan, folder, members=None):

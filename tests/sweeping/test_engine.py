@@ -18,7 +18,7 @@ from gflow.runs import runner as running
 from gflow.sweeping import engine, task
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 from tests.sweeping.conftest import killing, small_plan
 
 
@@ -43,7 +43,7 @@ class Counted:
         return _counted, (id(self),)
 
 
-BARE = running.Care(draw=False)
+BARE = running.RunOptions(draw=False)
 _COUNTED = {}
 
 
@@ -124,13 +124,13 @@ def test_told_to_stop_it_leaves_checkpoints_and_goes_on_to_the_same_bits(
     plan = small_plan(("method", "tsit5"), ("t_end", "100"), ("step_size", "0.1"), seeds=2)
     look, looks = task._look, itertools.count()
 
-    def told(drive):
+    def told(sweep_id):
         if next(looks) == 20:  # in the midst of a run, which then waits to be stopped
             os.kill(os.getpid(), signal.SIGUSR1)
             end = time.monotonic() + 20
-            while drive not in task._STOPPED and time.monotonic() < end:
+            while sweep_id not in task._STOPPED and time.monotonic() < end:
                 time.sleep(0.01)
-        look(drive)
+        look(sweep_id)
 
     monkeypatch.setattr(task, "_look", told)
     monkeypatch.setattr(engine, "_TICK", 0.02)
@@ -170,7 +170,7 @@ def test_lines_that_are_cut_off_or_strange_are_passed_over(where, tmp_path):
 def test_workers_here_that_die_are_replaced_and_a_run_that_kills_them_is_told(tmp_path):
     plan = small_plan(seeds=5)
     bad = plan.members[1].id
-    tally = run_sweep(plan, tmp_path, Where(workers=2), execute=killing(bad))
+    tally = run_sweep(plan, tmp_path, WorkerConfig(workers=2), execute=killing(bad))
     assert tally.done == 4
     assert tally.failed == {
         bad: "its worker died 4 times: out of memory, or a crash of the process"

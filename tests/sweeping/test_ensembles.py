@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import gflow
-from gflow.execution.batching import side_by_side
+from gflow.execution.batching import run_batched
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow, ProductFlow
 from gflow.losses import LinearRegression, SquaredDistance
 from gflow.scenario import load_scenario, scenario_names
-from gflow.solvers import base
+from gflow.solvers import problem
 from gflow.sweeping import ensembles as together
 from gflow.sweeping.ensembles import same
 from gflow.trajectory import IntegrationError
@@ -27,11 +27,11 @@ def both(jobs):
     ensembles = together.Ensembles()
 
     def answer(asked):
-        found = ensembles.answer(asked)
+        found = ensembles.serve(asked)
         answered.append(sum(one is not None for one in found))
         return found
 
-    return [job() for job in jobs], side_by_side(jobs, answer), answered
+    return [job() for job in jobs], run_batched(jobs, answer), answered
 
 
 def starts(flow, y0, count):
@@ -156,7 +156,7 @@ def test_a_member_that_fails_fails_as_it_does_alone_and_the_others_do_not():
 
     alone, one, answered = both([job(fine), job(bad), job(2 * fine)])
     assert answered == [2]
-    assert one[1] == alone[1] == (base.NOT_FINITE, 0.0)
+    assert one[1] == alone[1] == (problem.NOT_FINITE, 0.0)
     torch.testing.assert_close(one[0], alone[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(one[2], alone[2], rtol=1e-12, atol=1e-12)
 
@@ -205,7 +205,7 @@ def test_an_ensemble_of_descents_tells_its_progress():
     seen = []
     ensembles = together.Ensembles(lambda t, loss: seen.append(t))
     jobs = [lambda y=y: gflow.descend(flow, y, 0.01, 200) for y in (y0, 0.5 * y0)]
-    side_by_side(jobs, ensembles.answer)
+    run_batched(jobs, ensembles.serve)
     assert seen == pytest.approx([0.5, 1.0, 1.5, 2.0])
 
 
@@ -309,7 +309,7 @@ def test_whole_runs_side_by_side_have_the_numbers_of_each_alone(name):
 
 
 def test_results_of_an_ensemble_are_of_every_field_of_a_solve():
-    """What `solve_kept` keeps of a solve and what a member is given have the same names."""
+    """What `solve_resumable` keeps of a solve and what a member is given have the same names."""
     from gflow.solvers import resumable as checkpoint
 
     flow, y0 = LayerwiseFlow.example()
@@ -319,13 +319,13 @@ def test_results_of_an_ensemble_are_of_every_field_of_a_solve():
         return lambda: gflow.integrate(flow, y0, TIMES)
 
     def answer(asked):
-        found = together.Ensembles().answer(asked)
+        found = together.Ensembles().serve(asked)
         problem = asked[0].problem
         asked[0].solver.solve(problem, asked[0].name)
         kept["alone"], kept["member"] = checkpoint._results(problem, None), found[0]
         return found
 
-    side_by_side([job(y0), job(2 * y0)], answer)
+    run_batched([job(y0), job(2 * y0)], answer)
     assert kept["member"].tensors.keys() == kept["alone"].tensors.keys() - {"spent"}
     assert kept["member"].meta.keys() == kept["alone"].meta.keys()
     assert dataclasses.is_dataclass(kept["member"])

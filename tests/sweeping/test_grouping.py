@@ -25,7 +25,7 @@ from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, units
 from gflow.sweeping.plan import make_plan
-from gflow.sweeping.workers import Where
+from gflow.sweeping.workers import WorkerConfig
 from tests.sweeping.conftest import killing
 
 MISSING = "missing"
@@ -150,7 +150,7 @@ def test_a_sweep_in_groups_has_the_numbers_of_runs_alone(where, tmp_path):
     assert not (tmp_path / "sweep" / "together").exists()
     for member in plan.members:
         alone = running.run(
-            running.Job(member.scenario), tmp_path / member.id, running.Care(draw=False)
+            running.Job(member.scenario), tmp_path / member.id, running.RunOptions(draw=False)
         )
         inside = gflow.load_run(run_path(tmp_path / "sweep", member.id)).result
         for name in ("loss", "gap", "descent_loss", "time"):
@@ -170,7 +170,9 @@ def test_one_bad_run_of_a_group_fails_alone(where, tmp_path):
             raise OSError("the disk is full")
         return task.execute(request, state)
 
-    tally = run_sweep(plan, tmp_path, Where(scheduler=where.scheduler, workers=1), execute=work)
+    tally = run_sweep(
+        plan, tmp_path, WorkerConfig(scheduler=where.scheduler, workers=1), execute=work
+    )
     assert tally.failed == {bad: "OSError: the disk is full"}
     assert (tally.done, tally.running) == (2, 0)
 
@@ -198,14 +200,14 @@ def test_a_group_told_to_stop_anywhere_ends_with_the_same_bits(tmp_path, monkeyp
     assert [r["state"] for r in carried_out(plan, tmp_path / "whole")] == ["done"] * 4
     truth = numbers(tmp_path / "whole", plan)
     looks = [0]
-    monkeypatch.setattr(task, "_look", lambda drive: looks.__setitem__(0, looks[0] + 1))
+    monkeypatch.setattr(task, "_look", lambda sweep_id: looks.__setitem__(0, looks[0] + 1))
     carried_out(plan, tmp_path / "counted")
     total, chance = looks[0], random.Random(0)
     for trial in range(3):
         folder, left = tmp_path / str(trial), sorted(chance.sample(range(1, total), 3))
         looks[0] = 0
 
-        def told(drive, left=left):
+        def told(sweep_id, left=left):
             looks[0] += 1
             if left and looks[0] >= left[0]:
                 left.pop(0)
@@ -288,7 +290,7 @@ def stopped_after(looks, monkeypatch):
     """The next group is told to stop at one of its looks."""
     left = [looks]
 
-    def told(drive):
+    def told(sweep_id):
         left[0] -= 1
         if left[0] == 0:
             keeping.stop("the test")
@@ -326,11 +328,11 @@ def test_a_group_is_told_to_stop_in_a_descent(tmp_path, monkeypatch):
     plan = linear_plan(*sets, seeds=2)
     began, look = [], task._look
 
-    def told(drive):
+    def told(sweep_id):
         if sys._getframe(2).f_code.co_name == "descend_measured":
             began.append(time.monotonic())
             keeping.stop("the test")
-        look(drive)
+        look(sweep_id)
 
     monkeypatch.setattr(task, "_look", told)
     records = carried_out(plan, tmp_path)
@@ -363,7 +365,7 @@ def test_a_unit_whose_group_is_over_is_done_run_by_run(tmp_path):
 def test_a_run_that_kills_its_worker_takes_no_other_of_its_group_with_it(tmp_path):
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
-    tally = run_sweep(plan, tmp_path, Where(workers=1), execute=killing(bad))
+    tally = run_sweep(plan, tmp_path, WorkerConfig(workers=1), execute=killing(bad))
     assert (tally.done, set(tally.failed)) == (2, {bad})
     assert not (tmp_path / "together").exists()
 
@@ -373,14 +375,14 @@ def test_a_sweep_in_groups_told_to_stop_goes_on(where, tmp_path, monkeypatch):
     assert run_sweep(plan, tmp_path / "whole", where).done == 4
     looks, look = [0], task._look
 
-    def told(drive):
+    def told(sweep_id):
         looks[0] += 1
         if looks[0] == 30:
             os.kill(os.getpid(), signal.SIGUSR1)
             end = time.monotonic() + 20
-            while drive not in task._STOPPED and time.monotonic() < end:
+            while sweep_id not in task._STOPPED and time.monotonic() < end:
                 time.sleep(0.01)
-        look(drive)
+        look(sweep_id)
 
     monkeypatch.setattr(task, "_look", told)
     monkeypatch.setattr(engine, "_TICK", 0.02)

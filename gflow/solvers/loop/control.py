@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gflow.solvers.elementwise import Values, choose, finite, larger, missing, smaller, some
-from gflow.solvers.loop.system import Measured
+from gflow.solvers.loop.system import StepMeasurement
 from gflow.solvers.problem import NOT_FINITE, RISES, UNDERFLOW, energy_bound
 
 _SAFETY = 0.85
@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    got: Measured,
+    got: StepMeasurement,
     size: Values,
     loss: Values,
     first_loss: Values,

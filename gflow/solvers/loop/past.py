@@ -14,7 +14,7 @@ from torch.linalg import vector_norm
 from gflow.solvers import bdf
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.switching import rival_error
-from gflow.solvers.loop.system import Measured, System, Tried
+from gflow.solvers.loop.system import StepMeasurement, System, Tried
 from gflow.solvers.problem import Problem, energy_bound
 
 _ROOM = 4 * bdf.HISTORY  # rows of memory: the past moves to its end once in so many steps
@@ -119,7 +119,7 @@ class Past:
             self._errors[p] = formulas.errors[p] * max(miss / tolerance, of_energy)
         # Whatever binds, as an error of the state; not converged, as one beyond all bounds.
         error = self._errors[order] * bound if found.converged else math.inf
-        return Tried(y, f, Measured(error, 0.0, gained, rate, size, loss, signal, event))
+        return Tried(y, f, StepMeasurement(error, 0.0, gained, rate, size, loss, signal, event))
 
     def next(self, step: float) -> float:
         """The next step after a good one; chooses its order, too."""

@@ -43,7 +43,7 @@ from gflow.solvers.loop.past import Past
 from gflow.solvers.loop.record import Record
 from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectral_radius import PRODUCTS, first_vectors, with_margin
-from gflow.solvers.loop.system import Measured, System, Tried
+from gflow.solvers.loop.system import StepMeasurement, System, Tried
 from gflow.solvers.problem import NOT_FINITE, STIFF, Problem, Save, out_of_budget
 from gflow.solvers.rock4 import ROCK4
 
@@ -323,7 +323,9 @@ class Stepping:
         seen = numbers[5:]
         seen[0] = m.rate[rows]
         gained, missed = stepper.energy(seen, stages)
-        got = Measured(error, step * missed, step * gained, seen[-1], size, loss, signal, event)
+        got = StepMeasurement(
+            error, step * missed, step * gained, seen[-1], size, loss, signal, event
+        )
         return Tried(new.y, f, got)
 
     def _control(
@@ -359,7 +361,7 @@ class Stepping:
         if not every(good):
             of = self.system.rows(np.flatnonzero(good))
             new = {name: value[of] for name, value in new.items()}
-            got, t_new, rows = Measured(*(v[good] for v in got)), t_new[good], rows[good]
+            got, t_new, rows = StepMeasurement(*(v[good] for v in got)), t_new[good], rows[good]
         if dense:
             self.record.interpolate(m, rows, t_new, new["y"], new["f"])
             new |= {"older_y": m.y[self.system.rows(rows)], "older_f": m.f[self.system.rows(rows)]}
@@ -437,7 +439,7 @@ class Stepping:
         spent: Values,
         step: Values,
         good: Values,
-        got: Measured,
+        got: StepMeasurement,
     ) -> None:
         """Hand members over to another stepper where that has become the better one."""
         m, problem, steppers = self.members, self.problem, self.steppers

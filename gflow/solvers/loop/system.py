@@ -15,7 +15,7 @@ from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
 
 
-class Measured(NamedTuple):
+class StepMeasurement(NamedTuple):
     """What is known of a tried step on the host, one entry a member."""
 
     error: Values  #: ‖e‖ of the state
@@ -33,7 +33,7 @@ class Tried(NamedTuple):
 
     y: Tensor  #: at its end, (members, size), on the solve's device
     f: Tensor  #: dy/dt there
-    got: Measured
+    got: StepMeasurement
 
 
 class System:

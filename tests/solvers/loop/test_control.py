@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gflow.solvers.loop import control
-from gflow.solvers.loop.system import Measured
+from gflow.solvers.loop.system import StepMeasurement
 from gflow.solvers.problem import NOT_FINITE, RISES, UNDERFLOW
 
 NAN = float("nan")
@@ -18,7 +18,7 @@ def one(value):
 def verdict(
     error=0.0, energy=0.0, rate=0.0, loss=1.0, size=1.0, before=1.0, rtol=1e-3, atol=0.0, first=1.0
 ):
-    got = Measured(
+    got = StepMeasurement(
         error=one(error),
         energy_error=one(energy),
         energy=one(0),
@@ -92,15 +92,18 @@ def test_what_is_not_finite_is_not_good(field, value):
 
 
 def test_at_rest_at_zero_without_atol_everything_is_good():
-    got = Measured(*(one(0.0) for _ in Measured._fields))
+    got = StepMeasurement(*(one(0.0) for _ in StepMeasurement._fields))
     zero = one(0.0)
     found = control.judge(got, zero, zero, zero, rtol=1e-6, atol=0.0, sharper=1.0, round_off=1e-14)
     assert found.good[0]
 
 
 def test_members_are_judged_apart():
-    rows = dict.fromkeys(Measured._fields, np.zeros(2)) | {"size": np.ones(2), "loss": np.ones(2)}
-    got = Measured(**rows | {"error": np.array([0.0, 1.0])})
+    rows = dict.fromkeys(StepMeasurement._fields, np.zeros(2)) | {
+        "size": np.ones(2),
+        "loss": np.ones(2),
+    }
+    got = StepMeasurement(**rows | {"error": np.array([0.0, 1.0])})
     ones = np.ones(2)
     found = control.judge(got, ones, ones, ones, rtol=1e-3, atol=0, sharper=1, round_off=0)
     assert found.good.tolist() == [True, False]
@@ -209,12 +212,12 @@ def test_a_lone_start_is_judged_and_steered_as_a_member_of_many():
     keys = {"rtol": 1e-3, "atol": 1e-9, "sharper": 2.0, "round_off": 1e-14}
     rows = list(itertools.product(SPECIAL, repeat=3))
     error, size, loss = (np.array(column) for column in zip(*rows, strict=True))
-    got = Measured(error, 1e-4 * loss, loss, size, size, loss, loss, loss)
+    got = StepMeasurement(error, 1e-4 * loss, loss, size, size, loss, loss, loss)
     with np.errstate(all="ignore"):
         many = control.judge(got, np.ones(len(rows)), 0.9 * loss, loss, **keys)
         of_many = control.shrunk(size, error, 5), control.grown(size, error, loss, size, 5)
         for i in range(len(rows)):
-            one = Measured(*(values[i] for values in got))
+            one = StepMeasurement(*(values[i] for values in got))
             found = control.judge(one, np.float64(1.0), 0.9 * loss[i], loss[i], **keys)
             for of_one, of_all in zip(found, many, strict=True):
                 assert of_one == pytest.approx(of_all[i], rel=1e-14, nan_ok=True)
