@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from problems import Problem
+from references import error
 from torch import Tensor
-from truth import error
 
 
 class OutOfTime(Exception):

@@ -1,4 +1,4 @@
-"""The problems that solvers are measured on; `truth` knows where each ends.
+"""The problems that solvers are measured on; `references` has the true state at the end of each.
 
 All are gradient flows in float64, seeded, on real digits or small random matrices; the
 time unit and normalisation of each are those of its flow's module.

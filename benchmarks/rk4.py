@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from problems import tanh1000
+from references import error
+from result_files import write_result
 from torch import Tensor
-from truth import error
-from writing import write_result
 
 import gflow
 from gflow.flows.base import Flow

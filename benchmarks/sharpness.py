@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import torch
 from problems import Problem, tanh1000
+from result_files import write_result
 from torch import Tensor
-from writing import write_result
 
 import gflow
 from gflow.flows.sharpness import sharpness_along

@@ -82,7 +82,7 @@ def main() -> int:
         ran = time.perf_counter()
         write_sweep(Path(root) / "sweep")
         ended = time.perf_counter()
-    from writing import write_result  # it imports torch, which this process does without
+    from result_files import write_result  # it imports torch, which this process does without
 
     each = 1e3 * usage.seconds / tally.total
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())

@@ -27,15 +27,15 @@ from collections.abc import Callable, Sequence
 import ensemble
 import overhead
 import torch
-from bars import must_show
 from figures import draw
 from measuring import Method, Row, measure
 from peers import gflow_methods, peer_methods
 from peers_jax import jax_methods
 from problems import PROBLEMS, Problem
+from references import reference
 from reporting import LEVELS, by_method, fastest, report, wall
+from requirements import must_show
 from rows import RESULTS, load, save
-from truth import reference
 
 _REPEATS = 7
 _REPEATED = 0.5  # solves of up to so many seconds are repeated

@@ -25,7 +25,7 @@ from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import STIFF, Problem, Stop
 from gflow.solvers.resumable import SolveRequest, solve_resumable
 
-#: Numbers in a state beyond which little or nothing is gained (`benchmarks/together.py`).
+#: Numbers in a state beyond which little or nothing is gained (`benchmarks/ensembles_of_runs.py`).
 LARGEST = 4_000
 #: Members from which on rock4 in an ensemble is about as fast as bdf on each of them, or faster.
 MANY = 8

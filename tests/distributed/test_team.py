@@ -168,7 +168,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
 
 
 def test_the_benchmark_runs():
-    command = [sys.executable, "benchmarks/several_processes.py", "--quick", "--repeats", "2"]
+    command = [sys.executable, "benchmarks/split_by_rows.py", "--quick", "--repeats", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     # 8,970 parameters of 8 bytes and the 256 that say what is asked; the loss comes back too.

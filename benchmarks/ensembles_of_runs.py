@@ -5,7 +5,7 @@ together, by the numbers in a state: `gflow.sweeping.ensembles.LARGEST` is read 
 Second: paths that become stiff. Then a whole sweep of so many seeds of deep-linear on two workers,
 ``--apart`` and not. In turns; medians.
 
-Run: python benchmarks/together.py [--repeats 3] [--seeds 60] [--trial]
+Run: python benchmarks/ensembles_of_runs.py [--repeats 3] [--seeds 60] [--trial]
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from result_files import write_result
 from torch import Tensor
-from writing import write_result
 
 from gflow import EndToEndFlow, ProductFlow, integrate
 from gflow.execution.batching import run_batched
@@ -195,7 +195,7 @@ def main() -> int:
         f"included: {apart:.1f} s with `--apart`, {grouped:.1f} s in groups, a ratio of "
         f"{apart / grouped:.1f}.",
     ]
-    write_result("together", lines, trial=options.trial)
+    write_result("ensembles_of_runs", lines, trial=options.trial)
     return 0
 
 

@@ -4,7 +4,7 @@ Started as a script it starts itself under torchrun. The first process has the w
 its part of the split one and takes them in turns, so that both see the same machine; the least
 of the repeats counts, as others' work only adds.
 
-Run: python benchmarks/several_processes.py [--processes 2] [--device cpu] [--repeats 15] [--quick]
+Run: python benchmarks/split_by_rows.py [--processes 2] [--device cpu] [--repeats 15] [--quick]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gflow.flows import KernelFlow, NetworkFlow
 from gflow.kernels import two_layer_relu_gram
 from gflow.settings.architectures import mlp
 
-RESULT = Path(__file__).parent / "results" / "distributed.md"
+RESULT = Path(__file__).parent / "results" / "split_by_rows.md"
 NETWORKS = ((500, 64), (5_000, 64), (50_000, 64), (5_000, 1024))  # samples, width
 KERNELS = ((2_000, 1), (6_000, 1), (6_000, 10))  # points, outputs
 Evaluate = Callable[[], object]
@@ -172,7 +172,7 @@ def report(rows: list[Row], options: argparse.Namespace) -> str:
         "",
         f"{datetime.date.today()}, gflow {gflow.__version__}, torch {torch.__version__}, Python "
         f"{platform.python_version()}, {platform.system()} {platform.machine()}.",
-        f"Command: `python benchmarks/several_processes.py --processes {size}`",
+        f"Command: `python benchmarks/split_by_rows.py --processes {size}`",
     ]
     return "\n".join(lines) + "\n"
 

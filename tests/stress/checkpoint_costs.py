@@ -6,7 +6,7 @@ and without them, in turns in one process, medians of the ratios of processor an
 time, which take in everything and need a quiet machine. Bar: under 3 % of processor time,
 inside, at a checkpoint a second or fewer; as many as can be are shown, too.
 
-Run: python tests/stress/keeping_costs.py [--repeats 9] [--run NAME ...]
+Run: python tests/stress/checkpoint_costs.py [--repeats 9] [--run NAME ...]
 """
 
 from __future__ import annotations
