@@ -229,5 +229,5 @@ def test_public_names_exist():
     for public in gflow.__all__:
         assert getattr(gflow, public) is not None
     assert set(gflow.__all__) <= set(dir(gflow))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No gflow attribute nothing"):
         _ = gflow.nothing

@@ -42,7 +42,7 @@ def test_dir_lists_the_public_names():
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'gflow' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No gflow attribute nothing"):
         _ = gflow.nothing
 
 

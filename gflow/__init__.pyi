@@ -1,0 +1,35 @@
+from . import data as data
+from . import distributed as distributed
+from . import events as events
+from . import flows as flows
+from . import kernels as kernels
+from . import losses as losses
+from . import preparation as preparation
+from . import runs as runs
+from . import solvers as solvers
+from . import spectra as spectra
+from . import studies as studies
+from .descent import Descent as Descent
+from .descent import descend as descend
+from .errors import GflowError as GflowError
+from .errors import InputError as InputError
+from .flows import CentralFlow as CentralFlow
+from .flows import EndToEndFlow as EndToEndFlow
+from .flows import FactorFlow as FactorFlow
+from .flows import KernelFlow as KernelFlow
+from .flows import LayerwiseFlow as LayerwiseFlow
+from .flows import ModifiedFlow as ModifiedFlow
+from .flows import NetworkFlow as NetworkFlow
+from .flows import ProductFlow as ProductFlow
+from .flows import TwoLayerFlow as TwoLayerFlow
+from .runs.reading import load_run as load_run
+from .solvers import integrate as integrate
+from .solvers import to_scipy as to_scipy
+from .studies import compare as compare
+from .studies import step_size_study as step_size_study
+from .sweeping.dataset import load_sweep as load_sweep
+from .trajectory import Certificate as Certificate
+from .trajectory import IntegrationError as IntegrationError
+from .trajectory import Trajectory as Trajectory
+
+__version__: str
