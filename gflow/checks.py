@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,8 +11,82 @@ from torch import Tensor
 from gflow.errors import InputError
 
 
+def require_float(name: str, value: object) -> None:
+    """Raise InputError unless a value is a floating-point tensor.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Raises
+    ------
+    InputError
+        If the value is no tensor, or one of integers, booleans or complex numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_float("targets", torch.ones(2))
+    >>> require_float("targets", [1.0])
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: targets must be a floating-point tensor, got list
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{name} must be a floating-point tensor, got {kind}")
+
+
+def require_nonempty(name: str, value: Tensor) -> None:
+    """Raise InputError where a tensor has no entries.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : Tensor
+        Value of the argument.
+
+    Raises
+    ------
+    InputError
+        If a dimension of the tensor is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_nonempty("targets", torch.ones(0, 2))
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: targets must not be empty, got shape (0, 2)
+    """
+    if value.numel() == 0:
+        raise InputError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+
+
 def require_finite(name: str, value: Tensor) -> None:
-    """Raise InputError where a tensor holds NaN or infinity."""
+    """Raise InputError where a tensor holds NaN or infinity.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : Tensor
+        Value of the argument.
+
+    Raises
+    ------
+    InputError
+        If an entry is NaN or infinite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_finite("targets", torch.tensor([1.0, 2.0]))
+    """
     bad = (~torch.isfinite(value)).sum().item()
     if bad:
         raise InputError(
@@ -19,25 +95,178 @@ def require_finite(name: str, value: Tensor) -> None:
         )
 
 
-def require_table(what: str, x: np.ndarray) -> None:
-    """Raise InputError unless x is a matrix of finite numbers with at least one row."""
+def require_dtype_and_device(name: str, value: Tensor, like: Tensor, owner: str) -> None:
+    """Raise InputError unless two tensors share dtype and device.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : Tensor
+        Value of the argument.
+    like : Tensor
+        Tensor of the required dtype and device.
+    owner : str
+        What ``like`` belongs to, for the message.
+
+    Raises
+    ------
+    InputError
+        If dtype or device differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_dtype_and_device("targets", torch.ones(2), torch.ones(3), "H")
+    """
+    if (value.dtype, value.device) != (like.dtype, like.device):
+        raise InputError(
+            f"{name} must have the dtype and device of {owner}, {like.dtype} on {like.device}, "
+            f"got {value.dtype} on {value.device}; convert one with .to(...)"
+        )
+
+
+def require_single_start(user: str, y0: Tensor, ndim: int) -> None:
+    """Raise InputError where a start is an ensemble of states.
+
+    Parameters
+    ----------
+    user : str
+        What takes the start, for the message.
+    y0 : Tensor
+        A state or an ensemble of states.
+    ndim : int
+        Number of dimensions of one state.
+
+    Raises
+    ------
+    InputError
+        If y0 has other dimensions beside those of a state.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_single_start("a study", torch.ones(5, 3), ndim=1)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: a study takes one start, got an ensemble of shape (5, 3)
+    """
+    if y0.ndim != ndim:
+        raise InputError(f"{user} takes one start, got an ensemble of shape {tuple(y0.shape)}")
+
+
+def require_table(name: str, x: np.ndarray) -> None:
+    """Raise InputError unless an array is a matrix of finite numbers with at least one row.
+
+    Parameters
+    ----------
+    name : str
+        Name of the array, for the message.
+    x : ndarray
+        Samples, one a row.
+
+    Raises
+    ------
+    InputError
+        If x is no matrix, has no rows, or has an entry that is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> require_table("inputs", np.ones((3, 2)))
+    """
     if x.ndim != 2:
         raise InputError(
-            f"{what} must be a matrix with one sample a row, got shape {x.shape}; "
+            f"{name} must be a matrix with one sample a row, got shape {x.shape}; "
             "reshape to (samples, -1) first"
         )
     if x.shape[0] == 0:
-        raise InputError(f"{what} must not be empty, got shape {x.shape}; add samples")
+        raise InputError(f"{name} must not be empty, got shape {x.shape}; add samples")
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0]
         raise InputError(
-            f"{what} must be finite, got {x[row, column]} at row {row}, column {column} "
+            f"{name} must be finite, got {x[row, column]} at row {row}, column {column} "
             f"(counted from 0; {len(bad)} such entries); remove or fill them first"
         )
 
 
 def require_count(name: str, value: int, least: int = 1) -> None:
-    """Raise InputError unless a value is a whole number of at least ``least``."""
+    """Raise InputError unless a value is a whole number of at least ``least``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : int
+        Value of the argument.
+    least : int
+        Smallest allowed value.
+
+    Raises
+    ------
+    InputError
+        If the value is smaller, a boolean, or of another type than the integers of Python
+        and NumPy.
+
+    Examples
+    --------
+    >>> require_count("depth", 0)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: depth must be a whole number of at least 1, got 0
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise InputError unless a number is positive and finite.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : float
+        Value of the argument.
+
+    Raises
+    ------
+    InputError
+        If the value is zero, negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> require_positive("step_size", -0.1)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: step_size must be a positive number, got -0.1
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number, got {value}")
+
+
+def require_fraction(name: str, value: float) -> None:
+    """Raise InputError unless 0 ≤ value < 1.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : float
+        Value of the argument.
+
+    Raises
+    ------
+    InputError
+        If the value is negative, at least 1, or NaN.
+
+    Examples
+    --------
+    >>> require_fraction("momentum", 1.0)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: momentum must be at least 0 and below 1, got 1.0
+    """
+    if not 0 <= value < 1:
+        raise InputError(f"{name} must be at least 0 and below 1, got {value}")

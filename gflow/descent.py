@@ -7,7 +7,6 @@ faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.checks import require_fraction, require_positive
 from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
@@ -120,10 +120,8 @@ def descend(
     >>> gflow.descend(flow, torch.zeros(1, dtype=torch.float64), step_size=0.5, steps=2).ys.tolist()
     [[0.0], [0.5], [0.75]]
     """
-    if not (math.isfinite(step_size) and step_size > 0):
-        raise InputError(f"step_size must be a positive number, got {step_size}")
-    if not 0 <= momentum < 1:
-        raise InputError(f"momentum must be at least 0 and below 1, got {momentum}")
+    require_positive("step_size", step_size)
+    require_fraction("momentum", momentum)
     if steps < 0 or steps != int(steps) or save_every < 1 or save_every != int(save_every):
         raise InputError(
             f"steps must be a whole number ≥ 0 and save_every one ≥ 1, got {steps} and {save_every}"

@@ -19,17 +19,15 @@ import abc
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 
 
 def _require_matrix(name: str, value: Tensor, ndim: int = 2) -> None:
-    if not isinstance(value, Tensor) or not torch.is_floating_point(value):
-        raise InputError(f"{name} must be a floating-point tensor, got {_kind(value)}")
+    require_float(name, value)
     if value.ndim != ndim:
         raise InputError(f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}")
-    if value.numel() == 0:
-        raise InputError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+    require_nonempty(name, value)
     require_finite(name, value)
 
 

@@ -28,7 +28,7 @@ from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.linalg import vecdot, vector_norm
 
-from gflow.checks import require_finite
+from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 
 Observables = dict[str, Tensor]
@@ -193,11 +193,8 @@ class Flow(abc.ABC):
 
     def check_state(self, y: Tensor) -> None:
         """Raise InputError unless y is a finite state (or ensemble of states)."""
-        if isinstance(y, Tensor) and y.numel() == 0:
-            raise InputError(f"a state must hold something, got shape {tuple(y.shape)}")
-        if not isinstance(y, Tensor) or not torch.is_floating_point(y):
-            kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
-            raise InputError(f"a state must be a floating-point tensor, got {kind}")
+        require_float("a state", y)
+        require_nonempty("a state", y)
         want = self.state_shape
         got = tuple(y.shape[y.ndim - len(want) :]) if y.ndim >= len(want) else tuple(y.shape)
         if len(got) != len(want) or any(w not in (-1, g) for w, g in zip(want, got, strict=True)):
@@ -205,12 +202,8 @@ class Flow(abc.ABC):
             raise InputError(
                 f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
             )
-        like = self.like
-        if like is not None and (like.dtype, like.device) != (y.dtype, y.device):
-            raise InputError(
-                f"a state must have the dtype and device of the flow's data, {like.dtype} on "
-                f"{like.device}, got {y.dtype} on {y.device}; convert one with .to(...)"
-            )
+        if self.like is not None:
+            require_dtype_and_device("a state", y, self.like, "the flow's data")
         require_finite("the state", y)
 
 

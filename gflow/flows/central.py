@@ -26,13 +26,12 @@ edge, and its constraint attracts; Σ sets in about 1/rate before the edge is re
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gflow.errors import InputError
+from gflow.checks import require_positive
 from gflow.flows.base import Flow, Observables, ParameterFlow, slope, split_ensemble
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.modified import require_parameters, second_derivative
@@ -192,9 +191,9 @@ class CentralFlow(ParameterFlow):
 
     def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
         require_parameters("the central flow", flow)
-        for name, value in (("step_size", step_size), ("rate", rate)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be a positive number, got {value}")
+        require_positive("step_size", step_size)
+        if rate is not None:
+            require_positive("rate", rate)
         self.flow = flow
         self.step_size = float(step_size)
         self.rate = 0.5 / self.step_size if rate is None else float(rate)

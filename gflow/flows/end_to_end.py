@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gflow.checks import require_count
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati
@@ -104,11 +105,6 @@ def _along(W: Tensor, G: Tensor, norm: Tensor) -> Tensor:
 # -- the flow ---------------------------------------------------------------------
 
 
-def _check_depth(depth: int) -> None:
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise InputError(f"depth must be a whole number of at least 1, got {depth!r}")
-
-
 class EndToEndFlow(ReducedFlow):
     """The flow of the product W of a balanced deep linear network.
 
@@ -155,7 +151,7 @@ class EndToEndFlow(ReducedFlow):
         rank: int | None = None,
         hidden_width: int | None = None,
     ):
-        _check_depth(depth)
+        require_count("depth", depth)
         need = min(loss.shape)
         if hidden_width is not None and hidden_width < need:
             raise InputError(

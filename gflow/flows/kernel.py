@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import require_finite, require_single_start
 from gflow.errors import InputError
 from gflow.flows.gram.modes import (
     descent_factors,
@@ -333,8 +333,7 @@ class KernelFlow(KernelDynamics):
 
     def _check_starts(self, u0: Tensor, test_u0: Tensor | None) -> None:
         self.check_state(u0)
-        if u0.ndim != self.state_ndim:
-            raise InputError(f"one start is predicted at a time, got an ensemble {tuple(u0.shape)}")
+        require_single_start("a prediction", u0, self.state_ndim)
         if test_u0 is None:
             return
         if self.H_test is None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, slope
 from gflow.flows.gram.modes import effective_dimension, flow_factors, require_times
@@ -31,9 +31,7 @@ class KernelDynamics(Flow):
         for name, value in (("H", H), ("targets", targets), ("H_test", H_test)):
             if value is None or (callable(value) and name != "targets"):
                 continue
-            if not (isinstance(value, Tensor) and value.is_floating_point()):
-                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise InputError(f"{name} must be a floating-point tensor, got {kind}")
+            require_float(name, value)
         n = len(targets)
         if isinstance(H, SharedGram) or (isinstance(H, Tensor) and H.ndim):
             n = H.shape[0]
@@ -41,8 +39,7 @@ class KernelDynamics(Flow):
             raise InputError(
                 f"targets must have shape (n,) or (n, k) with n = {n}, got {tuple(targets.shape)}"
             )
-        if targets.numel() == 0:
-            raise InputError(f"targets must hold something, got shape {tuple(targets.shape)}")
+        require_nonempty("targets", targets)
         require_finite("targets", targets)
         self._operator = KernelOperator(H, targets)
         if isinstance(H_test, Tensor):
@@ -50,12 +47,8 @@ class KernelDynamics(Flow):
                 raise InputError(f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}")
             require_finite("H_test", H_test)
         for name, value in (("targets", targets), ("H_test", H_test)):
-            want = (self._operator.like.dtype, self._operator.like.device)
-            if isinstance(value, Tensor) and (value.dtype, value.device) != want:
-                raise InputError(
-                    f"{name} must have the dtype and device of H, {want[0]} on {want[1]}, got "
-                    f"{value.dtype} on {value.device}; convert one with .to(...)"
-                )
+            if isinstance(value, Tensor):
+                require_dtype_and_device(name, value, self._operator.like, "H")
         self.targets = targets
         self.H_test = H_test
 

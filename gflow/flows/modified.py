@@ -20,6 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gflow.checks import require_fraction, require_positive
 from gflow.errors import InputError
 from gflow.flows.base import Flow, ParameterFlow
 from gflow.flows.factorization import FactorFlow
@@ -73,11 +74,9 @@ class ModifiedFlow(ParameterFlow):
         order: int = 2,
     ):
         require_parameters("the modified flow", flow)
-        steps = torch.as_tensor(step_size, dtype=torch.float64)
-        if not bool((torch.isfinite(steps) & (steps > 0)).all()):
-            raise InputError(f"step_size must be a positive number, got {step_size}")
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum must be at least 0 and below 1, got {momentum}")
+        for step in torch.as_tensor(step_size, dtype=torch.float64).flatten().tolist():
+            require_positive("step_size", step)
+        require_fraction("momentum", momentum)
         if order not in (2, 3) or (order == 3 and momentum):
             raise InputError(
                 f"order must be 2, or 3 without momentum, got {order} with momentum {momentum:g}"

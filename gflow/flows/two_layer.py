@@ -21,7 +21,7 @@ import copy
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import require_finite, require_float
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
 
@@ -96,9 +96,7 @@ class TwoLayerFlow(ParameterFlow):
 
     def __init__(self, inputs: Tensor, targets: Tensor, signs: Tensor):
         for name, value in (("inputs", inputs), ("targets", targets), ("signs", signs)):
-            if not (isinstance(value, Tensor) and value.is_floating_point()):
-                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise InputError(f"{name} must be a floating-point tensor, got {kind}")
+            require_float(name, value)
             require_finite(name, value)
         if inputs.ndim != 2 or targets.ndim not in (1, 2) or len(targets) != len(inputs):
             raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gflow.checks import require_finite
+from gflow.checks import require_dtype_and_device, require_finite
 from gflow.errors import InputError
 from gflow.flows.network import trainable_parameters
 
@@ -76,11 +76,8 @@ def _check_points(name: str, x: Tensor, like: Tensor) -> None:
     if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"{name} must be a tensor of shape (n, ...) with n ≥ 1, got {got}")
-    if x.device != like.device or (x.is_floating_point() and x.dtype != like.dtype):
-        raise InputError(
-            f"{name} must have the dtype and device of the module's parameters, {like.dtype} on "
-            f"{like.device}, got {x.dtype} on {x.device}; convert one with .to(...)"
-        )
+    if x.device != like.device or x.is_floating_point():  # integers are indices of embeddings
+        require_dtype_and_device(name, x, like, "the module's parameters")
     if x.is_floating_point():
         require_finite(name, x)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import require_count, require_finite, require_nonempty
 from gflow.errors import InputError
 from gflow.kernels.activations import ACTIVATIONS, Activation
 
@@ -49,8 +49,7 @@ def make_layers(
         If the depth is below 1, a deviation is not a finite number of the right sign, there
         is not one for each layer, or a trained layer does not exist.
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise InputError(f"depth must be a whole number of hidden layers, 1 or more, got {depth}")
+    require_count("depth", depth)
     w = _per_layer("w_std", w_std, depth, positive=True)
     b = _per_layer("b_std", b_std, depth, positive=False)
     chosen = range(depth + 1) if trained is None else trained
@@ -91,8 +90,7 @@ def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
             raise InputError(f"{name} must be a float64 or float32 tensor, got {kind}")
         if x.ndim != shape.count(",") + 1:
             raise InputError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
-        if x.numel() == 0:
-            raise InputError(f"{name} must not be empty, got shape {tuple(x.shape)}")
+        require_nonempty(name, x)
         require_finite(name, x)
     if x2 is None:
         return

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.checks import require_single_start
 from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
@@ -93,8 +94,7 @@ def central_path(
     True
     """
     flow.check_state(y0)
-    if y0.ndim != flow.state_ndim:
-        raise InputError(f"a central path takes one start, got shape {tuple(y0.shape)}")
+    require_single_start("a central path", y0, flow.state_ndim)
     times = [float(t) for t in ts]
     if not times or any(not b > a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be at least one time, strictly increasing; sort it")

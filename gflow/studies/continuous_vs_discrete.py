@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Stages
+from gflow.checks import require_single_start
 from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
@@ -140,8 +141,7 @@ def continuous_vs_discrete(
         raise InputError(f"proxy must be a whole number of at least 2, got {proxy}")
     flow, y0 = flow.parameter_flow, flow.lift(y0)
     flow.check_state(y0)
-    if y0.ndim != flow.state_ndim:
-        raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    require_single_start("a study", y0, flow.state_ndim)
     _, (counts,) = matched_times(t_end, [step_size], points)
     times = [k * step_size for k in counts]
     progress = stages("descent", t_end)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress, Stages
+from gflow.checks import require_positive, require_single_start
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
@@ -159,14 +160,12 @@ def edge_of_stability(
     [None, None]
     """
     require_parameters("the edge of stability", flow)
-    if not (math.isfinite(t_end) and t_end > 0):
-        raise InputError(f"t_end must be a positive number, got {t_end}")
+    require_positive("t_end", t_end)
     window = t_end / 10 if smoothing is None else float(smoothing)
     if not 0 < window <= t_end:
         raise InputError(f"smoothing must be positive and at most t_end = {t_end:g}, got {window}")
     flow.check_state(y0)
-    if y0.ndim != flow.state_ndim:
-        raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    require_single_start("a study", y0, flow.state_ndim)
     if step_sizes is None:
         step_sizes = _step_sizes(flow, y0, t_end, max_evals)
     sizes = sorted({float(s) for s in step_sizes}, reverse=True)

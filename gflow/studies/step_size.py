@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.checks import require_positive, require_single_start
 from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
@@ -158,11 +159,9 @@ def step_size_study(
     sizes = sorted({float(s) for s in step_sizes}, reverse=True)
     if len(sizes) < 2 or not all(math.isfinite(s) and s > 0 for s in sizes):
         raise InputError(f"step_sizes must be at least two different positive numbers, got {sizes}")
-    if not (math.isfinite(t_end) and t_end > 0):
-        raise InputError(f"t_end must be a positive number, got {t_end}")
+    require_positive("t_end", t_end)
     flow.check_state(y0)
-    if y0.ndim != flow.state_ndim:
-        raise InputError(f"a study takes one start, got an ensemble of shape {tuple(y0.shape)}")
+    require_single_start("a study", y0, flow.state_ndim)
     if modified:  # whether there is one is said before any work
         ModifiedFlow(flow.parameter_flow, sizes[0])
     times, counts = matched_times(t_end, sizes, points, spacing=spacing)

@@ -13,7 +13,6 @@ stable for η < 2/λ_max, λ_max of H* for the kernel and of H(0) for a network.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Stages
+from gflow.checks import require_positive
 from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
@@ -166,8 +166,7 @@ def width_study(
     if largest <= 0:
         raise InputError("the kernel of these inputs is zero: are all rows zero?")
     eta = 0.5 / largest if step_size is None else float(step_size)
-    if not 0 < eta < math.inf:
-        raise InputError(f"step_size must be positive and finite, got {step_size}")
+    require_positive("step_size", eta)
     held_out = None if test is None else HeldOut(*test, two_layer_relu_gram(test[0], inputs))
     solve = Solve(method, rtol, atol, max_evals)
     saved = sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))})

@@ -220,7 +220,7 @@ def test_gradients_are_not_carried():
             {"x1": torch.full((1, 2), 1e200, dtype=torch.float64)},
             "must be short enough .* scale the inputs",
         ),
-        ({"depth": 0}, "depth must be a whole number of hidden layers, 1 or more, got 0"),
+        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
         ({"depth": 1.5}, "depth must be a whole number"),
         ({"activation": "rleu"}, "activation must be one of relu, .* or a callable, got 'rleu'"),
         ({"activation": 3}, "activation must be a name, a callable or an Activation, got int"),

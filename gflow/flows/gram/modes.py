@@ -11,12 +11,12 @@ the null space are t and kη.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from gflow.checks import require_positive
 from gflow.errors import InputError
 
 
@@ -83,8 +83,7 @@ def require_times(ts: Tensor | Sequence[float]) -> Tensor:
 
 def require_steps(steps: Tensor | Sequence[int], step_size: float) -> Tensor:
     """Step counts as whole numbers; InputError where they or η make no sense."""
-    if not (math.isfinite(step_size) and step_size > 0):
-        raise InputError(f"step_size must be a positive number, got {step_size}")
+    require_positive("step_size", step_size)
     counts = torch.as_tensor(steps)
     whole = torch.equal(counts, counts.long()) if not counts.dtype.is_complex else False
     if counts.ndim != 1 or not whole or bool((counts < 0).any()):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gflow.errors import InputError
+from gflow.checks import require_dtype_and_device
 from gflow.flows.gram.tiles import KernelFunction, Tiles, fit, require_points
 
 if TYPE_CHECKING:
@@ -82,12 +82,7 @@ def shared_gram(
         cross = (
             None if x_test is None else Tiles(kernel, x_test, x, max_memory, team.rows(len(x_test)))
         )
-        if (own.like.dtype, own.like.device) != (targets.dtype, targets.device):
-            raise InputError(
-                f"targets must have the dtype and device of H, {own.like.dtype} on "
-                f"{own.like.device}, got {targets.dtype} on {targets.device}; convert one with "
-                ".to(...)"
-            )
+        require_dtype_and_device("targets", targets, own.like, "H")
         held = bool(team.least(torch.tensor(int(fit(own, cross, max_memory)))))
     H = SharedGram(team, own.matrix() if held else own, len(x), own.like)
     if cross is None or x_test is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gflow.checks import require_count
 from gflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def in_chunks(
     >>> [c.weight for c in parts]
     [0.4, 0.4, 0.2]
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise InputError(f"chunk must be a positive whole number of samples, got {size!r}")
+    if size is not None:
+        require_count("chunk", size)
     n = len(inputs)
     if (size is None or size >= n) and team is None:
         return whole(inputs, targets)
