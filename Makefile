@@ -24,6 +24,7 @@ test: lint types tests
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/docstrings.py
 
 types: $(STAMP)
 	$(BIN)/mypy
