@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from gflow.sweeping.workers import WorkerConfig
+
 torch.set_num_threads(1)
+STARTS_PROCESSES = pytest.mark.xdist_group("processes")
 collect_ignore = ["stress"]  # scripts, of minutes each; tests/test_stress.py runs the small of them
 
 
@@ -12,9 +15,26 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def where():
+    """A scheduler with two workers in this process: quick to start, reached as any other."""
+    import distributed
+
+    options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
+    options |= {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with distributed.LocalCluster(**options) as cluster:
+        yield WorkerConfig(scheduler=cluster.scheduler_address)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process of pytest-xdist: they share fixtures and caches."""
+    """Say which tests pytest-xdist runs in the same process.
+
+    Those of a file, which share fixtures and caches; and all that start workers, which must not
+    compete for the cores.
+    """
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        if "where" in getattr(item, "fixturenames", ()):
+            item.add_marker(STARTS_PROCESSES)
+        elif item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -100,6 +100,7 @@ def test_help_names_what_there_is(capsys):
     assert "--scheduler" in capsys.readouterr().out
 
 
+@pytest.mark.xdist_group("processes")
 def test_terminated_it_says_how_to_go_on_and_does(tmp_path):
     folder = tmp_path / "sweep"
     command = [sys.executable, "-m", "gflow", "sweep", "kernel", *SMALL, "--seeds", "400"]

@@ -25,6 +25,7 @@ from tests.distributed import two_processes
 from tests.helpers import randn
 from tests.runs.test_hostile_runs import interrupted
 
+pytestmark = pytest.mark.xdist_group("processes")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds, for what takes ten
 

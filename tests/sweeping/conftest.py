@@ -1,22 +1,10 @@
-"""A scheduler with two workers in this process: quick to start, reached as any other."""
+"""Small plans, and the work of a run that kills its worker."""
 
 import os
 import signal
 
-import distributed
-import pytest
-
 from gflow.sweeping import task
 from gflow.sweeping.plan import make_plan
-from gflow.sweeping.workers import WorkerConfig
-
-
-@pytest.fixture(scope="session")
-def where():
-    options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
-    options |= {"n_workers": 2, "threads_per_worker": 1, "processes": False}
-    with distributed.LocalCluster(**options) as cluster:
-        yield WorkerConfig(scheduler=cluster.scheduler_address)
 
 
 def small_plan(*sets, **options):

@@ -167,6 +167,7 @@ def test_lines_that_are_cut_off_or_strange_are_passed_over(where, tmp_path):
     assert status(tmp_path).counts == {"done": 1}
 
 
+@pytest.mark.xdist_group("processes")
 def test_workers_here_that_die_are_replaced_and_a_run_that_kills_them_is_told(tmp_path):
     plan = small_plan(seeds=5)
     bad = plan.members[1].id

@@ -232,6 +232,7 @@ carried_out(linear_plan(seeds=4), Path(sys.argv[1]), every=0.0)
 """
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_group_killed_while_it_saves_its_runs_ends_with_the_same_bits(tmp_path):
     """Some are done then and some not: the ensembles are still those of all."""
     plan = linear_plan(seeds=4)
@@ -362,6 +363,7 @@ def test_a_unit_whose_group_is_over_is_done_run_by_run(tmp_path):
     assert not any("numbers" in record for record in again)  # they were found done
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_run_that_kills_its_worker_takes_no_other_of_its_group_with_it(tmp_path):
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
