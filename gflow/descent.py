@@ -22,6 +22,7 @@ from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
+from gflow.linalg.arrays import to_numpy
 
 _CHECK_EVERY = 50  # steps between looks at the device for a divergence
 _EXPLODED = 1e6  # growth of the loss that counts as divergence: a catapult comes back
@@ -358,7 +359,7 @@ class _DivergenceMonitor:
         """Take in the next steps' speeds (steps, ...) and the loss after them."""
         exploded = ~(loss.reshape(-1) <= self._limit)
         rows = torch.cat([speeds.reshape(len(speeds), -1), exploded[None].to(speeds)])
-        *found, over = rows.double().cpu().numpy()
+        *found, over = to_numpy(rows)
         for row in found:
             lower = row < self._least
             self._least = np.where(lower, row, self._least)

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from gflow.errors import GflowError
 from gflow.flows.base import Flow, Observables
+from gflow.linalg.arrays import to_numpy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,19 +194,19 @@ def certify(
     error_estimate : float or None
     """
     eps = torch.finfo(ys.dtype).eps
-    first, last = _host(flow.loss(torch.stack([ys[0], ys[-1]])))
-    missing = np.zeros_like(first) if dissipated is None else first - last - _host(dissipated)
+    first, last = to_numpy(flow.loss(torch.stack([ys[0], ys[-1]])))
+    missing = np.zeros_like(first) if dissipated is None else first - last - to_numpy(dissipated)
     # A thousand tolerances for what accumulates, capped so that a loose tolerance does not
     # excuse a wrong path; never below round-off.
     accumulated = max(min(1e3 * rtol, 0.05), 1e4 * eps)
     largest = np.maximum(np.maximum(abs(first), abs(last)), abs(first - last))
-    unresolved = _host(resolution) if isinstance(resolution, Tensor) else resolution
+    unresolved = to_numpy(resolution) if isinstance(resolution, Tensor) else resolution
     scale = largest + (_CURVATURE * unresolved + torch.finfo(ys.dtype).tiny) / accumulated
     return Certificate(
         energy_residual=_worst(abs(missing) / scale),
-        loss_increase=_worst(_host(largest_rise) / scale),
+        loss_increase=_worst(to_numpy(largest_rise) / scale),
         invariant_drift={
-            name: _worst(_host(drift))
+            name: _worst(to_numpy(drift))
             for name, drift in invariant_drift(
                 flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]
             ).items()
@@ -220,11 +221,6 @@ def certify(
             "velocity_error": max(accumulated, 10 * eps**0.5),
         },
     )
-
-
-def _host(values: Tensor) -> np.ndarray:
-    """Few numbers, on the host: arithmetic is cheaper there, and one transfer a tensor."""
-    return values.detach().double().cpu().numpy()
 
 
 def _worst(values: np.ndarray) -> float:
@@ -253,7 +249,7 @@ def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
     eps = torch.finfo(ys.dtype).eps
     try:
         velocity, reference = flow(0.0, ys), flow.reference(ys)
-        size, gap = _host(torch.stack([flow.norm(reference), flow.norm(velocity - reference)]))
+        size, gap = to_numpy(torch.stack([flow.norm(reference), flow.norm(velocity - reference)]))
         # Near a stationary point the velocity is round-off; a thousandth of the largest
         # speed of the member's path is the floor.
         scale = np.maximum(size, 1e-3 * size.max(axis=0))
@@ -261,7 +257,7 @@ def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
             # What the state's own error does to the velocity, about f(y + rtol·y) − f(y), is
             # no fault: it is all there is at rest, and where no saved state moves fast.
             nearby = flow(0.0, (1 + eps**0.5) * ys)
-            response = _host(flow.norm(nearby - velocity)) / eps**0.5
+            response = to_numpy(flow.norm(nearby - velocity)) / eps**0.5
             gap = np.maximum(gap - max(rtol, 100 * eps) * response, 0)
     except torch.linalg.LinAlgError:  # states so large that an SVD overflows
         return math.nan
@@ -274,7 +270,7 @@ def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
     """max over times and members of ‖y − truth‖ relative to the member's largest ‖truth‖."""
     scale = flow.norm(truth).amax(dim=0)
     gap = flow.norm(ys - truth).amax(dim=0)
-    worst = _worst(_host(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
+    worst = _worst(to_numpy(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
     return worst if not math.isnan(worst) else math.inf
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.linalg.arrays import to_numpy
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANEL = 0.5  # width in x of one quadrature panel: the integrand changes by e^0.5 at most
 _SATURATED = 40.0  # e^-40 is below round-off against 1
@@ -131,7 +133,7 @@ def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:
 
 def _deep_mode(s0: float, m: float, depth: int, ts: Tensor) -> Tensor:
     """One mode for depth ≥ 3, in float64 on the host."""
-    times = ts.detach().cpu().double().numpy()
+    times = to_numpy(ts)
     p = 2 - 2 / depth
     if s0 == 0 or s0 == m:
         s = np.full_like(times, s0)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import to_numpy
 from gflow.linalg.lanczos import Lanczos, Product, outer, phi
 
 MEMORY = 2**27  # numbers in a basis: 1 GiB in float64
@@ -144,7 +145,7 @@ def _grow(
         total = np.where(settled, 0.0, error + truncated + blurred)
         if limit is None or _enough(total, limit) or size == most:
             piece = KrylovSegment(begin, end, order, base, space, error + truncated + blurred)
-            limit = tolerance(piece.values(np.array([end]))[0]).double().cpu().numpy()
+            limit = to_numpy(tolerance(piece.values(np.array([end]))[0]))
             if _enough(total, limit) or size == most:
                 limit = np.where(settled, np.inf, limit)
                 return piece, limit
@@ -196,7 +197,7 @@ def _sorted(ts: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Times on the host, ascending, and the order that puts them back."""
     if not bool((ts >= 0).all()):
         raise InputError(f"times must be at least 0, got {float(ts.min()):g}")
-    host = ts.double().cpu().numpy()
+    host = to_numpy(ts)
     order = np.argsort(host, kind="stable")
     return host[order], np.argsort(order)
 

@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import to_numpy
+from gflow.linalg.orthogonalisation import orthogonalise
 
 #: v ↦ A v for each row of v, shape (vectors, n).
 Product = Callable[[Tensor], Tensor]
@@ -104,7 +106,7 @@ class Lanczos:
     @property
     def norms(self) -> np.ndarray:
         """‖r‖, shape (vectors,)."""
-        return _host(self._norms)
+        return to_numpy(self._norms)
 
     def extend(self, count: int) -> None:
         """Add basis vectors, at one product each."""
@@ -116,9 +118,7 @@ class Lanczos:
             Q = self._basis[:, : m + 1]
             w = self._product(self._basis[:, m])[:, None]
             self._largest = torch.maximum(self._largest, torch.linalg.vector_norm(w, dim=(1, 2)))
-            along = torch.bmm(w, Q.mT)
-            w = torch.baddbmm(w, along, Q, alpha=-1)
-            w = torch.baddbmm(w, torch.bmm(w, Q.mT), Q, alpha=-1)
+            w, (along, _) = orthogonalise(w, Q)
             beta = torch.linalg.vector_norm(w, dim=(1, 2))
             inverse = torch.where(beta > 10 * eps * self._largest, beta.reciprocal(), 0.0)
             torch.mul(w[:, 0], inverse[:, None], out=self._basis[:, m + 1])
@@ -132,7 +132,7 @@ class Lanczos:
         """The matrices T_m, shape (vectors, m, m), and β, shape (vectors, m), its last the β_m
         that leads out of the space."""
         stacked = torch.stack([torch.stack(x) for x in (self._along, self._beta, self._inverse)])
-        alpha, beta, inverse = _host(stacked).transpose(0, 2, 1)
+        alpha, beta, inverse = to_numpy(stacked).transpose(0, 2, 1)
         if not np.isfinite(alpha).all() or not np.isfinite(beta).all():
             raise InputError("the product with the operator returned NaN or infinity")
         beta = np.where(inverse > 0, beta, 0.0)
@@ -148,7 +148,7 @@ class Lanczos:
         """Eigenvalues θ of T_m, ascending, round-off set to zero, (vectors, m), and its
         eigenvectors, (vectors, m, m)."""
         if self._solved is None or self._solved[0] != self.size:
-            theta, V = map(_host, torch.linalg.eigh(torch.from_numpy(self._tridiagonal()[0])))
+            theta, V = map(to_numpy, torch.linalg.eigh(torch.from_numpy(self._tridiagonal()[0])))
             self._solved = self.size, self._decay_rates(theta), V
         return self._solved[1:]
 
@@ -167,7 +167,7 @@ class Lanczos:
         it, which is to be added; both of shape (T, vectors)."""
         eps, i = np.finfo(float).eps, np.arange(self.size)
         T, beta = self._tridiagonal()
-        theta = _host(torch.linalg.eigvalsh(torch.from_numpy(T)))
+        theta = to_numpy(torch.linalg.eigvalsh(torch.from_numpy(T)))
         top = np.maximum(np.abs(theta).max(axis=1), np.finfo(float).tiny)[:, None, None]
         gaps = np.maximum(np.abs(theta[:, :, None] - theta[:, None, :]), eps * top)
         gaps[:, i, i] = 1.0
@@ -191,7 +191,3 @@ class Lanczos:
 def outer(ts: np.ndarray) -> np.ndarray:
     """Times, (T,), as they broadcast against Ritz values, (vectors, m)."""
     return np.asarray(ts, dtype=float)[:, None, None]
-
-
-def _host(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem
 
@@ -116,7 +117,7 @@ def _evaluate(
         losses.append(flow.loss(ended))
         if len(inner):
             rates.append(flow.dissipation(inner, flow(0.0, inner)))
-    measured = torch.cat(losses + rates).double().cpu().numpy()
+    measured = to_numpy(torch.cat(losses + rates))
     rate = measured[len(ends) :].reshape(nodes.shape)
     kept = states[1] if len(states) == 2 else torch.cat(states)
     return kept, measured[: len(ends)], (half * weights * rate).sum(axis=1)

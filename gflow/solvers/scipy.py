@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gflow.flows.base import Flow
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem, Stop
 
@@ -52,14 +53,9 @@ def to_scipy(
     def fun(t: float, y: np.ndarray) -> np.ndarray:
         state = torch.from_numpy(np.array(y, dtype=np.float64)).to(y0).reshape(y0.shape)
         with torch.no_grad():
-            return _host(flow(t, state).reshape(-1))
+            return to_numpy(flow(t, state).reshape(-1))
 
-    return fun, _host(y0.reshape(-1))
-
-
-def _host(value: Tensor) -> np.ndarray:
-    array: np.ndarray = value.detach().double().cpu().numpy()
-    return array
+    return fun, to_numpy(y0.reshape(-1))
 
 
 class ScipySolver(Solver):
@@ -74,16 +70,16 @@ class ScipySolver(Solver):
         z0 = problem.z0
 
         def fun(t: float, z: np.ndarray) -> np.ndarray:
-            rate = _host(problem.rhs(t, torch.from_numpy(np.array(z)).to(z0)))
+            rate = to_numpy(problem.rhs(t, torch.from_numpy(np.array(z)).to(z0)))
             if not np.isfinite(rate).all():
                 raise Stop("the right-hand side returned NaN or infinity")
             return rate
 
         atol = np.full(z0.numel(), problem.atol)
-        atol[problem.y0.numel() :] = _host(problem.energy_tolerance.reshape(-1))
+        atol[problem.y0.numel() :] = to_numpy(problem.energy_tolerance.reshape(-1))
         family = getattr(scipy.integrate, method.removeprefix("scipy:"))
         rtol = max(problem.rtol, _ROUND_OFF)
-        solver = family(fun, problem.ts[0], _host(z0), problem.ts[1], rtol=rtol, atol=atol)
+        solver = family(fun, problem.ts[0], to_numpy(z0), problem.ts[1], rtol=rtol, atol=atol)
         for target in problem.ts[1:]:
             _aim(solver, target)
             while solver.status == "running":

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import to_numpy
+from gflow.linalg.orthogonalisation import orthogonalise
+
 _MARGIN = 1.15  # on the estimate, which is approached from below
 PRODUCTS = 20  # of one look at most
 _SETTLED = 0.02  # relative change of the estimate that ends a look
@@ -76,13 +79,10 @@ def spectral_radius(
     for k in range(1, most + 1):
         w = ((f - rhs(y + delta * basis[:, k - 1])) / delta)[:, None]  # −J v
         Q = basis[:, :k]
-        overlaps = torch.zeros(B, 1, k, dtype=y.dtype, device=y.device)
-        for _ in range(2):  # twice is enough for orthogonality to round-off
-            overlap = torch.bmm(w, Q.mT)
-            w = torch.baddbmm(w, overlap, Q, alpha=-1)
-            overlaps += overlap
+        w, (first, second) = orthogonalise(w, Q)
+        overlaps = first + second
         size = vector_norm(w, dim=2)
-        column = torch.cat([overlaps[:, 0], size], dim=1).double().cpu().numpy()
+        column = to_numpy(torch.cat([overlaps[:, 0], size], dim=1))
         H[:, : k + 1, k - 1] = column
         finite = np.isfinite(column).all(axis=1)
         H[~finite] = 0.0
