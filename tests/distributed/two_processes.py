@@ -79,7 +79,7 @@ def of_kernel(flow: gflow.KernelFlow, decomposed: bool) -> dict[str, torch.Tenso
         predicted = flow.predict(ts, u0)
         found |= {
             "path": gflow.integrate(flow, u0, ts, "rkc2", rtol=1e-3).ys,
-            "krylov at test points": flow.krylov_test(ts, u0, rtol=1e-12),
+            "krylov at test points": flow.predict(ts, u0, method="krylov", rtol=1e-12).test,
             "bound": torch.tensor(flow.spectral_radius(u0)),
             "exact": gflow.integrate(flow, u0, ts).ys,
             "predicted": predicted.train,

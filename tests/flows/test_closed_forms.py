@@ -41,9 +41,12 @@ def test_kernel_flow(rank, outputs):
     truth = dop853(both, torch.cat([u0, test_u0]), TS)
     mine = flow.exact(times(*TS), u0)
     assert worst_relative(mine, truth[:, :n]) <= 1e-9
-    assert worst_relative(flow.exact_test(times(*TS), u0, test_u0), truth[:, n:]) <= 1e-9
+    assert (
+        worst_relative(flow.predict(times(*TS), u0, test_u0, method="exact").test, truth[:, n:])
+        <= 1e-9
+    )
     assert torch.equal(mine[0], u0)
-    from_zero = flow.exact_test(times(*TS), u0)
+    from_zero = flow.predict(times(*TS), u0, method="exact").test
     assert worst_relative(from_zero[1:] + test_u0, truth[1:, n:]) <= 1e-9
 
 
@@ -57,14 +60,14 @@ def test_kernel_flow_far_in_time(rank):
     assert relative(flow.exact(FAR, u0)[2], limit) <= 1e-12
     assert torch.equal(flow.exact(FAR, u0)[2], flow.exact(FAR, u0)[3])
     test_limit = H_test @ torch.linalg.pinv(H, hermitian=True, rtol=1e-12) @ (y - u0)
-    assert relative(flow.exact_test(FAR, u0)[2], test_limit) <= 1e-10
+    assert relative(flow.predict(FAR, u0, method="exact").test[2], test_limit) <= 1e-10
 
 
 def test_test_outputs_in_the_null_space_grow_linearly():
     H = torch.zeros(2, 2, dtype=torch.float64)
     flow = KernelFlow(H, times(1.0, 2.0), H_test=torch.eye(2, dtype=torch.float64))
     u0 = torch.zeros(2, dtype=torch.float64)
-    assert torch.equal(flow.exact_test(times(0.0, 5.0), u0)[1], times(5.0, 10.0))
+    assert torch.equal(flow.predict(times(0.0, 5.0), u0, method="exact").test[1], times(5.0, 10.0))
 
 
 # -- aligned modes ------------------------------------------------------------------

@@ -6,8 +6,8 @@ import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import KernelFlow, kernel, kernel_rhs
-from gflow.flows.gram import tiles as kernel_tiles
+from gflow.flows import KernelFlow, kernel_rhs
+from gflow.flows.gram import krylov, tiles
 from gflow.flows.gram.modes import descent_factors
 from gflow.kernels import two_layer_relu_gram
 from tests.helpers import altered, randn, relative, times, worst_relative
@@ -125,7 +125,7 @@ def test_indefinite_kernels_and_missing_test_points():
     with pytest.raises(InputError, match=r"least eigenvalue is -0.5 \(largest 1\)"):
         gflow.integrate(flow, randn(2), [0.0, 1.0])
     with pytest.raises(InputError, match="pass H_test"):
-        KernelFlow(torch.eye(2), torch.zeros(2)).exact_test(times(0.0), torch.zeros(2))
+        KernelFlow(torch.eye(2), torch.zeros(2)).predict([0.0], torch.zeros(2), torch.zeros(1))
 
 
 # -- by products alone ------------------------------------------------------------------
@@ -164,8 +164,13 @@ def test_what_needs_the_entries_says_so():
     ):
         with pytest.raises(InputError, match=r"given as a product.*pass H as a tensor"):
             needs()
-    with pytest.raises(InputError, match="pass H_test, a tensor"):
-        flow.exact_test(times(0.0), randn(3))
+    half_known = KernelFlow(torch.eye(3).double(), randn(3), H_test=lambda v: v[:1])
+    for needs in (
+        lambda: half_known.predict([0.0], randn(3), method="exact"),
+        lambda: half_known.exact_descent([0], randn(3), 0.1),
+    ):
+        with pytest.raises(InputError, match="pass H_test as a tensor"):
+            needs()
 
 
 @pytest.mark.parametrize(
@@ -191,25 +196,25 @@ def test_points_not_trained_on_by_krylov(shape, rank, given):
     H, H_test = J[:40] @ J[:40].mT, J[40:] @ J[:40].mT
     y, u0 = randn(*shape, seed=1), randn(*shape, seed=2)
     test_u0 = randn(5, *shape[1:], seed=3)
-    exact = KernelFlow(H, y, H_test).exact_test
+    known = KernelFlow(H, y, H_test)
     if given == "tensors":
         flow = KernelFlow(H, y, H_test)
     else:
         flow = KernelFlow(lambda v: H @ v, y, lambda v: H_test @ v)
     ts = times(0.0, 0.01, 0.3, 5.0, 1e6)
     for rtol in (1e-4, 1e-8):
-        got = flow.krylov_test(ts, u0, rtol=rtol)
-        want = exact(ts, u0)
+        got = flow.predict(ts, u0, method="krylov", rtol=rtol).test
+        want = known.predict(ts, u0, method="exact").test
         assert got.shape == want.shape
         assert worst_relative(got[-1:], want[-1:]) <= rtol
         assert float((got - want).abs().max()) <= rtol * float(want[-1].norm())
-    moved = flow.krylov_test(ts, u0, test_u0)
+    moved = flow.predict(ts, u0, test_u0, method="krylov").test
     assert torch.equal(moved[0], test_u0)
-    assert relative(moved[2], exact(ts, u0, test_u0)[2]) <= 1e-7
+    assert relative(moved[2], known.predict(ts, u0, test_u0, method="exact").test[2]) <= 1e-7
     with pytest.raises(InputError, match="pass H_test"):
-        KernelFlow(H, y).krylov_test(ts, u0)
+        KernelFlow(H, y).predict(ts, u0, test_u0, method="krylov")
     with pytest.raises(InputError, match="at least 0"):
-        flow.krylov_test(times(-1.0), u0)
+        flow.predict(times(-1.0), u0, method="krylov")
 
 
 def test_spectral_radius_without_decomposition():
@@ -262,7 +267,7 @@ def points(n, seed=0):
 @pytest.mark.parametrize("rows", [1024, 3])
 @pytest.mark.parametrize("shape", [(11,), (11, 2)])
 def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, monkeypatch):
-    monkeypatch.setattr(kernel_tiles, "_TILE", rows)
+    monkeypatch.setattr(tiles, "_TILE", rows)
     x, z, y = points(11), points(5, seed=1), randn(*shape, seed=2)
     H, H_test = two_layer_relu_gram(x), two_layer_relu_gram(z, x)
     known = KernelFlow(H, y, H_test)
@@ -309,7 +314,7 @@ def test_tiles_never_ask_for_more_than_a_tile():
     x, y = randn(50, 3), randn(50)
     flow = KernelFlow.from_kernel(kernel, x, y, x[:7], max_memory=8 * 8 * 6**2)
     assert relative(flow(0.0, 0 * y), two_layer_relu_gram(x) @ y) <= 1e-7
-    flow.krylov_test(times(1.0), 0 * y)
+    flow.predict(times(1.0), 0 * y, method="krylov")
     assert max(max(shape) for shape in asked) == 6
 
 
@@ -337,7 +342,7 @@ def test_input_errors_of_kernel_functions(kernel, x, memory, message):
 @pytest.mark.parametrize("shape", [(9,), (9, 4)])
 @pytest.mark.parametrize("few", [0, 2**20])
 def test_predictions_are_matrix_exponentials_in_any_order_of_times(shape, rank, few, monkeypatch):
-    monkeypatch.setattr(kernel, "_FEW", few)  # outputs one by one, or all at once
+    monkeypatch.setattr(krylov, "_SMALL_BASIS", few)  # outputs one by one, or all at once
     J = randn(12, rank)
     H, H_test = J[:9] @ J[:9].mT, J[9:] @ J[:9].mT
     y, u0, test_u0 = randn(*shape, seed=1), randn(*shape, seed=2), randn(3, *shape[1:], seed=3)

@@ -200,8 +200,8 @@ def test_a_product_goes_straight_into_kernel_flow():
     ts = torch.tensor([0.0, 0.3, 5.0], dtype=torch.float64)
     path = gflow.integrate(flow, u0[:4], ts, "krylov", 1e-10, 1e-12)
     assert relative(path.ys, known.exact(ts, u0[:4])) <= 1e-9
-    got = flow.krylov_test(ts, u0[:4], u0[4:], rtol=1e-10)
-    assert relative(got, known.exact_test(ts, u0[:4], u0[4:])) <= 1e-9
+    got = flow.predict(ts, u0[:4], u0[4:], method="krylov", rtol=1e-10).test
+    assert relative(got, known.predict(ts, u0[:4], u0[4:], method="exact").test) <= 1e-9
     # The full kernel couples the outputs: it is the flow of u as one vector.
     full = empirical_ntk(module, x, full=True).flatten(2).flatten(0, 1)
     whole = gflow.KernelFlow(empirical_ntk_product(module, x, full=True), y.flatten())

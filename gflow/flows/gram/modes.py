@@ -1,12 +1,13 @@
-r"""What the eigenvalues λ_i and eigenvectors v_i of a kernel say about learning.
+r"""How each eigenmode of a kernel H moves, in flow and in descent.
 
-Flow and descent with step size η act on each mode alone: the residual along v_i is multiplied by
+With the eigenvalues λ_i of H and step size η, the residual along the eigenvector v_i is multiplied
+by
 
     e^{−λ_i t}   and   (1 − ηλ_i)^k,
 
 so mode i is learned at t = 1/λ_i, k = 1/(ηλ_i) (for η < 1/λ_max), and descent is stable iff
-η < 2/λ_max. What a mode has moved is λ_i times t φ_1(−tλ_i), or (1 − (1 − ηλ_i)^k)/λ_i, which in
-the null space are t and kη.
+η < 2/λ_max. The integral of the residual is its start times t φ_1(−tλ_i), or
+(1 − (1 − ηλ_i)^k)/λ_i, which in the null space are t and kη.
 """
 
 from __future__ import annotations
@@ -21,18 +22,52 @@ from gflow.errors import InputError
 
 
 def flow_factors(lam: Tensor, ts: Tensor) -> tuple[Tensor, Tensor]:
-    """e^{−λt} and t φ_1(−tλ) = (1 − e^{−λt})/λ, each (T, n), for λ ≥ 0."""
+    """Compute e^{−λt} and t φ_1(−tλ) = (1 − e^{−λt})/λ.
+
+    Parameters
+    ----------
+    lam : Tensor, shape (n,)
+        Eigenvalues λ ≥ 0.
+    ts : Tensor, shape (T,)
+        Times t ≥ 0.
+
+    Returns
+    -------
+    decay, integral : Tensor, shape (T, n)
+        Factor on the residual, and its integral from 0 to t.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decay, integral = flow_factors(torch.tensor([0.0, 1.0]), torch.tensor([100.0]))
+    >>> decay[0, 0].item(), integral.tolist()
+    (1.0, [[100.0, 1.0]])
+    """
     t = ts[:, None]
     safe = torch.where(lam > 0, lam, torch.ones_like(lam))
-    weight = torch.where(lam > 0, -torch.expm1(-t * lam) / safe, t)
-    return torch.exp(-t * lam), weight
+    integral = torch.where(lam > 0, -torch.expm1(-t * lam) / safe, t)
+    return torch.exp(-t * lam), integral
 
 
 def descent_factors(lam: Tensor, step_size: float, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """(1 − ηλ)^k and (1 − (1 − ηλ)^k)/λ, each (S, n), for λ ≥ 0 and whole k ≥ 0.
+    """Compute (1 − ηλ)^k and (1 − (1 − ηλ)^k)/λ.
 
     Powers are exponentials of k·log|1 − ηλ|, and that is log1p(−ηλ) or log1p(ηλ − 2), so
     that neither a small ηλ nor one near 2 loses digits k times over.
+
+    Parameters
+    ----------
+    lam : Tensor, shape (n,)
+        Eigenvalues λ ≥ 0.
+    step_size : float
+        Step size η > 0.
+    steps : Tensor, shape (S,)
+        Whole step counts k ≥ 0.
+
+    Returns
+    -------
+    power, integral : Tensor, shape (S, n)
+        Factor on the residual, and η times its sum over the steps before k.
 
     Examples
     --------
@@ -43,11 +78,11 @@ def descent_factors(lam: Tensor, step_size: float, steps: Tensor) -> tuple[Tenso
     """
     k = steps.to(lam)[:, None]
     z = step_size * lam
-    turned = z > 1  # the residual along this mode changes its sign at every step
-    log = torch.log1p(torch.where(turned, z - 2, -z))
+    alternating = z > 1  # the residual along this mode changes its sign at every step
+    log = torch.log1p(torch.where(alternating, z - 2, -z))
     # At 1 − ηλ = 0 the power is 0, but for k = 0.
     exponent = torch.where(k == 0, torch.zeros_like(k), k * log)
-    odd = (steps % 2 == 1)[:, None] & turned
+    odd = (steps % 2 == 1)[:, None] & alternating
     power = torch.where(odd, -exponent.exp(), exponent.exp())
     moved = torch.where(odd, 1 + exponent.exp(), -torch.expm1(exponent))
     safe = torch.where(lam > 0, lam, torch.ones_like(lam))
@@ -55,11 +90,23 @@ def descent_factors(lam: Tensor, step_size: float, steps: Tensor) -> tuple[Tenso
 
 
 def effective_dimension(lam: Tensor, ts: Tensor) -> Tensor:
-    """Σ_i λ_i/(λ_i + 1/t), shape (T,): how many modes are learned by the time t.
+    """Compute Σ_i λ_i/(λ_i + 1/t), the number of modes learned by the time t.
 
     The effective dimension of kernel ridge regression (Zhang 2005, doi:10.1162/0899766054323008;
     Caponnetto & De Vito 2007, doi:10.1007/s10208-006-0196-8) at the penalty 1/t, to which
     stopping the flow at t compares (Ali, Kolter & Tibshirani 2019, arXiv:1810.10082).
+
+    Parameters
+    ----------
+    lam : Tensor, shape (n,)
+        Eigenvalues λ ≥ 0.
+    ts : Tensor, shape (T,)
+        Times t ≥ 0.
+
+    Returns
+    -------
+    Tensor, shape (T,)
+        Effective dimension at each time, between 0 and n.
 
     Examples
     --------
@@ -72,21 +119,44 @@ def effective_dimension(lam: Tensor, ts: Tensor) -> Tensor:
 
 
 def require_times(ts: Tensor | Sequence[float]) -> Tensor:
-    """Times as float64; InputError unless they are finite, at least 0 and in one dimension."""
-    values = torch.as_tensor(ts, dtype=torch.float64)
-    if values.ndim != 1 or not bool((torch.isfinite(values) & (values >= 0)).all()):
+    """Return times as float64; raise InputError unless they are finite and at least 0."""
+    times = torch.as_tensor(ts, dtype=torch.float64)
+    if times.ndim != 1 or not bool((torch.isfinite(times) & (times >= 0)).all()):
         raise InputError(
-            f"times must be one row of finite numbers of at least 0, got {_shown(values)}"
+            f"times must be one row of finite numbers of at least 0, got {_shown(times)}"
         )
-    return values
+    return times
 
 
 def require_steps(steps: Tensor | Sequence[int], step_size: float) -> Tensor:
-    """Step counts as whole numbers; InputError where they or η make no sense."""
+    """Return step counts as int64.
+
+    Parameters
+    ----------
+    steps : Tensor or sequence of int, shape (S,)
+        Step counts k ≥ 0.
+    step_size : float
+        Step size η > 0.
+
+    Returns
+    -------
+    Tensor, shape (S,)
+        The step counts.
+
+    Raises
+    ------
+    InputError
+        If a count is negative or not whole, or the step size is not positive and finite.
+
+    Examples
+    --------
+    >>> require_steps([0, 10], 0.1)
+    tensor([ 0, 10])
+    """
     require_positive("step_size", step_size)
     counts = torch.as_tensor(steps)
-    whole = torch.equal(counts, counts.long()) if not counts.dtype.is_complex else False
-    if counts.ndim != 1 or not whole or bool((counts < 0).any()):
+    is_whole = not counts.dtype.is_complex and torch.equal(counts, counts.long())
+    if counts.ndim != 1 or not is_whole or bool((counts < 0).any()):
         raise InputError(f"steps must be one row of whole numbers ≥ 0, got {_shown(counts)}")
     return counts.long()
 

@@ -15,9 +15,9 @@ from gflow.flows.gram.split_by_rows import SharedGram, absolute_product
 #: v ↦ H v for v of shape (n,) or (n, k).
 Product = Callable[[Tensor], Tensor]
 
-_ROWS = 256  # rows looked at in one go, so that no second n × n matrix is made
-_SWEEPS = 3
-_TIGHT = 1.1
+_ROWS = 256  # rows checked at a time, so that no second n × n matrix is made
+_SWEEPS = 3  # power iterations for the eigenvalue bound
+_TIGHT = 1.1  # largest ratio of the upper to the lower bound that counts as tight
 
 
 class KernelOperator:
@@ -25,14 +25,15 @@ class KernelOperator:
 
     Parameters
     ----------
-    given : Tensor of shape (n, n), or callable v ↦ H v for v of shape (n,) or (n, k)
+    given : Tensor of shape (n, n), or callable
+        H, or its product v ↦ H v for v of shape (n,) or (n, k).
     like : Tensor, shape (n, ...)
-        Says n, and the dtype and device of products.
+        Fixes n, and the dtype and device of a callable's products.
 
     Raises
     ------
     InputError
-        If H is not finite, square and symmetric; of a callable this is tried on two vectors.
+        If H is not finite, square and symmetric; a callable is tested on two vectors.
 
     Examples
     --------
@@ -45,7 +46,7 @@ class KernelOperator:
 
     def __init__(self, given: Tensor | Product, like: Tensor):
         self.given = given
-        #: Of the dtype and on the device of H.
+        #: A tensor of the dtype and on the device of H.
         self.like = given if isinstance(given, Tensor) else like
         if isinstance(given, Tensor):
             _check_entries(given)
@@ -54,21 +55,26 @@ class KernelOperator:
 
     @property
     def has_entries(self) -> bool:
-        """Whether more than products is known."""
+        """Whether the entries of H are known, not its products alone."""
         given = self.given
-        return given.held if isinstance(given, SharedGram) else isinstance(given, Tensor)
+        return given.has_entries if isinstance(given, SharedGram) else isinstance(given, Tensor)
 
     @property
     def entries(self) -> Tensor:
-        """H as a matrix, gathered where processes share it; InputError where only its products
-        are known."""
+        """H as a matrix, gathered where processes share it.
+
+        Raises
+        ------
+        InputError
+            If only the products of H are known.
+        """
         if isinstance(self.given, Tensor):
             return self.given
-        if isinstance(self.given, SharedGram) and self.given.held:
+        if isinstance(self.given, SharedGram) and self.given.has_entries:
             return self.given.entries
         raise InputError(
             "H was given as a product v ↦ H v, so its entries and eigenvalues are not known; "
-            "pass H as a tensor, or use method='krylov' and krylov_test"
+            "pass H as a tensor, or use method='krylov'"
         )
 
     def _absolute(self, x: Tensor) -> Tensor:
@@ -78,7 +84,7 @@ class KernelOperator:
         return absolute_product(self.entries, x)
 
     def columns(self, v: Tensor) -> Tensor:
-        """H v for v of shape (..., n, k)."""
+        """Compute H v for v of shape (..., n, k)."""
         if isinstance(self.given, Tensor):
             return self.given @ v
         if v.ndim == 2:
@@ -87,7 +93,7 @@ class KernelOperator:
         return self.given(moved.flatten(1)).reshape(moved.shape).movedim(0, -2)
 
     def rows(self, v: Tensor) -> Tensor:
-        """H applied to the last dimension of v, shape (..., n)."""
+        """Apply H to the last dimension of v, shape (..., n)."""
         if isinstance(self.given, Tensor):
             return v @ self.given  # H is symmetric
         if v.ndim == 1:
@@ -114,8 +120,7 @@ class KernelOperator:
         return "eigh" in vars(self)
 
     def largest_eigenvalue_bound(self) -> float | None:
-        """λ_max where the decomposition is there, else an upper bound less than 10 % above it,
-        else None."""
+        """λ_max where the decomposition exists, else an upper bound within 10 %, else None."""
         if self.is_decomposed:
             return float(self.eigh[0][-1])
         return self._bound if self.has_entries else None
@@ -141,7 +146,7 @@ def _check_entries(H: Tensor) -> None:
     if H.ndim != 2 or H.shape[0] != H.shape[1]:
         raise InputError(f"H must be a square matrix, got {tuple(H.shape)}")
     if not bool(torch.stack([torch.isfinite(rows).all() for rows in H.split(_ROWS)]).all()):
-        require_finite("H", H)  # takes as much as H, to count
+        require_finite("H", H)  # counts the entries, which takes as much memory as H
     blocks = list(zip(H.split(_ROWS), H.split(_ROWS, dim=1), strict=True))
     defect = float(torch.stack([(a - b.mT).abs().max() for a, b in blocks]).max())
     largest = float(torch.stack([a.abs().max() for a, _ in blocks]).max())
@@ -156,24 +161,24 @@ def _check_product(product: Product, like: Tensor) -> None:
     n = like.shape[0]
     angles = torch.arange(n, dtype=like.dtype, device=like.device)
     probes = torch.stack([torch.cos(angles), torch.sin(angles * angles)], dim=1)
-    got = product(probes)
-    want = (probes.shape, probes.dtype, probes.device)
-    if not isinstance(got, Tensor) or (got.shape, got.dtype, got.device) != want:
-        kind = (
-            f"{tuple(got.shape)} of {got.dtype} on {got.device}"
-            if isinstance(got, Tensor)
-            else type(got).__name__
+    image = product(probes)
+    expected = (probes.shape, probes.dtype, probes.device)
+    if not isinstance(image, Tensor) or (image.shape, image.dtype, image.device) != expected:
+        received = (
+            f"{tuple(image.shape)} of {image.dtype} on {image.device}"
+            if isinstance(image, Tensor)
+            else type(image).__name__
         )
         raise InputError(
             f"a callable H must map v of shape (n, k) to H v of the same shape, dtype and device, "
-            f"here ({n}, 2) of {like.dtype} on {like.device}; got {kind}"
+            f"here ({n}, 2) of {like.dtype} on {like.device}; got {received}"
         )
-    require_finite("the product of H", got)
-    small = probes.mT @ got
-    defect = float((small[0, 1] - small[1, 0]).abs())
-    size = float(probes.norm() * got.norm())
+    require_finite("the product of H", image)
+    inner = probes.mT @ image
+    defect = float((inner[0, 1] - inner[1, 0]).abs())
+    size = float(probes.norm() * image.norm())
     if defect > 1e3 * torch.finfo(like.dtype).eps * size:
         raise InputError(
             f"H must be symmetric, but ⟨v, Hw⟩ and ⟨Hv, w⟩ differ by {defect:.3g} for two test "
-            "vectors; a symmetric product is needed"
+            "vectors; pass the product of a symmetric matrix"
         )

@@ -1,6 +1,6 @@
-"""Gram matrices of a kernel function whose rows are held, or made, by the processes of a team.
+"""Gram matrices of a kernel function, their rows split across the processes of a team.
 
-Process r has the rows K_r of its points: K v = [K_1 v; …; K_R v].
+Process r stores, or computes in every product, the rows K_r of its points: K v = [K_1 v; …; K_R v].
 """
 
 from __future__ import annotations
@@ -17,23 +17,34 @@ from gflow.flows.gram.tiles import KernelFunction, Tiles, fit, require_points
 if TYPE_CHECKING:
     from gflow.distributed import Team
 
-_ROWS = 256  # rows looked at in one go, so that no second matrix is made
+_ROWS = 256  # rows at a time, so that no second matrix is made
 
 
 class SharedGram:
-    """v ↦ K v for v of shape (n,) or (n, k), as the first process of a team asks for it.
+    """The product v ↦ K v for v of shape (n,) or (n, k), called on rank 0 of a team.
+
+    Parameters
+    ----------
+    team : Team
+        The processes.
+    part : Tensor of shape (rows of this process, n), or Tiles
+        The rows of this process, stored or computed in every product.
+    rows : int
+        Number of rows of K.
+    like : Tensor
+        A tensor of the dtype and device of K.
 
     Attributes
     ----------
     shape : (int, int)
-        Of the whole K.
-    held : bool
-        Whether the rows are held as matrices, not made anew in every product.
+        Shape of K.
+    has_entries : bool
+        Whether the rows are stored as matrices, not computed in every product.
     """
 
     def __init__(self, team: Team, part: Tensor | Tiles, rows: int, like: Tensor):
         self.shape = rows, part.shape[1]
-        self.held = isinstance(part, Tensor)
+        self.has_entries = isinstance(part, Tensor)
         self._product = team.concatenation(functools.partial(_product, part), rows, like)
         if isinstance(part, Tensor):
             sizes = functools.partial(absolute_product, part)
@@ -44,17 +55,36 @@ class SharedGram:
         return self._product(v)
 
     def absolute(self, v: Tensor) -> Tensor:
-        """|K| v, where the rows are held."""
+        """Compute |K| v, where the rows are stored."""
         return self._absolute(v)
 
     @functools.cached_property
     def entries(self) -> Tensor:
-        """The whole K in the first process, where the rows are held: for a decomposition."""
+        """K gathered on rank 0, where the rows are stored: for a decomposition."""
         return self._entries()
 
 
 def absolute_product(H: Tensor, x: Tensor) -> Tensor:
-    """|H| x without a copy of H."""
+    """Compute |H| x without a copy of H.
+
+    Parameters
+    ----------
+    H : Tensor, shape (m, n)
+        Matrix.
+    x : Tensor, shape (n,) or (n, k)
+        Vector or vectors.
+
+    Returns
+    -------
+    Tensor, shape (m,) or (m, k)
+        |H| x, with the absolute value of every entry of H.
+
+    Examples
+    --------
+    >>> import torch
+    >>> absolute_product(torch.tensor([[1.0, -2.0]]), torch.ones(2)).tolist()
+    [3.0]
+    """
     return torch.cat([rows.abs() @ x for rows in H.split(_ROWS)])
 
 
@@ -70,21 +100,53 @@ def shared_gram(
     x_test: Tensor | None,
     max_memory: int,
 ) -> tuple[SharedGram, SharedGram | None]:
-    """K(x, x) and K(x_test, x) by rows: matrices where both fit into every process's max_memory.
+    """Build K(x, x) and K(x_test, x), their rows split across the processes of a team.
 
-    Every process calls this with all points and makes the rows of its own.
+    They are stored where both fit into every process's max_memory. Every process calls this with
+    all points and computes its own rows.
+
+    Parameters
+    ----------
+    team : Team
+        The processes.
+    kernel : callable
+        ``kernel(x1, x2=None)`` → Tensor (n1, n2).
+    x : Tensor, shape (n, ...)
+        Training points.
+    targets : Tensor, shape (n,) or (n, k)
+        Their targets, which must be the same in all processes.
+    x_test : Tensor of shape (n_test, ...), or None
+        Points not trained on.
+    max_memory : int
+        Bytes that each process may use for its rows and the work on a tile.
+
+    Returns
+    -------
+    H, H_test : SharedGram, SharedGram or None
+        K(x, x) and K(x_test, x).
+
+    Raises
+    ------
+    InputError
+        If points, targets or the kernel's values do not serve, or differ between processes.
+
+    Examples
+    --------
+    >>> import gflow, torch                                # under torchrun
+    >>> with gflow.distributed.processes() as team:        # doctest: +SKIP
+    ...     H, H_test = shared_gram(team, gflow.kernels.ntk, x, targets, x_test, 2**30)
     """
     require_points(x, x_test)
     points = [x] if x_test is None else [x, x_test]
     with team.together(), torch.no_grad():
         team.require_alike("points and targets", [*points, targets])
-        own = Tiles(kernel, x, None, max_memory, team.rows(len(x)))
+        square = Tiles(kernel, x, None, max_memory, team.rows(len(x)))
         cross = (
             None if x_test is None else Tiles(kernel, x_test, x, max_memory, team.rows(len(x_test)))
         )
-        require_dtype_and_device("targets", targets, own.like, "H")
-        held = bool(team.least(torch.tensor(int(fit(own, cross, max_memory)))))
-    H = SharedGram(team, own.matrix() if held else own, len(x), own.like)
+        require_dtype_and_device("targets", targets, square.like, "H")
+        fits = bool(team.least(torch.tensor(int(fit(square, cross, max_memory)))))
+    H = SharedGram(team, square.matrix() if fits else square, len(x), square.like)
     if cross is None or x_test is None:
         return H, None
-    return H, SharedGram(team, cross.matrix() if held else cross, len(x_test), own.like)
+    return H, SharedGram(team, cross.matrix() if fits else cross, len(x_test), square.like)

@@ -1,7 +1,7 @@
-"""Gram matrices of a kernel function: made once where they fit, else multiplied tile by tile.
+"""Gram matrices of a kernel function: stored where they fit, else multiplied tile by tile.
 
 A tile on the diagonal is ``kernel(x_i)``, one off it ``kernel(x_i, x_j)`` and serves its mirror
-image too, so that the whole is symmetric and has the diagonal that the kernel knows exactly.
+image too, so that the matrix is symmetric and has the diagonal that the kernel knows exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gflow.errors import InputError
 
 MEMORY = 2**32  # bytes
 _TILE = 1024  # rows of a tile, so that a kernel's own work takes little beside the matrix
-_WORK = 8  # tiles that a kernel is thought to need while it makes one
+_WORK = 8  # estimate of the memory that a kernel takes while it computes a tile, in tiles
 
 
 class KernelFunction(Protocol):
@@ -40,7 +40,7 @@ class Tiles:
     max_memory : int
         Bytes for a tile and the work on it.
     rows : slice, optional
-        These rows of K alone; then no tile serves its mirror image.
+        Take these rows of K alone; then no tile serves its mirror image.
 
     Examples
     --------
@@ -65,11 +65,11 @@ class Tiles:
         self.shape = len(self._range), len(x if z is None else z)
         probe = kernel(x[:1]) if z is None else kernel(x[:1], z[:1])
         if not isinstance(probe, Tensor) or probe.shape != (1, 1):
-            got = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
+            received = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
             raise InputError(
-                f"kernel(x1, x2) must return a tensor (n1, n2), here (1, 1), got {got}"
+                f"kernel(x1, x2) must return a tensor (n1, n2), here (1, 1), got {received}"
             )
-        #: Of the dtype and on the device of K.
+        #: A tensor of the dtype and on the device of K.
         self.like = probe
         self._rows = min(_TILE, int((max_memory / (_WORK * probe.element_size())) ** 0.5))
         if self._rows < 1:
@@ -78,31 +78,32 @@ class Tiles:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the matrix."""
+        """Size of the matrix in bytes."""
         return self.shape[0] * self.shape[1] * self.like.element_size()
 
     @property
     def work(self) -> int:
-        """Bytes that making a tile is thought to take."""
+        """Estimate of the bytes that computing a tile takes."""
         return _WORK * self._rows**2 * self.like.element_size()
 
-    def _each(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Rows of what is made, columns, and their tile."""
+    def _tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield rows (counted from the first one taken), columns, and their tile."""
         x, z, step = self._x, self._z, self._rows
-        own = self._range
-        for i in range(own.start, own.stop, step):
-            rows = slice(i, min(i + step, own.stop))
+        first, last = self._range.start, self._range.stop
+        for i in range(first, last, step):
+            rows = slice(i, min(i + step, last))
             for columns in self._columns(rows):
-                if z is None:
-                    alike = rows == columns
-                    tile = self._kernel(x[rows]) if alike else self._kernel(x[rows], x[columns])
-                else:
+                if z is not None:
                     tile = self._kernel(x[rows], z[columns])
+                elif rows == columns:
+                    tile = self._kernel(x[rows])
+                else:
+                    tile = self._kernel(x[rows], x[columns])
                 require_finite("the kernel", tile)
-                yield slice(rows.start - own.start, rows.stop - own.start), columns, tile
+                yield slice(rows.start - first, rows.stop - first), columns, tile
 
     def _columns(self, rows: slice) -> Iterator[slice]:
-        """The tiles' columns beside some rows; one of them is the diagonal tile of those rows."""
+        """Yield the columns of the tiles in these rows, their diagonal tile among them."""
         if self._z is None:
             spans = [(rows.start, rows.stop), (rows.stop, self.shape[1])]
             spans = spans if self._mirrored else [(0, rows.start), *spans]
@@ -113,9 +114,9 @@ class Tiles:
                 yield slice(j, min(j + self._rows, end))
 
     def matrix(self) -> Tensor:
-        """K, (n, n_z), or its rows."""
+        """Compute K, (n, n_z), or its rows."""
         K = self.like.new_empty(self.shape)
-        for rows, columns, tile in self._each():
+        for rows, columns, tile in self._tiles():
             K[rows, columns] = tile
             if self._mirrored and rows != columns:
                 K[columns, rows] = tile.mT
@@ -123,7 +124,7 @@ class Tiles:
 
     def __call__(self, v: Tensor) -> Tensor:
         out = v.new_zeros(self.shape[0], *v.shape[1:])
-        for rows, columns, tile in self._each():
+        for rows, columns, tile in self._tiles():
             out[rows] += tile @ v[columns]
             if self._mirrored and rows != columns:
                 out[columns] += tile.mT @ v[rows]
@@ -133,25 +134,96 @@ class Tiles:
 def gram(
     kernel: KernelFunction, x: Tensor, x_test: Tensor | None, max_memory: int
 ) -> tuple[Tensor | Tiles, Tensor | Tiles | None]:
-    """K(x, x) and K(x_test, x): matrices where both fit, else their products by tiles."""
+    """Build K(x, x) and K(x_test, x), as matrices where both fit, else as products by tiles.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(x1, x2=None)`` → Tensor (n1, n2).
+    x : Tensor, shape (n, ...)
+        Training points.
+    x_test : Tensor of shape (n_test, ...), or None
+        Points not trained on.
+    max_memory : int
+        Bytes for both matrices and the work on a tile.
+
+    Returns
+    -------
+    H, H_test : Tensor or Tiles, and Tensor, Tiles or None
+        K(x, x), (n, n), and K(x_test, x), (n_test, n).
+
+    Raises
+    ------
+    InputError
+        If the points or the kernel's values do not serve, or max_memory holds no tile.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.kernels import two_layer_relu_gram
+    >>> gram(two_layer_relu_gram, torch.eye(2), None, 2**20)
+    (tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]]), None)
+    """
     require_points(x, x_test)
     with torch.no_grad():
-        own = Tiles(kernel, x, None, max_memory)
+        square = Tiles(kernel, x, None, max_memory)
         cross = None if x_test is None else Tiles(kernel, x_test, x, max_memory)
-        if not fit(own, cross, max_memory):
-            return own, cross
-        return own.matrix(), None if cross is None else cross.matrix()
+        if not fit(square, cross, max_memory):
+            return square, cross
+        return square.matrix(), None if cross is None else cross.matrix()
 
 
 def require_points(x: Tensor, x_test: Tensor | None) -> None:
-    """Raise InputError unless both are tensors of points."""
+    """Raise InputError unless both arguments are tensors of points.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, ...)
+        Training points.
+    x_test : Tensor of shape (n_test, ...), or None
+        Points not trained on.
+
+    Raises
+    ------
+    InputError
+        If one is no tensor or has no entries.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_points(torch.eye(2), None)
+    """
     for name, points in (("x", x), ("x_test", x_test)):
         if points is not None and (not isinstance(points, Tensor) or points.numel() == 0):
-            got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-            raise InputError(f"{name} must be a tensor of points, one a row, got {got}")
+            received = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
+            raise InputError(f"{name} must be a tensor of points, one a row, got {received}")
 
 
-def fit(own: Tiles, cross: Tiles | None, max_memory: int) -> bool:
-    """Whether the matrices fit into some bytes, with the work on a tile."""
-    room = max_memory - own.nbytes - (0 if cross is None else cross.nbytes)
-    return room >= min(own.work, own.nbytes * _WORK)
+def fit(square: Tiles, cross: Tiles | None, max_memory: int) -> bool:
+    """Whether both matrices fit into max_memory, with the work on a tile.
+
+    Parameters
+    ----------
+    square : Tiles
+        K(x, x), or rows of it.
+    cross : Tiles or None
+        K(x_test, x), or rows of it.
+    max_memory : int
+        Bytes.
+
+    Returns
+    -------
+    bool
+        Whether they fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.kernels import two_layer_relu_gram
+    >>> K = Tiles(two_layer_relu_gram, torch.eye(3))
+    >>> fit(K, None, max_memory=9 * K.nbytes), fit(K, None, max_memory=8 * K.nbytes)
+    (True, False)
+    """
+    remaining = max_memory - square.nbytes - (0 if cross is None else cross.nbytes)
+    return remaining >= min(square.work, square.nbytes * _WORK)

@@ -1,0 +1,223 @@
+r"""Predictions of a kernel flow, at the training points and at others, at any times or steps.
+
+    u(t)   = y + e^{−tH}(u₀ − y)
+    u_*(t) = u_*(0) − H_* · t φ₁(−tH)(u₀ − y)
+    u_k    = y + (I − ηH)^k(u₀ − y)
+    u_{*,k} = u_{*,0} − H_* Σ_{j<k} η(I − ηH)^j(u₀ − y)
+
+(Lee et al. 2019, arXiv:1902.06720, eq. 10, written without H⁻¹), by the eigendecomposition of H or,
+for the flow, by Krylov spaces, which take products with H and H_* alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gflow.checks import require_finite, require_single_start
+from gflow.errors import InputError
+from gflow.flows.gram.krylov import krylov_test, krylov_train
+from gflow.flows.gram.modes import descent_factors, flow_factors, require_steps, require_times
+from gflow.flows.gram.operator import Product
+from gflow.flows.gram.spectrum import KernelSpectrum
+from gflow.flows.gram.split_by_rows import SharedGram
+
+
+class Prediction(NamedTuple):
+    """Outputs at the training points and at the test points.
+
+    Attributes
+    ----------
+    train : Tensor, shape (T, n) or (T, n, k)
+        Outputs at the training points.
+    test : Tensor or None, shape (T, n_test) or (T, n_test, k)
+        Outputs at the points not trained on; None where the flow has no ``H_test``.
+    """
+
+    train: Tensor
+    test: Tensor | None
+
+
+class KernelPredictor(KernelSpectrum):
+    """A kernel flow that predicts outputs at points not trained on, by their kernel H_test.
+
+    Attributes
+    ----------
+    H_test : Tensor of shape (n_test, n), callable, or None
+        Kernel between test and training points, or its product v ↦ H_* v.
+    """
+
+    H_test: Tensor | Product | None
+
+    def predict(
+        self,
+        ts: Tensor | Sequence[float],
+        u0: Tensor,
+        test_u0: Tensor | None = None,
+        *,
+        method: Literal["auto", "exact", "krylov"] = "auto",
+        rtol: float = 1e-8,
+    ) -> Prediction:
+        """Compute outputs at the training and the test points at any times.
+
+        Parameters
+        ----------
+        ts : Tensor or sequence of float, shape (T,)
+            Times t ≥ 0, in any order.
+        u0 : Tensor, shape (n,) or (n, k)
+            Outputs at the training points at t = 0.
+        test_u0 : Tensor, shape (n_test,) or (n_test, k), optional
+            Outputs at the test points at t = 0; zero by default.
+        method : str
+            ``exact``: one eigendecomposition for all times. ``krylov``: products with H and
+            H_test alone, which may be callables. ``auto``: ``exact`` where the decomposition
+            exists already or is cheap.
+        rtol : float
+            Error that ``krylov`` allows. At training points: of each output column at every
+            time, relative to the larger of ‖u(0)‖ and ‖u(T)‖. At test points: in the norm over
+            all test outputs, relative to how far they have moved at the last time; bounded a
+            posteriori (with ‖H_*‖_F where H_test is a tensor, an estimate where it is a
+            callable).
+
+        Returns
+        -------
+        Prediction
+            ``train``, (T, *u0.shape), and ``test``, (T, n_test) or (T, n_test, k), or None
+            where the flow has no ``H_test``.
+
+        Raises
+        ------
+        InputError
+            If an argument is out of range, H is not positive semidefinite, or ``exact`` is
+            chosen where H or H_test is a callable.
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> H = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+        >>> flow = gflow.KernelFlow(H, torch.ones(2).double(), H_test=H[:1])
+        >>> [u.tolist() for u in flow.predict([1e3], torch.zeros(2).double())]
+        [[[1.0, 0.0]], [[1.0]]]
+        """
+        times = require_times(ts)
+        self._check_starts(u0, test_u0)
+        if method not in ("auto", "exact", "krylov"):
+            raise InputError(f"method must be auto, exact or krylov, got {method!r}")
+        has_test_entries = self.H_test is None or self._test_matrix is not None
+        is_cheap = has_test_entries and self.closed_form(u0) is not None
+        if method == "exact" or (method == "auto" and is_cheap):
+            weights = flow_factors(self.eigenvalues, times.to(u0))[1]
+            return Prediction(self.exact(times, u0), self._test_outputs(weights, u0, test_u0))
+        test = None
+        if self.H_test is not None:
+            moved = krylov_test(self._operator, self.H_test, times, u0 - self.targets, rtol)
+            test = (0.0 if test_u0 is None else test_u0) - moved
+        train = krylov_train(self._operator, times, u0, self.targets, rtol)
+        at_start = self._for_outputs(times.to(train)[:, None]) == 0
+        return Prediction(torch.where(at_start, u0, train), test)
+
+    def exact_descent(
+        self,
+        steps: Tensor | Sequence[int],
+        u0: Tensor,
+        step_size: float,
+        test_u0: Tensor | None = None,
+    ) -> Prediction:
+        """Compute descent u_k = y + (I − ηH)^k(u₀ − y) at any steps, without taking them.
+
+        Step k is the flow's time t = kη.
+
+        Parameters
+        ----------
+        steps : Tensor or sequence of int, shape (S,)
+            Step counts k ≥ 0, in any order and of any size.
+        u0 : Tensor, shape (n,) or (n, k)
+            Outputs at the training points at step 0.
+        step_size : float
+            Step size η, on the sum ½‖u − y‖² (a mean over n points takes nη for the same path).
+        test_u0 : Tensor, shape (n_test,) or (n_test, k), optional
+            Outputs at the test points at step 0; zero by default.
+
+        Returns
+        -------
+        Prediction
+            ``train``, (S, *u0.shape), and ``test``, (S, n_test) or (S, n_test, k), or None
+            where the flow has no ``H_test``.
+
+        Raises
+        ------
+        InputError
+            If H is a callable (`gflow.descend` takes its steps), or an unstable descent leaves
+            the range of numbers.
+
+        Warns
+        -----
+        RuntimeWarning
+            If η ≥ 2/λ_max, where descent is unstable, with the value.
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> flow = gflow.KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+        >>> flow.exact_descent([0, 1, 2], torch.zeros(1).double(), 0.5).train.tolist()
+        [[0.0], [0.5], [0.75]]
+        """
+        counts = require_steps(steps, step_size).to(self.targets.device)
+        self._check_starts(u0, test_u0)
+        limit = self.stability_limit
+        power, weights = descent_factors(self.eigenvalues, step_size, counts)
+        if step_size >= limit:
+            excess = f"step_size {step_size:g} is not below 2/λ_max = {limit:g}"
+            if not bool(torch.isfinite(power).all() & torch.isfinite(weights).all()):
+                raise InputError(f"{excess}, and descent overflows by step {int(counts.max())}")
+            warnings.warn(f"{excess}: descent is unstable", RuntimeWarning, stacklevel=2)
+        train = self.apply_modes(power, u0 - self.targets) + self.targets
+        at_start = self._for_outputs(counts[:, None]) == 0
+        test = self._test_outputs(weights, u0, test_u0)
+        return Prediction(torch.where(at_start, u0, train), test)
+
+    def _test_outputs(self, weights: Tensor, u0: Tensor, test_u0: Tensor | None) -> Tensor | None:
+        """u_*(0) − H_* V diag(w) Vᵀ(u₀ − y) for weights w of shape (T, n)."""
+        if self.H_test is None:
+            return None
+        H_test = self._test_matrix
+        if H_test is None:
+            raise InputError(
+                "exact predictions need the entries of H_test, got its product v ↦ H_test v; pass "
+                "H_test as a tensor, or use predict with method='krylov'"
+            )
+        lam, V = self._operator.eigh
+        modes = self._for_outputs(weights) * self._coefficients(u0 - self.targets)
+        to_test = H_test @ V
+        # In the null space the weight is t or kη: round-off must not grow into an output.
+        noise = 10 * len(lam) * torch.finfo(V.dtype).eps * H_test.norm(dim=1, keepdim=True)
+        to_test = torch.where((lam == 0) & (to_test.abs() <= noise), 0.0, to_test)
+        moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
+        return (0.0 if test_u0 is None else test_u0) - moved
+
+    @property
+    def _test_matrix(self) -> Tensor | None:
+        """H_test as a matrix, gathered where processes share it; None where it is a product."""
+        if isinstance(self.H_test, SharedGram) and self.H_test.has_entries:
+            return self.H_test.entries
+        return self.H_test if isinstance(self.H_test, Tensor) else None
+
+    def _check_starts(self, u0: Tensor, test_u0: Tensor | None) -> None:
+        self.check_state(u0)
+        require_single_start("a prediction", u0, self.state_ndim)
+        if test_u0 is None:
+            return
+        if self.H_test is None:
+            raise InputError("test_u0 needs the kernel to the test points: pass H_test")
+        H_test = self.H_test
+        n = H_test.shape[0] if isinstance(H_test, Tensor | SharedGram) else len(test_u0)
+        if test_u0.shape != (n, *u0.shape[1:]) or test_u0.dtype != u0.dtype:
+            raise InputError(
+                f"test_u0 must have shape {(n, *u0.shape[1:])} and dtype {u0.dtype}, got "
+                f"{tuple(test_u0.shape)} of {test_u0.dtype}"
+            )
+        require_finite("test_u0", test_u0)
