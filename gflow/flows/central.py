@@ -32,10 +32,11 @@ import torch
 from torch import Tensor
 
 from gflow.checks import require_positive
-from gflow.flows.base import Flow, Observables, ParameterFlow, slope, split_ensemble
+from gflow.flows.base import Flow, Observables, slope, split_ensemble
 from gflow.flows.factorization import FactorFlow
-from gflow.flows.modified import require_parameters, second_derivative
+from gflow.flows.modified import second_derivative
 from gflow.flows.sharpness import sharpness
+from gflow.flows.wrapped import WrappedFlow
 from gflow.linalg.complementarity import complementary
 
 _NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
@@ -153,7 +154,7 @@ def _places(m: int) -> Tensor:
     return (high * (high + 1) // 2 + low).flatten()
 
 
-class CentralFlow(ParameterFlow):
+class CentralFlow(WrappedFlow):
     """The flow of the time average of descent with step size η, at the edge of stability too.
 
     Parameters
@@ -189,22 +190,15 @@ class CentralFlow(ParameterFlow):
     True
     """
 
+    title = "the central flow"
+
     def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
-        require_parameters("the central flow", flow)
+        super().__init__(flow)
         require_positive("step_size", step_size)
         if rate is not None:
             require_positive("rate", rate)
-        self.flow = flow
         self.step_size = float(step_size)
         self.rate = 0.5 / self.step_size if rate is None else float(rate)
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.flow.state_shape
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.flow.like
 
     @property
     def parameter_flow(self) -> Flow:
@@ -222,9 +216,6 @@ class CentralFlow(ParameterFlow):
         states, batch = split_ensemble(y, self.state_ndim)
         forces = [self.oscillation(state).force for state in states]
         return self.flow(t, y) + torch.stack(forces).reshape(*batch, *y.shape[len(batch) :])
-
-    def loss(self, y: Tensor) -> Tensor:
-        return self.flow.loss(y)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return self.inner(self.flow(0.0, y), velocity)
@@ -255,9 +246,6 @@ class CentralFlow(ParameterFlow):
         f = lambda s: self(0.0, y + s * h * v)  # noqa: E731
         return (8 * (f(1) - f(-1)) - (f(2) - f(-2))) / (12 * h)
 
-    def end_to_end(self, y: Tensor) -> Tensor:
-        return self.flow.end_to_end(y)
-
     def observables(self, y: Tensor) -> Observables:
         states, batch = split_ensemble(y, self.state_ndim)
         variance = torch.stack([self.oscillation(s).variance for s in states]).reshape(batch)
@@ -265,11 +253,8 @@ class CentralFlow(ParameterFlow):
         spread = {"variance": variance, "averaged_loss": self.averaged_loss(loss, variance)}
         return {"loss": loss, **spread}
 
-    def of_members(self, index: Tensor) -> Flow:
-        return CentralFlow(self.flow.of_members(index), self.step_size, rate=self.rate)
-
-    def check_state(self, y: Tensor) -> None:
-        self.flow.check_state(y)
+    def _wrap(self, flow: Flow, index: Tensor) -> Flow:
+        return CentralFlow(flow, self.step_size, rate=self.rate)
 
     @classmethod
     def example(cls) -> tuple[CentralFlow, Tensor]:

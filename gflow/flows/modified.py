@@ -22,12 +22,13 @@ from torch import Tensor
 
 from gflow.checks import require_fraction, require_positive
 from gflow.errors import InputError
-from gflow.flows.base import Flow, ParameterFlow
+from gflow.flows.base import Flow
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.momentum import inertia, slow_start, time_unit
+from gflow.flows.wrapped import WrappedFlow
 
 
-class ModifiedFlow(ParameterFlow):
+class ModifiedFlow(WrappedFlow):
     """Gradient flow of L + (η/4)‖∇L‖²: what descent with step size η follows to order η².
 
     Parameters
@@ -65,6 +66,8 @@ class ModifiedFlow(ParameterFlow):
     True
     """
 
+    title = "the modified flow"
+
     def __init__(
         self,
         flow: Flow,
@@ -73,7 +76,7 @@ class ModifiedFlow(ParameterFlow):
         momentum: float = 0.0,
         order: int = 2,
     ):
-        require_parameters("the modified flow", flow)
+        super().__init__(flow)
         for step in torch.as_tensor(step_size, dtype=torch.float64).flatten().tolist():
             require_positive("step_size", step)
         require_fraction("momentum", momentum)
@@ -81,18 +84,9 @@ class ModifiedFlow(ParameterFlow):
             raise InputError(
                 f"order must be 2, or 3 without momentum, got {order} with momentum {momentum:g}"
             )
-        self.flow = flow
         self.step_size = step_size if isinstance(step_size, Tensor) else float(step_size)
         self.momentum = momentum
         self.order = order
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.flow.state_shape
-
-    @property
-    def like(self) -> Tensor | None:
-        return self.flow.like
 
     def _unit(self, y: Tensor, ndim: int) -> float | Tensor:
         """τ, to multiply what has ndim dimensions beyond the ensemble's."""
@@ -147,18 +141,14 @@ class ModifiedFlow(ParameterFlow):
         product: Tensor = torch.autograd.functional.jvp(lambda s: self(0.0, s), y, v)[1]
         return product
 
-    def end_to_end(self, y: Tensor) -> Tensor:
-        return self.flow.end_to_end(y)
-
-    def of_members(self, index: Tensor) -> Flow:
+    def _wrap(self, flow: Flow, index: Tensor) -> Flow:
         steps = self.step_size
         if isinstance(steps, Tensor) and steps.ndim:
             steps = steps.reshape(-1)[index.to(steps.device)]
-        inner = self.flow.of_members(index)
-        return ModifiedFlow(inner, steps, momentum=self.momentum, order=self.order)
+        return ModifiedFlow(flow, steps, momentum=self.momentum, order=self.order)
 
     def check_state(self, y: Tensor) -> None:
-        self.flow.check_state(y)
+        super().check_state(y)
         batch = self.batch_shape(y)
         if isinstance(self.step_size, Tensor) and self.step_size.shape not in ((), batch):
             raise InputError(
@@ -170,16 +160,6 @@ class ModifiedFlow(ParameterFlow):
     def example(cls) -> tuple[ModifiedFlow, Tensor]:
         flow, start = FactorFlow.example()
         return cls(flow, 0.05), start
-
-
-def require_parameters(what: str, flow: Flow) -> None:
-    """Raise InputError unless a flow is one of parameters."""
-    if isinstance(flow, ParameterFlow):
-        return
-    mend = "take its flow.parameter_flow, and start from flow.lift(y0)"
-    if flow.parameter_flow is flow:
-        mend = "it moves outputs, not parameters"
-    raise InputError(f"{what} is one of parameters, got {type(flow).__name__}: {mend}")
 
 
 def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:

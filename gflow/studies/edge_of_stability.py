@@ -20,7 +20,7 @@ from gflow.checks import require_positive, require_single_start
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
-from gflow.flows.modified import require_parameters
+from gflow.flows.wrapped import require_parameter_flow
 from gflow.solvers import integrate
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
@@ -159,7 +159,7 @@ def edge_of_stability(
     >>> [edge.crossing for edge in study.edges]
     [None, None]
     """
-    require_parameters("the edge of stability", flow)
+    require_parameter_flow("the edge of stability", flow)
     require_positive("t_end", t_end)
     window = t_end / 10 if smoothing is None else float(smoothing)
     if not 0 < window <= t_end:

@@ -338,7 +338,7 @@ def test_converge_against_the_modified_flow(no_figures):
     assert "gap to modified flow" in done.out
     refused = call("converge", *small("kernel"), *sizes, "--modified")
     assert refused.status == 2
-    assert "modified flow is one of parameters, got KernelFlow" in refused.err
+    assert "modified flow needs a flow of parameters, got KernelFlow" in refused.err
     assert "no option --modified" in call("deep-linear", "--modified").err
 
 

@@ -166,7 +166,7 @@ def test_second_derivative_is_that_of_the_velocity():
     [
         (
             {"flow": KernelFlow.example()[0]},
-            "the central flow is one of parameters, got KernelFlow",
+            "the central flow needs a flow of parameters, got KernelFlow",
         ),
         ({"step_size": 0.0}, "step_size must be a positive number, got 0.0"),
         ({"rate": float("inf")}, "rate must be a positive number, got inf"),

@@ -181,7 +181,7 @@ def test_a_reduced_flow_and_a_kernel_are_told_what_to_do():
     flow = gflow.EndToEndFlow(make_loss("regression", 2, 3), 3)
     with pytest.raises(InputError, match=r"got EndToEndFlow: take its flow\.parameter_flow"):
         ModifiedFlow(flow, 0.1)
-    with pytest.raises(InputError, match="got KernelFlow: it moves outputs"):
+    with pytest.raises(InputError, match="got KernelFlow: its states are outputs"):
         ModifiedFlow(KernelFlow.example()[0], 0.1)
 
 

@@ -217,7 +217,7 @@ def test_default_step_sizes_have_edges_that_the_flow_passes():
 @pytest.mark.parametrize(
     ("change", "say"),
     [
-        ({"flow": KernelFlow.example()[0]}, "the edge of stability is one of parameters"),
+        ({"flow": KernelFlow.example()[0]}, "the edge of stability needs a flow of parameters"),
         ({"step_sizes": [0.1, -0.1]}, "step_sizes must be positive numbers"),
         ({"step_sizes": []}, "step_sizes must be positive numbers"),
         ({"smoothing": 30.0}, "smoothing must be positive and at most t_end = 20, got 30"),

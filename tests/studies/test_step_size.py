@@ -122,7 +122,9 @@ def test_without_modified_nothing_is_said_of_it():
 
 def test_kernel_has_no_modified_flow():
     flow = KernelFlow(torch.eye(1).double(), times(1.0))
-    with pytest.raises(InputError, match="modified flow is one of parameters, got KernelFlow"):
+    with pytest.raises(
+        InputError, match="modified flow needs a flow of parameters, got KernelFlow"
+    ):
         gflow.step_size_study(flow, torch.zeros(1).double(), 1.0, [0.1, 0.05], modified=True)
 
 
