@@ -90,7 +90,9 @@ class Split:
             "loss": [(Tiny, "loss")],
             "loop": [(System, name) for name in ("rhs", "velocity", "measure", "dissipation")],
         }
-        owned["method"] += [(Past, name) for name in ("attempt", "add", "next", "shorter")]
+        owned["method"] += [
+            (Past, name) for name in ("attempt", "add", "next_step", "shorter_step")
+        ]
         with contextlib.ExitStack() as stack:
             for whose, functions in owned.items():
                 for cls, name in functions:

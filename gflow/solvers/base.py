@@ -82,11 +82,11 @@ class Method(abc.ABC):
     def reach(self, stages: int) -> float:
         """The largest stable h·ρ with so many stages."""
 
-    def most_stages(self, rtol: float, eps: float) -> int:
+    def max_stages(self, rtol: float, eps: float) -> int:
         """Stages beyond which round-off, amplified, exceeds the tolerance."""
         return self.stages(0.0)
 
-    def sharper(self, rtol: float) -> float:
+    def error_factor(self, rtol: float) -> float:
         """Factor on the estimated error that makes the global error proportional to rtol.
 
         1 where the estimate is of the order of the global error, h^error_order.

@@ -34,13 +34,13 @@ from torch.linalg import vector_norm
 
 from gflow.solvers.base import Method
 
-MOST_ORDER = 6  # BDF of order 7 is not zero-stable
-HISTORY = MOST_ORDER + 2  # states that a step of the highest order looks back on
+MAX_ORDER = 6  # BDF of order 7 is not zero-stable
+HISTORY = MAX_ORDER + 2  # states that a step of the highest order looks back on
 _RESIDUAL = 0.3  # of the tolerance: what the linear solve may leave in the state
 _NONLINEAR = 0.1  # of the tolerance: what Newton may leave, for a curvature of 1/‖y‖
-_MOST_NEWTON = 4
-MOST_PRODUCTS = 60  # of one linear solve
-_LARGEST_PART = 0.01  # of a step's way that its error may be, at most √rtol
+_MAX_NEWTON = 4
+MAX_PRODUCTS = 60  # of one linear solve
+_MAX_FRACTION = 0.01  # of a step's way that its error may be, at most √rtol
 _SAFETY = 0.85
 
 
@@ -96,7 +96,7 @@ def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
     >>> formulas([0.0, -1.0, -2.0], 1.0, order=2)[1:3]  # slope 3/2 y − 2y_1 + ½y_2
     (1.5, [-2.0, 0.5, 0.0])
     """
-    step, last = new - times[0], min(order + 1, MOST_ORDER)
+    step, last = new - times[0], min(order + 1, MAX_ORDER)
     x = [(new - t) / step for t in times[: last + 1]]
     weights: list[float] = []  # Lagrange's, of the first p + 1 states
     predictors, errors, alpha = {}, {}, 0.0
@@ -127,7 +127,7 @@ def bdf_step(
     tolerance: float,
     size: float,
     *,
-    most_products: int = MOST_PRODUCTS,
+    max_products: int = MAX_PRODUCTS,
 ) -> BDFStep:
     """One step.
 
@@ -165,11 +165,11 @@ def bdf_step(
     rows = weights @ states[: len(slope)]
     past, y = rows[0], rows[1 + order - min(predictors)]
     converged = False
-    for _ in range(_MOST_NEWTON):
+    for _ in range(_MAX_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
-        d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, most_products)
+        d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, max_products)
         if d is None:
             break
         # What the solve has left is answered as if J were 0: so modes below the tolerance
@@ -191,7 +191,7 @@ def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> flo
     """
     if size == 0:
         return tolerance
-    part = min(_LARGEST_PART, math.sqrt(tolerance / size))
+    part = min(_MAX_FRACTION, math.sqrt(tolerance / size))
     return max(min(tolerance, part * way), 500 * eps * size)
 
 

@@ -1,8 +1,9 @@
-"""Decisions on numbers of which every member has one.
+"""Element-wise helpers that work on arrays and on NumPy scalars.
 
-Many members have arrays, a lone start NumPy's scalars: arithmetic on these takes a tenth of the
-time of arrays of one, and is the same to the last bit, with the same infinities and NaN. What
-Python's operators do not say, these functions say of both; NumPy's own are slow on scalars.
+Each member of an ensemble has one entry of an array; a lone start has NumPy scalars. Arithmetic on
+these takes a tenth of the time of arrays of length one, and is the same to the last bit, with the
+same infinities and NaN. The functions here cover what Python's operators do not; NumPy's own are
+slow on scalars.
 """
 
 from __future__ import annotations
@@ -12,67 +13,140 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-#: One entry a member: an array, or a scalar for a lone start.
+#: One entry per member: an array, or a NumPy scalar for a lone start.
 Values: TypeAlias = Any
-#: Which members: an array of rows, or 0 for a lone start.
+#: Row numbers of members: an array, or 0 for a lone start.
 Rows: TypeAlias = Any
 
-ONE = np.zeros(1, np.int64)  # the only row of a lone start, as an array
-NONE = np.zeros(0, np.int64)
+LONE_ROW = np.zeros(1, np.int64)  # the only row of a lone start, as an array
+NO_ROWS = np.zeros(0, np.int64)
 
 
-def some(mask: Values) -> int:
-    """How many are true: for few members much faster than ``any``."""
-    return int(np.count_nonzero(mask)) if isinstance(mask, np.ndarray) else int(mask)
+def any_true(mask: Values) -> bool:
+    """Return whether any entry is true; for few members much faster than ``any``."""
+    return bool(np.count_nonzero(mask)) if isinstance(mask, np.ndarray) else bool(mask)
 
 
-def every(mask: Values) -> bool:
-    """Whether all are true."""
+def all_true(mask: Values) -> bool:
+    """Return whether all entries are true."""
     return np.count_nonzero(mask) == len(mask) if isinstance(mask, np.ndarray) else bool(mask)
 
 
-def choose(mask: Values, yes: Values, no: Values) -> Values:
-    """``yes`` where the mask is true, else ``no``."""
+def where(mask: Values, yes: Values, no: Values) -> Values:
+    """Return ``yes`` where the mask is true, else ``no``.
+
+    Parameters
+    ----------
+    mask, yes, no : ndarray or scalar
+
+    Returns
+    -------
+    ndarray or scalar
+
+    Examples
+    --------
+    >>> where(np.array([True, False]), 1.0, 2.0).tolist(), where(True, 1.0, 2.0)
+    ([1.0, 2.0], 1.0)
+    """
     return np.where(mask, yes, no) if isinstance(mask, np.ndarray) else yes if mask else no
 
 
-def larger(a: Values, b: Values) -> Values:
-    """The larger of two; NaN where either is."""
+def maximum(a: Values, b: Values) -> Values:
+    """Return the larger of two numbers; NaN where either is NaN.
+
+    Parameters
+    ----------
+    a, b : ndarray or scalar
+
+    Returns
+    -------
+    ndarray or scalar
+
+    Examples
+    --------
+    >>> maximum(np.array([1.0, 3.0]), 2.0).tolist(), maximum(1.0, 2.0)
+    ([2.0, 3.0], 2.0)
+    """
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.maximum(a, b)
     return a if a >= b or math.isnan(a) else b
 
 
-def smaller(a: Values, b: Values) -> Values:
-    """The smaller of two; NaN where either is."""
+def minimum(a: Values, b: Values) -> Values:
+    """Return the smaller of two numbers; NaN where either is NaN.
+
+    Parameters
+    ----------
+    a, b : ndarray or scalar
+
+    Returns
+    -------
+    ndarray or scalar
+
+    Examples
+    --------
+    >>> minimum(np.array([1.0, 3.0]), 2.0).tolist(), minimum(1.0, 2.0)
+    ([1.0, 2.0], 1.0)
+    """
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.minimum(a, b)
     return a if a <= b or math.isnan(a) else b
 
 
-def largest(a: Values) -> float:
-    """Of all; NaN where any is."""
-    return float(a.max() if isinstance(a, np.ndarray) else a)
+def max_of(values: Values) -> float:
+    """Return the largest entry; NaN if any entry is NaN."""
+    return float(values.max() if isinstance(values, np.ndarray) else values)
 
 
-def finite(a: Values) -> Values:
-    """Neither infinite nor NaN."""
-    return abs(a) < math.inf
+def is_finite(values: Values) -> Values:
+    """Return which entries are neither infinite nor NaN."""
+    return abs(values) < math.inf
 
 
-def missing(a: Values) -> Values:
-    """NaN."""
-    return a != a
+def is_nan(values: Values) -> Values:
+    """Return which entries are NaN."""
+    return values != values
 
 
-def those(mask: Values, *values: Values) -> tuple[Values, ...]:
-    """The entries of values where the mask, true somewhere, is true."""
-    return values if every(mask) else tuple(v[mask] for v in values)
+def select(mask: Values, *values: Values) -> tuple[Values, ...]:
+    """Return the entries of values where the mask is true.
+
+    Parameters
+    ----------
+    mask : ndarray or scalar of bool
+        True at least once.
+    *values : ndarray or scalar
+
+    Returns
+    -------
+    tuple of ndarray or scalar
+
+    Examples
+    --------
+    >>> select(np.array([True, False]), np.array([1, 2]), np.array([3, 4]))
+    (array([1]), array([3]))
+    """
+    return values if all_true(mask) else tuple(v[mask] for v in values)
 
 
-def rows_of(rows: Rows, mask: Values) -> np.ndarray:
-    """The rows where the mask is true, as an array in any case."""
+def select_rows(rows: Rows, mask: Values) -> np.ndarray:
+    """Return the rows where the mask is true, as an array for a lone start too.
+
+    Parameters
+    ----------
+    rows : ndarray of int or 0
+    mask : ndarray or scalar of bool
+
+    Returns
+    -------
+    ndarray of int
+
+    Examples
+    --------
+    >>> select_rows(np.array([3, 5]), np.array([False, True])), select_rows(0, True)
+    (array([5]), array([0]))
+    """
     if isinstance(mask, np.ndarray):
-        found: np.ndarray = rows[mask]
-        return found
-    return ONE if mask else NONE
+        selected: np.ndarray = rows[mask]
+        return selected
+    return LONE_ROW if mask else NO_ROWS

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Increment, Step, Stepper
-from gflow.solvers.elementwise import choose
+from gflow.solvers.elementwise import where
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
 
 
@@ -132,4 +132,4 @@ class Dop853(ExplicitStepper):
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         integral, fifth, third = super().energy(rates, stages)
         both = np.hypot(fifth, 0.1 * third)
-        return np.stack([integral, fifth * (abs(fifth) / choose(both > 0, both, 1.0))])
+        return np.stack([integral, fifth * (abs(fifth) / where(both > 0, both, 1.0))])

@@ -51,7 +51,7 @@ def methods() -> dict[str, Solver]:
             if issubclass(value, Stepper) and value.name:
                 found.setdefault(value.name, SteppedSolver(value()))
             elif issubclass(value, BDF):
-                found[value.name] = SteppedSolver(Tsit5(), value(), eager=True)
+                found[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
             elif issubclass(value, Solver) and value is not SteppedSolver:
                 found |= {name: value() for name in value.names if name not in found}
     return found
@@ -339,9 +339,9 @@ def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Sol
     explicit = Dop853() if rtol <= _TIGHT else Tsit5()
     solver = SteppedSolver(explicit, BDF(), RKC2())
     if flow.batch_shape(y0):
-        solver = solver.for_many() or solver
+        solver = solver.for_ensembles() or solver
     why = "steps are asked for" if closed is not None else "no closed form from this start"
-    names = " or ".join(method.name for method in solver.steppers[1:])
+    names = " or ".join(method.name for method in solver.methods[1:])
     reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
     return solver, explicit.name, reason
 

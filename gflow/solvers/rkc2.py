@@ -19,7 +19,7 @@ from torch import Tensor
 from gflow.solvers.base import Increment, Step, Stepper
 
 _DAMPING = 2 / 13
-_MOST_STAGES = 4000
+_MAX_STAGES = 4000
 _AS_ASKED = 1e-3  # rtol from which on the error estimate is sharpened
 
 
@@ -36,11 +36,11 @@ class RKC2(Stepper):
     def reach(self, stages: int) -> float:
         return 0.999 * (stages**2 - 1) / 1.54
 
-    def most_stages(self, rtol: float, eps: float) -> int:
+    def max_stages(self, rtol: float, eps: float) -> int:
         # Round-off is amplified about s² times.
-        return max(4, min(_MOST_STAGES, int(math.sqrt(rtol / (10 * eps)))))
+        return max(4, min(_MAX_STAGES, int(math.sqrt(rtol / (10 * eps)))))
 
-    def sharper(self, rtol: float) -> float:
+    def error_factor(self, rtol: float) -> float:
         # The estimate is O(h³) and the global error O(h²): without this, one and a half
         # times as many digits asked for would give one times as many.
         return max(1.0, math.sqrt(_AS_ASKED / rtol))

@@ -23,7 +23,7 @@ Limits, all of them mathematics:
 
 - The last four stages multiply what is left in the stiffest modes at Y by up to
   |w(−β)| ~ 10⁻⁴s⁸. Of round-off: tight tolerances, and float32, cap the number of stages
-  (`ROCK4.most_stages`). Of stiff modes that a moving slow state drags along (non-linear or
+  (`ROCK4.max_stages`). Of stiff modes that a moving slow state drags along (non-linear or
   non-autonomous flows; not ẏ = Ay + b): their local error is ψ(hλ) h² with max ψ = 6, 310,
   13,000, 8·10⁵ at 8, 16, 30, 60 stages, where every stage of rkc2 is of order 2 and ψ is
   below 0.01. The estimate sees it, so steps shrink rather than go wrong: beyond some 20
@@ -92,12 +92,12 @@ class ROCK4(Stepper):
     def reach(self, stages: int) -> float:
         return _reaches()[_position(stages)]
 
-    def most_stages(self, rtol: float, eps: float) -> int:
+    def max_stages(self, rtol: float, eps: float) -> int:
         # A step's round-off is about a tenth of eps·amplification, and the estimate sees it too.
         fit = [row.stages for row in table() if 2 * eps * row.amplification <= rtol]
         return max(fit, default=table()[0].stages)
 
-    def sharper(self, rtol: float) -> float:
+    def error_factor(self, rtol: float) -> float:
         # Steps as long as 1e-2 allows leave the loss of a tanh network 2 % off at t = 300.
         return max(1.0, rtol / _LOOSEST)
 

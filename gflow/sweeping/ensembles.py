@@ -69,7 +69,7 @@ class Ensembles:
     def _solve(self, requests: Sequence[Any]) -> Sequence[Answer]:
         """Solve problems that fit in one; what each of them would have found."""
         problems, solver = [request.problem for request in requests], requests[0].solver
-        many, others, first = solver.for_many(), len(requests) - 1, problems[0]
+        many, others, first = solver.for_ensembles(), len(requests) - 1, problems[0]
         swapped = many.names != solver.names  # rock4 for bdf
         few = swapped and len(requests) < MANY
         if few and self._stiff:
@@ -123,7 +123,7 @@ def can_batch(request: Request) -> bool:
     problem, solver = request.problem, request.solver
     return (
         isinstance(solver, SteppedSolver)
-        and solver.for_many() is not None
+        and solver.for_ensembles() is not None
         and not problem.batch
         and problem.size <= LARGEST
         and not problem.dense

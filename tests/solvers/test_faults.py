@@ -272,7 +272,7 @@ def test_decay_to_nothing_without_atol(method):
 
 def test_bdf_step_refused_without_an_error():
     """As one whose loss rises though its error is nought."""
-    assert 0 < Past().shorter(1.0, 0.0, again=False) < 1
+    assert 0 < Past().shorter_step(1.0, 0.0, again=False) < 1
 
 
 # -- budgets ------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_members_are_kept_apart():
 
 def test_caps_in_float32():
     """DESIGN section 7."""
-    caps = [METHOD.most_stages(rtol, EPS[torch.float32]) for rtol in (1e-2, 1e-3, 1e-4)]
+    caps = [METHOD.max_stages(rtol, EPS[torch.float32]) for rtol in (1e-2, 1e-3, 1e-4)]
     assert caps == pytest.approx([92, 29, 9], abs=1)
 
 
@@ -132,7 +132,7 @@ def round_off(stages, dtype):
 @pytest.mark.parametrize("digits", [2, 3, 4, 6, 8, 11])
 def test_round_off_stays_below_the_tolerance_at_the_cap(digits, dtype):
     rtol = 10.0**-digits
-    most = METHOD.most_stages(rtol, EPS[dtype])
+    most = METHOD.max_stages(rtol, EPS[dtype])
     if rtol > 4 * EPS[dtype] * 100:
         assert round_off(min(most, 1000), dtype) <= rtol
     assert 4 <= most <= 4000
@@ -143,7 +143,7 @@ def test_round_off_stays_below_the_tolerance_at_the_cap(digits, dtype):
 def test_caps_hold_in_a_float32_solve(name, rtol):
     """No step is longer than its capped stages reach, at rest too."""
     method = {"rkc2": METHOD, "rock4": ROCK4()}[name]
-    farthest = method.reach(method.most_stages(rtol, EPS[torch.float32]))
+    farthest = method.reach(method.max_stages(rtol, EPS[torch.float32]))
     flow = Bernoulli([0.01, 1.0, 1000.0], cubic=0.0, dtype=torch.float32)
     seen = [0.0]
     path = gflow.integrate(

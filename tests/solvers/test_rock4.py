@@ -197,14 +197,14 @@ def round_off(stages, dtype):
     + [(torch.float64, 10.0**-k) for k in (3, 4, 6, 8, 10)],
 )
 def test_stages_are_capped_where_round_off_would_exceed_the_tolerance(dtype, rtol):
-    most = METHOD.most_stages(rtol, torch.finfo(dtype).eps)
+    most = METHOD.max_stages(rtol, torch.finfo(dtype).eps)
     assert round_off(most, dtype) <= rtol
     assert round_off(METHOD.stages(3 * METHOD.reach(most)), dtype) > rtol
 
 
 def test_a_tight_tolerance_leaves_the_fewest_stages():
-    assert METHOD.most_stages(1e-8, EPS32) == 5
-    assert METHOD.most_stages(1e-4, EPS64) > METHOD.most_stages(1e-8, EPS64) > 10
+    assert METHOD.max_stages(1e-8, EPS32) == 5
+    assert METHOD.max_stages(1e-4, EPS64) > METHOD.max_stages(1e-8, EPS64) > 10
 
 
 def test_members_and_dtypes_are_kept_apart():

@@ -105,7 +105,7 @@ def test_methods_of_one_start_at_a_time_make_no_group(method, tmp_path):
 
 def test_ensemble_methods_are_those_that_solve_ensembles():
     own = {name: s for name, s in methods().items() if isinstance(s, stepping.SteppedSolver)}
-    assert {n for n, s in own.items() if s.for_many()} == set(ENSEMBLE_METHODS) - {"auto"}
+    assert {n for n, s in own.items() if s.for_ensembles()} == set(ENSEMBLE_METHODS) - {"auto"}
 
 
 def test_a_group_that_cannot_be_kept_is_said(tmp_path):
@@ -268,7 +268,7 @@ def test_what_a_group_worked_out_is_there_when_the_disk_is_not_full_any_more(tmp
         patch.setattr(store.RunFolder, "write_dataset", full)
         records = carried_out(plan, tmp_path / "full")
     assert all(r["state"] == "failed" and "no space" in r["reason"] for r in records)
-    monkeypatch.setattr(stepping.Stepping, "run", None)  # nothing is to be solved again
+    monkeypatch.setattr(stepping.SteppingLoop, "run", None)  # nothing is to be solved again
     assert [r["state"] for r in carried_out(plan, tmp_path / "full")] == ["done"] * 3
     assert_same_bits(numbers(tmp_path / "whole", plan), numbers(tmp_path / "full", plan))
 

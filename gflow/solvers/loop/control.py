@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gflow.solvers.elementwise import Values, choose, finite, larger, missing, smaller, some
+from gflow.solvers.elementwise import Values, any_true, is_finite, is_nan, maximum, minimum, where
 from gflow.solvers.loop.system import StepMeasurement
 from gflow.solvers.problem import NOT_FINITE, RISES, UNDERFLOW, energy_bound
 
@@ -32,35 +32,37 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    got: StepMeasurement,
+    measured: StepMeasurement,
     size: Values,
     loss: Values,
     first_loss: Values,
     *,
     rtol: float,
     atol: float,
-    sharper: float,
+    error_factor: float,
     round_off: float,
 ) -> Verdict:
     """Whether steps are good, from (size, loss) at their starts and what was measured.
 
-    A good step has an error of the state (made sharper by a factor, see `Stepper.sharper`)
+    A good step has an error of the state (made sharper by a factor, see `Stepper.error_factor`)
     below atol + rtol‖y‖, the larger of both ends, one
     of the energy integral below a third of rtol of the loss, and no rise of the loss
     beyond a tenth of rtol of its first value, the energy of an error of the size allowed,
     and round-off.
     """
-    reached = choose(got.size > size, got.size, size)  # not where it is NaN
-    bound = larger(atol + rtol * reached, _TINY)
-    largest = larger(first_loss, abs(loss))
-    of_energy = abs(got.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
-    error = larger(sharper * got.error / bound, of_energy)
+    reached = where(measured.size > size, measured.size, size)  # not where it is NaN
+    bound = maximum(atol + rtol * reached, _TINY)
+    largest = maximum(first_loss, abs(loss))
+    of_energy = abs(measured.energy_error) / (energy_bound(rtol, largest, bound) + _TINY)
+    error = maximum(error_factor * measured.error / bound, of_energy)
     small = error <= 1  # not where it is NaN
-    rise = got.loss - loss
+    rise = measured.loss - loss
     good = small & (rise <= (0.1 * rtol + round_off) * first_loss + bound * bound)
     # The next step starts from the slope at the end, so that must be finite, too.
-    sound = finite(error + rise + got.rate)
-    return Verdict(error, good & sound & finite(got.size), choose(sound, choose(small, 2, 0), 1))
+    sound = is_finite(error + rise + measured.rate)
+    return Verdict(
+        error, good & sound & is_finite(measured.size), where(sound, where(small, 2, 0), 1)
+    )
 
 
 def grown(step: Values, error: Values, before: Values, error_before: Values, order: int) -> Values:
@@ -73,21 +75,21 @@ def grown(step: Values, error: Values, before: Values, error_before: Values, ord
 
     ``before`` and ``error_before`` are the last good step and its error, NaN at first.
     """
-    fresh = missing(before)
-    error = larger(error, _LEAST_ERROR)
-    product = error * larger(error_before, _LEAST_ERROR)
+    fresh = is_nan(before)
+    error = maximum(error, _LEAST_ERROR)
+    product = error * maximum(error_before, _LEAST_ERROR)
     slower = product ** (-0.25 / order) * (before / step) ** 0.25
-    factor = smaller(larger(_SAFETY**0.5 * slower, 0.1), _FASTEST)
-    if some(fresh):
-        factor = choose(fresh, smaller(_SAFETY * error ** (-1 / order), 5 * _FASTEST), factor)
+    factor = minimum(maximum(_SAFETY**0.5 * slower, 0.1), _FASTEST)
+    if any_true(fresh):
+        factor = where(fresh, minimum(_SAFETY * error ** (-1 / order), 5 * _FASTEST), factor)
     return step * factor
 
 
 def shrunk(step: Values, error: Values, order: int) -> Values:
     """The next step after a bad one; without a usable error, a third."""
-    usable = finite(error) & (error > 1)
-    factor = choose(usable, _SAFETY / choose(usable, error, 1.0) ** (1 / order), 0.3)
-    return step * smaller(larger(factor, 0.1), 0.7)
+    usable = is_finite(error) & (error > 1)
+    factor = where(usable, _SAFETY / where(usable, error, 1.0) ** (1 / order), 0.3)
+    return step * minimum(maximum(factor, 0.1), 0.7)
 
 
 def first(

@@ -1,4 +1,4 @@
-"""What the stepping loop knows of every member of an ensemble that still runs."""
+"""The members of an ensemble that are still integrated, and what the loop knows of each."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ _ON_DEVICE = ("y", "f", "vector", "older_y", "older_f")
 
 @dataclass
 class Members:
-    """One row a member. Tensors live on the solve's device, arrays on the host."""
+    """One row per member. Tensors live on the solve's device, arrays on the host."""
 
-    index: np.ndarray  #: which member of the ensemble
+    index: np.ndarray  #: of the member in the ensemble
     y: Tensor  #: the state, (members, size)
     f: Tensor  #: dy/dt there
     vector: Tensor  #: dominant eigenvector of the Jacobian, (members, size)
-    older_y: Tensor  #: y and f at the start of the last step, for dense output
-    older_f: Tensor
+    older_y: Tensor  #: y at the start of the last accepted step, for dense output
+    older_f: Tensor  #: f there
     t: np.ndarray
-    older_t: np.ndarray  #: NaN before the first step
-    h: np.ndarray  #: the step to try next
+    older_t: np.ndarray  #: the start of the last accepted step; NaN before the first
+    h: np.ndarray  #: length of the step to try next
     loss: np.ndarray
     rate: np.ndarray  #: −dφ/dt
     energy: np.ndarray  #: dissipated so far
     size: np.ndarray  #: ‖y‖
-    next: np.ndarray  #: the first requested time not reached
-    method: np.ndarray  #: which of the loop's steppers
-    before: np.ndarray  #: the last good step and its error, NaN at first
-    error_before: np.ndarray
-    radius: np.ndarray  #: of the Jacobian's negative end; NaN where not measured
-    age: np.ndarray  #: good steps since the radius was measured
-    due: np.ndarray  #: whether to measure the radius before the next step
-    signs: np.ndarray  #: votes and steps that speak for another stepper
-    calm: np.ndarray  #: steps in a row that speak for the explicit one
-    pause: np.ndarray  #: steps of the rival before the second stepper is tried again
-    fault: np.ndarray  #: what was wrong with the last step: 0 error, 1 not finite, 2 a rise
-    retried: np.ndarray  #: whether the last step was bad: the next one does not grow
-    evals: np.ndarray
-    good: np.ndarray  #: steps
-    bad: np.ndarray
-    mark: np.ndarray  #: evals at the end of the last good step
+    next: np.ndarray  #: number of the first requested time not reached
+    method: np.ndarray  #: number of the method in the solve's `MethodSet`
+    before: np.ndarray  #: length of the last accepted step; NaN before the first
+    error_before: np.ndarray  #: its error, relative to the tolerance
+    radius: np.ndarray  #: max(−Re λ) of the Jacobian; NaN where not estimated
+    age: np.ndarray  #: accepted steps since the radius was estimated
+    due: np.ndarray  #: whether to estimate the radius before the next step
+    signs: np.ndarray  #: votes for another method
+    calm: np.ndarray  #: steps in a row that the explicit method could have taken
+    pause: np.ndarray  #: steps of the rival before the second method is tried again
+    fault: np.ndarray  #: of the last step, in `control.FAULTS`; 0 without one
+    retried: np.ndarray  #: whether the last step was rejected: the next one does not grow
+    evals: np.ndarray  #: evaluations of the right-hand side
+    good: np.ndarray  #: accepted steps
+    bad: np.ndarray  #: rejected steps
+    mark: np.ndarray  #: evals at the end of the last accepted step
     event: np.ndarray  #: the event's value, positive; NaN without one
-    low: np.ndarray  #: bracket of the step that ends on an event; high is NaN where none
-    high: np.ndarray
-    event_low: np.ndarray
+    low: np.ndarray  #: a step length that ends before the event
+    high: np.ndarray  #: one that ends behind it; NaN while no event is bracketed
+    event_low: np.ndarray  #: the event's values at both
     event_high: np.ndarray
     side: np.ndarray  #: which end of the bracket moved last, −1 low or 1 high
 
     @classmethod
     def start(cls, y: Tensor, vector: Tensor, t: float) -> Members:
-        """All members at their start; the loop fills in what it measures."""
+        """Return all members at their start; numbers that are measured later are NaN."""
         B = len(y)
-        whole = {
+        integers = {
             "index",
             "next",
             "method",
@@ -75,7 +75,7 @@ class Members:
             "side",
         }
         arrays: dict[str, np.ndarray] = {
-            field.name: np.zeros(B, np.int64) if field.name in whole else np.full(B, np.nan)
+            field.name: np.zeros(B, np.int64) if field.name in integers else np.full(B, np.nan)
             for field in dataclasses.fields(cls)
             if field.name not in _ON_DEVICE
         }
@@ -86,17 +86,17 @@ class Members:
     def __len__(self) -> int:
         return len(self.index)
 
-    def only(self, keep: np.ndarray) -> Members:
-        """The members where keep is true."""
-        rows = torch.as_tensor(np.flatnonzero(keep), device=self.y.device)
+    def only(self, mask: np.ndarray) -> Members:
+        """Return the members where the mask is true."""
+        rows = torch.as_tensor(np.flatnonzero(mask), device=self.y.device)
         fields: dict[str, Any] = {
-            name: value[rows] if isinstance(value, Tensor) else value[keep]
+            name: value[rows] if isinstance(value, Tensor) else value[mask]
             for name, value in vars(self).items()
         }
         return Members(**fields)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as tensors that the solve does not write to again."""
+        """Return all fields as tensors that the solve does not write to again."""
         return {
             name: value if isinstance(value, Tensor) else torch.tensor(value)
             for name, value in vars(self).items()
@@ -104,7 +104,7 @@ class Members:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], like: Tensor) -> Members:
-        """The inverse of `tensors`, on the device of like."""
+        """Return the members whose `tensors` are given, on the device of like."""
         fields: dict[str, Any] = {
             field.name: tensors[field.name].to(like)
             if field.name in _ON_DEVICE

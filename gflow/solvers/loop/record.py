@@ -1,4 +1,4 @@
-"""What a solve of many members leaves behind: states, energies, failures, events."""
+"""The results of a solve, by member: states, energies, failures, events."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.solvers.elementwise import Rows, Values, rows_of, some
+from gflow.solvers.elementwise import Rows, Values, any_true, select_rows
 from gflow.solvers.loop.interpolation import hermite
 from gflow.solvers.loop.members import Members
 from gflow.solvers.problem import Problem, Stop
 
 
 class Record:
-    """States at the requested times, and each member's end; NaN where it did not get."""
+    """States at the requested times, and each member's end; NaN at times it did not reach."""
 
     def __init__(self, problem: Problem):
         self._problem = problem
@@ -24,31 +24,36 @@ class Record:
         y = problem.y0.reshape(count, -1)
         self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y
-        self.last = y.clone()  # each member's last good state
+        self.last = y.clone()  #: each member's last accepted state
         self.dissipated = np.zeros(count)
-        self.t = np.full(count, problem.ts[0])
-        self.reached = np.ones(count, np.int64)
-        self.rise = np.zeros(count)
-        #: What was spent on each member: evaluations, good steps, bad ones.
+        self.t = np.full(count, problem.ts[0])  #: of the last accepted state
+        self.reached = np.ones(count, np.int64)  #: how many requested times
+        self.rise = np.zeros(count)  #: the largest rise of the loss in a step
+        #: Evaluations, accepted steps and rejected steps of each member.
         self.spent = np.zeros((3, count), np.int64)
         self.failures: dict[int, str] = {}
         self.event_times: dict[int, float] = {}
 
-    def land(self, members: Members, rows: Rows) -> None:
-        """Save the states of rows that ended a step on a requested time."""
+    def save_landed(self, members: Members, rows: Rows) -> None:
+        """Save the states of those rows whose step ended on a requested time."""
         landed = members.t[rows] == self.ts[members.index[rows], members.next[rows]]
-        if some(landed):
-            there = rows_of(rows, landed)
+        if any_true(landed):
+            rows = select_rows(rows, landed)
             device = self.saved.device
-            which = torch.as_tensor(members.next[there], device=device)
-            index = torch.as_tensor(members.index[there], device=device)
-            at = torch.as_tensor(there, device=device)
-            self.saved[which, index] = members.y[at]
-            members.next[there] += 1
+            time = torch.as_tensor(members.next[rows], device=device)
+            index = torch.as_tensor(members.index[rows], device=device)
+            at = torch.as_tensor(rows, device=device)
+            self.saved[time, index] = members.y[at]
+            members.next[rows] += 1
 
-    def interpolate(self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor) -> None:
-        """Save the states between the starts of good steps of rows and their ends (t, y, f),
-        by dense output through those and the start of the step before."""
+    def save_interpolated(
+        self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor
+    ) -> None:
+        """Save the states at requested times within accepted steps of rows, by dense output.
+
+        The interpolant takes the ends (t, y, f) of the steps, their starts, and the starts of the
+        steps before.
+        """
         m, t = members, np.atleast_1d(t)
         for i, row in enumerate(np.atleast_1d(rows).tolist()):
             ts = self.ts[m.index[row]]
@@ -57,28 +62,28 @@ class Record:
             values = [m.older_y[row], m.y[row], y[i]][first:]
             slopes = [m.older_f[row], m.f[row], f[i]][first:]
             while ts[m.next[row]] < t[i]:
-                which = m.next[row]
-                self.saved[which, m.index[row]] = hermite(ts[which], times, values, slopes)
+                time = m.next[row]
+                self.saved[time, m.index[row]] = hermite(ts[time], times, values, slopes)
                 m.next[row] += 1
 
-    def leave(self, members: Members, gone: np.ndarray) -> None:
-        """Keep where members ended."""
-        index = members.index[gone]
+    def save_ends(self, members: Members, mask: np.ndarray) -> None:
+        """Save where the members end for which the mask is true."""
+        index = members.index[mask]
         device = self.saved.device
-        to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(gone)))
+        to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(mask)))
         self.last[to] = members.y[at]
-        self.dissipated[index] = members.energy[gone]
-        self.t[index] = members.t[gone]
-        self.reached[index] = members.next[gone]
-        self.spent[:, index] = [v[gone] for v in (members.evals, members.good, members.bad)]
+        self.dissipated[index] = members.energy[mask]
+        self.t[index] = members.t[mask]
+        self.reached[index] = members.next[mask]
+        self.spent[:, index] = [v[mask] for v in (members.evals, members.good, members.bad)]
 
-    def hand_in(self) -> None:
-        """Give the problem its results.
+    def write_results(self) -> None:
+        """Write the results to the problem.
 
         Raises
         ------
         Stop
-            If no member got to its end.
+            If no member reached its end.
         """
         problem, batch = self._problem, self._problem.batch
         last = self.last.reshape(problem.y0.shape)
@@ -95,7 +100,7 @@ class Record:
             raise Stop(next(iter(self.failures.values())))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, copied, as tensors."""
+        """Return copies of everything but failures and events, as tensors."""
         return {
             "saved": self.saved.clone(),
             "last": self.last.clone(),
@@ -107,7 +112,7 @@ class Record:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
+        """Restore what `tensors` returned."""
         for name in ("saved", "last"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
@@ -116,7 +121,7 @@ class Record:
 
 
 def _padded(times: list[list[float]], count: int) -> np.ndarray:
-    """Times of every member, with NaN after the last; read-only where all have the same."""
+    """Return the times of every member, with NaN after the last; read-only if all are equal."""
     longest = max(map(len, times))
     rows = [[*ts, *[np.nan] * (longest + 1 - len(ts))] for ts in times]
     return np.broadcast_to(rows, (count, longest + 1))

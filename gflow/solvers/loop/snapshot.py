@@ -1,65 +1,72 @@
-"""The whole state of a solve between two steps, to be saved and resumed from."""
+"""Store the state of a solve between two steps in a checkpoint, and resume from one."""
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 from gflow.errors import InputError
 from gflow.execution.checkpointing import Checkpoint
-from gflow.solvers.base import Method
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.past import Past
-from gflow.solvers.loop.record import Record
-from gflow.solvers.problem import Problem
+from gflow.solvers.loop.state import LoopState
 
 
-class Stepping(Protocol):
-    """What of the stepping loop (stepping.py) is its state between two steps."""
-
-    problem: Problem
-    members: Members
-    record: Record
-    past: Past | None
-    switches: list[str]
-    steppers: tuple[Method, ...]
-
-
-def snapshot(stepping: Stepping) -> Checkpoint:
-    """The whole state of a solve between two steps."""
-    past, sharpness = stepping.past, stepping.problem.sharpness
+def snapshot(state: LoopState) -> Checkpoint:
+    """Return the state of a solve between two steps."""
+    past, sharpness = state.past, state.problem.sharpness
     return Checkpoint(
         tensors={
-            **stepping.members.tensors(),
-            **stepping.record.tensors(),
+            **state.members.tensors(),
+            **state.record.tensors(),
             **({} if past is None else {"past": past.states.clone()}),
             **({} if sharpness is None else sharpness.tensors()),
         },
         meta={
-            "asked": _asked(stepping),
-            "rhs_evals": stepping.problem.rhs_evals,
-            "seconds": stepping.problem.wall_seconds,
-            "switches": list(stepping.switches),
+            "asked": _inputs(state),
+            "rhs_evals": state.problem.rhs_evals,
+            "seconds": state.problem.wall_seconds,
+            "switches": list(state.switches),
             "past": None if past is None else past.meta,
             "products": 0 if sharpness is None else sharpness.products,
-            "failures": list(stepping.record.failures.items()),
-            "event_times": list(stepping.record.event_times.items()),
+            "failures": list(state.record.failures.items()),
+            "event_times": list(state.record.event_times.items()),
         },
     )
 
 
-def restore(stepping: Stepping, found: Checkpoint) -> None:
-    """Go on from a snapshot.
+def restore(state: LoopState, checkpoint: Checkpoint) -> None:
+    """Put the state of a checkpoint in the place of a new one.
+
+    Parameters
+    ----------
+    state : LoopState
+        Of the same solve; it is changed.
+    checkpoint : Checkpoint
+        From `snapshot`.
 
     Raises
     ------
     InputError
-        If it is one of another solve.
+        If the checkpoint is one of another solve.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from gflow.losses import SquaredDistance
+    >>> flow = gflow.EndToEndFlow(SquaredDistance(torch.eye(1, dtype=torch.float64)), depth=2)
+    >>> states = []
+    >>> solve = lambda **options: gflow.integrate(
+    ...     flow, torch.full((1, 1), 0.5, dtype=torch.float64), [0.0, 1.0], "tsit5", **options)
+    >>> path = solve(checkpoint=states.append, checkpoint_every=0.0)
+    >>> torch.equal(solve(resume=states[0]).ys, path.ys)
+    True
     """
-    meta, tensors, record = found.meta, dict(found.tensors), stepping.record
-    if not meta["rhs_evals"] >= 0:  # else there would be no end of what may be spent
-        raise InputError(f"a checkpoint has a count of evaluations, got {meta['rhs_evals']}")
-    if meta["asked"] != _asked(stepping) or tensors["last"].shape != record.last.shape:
+    meta, tensors, record = checkpoint.meta, dict(checkpoint.tensors), state.record
+    problem = state.problem
+    if not meta["rhs_evals"] >= 0:  # a negative count would lift the limit on evaluations
+        raise InputError(
+            f"the evaluations counted in a checkpoint must be at least 0, got {meta['rhs_evals']}"
+        )
+    if meta["asked"] != _inputs(state) or tensors["last"].shape != record.last.shape:
         raise InputError(
             "a checkpoint resumes the solve it was taken from: the same flow, start, times, "
             "method, tolerances, dense and sharpness; got another one. Integrate from the start"
@@ -67,19 +74,19 @@ def restore(stepping: Stepping, found: Checkpoint) -> None:
     record.restore(tensors)
     record.failures.update({int(i): str(why) for i, why in meta["failures"]})
     record.event_times.update({int(i): float(t) for i, t in meta["event_times"]})
-    stepping.members = Members.from_tensors(tensors, stepping.problem.y0)
-    stepping.problem.rhs_evals = meta["rhs_evals"]
-    stepping.problem.began = time.perf_counter() - meta["seconds"]
-    stepping.switches = list(meta["switches"])
-    if stepping.past is not None:
-        stepping.past.restore(tensors["past"].to(stepping.problem.y0), meta["past"])
-    if stepping.problem.sharpness is not None:
-        stepping.problem.sharpness.restore(tensors, meta["products"], stepping.problem.y0)
+    state.members = Members.from_tensors(tensors, problem.y0)
+    state.switches = list(meta["switches"])
+    problem.rhs_evals = meta["rhs_evals"]
+    problem.began = time.perf_counter() - meta["seconds"]
+    if state.past is not None:
+        state.past.restore(tensors["past"].to(problem.y0), meta["past"])
+    if problem.sharpness is not None:
+        problem.sharpness.restore(tensors, meta["products"], problem.y0)
 
 
-def _asked(stepping: Stepping) -> list[object]:
-    """What must be the same in a resumed solve."""
-    problem = stepping.problem
-    names = [stepper.name for stepper in stepping.steppers]
-    values = 0 if problem.sharpness is None else problem.sharpness.k
-    return [names, problem.own_ts or problem.ts, problem.rtol, problem.atol, problem.dense, values]
+def _inputs(state: LoopState) -> list[object]:
+    """Return what must be the same in a resumed solve."""
+    problem = state.problem
+    names = [method.name for method in state.methods.methods]
+    k = 0 if problem.sharpness is None else problem.sharpness.k
+    return [names, problem.own_ts or problem.ts, problem.rtol, problem.atol, problem.dense, k]

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Method
-from gflow.solvers.elementwise import Rows, Values, choose, rows_of
+from gflow.solvers.elementwise import Rows, Values, select_rows, where
 from gflow.solvers.loop.members import Members
 from gflow.solvers.rkc2 import RKC2, rkc2_error
 
@@ -51,10 +51,10 @@ def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Val
     steps = (end - m.t[rows]) / m.h[rows]
     # Near the edge good and bad steps alternate, and only some show the stiff mode. Where
     # much is at stake one will do, unless it was too long for its error anyway.
-    for_it = choose((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
-    m.signs[rows] += choose(near, for_it, choose(m.signs[rows] > 0, -1, 0))
+    for_it = where((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
+    m.signs[rows] += where(near, for_it, where(m.signs[rows] > 0, -1, 0))
     worth = _WORTH if len(m) == 1 else _WORTH_LEAVING
-    return rows_of(rows, (m.signs[rows] >= _VOTES) & (steps > worth))
+    return select_rows(rows, (m.signs[rows] >= _VOTES) & (steps > worth))
 
 
 def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def verdict(
         one(first),
         rtol=rtol,
         atol=atol,
-        sharper=1.0,
+        error_factor=1.0,
         round_off=1e-14,
     )
     return float(found.error[0]), bool(found.good[0]), control.FAULTS[int(found.fault[0])]
@@ -94,7 +94,9 @@ def test_what_is_not_finite_is_not_good(field, value):
 def test_at_rest_at_zero_without_atol_everything_is_good():
     got = StepMeasurement(*(one(0.0) for _ in StepMeasurement._fields))
     zero = one(0.0)
-    found = control.judge(got, zero, zero, zero, rtol=1e-6, atol=0.0, sharper=1.0, round_off=1e-14)
+    found = control.judge(
+        got, zero, zero, zero, rtol=1e-6, atol=0.0, error_factor=1.0, round_off=1e-14
+    )
     assert found.good[0]
 
 
@@ -105,7 +107,7 @@ def test_members_are_judged_apart():
     }
     got = StepMeasurement(**rows | {"error": np.array([0.0, 1.0])})
     ones = np.ones(2)
-    found = control.judge(got, ones, ones, ones, rtol=1e-3, atol=0, sharper=1, round_off=0)
+    found = control.judge(got, ones, ones, ones, rtol=1e-3, atol=0, error_factor=1, round_off=0)
     assert found.good.tolist() == [True, False]
 
 
@@ -209,7 +211,7 @@ SPECIAL = [0.0, 0.3, 1.0, 2.0, 1e-300, 1e300, np.inf, NAN]
 
 def test_a_lone_start_is_judged_and_steered_as_a_member_of_many():
     """NumPy's scalars go the same way as arrays, infinities and NaN included."""
-    keys = {"rtol": 1e-3, "atol": 1e-9, "sharper": 2.0, "round_off": 1e-14}
+    keys = {"rtol": 1e-3, "atol": 1e-9, "error_factor": 2.0, "round_off": 1e-14}
     rows = list(itertools.product(SPECIAL, repeat=3))
     error, size, loss = (np.array(column) for column in zip(*rows, strict=True))
     got = StepMeasurement(error, 1e-4 * loss, loss, size, size, loss, loss, loss)

@@ -1,0 +1,109 @@
+"""When to estimate the spectral radius that sets the stages of a stabilized method."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from gflow.solvers.elementwise import Values, any_true
+from gflow.solvers.loop.control import FAULTS
+from gflow.solvers.loop.proposal import StepPlan
+from gflow.solvers.loop.spectral_radius import PRODUCTS, with_margin
+from gflow.solvers.loop.state import LoopState
+from gflow.solvers.loop.switching import STABILIZED
+from gflow.solvers.problem import NOT_FINITE
+
+_MAX_AGE = 10  # good steps between two estimates
+_MAX_AGE_AMPLE = 50  # the same where a radius larger by this factor would need no more stages:
+_AMPLE = 5.0
+
+
+class SpectrumMonitor:
+    """Keeps the spectral radius of every member up to date.
+
+    It uses the sharpness at requested times as an estimate, where that is measured anyway.
+    """
+
+    def __init__(self, state: LoopState):
+        self._state = state
+        problem, flow = state.problem, state.problem.flow
+        #: Whether the Hessian's largest eigenvalue is the radius that the methods need.
+        self._sharpness_is_radius = (
+            problem.sharpness is not None
+            and flow.parameter_flow is flow
+            and flow.spectral_radius(problem.y0) is None
+        )
+
+    def measure_sharpness(self) -> None:
+        """Measure the sharpness of a lone start at the times just reached, if it is requested.
+
+        Each measurement starts from the eigenvector of the last estimate.
+        """
+        m, path, shared = (
+            self._state.members,
+            self._state.problem.sharpness,
+            self._sharpness_is_radius,
+        )
+        if path is None:
+            return
+        for i in range(len(path.values), int(m.next[0])):
+            if shared and path.vectors is not None:
+                path.vectors = torch.cat([m.vector, path.vectors[1:]])
+            top = path.add(self._state.system.states(self._state.record.saved[i]))
+            radius = float(top.values[0])
+            if shared and math.isfinite(radius):
+                m.radius[0], m.vector = with_margin(radius), top.vectors[:1]
+                m.age[0] = m.due[0] = 0
+
+    def mark_due(self, plan: StepPlan, rejected: Values) -> None:
+        """Mark the members of a step whose estimate is too old for the next one."""
+        state, m, rows = self._state, self._state.members, plan.rows
+        method = state.methods[plan.method]
+        second = plan.method == STABILIZED and not state.methods.starter
+        if state.problem.flow.affine or not (method.stabilized or second):
+            return
+        ample = _AMPLE * plan.reach <= method.reach(plan.stages)
+        old = m.age[rows] >= (_MAX_AGE_AMPLE if ample else _MAX_AGE)
+        m.due[rows] = old | (rejected & (m.age[rows] > 0)) if method.stabilized else old
+
+    def over_budget(self) -> Values | None:
+        """Return which members cannot pay for the estimate that is due; None where none is due."""
+        state, m = self._state, self._state.members
+        if not any_true(m.due[state.all_rows]):
+            return None
+        return (m.due > 0) & (m.evals + PRODUCTS > state.problem.max_evals)
+
+    def estimate_due(self) -> None:
+        """Estimate the radius of the members that are due."""
+        m = self._state.members
+        # Refresh members that are nearly due as well: estimating a few radii costs about as much
+        # as estimating many.
+        nearly = self._state.methods.stabilized[m.method] & (m.age >= _MAX_AGE // 2)
+        self._estimate(np.flatnonzero((m.due > 0) | nearly))
+
+    def estimate_unless_fresh(self, rows: np.ndarray) -> None:
+        """Estimate the radius of those members whose last estimate is not fresh."""
+        m = self._state.members
+        max_age = _MAX_AGE if self._sharpness_is_radius else 1
+        self._estimate(rows[np.isnan(m.radius[rows]) | (m.age[rows] >= max_age)])
+
+    def _estimate(self, rows: np.ndarray) -> None:
+        state, m, system = self._state, self._state.members, self._state.system
+        known = ~np.isnan(m.radius[rows])
+        rows = rows[~known | (m.evals[rows] + PRODUCTS < state.problem.max_evals)]
+        if not len(rows):
+            return
+        at = system.indices(rows)
+        system.select(m.index[rows])
+        before, y, f, t = system.calls, m.y[at], m.f[at], system.scalars(m.t[rows])
+        radius, vectors = system.radius(t, y, f, m.vector[at])
+        if np.isnan(radius).any():  # once more: the fault may have been transient
+            radius, vectors = system.radius(t, y, f, m.vector[at])
+        m.radius[rows] = np.where(np.isnan(radius), m.radius[rows], radius)
+        m.vector = m.vector.index_copy(0, at, vectors)
+        m.age[rows] = m.due[rows] = 0
+        state.count_evals(rows, system.calls - before)
+        lost = rows[np.isnan(m.radius[rows]) & state.methods.stabilized[m.method[rows]]]
+        m.h[lost], m.fault[lost] = 0.0, FAULTS.index(NOT_FINITE)

@@ -1,0 +1,67 @@
+"""The start of a solve: the first evaluation, and the first step length of every member."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.solvers.loop import control
+from gflow.solvers.loop.endings import Endings
+from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
+from gflow.solvers.loop.state import LoopState
+from gflow.solvers.problem import NOT_FINITE
+
+
+class Start:
+    """Evaluates the members of a new solve at their start."""
+
+    def __init__(self, state: LoopState, spectrum: SpectrumMonitor, endings: Endings):
+        self._state = state
+        self._spectrum = spectrum
+        self._endings = endings
+
+    def evaluate(self) -> None:
+        """Fill in what the loop knows of every member, and drop those that end at once."""
+        state, problem, system, m = (
+            self._state,
+            self._state.problem,
+            self._state.system,
+            self._state.members,
+        )
+        everyone = np.arange(len(m))
+        system.select(m.index)
+        rates: list[Tensor] = []
+        m.f = m.older_f = system.rhs(system.scalars(m.t), m.y, rates)
+        m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
+        sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
+        m.size[:], speed, m.rate[:] = torch.stack(sizes).double().cpu().numpy()
+        if problem.event is not None:
+            values = problem.event(system.states(m.y)).reshape(-1)
+            m.event[:] = values.double().cpu().numpy()
+        if state.past is not None:
+            state.past.add(problem.ts[0], m.y[0], 0.0)
+        m.h[:] = self._first_step(speed)
+        state.count_evals(everyone, system.calls)
+        self._spectrum.measure_sharpness()
+        if state.methods[0].stabilized:
+            self._spectrum.estimate_unless_fresh(everyone)
+        ended, bad = m.event <= 0, ~np.isfinite(speed + m.loss)
+        state.record.event_times.update({int(i): problem.ts[0] for i in m.index[ended & ~bad]})
+        self._endings.fail(bad, NOT_FINITE)
+        self._endings.drop(ended[~bad])
+
+    def _first_step(self, speed: np.ndarray) -> np.ndarray:
+        """Estimate how fast the velocity turns along itself, at the price of one evaluation."""
+        state, system, m = self._state, self._state.system, self._state.members
+        span = state.record.ends - m.t
+        nudge = np.minimum(1e-4 * m.size / speed, 1e-3 * span)
+        nudge = np.where((m.size > 0) & (speed > 0), nudge, 1e-6 * span)
+        moved = m.y + torch.as_tensor(nudge).to(m.y)[:, None] * m.f
+        turn = system.velocity(system.scalars(m.t + nudge), moved) - m.f
+        change = vector_norm(turn, dim=1).double().cpu().numpy()
+        rate = np.where(speed > 0, change / (nudge * speed), 0.0)
+        bound = state.problem.atol + state.problem.rtol * m.size
+        order = state.methods[0].error_order
+        return control.first(bound, speed, rate, state.problem.rtol, span, order)

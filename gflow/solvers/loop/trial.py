@@ -1,0 +1,86 @@
+"""Computing a trial step of some members, by a one-step or a multistep method."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.solvers.base import Step, Stepper
+from gflow.solvers.elementwise import max_of
+from gflow.solvers.loop.proposal import StepPlan
+from gflow.solvers.loop.state import LoopState
+from gflow.solvers.loop.switching import RIVAL, STABILIZED, rival_error
+from gflow.solvers.loop.system import StepMeasurement, TrialStep
+
+
+class StepComputer:
+    """Computes trial steps; of the state of a solve it changes the counters alone."""
+
+    def __init__(self, state: LoopState):
+        self._state = state
+
+    def compute(self, plan: StepPlan) -> TrialStep:
+        """Return a step and what is measured of it on the host."""
+        state, system, m = self._state, self._state.system, self._state.members
+        method = state.methods[plan.method]
+        system.select(m.index[plan.rows])
+        before = system.calls
+        if isinstance(method, Stepper):
+            trial = self._one_step(method, plan)
+        elif state.past is not None:
+            first_loss, rival = float(state.first_loss[0]), len(state.methods) > RIVAL
+            t_new = float(plan.t_new)
+            trial = state.past.attempt(system, state.problem, m, t_new, first_loss, rival=rival)
+        state.count_evals(plan.rows, system.calls - before)
+        return trial
+
+    def _one_step(self, method: Stepper, plan: StepPlan) -> TrialStep:
+        state, system, m, rows = self._state, self._state.system, self._state.members, plan.rows
+        y, f = m.y, m.f
+        if not state.covers(rows):
+            at = system.indices(rows)
+            y, f = y[at], f[at]
+        t, steps = system.scalars(m.t[rows]), system.scalars(plan.step)
+        h = max_of(plan.step)
+        fraction = (steps / h)[:, None] if isinstance(steps, Tensor) else None
+        rates: list[Tensor] = []
+
+        def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
+            nonlocal f
+            f = system.rhs(t + c * steps, Y, rates)
+            if fraction is not None:
+                return torch.mul(f, fraction, out=out)
+            return f if out is None else out.copy_(f)
+
+        k0 = f if fraction is None else f * fraction
+        new = method.step(increment, y, k0, plan.stages, h)
+        error = vector_norm(new.error, dim=1)
+        signal = self._signal(plan, new, y, k0, h)
+        # The sixth number takes the place of the rate at the start, which is on the host.
+        numbers = system.measure(
+            new.y, state.problem.event, error, error if signal is None else signal, error, *rates
+        )
+        loss, size, event, error, signal = numbers[:5]
+        rates_on_host = numbers[5:]
+        rates_on_host[0] = m.rate[rows]
+        energy, energy_error = method.energy(rates_on_host, plan.stages)
+        measured = StepMeasurement(
+            error=error,
+            energy_error=plan.step * energy_error,
+            energy=plan.step * energy,
+            rate=rates_on_host[-1],
+            size=size,
+            loss=loss,
+            signal=signal,
+            event=event,
+        )
+        return TrialStep(new.y, f, measured)
+
+    def _signal(self, plan: StepPlan, new: Step, y: Tensor, k0: Tensor, h: float) -> Tensor | None:
+        """Return what says whether another method would do better; None if nothing does."""
+        if len(self._state.methods) == 1:
+            return None
+        if new.signal is not None:
+            return new.signal()
+        return rival_error(y, k0, new.y, new.k, h) if plan.method == STABILIZED else None
