@@ -271,8 +271,7 @@ class EndToEndFlow(ReducedFlow):
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
         self.check_state(y0)
         known = self._loss.as_squared_distance()
-        name = self.closed_form(y0)
-        if known is None or name is None:
+        if known is None or y0.ndim != 2:
             return super().exact(ts, y0)
         M, scale = known
         times = ts.to(y0) * scale
@@ -285,7 +284,7 @@ class EndToEndFlow(ReducedFlow):
             first, second = balanced_layers(y0, self.parameter_flow.layer_dims)
             return riccati(F, torch.cat([first.mT, second]), 1.0, times)[:, d_in:, :d_in]
         aligned = self._aligned(y0, M)
-        if aligned is None:  # closed_form said otherwise
+        if aligned is None:
             return super().exact(ts, y0)
         U, sigma, V, m = aligned
         at_start = (times == 0)[:, None, None]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import inspect
+import dataclasses
 import itertools
 import math
-import pkgutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -20,57 +18,30 @@ from gflow.errors import InputError
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
-from gflow.solvers.base import Solver, Stepper
-from gflow.solvers.bdf import BDF
-from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
+from gflow.solvers.certification import certified_trajectory
 from gflow.solvers.resumable import solve_resumable
-from gflow.solvers.rkc2 import RKC2
-from gflow.trajectory import IntegrationError, Stats, Trajectory, certify, relative_error
-
-_TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
-
-
-@functools.cache
-def methods() -> dict[str, Solver]:
-    """Every method by name, found in the files of ``gflow/solvers``.
-
-    Examples
-    --------
-    >>> sorted(methods())[:4]
-    ['adaptive_heun', 'bdf', 'bosh3', 'dop853']
-    """
-    found: dict[str, Solver] = {}
-    package = importlib.import_module("gflow.solvers")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"gflow.solvers.{info.name}")
-        for value in vars(module).values():
-            if not isinstance(value, type) or inspect.isabstract(value):
-                continue
-            if issubclass(value, Stepper) and value.name:
-                found.setdefault(value.name, SteppedSolver(value()))
-            elif issubclass(value, BDF):
-                found[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
-            elif issubclass(value, Solver) and value is not SteppedSolver:
-                found |= {name: value() for name in value.names if name not in found}
-    return found
+from gflow.solvers.selection import choose_solver
+from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
 
 def integrate(
     flow: Flow,
     y0: Tensor,
     ts: Tensor | Sequence[float],
-    method: str = "auto",
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
+    method: str | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
     *,
+    options: SolveOptions = SolveOptions(),
     step_size: float | None = None,
     dense: bool = False,
     until: Event | None = None,
-    estimate_error: bool = False,
+    estimate_error: bool | None = None,
     sharpness: int = 0,
-    max_evals: int = 1_000_000,
+    max_evals: int | None = None,
     progress: Progress | None = None,
     checkpoint: Save | None = None,
     checkpoint_every: float = 60.0,
@@ -83,20 +54,24 @@ def integrate(
     flow : Flow
     y0 : Tensor, shape (..., *state)
         The start, or an ensemble of starts in leading dimensions. Its dtype and device
-        are the solve's. Of gflow's own methods each member of an ensemble has its own
-        steps, and one that fails is named in ``failures`` while the others go on; of the
-        libraries' methods all have common steps and stop together.
+        are the solve's. With gflow's own methods each member of an ensemble has its own
+        steps, and one that fails is named in ``failures`` while the others continue; with
+        the libraries' methods all members have common steps and stop together.
     ts : sequence of float, shape (T,)
         Strictly increasing times; the first is the start's. Every one is landed on.
-    method : str
-        ``auto``; gflow's own ``tsit5``, ``dop853`` (explicit), ``rkc2``, ``rock4``
-        (stabilised, for stiff flows); ``exact`` and ``krylov`` where they apply; a
-        torchdiffeq method (``dopri5``, ``dopri8``, ``bosh3``, …); or ``scipy:LSODA``,
+    method : str, optional
+        ``auto``, the default; gflow's own ``tsit5``, ``dop853`` (explicit), ``rkc2``, ``rock4``
+        (stabilised, for stiff flows), ``bdf`` (implicit); ``exact`` and ``krylov`` where they
+        apply; a torchdiffeq method (``dopri5``, ``dopri8``, ``bosh3``, …); or ``scipy:LSODA``,
         ``scipy:BDF``, ``scipy:Radau``, ``scipy:DOP853``. ``auto`` takes the closed form
-        where there is one, else starts with an explicit method and hands over to a
+        where there is one, else starts with an explicit method and switches to an implicit or
         stabilised one where the flow turns out to be stiff.
-    rtol, atol : float
-        Local error bound ‖e‖₂ ≤ atol + rtol‖y‖₂ (SciPy's methods: its own norm).
+    rtol, atol : float, optional
+        Local error bound ‖e‖₂ ≤ atol + rtol‖y‖₂ (SciPy's methods: its own norm); by default
+        1e-6 and 1e-9.
+    options : SolveOptions
+        Options of the solve that several calls share. ``method``, ``rtol``, ``atol``,
+        ``estimate_error`` and ``max_evals``, where given, take precedence over it.
     step_size : float, optional
         Longest step of the fixed-step methods (``euler``, ``rk4``, …), which need it.
     dense : bool
@@ -105,23 +80,26 @@ def integrate(
     until : callable, optional
         An event: ``until(y)``, of the shape of the ensemble, is positive at first, and the
         solve (of that member) stops where it falls to zero; see `gflow.events`.
-    estimate_error : bool
+    estimate_error : bool, optional
         Where there is no closed form, solve once more at a tenth of the tolerance, landing
-        on midpoints too, for ``certificate.error_estimate``; one and a half to two times
-        the price of the solve on top of it.
+        on midpoints too, for ``certificate.error_estimate``. This adds one and a half to two
+        times the cost of the solve.
     sharpness : int
-        Of one start, how many of the Hessian's largest eigenvalues to find at every requested
-        time, for the trajectory's ``sharpness``. gflow's own stepping methods take their
-        spectral radius from there while it is fresh. The products are in ``stats.jvp_evals``.
-    max_evals : int
-        Budget of right-hand side evaluations.
+        The number of largest eigenvalues of the Hessian to compute at every requested
+        time, for the trajectory's ``sharpness``; for one start only. gflow's own stepping
+        methods take their spectral radius from there while it is fresh. The products are in
+        ``stats.jvp_evals``.
+    max_evals : int, optional
+        Budget of right-hand side evaluations; by default a million.
     progress : callable, optional
         ``progress(t, loss)`` after accepted steps.
     checkpoint : callable, optional
         ``checkpoint(state)`` with the whole state of the solve, every
         ``checkpoint_every`` seconds.
+    checkpoint_every : float
+        Seconds between two checkpoints.
     resume : Checkpoint, optional
-        Go on from there; all else must be as in the solve it was taken from.
+        Continue from there; all else must be as in the solve it was taken from.
 
     Returns
     -------
@@ -147,203 +125,217 @@ def integrate(
     >>> traj.certificate.holds, traj.stats.method
     (True, 'tsit5')
     """
+    keywords: dict[str, Any] = {
+        "method": method,
+        "rtol": rtol,
+        "atol": atol,
+        "max_evals": max_evals,
+        "estimate_error": estimate_error,
+    }
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return solve(
+        flow,
+        y0,
+        ts,
+        dataclasses.replace(options, **given),
+        step_size=step_size,
+        dense=dense,
+        event=until,
+        sharpness=sharpness,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+    ).trajectory
+
+
+class SolveDetails(TypedDict, total=False):
+    """What belongs to a single solve, as in `integrate`; ``event`` is its ``until``."""
+
+    step_size: float | None
+    dense: bool
+    event: Event | None
+    sharpness: int
+    progress: Progress | None
+    checkpoint: Save | None
+    checkpoint_every: float
+    resume: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A trajectory with the states that its error was measured against.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+    problem : Problem
+    reference : Tensor, shape (T, *y0.shape), or None
+        States without the solver's error, where they were computed.
+    """
+
+    trajectory: Trajectory
+    problem: Problem
+    reference: Tensor | None
+
+    def reference_states(self) -> Tensor:
+        """Return ``reference``, computed by the method of the trajectory where it is missing."""
+        if self.reference is not None:
+            return self.reference
+        return _reference_states(self.problem, self.trajectory.stats.method)
+
+
+def solve(
+    flow: Flow,
+    y0: Tensor,
+    ts: Tensor | Sequence[float],
+    options: SolveOptions,
+    **details: Unpack[SolveDetails],
+) -> Solution:
+    """Integrate a flow as `integrate` does, for callers that measure the solver's error.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (..., *state)
+    ts : sequence of float, shape (T,)
+    options : SolveOptions
+    **details
+        As in `integrate`.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InputError
+        For input that cannot be integrated.
+    IntegrationError
+        If the solver stops early.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> solution = solve(flow, y0, [0.0, 1.0], SolveOptions())
+    >>> error = solution.trajectory.ys - solution.reference_states()
+    >>> 0 < float(error.norm()) < 1e-5
+    True
+    """
     times = _check_times(ts)
     flow.check_state(y0)
     y0 = y0.detach()
-    _check_tolerances(flow, y0, rtol, atol)
-    if max_evals < 1:
-        raise InputError(f"max_evals must be at least 1, got {max_evals}")
-    _check_sharpness(flow, y0, sharpness)
+    _check_tolerances(flow, y0, options)
+    _check_sharpness(flow, y0, details.get("sharpness", 0))
     flow = flow.for_start(y0)
-    stepping = dense or any(x is not None for x in (until, checkpoint, resume))
+    steps = details.get("dense", False) or any(
+        details.get(name) is not None for name in ("event", "checkpoint", "resume")
+    )
     with torch.no_grad():
-        solver, name, reason = _choose(flow, y0, method, rtol, step_size, stepping)
         problem = Problem(
             flow,
             y0,
             times,
-            rtol=rtol,
-            atol=atol,
-            step_size=step_size,
-            max_evals=max_evals,
-            dense=dense,
-            event=until,
-            sharpness=sharpness,
-            progress=progress,
-            resume=resume,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
+            rtol=options.rtol,
+            atol=options.atol,
+            max_evals=options.max_evals,
+            **details,
         )
+        solver, name, reason = choose_solver(problem, options.method, steps)
         try:
-            problem.require_finite(flow.loss(y0))
+            problem.require_finite(problem.first_loss)
             if len(times) > 1:
                 solve_resumable(solver, problem, name, steps=isinstance(solver, SteppedSolver))
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.next_time:g}")
         except Stop as stop:
-            path = _finish(problem, name, reason, None)
+            path = certified_trajectory(problem, name, reason, None)
             raise IntegrationError(
                 str(stop), problem.t, problem.y, path, problem.last_checkpoint
             ) from None
-        error = None
-        whole = not problem.failures and not problem.event_times
+        reference = error = None
+        complete = not problem.failures and not problem.event_times
         numerical = name not in ("exact", "krylov")
-        if whole and numerical and (estimate_error or flow.closed_form(y0) is not None):
-            truth = better_states(
-                flow,
-                y0,
-                times,
-                method,
-                rtol,
-                atol,
-                step_size=step_size,
-                max_evals=10 * max_evals,
-                progress=progress,
-            )
-            error = relative_error(flow, torch.stack(problem.saved), truth)
-        return _finish(problem, name, reason, error)
+        if complete and numerical:
+            if options.estimate_error or problem.closed_form is not None:
+                reference = _reference_states(problem, options.method)
+                error = relative_error(flow, torch.stack(problem.saved), reference)
+        return Solution(certified_trajectory(problem, name, reason, error), problem, reference)
 
 
-def better_states(
+def _reference_states(problem: Problem, method: str) -> Tensor:
+    """Return states to measure a solve's error against, shape (T, *y0.shape).
+
+    By the closed form where there is one, else by a finer solve with a method.
+    """
+    if problem.closed_form is not None:
+        elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
+        return problem.flow.exact(elapsed - problem.ts[0], problem.y0)
+    step_size = problem.step_size
+    return finer_states(
+        problem.flow,
+        problem.y0,
+        problem.ts,
+        SolveOptions(method, problem.rtol, problem.atol, problem.max_evals),
+        step_size=None if step_size is None else step_size / 2,
+        progress=problem.progress,
+    )
+
+
+def finer_states(
     flow: Flow,
     y0: Tensor,
     times: Sequence[float],
-    method: str,
-    rtol: float,
-    atol: float,
-    *,
-    step_size: float | None = None,
-    max_evals: int = 1_000_000,
-    progress: Progress | None = None,
+    options: SolveOptions,
+    factor: float = 10.0,
+    **details: Unpack[SolveDetails],
 ) -> Tensor:
-    """States to measure a solve's error against, shape (T, *y0.shape).
+    """Solve with tighter tolerances, to measure the error of a solve with the given options.
 
-    By the closed form where there is one, else by a second solve at a tenth of the
-    tolerance. That one lands on the midpoints too, so that it differs even where the
-    requested times alone set the steps.
+    The finer solve lands on the midpoints too, so that it differs even where the requested times
+    alone set the steps.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (..., *state)
+    times : sequence of float, shape (T,)
+    options : SolveOptions
+        Of the solve whose error is measured.
+    factor : float
+        The tolerances are divided by it.
+    **details
+        As in `integrate`.
+
+    Returns
+    -------
+    Tensor, shape (T, *y0.shape)
+        The states at the given times.
+
+    Raises
+    ------
+    IntegrationError
+        If the solver stops early.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> finer_states(flow, y0, [0.0, 1.0], SolveOptions()).shape
+    torch.Size([2, 4, 3])
     """
-    if flow.closed_form(y0) is not None:
-        return flow.exact(torch.tensor(times, dtype=torch.float64, device=y0.device) - times[0], y0)
-    between = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
-    finer = integrate(
+    midpoints = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
+    finer = solve(
         flow,
         y0,
-        sorted({*times, *between}),
-        method,
-        max(rtol / 10, _smallest_rtol(y0)),
-        atol / 10,
-        step_size=None if step_size is None else step_size / 2,
-        max_evals=max_evals,
-        progress=progress,
-    )
-    wanted = set(times)
-    return finer.ys[[t in wanted for t in finer.ts.tolist()]]
-
-
-def _finish(problem: Problem, method: str, reason: str, error: float | None) -> Trajectory:
-    reached, states = problem.ts[: len(problem.saved)], problem.saved
-    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
-        reached, states = [*reached, problem.t], [*states, problem.y]
-    sharpness = problem.sharpness
-    if sharpness is not None:
-        for y in states[len(sharpness.values) :]:
-            sharpness.add(y)
-    stats = Stats(
-        method=method,
-        reason=f"{reason}; {problem.remark}" if problem.remark else reason,
-        rhs_evals=problem.rhs_evals,
-        jvp_evals=0 if sharpness is None else sharpness.products,
-        accepted=problem.accepted,
-        rejected=problem.rejected,
-        wall_seconds=problem.wall_seconds,
-    )
-    ys = torch.stack(states)
-    certified, kept = _to_certify(problem, ys)
-    certificate = certify(
-        problem.flow if kept is None else problem.flow.of_members(kept),
-        certified,
-        rtol=problem.rtol,
-        resolution=_of(kept, problem.resolution),
-        dissipated=None if problem.dissipated is None else _of(kept, problem.dissipated),
-        largest_rise=_of(kept, problem.largest_rise),
-        error_estimate=error,
-    )
-    return Trajectory(
-        torch.tensor(reached, dtype=torch.float64),
-        ys,
-        problem.flow,
-        stats,
-        certificate,
-        ends=problem.y,
-        event_times=problem.event_times,
-        failures=problem.failures,
-        sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
-    )
-
-
-def _to_certify(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The states that the certificate speaks for, and of which members (None: of all).
-
-    A member that an event stopped stays where it ended; one that failed is left out,
-    unless all did.
-    """
-    if not (problem.failures or problem.event_times) or not problem.batch:
-        return ys, None
-    good = [i for i in range(problem.batch.numel()) if i not in problem.failures]
-    kept = torch.tensor(good or range(problem.batch.numel()), device=ys.device)
-    state = problem.y0.shape[len(problem.batch) :]
-    paths = ys.reshape(len(ys), -1, *state)[:, kept]
-    last = problem.y.reshape(-1, *state)[kept]
-    return torch.cat([torch.where(torch.isnan(paths), last, paths), last[None]]), kept
-
-
-def _of(kept: Tensor | None, values: Tensor) -> Tensor:
-    return values if kept is None else values.reshape(-1)[kept]
-
-
-def _choose(
-    flow: Flow, y0: Tensor, method: str, rtol: float, step_size: float | None, stepping: bool
-) -> tuple[Solver, str, str]:
-    """The solver, the name of its method, and why it was chosen."""
-    known = methods()
-    if method == "auto":
-        return _automatic(flow, y0, rtol, stepping)
-    if method not in known:
-        close = difflib.get_close_matches(method, known, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise InputError(f"method must be auto, {', '.join(known)}, got '{method}'{hint}")
-    if method in known[method].fixed_step and not (
-        step_size is not None and math.isfinite(step_size) and step_size > 0
-    ):
-        raise InputError(
-            f"method '{method}' takes fixed steps: pass step_size to gflow.integrate, "
-            f"got {step_size}; or choose an adaptive method, such as dopri5"
-        )
-    if stepping and not isinstance(known[method], SteppedSolver):
-        own = ", ".join(n for n, solver in known.items() if isinstance(solver, SteppedSolver))
-        raise InputError(
-            "dense output, events and checkpoints need one of gflow's own stepping methods, "
-            f"got '{method}'; choose auto, {own}"
-        )
-    return known[method], method, "asked for"
-
-
-def _automatic(flow: Flow, y0: Tensor, rtol: float, stepping: bool) -> tuple[Solver, str, str]:
-    """What `auto` runs."""
-    closed = flow.closed_form(y0)
-    if closed is not None and not stepping:
-        return methods()["exact"], "exact", f"auto: closed form ({closed})"
-    if flow.affine and not stepping:
-        return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
-    explicit = Dop853() if rtol <= _TIGHT else Tsit5()
-    solver = SteppedSolver(explicit, BDF(), RKC2())
-    if flow.batch_shape(y0):
-        solver = solver.for_ensembles() or solver
-    why = "steps are asked for" if closed is not None else "no closed form from this start"
-    names = " or ".join(method.name for method in solver.methods[1:])
-    reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
-    return solver, explicit.name, reason
+        sorted({*times, *midpoints}),
+        options.tighter(factor, _smallest_rtol(y0)),
+        **details,
+    ).trajectory
+    requested = set(times)
+    return finer.ys[[t in requested for t in finer.ts.tolist()]]
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
@@ -359,11 +351,11 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
 
 def _check_sharpness(flow: Flow, y0: Tensor, sharpness: int) -> None:
     if not isinstance(sharpness, int) or sharpness < 0:
-        raise InputError(f"sharpness must be how many eigenvalues to find, got {sharpness}")
+        raise InputError(f"sharpness must be the number of eigenvalues to compute, got {sharpness}")
     if sharpness and flow.batch_shape(y0):
         raise InputError(
-            "sharpness is measured along one start, got an ensemble of "
-            f"{tuple(flow.batch_shape(y0))}; integrate a start at a time"
+            "sharpness is computed along one start, got an ensemble of shape "
+            f"{tuple(flow.batch_shape(y0))}; integrate its members one by one"
         )
 
 
@@ -371,9 +363,8 @@ def _smallest_rtol(y0: Tensor) -> float:
     return 4 * torch.finfo(y0.dtype).eps
 
 
-def _check_tolerances(flow: Flow, y0: Tensor, rtol: float, atol: float) -> None:
-    if not (math.isfinite(rtol) and rtol > 0) or not (math.isfinite(atol) and atol >= 0):
-        raise InputError(f"rtol must be positive and atol at least 0, got {rtol} and {atol}")
+def _check_tolerances(flow: Flow, y0: Tensor, options: SolveOptions) -> None:
+    rtol, atol = options.rtol, options.atol
     if rtol < _smallest_rtol(y0):
         dtype = str(y0.dtype).removeprefix("torch.")
         raise InputError(
@@ -385,5 +376,5 @@ def _check_tolerances(flow: Flow, y0: Tensor, rtol: float, atol: float) -> None:
         warnings.warn(
             f"atol = {atol:g} is not small against the start (norm {size:.2g}): the time it takes "
             "to leave a small start may be wrong; lower atol",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -146,6 +147,11 @@ class Problem:
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
 
     # -- for solvers --------------------------------------------------------------
+
+    @functools.cached_property
+    def closed_form(self) -> str | None:
+        """The name of the flow's closed form from this start, found once (it can take an SVD)."""
+        return self.flow.closed_form(self.y0)
 
     @property
     def z0(self) -> Tensor:

@@ -18,7 +18,7 @@ from gflow.execution import checkpointing as keeping
 from gflow.runs import folder as store
 from gflow.runs import runner as running
 from gflow.settings.base import ENSEMBLE_METHODS
-from gflow.solvers.integrate import methods
+from gflow.solvers import methods
 from gflow.solvers.loop import stepping
 from gflow.sweeping import engine, grouping, task
 from gflow.sweeping.engine import run_sweep

@@ -1,0 +1,97 @@
+"""From a solved problem to a certified trajectory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gflow.solvers.problem import Problem
+from gflow.trajectory import Stats, Trajectory, certify
+
+
+def certified_trajectory(
+    problem: Problem, method: str, reason: str, error: float | None
+) -> Trajectory:
+    """Return the trajectory that a solver left in a problem, with its certificate.
+
+    Parameters
+    ----------
+    problem : Problem
+        Solved, or stopped early.
+    method, reason : str
+        The method, and why it was chosen.
+    error : float, optional
+        The relative error of the states, where it was measured.
+
+    Returns
+    -------
+    Trajectory
+        At the requested times that were reached. Of one start that stopped early, the last
+        state that was accepted is appended.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = Problem(flow, y0, [0.0], rtol=1e-6, atol=1e-9)
+    >>> certified_trajectory(problem, "tsit5", "requested", None).ts.tolist()
+    [0.0]
+    """
+    reached, states = problem.ts[: len(problem.saved)], problem.saved
+    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
+        reached, states = [*reached, problem.t], [*states, problem.y]
+    sharpness = problem.sharpness
+    if sharpness is not None:
+        for y in states[len(sharpness.values) :]:
+            sharpness.add(y)
+    stats = Stats(
+        method=method,
+        reason=f"{reason}; {problem.remark}" if problem.remark else reason,
+        rhs_evals=problem.rhs_evals,
+        jvp_evals=0 if sharpness is None else sharpness.products,
+        accepted=problem.accepted,
+        rejected=problem.rejected,
+        wall_seconds=problem.wall_seconds,
+    )
+    ys = torch.stack(states)
+    certified, members = _certified_states(problem, ys)
+    certificate = certify(
+        problem.flow if members is None else problem.flow.of_members(members),
+        certified,
+        rtol=problem.rtol,
+        resolution=_select(members, problem.resolution),
+        dissipated=None if problem.dissipated is None else _select(members, problem.dissipated),
+        largest_rise=_select(members, problem.largest_rise),
+        error_estimate=error,
+    )
+    return Trajectory(
+        torch.tensor(reached, dtype=torch.float64),
+        ys,
+        problem.flow,
+        stats,
+        certificate,
+        ends=problem.y,
+        event_times=problem.event_times,
+        failures=problem.failures,
+        sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
+    )
+
+
+def _certified_states(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the states that the certificate covers, and of which members (None: of all).
+
+    A member that an event stopped stays where it ended; one that failed is left out,
+    unless all did.
+    """
+    if not (problem.failures or problem.event_times) or not problem.batch:
+        return ys, None
+    good = [i for i in range(problem.batch.numel()) if i not in problem.failures]
+    members = torch.tensor(good or range(problem.batch.numel()), device=ys.device)
+    state = problem.y0.shape[len(problem.batch) :]
+    paths = ys.reshape(len(ys), -1, *state)[:, members]
+    last = problem.y.reshape(-1, *state)[members]
+    return torch.cat([torch.where(torch.isnan(paths), last, paths), last[None]]), members
+
+
+def _select(members: Tensor | None, values: Tensor) -> Tensor:
+    return values if members is None else values.reshape(-1)[members]

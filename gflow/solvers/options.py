@@ -1,0 +1,115 @@
+"""How flows are solved: the options that `integrate`, every study and every scenario share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass
+from typing import Literal, TypedDict, Unpack
+
+from gflow.checks import require_count
+from gflow.errors import InputError
+
+Spacing = Literal["linear", "log"]
+
+
+class SolveKeywords(TypedDict, total=False):
+    """The fields of `SolveOptions` as keywords of a study."""
+
+    method: str
+    rtol: float
+    atol: float
+    max_evals: int
+    estimate_error: bool
+    points: int
+    spacing: Spacing
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """Options of a solve, and of the comparisons along it.
+
+    Attributes
+    ----------
+    method : str
+        The name of a solver, or ``auto``; see `gflow.integrate`.
+    rtol, atol : float
+        Relative and absolute tolerance: ‖e‖₂ ≤ atol + rtol‖y‖₂ for the error of each step.
+    max_evals : int
+        Budget of right-hand side evaluations of each solve.
+    estimate_error : bool
+        Measure the solver's error by a second, finer solve where there is no closed form.
+    points : int
+        In studies: the number of times at which descent is compared with the flow.
+    spacing : str
+        In studies: the spacing of these times, ``linear`` or ``log``.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> options = SolveOptions(rtol=1e-8)
+    >>> options.with_(atol=1e-12)  # doctest: +ELLIPSIS
+    SolveOptions(method='auto', rtol=1e-08, atol=1e-12, ...)
+    """
+
+    method: str = "auto"
+    rtol: float = 1e-6
+    atol: float = 1e-9
+    max_evals: int = 1_000_000
+    estimate_error: bool = False
+    points: int = 100
+    spacing: Spacing = "linear"
+
+    def __post_init__(self) -> None:
+        rtol, atol = self.rtol, self.atol
+        if not (math.isfinite(rtol) and rtol > 0) or not (math.isfinite(atol) and atol >= 0):
+            raise InputError(
+                f"rtol must be positive and atol at least 0, both finite, got {rtol} and {atol}"
+            )
+        if not self.max_evals >= 1:  # NaN, too; a float such as 1e6 will do
+            raise InputError(f"max_evals must be at least 1, got {self.max_evals}")
+        require_count("points", self.points)
+        if self.spacing not in typing.get_args(Spacing):
+            raise InputError(f"spacing must be 'linear' or 'log', got {self.spacing!r}")
+
+    def with_(self, **changes: Unpack[SolveKeywords]) -> SolveOptions:
+        """Return these options with some of them changed.
+
+        Parameters
+        ----------
+        **changes
+            Fields to replace.
+
+        Returns
+        -------
+        SolveOptions
+        """
+        return dataclasses.replace(self, **changes)
+
+    def tighter(self, factor: float, least_rtol: float = 0.0) -> SolveOptions:
+        """Return options for a finer solve to measure the error of this one against.
+
+        Parameters
+        ----------
+        factor : float
+            Both tolerances are divided by it.
+        least_rtol : float
+            The smallest relative tolerance that the dtype allows.
+
+        Returns
+        -------
+        SolveOptions
+            With ten times the budget of evaluations, and no error estimate.
+        """
+        return dataclasses.replace(
+            self,
+            rtol=max(self.rtol / factor, least_rtol),
+            atol=self.atol / factor,
+            max_evals=10 * self.max_evals,
+            estimate_error=False,
+        )

@@ -1,0 +1,115 @@
+"""The solvers by name, and the one that runs a given problem."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+
+from gflow.errors import InputError
+from gflow.solvers.base import Solver, Stepper
+from gflow.solvers.bdf import BDF
+from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.problem import Problem
+from gflow.solvers.rkc2 import RKC2
+
+_TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
+
+
+@functools.cache
+def methods() -> dict[str, Solver]:
+    """Return every method by name, found in the files of ``gflow/solvers``.
+
+    Examples
+    --------
+    >>> sorted(methods())[:4]
+    ['adaptive_heun', 'bdf', 'bosh3', 'dop853']
+    """
+    solvers: dict[str, Solver] = {}
+    package = importlib.import_module("gflow.solvers")
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"gflow.solvers.{info.name}")
+        for value in vars(module).values():
+            if not isinstance(value, type) or inspect.isabstract(value):
+                continue
+            if issubclass(value, Stepper) and value.name:
+                solvers.setdefault(value.name, SteppedSolver(value()))
+            elif issubclass(value, BDF):
+                solvers[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
+            elif issubclass(value, Solver) and value is not SteppedSolver:
+                solvers |= {name: value() for name in value.names if name not in solvers}
+    return solvers
+
+
+def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, str, str]:
+    """Choose the solver of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    method : str
+        What the user passed.
+    steps : bool
+        Whether the solve needs a method that steps: for dense output, events or checkpoints.
+
+    Returns
+    -------
+    (Solver, str, str)
+        The solver, the name of its method, and why it was chosen.
+
+    Raises
+    ------
+    InputError
+        If there is no such method, or it cannot solve this problem.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
+    >>> choose_solver(problem, "auto", steps=False)[1]
+    'tsit5'
+    """
+    if method == "auto":
+        return _automatic(problem, steps)
+    known = methods()
+    if method not in known:
+        close = difflib.get_close_matches(method, known, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise InputError(f"method must be auto, {', '.join(known)}, got '{method}'{hint}")
+    step_size = problem.step_size
+    if method in known[method].fixed_step and not (
+        step_size is not None and math.isfinite(step_size) and step_size > 0
+    ):
+        raise InputError(
+            f"method '{method}' takes fixed steps: pass step_size to gflow.integrate, "
+            f"got {step_size}; or choose an adaptive method, such as dopri5"
+        )
+    if steps and not isinstance(known[method], SteppedSolver):
+        stepping = (name for name, solver in known.items() if isinstance(solver, SteppedSolver))
+        raise InputError(
+            "dense output, events and checkpoints need one of gflow's own stepping methods, "
+            f"got '{method}'; choose auto, {', '.join(stepping)}"
+        )
+    return known[method], method, "asked for"
+
+
+def _automatic(problem: Problem, steps: bool) -> tuple[Solver, str, str]:
+    """Choose the solver of method ``auto``."""
+    flow, rtol, closed_form = problem.flow, problem.rtol, problem.closed_form
+    if closed_form is not None and not steps:
+        return methods()["exact"], "exact", f"auto: closed form ({closed_form})"
+    if flow.affine and not steps:
+        return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
+    explicit = Dop853() if rtol <= _TIGHT else Tsit5()
+    solver = SteppedSolver(explicit, BDF(), RKC2())
+    if flow.batch_shape(problem.y0):
+        solver = solver.for_ensembles() or solver
+    why = "steps are asked for" if closed_form is not None else "no closed form from this start"
+    names = " or ".join(method.name for method in solver.methods[1:])
+    reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
+    return solver, explicit.name, reason
