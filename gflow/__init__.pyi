@@ -23,10 +23,11 @@ from .flows import NetworkFlow as NetworkFlow
 from .flows import ProductFlow as ProductFlow
 from .flows import TwoLayerFlow as TwoLayerFlow
 from .runs.reading import load_run as load_run
+from .solvers import SolveOptions as SolveOptions
 from .solvers import integrate as integrate
 from .solvers import to_scipy as to_scipy
-from .studies import compare as compare
-from .studies import step_size_study as step_size_study
+from .studies.compare import compare as compare
+from .studies.step_size import step_size_study as step_size_study
 from .sweeping.dataset import load_sweep as load_sweep
 from .trajectory import Certificate as Certificate
 from .trajectory import IntegrationError as IntegrationError

@@ -53,6 +53,7 @@ TABLE = {
     "settings": {
         "results",
         "studies",
+        "solvers",
         "kernels",
         "flows",
         "losses",

@@ -61,11 +61,11 @@ _EDGE_COLUMNS: tuple[tuple[str, str, dict[str, tuple[str, Callable[[Edge], Tenso
         "step",
         "step_time",
         {
-            "ts": ("", lambda edge: edge.walk.step_ts),
-            "step_loss": ("loss at every step", lambda edge: edge.walk.losses),
+            "ts": ("", lambda edge: edge.descent.step_ts),
+            "step_loss": ("loss at every step", lambda edge: edge.descent.losses),
             "smooth_loss": ("loss, averaged over time", lambda edge: edge.smooth_losses),
-            "oscillation": ("along the top eigenvector", lambda edge: edge.walk.oscillation),
-            "step_variance": ("‖alternating part‖²", lambda edge: edge.walk.variances),
+            "oscillation": ("along the top eigenvector", lambda edge: edge.descent.oscillation),
+            "step_variance": ("‖alternating part‖²", lambda edge: edge.descent.variances),
             "smooth_variance": ("the same, averaged", lambda edge: edge.smooth_variances),
         },
     ),
@@ -73,8 +73,8 @@ _EDGE_COLUMNS: tuple[tuple[str, str, dict[str, tuple[str, Callable[[Edge], Tenso
         "save",
         "descent_time",
         {
-            "ts": ("", lambda edge: edge.walk.descent.ts),
-            "edge_sharpness": ("sharpness of descent", lambda edge: edge.walk.sharpness),
+            "ts": ("", lambda edge: edge.descent.descent.ts),
+            "edge_sharpness": ("sharpness of descent", lambda edge: edge.descent.sharpness),
             "relative_gap": ("gap of the outputs, relative", lambda edge: edge.relative_gap),
             "relative_parameter_gap": (
                 "gap of the parameters, relative",
@@ -103,8 +103,8 @@ def _edge_summary(study: EdgeOfStability, facts: Mapping[str, Any]) -> dict[str,
         {
             "step_size": edge.step_size,
             "edge": 2 / edge.step_size,
-            "steps": int(edge.walk.descent.steps[-1]),
-            "final_loss": float(edge.walk.losses[-1]),
+            "steps": int(edge.descent.descent.steps[-1]),
+            "final_loss": float(edge.descent.losses[-1]),
             "crossing": edge.crossing,
             "descent_crossing": edge.descent_crossing,
             "gap_before": edge.before(edge.relative_gap),
@@ -113,7 +113,7 @@ def _edge_summary(study: EdgeOfStability, facts: Mapping[str, Any]) -> dict[str,
             "parameter_gap_after": edge.after(edge.relative_parameter_gap),
             "settled": edge.settled,
             "central_error": edge.central_error,
-            "diverged_at": edge.walk.descent.diverged_at,
+            "diverged_at": edge.descent.descent.diverged_at,
         }
         for edge in study.edges
     ]

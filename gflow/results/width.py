@@ -15,7 +15,7 @@ import xarray as xr
 
 from gflow.results.base import _TIME, _add, _array
 from gflow.results.paths import Outcome
-from gflow.studies.power_law import PowerLaw
+from gflow.studies.fitting import PowerLaw
 from gflow.studies.width import WidthStudy
 
 _LONG_NAMES = {

@@ -78,12 +78,7 @@ class Job:
             scenario.t_end,
             sizes,
             modified=self.modified,
-            method=scenario.method,
-            rtol=scenario.rtol,
-            atol=scenario.atol,
-            points=scenario.points,
-            spacing=scenario.time,
-            max_evals=scenario.max_evals,
+            options=scenario.solve_options(),
             progress=stages("step-size study", scenario.t_end),
         )
         return step_size_outcome(result)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gflow.flows import Flow
     from gflow.results.base import Setup
     from gflow.results.paths import Outcome
+    from gflow.solvers import SolveOptions
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -118,6 +119,20 @@ class Scenario(BaseModel, abc.ABC):
     @abc.abstractmethod
     def run(self, stages: Stages) -> Outcome:
         """Do the work; ``stages(name, t_end)`` gives a progress callback."""
+
+    def solve_options(self) -> SolveOptions:
+        """Return how flows are solved and compared with descent."""
+        from gflow.solvers import SolveOptions
+
+        return SolveOptions(
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_evals=self.max_evals,
+            estimate_error=self.estimate_error,
+            points=self.points,
+            spacing=self.time,
+        )
 
     def torch_options(self) -> dict[str, Any]:
         """``device`` and ``dtype`` for torch's factories.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -47,38 +47,30 @@ class ContinuousVsDiscrete(NetworkScenario):
         if self.step_sizes is None or len(self.step_sizes) != 1:
             count = 0 if self.step_sizes is None else len(self.step_sizes)
             raise InputError(f"continuous-vs-discrete takes one step size, got {count}")
-        if self.time != "linear":
-            raise InputError(
-                f"continuous-vs-discrete compares at equal distances, got time={self.time}"
-            )
         (step,) = self.step_sizes
-        found, facts = {}, {}
+        options = self.solve_options()
+        results, facts = {}, {}
         for model in dict.fromkeys(("linear", self.model)):
             setup = self.model_copy(update={"model": model}).setup()
             name = self.activation if model == "mlp" else model
-            solver: dict[str, Any] = {"method": self.method, "rtol": self.rtol}
-            if self.method == "auto" and self._has_kinks(model):
-                solver = {"method": "rk4", "solver_step": step / self.substeps}
-                solver["rtol"] = max(self.rtol, _ACROSS_KINKS)
-            found[name] = continuous_vs_discrete(
+            fixed = self.method == "auto" and self._has_kinks(model)
+            across_kinks = options.with_(method="rk4", rtol=max(self.rtol, _ACROSS_KINKS))
+            results[name] = continuous_vs_discrete(
                 setup.flow,
                 setup.y0,
                 self.t_end,
                 step,
                 proxy=self.proxy,
-                points=self.points,
-                atol=self.atol,
-                max_evals=self.max_evals,
-                estimate_error=self.estimate_error,
-                stages=_of_network(stages, name),
-                **solver,
+                solver_step=step / self.substeps if fixed else None,
+                options=across_kinks if fixed else options,
+                stages=_stages_of(name, stages),
             )
             facts[name] = setup.facts
-        return continuous_vs_discrete_outcome(found, facts)
+        return continuous_vs_discrete_outcome(results, facts)
 
     def _has_kinks(self, model: str) -> bool:
         return model in ("mlp", "cnn") and self.activation == "relu"
 
 
-def _of_network(stages: Stages, name: str) -> Stages:
+def _stages_of(name: str, stages: Stages) -> Stages:
     return lambda part, t_end: stages(f"{name}: {part}", t_end)

@@ -32,12 +32,9 @@ class EdgeOfStability(NetworkScenario):
 
     def run(self, stages: Stages) -> Outcome:
         """Flow, descents and central flows."""
-        from gflow.errors import InputError
         from gflow.results.edge_of_stability import edge_outcome
         from gflow.studies.edge_of_stability import edge_of_stability
 
-        if self.time != "linear":
-            raise InputError(f"edge-of-stability compares at equal times, got time={self.time}")
         setup = self.setup()
         study = edge_of_stability(
             setup.flow,
@@ -45,12 +42,7 @@ class EdgeOfStability(NetworkScenario):
             self.t_end,
             self.step_sizes,
             smoothing=self.smoothing,
-            points=self.points,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-            max_evals=self.max_evals,
-            estimate_error=self.estimate_error,
+            options=self.solve_options(),
             stages=stages,
         )
         return edge_outcome(study, setup.facts)

@@ -16,14 +16,8 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
         setup.y0,
         scenario.t_end,
         scenario.step_sizes,
-        points=scenario.points,
-        method=scenario.method,
-        rtol=scenario.rtol,
-        atol=scenario.atol,
-        max_evals=scenario.max_evals,
-        estimate_error=scenario.estimate_error,
-        spacing=scenario.time,
         sharpness=setup.sharpness,
+        options=scenario.solve_options(),
         stages=stages,
     )
     return flow_and_descent_outcome(result, setup)

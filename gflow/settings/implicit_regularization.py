@@ -33,17 +33,12 @@ class ImplicitRegularization(NetworkScenario):
         sizes = self.step_sizes or default_step_sizes(
             setup.flow, setup.y0, self.t_end, count=4, max_evals=self.max_evals
         )
-        found = implicit_regularization(
+        result = implicit_regularization(
             setup.flow,
             setup.y0,
             self.t_end,
             sizes,
-            points=self.points,
-            spacing=self.time,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-            max_evals=self.max_evals,
+            options=self.solve_options(),
             progress=stages("flows and descent", self.t_end),
         )
-        return implicit_regularization_outcome(found, setup)
+        return implicit_regularization_outcome(result, setup)

@@ -90,8 +90,6 @@ class WideNetwork(PointScenario):
 
         if self.step_sizes is not None and len(self.step_sizes) > 1:
             raise InputError(f"wide-network takes one step size, got {len(self.step_sizes)}")
-        if self.time != "linear":
-            raise InputError(f"wide-network compares at epochs of its own, got time={self.time}")
         inputs, targets = self._samples()
         train = self.samples or _SAMPLES
         study = width_study(
@@ -102,12 +100,7 @@ class WideNetwork(PointScenario):
             self.epochs,
             self.step_sizes[0] if self.step_sizes else None,
             test=(inputs[train:], targets[train:]) if len(inputs) > train else None,
-            points=self.points,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-            max_evals=self.max_evals,
-            estimate_error=self.estimate_error,
+            options=self.solve_options(),
             stages=stages,
         )
         return width_outcome(study)

@@ -18,10 +18,10 @@ from gflow.errors import InputError
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
-from gflow.solvers.loop.stepping import SteppedSolver
-from gflow.solvers.options import SolveOptions
-from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.certification import certified_trajectory
+from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.options import DEFAULT_OPTIONS, SolveOptions
+from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.resumable import solve_resumable
 from gflow.solvers.selection import choose_solver
 from gflow.trajectory import IntegrationError, Trajectory, relative_error
@@ -35,7 +35,7 @@ def integrate(
     rtol: float | None = None,
     atol: float | None = None,
     *,
-    options: SolveOptions = SolveOptions(),
+    options: SolveOptions = DEFAULT_OPTIONS,
     step_size: float | None = None,
     dense: bool = False,
     until: Event | None = None,
@@ -257,11 +257,10 @@ def solve(
             ) from None
         reference = error = None
         complete = not problem.failures and not problem.event_times
-        numerical = name not in ("exact", "krylov")
-        if complete and numerical:
-            if options.estimate_error or problem.closed_form is not None:
-                reference = _reference_states(problem, options.method)
-                error = relative_error(flow, torch.stack(problem.saved), reference)
+        measurable = complete and name not in ("exact", "krylov")
+        if measurable and (options.estimate_error or problem.closed_form is not None):
+            reference = _reference_states(problem, options.method)
+            error = relative_error(flow, torch.stack(problem.saved), reference)
         return Solution(certified_trajectory(problem, name, reason, error), problem, reference)
 
 

@@ -113,3 +113,6 @@ class SolveOptions:
             max_evals=10 * self.max_evals,
             estimate_error=False,
         )
+
+
+DEFAULT_OPTIONS = SolveOptions()

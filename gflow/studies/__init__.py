@@ -1,6 +1,36 @@
 """Many runs and what follows from them: frozen results, no plotting, no files."""
 
+from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
+from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete, continuous_vs_discrete
+from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stability
+from gflow.studies.fitting import OrderFit, PowerLaw
+from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
+from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
+from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
 from gflow.studies.step_size import StepSizeStudy, step_size_study
+from gflow.studies.width import WidthStudy, width_study
 
-__all__ = ["Gap", "StepSizeStudy", "compare", "step_size_study"]
+__all__ = [
+    "CentralPath",
+    "ContinuousVsDiscrete",
+    "Edge",
+    "EdgeOfStability",
+    "FlowAndDescent",
+    "Gap",
+    "ImplicitRegularization",
+    "OrderFit",
+    "OscillatingDescent",
+    "PowerLaw",
+    "StepSizeStudy",
+    "WidthStudy",
+    "central_path",
+    "compare",
+    "continuous_vs_discrete",
+    "edge_of_stability",
+    "flow_and_descent",
+    "implicit_regularization",
+    "oscillating_descent",
+    "step_size_study",
+    "width_study",
+]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gflow.descent import Descent
 from gflow.errors import InputError
-from gflow.studies.matching import _shared
+from gflow.studies.matching import shared_times
 from gflow.trajectory import Trajectory
 
 
@@ -20,9 +20,9 @@ class Gap:
     Attributes
     ----------
     ts : Tensor, shape (T,)
-        The times both have.
+        The times that both have.
     end_to_end : Tensor, shape (T, ...)
-        ‖·‖_F distance of the objects the loss sees (W, UUᵀ, the outputs).
+        Frobenius distance of the objects that the loss sees (W, UUᵀ, the outputs).
     parameters : Tensor, shape (T, ...), or None
         Euclidean distance of the parameters, where the trajectory is one of parameters.
     relative : Tensor, shape (T, ...)
@@ -74,15 +74,15 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     >>> [round(x, 4) for x in gap.end_to_end.tolist()]   # e^{−t} − (1 − η)^k
     [0.0, 0.1065, 0.1179]
     """
-    rows, columns = _shared(trajectory.ts - trajectory.ts[0], descent.ts)
+    rows, columns = shared_times(trajectory.ts - trajectory.ts[0], descent.ts)
     if not rows:
         raise InputError(
-            "trajectory and descent share no time since their start; integrate at descent.ts, or "
-            "at multiples of the step size"
+            "trajectory and descent must have a time in common, counted from their start, but have "
+            "none; integrate at descent.ts, or at multiples of the step size"
         )
-    flow, own = trajectory.flow, descent.flow
+    flow = trajectory.flow
     ys, states = trajectory.ys[rows], descent.ys[columns]
-    first, second = flow.end_to_end(ys), own.end_to_end(states)
+    first, second = flow.end_to_end(ys), descent.flow.end_to_end(states)
     if first.shape != second.shape:
         raise InputError(
             "trajectory and descent must describe the same object, "

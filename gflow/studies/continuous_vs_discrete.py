@@ -16,20 +16,22 @@ Time unit: t = k·step_size of descent on the same loss.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from gflow.callbacks import Stages
-from gflow.checks import require_single_start
+from gflow.checks import require_count, require_single_start
 from gflow.descent import Descent, descend_to
-from gflow.errors import InputError
 from gflow.flows.base import Flow
-from gflow.solvers import integrate
-from gflow.solvers.integrate import better_states
-from gflow.studies.matching import matched_times
+from gflow.solvers.integrate import solve
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.matching import matched_times, require_linear_spacing
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
+
+DEFAULTS = SolveOptions(estimate_error=True)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class ContinuousVsDiscrete:
     step_size : float
         η₀.
     proxy : int
-        How many times smaller the proxy's step is.
+        The factor by which the proxy's step is smaller.
     travelled, gap, proxy_gap, proxy_error : Tensor, shape (T,)
         The four distances above, in their order.
     losses, descent_losses : Tensor, shape (T,)
     solver_error : Tensor, shape (T,)
-        Distance of the integrated flow from one solved ten times more tightly (with half the
+        Distance of the integrated flow from a solve at a tenth of the tolerance (with half the
         step where steps are fixed); NaN where not measured.
     stability_limit : float
         2/λ_max, the least along the flow.
@@ -74,8 +76,8 @@ class ContinuousVsDiscrete:
     @property
     def diverged_at(self) -> int | None:
         """The step from which either descent diverged; the distances end there."""
-        found = [d.diverged_at for d in (self.descent, self.proxy_descent)]
-        return next((k for k in found if k is not None), None)
+        steps = [d.diverged_at for d in (self.descent, self.proxy_descent)]
+        return next((k for k in steps if k is not None), None)
 
 
 def continuous_vs_discrete(
@@ -85,16 +87,12 @@ def continuous_vs_discrete(
     step_size: float,
     *,
     proxy: int = 20,
-    points: int = 100,
-    method: str = "auto",
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
     solver_step: float | None = None,
-    max_evals: int = 1_000_000,
-    estimate_error: bool = True,
+    options: SolveOptions = DEFAULTS,
     stages: Stages = lambda name, t_end: None,
+    **keywords: Unpack[SolveKeywords],
 ) -> ContinuousVsDiscrete:
-    """Descent with η₀ and with η₀/proxy, beside the flow.
+    """Compare descent with η₀, and with η₀/proxy, with the flow.
 
     Parameters
     ----------
@@ -103,22 +101,24 @@ def continuous_vs_discrete(
     y0 : Tensor, shape (*state)
         One start.
     t_end : float
+        Length of the path.
     step_size : float
         η₀.
     proxy : int
-        At least 2.
-    points : int
-        Comparisons along the path, at most one a step.
-    method, rtol, atol, max_evals
-        As in `gflow.integrate`.
+        The factor by which the proxy's step is smaller, at least 2.
     solver_step : float, optional
         Step of a fixed-step method. The gradient of a ReLU network jumps wherever a neuron
-        switches on a sample; the error of every method is then of order 1 in its step, so that
-        an adaptive one takes ever more of them and a fixed one is cheaper.
-    estimate_error : bool
-        Solve once more for ``solver_error``, at up to four times the price.
+        switches on a sample. There every method has order 1, so that an adaptive one takes very
+        many steps and a fixed one is cheaper.
+    options : SolveOptions
+        Of the solver and of the comparisons, which are linear in time and at most one a step.
+        By default the tolerances are those of `gflow.integrate`, there are 100 points, and the
+        error is estimated, which can take four times the cost of the solve.
     stages : callable, optional
         ``stages(name, t_end)`` gives a progress callback for each part.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -128,59 +128,49 @@ def continuous_vs_discrete(
     ------
     InputError
         If an argument is out of range.
+    IntegrationError
+        If the flow cannot be integrated.
 
     Examples
     --------
     >>> import torch, gflow
     >>> flow, U = gflow.FactorFlow.example()
-    >>> found = continuous_vs_discrete(flow, U, 1.0, 0.02, points=5)
-    >>> 1 < float(found.gap[-1] / found.proxy_gap[-1]) < 1.1   # the proxy sees 19/20 of it
+    >>> study = continuous_vs_discrete(flow, U, 1.0, 0.02, points=5)
+    >>> 1 < float(study.gap[-1] / study.proxy_gap[-1]) < 1.1   # the proxy sees 19/20 of it
     True
     """
-    if proxy != int(proxy) or proxy < 2:
-        raise InputError(f"proxy must be a whole number of at least 2, got {proxy}")
+    options = options.with_(**keywords)
+    require_linear_spacing("continuous-vs-discrete", options)
+    require_count("proxy", proxy, 2)
     flow, y0 = flow.parameter_flow, flow.lift(y0)
     flow.check_state(y0)
     require_single_start("a study", y0, flow.state_ndim)
-    _, (counts,) = matched_times(t_end, [step_size], points)
+    _, (counts,) = matched_times(t_end, [step_size], options.points)
     times = [k * step_size for k in counts]
     progress = stages("descent", t_end)
     descent = descend_to(flow, y0, step_size, counts, progress=progress)
     progress = stages(f"descent, step / {proxy}", t_end)
-    finer = [proxy * k for k in counts]
-    near = descend_to(flow, y0, step_size / proxy, finer, progress=progress)
+    proxy_counts = [proxy * k for k in counts]
+    near = descend_to(flow, y0, step_size / proxy, proxy_counts, progress=progress)
     progress = stages("flow", t_end)
-    path = integrate(
+    solution = solve(
         flow,
         y0,
         times,
-        method,
-        rtol,
-        atol,
+        options.with_(estimate_error=False),  # measured below, by the same method
         step_size=solver_step,
-        max_evals=max_evals,
         progress=progress,
     )
+    path = solution.trajectory
     error = torch.full((len(times),), torch.nan, dtype=y0.dtype)
-    if estimate_error:
-        truth = better_states(
-            flow,
-            y0,
-            times,
-            path.stats.method,
-            rtol,
-            atol,
-            step_size=solver_step,
-            max_evals=10 * max_evals,
-            progress=progress,
-        )
-        error = flow.norm(path.ys - truth)
+    if options.estimate_error:
+        error = flow.norm(path.ys - solution.reference_states())
     count = min(len(descent.ts), len(near.ts))  # fewer where one diverged
     theta, theta_near, there = descent.ys[:count], near.ys[:count], path.ys[:count]
     return ContinuousVsDiscrete(
         ts=path.ts[:count],
         step_size=float(step_size),
-        proxy=int(proxy),
+        proxy=proxy,
         travelled=flow.norm(theta - y0),
         gap=flow.norm(theta - there),
         proxy_gap=flow.norm(theta - theta_near),

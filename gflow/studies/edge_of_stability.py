@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -22,10 +23,11 @@ from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
 from gflow.flows.wrapped import require_parameter_flow
 from gflow.solvers import integrate
+from gflow.solvers.options import DEFAULT_OPTIONS, SolveKeywords, SolveOptions
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
-from gflow.studies.matching import matched_times
-from gflow.studies.oscillation import OscillatingDescent, moving_mean, walk
+from gflow.studies.matching import matched_times, require_linear_spacing
+from gflow.studies.oscillation import OscillatingDescent, moving_mean, oscillating_descent
 from gflow.trajectory import Trajectory
 
 _SETTLED = 0.15  # of 2/η
@@ -37,29 +39,29 @@ class Edge:
 
     Attributes
     ----------
-    walk : Walk
-        Descent, its sharpness at S compared steps, its losses and oscillation at all K.
+    descent : OscillatingDescent
+        Descent, its sharpness at S compared steps, its losses and oscillation at all K steps.
     gap : Gap
         Distance of descent to the flow at the compared steps.
     crossing, descent_crossing : float or None
         First time at which the sharpness of the flow, and of descent, is 2/η.
     relative_gap, relative_parameter_gap : Tensor, shape (S,)
         The gap of the outputs, and of the parameters, relative to the distance that the flow
-        has travelled from its start by ``crossing`` (by the end, where there is none, or it is 0).
+        has travelled from its start by ``crossing`` (by the end if there is none, or it is 0).
     settled : float
         Longest stretch of time, from ``descent_crossing`` on, over which descent's sharpness is
         within 15 % of 2/η.
     smooth_losses, smooth_variances : Tensor, shape (K,)
-        Means of descent's over a window of time around each step.
+        Means of descent's losses and variances over a window of time around each step.
     central : CentralPath or None
-        From the last compared step before ``crossing``; None where the flow does not cross, or
-        starts beyond.
+        From the last compared step before ``crossing``; None if the flow does not cross, or
+        starts beyond the edge.
     central_error : float
-        Largest relative difference of its averaged loss from ``smooth_losses`` where the window is
-        whole; NaN without a central flow.
+        Largest relative difference of its averaged loss from ``smooth_losses``, where the window
+        lies within the path; NaN without a central flow.
     """
 
-    walk: OscillatingDescent
+    descent: OscillatingDescent
     gap: Gap
     crossing: float | None
     descent_crossing: float | None
@@ -74,15 +76,15 @@ class Edge:
     @property
     def step_size(self) -> float:
         """η."""
-        return self.walk.descent.step_size
+        return self.descent.descent.step_size
 
     def before(self, curve: Tensor) -> float:
-        """The largest value of a relative gap up to the crossing."""
+        """Return the largest value of a relative gap up to the crossing."""
         end = math.inf if self.crossing is None else self.crossing
         return float(curve[self.gap.ts <= end].max())
 
     def after(self, curve: Tensor) -> float:
-        """The largest value of a relative gap after the crossing; NaN without one."""
+        """Return the largest value of a relative gap after the crossing; NaN without one."""
         later = self.gap.ts > (math.inf if self.crossing is None else self.crossing)
         return float(curve[later].max()) if bool(later.any()) else math.nan
 
@@ -115,13 +117,9 @@ def edge_of_stability(
     step_sizes: Sequence[float] | None = None,
     *,
     smoothing: float | None = None,
-    points: int = 100,
-    method: str = "auto",
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
-    max_evals: int = 1_000_000,
-    estimate_error: bool = False,
+    options: SolveOptions = DEFAULT_OPTIONS,
     stages: Stages = lambda name, t_end: None,
+    **keywords: Unpack[SolveKeywords],
 ) -> EdgeOfStability:
     """Follow a flow, descents and their central flows, with the sharpness along each.
 
@@ -129,27 +127,37 @@ def edge_of_stability(
     ----------
     flow : ParameterFlow
     y0 : Tensor, shape (*state)
+        One start.
     t_end : float
+        Length of the path.
     step_sizes : sequence of float, optional
         Of descent; by default three whose edges are at 1/2, 2/3 and 5/6 of the rise of the
         flow's sharpness.
     smoothing : float, optional
         Window of time over which descent is averaged, a tenth of ``t_end`` by default.
-    points : int
-        Compared steps of each descent.
-    method, rtol, atol, max_evals, estimate_error
-        Of the flow, as in `gflow.integrate`.
+    options : SolveOptions
+        Of the solver and of the comparisons, which are linear in time; by default those of
+        `gflow.integrate`, with 100 points for each step size.
     stages : callable, optional
         ``stages(name, t_end)`` gives a progress callback for each part.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
+
+    Returns
+    -------
+    EdgeOfStability
 
     Raises
     ------
     InputError
         If the flow is not one of parameters, or an argument is out of range.
+    IntegrationError
+        If the flow cannot be integrated.
 
     Examples
     --------
-    Where the sharpness is constant descent is stable or it is not:
+    Where the sharpness is constant, the flow never crosses the edge:
 
     >>> import torch, gflow
     >>> module = torch.nn.Linear(1, 1, bias=False).double()
@@ -159,6 +167,8 @@ def edge_of_stability(
     >>> [edge.crossing for edge in study.edges]
     [None, None]
     """
+    options = options.with_(**keywords)
+    require_linear_spacing("edge-of-stability", options)
     require_parameter_flow("the edge of stability", flow)
     require_positive("t_end", t_end)
     window = t_end / 10 if smoothing is None else float(smoothing)
@@ -167,21 +177,17 @@ def edge_of_stability(
     flow.check_state(y0)
     require_single_start("a study", y0, flow.state_ndim)
     if step_sizes is None:
-        step_sizes = _step_sizes(flow, y0, t_end, max_evals)
+        step_sizes = _default_step_sizes(flow, y0, t_end, options.max_evals)
     sizes = sorted({float(s) for s in step_sizes}, reverse=True)
     if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
         raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
-    times, counts = matched_times(t_end, sizes, points)
+    times, counts = matched_times(t_end, sizes, options.points)
     path = integrate(
         flow,
         y0,
         times,
-        method,
-        rtol,
-        atol,
-        estimate_error=estimate_error,
-        sharpness=2,  # the second, for where the two cross
-        max_evals=max_evals,
+        options=options,
+        sharpness=2,  # the second too, so that the first is found where the two cross
         progress=stages("flow", t_end),
     )
     sharpness = path.sharpness[:, 0]
@@ -193,18 +199,18 @@ def edge_of_stability(
     return EdgeOfStability(path, sharpness, window, edges)
 
 
-def _step_sizes(flow: Flow, y0: Tensor, t_end: float, max_evals: int) -> list[float]:
-    """2/λ for λ at shares of the way up that the sharpness goes along a loosely solved path."""
+def _default_step_sizes(flow: Flow, y0: Tensor, t_end: float, max_evals: int) -> list[float]:
+    """Return 2/λ for λ at fractions of the rise of the sharpness along a loose solve."""
     times = [t_end * i / 20 for i in range(21)]
     rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-6, sharpness=2, max_evals=max_evals)
     values = rough.sharpness[:, 0]
     first, highest = float(values[0]), float(values.max())
     if not first > 0:
         raise InputError(
-            f"the Hessian at the start has no positive eigenvalue, λ_max = {first:g}, to choose "
-            "step sizes by; pass step_sizes"
+            "the Hessian at the start must have a positive eigenvalue to choose step sizes by, got "
+            f"λ_max = {first:g}; pass step_sizes"
         )
-    edges = [first + share * (highest - first) for share in (1 / 2, 2 / 3, 5 / 6)]
+    edges = [first + fraction * (highest - first) for fraction in (1 / 2, 2 / 3, 5 / 6)]
     return [min(float(f"{2 / edge:.3g}"), t_end) for edge in edges]
 
 
@@ -216,37 +222,39 @@ def _edge(
     window: float,
     stages: Stages,
 ) -> Edge:
+    """Compare descent with one step size with the flow and its central flow."""
     flow, t_end = path.flow, float(path.ts[-1])
-    found = walk(flow, path.ys[0], size, steps, stages(f"descent, step {size:g}", t_end))
-    descent, limit = found.descent, 2 / size
-    crossing = _first(path.ts, flow_sharpness, limit)
+    progress = stages(f"descent, step {size:g}", t_end)
+    oscillating = oscillating_descent(flow, path.ys[0], size, steps, progress)
+    descent, limit = oscillating.descent, 2 / size
+    crossing = _first_crossing(path.ts, flow_sharpness, limit)
     gap = compare(path, descent)
-    by = int((path.ts <= (crossing or t_end)).nonzero()[-1])
-    outputs = flow.end_to_end(torch.stack([path.ys[0], path.ys[by]]))
+    last = int((path.ts <= (crossing or t_end)).nonzero()[-1])
+    outputs = flow.end_to_end(torch.stack([path.ys[0], path.ys[last]]))
     parameters = gap.parameters if gap.parameters is not None else gap.end_to_end
     half = max(1, round(window / size / 2))
-    smooth = moving_mean(found.losses, half)
+    smooth = moving_mean(oscillating.losses, half)
     ts = torch.tensor(steps, dtype=torch.float64) * size
     central = _central(path, ts, size, crossing, stages(f"central flow, step {size:g}", t_end))
     return Edge(
-        walk=found,
+        descent=oscillating,
         gap=gap,
         crossing=crossing,
-        descent_crossing=_first(descent.ts, found.sharpness, limit),
+        descent_crossing=_first_crossing(descent.ts, oscillating.sharpness, limit),
         relative_gap=gap.end_to_end / (outputs[1] - outputs[0]).norm(),
-        relative_parameter_gap=parameters / flow.norm(path.ys[by] - path.ys[0]),
-        settled=_settled(descent.ts, found.sharpness, limit),
+        relative_parameter_gap=parameters / flow.norm(path.ys[last] - path.ys[0]),
+        settled=_longest_near(descent.ts, oscillating.sharpness, limit),
         smooth_losses=smooth,
-        smooth_variances=moving_mean(found.variances, half),
+        smooth_variances=moving_mean(oscillating.variances, half),
         central=central,
-        central_error=_difference(central, smooth, size, window),
+        central_error=_largest_difference(central, smooth, size, window),
     )
 
 
 def _central(
     path: Trajectory, ts: Tensor, size: float, crossing: float | None, progress: Progress | None
 ) -> CentralPath | None:
-    """The central flow from the last of descent's times at which the flow is below the edge."""
+    """Follow the central flow from the last of descent's times before the crossing."""
     if not crossing:
         return None
     start = int((ts < crossing).nonzero()[-1])
@@ -255,21 +263,23 @@ def _central(
     return central_path(flow, path.ys[row], ts[start:].tolist(), progress=progress)
 
 
-def _difference(central: CentralPath | None, smooth: Tensor, size: float, window: float) -> float:
-    """The largest relative difference from smoothed losses where their window is whole."""
+def _largest_difference(
+    central: CentralPath | None, smooth: Tensor, size: float, window: float
+) -> float:
+    """Return the largest relative difference from smoothed losses whose window is complete."""
     if central is None:
         return math.nan
-    at = (central.ts / size).round().long()
+    steps = (central.ts / size).round().long()
     half = round(window / size / 2)
-    whole = (at + half < len(smooth)) & (central.ts > central.ts[0])
-    if not bool(whole.any()):
+    complete = (steps + half < len(smooth)) & (central.ts > central.ts[0])
+    if not bool(complete.any()):
         return math.nan
-    found = smooth[at[whole]]
-    return float(((central.averaged_losses[whole] - found) / found).abs().max())
+    losses = smooth[steps[complete]]
+    return float(((central.averaged_losses[complete] - losses) / losses).abs().max())
 
 
-def _first(ts: Tensor, values: Tensor, limit: float) -> float | None:
-    """When values first reach a limit, between two times by a straight line."""
+def _first_crossing(ts: Tensor, values: Tensor, limit: float) -> float | None:
+    """Return when values first reach a limit, by linear interpolation between two times."""
     above = (values.cpu() >= limit).nonzero()
     if not len(above):
         return None
@@ -280,12 +290,12 @@ def _first(ts: Tensor, values: Tensor, limit: float) -> float | None:
     return float(ts[i - 1] + (ts[i] - ts[i - 1]) * (limit - low) / (high - low))
 
 
-def _settled(ts: Tensor, values: Tensor, limit: float) -> float:
-    """The longest stretch of time near a limit, once values have reached it."""
-    best, since, reached = 0.0, None, False
+def _longest_near(ts: Tensor, values: Tensor, limit: float) -> float:
+    """Return the longest stretch of time near a limit, once values have reached it."""
+    longest, since, reached = 0.0, None, False
     for t, value in zip(ts.tolist(), values.tolist(), strict=True):
         reached = reached or value >= limit
         near = reached and abs(value - limit) <= _SETTLED * limit
         since = (t if since is None else since) if near else None
-        best = max(best, 0.0 if since is None else t - since)
-    return best
+        longest = max(longest, 0.0 if since is None else t - since)
+    return longest

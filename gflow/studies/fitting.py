@@ -1,16 +1,51 @@
-"""The order of a gap: its slope against the step size on logarithmic axes."""
+"""Fits of powers: the order of a gap in the step size, and powers of the width.
+
+Both are straight lines on logarithmic axes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
+from torch import Tensor
 
-_MARGIN = 30.0  # the smallest gap must exceed the solver's error by this much
-_FEWEST = 3
+_MARGIN = 30.0  # the smallest gap must exceed the solver's error by this factor
+_MIN_SIZES = 3
 _SLOPE_SPREAD = 0.1  # local orders within this of the finest one count as asymptotic
-_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_RESAMPLES = 2000
+_COVERAGE = (2.5, 97.5)  # percentiles
+
+
+@dataclass(frozen=True)
+class OrderFit:
+    """The order of gaps in the step size.
+
+    Attributes
+    ----------
+    gaps : tuple of float
+        One for each step size: infinite where descent diverged, NaN where not measured.
+    order : float or None
+        The slope of log gap against log step size over the asymptotic range; None where the fit
+        is refused, and then ``refusal`` says why.
+    order_interval : (float, float) or None
+        95 % confidence interval of the slope (Student's t).
+    fitted : tuple of bool
+        Whether each step size is in the fit.
+    refusal : str or None
+    solver_error : float
+        The error of the flow that descent is compared with, measured as the gaps are.
+    """
+
+    gaps: tuple[float, ...]
+    order: float | None
+    order_interval: tuple[float, float] | None
+    fitted: tuple[bool, ...]
+    refusal: str | None
+    solver_error: float
 
 
 def fit_order(
@@ -18,44 +53,116 @@ def fit_order(
     gaps: Sequence[float],
     stable: Sequence[bool],
     solver_error: float,
-) -> tuple[float | None, tuple[float, float] | None, tuple[bool, ...], str | None]:
-    """Slope of log gap against log step size over the asymptotic range.
+) -> OrderFit:
+    """Fit the slope of log gap against log step size over the asymptotic range.
 
-    The range starts at the smallest step size and goes on while the local orders stay
+    The range starts at the smallest step size and extends while the local orders stay
     within 0.1 of the finest one; unstable step sizes are never in it.
+
+    Parameters
+    ----------
+    step_sizes, gaps : sequence of float
+    stable : sequence of bool
+        Whether each step size is below the stability limit.
+    solver_error : float
+        The error of the flow that descent is compared with, measured as the gaps are.
 
     Returns
     -------
-    (order, interval, fitted, refusal)
-        ``order`` and ``interval`` are None where ``refusal`` gives a reason.
+    OrderFit
+
+    Examples
+    --------
+    >>> fit = fit_order([0.4, 0.2, 0.1], [0.16, 0.04, 0.01], [True] * 3, 1e-9)
+    >>> round(fit.order, 12)
+    2.0
     """
-    nothing = (False,) * len(step_sizes)
+
+    def refused(why: str) -> OrderFit:
+        return OrderFit(tuple(gaps), None, None, (False,) * len(step_sizes), why, solver_error)
+
     usable = [i for i, ok in enumerate(stable) if ok and 0 < gaps[i] < math.inf]
     usable.sort(key=lambda i: step_sizes[i])
-    if len(usable) < _FEWEST:
-        why = f"{len(usable)} stable step sizes with a gap, a fit needs {_FEWEST}"
-        return None, None, nothing, why
+    if len(usable) < _MIN_SIZES:
+        return refused(f"{len(usable)} stable step sizes with a gap, a fit needs {_MIN_SIZES}")
     smallest = min(gaps[i] for i in usable)
     if smallest < _MARGIN * solver_error:
-        why = (
+        return refused(
             f"the smallest gap {smallest:.2g} is not {_MARGIN:g} times the solver's error "
             f"{solver_error:.2g}; tighten rtol or use larger steps"
         )
-        return None, None, nothing, why
     x = np.log([step_sizes[i] for i in usable])
     y = np.log([gaps[i] for i in usable])
     local = np.diff(y) / np.diff(x)
-    off = np.flatnonzero(np.abs(local - local[0]) > _SLOPE_SPREAD)
-    count = int(off[0]) + 1 if len(off) else len(usable)
-    if count < _FEWEST:
-        why = f"local orders {np.round(local, 2).tolist()} show no asymptotic range; smaller steps"
-        return None, None, nothing, why
+    outside = np.flatnonzero(np.abs(local - local[0]) > _SLOPE_SPREAD)
+    count = int(outside[0]) + 1 if len(outside) else len(usable)
+    if count < _MIN_SIZES:
+        orders = np.round(local, 2).tolist()
+        return refused(f"the local orders {orders} show no asymptotic range; use smaller steps")
     x, y = x[:count], y[:count]
     slope, intercept = np.polyfit(x, y, 1)
     residual = y - slope * x - intercept
     freedom = count - 2
     spread = math.sqrt(float(residual @ residual) / freedom / float(((x - x.mean()) ** 2).sum()))
-    half = _STUDENT_95[min(freedom, len(_STUDENT_95)) - 1] * spread
-    chosen = set(usable[:count])
-    fitted = tuple(i in chosen for i in range(len(step_sizes)))
-    return float(slope), (float(slope - half), float(slope + half)), fitted, None
+    half = float(stdtrit(freedom, 0.975)) * spread
+    fitted = tuple(i in usable[:count] for i in range(len(step_sizes)))
+    interval = (float(slope - half), float(slope + half))
+    return OrderFit(tuple(gaps), float(slope), interval, fitted, None, solver_error)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """value ≈ constant·width^slope.
+
+    Attributes
+    ----------
+    slope, constant : float
+    interval : (float, float) or None
+        95 % of the slopes of resampled seeds (bootstrap); None with one seed. It measures how
+        much the slope depends on the seeds, not whether a power is the right form.
+    """
+
+    slope: float
+    constant: float
+    interval: tuple[float, float] | None
+
+
+def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
+    """Fit a power of the width to medians over seeds, by least squares of their logarithms.
+
+    Parameters
+    ----------
+    widths : sequence of int
+    values : Tensor, shape (width, seed)
+        NaN where a descent diverged.
+
+    Returns
+    -------
+    PowerLaw or None
+        None with fewer than two different widths, or if a median is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> law = fit_power([1, 4, 16], torch.tensor([[2.0, 2.0], [1.0, 1.0], [0.5, 0.5]]))
+    >>> round(law.slope, 12), round(law.constant, 12)
+    (-0.5, 2.0)
+    """
+    rows = [row[np.isfinite(row)] for row in values.double().cpu().numpy()]
+    if len(set(widths)) < 2 or not all(len(row) and np.median(row) > 0 for row in rows):
+        return None
+    x = np.log(np.asarray(widths, float))
+    slope, level = np.polyfit(x, np.log([np.median(row) for row in rows]), 1)
+    interval = None
+    if min(len(row) for row in rows) > 1:
+        generator = np.random.default_rng(0)
+        medians = [
+            np.median(row[generator.integers(0, len(row), (_RESAMPLES, len(row)))], axis=1)
+            for row in rows
+        ]
+        with np.errstate(divide="ignore"):  # a median of zero is possible in a resample
+            logs = np.log(medians)
+        slopes = np.polyfit(x, logs[:, np.isfinite(logs).all(axis=0)], 1)[0]
+        low, high = np.percentile(slopes, _COVERAGE)
+        interval = (float(low), float(high))
+    return PowerLaw(float(slope), float(np.exp(level)), interval)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 from torch import Tensor
 
@@ -13,13 +13,16 @@ from gflow.callbacks import Stages
 from gflow.descent import Descent, descend_to
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
-from gflow.solvers.integrate import better_states
+from gflow.solvers.integrate import solve
+from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.compare import Gap, compare
-from gflow.studies.matching import Spacing, matched_times
+from gflow.studies.matching import matched_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
-_ROUGH_EVALS = 20_000  # for a first look at the stability limit
+_ROUGH_EVALS = 20_000  # for a first estimate of the stability limit
+
+DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, estimate_error=True)
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,10 @@ def flow_and_descent(
     t_end: float,
     step_sizes: Sequence[float] | None = None,
     *,
-    points: int = 100,
-    method: str = "auto",
-    rtol: float = 1e-8,
-    atol: float = 1e-11,
-    max_evals: int = 1_000_000,
-    estimate_error: bool = True,
-    spacing: Spacing = "linear",
     sharpness: int = 0,
+    options: SolveOptions = DEFAULTS,
     stages: Stages = lambda name, t_end: None,
+    **keywords: Unpack[SolveKeywords],
 ) -> FlowAndDescent:
     """Integrate a flow, run descent beside it, and measure the gaps.
 
@@ -76,21 +74,29 @@ def flow_and_descent(
     y0 : Tensor, shape (*state)
     t_end : float
     step_sizes : sequence of float, optional
-        Of descent; by default 1/2, 1/4 and 1/8 of the stability limit 2/λ_max.
-    points : int
-        Comparisons along the path for each step size.
-    method, rtol, atol, max_evals, estimate_error
-        As in `gflow.integrate`.
-    spacing : str
-        Of the comparisons in time, ``linear`` or ``log``.
+        Of descent; by default 1/2, 1/4 and 1/8 of the stability limit 2/λ_max, and at most
+        t_end/4.
     sharpness : int
-        How many of the Hessian's largest eigenvalues to find along the flow.
+        The number of largest eigenvalues of the Hessian to compute along the flow.
+    options : SolveOptions
+        Of the solver and of the comparisons; by default rtol is 1e-8, atol 1e-11, there are 100
+        points for each step size, and the error is estimated.
     stages : callable, optional
         ``stages(name, t_end)`` gives a progress callback for each part.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
     FlowAndDescent
+
+    Raises
+    ------
+    InputError
+        If arguments are out of range.
+    IntegrationError
+        If the flow cannot be integrated.
 
     Examples
     --------
@@ -101,45 +107,27 @@ def flow_and_descent(
     >>> [d.step_size for d in both.descents], both.stability_limit
     ([1.0, 0.5, 0.25], 2.0)
     """
+    options = options.with_(**keywords)
     if step_sizes is None:
-        step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=max_evals)
+        step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=options.max_evals)
     sizes = sorted(set(step_sizes), reverse=True)
-    times, counts = matched_times(t_end, sizes, points, spacing=spacing)
+    times, counts = matched_times(t_end, sizes, options.points, spacing=options.spacing)
     early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
     times = sorted({*times, *(t for t in early if t < times[1])})
-    own = flow.end_to_end(y0) is y0
-    progress = stages("flow", t_end)
-    trajectory = integrate(
-        flow,
-        y0,
-        times,
-        method,
-        rtol,
-        atol,
-        estimate_error=estimate_error and own,
-        sharpness=sharpness,
-        max_evals=max_evals,
-        progress=progress,
-    )
-    flow, error = trajectory.flow, None
-    if estimate_error and not own:
-        truth = better_states(
-            flow, y0, times, method, rtol, atol, max_evals=10 * max_evals, progress=progress
-        )
-        trajectory = _with_error(trajectory, relative_error(flow, trajectory.ys, truth))
-        apart = flow.end_to_end(trajectory.ys) - flow.end_to_end(truth)
-        error = float(apart.flatten(1).norm(dim=1).max())
+    solution = solve(flow, y0, times, options, sharpness=sharpness, progress=stages("flow", t_end))
+    trajectory, error = solution.trajectory, None
+    flow = trajectory.flow
+    if options.estimate_error and solution.reference is not None and flow.end_to_end(y0) is not y0:
+        difference = flow.end_to_end(trajectory.ys) - flow.end_to_end(solution.reference)
+        error = float(difference.flatten(1).norm(dim=1).max())
     parameters = reduction_error = None
-    inner = flow.parameter_flow
-    if inner is not flow:
+    if flow.parameter_flow is not flow:
+        method = "auto" if options.method == "exact" else options.method
         parameters = integrate(
-            inner,
+            flow.parameter_flow,
             flow.lift(y0),
             times,
-            "auto" if method == "exact" else method,
-            rtol,
-            atol,
-            max_evals=max_evals,
+            options=options.with_(method=method, estimate_error=False),
             progress=stages("parameters", t_end),
         )
         reduction_error = relative_error(flow, trajectory.ys, flow.project(parameters.ys))
@@ -158,22 +146,42 @@ def flow_and_descent(
     )
 
 
-def _with_error(path: Trajectory, error: float) -> Trajectory:
-    """The path with the error of its states in its certificate."""
-    certificate = dataclasses.replace(path.certificate, error_estimate=error)
-    return dataclasses.replace(path, certificate=certificate)
-
-
 def default_step_sizes(
     flow: Flow, y0: Tensor, t_end: float, *, count: int, max_evals: int = 1_000_000
 ) -> list[float]:
-    """The stability limit of a loosely solved path times 1/2, 1/4, …, two digits each."""
+    """Choose step sizes of descent: 1/2, 1/4, … of the stability limit, two digits each.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (*state)
+    t_end : float
+        The largest step size is at most t_end/4.
+    count : int
+        Number of step sizes.
+    max_evals : int
+        Budget of right-hand side evaluations of the loose solve along which the limit is
+        estimated.
+
+    Returns
+    -------
+    list of float
+        Descending.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> default_step_sizes(flow, torch.zeros(1, dtype=torch.float64), 8.0, count=2)
+    [1.0, 0.5]
+    """
     times = [t_end * i / 4 for i in range(5)]
     budget = min(max_evals, _ROUGH_EVALS)
     try:
         rough = integrate(flow, y0, times, rtol=1e-3, atol=1e-13, max_evals=budget)
     except IntegrationError as error:
-        rough = error.trajectory  # as far as it came; the solve itself will say why
+        rough = error.trajectory  # as far as it came; the solve itself reports the reason
     limit = stability_limit(flow, rough.ys)
     largest = min(limit / 2, t_end / 4)
     return [_two_digits(largest / 2**i) for i in range(count)]

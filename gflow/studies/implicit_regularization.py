@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -26,10 +27,12 @@ from gflow.callbacks import Progress
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
-from gflow.studies.matching import Spacing
+from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 
 _FINE = 10  # times of the flow between two comparisons, to find where its loss is the same
+
+DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, points=50)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class ImplicitRegularization:
     descent_slopes, modified_slopes : tuple of Tensor, one a step size
         ‖∇L‖² of descent at its times, and of its modified flow; NaN beyond the stability limit.
     descent_ratios, modified_ratios : tuple of Tensor, one a step size
-        The same over ‖∇L‖² of the flow at equal L; NaN at losses that the flow did not reach.
+        The same divided by ‖∇L‖² of the flow at equal L; NaN at losses that the flow did not
+        reach.
     """
 
     study: StepSizeStudy
@@ -57,7 +61,16 @@ class ImplicitRegularization:
 
 
 def squared_gradient(flow: Flow, ys: Tensor) -> Tensor:
-    """‖∇L‖² at states of parameters, (T, *state) → (T,), one state at a time.
+    """Return ‖∇L‖² at states of parameters, one state at a time.
+
+    Parameters
+    ----------
+    flow : Flow
+    ys : Tensor, shape (T, *state)
+
+    Returns
+    -------
+    Tensor, shape (T,)
 
     Examples
     --------
@@ -75,13 +88,9 @@ def implicit_regularization(
     t_end: float,
     step_sizes: Sequence[float],
     *,
-    points: int = 50,
-    spacing: Spacing = "linear",
-    method: str = "auto",
-    rtol: float = 1e-8,
-    atol: float = 1e-11,
-    max_evals: int = 1_000_000,
+    options: SolveOptions = DEFAULTS,
     progress: Progress | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> ImplicitRegularization:
     """Measure ‖∇L‖² along descent with several step sizes against both flows.
 
@@ -90,9 +99,18 @@ def implicit_regularization(
     flow : Flow
         A reduced flow is taken at its parameters, as descent is.
     y0 : Tensor, shape (*state)
-    t_end, step_sizes, points, spacing, method, rtol, atol, max_evals, progress
-        As in `gflow.step_size_study`. For a clean order choose points so that all step sizes
-        are compared at the same times.
+    t_end : float
+    step_sizes : sequence of float
+        As in `gflow.step_size_study`.
+    options : SolveOptions
+        As in `gflow.step_size_study`; by default rtol is 1e-8, atol 1e-11, and there are 50
+        points. For a clean order choose points so that all step sizes are compared at the same
+        times.
+    progress : callable, optional
+        ``progress(t, loss)`` along the flows and the descents.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -109,53 +127,48 @@ def implicit_regularization(
     --------
     >>> import gflow
     >>> flow, U = gflow.FactorFlow.example()
-    >>> found = implicit_regularization(flow, U, 1.0, [0.04, 0.02, 0.01], points=5)
-    >>> round(found.study.order), round(found.study.modified_order)
+    >>> result = implicit_regularization(flow, U, 1.0, [0.04, 0.02, 0.01], points=5)
+    >>> round(result.study.order), round(result.study.modified_order)
     (1, 2)
     """
+    options = options.with_(**keywords).with_(estimate_error=False)  # the study does, as it must
     flow, y0 = flow.parameter_flow, flow.lift(y0)
-    look = lambda ys: squared_gradient(flow, ys)  # noqa: E731
+    observe = lambda ys: squared_gradient(flow, ys)  # noqa: E731
     study = step_size_study(
-        flow,
-        y0,
-        t_end,
-        step_sizes,
-        look,
-        modified=True,
-        method=method,
-        rtol=rtol,
-        atol=atol,
-        points=points,
-        spacing=spacing,
-        max_evals=max_evals,
-        progress=progress,
+        flow, y0, t_end, step_sizes, observe, modified=True, options=options, progress=progress
     )
     path = study.trajectory
-    fine = np.union1d(np.linspace(0, t_end, _FINE * points), path.ts.numpy()).tolist()
-    finer = integrate(flow, y0, fine, method, rtol, atol, dense=True, max_evals=max_evals).ys
-    losses, slopes = flow.loss(finer), look(finer)
+    times = np.union1d(np.linspace(0, t_end, _FINE * options.points), path.ts.numpy()).tolist()
+    ys = integrate(flow, y0, times, options=options, dense=True).ys
+    losses, slopes = flow.loss(ys), observe(ys)
     if not bool((losses.diff() < 0).all()) or not bool((slopes > 0).all()):
         raise InputError("the loss must fall all along the flow for a comparison at equal loss")
     modified = []
     for descent, other in zip(study.descents, study.modified_trajectories or (), strict=True):
         missing = torch.full((len(descent.ts), *y0.shape), torch.nan).to(y0)
         modified.append(missing if other is None else other.ys)
-    paths = [descent.ys for descent in study.descents]
+
+    def ratios(states: Tensor) -> Tensor:
+        return _ratio(losses, slopes, flow.loss(states), observe(states))
+
+    descents = [descent.ys for descent in study.descents]
     return ImplicitRegularization(
         study=study,
-        slopes=look(path.ys),
-        descent_slopes=tuple(look(ys) for ys in paths),
-        modified_slopes=tuple(look(ys) for ys in modified),
-        descent_ratios=tuple(_ratio(losses, slopes, flow.loss(ys), look(ys)) for ys in paths),
-        modified_ratios=tuple(_ratio(losses, slopes, flow.loss(ys), look(ys)) for ys in modified),
+        slopes=observe(path.ys),
+        descent_slopes=tuple(observe(states) for states in descents),
+        modified_slopes=tuple(observe(states) for states in modified),
+        descent_ratios=tuple(ratios(states) for states in descents),
+        modified_ratios=tuple(ratios(states) for states in modified),
     )
 
 
-def _ratio(losses: Tensor, slopes: Tensor, own_losses: Tensor, own_slopes: Tensor) -> Tensor:
-    """Own slopes over those of a path at equal loss, by a cubic spline in logarithms."""
-    L, S = losses.cpu().log().numpy(), slopes.cpu().log().numpy()
-    own = own_losses.cpu().log().numpy()
-    inside = (own >= L[-1]) & (own <= L[0])
-    at = np.full(own.shape, np.nan)
-    at[inside] = CubicSpline(L[::-1], S[::-1])(own[inside])
-    return own_slopes.cpu() / torch.from_numpy(np.exp(at)).to(own_slopes.dtype)
+def _ratio(
+    flow_losses: Tensor, flow_slopes: Tensor, path_losses: Tensor, path_slopes: Tensor
+) -> Tensor:
+    """Return a path's slopes over the flow's at equal loss, by a cubic spline in logarithms."""
+    L, S = flow_losses.cpu().log().numpy(), flow_slopes.cpu().log().numpy()
+    logs = path_losses.cpu().log().numpy()
+    reached = (logs >= L[-1]) & (logs <= L[0])
+    slopes = np.full(logs.shape, np.nan)
+    slopes[reached] = CubicSpline(L[::-1], S[::-1])(logs[reached])
+    return path_slopes.cpu() / torch.from_numpy(np.exp(slopes)).to(path_slopes.dtype)

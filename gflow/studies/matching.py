@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor
 
+from gflow.checks import require_count
 from gflow.errors import InputError
+from gflow.solvers.options import SolveOptions, Spacing
 
-_MOST_STEPS = 1e8  # of one descent: days
-
-
+_MAX_STEPS = 1e8  # of one descent: days
 _SAME_TIME = 1e-9  # relative difference of times that count as one
 
 
-def _shared(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
-    """Index pairs of times that agree, both ascending."""
+def shared_times(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
+    """Find the times that two paths have in common.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape (T,) and (S,)
+        Ascending times.
+
+    Returns
+    -------
+    (list of int, list of int)
+        The indices of the common times in the first and in the second.
+
+    Examples
+    --------
+    >>> import torch
+    >>> shared_times(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 2.0]))
+    ([0, 2], [0, 1])
+    """
     a, b = first.tolist(), second.tolist()
     scale = max(abs(a[-1]), abs(b[-1]), 1e-300)
     rows, columns = [], []
@@ -33,20 +49,17 @@ def _shared(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-Spacing = Literal["linear", "log"]
-
-
 def matched_times(
     t_end: float, step_sizes: Sequence[float], points: int, *, spacing: Spacing = "linear"
 ) -> tuple[list[float], list[list[int]]]:
-    """Times for one trajectory, and steps for each descent, that can be compared.
+    """Choose the times of a flow, and the steps of each descent, at which they are compared.
 
     Parameters
     ----------
     t_end : float
     step_sizes : sequence of float
     points : int
-        About so many comparisons for each step size, at most one a step.
+        The number of comparisons for each step size, approximately; at most one a step.
     spacing : str
         ``linear``, or ``log`` for times that grow by equal factors from the first step on.
 
@@ -54,23 +67,27 @@ def matched_times(
     -------
     (list of float, list of list of int)
         The union of all k·step_size with 0 and t_end, ascending, and the step counts k of each
-        step size, 0 included. Times closer than round-off are one.
+        step size, 0 included. Times that differ by round-off count as one.
 
     Raises
     ------
     InputError
-        If a step size is not positive, absurdly small, or longer than the time span, or
-        points is below 1.
+        If a step size is not positive, takes more than 1e8 steps, or is longer than the time
+        span, or points is below 1.
+
+    Examples
+    --------
+    >>> matched_times(1.0, [0.5, 0.25], 2)
+    ([0.0, 0.5, 1.0], [[0, 1, 2], [0, 2, 4]])
     """
-    if points < 1:
-        raise InputError(f"points must be at least 1, got {points}")
+    require_count("points", points)
     counts = []
     times: list[float] = [0.0]
     for step in step_sizes:
-        if step > 0 and t_end / step > _MOST_STEPS:
+        if step > 0 and t_end / step > _MAX_STEPS:
             raise InputError(
-                f"step size {step:g} takes {t_end / step:.1g} steps to t_end = {t_end:g}; at most "
-                f"{_MOST_STEPS:g} are taken: use a larger step or a shorter time"
+                f"a descent takes at most {_MAX_STEPS:g} steps, but step size {step:g} takes "
+                f"{t_end / step:.1g} to t_end = {t_end:g}; use a larger step or a shorter time"
             )
         total = int(t_end / step * (1 + 1e-12)) if step > 0 else 0
         if total < 1:
@@ -89,3 +106,27 @@ def matched_times(
         if not union or t - union[-1] > _SAME_TIME * t_end / 10:
             union.append(t)
     return union, counts
+
+
+def require_linear_spacing(study: str, options: SolveOptions) -> None:
+    """Raise InputError unless comparisons are equally spaced in time.
+
+    Parameters
+    ----------
+    study : str
+        The name of the study, for the message.
+    options : SolveOptions
+
+    Raises
+    ------
+    InputError
+        If the spacing is logarithmic.
+
+    Examples
+    --------
+    >>> require_linear_spacing("edge of stability", SolveOptions())
+    """
+    if options.spacing != "linear":
+        raise InputError(
+            f"{study} compares at equally spaced times, got {options.spacing} spacing; use linear"
+        )

@@ -1,70 +1,48 @@
 """All seeds of one width, trained by descent and by flow beside the kernel.
 
-Descent is an ensemble over the seeds, in groups that a cache holds (at m = 8,192 two at a time
-take 0.75 of the time of ten), and keeps measurements only: its states would not fit into
-memory. The flow goes seed by seed: as one ensemble it costs the same at m = 128
-(measured, rkc2) and no less at 512, and it would keep the states of all seeds at all times.
+Descent is an ensemble over the seeds, in groups that fit into the cache (at m = 8,192 two at a
+time take 0.75 of the time of ten), and saves measurements only: its states would not fit into
+memory. The flow is solved seed by seed: as one ensemble it costs the same at m = 128
+(measured, rkc2) and no less at 512, and it would hold the states of all seeds at all times.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress, Stages
+from gflow.callbacks import Stages
 from gflow.descent import descend_measured
 from gflow.flows.gram.modes import descent_factors
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
-from gflow.solvers import integrate
-from gflow.trajectory import Certificate, Stats, Trajectory
+from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import finer_states
+from gflow.trajectory import Certificate, Stats
 
-_TOGETHER = 2**20  # numbers of an ensemble's state in descent
-_FINER = 4.0  # of the second solve: ten would resolve every kink, at ten times the price
-
-
-@dataclass(frozen=True)
-class Solve:
-    """How a flow is solved: arguments of `gflow.integrate`."""
-
-    method: str
-    rtol: float
-    atol: float
-    max_evals: int
-
-    def path(
-        self,
-        flow: TwoLayerFlow,
-        W: Tensor,
-        times: Sequence[float],
-        progress: Progress | None,
-    ) -> Trajectory:
-        """The flow from W at the given times."""
-        return integrate(
-            flow,
-            W,
-            times,
-            self.method,
-            self.rtol,
-            self.atol,
-            max_evals=self.max_evals,
-            progress=progress,
-        )
+_GROUP_SIZE = 2**20  # numbers of an ensemble's state in descent
+_FINER = 4.0  # of the second solve: ten would resolve every kink, at ten times the cost
 
 
 def random_networks(
     inputs: Tensor, targets: Tensor, width: int, seeds: Sequence[int]
 ) -> tuple[TwoLayerFlow, Tensor]:
-    """Flow and starts of an ensemble: w_r ~ N(0, I) and signs ±1, of each seed its own.
+    """Draw an ensemble of networks: w_r ~ N(0, I) and signs ±1, from a seed each.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (n, d)
+    targets : Tensor, shape (n,) or (n, k)
+    width : int
+    seeds : sequence of int
 
     Returns
     -------
     (TwoLayerFlow, Tensor)
-        The starts are (seed, width, d).
+        The flow, and the starts, (seed, width, d).
 
     Examples
     --------
@@ -84,7 +62,26 @@ def random_networks(
 
 
 def kernel_descent(flow: KernelFlow, u0: Tensor, step_size: float, steps: Sequence[int]) -> Tensor:
-    """u_k = y + (I − ηH)^k(u₀ − y) at the given steps without taking them, (S, *u0.shape)."""
+    """Return u_k = y + (I − ηH)^k(u₀ − y) at some steps without taking them.
+
+    Parameters
+    ----------
+    flow : KernelFlow
+    u0 : Tensor, shape (n,) or (n, k)
+    step_size : float
+    steps : sequence of int
+
+    Returns
+    -------
+    Tensor, shape (S, *u0.shape)
+
+    Examples
+    --------
+    >>> import torch
+    >>> flow = KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+    >>> kernel_descent(flow, torch.zeros(1).double(), 0.5, [0, 1, 2]).flatten().tolist()
+    [0.0, 0.5, 0.75]
+    """
     factors, _ = descent_factors(flow.eigenvalues, step_size, _counts(steps, u0))
     return flow.targets + flow.apply_modes(factors, u0 - flow.targets)
 
@@ -97,8 +94,30 @@ def kernel_descent_test(
     step_size: float,
     steps: Sequence[int],
 ) -> Tensor:
-    """The same at points not trained on: u_*(0) − ηH_* Σ_{j<k} (I − ηH)^j (u₀ − y), for H_*
-    of shape (n_test, n)."""
+    """Return kernel descent at test points, u_*(0) − ηH_* Σ_{j<k} (I − ηH)^j (u₀ − y).
+
+    Parameters
+    ----------
+    flow : KernelFlow
+    to_test : Tensor, shape (n_test, n)
+        H_*, the kernel between test and training points.
+    u0, test_u0 : Tensor, shape (n,) or (n, k), and (n_test,) or (n_test, k)
+        Outputs at the start.
+    step_size : float
+    steps : sequence of int
+
+    Returns
+    -------
+    Tensor, shape (S, *test_u0.shape)
+
+    Examples
+    --------
+    >>> import torch
+    >>> H, zero = torch.eye(1).double(), torch.zeros(1).double()
+    >>> flow = KernelFlow(H, torch.ones(1).double())
+    >>> kernel_descent_test(flow, H, zero, zero, 0.5, [0, 1, 2]).flatten().tolist()
+    [0.0, 0.5, 0.75]
+    """
     _, sums = descent_factors(flow.eigenvalues, step_size, _counts(steps, u0))
     moved = flow.apply_modes(sums, u0 - flow.targets)
     return test_u0 - (moved @ to_test.mT if u0.ndim == 1 else to_test @ moved)
@@ -110,7 +129,7 @@ def _counts(steps: Sequence[int], like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Points not trained on: inputs (n_test, d), targets like the training ones, H_*."""
+    """Test points: inputs (n_test, d), targets of the training ones' form, and H_*."""
 
     inputs: Tensor
     targets: Tensor
@@ -118,46 +137,90 @@ class HeldOut:
 
 
 def _classes(outputs: Tensor, ndim: int) -> Tensor:
-    """The class of every point: by sign where targets are (n,), else the largest output."""
+    """Return the class of every point: by sign where targets are (n,), else the largest output."""
     return (outputs > 0).long() if ndim == 1 else outputs.argmax(-1)
 
 
+@dataclass(frozen=True)
+class WidthExperiment:
+    """What the networks of all widths and seeds share.
+
+    Attributes
+    ----------
+    kernel : KernelFlow
+        The limiting kernel, with the targets.
+    held_out : HeldOut or None
+    step_size : float
+    epochs : tuple of int
+        At which descent and flow are measured, 0 first.
+    options : SolveOptions
+        Of the flow.
+    stages : callable
+        ``stages(name, t_end)`` gives a progress callback for each part.
+    """
+
+    kernel: KernelFlow
+    held_out: HeldOut | None
+    step_size: float
+    epochs: tuple[int, ...]
+    options: SolveOptions
+    stages: Stages
+
+    @property
+    def times(self) -> list[float]:
+        """The times of the epochs."""
+        return [k * self.step_size for k in self.epochs]
+
+
 def train(
-    flow: TwoLayerFlow,
-    W: Tensor,
-    kernel: KernelFlow,
-    held_out: HeldOut | None,
-    step_size: float,
-    epochs: Sequence[int],
-    label: str,
-    stages: Stages,
+    experiment: WidthExperiment, flow: TwoLayerFlow, W: Tensor, label: str
 ) -> tuple[dict[str, Tensor], list[int | None]]:
-    """Descent of all seeds, measured at the epochs: names to (seed, epoch), NaN after the epoch
-    from which a seed diverged; and these epochs."""
-    rows = torch.arange(len(W), device=W.device).split(max(1, _TOGETHER // W[0].numel()))
+    """Train all seeds of one width by descent, and measure it at the epochs.
+
+    Parameters
+    ----------
+    experiment : WidthExperiment
+    flow : TwoLayerFlow
+        The ensemble of networks.
+    W : Tensor, shape (seed, width, d)
+        Their starts.
+    label : str
+        Names the width in progress.
+
+    Returns
+    -------
+    (dict of str to Tensor, list of (int or None))
+        Measurements, (seed, epoch), NaN after the epoch from which a seed diverged; and these
+        epochs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.eye(2).double(), torch.ones(2).double()
+    >>> flow, W = random_networks(x, y, 8, [0, 1])
+    >>> kernel = KernelFlow(0.5 * x, y)
+    >>> quiet = lambda name, t_end: None
+    >>> experiment = WidthExperiment(kernel, None, 0.5, (0, 1, 2), SolveOptions(), quiet)
+    >>> measured, diverged_at = train(experiment, flow, W, "width 8")
+    >>> measured["descent_distance"].shape, diverged_at
+    (torch.Size([2, 3]), [None, None])
+    """
+    groups = torch.arange(len(W), device=W.device).split(max(1, _GROUP_SIZE // W[0].numel()))
     parts = [
-        _together(
-            flow.of_members(some), W[some], kernel, held_out, step_size, epochs, label, stages
-        )
-        for some in rows
+        _train_group(experiment, flow.of_members(members), W[members], label) for members in groups
     ]
-    found = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
-    return found, [at for _, where in parts for at in where]
+    measured = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
+    return measured, [epoch for _, epochs in parts for epoch in epochs]
 
 
-def _together(
-    flow: TwoLayerFlow,
-    W: Tensor,
-    kernel: KernelFlow,
-    held_out: HeldOut | None,
-    step_size: float,
-    epochs: Sequence[int],
-    label: str,
-    stages: Stages,
+def _train_group(
+    experiment: WidthExperiment, flow: TwoLayerFlow, W: Tensor, label: str
 ) -> tuple[dict[str, Tensor], list[int | None]]:
-    """`train` of seeds whose descent is one ensemble."""
+    """Train the seeds of one group, as one ensemble."""
+    kernel, held_out = experiment.kernel, experiment.held_out
+    step_size, epochs = experiment.step_size, experiment.epochs
     ndim, k = flow.targets.ndim, flow.targets[0].numel()
-    lone = [TwoLayerFlow(flow.inputs, flow.targets, signs) for signs in flow.signs]
+    networks = [TwoLayerFlow(flow.inputs, flow.targets, signs) for signs in flow.signs]
     start = flow.end_to_end(W)
     limit = torch.stack([kernel_descent(kernel, u, step_size, epochs) for u in start], 1)
     if held_out is not None:
@@ -166,84 +229,107 @@ def _together(
             kernel_descent_test(kernel, held_out.kernel, u, v, step_size, epochs) for u, v in pairs
         ]
         test_limit, truth = torch.stack(test, 1), _classes(held_out.targets, ndim)
-    grams = [one.gram(w) for one, w in zip(lone, W, strict=True)]
-    at_first = torch.kron(kernel.H, torch.eye(k, dtype=W.dtype, device=W.device))
+    grams = [network.gram(w) for network, w in zip(networks, W, strict=True)]
+    full_kernel = torch.kron(kernel.H, torch.eye(k, dtype=W.dtype, device=W.device))
     row_of = {epoch: i for i, epoch in enumerate(epochs)}
 
     def measure(epoch: int, state: Tensor) -> dict[str, Tensor]:
         i = row_of[epoch]
-        now = zip(lone, state, grams, strict=True)
+        drifts = [
+            (network.gram(w) - H0).norm()
+            for network, w, H0 in zip(networks, state, grams, strict=True)
+        ]
         row = {
             "descent_distance": kernel.norm(flow.end_to_end(state) - limit[i]),
-            "kernel_drift": torch.stack([(one.gram(w) - H0).norm() for one, w, H0 in now]),
+            "kernel_drift": torch.stack(drifts),
             "parameter_distance": flow.norm(state - W),
         }
         if held_out is not None:
-            found = flow.outputs(state, held_out.inputs)
-            guess, kernel_guess = _classes(found, ndim), _classes(test_limit[i], ndim)
+            outputs = flow.outputs(state, held_out.inputs)
+            guess, kernel_guess = _classes(outputs, ndim), _classes(test_limit[i], ndim)
             row |= {
-                "test_distance": (found - test_limit[i]).flatten(1).square().mean(1).sqrt(),
+                "test_distance": (outputs - test_limit[i]).flatten(1).square().mean(1).sqrt(),
                 "test_disagreement": (guess != kernel_guess).to(W).mean(1),
                 "test_error": (guess != truth).to(W).mean(1),
                 "kernel_test_error": (kernel_guess != truth).to(W).mean(1),
             }
         return row
 
-    progress = stages(f"{label}: descent", epochs[-1] * step_size)
+    progress = experiment.stages(f"{label}: descent", epochs[-1] * step_size)
     descent = descend_measured(flow, W, step_size, list(epochs), measure, progress=progress)
-    found = {}
-    for name, measured in descent.values.items():
+    measured = {}
+    for name, curve in descent.values.items():
         values = torch.full((len(W), len(epochs)), torch.nan, dtype=torch.float64)
-        values[:, : len(measured)] = measured.mT.double().cpu()
+        values[:, : len(curve)] = curve.mT.double().cpu()
         for j, last in enumerate(descent.diverged_at):
             if last is not None:
                 values[j, [epoch > last for epoch in epochs]] = torch.nan
-        found[name] = values
-    found["parameter_norm"] = flow.norm(W).double().cpu()
-    found["kernel_error"] = torch.stack([(H0 - at_first).norm() for H0 in grams]).double().cpu()
-    return found, descent.diverged_at
+        measured[name] = values
+    measured["parameter_norm"] = flow.norm(W).double().cpu()
+    errors = [(H0 - full_kernel).norm() for H0 in grams]
+    measured["kernel_error"] = torch.stack(errors).double().cpu()
+    return measured, descent.diverged_at
 
 
 def follow(
-    flow: TwoLayerFlow,
-    W: Tensor,
-    kernel: KernelFlow,
-    times: Sequence[float],
-    solve: Solve,
-    finer: bool,
-    label: str,
-    stages: Stages,
+    experiment: WidthExperiment, flow: TwoLayerFlow, W: Tensor, label: str, *, estimate_error: bool
 ) -> tuple[dict[str, Tensor], Certificate, Stats]:
-    """The flow of one seed, measured at the times: names to (time,); its states are not kept.
+    """Solve the flow of one seed, and measure it at the times of the epochs.
 
-    With ``finer`` a second solve at a quarter of the tolerance, which lands on the midpoints
-    too, gives ``solver_error``: what the outputs differ by.
+    Parameters
+    ----------
+    experiment : WidthExperiment
+    flow : TwoLayerFlow
+        One network.
+    W : Tensor, shape (width, d)
+        Its start.
+    label : str
+        Names the width and seed in progress.
+    estimate_error : bool
+        Add ``solver_error``: the norm of the difference of the outputs from those of a second
+        solve, at a quarter of the tolerance and landing on the midpoints too.
+
+    Returns
+    -------
+    (dict of str to Tensor, Certificate, Stats)
+        Measurements, (time,); the states are not returned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.eye(2).double(), torch.ones(2).double()
+    >>> flow, W = random_networks(x, y, 8, [0])
+    >>> network, quiet = TwoLayerFlow(x, y, flow.signs[0]), lambda name, t_end: None
+    >>> experiment = WidthExperiment(KernelFlow(x, y), None, 0.5, (0, 1), SolveOptions(), quiet)
+    >>> measured, certificate, stats = follow(
+    ...     experiment, network, W[0], "width 8", estimate_error=False
+    ... )
+    >>> measured["flow_distance"].shape
+    torch.Size([2])
     """
-    path = solve.path(flow, W, times, stages(f"{label}: flow", times[-1]))
+    kernel, times, options = experiment.kernel, experiment.times, experiment.options
+    progress = experiment.stages(f"{label}: flow", times[-1])
+    path = integrate(flow, W, times, options=options, estimate_error=False, progress=progress)
     outputs = torch.stack([flow.end_to_end(y) for y in path.ys])
     u0, ts = outputs[0], path.ts.to(W.device)
     limit = kernel.exact(ts, u0)
-    own = KernelFlow(flow.gram(W), flow.targets.reshape(-1))
-    linear = own.exact(ts, u0.reshape(-1)).reshape(outputs.shape)
-    found = {
+    linearised = KernelFlow(flow.gram(W), flow.targets.reshape(-1))
+    linear = linearised.exact(ts, u0.reshape(-1)).reshape(outputs.shape)
+    measured = {
         "flow_distance": kernel.norm(outputs - limit),
         "linear_distance": kernel.norm(outputs - linear),
         "frozen_distance": kernel.norm(linear - limit),
         "network_loss": kernel.loss(outputs),
         "kernel_loss": kernel.loss(limit),
-        "sharpness": own.eigenvalues[-1],
+        "sharpness": linearised.eigenvalues[-1],
     }
-    if finer:
-        between = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
-        better = Solve(solve.method, solve.rtol / _FINER, solve.atol / _FINER, solve.max_evals)
-        progress = stages(f"{label}: second solve", times[-1])
-        check = better.path(flow, W, sorted({*times, *between}), progress)
-        wanted = set(times)
-        states = [y for t, y in zip(check.ts.tolist(), check.ys, strict=True) if t in wanted]
-        again = torch.stack([flow.end_to_end(y) for y in states])
-        found["solver_error"] = kernel.norm(outputs - again)
+    if estimate_error:
+        progress = experiment.stages(f"{label}: second solve", times[-1])
+        states = finer_states(flow, W, times, options, _FINER, progress=progress)
+        finer = torch.stack([flow.end_to_end(y) for y in states])
+        measured["solver_error"] = kernel.norm(outputs - finer)
     return (
-        {name: values.double().cpu() for name, values in found.items()},
+        {name: values.double().cpu() for name, values in measured.items()},
         path.certificate,
         path.stats,
     )

@@ -1,7 +1,7 @@
 """Descent step by step: its losses, its sharpness, and how it oscillates.
 
-The oscillation at step k is what alternates from step to step, δ_k = (2θ_k − θ_{k−1} − θ_{k+1})/4:
-of θ_k = θ̄_k + (−1)^k·w it gives back ±w, and the drift of θ̄_k cancels to second order.
+The oscillation at step k is the part that alternates, δ_k = (2θ_k − θ_{k−1} − θ_{k+1})/4: for
+θ_k = θ̄_k + (−1)^k·w it is ±w, and the drift of θ̄_k cancels to second order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXPLODED = 1e6  # growth of the loss that counts as divergence
 
 @dataclass(frozen=True)
 class OscillatingDescent:
-    """Descent at some of its steps (S of them), with what was measured at all K.
+    """Descent at S of its steps, with its losses and oscillation at all K of them.
 
     Attributes
     ----------
@@ -51,14 +51,16 @@ class OscillatingDescent:
         return torch.arange(len(self.losses), dtype=torch.float64) * self.descent.step_size
 
 
-def walk(
+def oscillating_descent(
     flow: Flow,
     y0: Tensor,
     step_size: float,
     steps: Sequence[int],
     progress: Progress | None = None,
 ) -> OscillatingDescent:
-    """Descent to the last of some steps; in memory are those, and all between two of them.
+    """Run descent and measure its sharpness and oscillation.
+
+    Only the states at the requested steps, and all between two of them, are in memory.
 
     Parameters
     ----------
@@ -66,28 +68,35 @@ def walk(
     y0 : Tensor, shape (*state)
     step_size : float
     steps : sequence of int
-        Ascending from 0.
+        The steps to save and to measure the sharpness at, ascending from 0.
+    progress : callable, optional
+        ``progress(t, loss)`` at the requested steps.
+
+    Returns
+    -------
+    OscillatingDescent
+        It ends early where descent diverges.
 
     Examples
     --------
     >>> import torch, gflow
     >>> H = torch.tensor([[1.0]], dtype=torch.float64)   # (1 − ηλ)^k at the edge: ηλ = 2
     >>> flow = gflow.FactorFlow(gflow.losses.SquaredDistance(H))
-    >>> found = walk(flow, 0.9 * H, 0.1, [0, 2, 4])
-    >>> len(found.losses), found.descent.steps.tolist()
+    >>> oscillating = oscillating_descent(flow, 0.9 * H, 0.1, [0, 2, 4])
+    >>> len(oscillating.losses), oscillating.descent.steps.tolist()
     (5, [0, 2, 4])
     """
     inputs: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
-    with current().resumable("walk", start=y0, **inputs) as piece:
+    with current().resumable("oscillating descent", start=y0, **inputs) as piece:
         if piece.finished is not None:
-            state = _WalkState.from_checkpoint(piece.finished, y0)
+            state = _DescentState.from_checkpoint(piece.finished, y0)
         else:
             if piece.resumed is not None:
-                state = _WalkState.from_checkpoint(piece.resumed, y0)
+                state = _DescentState.from_checkpoint(piece.resumed, y0)
             else:
-                state = _WalkState(y0, flow.loss(y0))
+                state = _DescentState(y0, flow.loss(y0))
             for first, last in itertools.islice(
-                itertools.pairwise(steps), len(state.kept) - 1, None
+                itertools.pairwise(steps), len(state.saved) - 1, None
             ):
                 if not state.advance(flow, step_size, first, last):
                     break
@@ -95,9 +104,9 @@ def walk(
                     progress(last * step_size, float(state.losses[-1][-1]))
                 piece.step(state.checkpoint)
             else:
-                state.tops.append(sharpness(flow, state.kept[-1], 2, state.vectors).values[0])
+                state.tops.append(sharpness(flow, state.saved[-1], 2, state.vectors).values[0])
             piece.finish(state.checkpoint)
-    parameters = torch.stack(state.kept)
+    parameters = torch.stack(state.saved)
     count = torch.tensor(list(steps)[: len(parameters)])
     nan = torch.full((1,), torch.nan, dtype=y0.dtype, device=y0.device)
     return OscillatingDescent(
@@ -118,11 +127,11 @@ def walk(
     )
 
 
-class _WalkState:
-    """A walk between two of its steps."""
+class _DescentState:
+    """An oscillating descent between two of its requested steps."""
 
     def __init__(self, y0: Tensor, loss: Tensor):
-        self.kept = [y0]
+        self.saved = [y0]
         self.losses = [loss[None]]
         self.tops: list[Tensor] = []
         self.along: list[Tensor] = []
@@ -132,15 +141,15 @@ class _WalkState:
         self.diverged_at: int | None = None
 
     def advance(self, flow: Flow, step_size: float, first: int, last: int) -> bool:
-        """Go on from one step count to another; whether descent is still finite."""
-        start, before, vectors = self.kept[-1], self.before, self.vectors
-        part = descend_to(flow, start, step_size, list(range(last - first + 1)))
-        states = part.ys
+        """Descend from one step to another; return whether descent is still finite."""
+        start, before, vectors = self.saved[-1], self.before, self.vectors
+        segment = descend_to(flow, start, step_size, list(range(last - first + 1)))
+        states = segment.ys
         top = sharpness(flow, start, 2, vectors)
         self.tops.append(top.values[0])
         v = top.vectors[0]
         if vectors is not None and float(v @ vectors[0]) < 0:
-            v = -v  # a sign that is kept shows what alternates
+            v = -v  # a consistent sign shows what alternates
         self.vectors = torch.cat([v[None], top.vectors[1:]])
         losses = flow.loss(states[1:])
         self.losses.append(losses)
@@ -148,48 +157,58 @@ class _WalkState:
         self.along.append(delta @ v)
         self.variances.append(delta.square().sum(1))
         self.before = states[-2] if len(states) > 1 else before
-        ended = part.diverged_at is not None or len(states) <= last - first
+        ended = segment.diverged_at is not None or len(states) <= last - first
         if ended or not float(losses[-1]) < _EXPLODED * float(self.losses[0]):
-            self.diverged_at = first + (part.diverged_at or 0)
+            self.diverged_at = first + (segment.diverged_at or 0)
             return False
-        self.kept.append(states[-1].clone())
+        self.saved.append(states[-1].clone())
         return True
 
     def checkpoint(self) -> Checkpoint:
-        """All of it."""
-        lists = {
+        """Return the whole state."""
+        curves = {
             "losses": torch.cat(self.losses),
             "along": torch.cat(self.along),
             "variances": torch.cat(self.variances),
         }
-        now = {"before": self.before, "vectors": self.vectors}
-        tensors = {name: value for name, value in now.items() if value is not None}
-        kept = {"kept": torch.stack(self.kept), "tops": torch.stack(self.tops)}
-        return Checkpoint({**tensors, **kept, **lists}, {"diverged_at": self.diverged_at})
+        optional = {"before": self.before, "vectors": self.vectors}
+        present = {name: value for name, value in optional.items() if value is not None}
+        saved = {"saved": torch.stack(self.saved), "tops": torch.stack(self.tops)}
+        return Checkpoint({**present, **saved, **curves}, {"diverged_at": self.diverged_at})
 
     @classmethod
-    def from_checkpoint(cls, found: Checkpoint, like: Tensor) -> _WalkState:
-        """The inverse of `checkpoint`, on the device of like."""
-        now = {name: value.to(like.device) for name, value in found.tensors.items()}
-        state = cls(now["kept"][0], now["losses"][0])
-        state.kept, state.tops = [y.clone() for y in now["kept"]], list(now["tops"])
-        state.losses = [now["losses"][:1], now["losses"][1:]]
-        state.along, state.variances = [now["along"]], [now["variances"]]
-        state.before, state.vectors = now.get("before"), now.get("vectors")
-        state.diverged_at = found.meta["diverged_at"]
+    def from_checkpoint(cls, checkpoint: Checkpoint, like: Tensor) -> _DescentState:
+        """Return the state of a checkpoint, on the device of another tensor."""
+        tensors = {name: value.to(like.device) for name, value in checkpoint.tensors.items()}
+        state = cls(tensors["saved"][0], tensors["losses"][0])
+        state.saved, state.tops = [y.clone() for y in tensors["saved"]], list(tensors["tops"])
+        state.losses = [tensors["losses"][:1], tensors["losses"][1:]]
+        state.along, state.variances = [tensors["along"]], [tensors["variances"]]
+        state.before, state.vectors = tensors.get("before"), tensors.get("vectors")
+        state.diverged_at = checkpoint.meta["diverged_at"]
         return state
 
 
 def _alternating(states: Tensor) -> Tensor:
-    """δ of all states (n, *state) but the first and the last, (n − 2, p)."""
+    """Return δ of all states (n, *state) but the first and the last, (n − 2, p)."""
     flat = states.flatten(1)
     return (2 * flat[1:-1] - flat[:-2] - flat[2:]) / 4
 
 
 def moving_mean(values: Tensor, half: int) -> Tensor:
-    """Means over up to half a window on both sides, as many on one as on the other.
+    """Average each value with up to half a window of neighbours on both sides.
 
-    NaN at the ends is left out.
+    Near the ends the window shrinks on both sides alike. NaN is left out.
+
+    Parameters
+    ----------
+    values : Tensor, shape (K,)
+    half : int
+        The number of neighbours on each side.
+
+    Returns
+    -------
+    Tensor, shape (K,)
 
     Examples
     --------

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -26,18 +27,14 @@ from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.one_width import (
-    HeldOut,
-    Solve,
-    follow,
-    kernel_descent,
-    random_networks,
-    train,
-)
-from gflow.studies.power_law import PowerLaw, fit_power
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.fitting import PowerLaw, fit_power
+from gflow.studies.matching import require_linear_spacing
+from gflow.studies.one_width import HeldOut, WidthExperiment, follow, random_networks, train
 from gflow.trajectory import Certificate, Stats
 
-__all__ = ["WidthStudy", "kernel_descent", "width_study"]
+#: The right-hand side jumps wherever a neuron switches: tighter tolerances gain little.
+DEFAULTS = SolveOptions("rkc2", rtol=1e-4, atol=1e-7, estimate_error=True, points=60)
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,8 @@ class WidthStudy:
         and ``kernel_loss``.
         Of the start, (width, seed): ``kernel_error`` ‖H(0) − H*‖_F, ``parameter_norm``
         ‖W(0)‖_F, ``sharpness`` λ_max(H(0)).
-        Of the first seed's flow, (width, epoch): ``solver_error``, the norm of what its
-        outputs differ by from a second, finer solve.
+        Of the first seed's flow, (width, epoch): ``solver_error``, the norm of the difference
+        of its outputs from those of a second, finer solve.
     slopes : mapping of str to (PowerLaw or None)
         Powers of the width of ``descent_peak``, ``flow_peak``, ``linear_peak``,
         ``kernel_error`` and ``kernel_drift`` (its largest): medians over seeds. Theory: −1/2.
@@ -98,20 +95,16 @@ def width_study(
     step_size: float | None = None,
     *,
     test: tuple[Tensor, Tensor] | None = None,
-    points: int = 60,
-    method: str = "rkc2",
-    rtol: float = 1e-4,
-    atol: float = 1e-7,
-    max_evals: int = 1_000_000,
-    estimate_error: bool = True,
+    options: SolveOptions = DEFAULTS,
     stages: Stages = lambda name, t_end: None,
+    **keywords: Unpack[SolveKeywords],
 ) -> WidthStudy:
     """Train networks of several widths by flow and by descent, beside their kernel.
 
     Parameters
     ----------
     inputs : Tensor, shape (n, d)
-        Points; the theory takes unit rows.
+        Points; the theory assumes unit rows.
     targets : Tensor, shape (n,) or (n, k)
         ±1, or k outputs with kernel H* ⊗ I_k.
     widths, seeds : sequence of int
@@ -122,14 +115,16 @@ def width_study(
         limit: at 1/λ_max the first step alone makes a peak that the flow does not have.
     test : (inputs, targets), optional
         Held-out points, classified by sign, or by the largest of k outputs.
-    points : int
-        Compared epochs, spread logarithmically.
-    method, rtol, atol, max_evals
-        Of the networks' flow, whose right-hand side jumps wherever a neuron switches: high
-        orders and tight tolerances gain little.
-
-    estimate_error : bool
-        Solve the first seed of each width twice, for ``solver_error``.
+    options : SolveOptions
+        Of the networks' flow and of the comparisons; by default ``rkc2`` with rtol 1e-4 and atol
+        1e-7, as the right-hand side jumps wherever a neuron switches, and 60 points. The compared
+        epochs are spread logarithmically. With ``estimate_error``, the default, the first seed of
+        each width is solved twice, for ``solver_error``.
+    stages : callable, optional
+        ``stages(name, t_end)`` gives a progress callback for each part.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -139,6 +134,8 @@ def width_study(
     ------
     InputError
         If arguments are out of range or the kernel vanishes.
+    IntegrationError
+        If a flow cannot be integrated.
 
     Warns
     -----
@@ -155,59 +152,61 @@ def width_study(
     >>> study.measured["descent_distance"].shape
     torch.Size([2, 2, 7])
     """
+    options = options.with_(**keywords)
+    require_linear_spacing("wide-network", options)  # it has a spacing already
     if not widths or not seeds or min(widths) < 1 or epochs < 1:
         raise InputError(
-            "widths, seeds and epochs must be there and positive, "
+            "there must be widths of at least 1, seeds, and at least one epoch, "
             f"got {list(widths)}, {list(seeds)}, {epochs}"
         )
     H = two_layer_relu_gram(inputs)
     kernel = KernelFlow(H, targets)
     largest = float(kernel.eigenvalues[-1])
     if largest <= 0:
-        raise InputError("the kernel of these inputs is zero: are all rows zero?")
+        raise InputError("the kernel must not be zero, but all rows of the inputs are")
     eta = 0.5 / largest if step_size is None else float(step_size)
     require_positive("step_size", eta)
     held_out = None if test is None else HeldOut(*test, two_layer_relu_gram(test[0], inputs))
-    solve = Solve(method, rtol, atol, max_evals)
-    saved = sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))})
-    times = [k * eta for k in saved]
-    found: list[dict[str, Tensor]] = []
+    points = options.points
+    epoch_grid = tuple(sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))}))
+    experiment = WidthExperiment(kernel, held_out, eta, epoch_grid, options, stages)
+    rows: list[dict[str, Tensor]] = []
     certificates, stats, diverged = [], [], []
     for width in widths:
         flow, W = random_networks(inputs, targets, width, seeds)
         label = f"width {width}"
-        row, where = train(flow, W, kernel, held_out, eta, saved, label, stages)
+        row, diverged_at = train(experiment, flow, W, label)
         flows = []
         for j, (start, signs) in enumerate(zip(W, flow.signs, strict=True)):
-            lone = TwoLayerFlow(inputs, targets, signs)
-            name, finer = f"{label}, seed {seeds[j]}", estimate_error and j == 0
-            flows.append(follow(lone, start, kernel, times, solve, finer, name, stages))
+            network = TwoLayerFlow(inputs, targets, signs)
+            name, estimate = f"{label}, seed {seeds[j]}", options.estimate_error and j == 0
+            flows.append(follow(experiment, network, start, name, estimate_error=estimate))
         first = flows[0][0]
-        error = {"solver_error": first.pop("solver_error")} if estimate_error else {}
-        row |= {name: torch.stack([one[name] for one, _, _ in flows]) for name in first}
-        found.append(row | error)
+        error = {"solver_error": first.pop("solver_error")} if options.estimate_error else {}
+        row |= {name: torch.stack([curves[name] for curves, _, _ in flows]) for name in first}
+        rows.append(row | error)
         certificates.append(tuple(certificate for _, certificate, _ in flows))
         stats.append(tuple(cost for _, _, cost in flows))
-        diverged.append(tuple(where))
-    measured = {name: torch.stack([row[name] for row in found]) for name in found[0]}
+        diverged.append(tuple(diverged_at))
+    measured = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     _warn_of_instability(eta, largest, float(measured["sharpness"].max()))
     return WidthStudy(
         widths=tuple(widths),
         seeds=tuple(seeds),
-        epochs=tuple(saved),
+        epochs=epoch_grid,
         step_size=eta,
         stability_limit=2 / largest,
         kernel_norm=float(H.norm()) * targets[0].numel() ** 0.5,
         measured=measured,
-        slopes={name: fit_power(widths, of(measured)) for name, of in _FITTED.items()},
+        slopes={name: fit_power(widths, peak(measured)) for name, peak in _PEAKS.items()},
         certificates=tuple(certificates),
         stats=tuple(stats),
         diverged_at=tuple(diverged),
     )
 
 
-#: What is fitted against the width, from what was measured; a seed whose descent diverged is NaN.
-_FITTED: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+#: Quantities fitted against the width, from the measurements; NaN where descent diverged.
+_PEAKS: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
     "descent_peak": lambda measured: measured["descent_distance"].amax(-1),
     "flow_peak": lambda measured: measured["flow_distance"].amax(-1),
     "linear_peak": lambda measured: measured["linear_distance"].amax(-1),

@@ -17,7 +17,7 @@ from gflow.runs import folder as store
 from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
-from gflow.studies.oscillation import walk
+from gflow.studies.oscillation import oscillating_descent
 from tests.cli.test_main import SMALL, small
 from tests.helpers import times
 
@@ -141,12 +141,12 @@ def test_descent_that_diverges(folder):
     assert torch.equal(parts.ys, whole.ys)
 
 
-def test_walk_and_central_path(folder):
+def test_oscillating_descent_and_central_path(folder):
     flow, y0 = gflow.FactorFlow.example()
     central = gflow.flows.CentralFlow(flow, 0.02)
 
     def work():
-        found = walk(flow, y0, 0.02, [0, 3, 9, 20, 40])
+        found = oscillating_descent(flow, y0, 0.02, [0, 3, 9, 20, 40])
         path = central_path(central, y0, [0.0, 0.2, 0.5, 0.9])
         return [
             found.losses,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 
 import pytest
@@ -79,7 +80,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
     def breaks(*args):
         raise ValueError("a fault")
 
-    monkeypatch.setattr("gflow.studies.flow_and_descent.stability_limit", breaks)
+    monkeypatch.setattr(sys.modules["gflow.studies.flow_and_descent"], "stability_limit", breaks)
     with pytest.raises(ValueError, match="a fault"):
         running.run(small(), tmp_path / "short", RunOptions(draw=False))
     assert list(tmp_path.iterdir()) == []

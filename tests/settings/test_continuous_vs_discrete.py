@@ -89,7 +89,7 @@ def test_summary_says_what_the_curves_say(outcome):
     [
         ({"step_sizes": None}, "takes one step size, got 0"),
         ({"step_sizes": [0.2, 0.1]}, "takes one step size, got 2"),
-        ({"time": "log"}, "compares at equal distances, got time=log"),
+        ({"time": "log"}, "compares at equally spaced times, got log spacing"),
         ({"proxy": 1}, "proxy: input should be greater than or equal to 2, got 1"),
         ({"substeps": 0}, "substeps: input should be greater than or equal to 1, got 0"),
         ({"data": "diabetes", "criterion": "cross-entropy"}, "cross-entropy needs classes"),

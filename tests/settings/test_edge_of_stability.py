@@ -71,7 +71,7 @@ def test_default_passes_each_edge_of_three_step_sizes():
 @pytest.mark.parametrize(
     ("keys", "say"),
     [
-        ({"time": "log"}, "edge-of-stability compares at equal times, got time=log"),
+        ({"time": "log"}, "edge-of-stability compares at equally spaced times, got log spacing"),
         ({"smoothing": 61.0}, "smoothing must be positive and at most t_end = 60, got 61"),
         ({"smoothing": 0.0}, "smoothing: input should be greater than 0"),
         ({"step_sizes": ()}, "step-sizes: tuple should have at least 1 item"),

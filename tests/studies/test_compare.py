@@ -78,7 +78,7 @@ def test_only_shared_times_count():
     late = gflow.integrate(FLOW, START, [3.0, 3.5])  # the clock of the path starts anywhere
     assert gflow.compare(late, gd).ts.tolist() == [3.0, 3.5]
     assert gflow.compare(late, gd).largest == gflow.compare(path, gd).end_to_end[1]
-    with pytest.raises(InputError, match="share no time"):
+    with pytest.raises(InputError, match="must have a time in common"):
         gflow.compare(path, descend_to(FLOW, START, 0.25, [5]))
 
 
@@ -135,5 +135,7 @@ def test_parameters_are_compared_with_the_descent_of_a_reduced_flow():
 
 
 def test_absurd_numbers_of_steps_are_refused():
-    with pytest.raises(InputError, match="takes 1e\\+200 steps"):
+    with pytest.raises(
+        InputError, match="at most 1e\\+08 steps, but step size 1e-200 takes 1e\\+200"
+    ):
         matched_times(1.0, [1e-200], 10)

@@ -15,7 +15,7 @@ from gflow.flows.sharpness import sharpness
 from gflow.scenario import validate
 from gflow.studies.central_path import central_path
 from gflow.studies.edge_of_stability import edge_of_stability
-from gflow.studies.oscillation import moving_mean, walk
+from gflow.studies.oscillation import moving_mean, oscillating_descent
 from tests.helpers import randn, relative
 from tests.valleys import EDGE, STEP, eigenvalues, valley
 
@@ -42,10 +42,10 @@ def of_digits():
 # -- descent, step by step ------------------------------------------------------------
 
 
-def test_walk_is_descent():
+def test_oscillating_descent_is_descent():
     flow, y0 = FactorFlow.example()
     steps = [0, 1, 4, 9]
-    found, gd = walk(flow, y0, 0.05, steps), gflow.descend(flow, y0, 0.05, 9)
+    found, gd = oscillating_descent(flow, y0, 0.05, steps), gflow.descend(flow, y0, 0.05, 9)
     assert torch.equal(found.descent.ys, gd.ys[steps])
     assert relative(found.losses, gd.losses) <= 1e-14
     assert found.step_ts.tolist() == pytest.approx(gd.ts.tolist())
@@ -66,7 +66,7 @@ def bowl():
 def test_oscillation_is_what_alternates():
     # θ_k = q^k·θ_0 along each axis: δ_k = θ_k(2 − q − 1/q)/4.
     flow, y0 = bowl()
-    found = walk(flow, y0, 0.48, [0, 3, 4, 10])
+    found = oscillating_descent(flow, y0, 0.48, [0, 3, 4, 10])
     q = 1 - 0.48 * torch.tensor([4.0, 1.0], dtype=torch.float64)
     states = q ** torch.arange(11)[:, None]
     delta = (states * (2 - q - 1 / q) / 4)[1:-1]
@@ -77,9 +77,9 @@ def test_oscillation_is_what_alternates():
     assert (found.oscillation[1:-2] * found.oscillation[2:-1] < 0).all()
 
 
-def test_walk_ends_where_descent_diverges():
+def test_oscillating_descent_ends_where_descent_diverges():
     flow, y0 = bowl()
-    found = walk(flow, y0, 0.6, [0, 2, 10, 100, 200])
+    found = oscillating_descent(flow, y0, 0.6, [0, 2, 10, 100, 200])
     assert 10 <= found.descent.diverged_at < 100
     assert found.descent.steps.tolist() == [0, 2, 10]
     assert torch.isfinite(found.descent.ys).all()
@@ -161,8 +161,8 @@ def test_crossing_is_when_the_sharpness_of_the_flow_is_at_the_edge():
 def test_after_the_crossing_descent_stays_at_the_edge_and_follows_the_central_flow():
     edge = study().edges[0]
     assert edge.before(edge.relative_gap) < 1e-2 < edge.after(edge.relative_gap)
-    assert float(edge.walk.sharpness[-1]) == pytest.approx(EDGE, rel=1e-2)
-    half = len(edge.walk.losses) // 2
+    assert float(edge.descent.sharpness[-1]) == pytest.approx(EDGE, rel=1e-2)
+    half = len(edge.descent.losses) // 2
     assert float(edge.smooth_variances[half:-50].mean()) == pytest.approx(8.0, rel=0.05)
     assert float(edge.central.variances[-1]) == pytest.approx(8.0, rel=1e-6)
     assert edge.settled > 10

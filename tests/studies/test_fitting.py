@@ -1,12 +1,13 @@
-"""A fitted power recovers the one that made the data, and its interval covers it."""
+"""A fitted power recovers the one that made the data, and its interval has its coverage."""
 
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
-from gflow.studies.power_law import fit_power
+from gflow.studies.fitting import fit_order, fit_power
 
 WIDTHS = [128, 512, 2048, 8192]
 
@@ -15,6 +16,57 @@ def sample(slope, seeds, noise, seed):
     draw = np.random.default_rng(seed)
     rows = [3.0 * m**slope * np.exp(noise * draw.standard_normal(seeds)) for m in WIDTHS]
     return torch.tensor(np.stack(rows))
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.7])
+def test_fit_of_a_pure_power(order):
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    fit = fit_order(sizes, 3 * sizes**order, [True] * 4, 1e-12)
+    assert fit.order == pytest.approx(order, rel=1e-12)
+    assert fit.order_interval == pytest.approx((order, order), abs=1e-10)
+    assert fit.fitted == (True,) * 4
+    assert fit.refusal is None
+
+
+def test_fit_takes_the_asymptotic_range_only():
+    sizes = np.array([0.8, 0.4, 0.2, 0.1, 0.05, 0.025])
+    gaps = sizes * (1 + 8 * sizes**3)
+    fit = fit_order(sizes, gaps, [True] * 6, 1e-12)
+    assert fit.fitted == (False, False, True, True, True, True)
+    assert fit.order == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("count", [8, 30])
+def test_confidence_interval_has_its_coverage(count):
+    rng = np.random.default_rng(0)
+    sizes = 0.5 ** np.arange(count)
+    inside = 0
+    for _ in range(400):
+        gaps = sizes * np.exp(0.003 * rng.standard_normal(count))
+        fit = fit_order(sizes, gaps, [True] * count, 1e-30)
+        assert all(fit.fitted)
+        low, high = fit.order_interval
+        inside += low <= 1.0 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+@pytest.mark.parametrize(("count", "factor"), [(3, 12.7062), (12, 2.2281), (22, 2.0860)])
+def test_interval_is_by_students_t(count, factor):
+    """Quantiles of Student's t from a printed table, at count - 2 degrees of freedom."""
+    sizes = 0.5 ** np.arange(count)
+    noise = 0.01 * np.sin(np.arange(count))
+    fit = fit_order(sizes, sizes * np.exp(noise), [True] * count, 1e-30)
+    regression = scipy.stats.linregress(np.log(sizes), np.log(sizes) + noise)
+    low, high = fit.order_interval
+    assert (high - low) / 2 == pytest.approx(factor * regression.stderr, rel=2e-5)
+
+
+def test_fit_refuses_what_is_no_power():
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    fit = fit_order(sizes, [1.0, 0.3, 0.2, 0.01], [True] * 4, 1e-12)
+    assert "no asymptotic range" in fit.refusal
+    assert not any(fit.fitted)
+    assert fit.order is fit.order_interval is None
 
 
 @pytest.mark.parametrize("slope", [-0.5, -1.0, 0.25])

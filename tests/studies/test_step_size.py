@@ -3,7 +3,6 @@ import functools
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_diabetes
@@ -13,7 +12,6 @@ from benchmarks.problems import tanh
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, ProductFlow
 from gflow.losses import LinearRegression
-from gflow.studies.fitting import fit_order
 from gflow.studies.stability import stability_limit
 from tests.helpers import make_loss, of_rank, randn, relative, times
 
@@ -246,43 +244,6 @@ def test_diverged_descent_has_an_infinite_gap():
     assert study.order == pytest.approx(1.0, abs=0.05)
 
 
-@pytest.mark.parametrize("order", [1.0, 2.0, 3.7])
-def test_fit_of_a_pure_power(order):
-    sizes = np.array([0.4, 0.2, 0.1, 0.05])
-    found, interval, fitted, refusal = fit_order(sizes, 3 * sizes**order, [True] * 4, 1e-12)
-    assert found == pytest.approx(order, rel=1e-12)
-    assert interval == pytest.approx((order, order), abs=1e-10)
-    assert fitted == (True,) * 4
-    assert refusal is None
-
-
-def test_fit_takes_the_asymptotic_range_only():
-    sizes = np.array([0.8, 0.4, 0.2, 0.1, 0.05, 0.025])
-    gaps = sizes * (1 + 8 * sizes**3)
-    order, _, fitted, _ = fit_order(sizes, gaps, [True] * 6, 1e-12)
-    assert fitted == (False, False, True, True, True, True)
-    assert order == pytest.approx(1.0, abs=0.05)
-
-
-def test_interval_is_students():
-    rng = np.random.default_rng(0)
-    sizes = 0.5 ** np.arange(8)
-    inside = 0
-    for _ in range(400):
-        gaps = sizes * np.exp(0.003 * rng.standard_normal(8))
-        _, (low, high), fitted, _ = fit_order(sizes, gaps, [True] * 8, 1e-12)
-        assert all(fitted)
-        inside += low <= 1.0 <= high
-    assert 0.92 <= inside / 400 <= 0.98
-
-
-def test_fit_refuses_what_is_no_power():
-    sizes = np.array([0.4, 0.2, 0.1, 0.05])
-    _, _, fitted, refusal = fit_order(sizes, [1.0, 0.3, 0.2, 0.01], [True] * 4, 1e-12)
-    assert "no asymptotic range" in refusal
-    assert not any(fitted)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -295,7 +256,7 @@ def test_fit_refuses_what_is_no_power():
         ({"t_end": math.inf}, "t_end must be a positive number, got inf"),
         ({"y0": torch.zeros(3, 1).double()}, "one start, got an ensemble"),
         ({"y0": randn(2)}, "shape"),
-        ({"points": 0}, "points must be at least 1, got 0"),
+        ({"points": 0}, "points must be a whole number of at least 1, got 0"),
     ],
 )
 def test_input_errors(change, message):

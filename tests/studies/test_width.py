@@ -10,8 +10,15 @@ import gflow
 from gflow.errors import InputError
 from gflow.flows import KernelFlow, TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.one_width import kernel_descent_test, random_networks, train
-from gflow.studies.width import kernel_descent, width_study
+from gflow.solvers import SolveOptions
+from gflow.studies.one_width import (
+    WidthExperiment,
+    kernel_descent,
+    kernel_descent_test,
+    random_networks,
+    train,
+)
+from gflow.studies.width import width_study
 from tests.helpers import randn, relative
 
 N, D = 8, 4
@@ -22,6 +29,13 @@ Y_TEST = torch.sign(randn(5, seed=9))
 H = two_layer_relu_gram(X)
 OPTIONS = {"rtol": 1e-3, "atol": 1e-7, "points": 8}
 LARGEST = float(torch.linalg.eigvalsh(H)[-1])
+
+
+def experiment(step_size, epochs):
+    kernel = KernelFlow(H, Y)
+    return WidthExperiment(
+        kernel, None, step_size, epochs, SolveOptions(), lambda name, t_end: None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +271,7 @@ def test_one_seed_may_diverge_alone():
     flow, W = random_networks(X, Y, 4, range(6))
     sharpness = torch.linalg.eigvalsh(flow.gram(W))[:, -1]
     step = 2.6 / float(sharpness.median())
-    found, diverged = train(
-        flow, W, KernelFlow(H, Y), None, step, [0, 1, 400], "", lambda name, t_end: None
-    )
+    found, diverged = train(experiment(step, (0, 1, 400)), flow, W, "")
     over = [at is not None for at in diverged]
     assert 0 < sum(over) < 6
     for j in range(6):
@@ -290,14 +302,14 @@ def test_error_is_not_estimated_when_not_asked():
 @pytest.mark.parametrize(
     ("change", "say"),
     [
-        ({"widths": []}, "must be there and positive"),
-        ({"widths": [0]}, "must be there and positive"),
-        ({"seeds": []}, "must be there and positive"),
-        ({"epochs": 0}, "must be there and positive"),
+        ({"widths": []}, "there must be widths of at least 1, seeds, and at least one epoch"),
+        ({"widths": [0]}, "there must be widths of at least 1, seeds, and at least one epoch"),
+        ({"seeds": []}, "there must be widths of at least 1, seeds, and at least one epoch"),
+        ({"epochs": 0}, "there must be widths of at least 1, seeds, and at least one epoch"),
         ({"step_size": 0.0}, "step_size must be a positive number"),
         ({"step_size": math.nan}, "step_size must be a positive number"),
         ({"step_size": math.inf}, "step_size must be a positive number"),
-        ({"inputs": 0 * X}, "the kernel of these inputs is zero"),
+        ({"inputs": 0 * X}, "the kernel must not be zero"),
         ({"targets": Y[:3]}, "targets must have shape"),
         ({"method": "exact"}, "no closed form"),
     ],
@@ -309,11 +321,10 @@ def test_refuses(change, say):
 
 
 def test_groups_of_seeds_in_descent_change_nothing(monkeypatch):
-    (flow, W), kernel = random_networks(X, Y, 16, range(3)), KernelFlow(H, Y)
-    rest = (kernel, None, 0.1, [0, 1, 9], "", lambda name, t_end: None)
-    whole, _ = train(flow, W, *rest)
-    monkeypatch.setattr("gflow.studies.one_width._TOGETHER", 1)
-    alone, diverged = train(flow, W, *rest)
+    flow, W = random_networks(X, Y, 16, range(3))
+    together, _ = train(experiment(0.1, (0, 1, 9)), flow, W, "")
+    monkeypatch.setattr("gflow.studies.one_width._GROUP_SIZE", 1)
+    alone, diverged = train(experiment(0.1, (0, 1, 9)), flow, W, "")
     assert diverged == [None] * 3
-    for name, values in whole.items():
+    for name, values in together.items():
         assert float((alone[name] - values).abs().max()) <= 1e-12, name
