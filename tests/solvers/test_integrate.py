@@ -6,6 +6,7 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow
+from gflow.losses import SquaredDistance
 from gflow.solvers import methods
 from gflow.solvers.base import Solver
 from tests.helpers import make_loss, randn, relative, times
@@ -52,8 +53,8 @@ def test_unknown_method_names_the_nearest(method, nearest):
         ({"rtol": -1e-3}, "rtol must be positive"),
         ({"rtol": math.nan}, "rtol must be positive"),
         ({"rtol": 1e-17}, "float64 cannot reach rtol = 1e-17; use rtol ≥ 8.9e-16"),
-        ({"atol": -1.0}, "atol at least 0, got .*-1.0"),
-        ({"atol": math.inf}, "atol at least 0, got .*inf"),
+        ({"atol": -1.0}, "atol at least 0, both finite, got .*-1.0"),
+        ({"atol": math.inf}, "atol at least 0, both finite, got .*inf"),
         ({"method": "rk4"}, "'rk4' takes fixed steps: pass step_size .*got None"),
         ({"method": "euler", "step_size": 0.0}, "pass step_size .*got 0.0"),
         ({"method": "euler", "step_size": -0.1}, "pass step_size .*got -0.1"),
@@ -144,3 +145,63 @@ def test_member_that_explodes_stops_the_ensemble():
         gflow.integrate(bad, times(0.1, 1.0)[:, None], [0.0, 5.0], "dopri5", max_evals=20_000)
     assert caught.value.t == pytest.approx(1.0, abs=1e-2)
     assert caught.value.y.shape == (2, 1)
+
+
+class Counting(EndToEndFlow):
+    """Counts how often its closed form is looked up and evaluated."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.calls = {"closed_form": 0, "exact": 0}
+
+    def closed_form(self, y0):
+        self.calls["closed_form"] += 1
+        return super().closed_form(y0)
+
+    def exact(self, ts, y0):
+        self.calls["exact"] += 1
+        return super().exact(ts, y0)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("options", [{}, {"estimate_error": True}, {"method": "tsit5"}])
+def test_closed_form_is_looked_up_once_a_solve(depth, options):
+    M = torch.diag(times(3.0, 2.0))
+    flow = Counting(SquaredDistance(M), depth)
+    path = gflow.integrate(flow, 0.3 * M, [0.0, 0.5, 1.0], **options)
+    assert flow.calls["closed_form"] == 1
+    if path.stats.method != "exact":
+        assert flow.calls["exact"] == 1  # for the error estimate
+        assert path.certificate.error_estimate is not None
+
+
+def test_no_closed_form_is_looked_up_once_a_solve_too():
+    flow = Counting(SquaredDistance(randn(2, 3)), 3)
+    gflow.integrate(flow, 0.3 * randn(2, 3, seed=1), [0.0, 0.5])
+    assert flow.calls == {"closed_form": 1, "exact": 0}
+
+
+def test_study_measures_its_error_by_the_closed_form_that_the_solve_has_found():
+    M = torch.diag(times(3.0, 2.0))
+    flow = Counting(SquaredDistance(M), 2)
+    gflow.step_size_study(flow, 0.3 * M, 1.0, [0.1, 0.05], method="tsit5", points=2)
+    assert flow.calls == {"closed_form": 1, "exact": 1}
+
+
+def test_keywords_take_precedence_over_options():
+    options = gflow.SolveOptions("dopri5", rtol=1e-3, estimate_error=True)
+    path = gflow.integrate(FLOW, START, [0.0, 1.0], options=options)
+    assert path.stats.method == "dopri5"
+    assert path.certificate.error_estimate is not None
+    other = gflow.integrate(FLOW, START, [0.0, 1.0], "bosh3", estimate_error=False, options=options)
+    same = gflow.integrate(FLOW, START, [0.0, 1.0], "bosh3", 1e-3, 1e-9)
+    assert other.stats.method == "bosh3"
+    assert torch.equal(other.ys, same.ys)
+    assert other.certificate.error_estimate is None
+
+
+def test_defaults_are_those_of_the_options():
+    default = gflow.integrate(FLOW, START, [0.0, 1.0])
+    explicit = gflow.integrate(FLOW, START, [0.0, 1.0], "auto", 1e-6, 1e-9, max_evals=1_000_000)
+    assert torch.equal(default.ys, explicit.ys)
+    assert gflow.SolveOptions() == gflow.SolveOptions("auto", 1e-6, 1e-9, 1_000_000, False)
