@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 from torch.nn.functional import pad, unfold
 
-from gflow.kernels.activations import safe_inverse
 from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
+from gflow.kernels.dual_maps import safe_inverse
 from gflow.kernels.layers import Layers, Split, split
 from gflow.kernels.pairs import first_pair, sine
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.kernels.activations import Smooth
+from gflow.kernels.dual_maps import Smooth
 
 _NODES = 3  # for each term: with two, what tanh leaves is underestimated by half
 _ROWS = 256  # deviations looked at in one go

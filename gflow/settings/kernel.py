@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import pkgutil
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import Field
 
+import gflow
 from gflow.errors import InputError
 from gflow.settings.base import Count, Positive
 from gflow.settings.sphere_base import PointScenario
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from gflow.flows import Flow, KernelFlow
     from gflow.results.base import Setup
     from gflow.results.paths import Outcome
+
+    ActivationName = str
+else:
+    # Each file of this folder is an activation; its name is known without loading it.
+    _FOLDERS = [f"{folder}/kernels/activations" for folder in gflow.__path__]
+    _NAMES = sorted(module.name for module in pkgutil.iter_modules(_FOLDERS))
+    ActivationName = Literal[tuple(_NAMES)]
 
 
 class Kernel(PointScenario):
@@ -46,9 +55,7 @@ class Kernel(PointScenario):
     depth: Annotated[int, Field(ge=1, le=1000)] = Field(
         1, description="hidden layers, of ntk and nngp"
     )
-    activation: Literal["relu", "leaky_relu", "abs", "erf", "gelu", "linear"] = Field(
-        "relu", description="activation, of ntk and nngp"
-    )
+    activation: ActivationName = Field("relu", description="activation, of ntk and nngp")
     w_std: Positive = Field(
         1.0, description="standard deviation of the weights, of ntk and nngp; x·x'/d comes first"
     )

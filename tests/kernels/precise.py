@@ -3,20 +3,16 @@
 import decimal
 from decimal import Decimal
 
-#: (α, β) of φ(x) = αx + β|x|.
-KINKS = {
-    "relu": ("0.5", "0.5"),
-    "leaky_relu": ("0.55", "0.45"),
-    "abs": ("0", "1"),
-    "linear": ("1", "0"),
-}
+from gflow.kernels.activations import ACTIVATIONS
+
 _DIGITS = 60
 
 
 def precise_kernels(x, y, activation, depth, w_std, b_std):
     """K and Θ of two lists of floats for a piecewise linear activation."""
     with decimal.localcontext(prec=2 * _DIGITS):
-        alpha, beta = (Decimal(v) for v in KINKS[activation])
+        kinked = ACTIVATIONS[activation]
+        alpha, beta = Decimal(str(kinked.alpha)), Decimal(str(kinked.beta))
         w2, b2 = Decimal(w_std) ** 2, Decimal(b_std) ** 2
         x, y = [Decimal(v) for v in x], [Decimal(v) for v in y]
         q1, q2, K = (

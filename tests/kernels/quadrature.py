@@ -4,35 +4,29 @@ import itertools
 import math
 
 import numpy as np
-from scipy.special import erf
+import torch
 
-from gflow.kernels.activations import ACTIVATIONS
-
-NORMAL = 1 / math.sqrt(2 * math.pi)
+from gflow.kernels.activations import ACTIVATIONS, PiecewiseLinear
 
 
-def _kinked(low, high):
-    return (
-        lambda x: np.where(x > 0, high * x, low * x),
-        lambda x: np.where(x > 0, high, low) + 0.0 * x,
-    )
+def with_derivative(function):
+    """φ and φ' of NumPy arrays, from φ of tensors."""
+
+    def value(x):
+        return function(torch.as_tensor(x)).numpy()
+
+    def slope(x):
+        x = torch.as_tensor(x).requires_grad_()
+        return torch.autograd.grad(function(x).sum(), x)[0].numpy()
+
+    return value, slope
 
 
-#: Each activation of gflow with its derivative, written down anew.
-FUNCTIONS = {
-    "relu": _kinked(0.0, 1.0),
-    "leaky_relu": _kinked(0.1, 1.0),
-    "abs": _kinked(-1.0, 1.0),
-    "linear": _kinked(1.0, 1.0),
-    "erf": (erf, lambda x: 2 / math.sqrt(math.pi) * np.exp(-x * x)),
-    "gelu": (
-        lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
-        lambda x: 0.5 * (1 + erf(x / math.sqrt(2))) + x * NORMAL * np.exp(-x * x / 2),
-    ),
-    "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
-}
-KINKED = ("relu", "leaky_relu", "abs", "linear")
-assert set(ACTIVATIONS) <= set(FUNCTIONS)
+#: Each activation of gflow, and one without a closed form, with its derivative.
+FUNCTIONS = {name: with_derivative(known.function) for name, known in ACTIVATIONS.items()}
+FUNCTIONS["tanh"] = with_derivative(torch.tanh)
+KINKED = tuple(n for n, known in ACTIVATIONS.items() if isinstance(known, PiecewiseLinear))
+SMOOTH = tuple(n for n in ACTIVATIONS if n not in KINKED)
 
 
 def expectation(function, q1, q2, covariance, radial=160, angular=80):
