@@ -3,11 +3,12 @@
 Results go to standard output, progress and errors to standard error. Exit status: 0
 good, 2 bad input, 3 the solver stopped early, 4 a certificate does not hold, 5 descent
 diverged, 6 runs of a sweep failed, 7 the output cannot be written; 130 interrupted by Ctrl-C,
-and 143 by another signal or by --max-walltime: `gflow resume` goes on with such a run or sweep.
+and 143 by another signal or by --max-walltime: `gflow resume` resumes such a run or sweep.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import os
@@ -17,7 +18,7 @@ import sys
 import threading
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +31,6 @@ from gflow.cli.options import model_options, output_options
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
-from gflow.trajectory import IntegrationError
 
 _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
@@ -39,7 +39,7 @@ _STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
 
 
 class _Commands(click.Group):
-    """The fixed commands and one for every scenario, made when first asked for."""
+    """The fixed commands, and one for every scenario, made on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from gflow.scenario import scenario_names
@@ -76,21 +76,21 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"auto_envvar_prefix": "GFLOW"})
 @click.version_option(__version__, prog_name="gflow")
 def cli() -> None:
-    """Gradient flow beside gradient descent: t = k * step_size.
+    """Simulate gradient flow, and gradient descent on the same time axis t = k * step_size.
 
     Every scenario is a command and runs on real data by default; `gflow SCENARIO --help`
-    lists its options. A run's folder (figures, result.nc, summary.json) is printed at the
-    end. GFLOW_<COMMAND>_<OPTION> variables give defaults.
+    lists its options. A run prints its folder (figures, result.nc, summary.json) at the end.
+    Environment variables GFLOW_<COMMAND>_<OPTION> set defaults.
     """
 
 
 def _study_options() -> list[click.Parameter]:
-    text = "measure the gap to the modified flow too, which descent follows to order 2"
+    text = "also measure the gap to the modified flow, which descent follows to order 2"
     return [click.Option(["--modified"], is_flag=True, help=text)]
 
 
 def _scenario_command(source: str, *, study: bool = False) -> click.Command:
-    """The command of a scenario, or of its step-size study."""
+    """Make the command of a scenario, or of its step-size study."""
     from gflow.scenario import read_scenario, setting_model
 
     keys = read_scenario(source)
@@ -104,17 +104,17 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         modified: bool = False,
         **changes: Any,
     ) -> None:
-        from gflow.runs.runner import Job
-        from gflow.runs.runner import run as start
+        from gflow.runs import Job
+        from gflow.runs import run as start
         from gflow.scenario import load_scenario
 
-        given = {k: v for k, v in changes.items() if v is not None}
-        job = Job(load_scenario(source, given), study, modified)
+        options = {k: v for k, v in changes.items() if v is not None}
+        job = Job(load_scenario(source, options), study, modified)
         care = cli_runs.care(max_walltime, checkpoint_every)
         cli_runs.finish(lambda stages: start(job, output, care(stages)), job, as_json)
 
     summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
-    start = "Step-size study: " if study else ""
+    prefix = "Step-size study: " if study else ""
     return click.Command(
         printable(Path(source).stem),
         callback=run,
@@ -123,7 +123,7 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
             *(_study_options() if study else []),
             *output_options(),
         ],
-        help=f"{start}{summary}.\n\n{' '.join((model.__doc__ or '').split())}",
+        help=f"{prefix}{summary}.\n\n{' '.join((model.__doc__ or '').split())}",
         short_help=summary,
     )
 
@@ -132,43 +132,43 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 
 def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
-    """Hand the remaining arguments to the command made for a scenario."""
+    """Pass the remaining arguments to the command of a scenario."""
     command = _scenario_command(source, study=study)
-    own: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes it on
-    # The same variables give defaults however the scenario is run.
-    own["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
-    with command.make_context(printable(source), list(ctx.args), parent=ctx, **own) as inner:
+    settings: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes --help on
+    # The same variables set defaults however the scenario is run.
+    settings["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
+    with command.make_context(printable(source), list(ctx.args), parent=ctx, **settings) as inner:
         command.invoke(inner)
 
 
-@cli.command("run", context_settings=_PASS_ON, short_help="Run a scenario file of your own.")
+@cli.command("run", context_settings=_PASS_ON, short_help="Run your own scenario file.")
 @click.argument("file", required=False)
 @click.pass_context
 def _run(ctx: click.Context, file: str | None) -> None:
-    """Run a scenario: FILE.toml or a name; its options follow (see FILE --help)."""
-    _needs(ctx, file, "run FILE.toml [OPTIONS]")
+    """Run the scenario in FILE.toml, or one by name, with its options (see FILE --help)."""
+    _require_argument(ctx, file, "run FILE.toml [OPTIONS]")
     _delegate(ctx, str(file), study=False)
 
 
 @cli.command(
     "converge",
     context_settings=_PASS_ON,
-    short_help="Step-size study of a scenario: the order of the gap, with its figure.",
+    short_help="Measure the order of the gap in the step size, with a figure.",
 )
 @click.argument("scenario", required=False)
 @click.pass_context
 def _converge(ctx: click.Context, scenario: str | None) -> None:
-    """Fit how the gap of descent to the flow shrinks with --step-sizes."""
-    _needs(ctx, scenario, "converge SCENARIO [OPTIONS]")
+    """Fit the order at which the gap of descent to the flow shrinks with --step-sizes."""
+    _require_argument(ctx, scenario, "converge SCENARIO [OPTIONS]")
     _delegate(ctx, str(scenario), study=True)
 
 
-def _needs(ctx: click.Context, argument: str | None, usage: str) -> None:
+def _require_argument(ctx: click.Context, argument: str | None, usage: str) -> None:
     if argument in ("--help", "-h"):
         click.echo(f"Usage: gflow {usage}\n\n{ctx.command.help}")
         ctx.exit()
     if argument is None:
-        raise InputError(f"which scenario? Use gflow {usage}; `gflow list` names them")
+        raise InputError(f"a scenario is required: gflow {usage}; `gflow list` lists them")
 
 
 @cli.command("list")
@@ -185,7 +185,7 @@ def _list() -> None:
 @cli.command("show")
 @click.argument("scenario")
 def _show(scenario: str) -> None:
-    """Print a scenario as resolved, ready to be saved as a file of your own."""
+    """Print SCENARIO with all its values as TOML, ready to be saved and edited."""
     from gflow.scenario import load_scenario
 
     click.echo(load_scenario(scenario, code=True).toml(), nl=False)
@@ -199,18 +199,47 @@ for _command in (*cli_runs.COMMANDS, *cli_sweep.COMMANDS):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``gflow``."""
-    warnings.showwarning = _warn
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
-            stream.reconfigure(errors="backslashreplace")
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before there is a run to interrupt
-            if name in signal.Signals.__members__:
-                signal.signal(signal.Signals[name], _terminate)
-    follows = False
+    """Run one command and exit with its status: the entry point of ``gflow``.
+
+    The process is left as it was found: signal handlers, warnings and the error handling of the
+    standard streams are restored.
+    """
+    with _process_restored():
+        status = _run_command(arguments)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def _process_restored() -> Iterator[None]:
+    """Set up the streams, warnings and signals for a command, and restore them afterwards."""
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    error_modes = [stream.errors for stream in streams]
+    handlers = {}
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            for stream in streams:  # the name of a file need not be valid text
+                stream.reconfigure(errors="backslashreplace")
+            if threading.current_thread() is threading.main_thread():
+                for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before a run handles them itself
+                    if name in signal.Signals.__members__:
+                        number = signal.Signals[name]
+                        handlers[number] = signal.signal(number, _terminate)
+            yield
+        finally:
+            for number, handler in handlers.items():
+                # None: a handler that was not installed from Python, which cannot be set again.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            for stream, errors in zip(streams, error_modes, strict=True):
+                if not stream.closed:
+                    stream.reconfigure(errors=errors)
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
+    """Run one command; return its exit status."""
+    is_follower = False
     try:
-        follows = _follows()
+        is_follower = _silence_follower()
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -221,49 +250,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = _fail(f"there is no option {error.option_name}{hint}", 2)
     except click.ClickException as error:
         status = _fail(error.format_message(), 2)
-    except IntegrationError as error:
-        status = _fail(str(error), _STOPPED)
-    except OutputError as error:
-        status = _fail(str(error), _UNWRITABLE)
     except GflowError as error:
-        status = _fail(str(error), 2)
+        status = _fail(str(error), _error_status(error))
     except Interrupted as stop:
-        ended = _INTERRUPTED if stop.why == "SIGINT" else _TERMINATED
-        status = _fail(cli_runs.interruption(stop), ended)
+        interrupted = _INTERRUPTED if stop.why == "SIGINT" else _TERMINATED
+        status = _fail(cli_runs.interruption(stop), interrupted)
     except (KeyboardInterrupt, click.Abort):
         status = _fail("interrupted", _INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        status = _fail("there is not enough memory for so large a problem; make it smaller", 2)
+        status = _fail("there is not enough memory for this problem; make it smaller", 2)
     except BrokenPipeError:
-        sys.stderr.close()
+        _discard_broken_output()
         status = 1
-    # torchrun stops all where one fails: the first is to say why, which it has been told.
-    sys.exit(status if isinstance(status, int) and not follows else 0)
+    # torchrun stops all ranks when one fails: rank 0 is to report the reason first.
+    return status if isinstance(status, int) and not is_follower else 0
 
 
-def _follows() -> bool:
-    """Whether this is one of several processes and not the first; then it is silent from here."""
-    here = rank_info()
-    if here is None or here.rank == 0:
+def _error_status(error: GflowError) -> int:
+    if isinstance(error, InputError):
+        return 2
+    if isinstance(error, OutputError):
+        return _UNWRITABLE
+    from gflow.trajectory import IntegrationError  # loads torch, which bad input does not need
+
+    return _STOPPED if isinstance(error, IntegrationError) else 2
+
+
+def _silence_follower() -> bool:
+    """Silence a process of torchrun that is not rank 0; return whether it is one.
+
+    Its streams stay silent until it ends: errors at exit would be repeated by every rank.
+    """
+    info = rank_info()
+    if info is None or info.rank == 0:
         return False
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
     return True
+
+
+def _discard_broken_output() -> None:
+    """Discard what a closed pipe did not take: Python would complain of it at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _terminate(number: int, frame: object) -> None:
     raise Interrupted(signal.Signals(number).name)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     text = str(error)
     return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
 
 
-def _warn(
+def _show_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -271,7 +321,7 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Say a warning in one line, without the place in the source."""
+    """Print a warning in one line, without its place in the source."""
     click.echo("gflow: warning: " + printable(str(message)), err=True)
 
 

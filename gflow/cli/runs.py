@@ -14,18 +14,17 @@ from gflow.cli.options import json_option, run_option_flags
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
 from gflow.text import CONTROL, printable, printable_values
-from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.runs.runner import Job, RunOptions, RunResult
+    from gflow.runs import Job, RunOptions, RunResult
 
 _UNCERTIFIED, _DIVERGED = 4, 5
 
 
 def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stages], RunOptions]:
     """How a run is looked after, as the options say."""
-    from gflow.runs.runner import RunOptions
+    from gflow.runs import RunOptions
 
     return lambda stages: RunOptions(
         stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime
@@ -63,6 +62,7 @@ def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     from gflow.cli.progress import Bar, counting
     from gflow.execution import using
     from gflow.text import plain
+    from gflow.trajectory import IntegrationError
 
     try:
         with Bar() as bar, using(counter=counting):
@@ -126,7 +126,8 @@ def _resume(
     if is_sweep(run):
         cli_sweep.resume(run, checkpoint_every, as_json, model)
         return
-    from gflow.runs.runner import job_to_resume, resume
+    from gflow.runs import resume
+    from gflow.runs.job import job_to_resume
 
     job = job_to_resume(run, model)  # of several processes each makes the model
     cared = care(max_walltime, checkpoint_every)
@@ -184,7 +185,7 @@ def _inspect(run: Path, as_json: bool) -> None:
 
 def _tell(run: Path, as_json: bool) -> None:
     from gflow.runs import reading
-    from gflow.runs.runner import read_job
+    from gflow.runs.job import read_job
     from gflow.text import plain
 
     job, found, state = read_job(run), reading.read_manifest(run), reading.state(run)

@@ -1,5 +1,9 @@
-"""One run split across processes."""
+"""One run split across processes.
 
-from gflow.distributed.team import Team as Team
-from gflow.distributed.team import current as current
-from gflow.distributed.team import processes as processes
+The names are those of ``__init__.pyi``, each loaded on first use: `gflow.distributed.torchrun` is
+imported without torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

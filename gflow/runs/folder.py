@@ -1,10 +1,10 @@
-"""Runs on disk: one folder a run, each file whole or absent.
+"""The folder of a run while it is written; each of its files is complete or absent.
 
-``manifest.json`` (state, resolved scenario, versions, command line) and ``scenario.toml`` are
-there from the start, ``metrics.jsonl`` and the checkpoints while the run goes on, then
-``result.nc`` (labelled arrays, opens with ``xarray.open_dataset``), ``summary.json`` and
-``figures/``. A file is written beside its place, flushed to disk, and renamed. The process that
-writes holds a lock on ``metrics.jsonl``. Loading never runs code.
+``manifest.json`` (state, resolved scenario, versions, command line) and ``scenario.toml`` exist
+from the start, ``metrics.jsonl`` and the checkpoints while the run lasts, then ``result.nc``
+(labelled arrays, which ``xarray.open_dataset`` opens), ``summary.json`` and ``figures/``. A file is
+written under a temporary name, flushed to disk, and renamed. The process that writes holds a lock
+on ``metrics.jsonl``. Loading never runs code.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from gflow.io.locks import try_lock
 from gflow.runs.reading import MANIFEST, METRICS, read_manifest
 from gflow.text import plain
 
-_LINKS = ("parts", "figures", METRICS)  # through which a folder made by others could lead outside
+_NO_LINKS = ("parts", "figures", METRICS)  # a link here could lead out of a foreign folder
 
 
 class RunFolder(Folder):
-    """A run's folder while it is written.
+    """The folder of a run while it is written.
 
     Parameters
     ----------
     path : Path
-        The run's own folder; made here, refused if it exists and is not empty.
+        A folder that does not exist, and is made here, or is empty.
 
     Raises
     ------
     InputError
-        If the folder cannot be made or written, or holds something.
+        If the folder cannot be made or written, or is not empty.
     """
 
     def __init__(self, path: Path):
@@ -58,33 +58,35 @@ class RunFolder(Folder):
             raise InputError(f"the output folder {path} is not empty; choose another --output")
 
     @classmethod
-    def again(cls, path: Path) -> RunFolder:
-        """The folder of a run that was begun, to go on with it.
+    def reopen(cls, path: Path) -> RunFolder:
+        """Open the folder of an interrupted run, and lock it.
 
         Raises
         ------
         InputError
-            If there is no run, it is not a folder of its own, or another process writes it.
+            If it holds no run, it contains links, or another process writes it.
         """
         read_manifest(path)
-        linked = [name for name in _LINKS if (path / name).is_symlink()]
-        if linked:
-            raise InputError(f"{path / linked[0]} must not be a link: it may lead anywhere")
+        links = [name for name in _NO_LINKS if (path / name).is_symlink()]
+        if links:
+            raise InputError(
+                f"{path / links[0]} must be a plain file or folder, got a link; remove it"
+            )
         metrics = path / METRICS
         if metrics.exists() and not metrics.is_file():  # a pipe would wait for a reader
-            raise InputError(f"{metrics} must be a plain file")
+            raise InputError(f"{metrics} must be a plain file; remove it")
         folder = cls.__new__(cls)
         folder.path, folder._made, folder._metrics = path, [], None
         folder._lock()
         for place in (path, path / "parts", path / "figures"):
-            # By a process that was killed as it wrote; safetensors has such a file of its own.
-            for left in (*place.glob(".*.part"), *place.glob(".tmp??????")):
-                with contextlib.suppress(OSError):  # `write` says what is wrong with it
-                    left.unlink()
+            # Of a process that was killed while it wrote; the second kind is safetensors' own.
+            for temporary in (*place.glob(".*.part"), *place.glob(".tmp??????")):
+                with contextlib.suppress(OSError):  # `write` reports what is wrong with it
+                    temporary.unlink()
         return folder
 
     def begin(self, manifest: Mapping[str, Any], scenario: str) -> None:
-        """Write what a run can be started again from, and hold the folder until `close`."""
+        """Write the files from which a run can be resumed, and lock the folder until `close`."""
         self._lock()
         self.write_json(MANIFEST, manifest)
         self.write_text("scenario.toml", scenario)
@@ -94,12 +96,12 @@ class RunFolder(Folder):
             self._metrics = (self.path / METRICS).open("ab")
         except OSError as error:
             raise InputError(f"cannot write {self.path / METRICS}: {error.strerror}") from None
-        if not try_lock(self._metrics, alone=True):
+        if not try_lock(self._metrics, exclusive=True):
             self.close()
             raise InputError(f"the run in {self.path} is being written by another process")
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the lock on the folder."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -115,7 +117,7 @@ class RunFolder(Folder):
             raise OutputError(cannot_write(self.path / METRICS, error)) from None
 
     def discard(self) -> None:
-        """Remove the folder, and parents made for it, where no work was kept."""
+        """Remove the folder of a run that stored nothing, and the parents made for it."""
         self.close()
         for name in (MANIFEST, "scenario.toml", METRICS):
             with contextlib.suppress(OSError):
@@ -123,13 +125,13 @@ class RunFolder(Folder):
         self._remove_made()
 
     def _remove_made(self) -> None:
-        for folder in self._made:  # rmdir refuses one that holds something
+        for folder in self._made:  # rmdir refuses a folder that is not empty
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
 def _is_leftover(file: Path) -> bool:
-    """Whether a run that was killed as it began left a file."""
+    """Return whether a file may be left by a run that was killed when it began."""
     if file.name == METRICS:
         return not file.is_symlink() and file.stat().st_size == 0
     return file.name.startswith(".") and file.name.endswith(".part")

@@ -1,4 +1,4 @@
-"""Runs read back from their folders."""
+"""Read runs back from their folders, which anybody may have made; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -46,58 +46,78 @@ class Run:
 
 
 def state(path: Path) -> str:
-    """How a run stands: ``done``, ``running``, ``interrupted``, ``failed`` or ``damaged``.
+    """Return the state of a run: ``done``, ``running``, ``interrupted``, ``failed`` or ``damaged``.
 
     A run whose process was killed is interrupted.
     """
     try:
-        found = read_manifest(path).get("state")
+        recorded = read_manifest(path).get("state")
     except InputError:
         return "damaged"
-    if found == "done":
-        whole = all((path / name).is_file() for name in ("result.nc", "summary.json"))
-        return "done" if whole else "damaged"
-    if found == "failed":
+    if recorded == "done":
+        complete = all((path / name).is_file() for name in ("result.nc", "summary.json"))
+        return "done" if complete else "damaged"
+    if recorded == "failed":
         return "failed"
-    if found not in ("running", "interrupted"):
+    if recorded not in ("running", "interrupted"):
         return "damaged"
     try:
         require_plain_file(path / METRICS)
         with (path / METRICS).open("rb") as file:
-            return "interrupted" if try_lock(file, alone=False) else "running"
+            return "interrupted" if try_lock(file, exclusive=False) else "running"
     except (OSError, ValueError):
         return "interrupted"
 
 
 def find_runs(folder: Path, depth: int = 4) -> list[Path]:
-    """The folders of runs in a folder, links not followed."""
-    found: list[Path] = []
+    """Find the folders of runs below a folder; links are not followed.
+
+    Parameters
+    ----------
+    folder : Path
+    depth : int
+        The number of levels to search.
+
+    Returns
+    -------
+    list of Path
+        In alphabetical order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as outputs:
+    ...     _ = Path(outputs, "manifest.json").write_text("{}")
+    ...     find_runs(Path(outputs)) == [Path(outputs)]
+    True
+    """
+    runs: list[Path] = []
     level = [folder]
     for _ in range(depth):
         below = []
         for path in level:
             with contextlib.suppress(OSError):
                 if (path / MANIFEST).is_file():
-                    found.append(path)
+                    runs.append(path)
                     continue
                 below += [Path(e.path) for e in os.scandir(path) if e.is_dir(follow_symlinks=False)]
         level = below
-    return sorted(found)
+    return sorted(runs)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run.
+    """Read the manifest of a run.
 
     Raises
     ------
     InputError
-        If there is none, or it is damaged.
+        If it is missing or damaged.
     """
     return _read(path, MANIFEST, json.loads)
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
-    """The last whole line of metrics.jsonl; nothing where there is none."""
+    """Read the last complete line of metrics.jsonl; return {} where there is none."""
     try:
         require_plain_file(path / METRICS)
         with (path / METRICS).open("rb") as file:
@@ -107,19 +127,23 @@ def last_metrics(path: Path) -> dict[str, Any]:
         return {}
     for line in reversed(lines):
         with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(line)
-            if isinstance(found, dict):
-                return found
+            values = json.loads(line)
+            if isinstance(values, dict):
+                return values
     return {}
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a run's folder back; nothing in it is executed.
+    """Read a finished run back from its folder; nothing in it is executed.
 
     Parameters
     ----------
     path : str or Path
-        The folder that a command printed.
+        The folder that the command printed.
+
+    Returns
+    -------
+    Run
 
     Raises
     ------
@@ -132,17 +156,17 @@ def load_run(path: str | Path) -> Run:
     >>> gflow.load_run("x")
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: no run at x: manifest.json is missing; `gflow runs` lists what is there
+    gflow.errors.InputError: no run at x: manifest.json is missing; `gflow runs` lists runs
     """
     folder = Path(path)
-    found = read_manifest(folder)
-    if found.get("state") in ("running", "interrupted"):
+    manifest = read_manifest(folder)
+    if manifest.get("state") in ("running", "interrupted"):
         now = state(folder)
-        hint = "" if now == "running" else f"; go on with it by: gflow resume {folder}"
-        raise InputError(f"the run at {folder} is {now}, it has no result yet{hint}")
+        hint = "wait for it" if now == "running" else f"resume it by: gflow resume {folder}"
+        raise InputError(f"the run at {folder} is {now} and has no result yet; {hint}")
     return Run(
         path=folder,
-        manifest=found,
+        manifest=manifest,
         scenario=_read(folder, "scenario.toml", tomllib.loads),
         summary=_read(folder, "summary.json", json.loads),
         result=read_dataset(folder, "result.nc"),
@@ -150,28 +174,63 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a run.
+    """Read a JSON file of a run.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        The file's name in the folder.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
     InputError
-        If it is missing or damaged.
+        If it is missing, damaged, too large, or not an object.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "summary.json").write_text('{"final_loss": 0.5}')
+    ...     read_json(Path(folder), "summary.json")
+    {'final_loss': 0.5}
     """
     return _read(folder, name, json.loads)
 
 
 def read_dataset(folder: Path, name: str) -> xr.Dataset:
-    """A netCDF file of a run, in memory.
+    """Read a netCDF file of a run into memory.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        The file's name in the folder.
+
+    Returns
+    -------
+    xarray.Dataset
 
     Raises
     ------
     InputError
         If it is missing, damaged or too large.
+
+    Examples
+    --------
+    >>> read_dataset(Path("nowhere"), "result.nc")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: no run at nowhere: result.nc is missing; `gflow runs` lists runs
     """
     import xarray as xr
 
     file = folder / name
-    with _as_damage(folder, name):
+    with _damage_reported(folder, name):
         require_own_file(file)
         require_plain_arrays(file, _MAX_ARRAYS)
         with xr.open_dataset(file, engine="h5netcdf") as opened:
@@ -181,33 +240,53 @@ def read_dataset(folder: Path, name: str) -> xr.Dataset:
 def read_variables(
     folder: Path, name: str, like: Mapping[str, xr.Variable] | None = None
 ) -> dict[str, xr.Variable]:
-    """The numbers in a netCDF file of a run, faster than `read_dataset`.
+    """Read the numeric variables of a netCDF file of a run, faster than `read_dataset`.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        The file's name in the folder.
+    like : mapping of str to xarray.Variable, optional
+        The variables of a similar file; see `gflow.io.netcdf.read_variables`.
+
+    Returns
+    -------
+    dict of str to xarray.Variable
 
     Raises
     ------
     InputError
         As `read_dataset`.
+
+    Examples
+    --------
+    >>> read_variables(Path("nowhere"), "result.nc")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: no run at nowhere: result.nc is missing; `gflow runs` lists runs
     """
     file = folder / name
-    with _as_damage(folder, name):
+    with _damage_reported(folder, name):
         require_own_file(file)
         require_plain_arrays(file, _MAX_ARRAYS)
         return arrays.read_variables(file, like)
 
 
 @contextlib.contextmanager
-def _as_damage(folder: Path, name: str) -> Iterator[None]:
+def _damage_reported(folder: Path, name: str) -> Iterator[None]:
+    """Turn every error into an InputError about the file."""
     try:
         yield
     except FileNotFoundError:
         raise _no_run(folder, name) from None
-    except Exception as error:  # HDF5 says a damaged file in many ways
+    except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
         why = printable(str(error)) or type(error).__name__
         raise InputError(f"damaged run at {folder}: {name}: {why}") from None
 
 
 def _no_run(folder: Path, name: str) -> InputError:
-    return InputError(f"no run at {folder}: {name} is missing; `gflow runs` lists what is there")
+    return InputError(f"no run at {folder}: {name} is missing; `gflow runs` lists runs")
 
 
 def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
@@ -220,5 +299,5 @@ def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> di
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
     if not isinstance(values, dict):
-        raise InputError(f"damaged run at {folder}: {name} is not a table of keys")
+        raise InputError(f"damaged run at {folder}: {name} must be an object with keys")
     return values

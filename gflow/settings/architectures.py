@@ -17,21 +17,30 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from gflow.errors import InputError
 from gflow.text import one_line
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
+if TYPE_CHECKING:  # torch loads on first use: the help of a command imports this file, too
+    import torch
+    from torch import Tensor, nn
+
+#: Activations, each with its class in ``torch.nn``.
+ACTIVATIONS = {
+    "tanh": "Tanh",
+    "relu": "ReLU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "elu": "ELU",
+    "softplus": "Softplus",
 }
+
+
+def _activation(name: str) -> nn.Module:
+    from torch import nn
+
+    return getattr(nn, ACTIVATIONS[name])()
 
 
 def mlp(
@@ -44,15 +53,19 @@ def mlp(
     >>> [p.shape[0] for p in mlp(3, 2, 5, 2, "tanh").parameters()]
     [5, 5, 5, 5, 2, 2]
     """
+    from torch import nn
+
     sizes = [inputs, *[width] * depth, outputs]
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):
-        layers += [nn.Linear(a, b, bias=bias), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(a, b, bias=bias), _activation(activation)]
     return nn.Sequential(*layers[:-1])
 
 
 def linear(inputs: int, outputs: int, width: int, depth: int) -> nn.Sequential:
     """A deep linear network inputs → width → … → outputs, without biases."""
+    from torch import nn
+
     sizes = [inputs, *[width] * depth, outputs]
     return nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes)))
 
@@ -71,15 +84,17 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
     >>> cnn((1, 8, 8), 10, 16, "relu")(torch.zeros(5, 64)).shape
     torch.Size([5, 10])
     """
+    from torch import nn
+
     channels, height, across = image
     first, second = max(1, width // 4), max(1, width // 2)
     left = -(-height // 4) * -(-across // 4)
     return nn.Sequential(
         nn.Unflatten(1, image),
         nn.Conv2d(channels, first, 3, stride=2, padding=1),
-        ACTIVATIONS[activation](),
+        _activation(activation),
         nn.Conv2d(first, second, 3, stride=2, padding=1),
-        ACTIVATIONS[activation](),
+        _activation(activation),
         nn.Flatten(),
         nn.Linear(second * left, outputs),
     )
@@ -88,6 +103,8 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
 def build(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> nn.Module:
     """What a factory makes after ``torch.manual_seed(seed)`` with dtype as the default one;
     torch's own generator and default are left as they were."""
+    import torch
+
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,6 +147,8 @@ def factory(path: str) -> Callable[[], nn.Module]:
         raise InputError(f"model {path!r} must name a function in {where}, got {found}")
 
     def checked() -> nn.Module:
+        from torch import nn
+
         try:
             made = make()
         except Exception as error:
@@ -147,6 +166,8 @@ def factory(path: str) -> Callable[[], nn.Module]:
 
 def require_fit(module: nn.Module, inputs: Tensor, outputs: int) -> None:
     """Raise InputError unless a module takes rows of inputs to so many outputs."""
+    import torch
+
     few = inputs[:2]
     try:
         with torch.no_grad():
@@ -155,7 +176,7 @@ def require_fit(module: nn.Module, inputs: Tensor, outputs: int) -> None:
         raise InputError(
             f"the model must take inputs of shape {('n', *few.shape[1:])}, but {one_line(error)}"
         ) from error
-    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
     if shape != (len(few), outputs):
         raise InputError(
             f"the model must give outputs of shape {(len(few), outputs)} for {len(few)} samples, "

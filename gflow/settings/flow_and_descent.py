@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from gflow.callbacks import Stages
-from gflow.results.paths import Outcome, flow_and_descent_outcome
-from gflow.settings.base import Scenario
-from gflow.studies.flow_and_descent import flow_and_descent
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gflow.callbacks import Stages
+    from gflow.results.paths import Outcome
+    from gflow.settings.base import Scenario
 
 
 def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
     """Flow, parameter flow and descents of a scenario's setup."""
+    from gflow.results.paths import flow_and_descent_outcome  # with torch: not for a help text
+    from gflow.studies.flow_and_descent import flow_and_descent
+
     setup = scenario.setup()
     result = flow_and_descent(
         setup.flow,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
-from gflow.runs.signals import caught
+from gflow.runs.signals import catch_signals
 from gflow.sweeping.clusters import connected
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, Unit, clear, units
@@ -98,7 +98,7 @@ def run_sweep(
     where = where or WorkerConfig()
     stopping = _Stopping(folder)
     log = SweepFolder(folder)
-    with log.held(plan), caught(stopping.stop):
+    with log.held(plan), catch_signals(stopping.stop):
         states = run_states(folder, plan)
         found = frozenset(id for id, state in states.items() if state == "done")
         progress = SweepProgress(len(plan.members), done=len(found), found=len(found))

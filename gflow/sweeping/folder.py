@@ -147,7 +147,7 @@ class SweepFolder(Folder):
                 f"cannot write the sweep's folder {path}: {error.strerror}; choose another --output"
             ) from None
         with lines:
-            if not try_lock(lines, alone=True):
+            if not try_lock(lines, exclusive=True):
                 raise InputError(
                     f"the sweep at {path} is going on already; `gflow sweep status {path}` shows it"
                 )

@@ -83,7 +83,7 @@ class GroupFolder(Folder):
         """While a worker does the group; false where another one does, for so many seconds."""
         end = time.monotonic() + patience
         with (self.path / _FILE).open("rb") as file:
-            while not (ours := try_lock(file, alone=True)) and time.monotonic() < end:
+            while not (ours := try_lock(file, exclusive=True)) and time.monotonic() < end:
                 time.sleep(0.2)
             yield ours
 

@@ -24,7 +24,7 @@ from gflow.sweeping.folder import MISSING
 from gflow.sweeping.grouping import GroupFolder
 
 if TYPE_CHECKING:
-    from gflow.runs.runner import Job
+    from gflow.runs import Job
 
 _PATIENCE = 5.0  # seconds for the lock of a process that was just killed
 _ONE_AT_A_TIME = threading.Lock()  # in a process: of torch's forward derivatives there is one level
@@ -53,7 +53,7 @@ Execute = Callable[[Request, str], Mapping[str, Any]]
 
 def execute(request: Request, state: str) -> Mapping[str, Any]:
     """Begin a run, or go on with one that was interrupted; no figures are drawn."""
-    from gflow.runs.runner import RunOptions, resume, run
+    from gflow.runs import RunOptions, resume, run
 
     path = Path(request.path)
     options = RunOptions(_stages(request), draw=False, checkpoint_every=request.checkpoint_every)
@@ -63,7 +63,7 @@ def execute(request: Request, state: str) -> Mapping[str, Any]:
 
 
 def _job(request: Request) -> Job:
-    from gflow.runs.runner import Job
+    from gflow.runs import Job
     from gflow.scenario import validate
 
     return Job(validate(request.keys, request.id), request.converge, request.modified)

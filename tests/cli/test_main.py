@@ -2,15 +2,21 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -379,8 +385,8 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("show kernal", "did you mean 'kernel'"),
         ("run kernal", "did you mean 'kernel'"),
         ("converge kernal", "did you mean 'kernel'"),
-        ("run", "which scenario"),
-        ("converge", "which scenario"),
+        ("run", "a scenario is required"),
+        ("converge", "a scenario is required"),
         ("converge wide-network --data synthetic", "--t-end"),
         ("--halp", "no option --halp"),
         ("deep-linear --dept 3", "did you mean --depth"),
@@ -585,21 +591,21 @@ def test_nothing_is_gone_on_with_that_is_done_or_failed_or_not_there(no_figures)
     assert call(*small("kernel"), "--output", "run").status == 0
     done = call("resume", "run")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "is done: there is nothing to go on with" in done.err
+    assert "is done: there is nothing to resume" in done.err
     failed = call(*small("deep-linear"), "--output", "short", "--max-evals", "9")
     assert failed.status == 3
     done = call("resume", "short")
     assert done.status == 2
     assert "the budget of 9 evaluations ran out" in done.err
     assert "reason    integration stopped" in call("inspect", "short").out
-    said = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists what is there\n"
+    said = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists runs\n"
     assert call("resume", "nothing").err == said
 
 
 def test_a_run_that_is_being_written_is_left_alone(no_figures):
     arguments = [*small("kernel"), "--output", "run"]
     assert call(*arguments, "--max-walltime", "0.001").status == 143
-    with contextlib.closing(store.RunFolder.again(Path("run"))):
+    with contextlib.closing(store.RunFolder.reopen(Path("run"))):
         assert reading.state(Path("run")) == "running"
         done = call("resume", "run")
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -693,3 +699,76 @@ def test_columns_that_do_not_vary(tmp_path):
 def test_environment_reaches_a_scenario_run_by_name(monkeypatch):
     monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "0")
     refused("run", "deep-linear", say="depth: input should be greater")
+
+
+# -- the process is left as it was found --------------------------------------------------
+
+
+def _process_state() -> dict[str, object]:
+    """Everything in the process that a command could change for its caller."""
+    signals = {s: signal.getsignal(s) for s in signal.valid_signals()}
+    return {
+        "handlers": signals,
+        "timer": signal.getitimer(signal.ITIMER_REAL),
+        "showwarning": warnings.showwarning,
+        "filters": list(warnings.filters),
+        "streams": [(s, s.errors) for s in (sys.stdout, sys.stderr)],
+        "hooks": (sys.excepthook, threading.excepthook),
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "path": list(sys.path),
+        "backend": mpl.get_backend(),
+        "style": dict(mpl.rcParams),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "random": (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()),  # noqa: NPY002
+        "numpy": np.geterr(),
+    }
+
+
+def _sent(name):
+    return lambda *args, **kwargs: signal.raise_signal(signal.Signals[name])
+
+
+def _raised(error):
+    def raise_error(*args, **kwargs):
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "event", "status"),
+    [
+        (small("deep-linear"), None, 0),
+        (["list"], None, 0),
+        (small("deep-linear"), ("base.Scenario.generator", _raised(RuntimeError("a fault"))), None),
+        (["deep-linear", "--depth", "-1"], None, 2),
+        (["sweep", "kernel", "--set", "points=x"], None, 2),
+        (small("deep-linear"), ("base.Scenario.generator", _sent("SIGTERM")), 143),
+        (small("deep-linear"), ("base.Scenario.generator", _sent("SIGINT")), 130),
+        (small("deep-linear"), ("base.Scenario.generator", _raised(KeyboardInterrupt())), 130),
+        ([*small("deep-linear"), "--max-walltime", "0.01"], None, 143),
+    ],
+    ids=["run", "list", "fault", "input", "sweep", "SIGTERM", "SIGINT", "Ctrl-C", "time"],
+)
+def test_a_command_leaves_the_process_as_it_found_it(arguments, event, status, monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), "utf-8", "strict"))
+    monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: None)
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    importlib.import_module("sklearn")  # sets variables for OpenMP when it is imported
+    if event is not None:
+        monkeypatch.setattr(f"gflow.settings.{event[0]}", event[1])
+    extra = ["--threads", "2", "--output", "run"] if "synthetic" in arguments else []
+    before = _process_state()
+    try:
+        with pytest.raises((SystemExit, RuntimeError)) as end:
+            cli.main([*arguments, *extra])
+        after = _process_state()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert after == before
+    assert getattr(end.value, "code", None) == status

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import gflow
 from gflow.errors import InputError, OutputError
 from gflow.runs import folder as store
-from gflow.runs import manifest
+from gflow.runs import manifest, reading
 from gflow.text import plain
 
 DATA = xr.Dataset({"a": ("x", [1.0, 2.0], {"long_name": "a", "units": "1"})})
@@ -158,7 +158,7 @@ def test_deeply_nested_json_is_told(tmp_path):
 def test_json_that_is_no_object_is_told(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder.path / "summary.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match=r"summary\.json is not a table of keys"):
+    with pytest.raises(InputError, match=r"summary\.json must be an object with keys"):
         gflow.load_run(folder.path)
 
 
@@ -185,10 +185,10 @@ def test_result_cut_or_garbled_anywhere_is_told_or_read(tmp_path):
 
 def test_sizes_beyond_the_caps_are_refused(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run")
-    monkeypatch.setattr(store, "_MAX_ARRAYS", 15)
+    monkeypatch.setattr(reading, "_MAX_ARRAYS", 15)
     with pytest.raises(InputError, match=r"result\.nc: it is over 15 bytes"):
         gflow.load_run(folder.path)
-    monkeypatch.setattr(store, "_MAX_TEXT", 10)
+    monkeypatch.setattr(reading, "_MAX_TEXT", 10)
     with pytest.raises(InputError, match=r"manifest\.json: it is over 10 bytes"):
         gflow.load_run(folder.path)
 
@@ -223,5 +223,5 @@ def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path
         file = tmp_path / "run" / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"half")
-    store.RunFolder.again(tmp_path / "run").close()
+    store.RunFolder.reopen(tmp_path / "run").close()
     assert not [name for name in half_written if (tmp_path / "run" / name).exists()]

@@ -161,7 +161,7 @@ def test_what_was_kept_and_makes_no_sense_is_told_in_one_line(tmp_path):
     np.savez(part, **arrays)
     said = call("resume", run)
     assert said.status == 2
-    assert "cannot be gone on with (KeyError: 'failures'); run it anew" in said.err
+    assert "cannot be resumed (KeyError: 'failures'); run it again" in said.err
 
 
 def test_members_that_overlap_are_refused():

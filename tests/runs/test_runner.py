@@ -42,7 +42,7 @@ def test_full_disk(what, tmp_path, monkeypatch):
             patch.setattr(what, full)
 
         patch.setattr(store.RunFolder, "begin", begin_then_fill)
-        with pytest.raises(OutputError, match=r"No space left on device; once .* gflow resume"):
+        with pytest.raises(OutputError, match=r"No space left .*; once .* resume by: gflow resume"):
             running.run(small(), tmp_path / "run", OFTEN)
     assert reading.state(tmp_path / "run") == "interrupted"
     assert running.resume(tmp_path / "run", OFTEN).summary["certificate"]["holds"]
@@ -89,7 +89,7 @@ def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_pat
     with pytest.raises(ValueError, match="a fault"):
         running.run(Job(scenario), tmp_path / "long", OFTEN)
     assert reading.state(tmp_path / "long") == "failed"
-    with pytest.raises(InputError, match="is failed: ValueError: a fault; run it anew"):
+    with pytest.raises(InputError, match="is failed: ValueError: a fault; run it again"):
         running.resume(tmp_path / "long")
 
 
@@ -111,7 +111,7 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
 
 
 def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "_METRICS_EVERY", 0.0)
+    monkeypatch.setattr("gflow.runs.writing._METRICS_INTERVAL", 0.0)
     running.run(small(), tmp_path / "run", RunOptions(draw=False))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = reading.last_metrics(tmp_path / "run")
@@ -127,6 +127,6 @@ def test_another_version_does_not_go_on_with_it(tmp_path):
         running.run(small(), tmp_path / "run", RunOptions(draw=False, max_walltime=1e-9))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "gflow": "0.0.1"}))
-    with pytest.raises(InputError, match=r"begun by gflow '0.0.1', this is .*; go on with it by"):
+    with pytest.raises(InputError, match=r"started by gflow '0.0.1', this is .*; resume it with"):
         running.resume(tmp_path / "run")
     assert reading.state(tmp_path / "run") == "interrupted"

@@ -108,7 +108,7 @@ def test_a_run_that_another_process_writes_is_left_alone(where, tmp_path, monkey
     (held / "manifest.json").write_text(json.dumps({**manifest, "state": "running"}))
     from gflow.runs import folder as store
 
-    folder = store.RunFolder.again(held)
+    folder = store.RunFolder.reopen(held)
     before = (held / "result.nc").stat().st_mtime_ns
     try:
         tally = run_sweep(plan, tmp_path, where)

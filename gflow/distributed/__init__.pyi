@@ -1,0 +1,3 @@
+from .team import Team as Team
+from .team import current as current
+from .team import processes as processes

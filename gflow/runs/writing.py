@@ -1,0 +1,129 @@
+"""Writing a run's results and progress into its folder."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gflow.runs.folder import RunFolder
+from gflow.runs.job import Job
+from gflow.runs.manifest import manifest
+from gflow.runs.reading import MANIFEST
+from gflow.trajectory import IntegrationError
+
+if TYPE_CHECKING:
+    from gflow.callbacks import Stages
+    from gflow.results.paths import Outcome
+
+_METRICS_INTERVAL = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a finished run.
+
+    Attributes
+    ----------
+    path : Path
+    summary : dict
+    figures : tuple of str
+        The names of its figures.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    figures: tuple[str, ...]
+
+
+class RunWriter:
+    """Writes the manifest, progress and results of one run.
+
+    Parameters
+    ----------
+    job : Job
+    folder : RunFolder
+    start : mapping
+        When and by which command the run was started, for the manifest.
+    """
+
+    def __init__(self, job: Job, folder: RunFolder, start: Mapping[str, Any]):
+        self.folder = folder
+        self._job = job
+        self._start = dict(start)
+
+    def manifest(self, state: str, reason: str | None = None) -> dict[str, Any]:
+        """Return the manifest of the run in a state."""
+        details = {"study": self._job.study, "modified": self._job.modified, **self._start}
+        if reason is not None:
+            details["reason"] = reason
+        return manifest(state, self._job.scenario.resolved(), details)
+
+    def write_manifest(self, state: str, reason: str | None = None) -> None:
+        """Write the manifest of the run in a state."""
+        self.folder.write_json(MANIFEST, self.manifest(state, reason))
+
+    def write_outcome(self, outcome: Outcome, *, draw: bool) -> RunResult:
+        """Write the results of a run that is done, and then its manifest."""
+        return self._write(outcome, draw, "done", None)
+
+    def write_failure(self, error: IntegrationError, *, draw: bool) -> None:
+        """Write the part of a path that a solver reached before it stopped."""
+        from gflow.results.base import certificate_summary, cost_summary, path_dataset
+        from gflow.results.paths import Outcome
+
+        path = error.trajectory
+        summary = {
+            "stopped": error.reason,
+            "t": error.t,
+            "certificate": certificate_summary(path),
+            "cost": cost_summary(path),
+        }
+        self._write(Outcome(path_dataset(path), summary), draw, "failed", str(error))
+
+    def _write(self, outcome: Outcome, draw: bool, state: str, reason: str | None) -> RunResult:
+        from gflow.results.base import numbered
+
+        scenario, dataset = self._job.scenario, numbered(outcome.dataset)
+        dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
+        self.folder.write_dataset("result.nc", dataset)
+        self.folder.write_json("summary.json", outcome.summary)
+        figures = {}
+        if draw:
+            from gflow import plots
+
+            figures = plots.figures(dataset, f"{scenario.name} on {scenario.data}")
+        for name, figure in figures.items():
+            self.folder.write_figure(name, figure)
+        self.write_manifest(state, reason)  # last: it says that the other files are complete
+        return RunResult(self.folder.path, outcome.summary, tuple(figures))
+
+    def recorded(self, stages: Stages) -> Stages:
+        """Return stages whose progress is also appended to metrics.jsonl, once a second."""
+        last = start = time.monotonic()
+
+        def stage(name: str, t_end: float) -> Callable[[float, float], None]:
+            display = stages(name, t_end)
+
+            def update(t: float, loss: float) -> None:
+                nonlocal last
+                now = time.monotonic()
+                if now - last >= _METRICS_INTERVAL:
+                    last = now
+                    clock = {"written": utc_now(), "seconds": round(now - start, 3)}
+                    values = {"stage": name, "t": t, "t_end": t_end, "loss": loss}
+                    self.folder.add_metrics({**clock, **values})
+                if display is not None:
+                    display(t, loss)
+
+            return update
+
+        return stage
+
+
+def utc_now() -> str:
+    """Return the time in UTC, to the second, as ISO 8601 text."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
