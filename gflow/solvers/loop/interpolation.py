@@ -2,7 +2,7 @@
 
 The polynomial that takes the values and slopes at the ends of the last two steps
 (Hermite interpolation by divided differences): of degree 5, its error is O(h⁶), and it
-costs no evaluation. Where there is one step only, of degree 3.
+costs no evaluation. After a single step it is of degree 3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 def hermite(
     t: float, times: Sequence[float], values: Sequence[Tensor], slopes: Sequence[Tensor]
 ) -> Tensor:
-    """The state at t of the Hermite interpolant.
+    """Return the state at t of the Hermite interpolant.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 Arnoldi iteration on differences of the right-hand side, one evaluation a product: the
 Jacobian of a reduced flow is not symmetric, and half of an exact product's price is enough
 for two digits. It starts from the last eigenvector and stops where the estimate settles.
-Only max(−Re λ) is asked for: a positive eigenvalue, as at a saddle, needs no stages, and
+Only max(−Re λ) is estimated: a positive eigenvalue, as at a saddle, needs no stages, and
 a norm-based power iteration would lose the sign.
 """
 
@@ -20,18 +20,18 @@ from gflow.linalg.arrays import to_numpy
 from gflow.linalg.orthogonalisation import orthogonalise
 
 _MARGIN = 1.15  # on the estimate, which is approached from below
-PRODUCTS = 20  # of one look at most
-_SETTLED = 0.02  # relative change of the estimate that ends a look
-_FEW = 8  # members up to which every product is followed by a look at the estimate
+PRODUCTS = 20  # of one estimate at most
+_SETTLED = 0.02  # relative change of the estimate that ends the iteration
+_SMALL_ENSEMBLE = 8  # members up to which the estimate is computed after every product
 
 
 def with_margin(top: float | np.ndarray) -> np.ndarray:
-    """The spectral radius to count on, from an estimate of max(−Re λ): 0 where nothing decays."""
+    """Return a safe spectral radius from an estimate of max(−Re λ): 0 where nothing decays."""
     return np.maximum(0.0, _MARGIN * top)
 
 
 def first_vectors(like: Tensor) -> Tensor:
-    """Fixed pseudo-random unit vectors of the shape of like, (members, size)."""
+    """Return fixed pseudo-random unit vectors of the shape of like, (members, size)."""
     noise = torch.Generator().manual_seed(0)
     vector = torch.randn(like.shape[1], generator=noise, dtype=torch.float64)
     return (vector / vector.norm()).to(like).expand_as(like).clone()
@@ -40,7 +40,7 @@ def first_vectors(like: Tensor) -> Tensor:
 def spectral_radius(
     rhs: Callable[[Tensor], Tensor], y: Tensor, f: Tensor, vectors: Tensor
 ) -> tuple[np.ndarray, Tensor]:
-    """A slight overestimate of max(−Re λ) for every member, 0 where nothing decays.
+    """Return a slight overestimate of max(−Re λ) for every member, 0 where nothing decays.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def spectral_radius(
     y, f : Tensor, shape (members, size)
         The states, and rhs(y).
     vectors : Tensor, shape (members, size)
-        First vectors, of norm 1: the dominant eigenvectors of an earlier look.
+        First vectors, of norm 1: the dominant eigenvectors of an earlier estimate.
 
     Returns
     -------
     radius : ndarray, shape (members,)
         NaN where the right-hand side is not finite near the state.
     vectors : Tensor, shape (members, size)
-        The dominant Ritz vectors, to start the next look from.
+        The dominant Ritz vectors, to start the next estimate from.
 
     Examples
     --------
@@ -71,12 +71,12 @@ def spectral_radius(
     eps = torch.finfo(y.dtype).eps
     size = vector_norm(y, dim=1, keepdim=True)
     delta = eps**0.5 * torch.where(size > 0, size, 1.0)
-    most = min(PRODUCTS, n)
-    basis = y.new_empty(B, most, n)
+    max_products = min(PRODUCTS, n)
+    basis = y.new_empty(B, max_products, n)
     basis[:, 0] = vectors
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
     top, was_still = np.zeros(B), np.zeros(B, bool)
-    for k in range(1, most + 1):
+    for k in range(1, max_products + 1):
         w = ((f - rhs(y + delta * basis[:, k - 1])) / delta)[:, None]  # −J v
         Q = basis[:, :k]
         w, (first, second) = orthogonalise(w, Q)
@@ -86,8 +86,8 @@ def spectral_radius(
         H[:, : k + 1, k - 1] = column
         finite = np.isfinite(column).all(axis=1)
         H[~finite] = 0.0
-        last = k == most
-        if last or B <= _FEW or k % 4 == 0:
+        last = k == max_products
+        if last or B <= _SMALL_ENSEMBLE or k % 4 == 0:
             square = H[:, :k, :k]
             values, ritz = np.linalg.eig(square)
             best = values.real.argmax(axis=1)
@@ -103,8 +103,8 @@ def spectral_radius(
     weights = torch.as_tensor(ritz[np.arange(B), :, best].real.copy()).to(y)  # (members, k)
     vector = torch.bmm(weights[:, None], basis[:, : weights.shape[1]])[:, 0]
     norm = vector_norm(vector, dim=1, keepdim=True)
-    good = torch.isfinite(norm) & (norm > 0)
-    vector = torch.where(good, vector / torch.where(good, norm, torch.ones_like(norm)), vectors)
+    usable = torch.isfinite(norm) & (norm > 0)
+    vector = torch.where(usable, vector / torch.where(usable, norm, torch.ones_like(norm)), vectors)
     radius = with_margin(top)
     radius[~finite] = np.nan
     return radius, vector

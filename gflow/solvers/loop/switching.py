@@ -31,36 +31,84 @@ from gflow.solvers.rkc2 import RKC2, rkc2_error
 
 EXPLICIT, STABILIZED, RIVAL = range(3)
 _EDGE = 0.7  # of the explicit method's stability: near it
-_CALM = 0.4  # of the same: a stabilised step so short is no gain
-_VOTES = 6  # near the edge
-_WORTH = 20  # explicit steps still to make
-_MANY = 100  # of the same: one vote is enough
-_WORTH_LEAVING = 60  # the same for a member of an ensemble: small groups cost more a member
-_CALM_STEPS = 10  # in a row, those that grow by more than this apart:
+_CALM = 0.4  # of the same: shorter steps of the second method are no gain
+_VOTES = 6  # that ask for an estimate of the spectral radius
+_MIN_STEPS = 20  # explicit steps still to make: fewer are not worth a change
+_MIN_STEPS_ENSEMBLE = 60  # the same for a member of an ensemble: small groups cost more per member
+_MANY_STEPS = 100  # explicit steps still to make: one vote is enough
+_CALM_STEPS = 10  # in a row; those that grow by more than this do not count:
 _GROWING = 1.25
-_CHEAPER = 0.7  # of the second method's price: worth a change
+_CHEAPER = 0.7  # part of the second method's price at which a change is worth it
 _CHEAPER_STEPS = 4
-_DEAR = 12  # evaluations in a step of rkc2
+_EXPENSIVE = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # steps of rkc2 before the second method is tried again
 
 
 def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Values) -> np.ndarray:
-    """Count an explicit step, good or bad; the rows that ask for a look at the spectrum,
-    those that will be there before it pays excepted."""
+    """Count votes for the second method after an explicit step, good or bad.
+
+    Parameters
+    ----------
+    explicit : Method
+    members : Members
+    rows : ndarray of int or 0
+        Those that took the step.
+    reach : ndarray or scalar
+        h|λ| of the stiffest mode, as the step measured it.
+    end : ndarray or scalar
+        Last requested time.
+
+    Returns
+    -------
+    ndarray of int
+        The rows with enough votes, except those that arrive before a change would pay.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.solvers.explicit import Tsit5
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.h[:] = 0.1
+    >>> vote(Tsit5(), m, np.array([0]), np.array([3.4]), 100.0)  # near the edge, 1000 steps to go
+    array([0])
+    """
     m, near = members, reach > _EDGE * explicit.reach(0)
     steps = (end - m.t[rows]) / m.h[rows]
-    # Near the edge good and bad steps alternate, and only some show the stiff mode. Where
-    # much is at stake one will do, unless it was too long for its error anyway.
-    for_it = where((steps > _MANY) & (m.retried[rows] == 0), _VOTES, 2)
-    m.signs[rows] += where(near, for_it, where(m.signs[rows] > 0, -1, 0))
-    worth = _WORTH if len(m) == 1 else _WORTH_LEAVING
-    return select_rows(rows, (m.signs[rows] >= _VOTES) & (steps > worth))
+    # Near the edge good and bad steps alternate, and only some show the stiff mode. Where many
+    # steps remain one is enough, unless it was too long for its error anyway.
+    votes = where((steps > _MANY_STEPS) & (m.retried[rows] == 0), _VOTES, 2)
+    m.signs[rows] += where(near, votes, where(m.signs[rows] > 0, -1, 0))
+    min_steps = _MIN_STEPS if len(m) == 1 else _MIN_STEPS_ENSEMBLE
+    return select_rows(rows, (m.signs[rows] >= _VOTES) & (steps > min_steps))
 
 
 def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
-    """Move members whose measured radius bears out the votes; the rows that moved.
+    """Move members to the second method whose spectral radius confirms the votes.
 
     The others need more votes the next time.
+
+    Parameters
+    ----------
+    explicit : Method
+    members : Members
+    rows : ndarray of int
+        Those with enough votes.
+
+    Returns
+    -------
+    ndarray of int
+        The rows that moved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.solvers.explicit import Tsit5
+    >>> y = torch.zeros(2, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.h[:], m.radius[:] = 1.0, [3.0, 0.1]
+    >>> confirm(Tsit5(), m, np.arange(2)).tolist(), m.method.tolist()
+    ([0], [1, 0])
     """
     members.signs[rows] = -2 * _VOTES
     limit = 0.5 * explicit.reach(0)
@@ -68,9 +116,31 @@ def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
 
 
 def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
-    """Count good stabilised steps, and move members that are stiff no longer.
+    """Count steps of the other methods, and move members that are stiff no longer.
 
-    Steps that still grow, as after a jump of the right-hand side, say nothing yet.
+    Steps that still grow, as after a jump of the right-hand side, do not count.
+
+    Parameters
+    ----------
+    explicit : Method
+    members : Members
+    rows : ndarray of int
+        Those that took a good step.
+
+    Returns
+    -------
+    ndarray of int
+        The rows that moved to the explicit method.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.solvers.explicit import Tsit5
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.h[:], m.radius[:], m.method[:] = 1.0, 0.1, STABILIZED
+    >>> [len(hand_back(Tsit5(), m, np.array([0]))) for _ in range(10)]
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     """
     m = members
     calm = m.h[rows] * m.radius[rows] < _CALM * explicit.reach(0)
@@ -80,43 +150,146 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
 
 
 def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
-    """‖e‖ of the states had rkc2 made this step."""
+    """Return the error ‖e‖ that rkc2 would have made in a step of another method.
+
+    Parameters
+    ----------
+    y, end : Tensor, shape (members, entries)
+        The states at both ends.
+    k0, k : Tensor, shape (members, entries)
+        The increments there, over h.
+    h : float
+
+    Returns
+    -------
+    Tensor, shape (members,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> y, k0 = torch.zeros(1, 2), torch.ones(1, 2)
+    >>> rival_error(y, k0, y + 1, k0)  # a straight line
+    tensor([0.])
+    """
     return vector_norm(rkc2_error(y, k0, end, k, h), dim=1)
 
 
 def rival_is_cheaper(
     members: Members, rows: np.ndarray, spent: np.ndarray, step: np.ndarray, error: np.ndarray
 ) -> np.ndarray:
-    """Whether rkc2 would have made good steps for less than was spent on them.
+    """Return whether rkc2 would have been cheaper than the steps just taken.
 
-    ``error`` is rkc2's, relative to its tolerance.
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+        Those that took a good step.
+    spent, step : ndarray, shape (k,)
+        Its evaluations and its length.
+    error : ndarray, shape (k,)
+        The error of rkc2 in that step, relative to its tolerance.
+
+    Returns
+    -------
+    ndarray of bool, shape (k,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.radius[:] = 100.0  # 2 + √155 = 14.4 evaluations
+    >>> [rival_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1)).item() for n in (20, 22)]
+    [False, True]
     """
-    # At rest either method's steps grow as fast as the controller lets them.
+    # At rest the steps of both methods grow as fast as the controller allows.
     longest = step * np.minimum(error ** (-1 / RKC2.error_order), 2.0)
     price = (2 + np.sqrt(1 + 1.54 * longest * members.radius[rows])) / longest
     return price < _CHEAPER * spent / step
 
 
 def doubt(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
-    """Count good steps of the second method; the rows that ask for a look at the spectrum."""
+    """Count votes for rkc2 after a good step of the second method.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+    cheaper : ndarray of bool, shape (k,)
+        From `rival_is_cheaper`.
+
+    Returns
+    -------
+    ndarray of bool, shape (k,)
+        Which have enough votes to estimate the spectral radius.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> [doubt(m, np.arange(1), np.array([True])).item() for _ in range(4)]
+    [False, False, False, True]
+    """
     m = members
     m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
     return m.signs[rows] >= _CHEAPER_STEPS
 
 
 def to_rival(members: Members, rows: np.ndarray) -> np.ndarray:
-    """Move members whose measured radius bears out the doubt."""
+    """Move members to rkc2, and double the pause before the second method is tried again.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int
+
+    Returns
+    -------
+    ndarray of int
+        The same rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.pause[:] = 0
+    >>> to_rival(m, np.arange(1)).tolist(), m.pause.tolist()
+    ([0], [40])
+    """
     members.pause[rows] = np.maximum(2 * members.pause[rows], _PAUSE)
     return move(members, rows, RIVAL)
 
 
 def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
-    """Count good steps of rkc2, and give the second method another try after the pause.
+    """Count good steps of rkc2, and move members to the second method after the pause.
 
-    Steps of many stages count more: they are what rkc2 is bad at.
+    Steps of many stages count more: there rkc2 is at its worst.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+    spent : ndarray, shape (k,)
+        Evaluations of the step.
+
+    Returns
+    -------
+    ndarray of int
+        The rows that moved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.pause[:] = 20
+    >>> [len(from_rival(m, np.arange(1), np.array([30]))) for _ in range(2)]
+    [0, 1]
     """
     m = members
-    m.signs[rows] += np.where(spent > _DEAR, 10, 1)
+    m.signs[rows] += np.where(spent > _EXPENSIVE, 10, 1)
     moved = rows[m.signs[rows] >= m.pause[rows]]
     move(m, moved, STABILIZED)
     m.signs[moved] = _CHEAPER_STEPS // 2
@@ -124,8 +297,29 @@ def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndar
 
 
 def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
-    """Another method for some members."""
+    """Give members another method.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int
+    method : int
+        `EXPLICIT`, `STABILIZED` or `RIVAL`.
+
+    Returns
+    -------
+    ndarray of int
+        The same rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(2, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> move(m, np.array([1]), RIVAL).tolist(), m.method.tolist()
+    ([1], [0, 2])
+    """
     members.method[rows] = method
     members.signs[rows] = members.calm[rows] = 0
-    members.before[rows] = np.nan  # the controller of another method says nothing here
+    members.before[rows] = np.nan  # the last step of another method says nothing about the next one
     return rows
