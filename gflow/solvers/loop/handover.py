@@ -9,7 +9,7 @@ from gflow.solvers.loop import switching
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import EXPLICIT, RIVAL, STABILIZED
+from gflow.solvers.loop.switching import EXPLICIT, RIVAL, SECOND
 from gflow.solvers.loop.system import StepMeasurement
 
 
@@ -44,7 +44,7 @@ class Handover:
             return
         if not len(moved):
             return
-        if past is not None and m.method[0] == STABILIZED:
+        if past is not None and m.method[0] == SECOND:
             past.restart()
         if state.system.lone:
             state.switches.append(f"{state.methods[m.method[0]].name} from t = {m.t[0]:.3g}")
@@ -53,7 +53,7 @@ class Handover:
         past = self._state.past
         if plan.method != EXPLICIT or past is None or not past.can_start:
             return NO_ROWS
-        return switching.move(self._state.members, select_rows(plan.rows, accepted), STABILIZED)
+        return switching.move(self._state.members, select_rows(plan.rows, accepted), SECOND)
 
     def _from_explicit(self, plan: StepPlan, measured: StepMeasurement) -> np.ndarray:
         state, m, explicit = self._state, self._state.members, self._state.methods[EXPLICIT]

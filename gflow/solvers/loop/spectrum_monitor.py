@@ -12,7 +12,7 @@ from gflow.solvers.loop.control import FAULTS
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectral_radius import PRODUCTS, with_margin
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import STABILIZED
+from gflow.solvers.loop.switching import SECOND
 from gflow.solvers.problem import NOT_FINITE
 
 _MAX_AGE = 10  # good steps between two estimates
@@ -61,7 +61,7 @@ class SpectrumMonitor:
         """Mark the members of a step whose estimate is too old for the next one."""
         state, m, rows = self._state, self._state.members, plan.rows
         method = state.methods[plan.method]
-        second = plan.method == STABILIZED and not state.methods.starter
+        second = plan.method == SECOND and not state.methods.starter
         if state.problem.flow.affine or not (method.stabilized or second):
             return
         ample = _AMPLE * plan.reach <= method.reach(plan.stages)

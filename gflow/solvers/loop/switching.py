@@ -29,7 +29,7 @@ from gflow.solvers.elementwise import Rows, Values, select_rows, where
 from gflow.solvers.loop.members import Members
 from gflow.solvers.rkc2 import RKC2, rkc2_error
 
-EXPLICIT, STABILIZED, RIVAL = range(3)
+EXPLICIT, SECOND, RIVAL = range(3)
 _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: shorter steps of the second method are no gain
 _VOTES = 6  # that ask for an estimate of the spectral radius
@@ -112,7 +112,7 @@ def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
     """
     members.signs[rows] = -2 * _VOTES
     limit = 0.5 * explicit.reach(0)
-    return move(members, rows[members.h[rows] * members.radius[rows] > limit], STABILIZED)
+    return move(members, rows[members.h[rows] * members.radius[rows] > limit], SECOND)
 
 
 def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     >>> from gflow.solvers.explicit import Tsit5
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
-    >>> m.h[:], m.radius[:], m.method[:] = 1.0, 0.1, STABILIZED
+    >>> m.h[:], m.radius[:], m.method[:] = 1.0, 0.1, SECOND
     >>> [len(hand_back(Tsit5(), m, np.array([0]))) for _ in range(10)]
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     """
@@ -154,10 +154,10 @@ def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -
 
     Parameters
     ----------
-    y, end : Tensor, shape (members, entries)
-        The states at both ends.
-    k0, k : Tensor, shape (members, entries)
-        The increments there, over h.
+    y, k0 : Tensor, shape (members, entries)
+        The state at the start, and the increment there over h.
+    end, k : Tensor, shape (members, entries)
+        The same at the end.
     h : float
 
     Returns
@@ -291,7 +291,7 @@ def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndar
     m = members
     m.signs[rows] += np.where(spent > _EXPENSIVE, 10, 1)
     moved = rows[m.signs[rows] >= m.pause[rows]]
-    move(m, moved, STABILIZED)
+    move(m, moved, SECOND)
     m.signs[moved] = _CHEAPER_STEPS // 2
     return moved
 
@@ -304,7 +304,7 @@ def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
     members : Members
     rows : ndarray of int
     method : int
-        `EXPLICIT`, `STABILIZED` or `RIVAL`.
+        `EXPLICIT`, `SECOND` or `RIVAL`.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from gflow.solvers.base import Step, Stepper
 from gflow.solvers.elementwise import max_of
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import RIVAL, STABILIZED, rival_error
+from gflow.solvers.loop.switching import RIVAL, SECOND, rival_error
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
 
@@ -83,4 +83,4 @@ class StepComputer:
             return None
         if new.signal is not None:
             return new.signal()
-        return rival_error(y, k0, new.y, new.k, h) if plan.method == STABILIZED else None
+        return rival_error(y, k0, new.y, new.k, h) if plan.method == SECOND else None

@@ -8,7 +8,7 @@ import gflow
 from gflow.solvers.explicit import Tsit5
 from gflow.solvers.loop import switching
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.switching import EXPLICIT, RIVAL, STABILIZED
+from gflow.solvers.loop.switching import EXPLICIT, RIVAL, SECOND
 from gflow.solvers.rkc2 import RKC2
 from tests.helpers import randn, worst_relative
 from tests.solvers.potentials import Bernoulli, Potential, mild, solve, stiff
@@ -200,14 +200,14 @@ def test_the_measured_radius_has_the_last_word():
     m = members(h=1.0, radius=3.0)
     m.signs[:] = 9
     assert switching.confirm(Tsit5(), m, ROWS).tolist() == [0]
-    assert m.method.tolist() == [STABILIZED, EXPLICIT]
+    assert m.method.tolist() == [SECOND, EXPLICIT]
     assert m.signs[0] == 0 > m.signs[1]
     m = members(radius=np.nan)
     assert not len(switching.confirm(Tsit5(), m, ROWS))
 
 
 def test_hands_back_after_calm_steps_in_a_row():
-    m = members(h=1.0, radius=1.0, method=STABILIZED)
+    m = members(h=1.0, radius=1.0, method=SECOND)
     m.radius[1] = 100.0
     for _ in range(9):
         assert not len(switching.hand_back(Tsit5(), m, ROWS))
@@ -216,11 +216,11 @@ def test_hands_back_after_calm_steps_in_a_row():
     m.h[0] = 1.0
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
     assert moved == [[]] * 9 + [[0]]
-    assert m.method.tolist() == [EXPLICIT, STABILIZED]
+    assert m.method.tolist() == [EXPLICIT, SECOND]
 
 
 def test_steps_that_still_grow_are_no_sign_of_calm():
-    m = members(h=1.0, method=STABILIZED)
+    m = members(h=1.0, method=SECOND)
     m.before[:] = [0.5, 0.9]
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
     assert moved == [[]] * 9 + [[1]]
@@ -247,7 +247,7 @@ def test_price_of_the_rival():
 
 def test_pauses_of_the_rival_grow():
     """Whenever the second method loses, it is tried again after twice as long."""
-    m, waits = members(method=STABILIZED), []
+    m, waits = members(method=SECOND), []
     for _ in range(4):
         switching.to_rival(m, ROWS[:1])
         assert m.method[0] == RIVAL
@@ -260,4 +260,4 @@ def test_pauses_of_the_rival_grow():
     switching.to_rival(m, ROWS[:1])
     for _ in range(64):
         assert not len(switching.from_rival(m, ROWS[:1], np.array([30]))) or m.method[0] != RIVAL
-    assert m.method[0] == STABILIZED  # steps of many stages count ten times
+    assert m.method[0] == SECOND  # steps of many stages count ten times
