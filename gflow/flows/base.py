@@ -1,7 +1,7 @@
 """The contract of a flow: an ODE right-hand side and what is known about it.
 
-A flow is a plain callable ``f(t, y)`` without state of its own, so it goes as it is
-into ``torchdiffeq.odeint``. A state is one tensor; leading dimensions are an ensemble
+A flow is a plain callable ``f(t, y)`` that stores no state, so it can be passed to
+``torchdiffeq.odeint`` as it is. A state is one tensor; leading dimensions are an ensemble
 of starts. Time is measured in units of gradient descent on the same loss:
 t = k·step_size.
 
@@ -43,28 +43,41 @@ class Flow(abc.ABC):
     #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
     observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    # -- what a setting must say ------------------------------------------------
+    # -- what a setting must implement ------------------------------------------
 
     @property
     @abc.abstractmethod
     def state_shape(self) -> tuple[int, ...]:
-        """Shape of one state; -1 where any size will do."""
+        """Shape of one state; -1 where any size is allowed."""
 
     @abc.abstractmethod
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        """dy/dt at time t, of the shape of y: a new tensor at every call."""
+        """Compute dy/dt at time t, of the shape of y: a new tensor at every call."""
 
     @abc.abstractmethod
     def loss(self, y: Tensor) -> Tensor:
-        """φ(y), of the shape of the ensemble."""
+        """Compute φ(y), of the shape of the ensemble."""
 
     @abc.abstractmethod
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        """The rate −dφ/dt = −⟨∇φ(y), velocity⟩, of the shape of the ensemble."""
+        """Compute the rate −dφ/dt = −⟨∇φ(y), velocity⟩.
+
+        Parameters
+        ----------
+        y : Tensor, shape (..., *state)
+            A state or an ensemble.
+        velocity : Tensor, shape (..., *state)
+            dy/dt there.
+
+        Returns
+        -------
+        Tensor, shape (...)
+            The rate at which the loss falls, of each member.
+        """
 
     @abc.abstractmethod
     def reference(self, y: Tensor) -> Tensor:
-        """dy/dt computed independently, by automatic differentiation of the loss.
+        """Compute dy/dt independently, by automatic differentiation of the loss.
 
         Slower than the flow itself; certificates and tests compare the two.
         """
@@ -76,16 +89,16 @@ class Flow(abc.ABC):
 
     @abc.abstractmethod
     def lift(self, y: Tensor) -> Tensor:
-        """Parameters (a state of ``parameter_flow``) that induce the state y."""
+        """Return parameters (a state of ``parameter_flow``) that induce the state y."""
 
     @abc.abstractmethod
     def project(self, parameters: Tensor) -> Tensor:
-        """The state that parameters induce; ``project(lift(y)) = y``."""
+        """Return the state that parameters induce; ``project(lift(y)) = y``."""
 
     @classmethod
     @abc.abstractmethod
     def example(cls) -> tuple[Flow, Tensor]:
-        """A small instance and a start, for tests and documentation."""
+        """Return a small instance and a start, for tests and documentation."""
 
     # -- hooks: nothing by default ------------------------------------------------
 
@@ -94,46 +107,57 @@ class Flow(abc.ABC):
 
     @property
     def rest(self) -> Tensor | None:
-        """A state at which an affine flow stands still; None where not known."""
+        """A stationary state of an affine flow; None where not known."""
         return None
 
     def spectral_radius(self, y: Tensor) -> float | None:
-        """An upper bound of the negative end of the Jacobian's spectrum, as a positive
-        number, where the flow knows one cheaply."""
+        """Return a cheap bound on −λ_min of the Jacobian, as a positive number, or None."""
         return None
 
     @property
     def like(self) -> Tensor | None:
-        """A tensor whose dtype and device states share; None where any will do."""
+        """A tensor of the dtype and device of states; None where any are allowed."""
         return None
 
     def end_to_end(self, y: Tensor) -> Tensor:
-        """The object the loss sees (W, UUᵀ, the outputs); the state itself by default."""
+        """Return the argument of the loss (W, UUᵀ, outputs); the state itself by default."""
         return y
 
     def observables(self, y: Tensor) -> Observables:
-        """Named measurements of a state, of the shape of the ensemble and ``observable_dims``."""
+        """Measure a state: tensors by name, shapes of the ensemble and ``observable_dims``."""
         return {"loss": self.loss(y)}
 
     def invariants(self, y: Tensor) -> Observables:
-        """Quantities that the exact flow conserves."""
+        """Compute the quantities that the exact flow conserves, by name."""
         return {}
 
     def invariant_scales(self, y: Tensor) -> Observables:
-        """What a change of each invariant is measured against (same keys)."""
+        """Compute the scale that a change of each invariant is relative to (same keys)."""
         return {}
 
     def closed_form(self, y0: Tensor) -> str | None:
-        """The name of the closed form that applies from this start, else None."""
+        """Name the closed form that applies from this start; None where there is none."""
         return None
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
-        """States at the times ts, shape (T, *y0.shape), by the closed form.
+        """Compute the states at given times by the closed form.
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+            Times t ≥ 0, in units of step_size × steps of descent.
+        y0 : Tensor, shape (*state)
+            The start.
+
+        Returns
+        -------
+        Tensor, shape (T, *y0.shape)
+            The states.
 
         Raises
         ------
         InputError
-            Where no closed form is known for this start.
+            If no closed form is known for this start.
         """
         raise InputError(
             f"{type(self).__name__} has no closed form for this loss and start; "
@@ -141,26 +165,26 @@ class Flow(abc.ABC):
         )
 
     def for_start(self, y0: Tensor) -> Flow:
-        """This flow with what a given start fixes for all time (a conserved rank)."""
+        """Return this flow specialised to a start, such as to its conserved rank."""
         return self
 
     def of_members(self, index: Tensor) -> Flow:
-        """This flow for some members of an ensemble, index (k,) into its starts in order.
+        """Return this flow for some members of an ensemble, index (k,) into its starts.
 
-        A flow whose own parameters differ from member to member selects them here.
+        A flow whose settings differ from member to member selects them here.
         """
         return self
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
-        """v ↦ (∂f/∂y)·v at one state, for many products; what they share is done once."""
+        """Return v ↦ (∂f/∂y)·v at one state; work that all products share is done once."""
         return functools.partial(self.jvp, y)
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """φ(y) and dy/dt; a flow that has both from one computation says so here."""
+        """Compute φ(y) and dy/dt; override where one computation gives both."""
         return self.loss(y), self(0.0, y)
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """f(y) and its rate of change along the flow, d²y/dt² = (∂f/∂y)·f(y)."""
+        """Compute dy/dt = f(y) and d²y/dt² = (∂f/∂y)·f(y)."""
         velocity = self(0.0, y)
         return velocity, self.jvp(y, velocity)
 
@@ -168,19 +192,30 @@ class Flow(abc.ABC):
 
     @property
     def state_ndim(self) -> int:
-        """Number of trailing dimensions that make one state."""
+        """Number of trailing dimensions of one state."""
         return len(self.state_shape)
 
     def batch_shape(self, y: Tensor) -> torch.Size:
-        """The leading (ensemble) dimensions of y."""
+        """Return the leading (ensemble) dimensions of y."""
         return y.shape[: y.ndim - self.state_ndim]
 
     def norm(self, y: Tensor) -> Tensor:
-        """Euclidean norm of each state of an ensemble."""
+        """Compute the Euclidean norm of each state of an ensemble."""
         return vector_norm(self._flat(y), dim=-1)
 
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
-        """Euclidean inner product ⟨a, b⟩ of each state of an ensemble."""
+        """Compute the Euclidean inner product ⟨a, b⟩ of each state of an ensemble.
+
+        Parameters
+        ----------
+        a, b : Tensor, shape (..., *state)
+            States or tangent vectors.
+
+        Returns
+        -------
+        Tensor, shape (...)
+            The inner products.
+        """
         return vecdot(self._flat(a), self._flat(b))
 
     def _flat(self, y: Tensor) -> Tensor:
@@ -188,17 +223,32 @@ class Flow(abc.ABC):
         return y if self.state_ndim == 1 else y.flatten(y.ndim - self.state_ndim)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        """Jacobian-vector product (∂f/∂y)·v; minus a Hessian product for parameters."""
+        """Compute the Jacobian-vector product (∂f/∂y)·v.
+
+        Parameters
+        ----------
+        y : Tensor, shape (..., *state)
+            A state or an ensemble.
+        v : Tensor, shape (..., *state)
+            The direction.
+
+        Returns
+        -------
+        Tensor, shape (..., *state)
+            The product; for a flow of parameters minus the Hessian product.
+        """
         return jvp(lambda state: self(0.0, state), (y,), (v,))[1]
 
     def check_state(self, y: Tensor) -> None:
         """Raise InputError unless y is a finite state (or ensemble of states)."""
         require_float("a state", y)
         require_nonempty("a state", y)
-        want = self.state_shape
-        got = tuple(y.shape[y.ndim - len(want) :]) if y.ndim >= len(want) else tuple(y.shape)
-        if len(got) != len(want) or any(w not in (-1, g) for w, g in zip(want, got, strict=True)):
-            shown = ", ".join("any" if w == -1 else str(w) for w in want)
+        expected = self.state_shape
+        shape = tuple(y.shape[max(0, y.ndim - len(expected)) :])
+        if len(shape) != len(expected) or any(
+            e not in (-1, s) for e, s in zip(expected, shape, strict=True)
+        ):
+            shown = ", ".join("any" if e == -1 else str(e) for e in expected)
             raise InputError(
                 f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
             )
@@ -214,7 +264,7 @@ class ParameterFlow(Flow):
         return self.inner(velocity, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
-        return -slope(self.loss, y)
+        return -gradient_of(self.loss, y)
 
     @property
     def parameter_flow(self) -> Flow:
@@ -232,28 +282,71 @@ class ReducedFlow(Flow):
 
     @abc.abstractmethod
     def gradient(self, y: Tensor) -> Tensor:
-        """∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
+        """Compute ∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return -self.inner(self.gradient(y), velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)
-        descent = -slope(lambda p: self.loss(self.project(p)), parameters)
+        velocity = -gradient_of(lambda p: self.loss(self.project(p)), parameters)
         with forward_ad.dual_level():
-            moved = self.project(forward_ad.make_dual(parameters, descent))
-            return forward_ad.unpack_dual(moved).tangent
+            projected = self.project(forward_ad.make_dual(parameters, velocity))
+            return forward_ad.unpack_dual(projected).tangent
 
 
-def slope(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """∇ Σ function(y). Not by torch.func, whose first gradient takes seconds of imports."""
+def gradient_of(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """Compute ∇ Σ function(y).
+
+    Not by torch.func, whose first gradient takes seconds of imports.
+
+    Parameters
+    ----------
+    function : callable
+        Tensor → tensor of any shape, differentiable.
+    y : Tensor
+        Where to differentiate.
+
+    Returns
+    -------
+    Tensor
+        The gradient of the sum of the function's values, of the shape of y.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gradient_of(lambda y: y.square(), torch.tensor([1.0, 2.0]))
+    tensor([2., 4.])
+    """
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
-    return slope
+        (gradient,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return gradient
 
 
 def split_ensemble(y: Tensor, state_ndim: int) -> tuple[Tensor, torch.Size]:
-    """View y as (members, *state) and return the ensemble's shape with it."""
+    """View an ensemble as a list of members.
+
+    Parameters
+    ----------
+    y : Tensor, shape (..., *state)
+        The ensemble.
+    state_ndim : int
+        Number of dimensions of one state.
+
+    Returns
+    -------
+    members : Tensor, shape (members, *state)
+        A view of y.
+    batch : torch.Size
+        The ensemble's dimensions, to restore them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> members, batch = split_ensemble(torch.zeros(2, 3, 5), 1)
+    >>> members.shape, batch
+    (torch.Size([6, 5]), torch.Size([2, 3]))
+    """
     batch = y.shape[: y.ndim - state_ndim]
     return y.reshape(-1, *y.shape[y.ndim - state_ndim :]), batch

@@ -32,27 +32,27 @@ import torch
 from torch import Tensor
 
 from gflow.checks import require_positive
-from gflow.flows.base import Flow, Observables, slope, split_ensemble
+from gflow.flows.base import Flow, Observables, gradient_of, split_ensemble
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.modified import second_derivative
 from gflow.flows.sharpness import sharpness
 from gflow.flows.wrapped import WrappedFlow
 from gflow.linalg.complementarity import complementary
 
-_NEAR = 0.03  # share of 2/η within which an eigenvalue is taken into account
-_TIGHT = 1e-10  # of the eigenvectors' residuals
-_MOST_MODES = 20
-_DENSE = 32  # parameters up to which the whole Hessian costs less than an iteration
-_NOTHING = 1e-6  # share of tr Σ that counts as none
+_NEAR = 0.03  # distance from the edge, relative to 2/η, from which an eigenvalue counts
+_TOLERANCE = 1e-10  # relative, of the eigenvectors' residuals
+_MAX_MODES = 20  # largest number of eigenvalues at the edge
+_DENSE = 32  # largest number of parameters at which the whole Hessian costs less than iterating
+_NEGLIGIBLE = 1e-6  # share of tr Σ below which an eigenvalue of Σ counts as zero
 
 
 class Oscillation(NamedTuple):
-    """What keeps the average of descent at the edge at one state.
+    """The covariance of descent's oscillation at one state, and the force it exerts.
 
     Attributes
     ----------
     values : Tensor, shape (m,)
-        Eigenvalues of the Hessian from 0.97·2/η on; none where all are below.
+        Eigenvalues of the Hessian above 0.97·2/η, descending; m is 0 where all are below.
     covariance : Tensor, shape (m, m)
         Σ in the basis of their eigenvectors.
     modes : Tensor, shape (m, n)
@@ -60,8 +60,9 @@ class Oscillation(NamedTuple):
     force : Tensor, shape (*state)
         −½∇⟨H, Σ⟩.
     sharpness : Tensor, shape ()
-    vectors : Tensor
-        What to start from at a nearby state.
+        The largest eigenvalue of the Hessian.
+    vectors : Tensor, shape (≥ m, n)
+        Eigenvectors, to start from at a nearby state.
     """
 
     values: Tensor
@@ -73,14 +74,14 @@ class Oscillation(NamedTuple):
 
     @property
     def variance(self) -> Tensor:
-        """tr Σ."""
+        """The total variance tr Σ."""
         return self.covariance.trace()
 
     @property
     def rank(self) -> int:
-        """How many eigenvectors Σ is made of."""
-        size = torch.linalg.eigvalsh(self.covariance)
-        return int((size > _NOTHING * self.variance).sum())
+        """The rank of Σ."""
+        eigenvalues = torch.linalg.eigvalsh(self.covariance)
+        return int((eigenvalues > _NEGLIGIBLE * self.variance).sum())
 
 
 def oscillation(
@@ -90,49 +91,65 @@ def oscillation(
     rate: float,
     *,
     start: Tensor | None = None,
-    tol: float = _TIGHT,
+    tol: float = _TOLERANCE,
 ) -> Oscillation:
-    """Σ at one state and the force it exerts on the average of descent.
+    """Compute Σ at one state and the force it exerts on the average of descent.
 
     Parameters
     ----------
     flow : ParameterFlow
+        The gradient flow of L.
     y : Tensor, shape (*state)
-    step_size, rate : float
-        η, and how fast an eigenvalue may approach 2/η, per unit of time.
+        One state.
+    step_size : float
+        Step size η of descent.
+    rate : float
+        Largest rate, per unit of time, at which an eigenvalue may close its distance to 2/η.
     start : Tensor, optional
         ``vectors`` of a nearby state.
     tol : float
-        Of the eigenvectors' residuals, relative.
+        Relative tolerance of the eigenvectors' residuals.
+
+    Returns
+    -------
+    Oscillation
+        Σ, its force, and the eigenvalues at the edge.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow, U = gflow.FactorFlow.example()
+    >>> float(oscillation(flow, U, 0.01, 50.0).variance)   # far below the edge
+    0.0
     """
     edge = 2 / step_size
     values, vectors = _largest(flow, y, (1 - _NEAR) * edge, start, tol)
-    near = int((values > (1 - _NEAR) * edge).sum())
-    highest, values, U, kept = values[0], values[:near], vectors[:near], vectors[: near + 2]
-    if near == 0:
+    m = int((values > (1 - _NEAR) * edge).sum())
+    largest, values, U, start = values[0], values[:m], vectors[:m], vectors[: m + 2]
+    if m == 0:
         empty = values.new_zeros(0, 0)
-        return Oscillation(values, empty, U, torch.zeros_like(y), highest, kept)
+        return Oscillation(values, empty, U, torch.zeros_like(y), largest, start)
     velocity = flow(0.0, y)
     G = -torch.stack(  # f'' of f = −∇L
         [
             second_derivative(flow, y, U[i].reshape(y.shape), U[j].reshape(y.shape)).flatten()
-            for i in range(near)
+            for i in range(m)
             for j in range(i + 1)
         ]
     )
-    G = G[_places(near).to(y.device)]  # (m²,) rows of n
-    free = (G @ velocity.flatten()).reshape(near, near) - torch.diag(rate * (edge - values))
+    G = G[_triangle_index(m).to(y.device)]  # (m²,) rows of n
+    free = (G @ velocity.flatten()).reshape(m, m) - torch.diag(rate * (edge - values))
     X = complementary(0.5 * G @ G.mT, free)
     force = -0.5 * (X.flatten() @ G).reshape(y.shape)
     size, basis = torch.linalg.eigh(X)
     modes = size.clamp_min(0).sqrt()[:, None] * (basis.mT @ U)
-    return Oscillation(values, X, modes, force, highest, kept)
+    return Oscillation(values, X, modes, force, largest, start)
 
 
 def _largest(
     flow: Flow, y: Tensor, above: float, start: Tensor | None, tol: float
 ) -> tuple[Tensor, Tensor]:
-    """Eigenpairs of the Hessian, descending: all above a bound, and at least one more."""
+    """Eigenpairs of the Hessian, descending: all above a bound, and one below it."""
     n = y.numel()
     if n <= _DENSE:
         identity = torch.eye(n, dtype=y.dtype, device=y.device).reshape(n, *y.shape)
@@ -140,22 +157,22 @@ def _largest(
         lam, V = torch.linalg.eigh((H + H.mT) / 2)
         return lam.flip(0), V.mT.flip(0)
     count = 1 if start is None else max(1, len(start) - 1)
-    top = sharpness(flow, y, count, start, tol=tol)
-    while bool(top.values[-1] > above) and count < min(_MOST_MODES, n):
+    pairs = sharpness(flow, y, count, start, tol=tol)
+    while bool(pairs.values[-1] > above) and count < min(_MAX_MODES, n):
         count += 1
-        top = sharpness(flow, y, count, top.vectors, tol=tol)
-    return top.values, top.vectors
+        pairs = sharpness(flow, y, count, pairs.vectors, tol=tol)
+    return pairs.values, pairs.vectors
 
 
-def _places(m: int) -> Tensor:
-    """Where entry (i, j) of a symmetric matrix is among its lower triangle, row by row."""
+def _triangle_index(m: int) -> Tensor:
+    """Index of entry (i, j) of a symmetric matrix in its lower triangle, row by row, (m²,)."""
     i, j = torch.arange(m)[:, None], torch.arange(m)[None]
     high, low = torch.maximum(i, j), torch.minimum(i, j)
     return (high * (high + 1) // 2 + low).flatten()
 
 
 class CentralFlow(WrappedFlow):
-    """The flow of the time average of descent with step size η, at the edge of stability too.
+    """Flow of the time average of descent with step size η, also at the edge of stability.
 
     Parameters
     ----------
@@ -164,8 +181,8 @@ class CentralFlow(WrappedFlow):
     step_size : float
         η > 0 of descent.
     rate : float, optional
-        How fast an eigenvalue may approach 2/η, per unit of time; by default 1/(2η), that is
-        within two steps of descent.
+        Largest rate, per unit of time, at which an eigenvalue may close its distance to 2/η; by
+        default 1/(2η), that is within two steps of descent.
 
     Raises
     ------
@@ -174,14 +191,14 @@ class CentralFlow(WrappedFlow):
 
     Notes
     -----
-    Descent acts on ``parameter_flow``, the flow of L. ``loss`` is L, which falls; what descent's
-    losses average to is the observable ``averaged_loss``, and ``variance`` is tr Σ. Starts must be
-    below the edge. A call finds the eigenvectors anew; `gflow.studies.central_path` carries them
-    along. Where no eigenvalue is near 2/η it is the gradient flow.
+    Descent acts on ``parameter_flow``, the flow of L. ``loss`` is L, which falls; the observable
+    ``averaged_loss`` is the average of descent's losses, and ``variance`` is tr Σ. Starts must be
+    below the edge. Each call computes the eigenvectors from scratch; `gflow.studies.central_path`
+    carries them along. Where no eigenvalue is near 2/η it is the gradient flow.
 
     Examples
     --------
-    The edge is far above this flow's sharpness; where it is reached, a velocity differs:
+    Far below the edge the central flow is the gradient flow:
 
     >>> import torch, gflow
     >>> flow, U = gflow.FactorFlow.example()
@@ -205,11 +222,24 @@ class CentralFlow(WrappedFlow):
         return self.flow
 
     def oscillation(self, y: Tensor) -> Oscillation:
-        """Σ and its force at one state, (*state)."""
+        """Compute Σ and its force at one state, (*state)."""
         return oscillation(self.flow, y, self.step_size, self.rate)
 
     def averaged_loss(self, loss: Tensor, variance: Tensor) -> Tensor:
-        """L + ½⟨H, Σ⟩ of L and tr Σ: what the losses of descent average to."""
+        """Compute L + ½⟨H, Σ⟩, the average of the losses of descent.
+
+        Parameters
+        ----------
+        loss : Tensor, shape (...)
+            L.
+        variance : Tensor, shape (...)
+            tr Σ.
+
+        Returns
+        -------
+        Tensor, shape (...)
+            The averaged loss.
+        """
         return loss + variance / self.step_size
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
@@ -222,11 +252,11 @@ class CentralFlow(WrappedFlow):
 
     def reference(self, y: Tensor) -> Tensor:
         states, _ = split_ensemble(y, self.state_ndim)
-        rows = [-slope(self.loss, state) - self._slope_of_spread(state) for state in states]
+        rows = [-gradient_of(self.loss, state) - self._spread_gradient(state) for state in states]
         return torch.stack(rows).reshape(y.shape)
 
-    def _slope_of_spread(self, y: Tensor) -> Tensor:
-        """∇½⟨H, Σ⟩, Σ held, from the loss alone."""
+    def _spread_gradient(self, y: Tensor) -> Tensor:
+        """∇½⟨H, Σ⟩ at fixed Σ, from the loss alone."""
         total = torch.zeros_like(y)
         for mode in self.oscillation(y).modes:
             along = mode.reshape(y.shape)

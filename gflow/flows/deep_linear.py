@@ -29,19 +29,19 @@ from gflow.losses import Loss, SquaredDistance
 
 
 def partial_products(layers: Sequence[Tensor]) -> list[Tensor]:
-    """[W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
+    """Compute [W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
     return list(itertools.accumulate(layers, lambda product, layer: layer @ product))
 
 
 def layer_product(layers: Sequence[Tensor]) -> Tensor:
-    """W_N⋯W_1 of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
+    """Compute W_N⋯W_1 of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
     return partial_products(layers)[-1]
 
 
 def layerwise_rhs(
     layers: Sequence[Tensor], G: Tensor, products: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
-    """Ẇ_j = −(W_N⋯W_{j+1})ᵀ G (W_{j−1}⋯W_1)ᵀ for all j, by one forward and one backward pass.
+    """Compute Ẇ_j = −(W_N⋯W_{j+1})ᵀ G (W_{j−1}⋯W_1)ᵀ by one forward and one backward pass.
 
     Parameters
     ----------
@@ -56,27 +56,47 @@ def layerwise_rhs(
     -------
     list of Tensor
         [Ẇ_1, …, Ẇ_N].
+
+    Examples
+    --------
+    >>> import torch
+    >>> W_1, W_2 = torch.tensor([[2.0]]), torch.tensor([[3.0]])
+    >>> [rate.item() for rate in layerwise_rhs([W_1, W_2], G=torch.tensor([[-1.0]]))]
+    [3.0, 2.0]
     """
-    before = partial_products(layers[:-1]) if products is None else products
+    products = partial_products(layers[:-1]) if products is None else products
     rates = []
-    back = -G
+    backward = -G
     for j in range(len(layers) - 1, 0, -1):
-        rates.append(back @ before[j - 1].mT)
-        back = layers[j].mT @ back
-    rates.append(back)
+        rates.append(backward @ products[j - 1].mT)
+        backward = layers[j].mT @ backward
+    rates.append(backward)
     return rates[::-1]
 
 
 def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
-    """Layers with product W and all D_j = 0: Σ^{1/N}Vᵀ, Σ^{1/N}, …, UΣ^{1/N}, zero-padded.
+    """Build layers with product W and all D_j = 0: Σ^{1/N}Vᵀ, Σ^{1/N}, …, UΣ^{1/N}, zero-padded.
 
     Singular values at round-off level count as zero, so that the rank is W's.
 
     Parameters
     ----------
     W : Tensor, shape (..., d_N, d_0)
+        The product.
     dims : sequence of int
         [d_0, …, d_N]; every hidden width at least min(d_0, d_N).
+
+    Returns
+    -------
+    list of Tensor
+        [W_1, …, W_N], each (..., d_j, d_{j−1}).
+
+    Examples
+    --------
+    >>> import torch
+    >>> layers = balanced_layers(torch.tensor([[4.0]]), [1, 2, 1])
+    >>> [tuple(layer.shape) for layer in layers], layer_product(layers).tolist()
+    ([(2, 1), (1, 2)], [[4.0]])
     """
     depth = len(dims) - 1
     if depth == 1:
@@ -96,7 +116,7 @@ def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
 
 
 def matrix_observables(W: Tensor) -> Observables:
-    """Singular values, effective rank and nuclear norm of W (..., d_N, d_0)."""
+    """Compute singular values, effective rank and nuclear norm of W (..., d_N, d_0)."""
     sigma = torch.linalg.svdvals(W)
     return {
         "singular_values": sigma,
@@ -114,7 +134,7 @@ class LayerwiseFlow(ParameterFlow):
     Parameters
     ----------
     loss : Loss
-        Of the product W_N⋯W_1.
+        The loss ℓ(W) of the product W = W_N⋯W_1.
     dims : sequence of int
         [d_0, d_1, …, d_N]; d_0 and d_N must fit the loss.
 
@@ -172,23 +192,23 @@ class LayerwiseFlow(ParameterFlow):
         return self._loss.like
 
     def pack(self, layers: Sequence[Tensor]) -> Tensor:
-        """One state of the layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
+        """Concatenate the layers [W_1, …, W_N], each (..., d_j, d_{j−1}), to one state."""
         shapes = [tuple(layer.shape[-2:]) for layer in layers]
         if shapes != self._shapes:
             raise InputError(f"layers must have shapes {self._shapes}, got {shapes}")
         return torch.cat([layer.flatten(-2) for layer in layers], dim=-1)
 
     def unpack(self, y: Tensor) -> list[Tensor]:
-        """The layers [W_1, …, W_N] of a state, as views."""
+        """Return the layers [W_1, …, W_N] of a state, as views."""
         parts = y.split(self._sizes, dim=-1)
         return [part.unflatten(-1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def end_to_end(self, y: Tensor) -> Tensor:
-        """W = W_N⋯W_1, shape (..., d_N, d_0)."""
+        """Compute W = W_N⋯W_1, shape (..., d_N, d_0)."""
         return layer_product(self.unpack(y))
 
     def balanced_start(self, W0: Tensor) -> Tensor:
-        """The balanced layers with product W0, as a state.
+        """Build the balanced layers with product W0, as a state.
 
         Raises
         ------
@@ -199,12 +219,12 @@ class LayerwiseFlow(ParameterFlow):
             raise InputError(
                 f"the start W0 must have shape {tuple(self._loss.shape)}, got {tuple(W0.shape)}"
             )
-        need = min(self._loss.shape)
-        narrow = [d for d in self.layer_dims[1:-1] if d < need]
-        if narrow:
+        min_width = min(self._loss.shape)
+        narrowest = min(self.layer_dims[1:-1], default=min_width)
+        if narrowest < min_width:
             raise InputError(
-                f"a balanced start needs hidden widths of at least min(d_0, d_N) = {need}, "
-                f"got {min(narrow)}; widen the hidden layers"
+                f"a balanced start needs hidden widths of at least min(d_0, d_N) = {min_width}, "
+                f"got {narrowest}; widen the hidden layers"
             )
         return self.pack(balanced_layers(W0, self.layer_dims))
 
@@ -217,7 +237,7 @@ class LayerwiseFlow(ParameterFlow):
         return self._loss(self.end_to_end(y))
 
     def invariants(self, y: Tensor) -> Observables:
-        """The matrices D_j = W_{j+1}ᵀW_{j+1} − W_jW_jᵀ as ``balancedness_j``."""
+        """Compute the matrices D_j = W_{j+1}ᵀW_{j+1} − W_jW_jᵀ as ``balancedness_j``."""
         layers = self.unpack(y)
         return {
             f"balancedness_{j + 1}": layers[j + 1].mT @ layers[j + 1] - layers[j] @ layers[j].mT
@@ -229,15 +249,18 @@ class LayerwiseFlow(ParameterFlow):
         return {f"balancedness_{j + 1}": squares[j] + squares[j + 1] for j in range(self.depth - 1)}
 
     def observables(self, y: Tensor) -> Observables:
-        """Loss, singular values, effective rank, nuclear norm, ‖D_j‖_F, and the relative
-        defect of (W_j⋯W_1)ᵀ(W_j⋯W_1) = [WᵀW]^{j/N} for each j."""
+        """Measure loss, singular values, effective rank, nuclear norm and balancedness ‖D_j‖_F.
+
+        ``balanced_product_defect`` is the relative defect of
+        (W_j⋯W_1)ᵀ(W_j⋯W_1) = [WᵀW]^{j/N} for each j.
+        """
         W = self.end_to_end(y)
-        found = {"loss": self._loss(W), **matrix_observables(W)}
+        observables = {"loss": self._loss(W), **matrix_observables(W)}
         if self.depth > 1:
             defects = [D.norm(dim=(-2, -1)) for D in self.invariants(y).values()]
-            found["balancedness"] = torch.stack(defects, dim=-1)
-            found["balanced_product_defect"] = self._product_defects(y, W)
-        return found
+            observables["balancedness"] = torch.stack(defects, dim=-1)
+            observables["balanced_product_defect"] = self._product_defects(y, W)
+        return observables
 
     def _product_defects(self, y: Tensor, W: Tensor) -> Tensor:
         gram = W.mT @ W
@@ -259,7 +282,23 @@ class LayerwiseFlow(ParameterFlow):
 
 
 def example_matrix(rows: int = 2, columns: int = 3) -> Tensor:
-    """A small matrix of full rank without symmetry, for ``example()``."""
+    """Return a small matrix of full rank without symmetry, for ``example()``.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Its shape.
+
+    Returns
+    -------
+    Tensor, shape (rows, columns)
+        The matrix.
+
+    Examples
+    --------
+    >>> example_matrix(1, 2).shape
+    torch.Size([1, 2])
+    """
     i = torch.arange(rows, dtype=torch.float64)[:, None]
     j = torch.arange(columns, dtype=torch.float64)
     return torch.cos(1.0 + 2 * i + j + i * j)

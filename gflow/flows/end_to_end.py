@@ -37,7 +37,7 @@ from gflow.losses import Loss, SquaredDistance
 
 
 def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) -> Tensor:
-    """Ẇ = −Σ_j [WWᵀ]^{(j−1)/N} G [WᵀW]^{(N−j)/N} from one thin SVD.
+    """Compute Ẇ = −Σ_j [WWᵀ]^{(j−1)/N} G [WᵀW]^{(N−j)/N} from one thin SVD.
 
     With W = UΣVᵀ, d_N ≤ d_0 and a = σ^{2/N}, the part of G outside the range of Wᵀ meets
     a_r^{N−1} alone, and the rest K_rs = a_r^{N−1} + Σ_{j<N} a_r^{j−1} a_s^{N−j}:
@@ -46,10 +46,12 @@ def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) ->
 
     Parameters
     ----------
-    W, G : Tensor, shape (..., d_N, d_0)
-        The end-to-end matrix and ∇ℓ(W).
+    W : Tensor, shape (..., d_N, d_0)
+        The end-to-end matrix.
+    G : Tensor, shape (..., d_N, d_0)
+        The gradient ∇ℓ(W).
     depth : int
-        N ≥ 1.
+        Number of layers N ≥ 1.
     rank : int, optional
         Singular values from this index on are round-off and count as zero; by default
         those below max(d_N, d_0)·ε·σ_1. Fractional powers amplify such noise: at depth
@@ -58,6 +60,14 @@ def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) ->
     Returns
     -------
     Tensor, shape (..., d_N, d_0)
+        The velocity Ẇ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W, G = torch.diag(torch.tensor([4.0, 0.0])), -torch.eye(2)
+    >>> end_to_end_rhs(W, G, depth=2).diagonal().abs().tolist()   # N σ^(2 − 2/N) for each mode
+    [8.0, 0.0]
     """
     if depth == 1:
         return -G
@@ -82,13 +92,27 @@ def end_to_end_rhs(W: Tensor, G: Tensor, depth: int, rank: int | None = None) ->
 
 
 def single_output_rhs(W: Tensor, G: Tensor, depth: int) -> Tensor:
-    """Ẇ = −‖W‖^{2−2/N}(G + (N−1) G P_W) for W of shape (..., 1, d_0); 0 at W = 0, N ≥ 2.
+    """Compute Ẇ = −‖W‖^{2−2/N}(G + (N−1) G P_W), which is 0 at W = 0 for N ≥ 2.
 
     Parameters
     ----------
-    W, G : Tensor, shape (..., 1, d_0)
+    W : Tensor, shape (..., 1, d_0)
+        The end-to-end matrix, with a single output.
+    G : Tensor, shape (..., 1, d_0)
+        The gradient ∇ℓ(W).
     depth : int
-        N ≥ 1.
+        Number of layers N ≥ 1.
+
+    Returns
+    -------
+    Tensor, shape (..., 1, d_0)
+        The velocity Ẇ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> single_output_rhs(torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, -1.0]]), depth=2)
+    tensor([[4., 2.]])
     """
     if depth == 1:
         return -G
@@ -111,13 +135,12 @@ class EndToEndFlow(ReducedFlow):
     Parameters
     ----------
     loss : Loss
-        ℓ(W), for any d_N × d_0.
+        The loss ℓ(W), for any d_N × d_0.
     depth : int
-        N ≥ 1.
+        Number of layers N ≥ 1.
     rank : int, optional
         The rank of W, which the flow conserves for N ≥ 2: singular values beyond it are
-        round-off and count as zero. `gflow.integrate` reads it off the start.
-
+        round-off and count as zero. `gflow.integrate` takes it from the start.
     hidden_width : int, optional
         Width of the hidden layers of `parameter_flow`, at least min(d_N, d_0), its default.
 
@@ -128,8 +151,8 @@ class EndToEndFlow(ReducedFlow):
 
     Notes
     -----
-    The state is W, (..., d_N, d_0). One thin SVD a call; with one output none at all.
-    ``exact`` knows ½‖W − M‖² (and losses equal to it up to scale): every start at depth
+    The state is W, (..., d_N, d_0). A call takes one thin SVD; with one output none.
+    ``exact`` covers ½‖W − M‖² (and losses equal to it up to scale): every start at depth
     1 and 2, starts aligned with M's singular vectors at any depth.
 
     Examples
@@ -152,18 +175,18 @@ class EndToEndFlow(ReducedFlow):
         hidden_width: int | None = None,
     ):
         require_count("depth", depth)
-        need = min(loss.shape)
-        if hidden_width is not None and hidden_width < need:
+        full_rank = min(loss.shape)
+        if hidden_width is not None and hidden_width < full_rank:
             raise InputError(
-                f"a balanced start needs hidden_width of at least min(d_N, d_0) = {need}, "
+                f"a balanced start needs hidden_width of at least min(d_N, d_0) = {full_rank}, "
                 f"got {hidden_width}"
             )
-        if rank is not None and not 0 <= rank <= need:
-            raise InputError(f"rank must be between 0 and {need}, got {rank}")
+        if rank is not None and not 0 <= rank <= full_rank:
+            raise InputError(f"rank must be between 0 and {full_rank}, got {rank}")
         self._loss = loss
         self.depth = depth
         self.rank = rank
-        self.hidden_width = need if hidden_width is None else hidden_width
+        self.hidden_width = full_rank if hidden_width is None else hidden_width
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -198,11 +221,11 @@ class EndToEndFlow(ReducedFlow):
         return LayerwiseFlow(self._loss, [d_in, *hidden, d_out])
 
     def lift(self, y: Tensor) -> Tensor:
-        """Balanced layers with product y, as a state of `parameter_flow`."""
+        """Build balanced layers with product y, as a state of `parameter_flow`."""
         return self.parameter_flow.balanced_start(self._truncated(y))
 
     def project(self, parameters: Tensor) -> Tensor:
-        """The product of the layers."""
+        """Compute the product of the layers."""
         return self.parameter_flow.end_to_end(parameters)
 
     def _truncated(self, W: Tensor) -> Tensor:
@@ -213,26 +236,29 @@ class EndToEndFlow(ReducedFlow):
         return (U[..., :k] * sigma[..., None, :k]) @ Vh[..., :k, :]
 
     def for_start(self, y0: Tensor) -> EndToEndFlow:
-        """This flow with the rank of the start; of an ensemble, where all have the same."""
+        """Return this flow with the rank of the start, or of all starts of an ensemble."""
         if self.rank is not None or self.depth == 1 or self.single_output:
             return self
         ranks = torch.linalg.matrix_rank(y0).unique().tolist()
         if len(ranks) != 1 or ranks[0] == min(self._loss.shape):
             return self
-        fixed = copy.copy(self)  # of the same class, whatever a subclass adds
-        fixed.rank = int(ranks[0])
-        return fixed
+        specialised = copy.copy(self)  # of the same class, whatever a subclass adds
+        specialised.rank = int(ranks[0])
+        return specialised
 
     def observables(self, y: Tensor) -> Observables:
-        """Loss, singular values, effective rank, nuclear norm; with a single output also
-        ``projection_ratio``, ‖(N−1) G P_W‖/‖G‖: how much of the motion is along W."""
-        found = {"loss": self.loss(y), **matrix_observables(y)}
+        """Measure loss, singular values, effective rank and nuclear norm.
+
+        With a single output also ``projection_ratio``, ‖(N−1) G P_W‖/‖G‖: how much of the motion
+        is along W.
+        """
+        observables = {"loss": self.loss(y), **matrix_observables(y)}
         if self.single_output:
             G = self._loss.gradient(y)
             along = (self.depth - 1) * _along(y, G, y.norm(dim=-1, keepdim=True))
             size = G.norm(dim=(-2, -1)).clamp_min(torch.finfo(y.dtype).tiny)
-            found["projection_ratio"] = along.norm(dim=(-2, -1)) / size
-        return found
+            observables["projection_ratio"] = along.norm(dim=(-2, -1)) / size
+        return observables
 
     def closed_form(self, y0: Tensor) -> str | None:
         known = self._loss.as_squared_distance()
@@ -250,7 +276,7 @@ class EndToEndFlow(ReducedFlow):
         eps = torch.finfo(W0.dtype).eps * max(W0.shape)
         k = int((sigma > eps * sigma.max()).sum())
         U, sigma, V = U[:, :k], sigma[:k], Vh[:k].mT
-        # Equal singular values leave the basis open: diagonalise M within each group.
+        # Equal singular values do not fix the basis: diagonalise M within each group.
         UMV = U.mT @ M @ V
         if k > 1:
             groups = (sigma[:-1] - sigma[1:] > 1e3 * eps * sigma[:-1]).tolist()
@@ -260,8 +286,8 @@ class EndToEndFlow(ReducedFlow):
             for block in blocks:
                 symmetric = UMV[block, block]
                 rotations.append(torch.linalg.eigh(0.5 * (symmetric + symmetric.mT))[1])
-            turn = torch.block_diag(*rotations)
-            U, V = U @ turn, V @ turn
+            rotation = torch.block_diag(*rotations)
+            U, V = U @ rotation, V @ rotation
             UMV = U.mT @ M @ V
         m = UMV.diagonal()
         left, right = U.mT @ M, M @ V

@@ -28,17 +28,56 @@ from gflow.losses import Loss, MatrixCompletion
 
 
 def symmetric_part(G: Tensor) -> Tensor:
-    """(G + Gᵀ)/2."""
+    """Compute (G + Gᵀ)/2."""
     return 0.5 * (G + G.mT)
 
 
 def factor_rhs(U: Tensor, G: Tensor) -> Tensor:
-    """U̇ = −(G + Gᵀ)U for U (..., d, k) and G = ∇ℓ(UUᵀ) (..., d, d)."""
+    """Compute U̇ = −(G + Gᵀ)U.
+
+    Parameters
+    ----------
+    U : Tensor, shape (..., d, k)
+        The factor.
+    G : Tensor, shape (..., d, d)
+        The gradient ∇ℓ(UUᵀ), which need not be symmetric.
+
+    Returns
+    -------
+    Tensor, shape (..., d, k)
+        The velocity U̇.
+
+    Examples
+    --------
+    >>> import torch
+    >>> factor_rhs(torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0, 4.0], [0.0, 1.0]]))
+    tensor([[-2.],
+            [-4.]])
+    """
     return -2 * symmetric_part(G) @ U
 
 
 def product_rhs(W: Tensor, G: Tensor) -> Tensor:
-    """Ẇ = −2(X + Xᵀ), X = ½(G + Gᵀ)W, for symmetric W and G = ∇ℓ(W), both (..., d, d)."""
+    """Compute Ẇ = −2(X + Xᵀ), X = ½(G + Gᵀ)W.
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., d, d)
+        Symmetric matrix.
+    G : Tensor, shape (..., d, d)
+        The gradient ∇ℓ(W), which need not be symmetric.
+
+    Returns
+    -------
+    Tensor, shape (..., d, d)
+        The velocity Ẇ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> product_rhs(2 * torch.eye(1), -torch.eye(1))
+    tensor([[8.]])
+    """
     X = symmetric_part(G) @ W
     return -2 * (X + X.mT)
 
@@ -71,7 +110,7 @@ class FactorFlow(ParameterFlow):
     Parameters
     ----------
     loss : Loss
-        ℓ(W) of square matrices; it need not be symmetric.
+        The loss ℓ(W) of square matrices; it need not be symmetric.
 
     Raises
     ------
@@ -107,7 +146,7 @@ class FactorFlow(ParameterFlow):
         return self._loss.like
 
     def product(self, U: Tensor) -> Tensor:
-        """W = UUᵀ."""
+        """Compute W = UUᵀ."""
         return U @ U.mT
 
     def end_to_end(self, y: Tensor) -> Tensor:
@@ -120,7 +159,7 @@ class FactorFlow(ParameterFlow):
         return self._loss(self.product(y))
 
     def observables(self, y: Tensor) -> Observables:
-        """Loss and eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
+        """Measure loss, eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
         return _observables(self.product(y), self._loss)
 
     @classmethod
@@ -136,7 +175,7 @@ class ProductFlow(ReducedFlow):
     Parameters
     ----------
     loss : Loss
-        ℓ(W) of square matrices; it need not be symmetric.
+        The loss ℓ(W) of square matrices; it need not be symmetric.
 
     Raises
     ------
@@ -146,7 +185,7 @@ class ProductFlow(ReducedFlow):
 
     Notes
     -----
-    The state is W, (..., d, d). ``exact`` knows the fully observed ½‖W − M‖²_F from any
+    The state is W, (..., d, d). ``exact`` covers the fully observed ½‖W − M‖²_F from any
     start. Noise outside the range of W grows like any other direction: from a start of
     size α² choose ``atol`` well below α².
 
@@ -205,7 +244,7 @@ class ProductFlow(ReducedFlow):
         return FactorFlow(self._loss)
 
     def lift(self, y: Tensor) -> Tensor:
-        """U = VΛ^{1/2}, d × d, with UUᵀ = W; eigenvalues at round-off level count as zero."""
+        """Compute U = VΛ^{1/2}, d × d, with UUᵀ = W; round-off eigenvalues count as zero."""
         lam, V = torch.linalg.eigh(symmetric_part(y))
         return V * without_round_off(lam, y.shape[-1]).sqrt()[..., None, :]
 
@@ -213,7 +252,7 @@ class ProductFlow(ReducedFlow):
         return parameters @ parameters.mT
 
     def invariants(self, y: Tensor) -> Observables:
-        """Both zero for ever: W − Wᵀ, and the negative part of the least eigenvalue."""
+        """Compute W − Wᵀ and the negative part of the least eigenvalue, both zero for ever."""
         least = torch.linalg.eigvalsh(symmetric_part(y))[..., 0]
         return {"antisymmetric_part": y - y.mT, "negative_part": least.clamp_max(0)}
 
@@ -222,7 +261,7 @@ class ProductFlow(ReducedFlow):
         return {"antisymmetric_part": size, "negative_part": size}
 
     def observables(self, y: Tensor) -> Observables:
-        """Loss and eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
+        """Measure loss, eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
         return _observables(y, self._loss)
 
     def closed_form(self, y0: Tensor) -> str | None:

@@ -29,7 +29,7 @@ from gflow.checks import (
     require_nonempty,
 )
 from gflow.errors import InputError
-from gflow.flows.base import Flow, Observables, slope
+from gflow.flows.base import Flow, Observables, gradient_of
 from gflow.flows.gram.operator import KernelOperator, Product
 from gflow.flows.gram.prediction import KernelPredictor, Prediction
 from gflow.flows.gram.split_by_rows import SharedGram, shared_gram
@@ -229,7 +229,7 @@ class KernelFlow(KernelPredictor):
         return self.inner(self.targets - y, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
-        g = slope(self.loss, y)
+        g = gradient_of(self.loss, y)
         if self.targets.ndim == 2:
             return -self._operator.columns(g)
         return -self._operator.columns(g.reshape(-1, y.shape[-1]).mT).mT.reshape(y.shape)

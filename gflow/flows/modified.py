@@ -37,12 +37,13 @@ class ModifiedFlow(WrappedFlow):
         The gradient flow of L. Descent acts on parameters: of a reduced flow take
         ``flow.parameter_flow`` and start from ``flow.lift(y0)``.
     step_size : float or Tensor
-        η > 0 of descent; a tensor of the shape of the ensemble gives each member its own.
+        Step size η > 0 of descent; a tensor of the shape of the ensemble gives each member its own.
     momentum : float
         Heavy-ball β in [0, 1); then start from ``start(y0)``.
     order : int
         2, or 3 for one term more (without momentum), which is no gradient: the loss, still
-        L + (η/4)‖∇L‖², falls along it for small η only. A call takes one product, or four.
+        L + (η/4)‖∇L‖², falls along it for small η only. An evaluation takes one Hessian product
+        at order 2, and four at order 3.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class ModifiedFlow(WrappedFlow):
 
     Notes
     -----
-    ``loss`` is the modified one, and so the certificate's; that of L is ``flow.flow.loss(y)``.
+    ``loss`` is the modified loss, which certificates use; L itself is ``flow.flow.loss(y)``.
     Invariants of the flow of L, such as balancedness, are not conserved by this one.
 
     Examples
@@ -89,14 +90,14 @@ class ModifiedFlow(WrappedFlow):
         self.order = order
 
     def _unit(self, y: Tensor, ndim: int) -> float | Tensor:
-        """τ, to multiply what has ndim dimensions beyond the ensemble's."""
+        """τ in a shape that broadcasts against tensors of ndim dimensions beyond the ensemble's."""
         if isinstance(self.step_size, float):
             return time_unit(self.step_size, self.momentum)
         steps = self.step_size.to(y).reshape(*self.step_size.shape, *[1] * ndim)
         return steps / (1 - self.momentum)
 
     def start(self, y0: Tensor) -> Tensor:
-        """The start from which descent from rest at y0 is followed; y0 without momentum."""
+        """Return the start whose flow follows descent from rest at y0; y0 without momentum."""
         unit = self._unit(y0, self.state_ndim)
         return slow_start(self.flow, y0, unit, self.momentum)
 
@@ -106,20 +107,20 @@ class ModifiedFlow(WrappedFlow):
         rate = velocity - 0.5 * inertia(self.momentum) * unit * acceleration
         if self.order == 2:
             return rate
-        bent = second_derivative(self.flow, y, velocity, velocity)
-        return rate + unit * unit * (bent / 12 + self.flow.jvp(y, acceleration) / 3)
+        curvature = second_derivative(self.flow, y, velocity, velocity)
+        return rate + unit * unit * (curvature / 12 + self.flow.jvp(y, acceleration) / 3)
 
     def loss(self, y: Tensor) -> Tensor:
         value, velocity = self.flow.loss_and_velocity(y)
         unit = self._unit(y, 0)
-        speed = self.flow.dissipation(y, velocity)
-        return value + 0.25 * inertia(self.momentum) * unit * speed
+        squared_gradient = self.flow.dissipation(y, velocity)
+        return value + 0.25 * inertia(self.momentum) * unit * squared_gradient
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         if self.order == 2:
             return super().dissipation(y, velocity)
-        slope = ModifiedFlow(self.flow, self.step_size)(0.0, y)
-        return self.inner(slope, velocity)
+        descent_direction = ModifiedFlow(self.flow, self.step_size)(0.0, y)
+        return self.inner(descent_direction, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         if self.order == 2:
@@ -163,12 +164,23 @@ class ModifiedFlow(WrappedFlow):
 
 
 def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    """f''(v, w) of a gradient flow f: the slope of ⟨v, f'(y)w⟩, by the symmetry of ∇³L.
+    """Compute f''(v, w) of a gradient flow f.
+
+    It is the gradient of ⟨v, f'(y)w⟩, by the symmetry of ∇³L.
 
     Parameters
     ----------
     flow : ParameterFlow
-    y, v, w : Tensor, shape (..., *state)
+        The gradient flow f = −∇L.
+    y : Tensor, shape (..., *state)
+        A state or an ensemble.
+    v, w : Tensor, shape (..., *state)
+        Directions.
+
+    Returns
+    -------
+    Tensor, shape (..., *state)
+        The second derivative; zero where L is quadratic.
 
     Examples
     --------
@@ -178,13 +190,15 @@ def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
     >>> second_derivative(flow, 3 * one, one, one).item()
     -36.0
     """
-    keep = torch.is_grad_enabled() and y.requires_grad
+    differentiable = torch.is_grad_enabled() and y.requires_grad
     with torch.enable_grad():
         # A clone: where the caller differentiates, v and w depend on y too.
-        leaf = y.clone() if keep else y.detach().requires_grad_()
-        first, second = (v, w) if keep else (v.detach(), w.detach())
+        leaf = y.clone() if differentiable else y.detach().requires_grad_()
+        first, second = (v, w) if differentiable else (v.detach(), w.detach())
         value = (first * flow.jvp(leaf, second)).sum()
         if not value.requires_grad:  # a quadratic objective
             return torch.zeros_like(y)
-        (slope,) = torch.autograd.grad(value, leaf, create_graph=keep, allow_unused=True)
-    return torch.zeros_like(y) if slope is None else slope
+        (gradient,) = torch.autograd.grad(
+            value, leaf, create_graph=differentiable, allow_unused=True
+        )
+    return torch.zeros_like(y) if gradient is None else gradient

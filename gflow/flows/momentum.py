@@ -27,7 +27,19 @@ from gflow.flows.base import Flow
 
 
 def time_unit(step_size: float, momentum: float) -> float:
-    """τ = η/(1 − β), the time that one step takes.
+    """Compute τ = η/(1 − β), the time that one step takes.
+
+    Parameters
+    ----------
+    step_size : float
+        Step size η.
+    momentum : float
+        Heavy-ball momentum β in [0, 1).
+
+    Returns
+    -------
+    float
+        The time unit τ.
 
     Examples
     --------
@@ -38,7 +50,7 @@ def time_unit(step_size: float, momentum: float) -> float:
 
 
 def inertia(momentum: float) -> float:
-    """s = (1 + β)/(1 − β), the factor on ½τ·f'f of the modified flow.
+    """Compute s = (1 + β)/(1 − β), the factor on ½τ·f'f of the modified flow.
 
     Examples
     --------
@@ -49,17 +61,23 @@ def inertia(momentum: float) -> float:
 
 
 def slow_start(flow: Flow, y0: Tensor, unit: float | Tensor, momentum: float) -> Tensor:
-    """θ̃_0, where the flow starts that heavy-ball descent from rest at y0 settles on.
+    """Compute θ̃_0, the start of the flow that heavy-ball descent from rest at y0 approaches.
 
     Parameters
     ----------
     flow : Flow
         The gradient flow of the parameters.
     y0 : Tensor, shape (..., *state)
+        The start θ_0 of descent.
     unit : float or Tensor
-        τ, one number or one that broadcasts against y0.
+        Time unit τ, one number or a tensor that broadcasts against y0.
     momentum : float
-        β in [0, 1).
+        Heavy-ball momentum β in [0, 1).
+
+    Returns
+    -------
+    Tensor, shape (..., *state)
+        The start of the flow.
 
     Examples
     --------

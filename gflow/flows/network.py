@@ -19,11 +19,11 @@ from torch.func import functional_call
 
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
-from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks, require_number
+from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks, require_scalar
 from gflow.flows.objective.differentiation import (
     Objective,
-    by_torch_func,
     gradient_and_product,
+    gradient_by_torch_func,
     hessian,
     of_each,
     value,
@@ -36,12 +36,31 @@ if TYPE_CHECKING:
 
 
 def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
-    """θ̇ = −∇L(θ) of a scalar objective, for one vector or an ensemble (..., p)."""
+    """Compute θ̇ = −∇L(θ) of a scalar objective.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    Tensor, shape (..., p)
+        The velocity θ̇.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gradient_rhs(lambda x: x @ x, torch.tensor([3.0, 4.0]))
+    tensor([-6., -8.])
+    """
     return -value_and_gradient(objective, theta)[1]
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters with ``requires_grad``, detached, by name; tied ones once.
+    """Return the parameters with ``requires_grad``, detached, by name; tied ones once.
 
     Raises
     ------
@@ -55,17 +74,17 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
     >>> list(trainable_parameters(torch.nn.Linear(2, 1)))
     ['weight', 'bias']
     """
-    found = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
-    if not found:
-        raise InputError("the module has no trainable parameter: nothing would flow")
-    dtypes = sorted({str(p.dtype) for p in found.values()})
+    parameters = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise InputError("the module has no trainable parameter; set requires_grad of one")
+    dtypes = sorted({str(p.dtype) for p in parameters.values()})
     if len(dtypes) > 1:
         raise InputError(
             f"the module's parameters must share one dtype, got {', '.join(dtypes)}; "
             "convert it, for example with module.double()"
         )
-    _require_steady(module)
-    return found
+    _require_deterministic(module)
+    return parameters
 
 
 class NetworkFlow(ParameterFlow):
@@ -81,12 +100,12 @@ class NetworkFlow(ParameterFlow):
     inputs, targets : Tensor
         The full batch.
     chunk : int, optional
-        Take so many samples at a time: memory is bounded by one chunk of one member, at the
-        same results to round-off. Costs one forward of all samples at construction, which
-        finds out whether the criterion is a mean or a sum over samples.
+        Number of samples evaluated at a time: memory is bounded by one chunk of one member, at
+        the same results to round-off. Costs one forward pass of all samples at construction,
+        which determines whether the criterion is a mean or a sum over samples.
     team : Team, optional
-        Split the samples across these processes, each of which makes the flow with all of
-        them and keeps its own rows, on the device of its module: see `gflow.distributed`.
+        Split the samples across these processes, each of which builds the flow with all of
+        them and stores its own rows, on the device of its module: see `gflow.distributed`.
 
     Raises
     ------
@@ -100,8 +119,8 @@ class NetworkFlow(ParameterFlow):
     -----
     The state is θ, (..., p), in the order of ``module.named_parameters()``;
     ``flow.pack()`` reads it off the module, ``flow.parameters_dict(theta)`` gives it back.
-    Results can be differentiated from outside, as the certificate of a `ModifiedFlow` does;
-    that keeps the graph of all chunks.
+    Results can be differentiated by the caller, as the certificate of a `ModifiedFlow` does;
+    then the graph of all chunks stays in memory.
 
     Examples
     --------
@@ -135,7 +154,7 @@ class NetworkFlow(ParameterFlow):
             team.require_alike("the module", [*module.parameters(), *module.buffers()])
             team.require_alike("inputs and targets", [inputs, targets])
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
-        self._shared = Sums(team, self._own_sum, self._own_outputs, len(inputs), self.like)
+        self._shared = Sums(team, self._local_sum, self._local_outputs, len(inputs), self.like)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -146,19 +165,19 @@ class NetworkFlow(ParameterFlow):
         return next(iter(self._start.values()))
 
     def pack(self, parameters: dict[str, Tensor] | None = None) -> Tensor:
-        """One state of the named parameters; of the module's own at construction by default."""
-        found = self._start if parameters is None else parameters
-        if set(found) != set(self._start):
-            raise InputError(f"parameters must be {sorted(self._start)}, got {sorted(found)}")
-        ndims = {k: p.ndim for k, p in self._start.items()}
-        flat = [
-            found[k].flatten(found[k].ndim - n) if n else found[k][..., None]
-            for k, n in ndims.items()
-        ]
+        """Concatenate named parameters (by default the module's at construction) to one state."""
+        if parameters is None:
+            parameters = self._start
+        if set(parameters) != set(self._start):
+            raise InputError(f"parameters must be {sorted(self._start)}, got {sorted(parameters)}")
+        flat = []
+        for name, start in self._start.items():
+            p = parameters[name]
+            flat.append(p.flatten(p.ndim - start.ndim) if start.ndim else p[..., None])
         return torch.cat(flat, dim=-1)
 
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
-        """The named parameters of a state, as views."""
+        """Return the named parameters of a state, as views."""
         parts = y.split(self._sizes, dim=-1)
         named = zip(self._start.items(), parts, strict=True)
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
@@ -167,35 +186,38 @@ class NetworkFlow(ParameterFlow):
         outputs: Tensor = functional_call(self._module, self.parameters_dict(theta), (inputs,))
         return outputs
 
-    def _share(self, chunk: Chunk, theta: Tensor) -> Tensor:
-        """What some samples add to the loss of one vector."""
-        share = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
-        require_number(share)
-        return share if chunk.weight == 1.0 else chunk.weight * share
+    def _chunk_loss(self, chunk: Chunk, theta: Tensor) -> Tensor:
+        """The weighted criterion of a chunk, its summand in the loss of one vector."""
+        criterion = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
+        require_scalar(criterion)
+        return criterion if chunk.weight == 1.0 else chunk.weight * criterion
 
     @property
-    def _in_parts(self) -> bool:
-        """Whether nothing is known of the whole before all parts are added up."""
+    def _is_split(self) -> bool:
+        """Whether the loss is a sum over several chunks or processes."""
         return len(self._chunks) > 1 or self._shared is not None
 
     def _sum(self, function: Summand, *ys: Tensor) -> Sequence[Tensor]:
-        """function(share, *ys) summed over all samples."""
+        """Sum ``function(objective, *ys)`` over all samples."""
         if self._shared is None:
-            return self._own_sum(function, *ys)
+            return self._local_sum(function, *ys)
         return self._shared.sum(function, *ys)
 
-    def _own_sum(self, function: Summand, *ys: Tensor) -> list[Tensor]:
-        """The same over chunks of this process; where there are several, member by member, so
-        that one chunk of one member is in memory at a time."""
+    def _local_sum(self, function: Summand, *ys: Tensor) -> list[Tensor]:
+        """Sum over the chunks of this process.
+
+        Several chunks are summed member by member, so that one chunk of one member is in memory
+        at a time.
+        """
         if len(self._chunks) > 1 and ys[0].ndim > 1:
             flat, batch = zip(*(split_ensemble(y, 1) for y in ys), strict=True)
-            rows = [self._own_sum(function, *row) for row in zip(*flat, strict=True)]
-            together = (torch.stack(column) for column in zip(*rows, strict=True))
-            return [x.reshape(*batch[0], *x.shape[1:]) for x in together]
-        total = list(function(partial(self._share, self._chunks[0]), *ys))
+            rows = [self._local_sum(function, *row) for row in zip(*flat, strict=True)]
+            stacked = (torch.stack(column) for column in zip(*rows, strict=True))
+            return [x.reshape(*batch[0], *x.shape[1:]) for x in stacked]
+        total = list(function(partial(self._chunk_loss, self._chunks[0]), *ys))
         for chunk in self._chunks[1:]:
-            more = function(partial(self._share, chunk), *ys)
-            total = [a + b for a, b in zip(total, more, strict=True)]
+            summand = function(partial(self._chunk_loss, chunk), *ys)
+            total = [a + b for a, b in zip(total, summand, strict=True)]
         return total
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
@@ -205,41 +227,41 @@ class NetworkFlow(ParameterFlow):
         return self._sum(value, y)[0]
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        loss, slope = self._sum(value_and_gradient, y)
-        return loss, -slope
+        loss, gradient = self._sum(value_and_gradient, y)
+        return loss, -gradient
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         return -self._sum(gradient_and_product, y, v)[1]
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
-        if self._in_parts or y.ndim > 1:  # the graph of everything would be kept
+        if self._is_split or y.ndim > 1:  # the graph of all parts would stay in memory
             return super().linearised(y)
-        product = hessian(partial(self._share, self._chunks[0]), y)
+        product = hessian(partial(self._chunk_loss, self._chunks[0]), y)
         return lambda v: -product(v)
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self._in_parts:  # the product needs the whole gradient first
+        if self._is_split:  # the product needs the gradient of all samples first
             return super().velocity_and_acceleration(y)
-        slope, product = self._sum(gradient_and_product, y)
-        return -slope, product
+        gradient, product = self._sum(gradient_and_product, y)
+        return -gradient, product
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.
-        return -self._sum(by_torch_func, y)[0]
+        return -self._sum(gradient_by_torch_func, y)[0]
 
     def end_to_end(self, y: Tensor) -> Tensor:
-        """The network's outputs on its inputs, the object the criterion sees."""
-        return self._own_outputs(y) if self._shared is None else self._shared.outputs(y)
+        """Compute the network's outputs on its inputs, the argument of the criterion."""
+        return self._local_outputs(y) if self._shared is None else self._shared.outputs(y)
 
-    def _own_outputs(self, y: Tensor) -> Tensor:
-        """Those on this process's inputs."""
+    def _local_outputs(self, y: Tensor) -> Tensor:
+        """Compute the outputs on this process's inputs."""
         if len(self._chunks) > 1 and y.ndim > 1:
             flat, batch = split_ensemble(y, 1)
-            rows = torch.stack([self._own_outputs(row) for row in flat])
+            rows = torch.stack([self._local_outputs(row) for row in flat])
             return rows.reshape(*batch, *rows.shape[1:])
         parts = [of_each(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks]
-        whole: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return whole
+        outputs: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return outputs
 
     @classmethod
     def example(cls) -> tuple[NetworkFlow, Tensor]:
@@ -251,14 +273,15 @@ class NetworkFlow(ParameterFlow):
         return flow, torch.cos(torch.arange(size, dtype=torch.float64) * 1.7)
 
 
-def _require_steady(module: nn.Module) -> None:
+def _require_deterministic(module: nn.Module) -> None:
     """Raise InputError where a layer is random or depends on the order of calls."""
-    unsteady = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    varying = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
     with_dropout = (nn.MultiheadAttention, nn.RNNBase)
     for name, child in module.named_modules():
-        random = isinstance(child, with_dropout) and child.dropout > 0
-        if child.training and (random or isinstance(child, unsteady)):
+        is_random = isinstance(child, with_dropout) and child.dropout > 0
+        if child.training and (is_random or isinstance(child, varying)):
             raise InputError(
-                f"{type(child).__name__} '{name}' in training mode makes the loss no function "
-                "of the parameters; call module.eval() first"
+                "the loss must be a function of the parameters alone, but "
+                f"{type(child).__name__} '{name}' in training mode is random or depends on the "
+                "order of calls; call module.eval() first"
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gflow.flows.base import Flow
 
 
-_WARM = 0.02  # of the residual where the start is near
+_WARM = 0.02  # relative tolerance of the residuals from a nearby start
 
 
 def sharpness(
@@ -30,27 +30,37 @@ def sharpness(
     tol: float | None = None,
     max_products: int = 200,
 ) -> Eigenpairs:
-    """The k largest eigenvalues of the Hessian of the objective of the parameters.
+    """Compute the k largest eigenvalues of the Hessian of the objective of the parameters.
 
     Along a path pass the ``vectors`` of one state as the ``start`` of the next, as
     `sharpness_along` does. On the digits tanh network (8,970 parameters) at 100 times to
     T = 1,000 that takes 2.6 products a time after the first, and λ_max is right to 0.1 % at
-    most times, 1.3 % where it is nearly double. The last of the k may be overtaken unseen for
-    a while: ask for one more than matter.
+    most times, 1.3 % where it is nearly double. Another eigenvalue may overtake the last of the
+    k unnoticed for a while: compute one more than needed.
 
     Parameters
     ----------
     flow : Flow
-        Of a reduced flow it is the objective of its parameters, at ``flow.lift(y)``.
+        A flow of parameters; for a reduced flow the objective of its parameters is taken, at
+        ``flow.lift(y)``.
     y : Tensor, shape (*state)
         One state.
     k : int
+        Number of eigenvalues.
     start : Tensor, shape (m, n), optional
         First vectors over the flattened parameters; k fixed random ones by default.
-    tol, max_products
-        As in `largest_eigenvalues`; by default 0.02, and 0.002 from a random start, which
-        does not know which eigenvector is the first. Where eigenvalues are apart, the
+    tol : float, optional
+        Tolerance of the residuals, relative to λ_max; by default 0.02, and 0.002 from a random
+        start, which does not contain the first eigenvector. Where eigenvalues are apart, their
         relative error is of the order of tol².
+    max_products : int
+        Largest number of Hessian products.
+
+    Returns
+    -------
+    Eigenpairs
+        ``values``, (k,), descending; ``vectors`` to start from at a nearby state; their
+        ``residuals`` and the number of ``products``.
 
     Examples
     --------
@@ -65,7 +75,7 @@ def sharpness(
         tol = _WARM if start is not None else _WARM / 10
     if start is None:
         noise = torch.Generator().manual_seed(0)
-        # As many as values: a repeated eigenvalue is seen as often as there are first vectors.
+        # One for each value: a repeated eigenvalue appears as often as there are first vectors.
         start = torch.randn(k, theta.numel(), generator=noise, dtype=torch.float64).to(theta)
     product = inner.linearised(theta)
     return largest_eigenvalues(
@@ -83,33 +93,58 @@ class SharpnessPath:
     Parameters
     ----------
     flow : Flow
-    k, tol
-        As in `sharpness`.
+        The flow whose path it is.
+    k : int
+        Number of eigenvalues.
+    tol : float, optional
+        Relative tolerance of the residuals, as in `sharpness`.
+
+    Attributes
+    ----------
+    values : list of Tensor, shape (k,)
+        Eigenvalues at every state so far.
+    vectors : Tensor or None
+        Vectors to start the next state from.
+    products : int
+        Hessian products so far.
     """
 
     def __init__(self, flow: Flow, k: int = 1, *, tol: float | None = None):
         self.k = k
-        self.values: list[Tensor] = []  #: (k,) at every state so far
-        self.vectors: Tensor | None = None  #: what to start the next state from
+        self.values: list[Tensor] = []
+        self.vectors: Tensor | None = None
         self.products = 0
         self._flow = flow
         self._tol = tol
 
     def add(self, y: Tensor) -> Eigenpairs:
-        """The eigenvalues at the next state, (*state)."""
-        top = sharpness(self._flow, y, self.k, self.vectors, tol=self._tol)
-        self.values.append(top.values)
-        self.vectors, self.products = top.vectors, self.products + top.products
-        return top
+        """Compute the eigenvalues at the next state, (*state)."""
+        pairs = sharpness(self._flow, y, self.k, self.vectors, tol=self._tol)
+        self.values.append(pairs.values)
+        self.vectors, self.products = pairs.vectors, self.products + pairs.products
+        return pairs
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it knows so far, once there is a state; none of it is written to again."""
+        """Return its tensors for a checkpoint, none before the first state.
+
+        They are not modified afterwards.
+        """
         if self.vectors is None:
             return {}
         return {"sharpness": torch.stack(self.values), "sharpness_vectors": self.vectors}
 
     def restore(self, tensors: Mapping[str, Tensor], products: int, like: Tensor) -> None:
-        """The inverse of `tensors`, on the device of like; and how many products that took."""
+        """Restore the state that `tensors` returned, on the device of like.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            The tensors.
+        products : int
+            Hessian products up to there.
+        like : Tensor
+            A tensor of the dtype and device of states.
+        """
         self.values = list(tensors["sharpness"].to(like))
         self.vectors, self.products = tensors["sharpness_vectors"].to(like), products
 
@@ -117,22 +152,36 @@ class SharpnessPath:
 def sharpness_along(
     flow: Flow, ys: Tensor, k: int = 1, *, tol: float | None = None
 ) -> tuple[Tensor, int]:
-    """`sharpness` at states of one path in turn, each started from the one before.
+    """Compute `sharpness` at the states of one path, each started from the one before.
 
-    Along a path that is yet to be integrated, `gflow.integrate` takes it with
-    ``sharpness=k``, and the solver makes use of it.
+    While integrating a path, ``gflow.integrate(…, sharpness=k)`` does the same, and the solver
+    uses the values.
 
     Parameters
     ----------
     flow : Flow
+        The flow whose path it is.
     ys : Tensor, shape (T, *state)
-    k, tol
-        As in `sharpness`.
+        The states in order.
+    k : int
+        Number of eigenvalues.
+    tol : float, optional
+        Relative tolerance of the residuals, as in `sharpness`.
 
     Returns
     -------
-    (Tensor of shape (T, k), int)
-        The eigenvalues, and how many products they took.
+    values : Tensor, shape (T, k)
+        The eigenvalues, descending.
+    products : int
+        Number of Hessian products.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow = gflow.KernelFlow(torch.diag(torch.tensor([4.0, 1.0])), torch.ones(2))
+    >>> values, products = sharpness_along(flow, torch.zeros(3, 2))
+    >>> values.squeeze().round(decimals=3).tolist()
+    [4.0, 4.0, 4.0]
     """
     path = SharpnessPath(flow, k, tol=tol)
     for y in ys:

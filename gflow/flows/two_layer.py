@@ -25,18 +25,62 @@ from gflow.checks import require_finite, require_float
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
 
-_BLOCK = 1024  # neurons at a time: W Xᵀ of so many, for 100 points, stays in a core's cache
+_BLOCK = 1024  # neurons at a time: their W Xᵀ, for 100 points, stays in a core's cache
 
 
 def two_layer_outputs(W: Tensor, a: Tensor, X: Tensor) -> Tensor:
-    """u = m^{-1/2} σ(X Wᵀ) a, shape (..., n, k), for W (..., m, d), a (..., m, k), X (n, d)."""
+    """Compute u = m^{-1/2} σ(X Wᵀ) a.
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., m, d)
+        First layer, one neuron a row.
+    a : Tensor, shape (..., m, k)
+        Signs of the second layer.
+    X : Tensor, shape (n, d)
+        Inputs.
+
+    Returns
+    -------
+    Tensor, shape (..., n, k)
+        The outputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> two_layer_outputs(torch.tensor([[2.0], [-1.0]]), torch.ones(2, 1), torch.ones(1, 1))
+    tensor([[1.4142]])
+    """
     return torch.relu(X @ W.mT) @ a / W.shape[-2] ** 0.5
 
 
 def two_layer_rhs(W: Tensor, a: Tensor, X: Tensor, y: Tensor) -> Tensor:
-    """Ẇ = m^{-1/2} (1[W Xᵀ > 0] ∘ a(y − u)ᵀ) X, of the shape of W (..., m, d), for y (n, k).
+    """Compute Ẇ = m^{-1/2} (1[W Xᵀ > 0] ∘ a(y − u)ᵀ) X.
 
     By blocks of neurons: at m = 8,192 that takes 0.6 of the time of all at once.
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., m, d)
+        First layer, one neuron a row.
+    a : Tensor, shape (..., m, k)
+        Signs of the second layer.
+    X : Tensor, shape (n, d)
+        Inputs.
+    y : Tensor, shape (n, k)
+        Targets.
+
+    Returns
+    -------
+    Tensor, shape (..., m, d)
+        The velocity Ẇ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ones = torch.ones(1, 1)
+    >>> two_layer_rhs(2 * ones, ones, ones, 5 * ones)   # u = 2
+    tensor([[3.]])
     """
     blocks = list(zip(W.split(_BLOCK, dim=-2), a.split(_BLOCK, dim=-2), strict=True))
     scale = W.shape[-2] ** -0.5
@@ -45,13 +89,35 @@ def two_layer_rhs(W: Tensor, a: Tensor, X: Tensor, y: Tensor) -> Tensor:
         z = w @ X.mT
         active.append(z > 0)
         sums.append(z.clamp_min_(0.0).mT @ signs)
-    pull = scale * (y - scale * torch.stack(sums).sum(0)).mT
-    rates = [(on * (signs @ pull)) @ X for on, (_, signs) in zip(active, blocks, strict=True)]
+    residual = scale * (y - scale * torch.stack(sums).sum(0)).mT
+    rates = [(on * (signs @ residual)) @ X for on, (_, signs) in zip(active, blocks, strict=True)]
     return torch.cat(rates, dim=-2)
 
 
 def two_layer_gram(W: Tensor, a: Tensor, X: Tensor) -> Tensor:
-    """H(W), shape (..., nk, nk), the k outputs of a point next to each other."""
+    """Compute the kernel H(W).
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., m, d)
+        First layer, one neuron a row.
+    a : Tensor, shape (..., m, k)
+        Signs of the second layer.
+    X : Tensor, shape (n, d)
+        Inputs.
+
+    Returns
+    -------
+    Tensor, shape (..., nk, nk)
+        H(W), the k outputs of a point next to each other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> two_layer_gram(torch.eye(2), torch.ones(2, 1), torch.eye(2))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]])
+    """
     k = a.shape[-1]
     on = (X @ W.mT > 0).to(W)
     features = (on[..., :, None, :] * a.mT[..., None, :, :]).flatten(-3, -2)
@@ -65,21 +131,21 @@ class TwoLayerFlow(ParameterFlow):
     Parameters
     ----------
     inputs : Tensor, shape (n, d)
-        X.
+        Inputs X.
     targets : Tensor, shape (n,) or (n, k)
-        y.
+        Targets y.
     signs : Tensor, shape (..., m) or (..., m, k)
-        a, with the outputs of ``targets``. Leading dimensions are an ensemble's: each
-        start W has then signs of its own.
+        Signs a of the second layer, with an output dimension where ``targets`` has one. Leading
+        dimensions are an ensemble's: each start W then has its own signs.
 
     Raises
     ------
     InputError
-        If shapes do not fit or something is not finite.
+        If shapes do not fit or an argument is not finite.
 
     Notes
     -----
-    The state is W, (..., m, d). For any module and loss there is `NetworkFlow`.
+    The state is W, (..., m, d). `NetworkFlow` takes any module and loss.
 
     Examples
     --------
@@ -140,33 +206,46 @@ class TwoLayerFlow(ParameterFlow):
         signs = signs.expand(*y.shape[:-2], *signs.shape[-2:]).reshape(
             len(members), *signs.shape[-2:]
         )
-        some = max(1, _BLOCK // y.shape[-2])
-        pairs = zip(members.split(some), signs.split(some), strict=True)
+        block = max(1, _BLOCK // y.shape[-2])
+        pairs = zip(members.split(block), signs.split(block), strict=True)
         rates = [two_layer_rhs(W, a, self.inputs, target) for W, a in pairs]
         return torch.cat(rates).reshape(y.shape)
 
     def loss(self, y: Tensor) -> Tensor:
-        """½‖u − y‖², summed over points and outputs."""
+        """Compute ½‖u − y‖², summed over points and outputs."""
         residual = self.end_to_end(y) - self.targets
         return 0.5 * residual.square().flatten(y.ndim - 2).sum(-1)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        """−JᵀJ v, exact away from kinks."""
-        on, scale = self.inputs @ y.mT > 0, y.shape[-2] ** -0.5
-        change = scale * (on * (self.inputs @ v.mT)) @ self._columns
-        return -scale * (on * (change @ self._columns.mT)).mT @ self.inputs
+        # −JᵀJ v, exact away from kinks
+        active, scale = self.inputs @ y.mT > 0, y.shape[-2] ** -0.5
+        change = scale * (active * (self.inputs @ v.mT)) @ self._columns
+        return -scale * (active * (change @ self._columns.mT)).mT @ self.inputs
 
     def outputs(self, y: Tensor, inputs: Tensor) -> Tensor:
-        """f at any inputs (n', d), shape (..., n') or (..., n', k)."""
-        found = two_layer_outputs(y, self._columns, inputs)
-        return found if self.targets.ndim == 2 else found[..., 0]
+        """Compute the network's outputs at any inputs.
+
+        Parameters
+        ----------
+        y : Tensor, shape (..., m, d)
+            A state W or an ensemble.
+        inputs : Tensor, shape (n', d)
+            Inputs.
+
+        Returns
+        -------
+        Tensor, shape (..., n') or (..., n', k)
+            The outputs f(inputs).
+        """
+        outputs = two_layer_outputs(y, self._columns, inputs)
+        return outputs if self.targets.ndim == 2 else outputs[..., 0]
 
     def end_to_end(self, y: Tensor) -> Tensor:
-        """The outputs u on the flow's own inputs, the object the loss sees."""
+        """Compute the outputs u on the flow's inputs, the argument of the loss."""
         return self.outputs(y, self.inputs)
 
     def gram(self, y: Tensor) -> Tensor:
-        """H(W), the kernel at a state, shape (..., nk, nk): u̇ = −H(W)(u − y)."""
+        """Compute the kernel H(W) at a state, (..., nk, nk): u̇ = −H(W)(u − y)."""
         return two_layer_gram(y, self._columns, self.inputs)
 
     @classmethod

@@ -1,8 +1,8 @@
 """A full batch in chunks: L = Σ_c w_c·criterion(module_θ(X_c), Y_c) over chunks c of the samples.
 
-w_c is n_c/n where the criterion is a mean over samples and 1 where it is a sum. Which of the
-two it is, is measured on the data, since a criterion does not say; what is neither
-(a class-weighted mean, the root of a mean) has no such form.
+w_c is n_c/n where the criterion is a mean over samples and 1 where it is a sum. A criterion does
+not declare which of the two it is, so that is measured on the data; a criterion that is neither
+(a class-weighted mean, the root of a mean) cannot be split.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ if TYPE_CHECKING:
 #: criterion(outputs, targets) → scalar
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
-_FEW = 4  # samples on which it is seen whether they are independent
+_PROBE_SIZE = 4  # samples on which the independence of outputs is tested
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Some samples and the weight of their criterion in the loss."""
+    """Samples and the weight of their criterion in the loss.
+
+    Attributes
+    ----------
+    inputs, targets : Tensor, shape (n_c, ...)
+        The samples.
+    weight : float
+        w_c.
+    """
 
     inputs: Tensor
     targets: Tensor
     weight: float
-
-
-def whole(inputs: Tensor, targets: Tensor) -> list[Chunk]:
-    """All samples as one chunk."""
-    return [Chunk(inputs, targets, 1.0)]
 
 
 def in_chunks(
@@ -48,19 +51,28 @@ def in_chunks(
     size: int | None,
     team: Team | None = None,
 ) -> list[Chunk]:
-    """The samples in chunks of a size (the last may be smaller), as views; of a team, copies of
-    this process's own samples.
+    """Split the samples into chunks of a size; the last may be smaller.
 
-    One forward of all samples, two chunks in memory at a time.
+    This takes one forward pass of all samples, with two chunks in memory at a time. Chunks are
+    views, and with a team copies of this process's samples.
 
     Parameters
     ----------
-    module, criterion, inputs, targets
-        As of `NetworkFlow`.
+    module : nn.Module
+        The network, called as ``module(inputs)``.
+    criterion : callable
+        ``criterion(outputs, targets)`` → scalar tensor.
+    inputs, targets : Tensor, shape (n, ...)
+        The full batch.
     size : int or None
-        None takes all samples, or all of this process's, as one chunk.
+        Samples in a chunk; None takes all, or all of this process's, as one chunk.
     team : Team, optional
         The processes that share the samples.
+
+    Returns
+    -------
+    list of Chunk
+        The chunks in the order of the samples.
 
     Raises
     ------
@@ -80,19 +92,19 @@ def in_chunks(
         require_count("chunk", size)
     n = len(inputs)
     if (size is None or size >= n) and team is None:
-        return whole(inputs, targets)
+        return [Chunk(inputs, targets, 1.0)]
     if len(targets) != n:
         raise InputError(
             f"inputs and targets must have one row a sample, got {n} and {len(targets)} rows"
         )
     device = next(module.parameters()).device
     pairs, tested = _pairs(inputs, targets, size, team, device)
-    what = "chunk" if team is None else "team"
+    option = "chunk" if team is None else "team"
     with torch.no_grad():
-        _require_independent(module, inputs[:_FEW].to(device), what)
-        could_be = _could_be(module, criterion, tested)
-    mean = _is_mean(could_be if team is None else team.least(could_be), what)
-    return [Chunk(x, y, len(x) / n if mean else 1.0) for x, y in pairs]
+        _require_independent(module, inputs[:_PROBE_SIZE].to(device), option)
+        consistent = _is_consistent(module, criterion, tested)
+    is_mean = _is_mean(consistent if team is None else team.least(consistent), option)
+    return [Chunk(x, y, len(x) / n if is_mean else 1.0) for x, y in pairs]
 
 
 _Pairs = list[tuple[Tensor, Tensor]]
@@ -101,61 +113,65 @@ _Pairs = list[tuple[Tensor, Tensor]]
 def _pairs(
     inputs: Tensor, targets: Tensor, size: int | None, team: Team | None, device: torch.device
 ) -> tuple[_Pairs, _Pairs]:
-    """This process's chunks, and those on which it sees what the criterion is: the first of the
-    next process too, so that together they see every two that are neighbours."""
+    """This process's chunks, and those on which it tests the criterion.
+
+    The tested ones include the first of the next process, so that together the processes test
+    every two neighbours.
+    """
     n = len(inputs)
     rows = slice(0, n) if team is None else team.rows(n)
     step = size or rows.stop - rows.start
-    own = inputs, targets
-    if team is not None:  # not views, which would keep the rows of others
-        own = inputs[rows].to(device, copy=True), targets[rows].to(device, copy=True)
-    pairs = list(zip(*(x.split(step) for x in own), strict=True))
+    batch = inputs, targets
+    if team is not None:  # copies: views would keep the rows of other processes in memory
+        batch = inputs[rows].to(device, copy=True), targets[rows].to(device, copy=True)
+    pairs = list(zip(*(x.split(step) for x in batch), strict=True))
     after = slice(rows.stop, rows.stop + step)
-    more = [(inputs[after].to(device), targets[after].to(device))] if rows.stop < n else []
-    return pairs, pairs + more
+    following = [(inputs[after].to(device), targets[after].to(device))] if rows.stop < n else []
+    return pairs, pairs + following
 
 
-def _require_independent(module: nn.Module, inputs: Tensor, what: str) -> None:
+def _require_independent(module: nn.Module, inputs: Tensor, option: str) -> None:
     together = module(inputs)
-    alone = torch.cat([module(part) for part in inputs.tensor_split(2) if len(part)])
-    if together.shape != alone.shape or not _close(together, alone):
+    apart = torch.cat([module(part) for part in inputs.tensor_split(2) if len(part)])
+    if together.shape != apart.shape or not _close(together, apart):
         raise InputError(
-            f"{what} needs outputs that depend on their own sample alone, but a few samples "
-            f"give others in two parts than together (statistics of the batch?); leave {what} out"
+            f"{option} needs outputs that depend on their own sample alone, but the outputs of "
+            f"{len(inputs)} samples change when they are split in two (statistics of the batch?); "
+            f"leave {option} out"
         )
 
 
-def _could_be(module: nn.Module, criterion: Criterion, pairs: _Pairs) -> Tensor:
-    """Whether the criterion of neighbouring chunks can be their mean, and their sum: 0 or 1."""
+def _is_consistent(module: nn.Module, criterion: Criterion, pairs: _Pairs) -> Tensor:
+    """Whether neighbouring chunks allow that the criterion is a mean, and a sum: (2,) of 0 or 1."""
     mean = total = True
     x, targets = pairs[0]
     outputs = module(x)
     value = criterion(outputs, targets)
-    require_number(value)
-    for x, more_targets in pairs[1:]:
-        more = module(x)
-        more_value = criterion(more, more_targets)
-        both = criterion(torch.cat([outputs, more]), torch.cat([targets, more_targets]))
-        a, b = len(targets), len(more_targets)
-        mean &= _close(both, (a * value + b * more_value) / (a + b))
-        total &= _close(both, value + more_value)
-        outputs, targets, value = more, more_targets, more_value
+    require_scalar(value)
+    for x, next_targets in pairs[1:]:
+        next_outputs = module(x)
+        next_value = criterion(next_outputs, next_targets)
+        both = criterion(torch.cat([outputs, next_outputs]), torch.cat([targets, next_targets]))
+        a, b = len(targets), len(next_targets)
+        mean &= _close(both, (a * value + b * next_value) / (a + b))
+        total &= _close(both, value + next_value)
+        outputs, targets, value = next_outputs, next_targets, next_value
     return torch.tensor([mean, total], dtype=torch.int64)
 
 
-def _is_mean(could_be: Tensor, what: str) -> bool:
-    """Whether the criterion is a mean over samples; else it is their sum."""
-    mean, total = could_be.tolist()
+def _is_mean(consistent: Tensor, option: str) -> bool:
+    """Whether the criterion is a mean over samples; else it is a sum."""
+    mean, total = consistent.tolist()
     if mean == total:
-        why = "vanishes at the start" if mean else "is neither on this data"
+        reason = "vanishes at the start" if mean else "is neither on this data"
         raise InputError(
-            f"{what} needs a criterion that is a mean or a sum over samples, but this one "
-            f"{why}; leave {what} out, or write it as a plain sum"
+            f"{option} needs a criterion that is a mean or a sum over samples, but this one "
+            f"{reason}; leave {option} out, or write it as a plain sum"
         )
     return bool(mean)
 
 
-def require_number(value: Tensor) -> None:
+def require_scalar(value: Tensor) -> None:
     """Raise InputError unless a criterion's value is a scalar."""
     if value.ndim:
         raise InputError(

@@ -1,7 +1,7 @@
 """Gradient and Hessian product of an objective L(θ) of one vector, one forward each time.
 
-By torch.autograd, which for a lone vector is a third faster than torch.func.grad; inside a
-transform of torch.func, where it is not allowed, by torch.func. The results can be
+By torch.autograd, which for a single vector is a third faster than torch.func.grad; inside a
+transform of torch.func, where autograd is not allowed, by torch.func. The results can be
 differentiated in turn.
 """
 
@@ -21,17 +21,69 @@ Objective = Callable[[Tensor], Tensor]
 
 
 def value(objective: Objective, theta: Tensor) -> tuple[Tensor]:
-    """L(θ) of one vector or of each of an ensemble."""
+    """Compute L(θ) as a tuple of one tensor.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    tuple of Tensor, shape (...)
+        The values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> value(lambda x: x @ x, torch.tensor([3.0, 4.0]))
+    (tensor(25.),)
+    """
     return (of_each(objective, theta),)
 
 
-def by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]:
-    """∇L(θ) by torch.func, the other way."""
+def gradient_by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]:
+    """Compute ∇L(θ) by torch.func, independently of `value_and_gradient`.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    tuple of Tensor, shape (..., p)
+        The gradients.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gradient_by_torch_func(lambda x: x @ x, torch.tensor([3.0, 4.0]))
+    (tensor([6., 8.]),)
+    """
     return (of_each(grad(objective), theta),)
 
 
 def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """L(θ) and ∇L(θ) for one vector or an ensemble (..., p).
+    """Compute L(θ) and ∇L(θ).
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    loss : Tensor, shape (...)
+        The values.
+    gradient : Tensor, shape (..., p)
+        The gradients.
 
     Examples
     --------
@@ -39,23 +91,37 @@ def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Ten
     >>> value_and_gradient(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor(25.), tensor([6., 8.]))
     """
-    if _transformed():
-        slope, loss = of_each(grad_and_value(objective), theta)
-        return loss, slope
+    if _in_transform():
+        gradient, loss = of_each(grad_and_value(objective), theta)
+        return loss, gradient
     with torch.enable_grad():
-        leaf, keep = _leaf(theta)
+        leaf, differentiable = _leaf(theta)
         loss = of_each(objective, leaf)
-        (slope,) = torch.autograd.grad(loss.sum(), leaf, create_graph=keep)
-    return (loss if keep else loss.detach()), slope
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf, create_graph=differentiable)
+    return (loss if differentiable else loss.detach()), gradient
 
 
 def gradient_and_product(
     objective: Objective, theta: Tensor, v: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """∇L(θ) and ∇²L(θ)·v for one vector or an ensemble; v is ∇L(θ) itself by default.
+    """Compute ∇L(θ) and ∇²L(θ)·v.
 
     Reverse over reverse: the Hessian is symmetric, and forward mode fails in some of torch's
     functions (mse_loss: "ZeroTensors are immutable").
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+    v : Tensor, shape (..., p), optional
+        Direction; ∇L(θ) by default.
+
+    Returns
+    -------
+    gradient, product : Tensor, shape (..., p)
+        ∇L(θ) and ∇²L(θ)·v.
 
     Examples
     --------
@@ -63,47 +129,78 @@ def gradient_and_product(
     >>> gradient_and_product(lambda x: (x**3).sum() / 3, torch.tensor([1.0, 2.0]), torch.ones(2))
     (tensor([1., 4.]), tensor([2., 4.]))
     """
-    if _transformed():
-        slope, back, *_ = vjp(lambda x: of_each(grad(objective), x), theta)
-        return slope, back(slope if v is None else v)[0]
+    if _in_transform():
+        gradient, pullback, *_ = vjp(lambda x: of_each(grad(objective), x), theta)
+        return gradient, pullback(gradient if v is None else v)[0]
     with torch.enable_grad():
-        leaf, keep = _leaf(theta)
-        (slope,) = torch.autograd.grad(of_each(objective, leaf).sum(), leaf, create_graph=True)
-        if slope.requires_grad:
-            along = slope if v is None else v
+        leaf, differentiable = _leaf(theta)
+        (gradient,) = torch.autograd.grad(of_each(objective, leaf).sum(), leaf, create_graph=True)
+        if gradient.requires_grad:
+            along = gradient if v is None else v
             (product,) = torch.autograd.grad(
-                slope, leaf, along if keep else along.detach(), create_graph=keep
+                gradient,
+                leaf,
+                along if differentiable else along.detach(),
+                create_graph=differentiable,
             )
         else:  # the objective is affine
             product = torch.zeros_like(theta)
-    return (slope if keep else slope.detach()), product
+    return (gradient if differentiable else gradient.detach()), product
 
 
 def derivative(objective: Objective, theta: Tensor, *vs: Tensor) -> Tensor:
-    """∇L(θ), ∇²L(θ)·v, ∇³L(θ)·v·w, … of one vector or an ensemble: a derivative for every v.
+    """Compute ∇L(θ), ∇²L(θ)·v, ∇³L(θ)·v·w, …: one order higher for every direction.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+    *vs : Tensor, shape (..., p)
+        Directions.
+
+    Returns
+    -------
+    Tensor, shape (..., p)
+        The derivative of order len(vs) + 1, applied to the directions.
 
     Examples
     --------
     >>> import torch
-    >>> one = torch.ones(1)
-    >>> derivative(lambda x: (x**3).sum(), 2 * one, one, one)
+    >>> ones = torch.ones(1)
+    >>> derivative(lambda x: (x**3).sum(), 2 * ones, ones, ones)
     tensor([6.])
     """
     with torch.enable_grad():
         leaf = theta.detach().requires_grad_()
-        found = of_each(objective, leaf).sum()
-        for v in (torch.ones_like(found), *vs):
-            if not found.requires_grad:
+        result = of_each(objective, leaf).sum()
+        for v in (torch.ones_like(result), *vs):
+            if not result.requires_grad:
                 return torch.zeros_like(theta)
-            (found,) = torch.autograd.grad(
-                found, leaf, v, create_graph=True, materialize_grads=True
+            (result,) = torch.autograd.grad(
+                result, leaf, v, create_graph=True, materialize_grads=True
             )
-    return found.detach()
+    return result.detach()
 
 
 def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
-    """v ↦ ∇²L(θ)·v of one vector; the graph of the gradient is kept, so that a product
-    costs about half of `gradient_and_product`.
+    """Return v ↦ ∇²L(θ)·v at one vector.
+
+    The graph of the gradient stays in memory, so that a product costs about half of
+    `gradient_and_product`.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (p,)
+        One vector.
+
+    Returns
+    -------
+    callable
+        v (p,) → ∇²L(θ)·v.
 
     Examples
     --------
@@ -113,25 +210,46 @@ def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
     """
     with torch.enable_grad():
         leaf = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
-        if not slope.requires_grad:  # the objective is affine
+        if not gradient.requires_grad:  # the objective is affine
             return torch.zeros_like(v)
-        return torch.autograd.grad(slope, leaf, v, retain_graph=True)[0]
+        return torch.autograd.grad(gradient, leaf, v, retain_graph=True)[0]
 
     return product
 
 
 def of_each(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
-    """A function of one vector, of every vector of an ensemble (..., p): at once, or one by one
-    where vmap cannot (an operation without a batching rule, a branch on a value)."""
+    """Apply a function of one vector to every vector of an ensemble.
+
+    All at once by vmap, or one by one where vmap fails (an operation without a batching rule, a
+    branch on a value).
+
+    Parameters
+    ----------
+    function : callable
+        One vector (p,) → tensor or tuple of tensors.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    Tensor or tuple of Tensor, shape (..., *value)
+        The values, with the ensemble's dimensions first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> of_each(torch.sum, torch.ones(2, 3, 5)).shape
+    torch.Size([2, 3])
+    """
     if theta.ndim == 1:
         return function(theta)
     flat, batch = split_ensemble(theta, 1)
     try:
         values = vmap(function)(flat)
-    except RuntimeError:  # if it has another cause, that one is raised below
+    except RuntimeError:  # an error with another cause is raised again below
         rows = [function(row) for row in flat]
         values = (
             tuple(map(torch.stack, zip(*rows, strict=True)))
@@ -145,10 +263,10 @@ def of_each(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
 
 def _leaf(theta: Tensor) -> tuple[Tensor, bool]:
     """Where to differentiate, and whether the caller differentiates the result in turn."""
-    keep = torch.is_grad_enabled() and theta.requires_grad
-    return (theta if keep else theta.detach().requires_grad_()), keep
+    differentiable = torch.is_grad_enabled() and theta.requires_grad
+    return (theta if differentiable else theta.detach().requires_grad_()), differentiable
 
 
-def _transformed() -> bool:
+def _in_transform() -> bool:
     """Whether the caller is inside jvp, vmap, … of torch.func."""
     return torch._C._are_functorch_transforms_active()

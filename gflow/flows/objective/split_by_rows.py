@@ -1,7 +1,7 @@
 r"""L(θ) = Σ_r L_r(θ), its derivatives and the outputs, over processes r of a team.
 
-The results can be differentiated like those of one process, as often as one likes: the k-th
-derivative of a scalar function is a symmetric tensor, so that of
+The results can be differentiated like those of one process, any number of times: the k-th
+derivative of a scalar function is a symmetric tensor, so the derivative of
 
     D(θ; v_1, …, v_k) = ∇^{k+1}L(θ)·v_1⋯v_k
 
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from gflow.flows.objective.differentiation import (
     Objective,
-    by_torch_func,
     derivative,
     gradient_and_product,
+    gradient_by_torch_func,
     value,
     value_and_gradient,
 )
@@ -30,7 +30,7 @@ from gflow.flows.objective.differentiation import (
 if TYPE_CHECKING:
     from gflow.distributed import Team
 
-#: (objective, θ, …) → tensors that add up over the samples of the objective.
+#: (objective, θ, …) → tensors that are sums over the samples of the objective.
 Summand = Callable[..., Sequence[Tensor]]
 
 
@@ -42,65 +42,66 @@ _SUMMANDS: tuple[Summand, ...] = (
     value,
     value_and_gradient,
     gradient_and_product,
-    by_torch_func,
+    gradient_by_torch_func,
     _derivative,
 )
 
 
 class Sums:
-    """What a team knows of a loss, from what every process knows of its own samples.
+    """Sums over all samples of a team, from the sums over each process's samples.
 
     Parameters
     ----------
     team : Team
-    own_sum : callable
-        ``own_sum(summand, θ, …)``: over this process's samples.
-    own_outputs : callable
+        The processes.
+    local_sum : callable
+        ``local_sum(summand, θ, …)``: the sum over this process's samples.
+    local_outputs : callable
         θ (..., p) → the outputs on them, (..., rows, …).
     n : int
-        Samples in all.
+        Number of samples in all.
     like : Tensor
-        Of the dtype and device of θ.
+        A tensor of the dtype and device of θ.
     """
 
     def __init__(
         self,
         team: Team,
-        own_sum: Callable[..., Sequence[Tensor]],
-        own_outputs: Callable[[Tensor], Tensor],
+        local_sum: Callable[..., Sequence[Tensor]],
+        local_outputs: Callable[[Tensor], Tensor],
         n: int,
         like: Tensor,
     ):
         def rows_first(y: Tensor) -> Tensor:
-            return own_outputs(y).movedim(y.ndim - 1, 0)
+            return local_outputs(y).movedim(y.ndim - 1, 0)
 
-        self._totals = {f: team.total(partial(own_sum, f), like) for f in _SUMMANDS}
+        self._totals = {f: team.total(partial(local_sum, f), like) for f in _SUMMANDS}
         self._rows_first = team.concatenation(rows_first, n, like)
 
     def sum(self, summand: Summand, y: Tensor, *vs: Tensor) -> Sequence[Tensor]:
-        """A summand over all samples."""
+        """Sum over all samples, as part of the graph."""
         if not (torch.is_grad_enabled() and any(x.requires_grad for x in (y, *vs))):
             return self._totals[summand](y, *vs)
         if summand is gradient_and_product:
-            slope = self.derivative(y)
-            return slope, self.derivative(y, *(vs or (slope,)))
-        if summand is by_torch_func:
+            gradient = self.derivative(y)
+            return gradient, self.derivative(y, *(vs or (gradient,)))
+        if summand is gradient_by_torch_func:
             return (self.derivative(y),)
         loss: Tensor = _Value.apply(self, y)
         return (loss,) if summand is value else (loss, self.derivative(y))
 
     def outputs(self, y: Tensor) -> Tensor:
-        """The outputs on all samples, (..., n, …)."""
+        """Compute the outputs on all samples, (..., n, …)."""
         return self._rows_first(y).movedim(0, y.ndim - 1)
 
     def total(self, summand: Summand, *tensors: Tensor) -> Tensor:
-        """One number or vector, without its graph."""
+        """Sum over all samples to one number or vector, without its graph."""
         return self._totals[summand](*tensors)[0]
 
     def derivative(self, y: Tensor, *vs: Tensor) -> Tensor:
-        """D(θ; v_1, …, v_k), as part of the graph."""
-        found: Tensor = _Derivative.apply(self, y, *vs)
-        return found
+        """Compute D(θ; v_1, …, v_k), as part of the graph."""
+        result: Tensor = _Derivative.apply(self, y, *vs)
+        return result
 
 
 class _Value(torch.autograd.Function):
@@ -130,8 +131,8 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *along: Tensor) -> tuple[Tensor | None, ...]:
         sums, (y, *vs), w = ctx.sums, ctx.saved_tensors, along[0]
-        slopes: list[Tensor | None] = [None]
-        for i, wanted in enumerate(ctx.needs_input_grad[1:]):
-            others = [*vs, w] if i == 0 else [*vs[: i - 1], w, *vs[i:]]
-            slopes.append(sums.derivative(y, *others) if wanted else None)
-        return tuple(slopes)
+        gradients: list[Tensor | None] = [None]
+        for i, is_needed in enumerate(ctx.needs_input_grad[1:]):
+            directions = [*vs, w] if i == 0 else [*vs[: i - 1], w, *vs[i:]]
+            gradients.append(sums.derivative(y, *directions) if is_needed else None)
+        return tuple(gradients)
