@@ -1,9 +1,9 @@
-"""Runs of a sweep solved as one ensemble against each on its own: where that is faster.
+"""Where solving the runs of a sweep as one ensemble is faster than solving each alone.
 
-First table: solves of sixteen random starts by `auto`, rtol 1e-8, to 101 times, alone and
-together, by the numbers in a state: `gflow.sweeping.ensembles.LARGEST` is read off it.
-Second: paths that become stiff. Then a whole sweep of so many seeds of deep-linear on two workers,
-``--apart`` and not. In turns; medians.
+First table: solves of sixteen random starts by `auto`, rtol 1e-8, at 101 times, alone and as one
+ensemble, by the size of a state; it determines `gflow.sweeping.ensembles.MAX_STATE_SIZE`. Second
+table: paths that become stiff. Then a sweep of deep-linear over seeds on two workers, with and
+without ``--apart``. Medians of interleaved repeats.
 
 Run: python benchmarks/ensembles_of_runs.py [--repeats 3] [--seeds 60] [--trial]
 """
@@ -28,9 +28,8 @@ from gflow.execution.batching import run_batched
 from gflow.flows.base import Flow
 from gflow.losses import MatrixCompletion, SquaredDistance
 from gflow.scenario import load_scenario
-from gflow.sweeping import ensembles as together
 from gflow.sweeping.engine import run_sweep
-from gflow.sweeping.ensembles import LARGEST, Ensembles, can_batch
+from gflow.sweeping.ensembles import MAX_STATE_SIZE, MIN_ROCK4_MEMBERS, Ensembles, can_batch
 from gflow.sweeping.plan import make_plan
 from gflow.sweeping.workers import WorkerConfig
 
@@ -130,7 +129,7 @@ def by_horizon(repeats: int) -> list[str]:
         ("deep-matrix", "seed", 1_000.0),
         ("factorization", "init_scale", 10_000.0),
     ):
-        for count in (4, together.MANY, 32):
+        for count in (4, MIN_ROCK4_MEMBERS, 32):
             values = [i if key == "seed" else 1e-3 * 1.05**i for i in range(count)]
             runs = [load_scenario(name, {key: value, "t_end": t_end}) for value in values]
             setups = [(run, run.setup()) for run in runs]
@@ -158,10 +157,10 @@ def whole_sweeps(seeds: int, repeats: int) -> tuple[float, float]:
             with tempfile.TemporaryDirectory() as root:
                 began = time.perf_counter()
                 plan = make_plan("deep-linear", seeds=seeds, apart=apart)
-                tally = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=2))
+                progress = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=2))
                 taken.append(time.perf_counter() - began)
-                if tally.done < seeds:
-                    raise RuntimeError(f"{tally.done} of {seeds} runs done: {tally.failed}")
+                if progress.done < seeds:
+                    raise RuntimeError(f"{progress.done} of {seeds} runs done: {progress.failed}")
     return statistics.median(times[True]), statistics.median(times[False])
 
 
@@ -177,22 +176,23 @@ def main() -> int:
     lines = [
         "# Runs solved as one ensemble",
         "",
-        f"{STARTS} starts, milliseconds each; `gflow.sweeping.ensembles.LARGEST` is {LARGEST:,}.",
+        f"{STARTS} starts, milliseconds per start. `gflow.sweeping.ensembles.MAX_STATE_SIZE` is "
+        f"{MAX_STATE_SIZE:,}.",
         "",
         "| flow | numbers in a state | alone | in one ensemble | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Shipped scenarios to longer times, 21 of them: bdf alone, rock4 from {together.MANY} "
-        "members on, milliseconds a solve. Of fewer those that become stiff are solved alone after "
-        "all, and the next solves of their runs from the start.",
+        "Shipped scenarios, 21 requested times, milliseconds per solve. Alone, stiff solves use "
+        f"bdf; ensembles of at least {MIN_ROCK4_MEMBERS} members use rock4. In smaller ensembles, "
+        "members that become stiff are solved alone, and so are the next solves of their runs.",
         "",
-        "| scenario | T | runs | alone | together | ratio |",
+        "| scenario | T | runs | alone | in one ensemble | ratio |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *longer,
         "",
-        f"`gflow sweep deep-linear --seeds {options.seeds}` on two workers, start of the workers "
-        f"included: {apart:.1f} s with `--apart`, {grouped:.1f} s in groups, a ratio of "
+        f"`gflow sweep deep-linear --seeds {options.seeds}` on two workers, including their start: "
+        f"{apart:.1f} s with `--apart`, {grouped:.1f} s in groups, a ratio of "
         f"{apart / grouped:.1f}.",
     ]
     write_result("ensembles_of_runs", lines, trial=options.trial)

@@ -78,19 +78,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root, Usage() as usage:
         began = time.perf_counter()
         plan = plan_of(options.runs)
-        tally = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=options.workers))
+        progress = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=options.workers))
         ran = time.perf_counter()
         write_sweep(Path(root) / "sweep")
         ended = time.perf_counter()
     from result_files import write_result  # it imports torch, which this process does without
 
-    each = 1e3 * usage.seconds / tally.total
+    each = 1e3 * usage.seconds / progress.total
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     lines = [
         "# A sweep of runs that do nothing",
         "",
-        f"{tally.done} of {tally.total} runs done by {options.workers} workers on {os.cpu_count()} "
-        f"cores; load at the end {load}.",
+        f"{progress.done} of {progress.total} runs done by {options.workers} workers on "
+        f"{os.cpu_count()} cores; load at the end {load}.",
         "",
         "| wall, s | of it sweep.nc, s | processor, s | a run, ms of processor | memory, MiB |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -98,7 +98,7 @@ def main() -> int:
         f"{usage.largest / 2**20:.0f} |",
     ]
     write_result("sweep", lines, trial=options.trial)
-    return 0 if tally.done == tally.total else 1
+    return 0 if progress.done == progress.total else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def _seed():
 
 
 @pytest.fixture(scope="session")
-def where():
+def workers():
     """A scheduler with two workers in this process: quick to start, reached as any other."""
     import distributed
 
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
     compete for the cores.
     """
     for item in items:
-        if "where" in getattr(item, "fixturenames", ()):
+        if "workers" in getattr(item, "fixturenames", ()):
             item.add_marker(STARTS_PROCESSES)
         elif item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

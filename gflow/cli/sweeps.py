@@ -13,7 +13,7 @@ from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError
 
 if TYPE_CHECKING:
-    from gflow.sweeping.folder import Status
+    from gflow.sweeping.folder import SweepStatus
     from gflow.sweeping.plan import Plan
     from gflow.sweeping.workers import WorkerConfig
 
@@ -193,7 +193,7 @@ def _where(plan: Plan, given: dict[str, Any]) -> WorkerConfig:
         workers=given["workers"],
         scheduler=given["scheduler"],
         slurm=slurm if given["slurm"] else None,
-        patience=given["wait_for_workers"],
+        no_worker_timeout=given["wait_for_workers"],
         threads=plan.threads,
         gpus=plan.gpus,
     )
@@ -206,7 +206,7 @@ def _dry_run(plan: Plan, folder: Path, where: WorkerConfig) -> None:
         click.echo(job_script(where, folder.absolute()))
         return
     for member in plan.members:
-        click.echo(f"{member.id}  {_point(member.at)}")
+        click.echo(f"{member.id}  {_point(member.point)}")
 
 
 def _point(at: Any) -> str:
@@ -231,18 +231,18 @@ def carry_on(
     if here is not None and here.size > 1:
         raise InputError("a sweep has workers of its own; start it without torchrun")
     from gflow.sweeping.dataset import write_sweep
-    from gflow.sweeping.display import shown
+    from gflow.sweeping.display import progress_display
     from gflow.sweeping.engine import run_sweep
     from gflow.sweeping.folder import status
 
-    with shown() as show:
-        tally = run_sweep(plan, folder, where, checkpoint_every=checkpoint_every, show=show)
+    with progress_display() as show:
+        progress = run_sweep(plan, folder, where, checkpoint_every=checkpoint_every, show=show)
     written = write_sweep(folder)
     found = status(folder)
     _print(found, as_json)
     if not as_json:
         click.echo(f"dataset   {written}")
-    if tally.failed or tally.elsewhere:
+    if progress.failed or progress.elsewhere:
         raise click.exceptions.Exit(PARTIAL)
 
 
@@ -257,7 +257,7 @@ def resume(folder: Path, checkpoint_every: float, as_json: bool, model: str | No
     carry_on(plan, folder, where, checkpoint_every, as_json)
 
 
-def _print(found: Status, as_json: bool) -> None:
+def _print(found: SweepStatus, as_json: bool) -> None:
     if as_json:
         runs = [
             {"id": id, "state": state, "reason": found.reasons.get(id), "at": found.points[id]}

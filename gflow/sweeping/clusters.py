@@ -1,7 +1,7 @@
-"""Where the runs of a sweep are done: workers here, a scheduler that exists, or SLURM.
+"""Connect to the workers of a sweep: on this machine, of an existing scheduler, or SLURM jobs.
 
-Dask unpickles what it is sent, so whoever reaches a scheduler runs code as its owner: it
-listens on the loopback interface, or asks for TLS certificates.
+Dask unpickles the messages that it receives, so whoever reaches a scheduler can run code as its
+owner. A scheduler therefore listens on the loopback interface, or requires TLS certificates.
 """
 
 from __future__ import annotations
@@ -17,106 +17,120 @@ from urllib.parse import urlsplit
 
 from gflow.errors import InputError
 from gflow.sweeping import slurm
-from gflow.sweeping.local_workers import environment, local_workers
-from gflow.sweeping.workers import WorkerConfig, _gpus
+from gflow.sweeping.local_workers import local_workers, thread_environment
+from gflow.sweeping.workers import WorkerConfig, visible_gpus
 
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-_ANSWER = "15s"
-_PATIENCE, _QUEUE = 300.0, 7 * 86400.0  # seconds without any worker: here, and in a queue
+_CONNECT_TIMEOUT = "15s"
+_NO_WORKER_TIMEOUT, _NO_JOB_TIMEOUT = 300.0, 7 * 86400.0  # seconds; jobs wait in a queue
 
 
 @contextlib.contextmanager
-def connected(where: WorkerConfig, folder: Path) -> Iterator[tuple[Client, Callable[[], None]]]:
-    """A client of the workers, which are started and ended here unless they exist already.
+def connect(workers: WorkerConfig, folder: Path) -> Iterator[tuple[Client, Callable[[], None]]]:
+    """Connect to the workers of a sweep, which are started and stopped here unless they exist.
 
-    Yields it with a function to be called now and then, which replaces jobs that ended.
+    Parameters
+    ----------
+    workers : WorkerConfig
+    folder : Path
+        The sweep's folder, for logs and certificates.
+
+    Yields
+    ------
+    client : distributed.Client
+    replace_workers : callable
+        Replaces the workers that have ended; to be called regularly.
 
     Raises
     ------
     InputError
-        If the engine is not installed, the scheduler is not to be trusted or does not answer,
-        or there are no GPUs or no SLURM.
+        If dask is not installed, the scheduler is not trusted or does not answer, or there are
+        no GPUs or no SLURM.
+
+    Examples
+    --------
+    >>> with connect(WorkerConfig(scheduler="10.0.0.7"), Path()):
+    ...     pass
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: --scheduler must be tcp://HOST:PORT or tls://HOST:PORT, got 10.0.0.7
     """
     try:
         import dask
         import distributed
     except ImportError:
-        raise InputError("sweeps need the engine: pip install 'gflow-ode[sweep]'") from None
-    patience = where.patience or (_PATIENCE if where.slurm is None else _QUEUE)
+        raise InputError("sweeps need dask; run pip install 'gflow-ode[sweep]'") from None
+    timeout = workers.no_worker_timeout or (
+        _NO_WORKER_TIMEOUT if workers.slurm is None else _NO_JOB_TIMEOUT
+    )
     settings = {
-        # A run that kills its worker is given up at the fourth; its neighbours are not.
+        # A run that kills its worker four times is given up.
         "distributed.scheduler.allowed-failures": 3,
         "distributed.scheduler.worker-saturation": 1.0,
-        "distributed.scheduler.no-workers-timeout": f"{patience}s",
-        # Runs end with numbers: what is on a worker is never moved, balanced or spilt.
+        "distributed.scheduler.no-workers-timeout": f"{timeout}s",
+        # Results are a few numbers: moving, balancing or spilling them would only cost time.
         "distributed.scheduler.work-stealing": False,
         "distributed.scheduler.active-memory-manager.start": False,
-        "distributed.admin.tick.limit": "1h",  # numerics hold the interpreter; no word of it
+        "distributed.admin.tick.limit": "1h",  # no warning while numerics hold the interpreter
     }
     for name in ("distributed", "distributed.nanny", "distributed.scheduler", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    renew: Callable[[], Any] = _nothing
+    replace_workers: Callable[[], Any] = _leave_to_owner
     with dask.config.set(settings), contextlib.ExitStack() as stack:
-        if where.scheduler is not None:
-            address, security = where.scheduler, _trusted(where.scheduler)
+        if workers.scheduler is not None:
+            address, security = workers.scheduler, _security(workers.scheduler)
             try:
-                client = distributed.Client(address, security=security, timeout=_ANSWER)
+                client = distributed.Client(address, security=security, timeout=_CONNECT_TIMEOUT)
             except (OSError, ValueError) as error:
-                why = " ".join(str(error).split()) or type(error).__name__
-                raise InputError(f"no scheduler answers at {address}: {why}") from None
-        elif where.slurm is not None:
-            cluster = stack.enter_context(slurm.jobs(where, folder))
-            client, renew = (
-                distributed.Client(cluster),
-                functools.partial(cluster.scale, jobs=where.count),
-            )
-            renew()
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise InputError(f"no scheduler answers at {address}: {reason}") from None
+        elif workers.slurm is not None:
+            cluster = stack.enter_context(slurm.slurm_cluster(workers, folder))
+            client = distributed.Client(cluster)
+            replace_workers = functools.partial(cluster.scale, jobs=workers.count)
+            replace_workers()
         else:
-            workers = local_workers(_environments(where), where.resources, folder / "workers.log")
-            address, renew = stack.enter_context(workers)
+            environments = _worker_environments(workers)
+            address, replace_workers = stack.enter_context(
+                local_workers(environments, workers.resources, folder / "workers.log")
+            )
             client = distributed.Client(address)
-        yield stack.enter_context(client), renew
+        yield stack.enter_context(client), replace_workers
 
 
-def _nothing() -> None:
-    """The workers of a scheduler that exists are for others to replace."""
+def _leave_to_owner() -> None:
+    """The owner of an existing scheduler replaces its workers."""
 
 
-# -- workers here ------------------------------------------------------------------------
-
-
-def _environments(where: WorkerConfig) -> list[dict[str, str]]:
-    """One for each worker here; on GPUs each worker sees one."""
-    if where.gpus:
-        gpus = _gpus()
-        count = where.workers or len(gpus)
+def _worker_environments(workers: WorkerConfig) -> list[dict[str, str]]:
+    """Return the environment variables of each worker here; on GPUs each worker sees one."""
+    if workers.gpus:
+        gpus = visible_gpus()
+        count = workers.workers or len(gpus)
         if count > len(gpus):
-            raise InputError(f"there are {len(gpus)} GPUs here, got --workers {count}")
-        chosen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
+            raise InputError(f"this machine has {len(gpus)} GPUs, got --workers {count}")
+        devices = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
     else:
-        chosen = [{}] * (where.count or 1)
-    return [{**environment(where.threads), **env} for env in chosen]
+        devices = [{}] * (workers.count or 1)
+    return [{**thread_environment(workers.threads), **device} for device in devices]
 
 
-# -- a scheduler that exists -------------------------------------------------------------
-
-
-def _trusted(address: str) -> Security | None:
-    """The certificates for an address; None on the loopback interface without TLS."""
+def _security(address: str) -> Security | None:
+    """Return the certificates for a scheduler; None on the loopback interface without TLS."""
     from distributed import Security
 
     try:
         parts = urlsplit(address)
-        known = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+        valid = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
     except ValueError:
-        known = False
-    if not known:
-        raise InputError(f"--scheduler must read tcp://HOST:PORT or tls://HOST:PORT, got {address}")
+        valid = False
+    if not valid:
+        raise InputError(f"--scheduler must be tcp://HOST:PORT or tls://HOST:PORT, got {address}")
     if parts.scheme == "tls":
         security = Security()
-        if not slurm.configured(security, "client"):
+        if not slurm.has_certificates(security, "client"):
             raise InputError(
                 f"{address} needs certificates: set distributed.comm.tls.ca-file and "
                 "distributed.comm.tls.client.cert and .key in dask's configuration"
@@ -129,6 +143,6 @@ def _trusted(address: str) -> Security | None:
     if host == "localhost":
         return None
     raise InputError(
-        "dask runs what it is sent, so a scheduler elsewhere must use TLS, tls://HOST:PORT, "
-        f"got {address}"
+        "dask runs the code that it receives, so a scheduler elsewhere must use TLS, "
+        f"tls://HOST:PORT; got {address}"
     )

@@ -1,4 +1,4 @@
-"""How far a sweep is, on standard error: a live table on a terminal, else a line now and then."""
+"""The progress of a sweep on standard error: a live table on a terminal, else a line at times."""
 
 from __future__ import annotations
 
@@ -8,61 +8,68 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from gflow.sweeping.progress import SweepProgress
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gflow.sweeping.engine import SweepProgress
-
-_LINE_EVERY = 30.0  # seconds between lines
-_SHOWN = 3  # of the failures, the last ones
+_LINE_INTERVAL = 30.0  # seconds between lines
+_MAX_FAILURES = 3  # in the table; the latest ones
 
 
 @contextlib.contextmanager
-def shown() -> Iterator[Callable[[SweepProgress], None]]:
-    """A callback that shows how far a sweep is."""
+def progress_display() -> Iterator[Callable[[SweepProgress], None]]:
+    """Show the progress of a sweep while the context is open.
+
+    Yields
+    ------
+    callable
+        ``show(progress)``, to be called whenever the progress has changed.
+    """
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _line_printer()
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), transient=True, refresh_per_second=2) as live:
-        yield lambda tally: live.update(_table(tally))
+        yield lambda progress: live.update(_progress_table(progress))
 
 
-def _lines() -> Callable[[SweepProgress], None]:
-    last = time.monotonic()
+def _line_printer() -> Callable[[SweepProgress], None]:
+    printed = time.monotonic()
 
-    def show(tally: SweepProgress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_EVERY:
-            last = time.monotonic()
-            print(f"gflow: {line(tally)}", file=sys.stderr, flush=True)
+    def show(progress: SweepProgress) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= _LINE_INTERVAL:
+            printed = time.monotonic()
+            print(f"gflow: {progress_line(progress)}", file=sys.stderr, flush=True)
 
     return show
 
 
-def line(tally: SweepProgress) -> str:
-    """A tally in one line.
+def progress_line(progress: SweepProgress) -> str:
+    """Return the progress in one line.
 
     Examples
     --------
-    >>> from gflow.sweeping.engine import SweepProgress
-    >>> line(SweepProgress(total=8, done=5, found=5, running=2, workers=2))
+    >>> progress_line(SweepProgress(total=8, done=5, done_before=5, running=2, workers=2))
     '5 of 8 done, 2 running on 2 workers, 0 failed'
     """
-    text = f"{tally.done} of {tally.total} done, {tally.running} running on {tally.workers} workers"
-    text += f", {len(tally.failed)} failed"
-    left = tally.seconds_left()
-    return text if left is None or not tally.left else f"{text}, about {duration(left)} left"
+    text = f"{progress.done} of {progress.total} done, {progress.running} running"
+    text += f" on {progress.workers} workers, {len(progress.failed)} failed"
+    seconds = progress.seconds_remaining()
+    if seconds is None or not progress.remaining:
+        return text
+    return f"{text}, about {format_duration(seconds)} left"
 
 
-def duration(seconds: float) -> str:
-    """A length of time.
+def format_duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
 
     Examples
     --------
-    >>> duration(42.4), duration(150), duration(9000)
+    >>> format_duration(42.4), format_duration(150), format_duration(9000)
     ('42 s', '2.5 min', '2.5 h')
     """
     if seconds < 100:
@@ -70,7 +77,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _table(tally: SweepProgress) -> Table:
+def _progress_table(progress: SweepProgress) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -79,21 +86,21 @@ def _table(tally: SweepProgress) -> Table:
     for name in ("done", "running", "failed", "workers", "left"):
         table.add_column(name, justify="right")
     table.add_column()
-    left = tally.seconds_left()
+    seconds = progress.seconds_remaining()
+    ended = progress.total - progress.remaining
     table.add_row(
-        f"{tally.done} of {tally.total}",
-        str(tally.running),
-        str(len(tally.failed)),
-        str(tally.workers),
-        "-" if left is None else duration(left),
-        ProgressBar(total=max(1, tally.total), completed=tally.total - tally.left, width=30),
+        f"{progress.done} of {progress.total}",
+        str(progress.running),
+        str(len(progress.failed)),
+        str(progress.workers),
+        "-" if seconds is None else format_duration(seconds),
+        ProgressBar(total=max(1, progress.total), completed=ended, width=30),
     )
-    if tally.failed:
-        whole = Table.grid()
-        whole.add_row(table)
-        for id, reason in list(tally.failed.items())[-_SHOWN:]:
-            whole.add_row(
-                Text(f"failed {id}: {reason}", style="red", overflow="ellipsis", no_wrap=True)
-            )
-        return whole
-    return table
+    if not progress.failed:
+        return table
+    with_failures = Table.grid()
+    with_failures.add_row(table)
+    for id, reason in list(progress.failed.items())[-_MAX_FAILURES:]:
+        text = f"failed {id}: {reason}"
+        with_failures.add_row(Text(text, style="red", overflow="ellipsis", no_wrap=True))
+    return with_failures

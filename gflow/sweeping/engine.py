@@ -1,10 +1,10 @@
-"""The loop of a sweep: hand out runs, take in what became of them, until none is left.
+"""The engine of a sweep: submit runs to workers and record their results, until all have ended.
 
-As many units (a run, or a group that is solved as one ensemble) are handed out as there are
-workers, no more: a worker that dies then takes only its own with it, and the count of deaths by
-which dask gives up a unit (see `gflow.sweeping.clusters`) is that unit's own. The runs of a group
-that was given up are handed out one by one. A future is let go as soon as it has ended: dask works
-out again what is still held and was on a worker that died.
+No more units (a run, or a group solved as ensembles) are submitted than there are workers. A worker
+that dies then loses only its own unit, and the count of deaths after which dask gives up a unit
+(`gflow.sweeping.clusters`) is that unit's own. The runs of a group that was given up are submitted
+one by one. Each future is released when it ends: dask would recompute held results of a worker that
+died.
 """
 
 from __future__ import annotations
@@ -20,178 +20,138 @@ from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
 from gflow.runs.signals import catch_signals
-from gflow.sweeping.clusters import connected
+from gflow.sweeping.clusters import connect
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
-from gflow.sweeping.grouping import GroupFolder, Unit, clear, units
+from gflow.sweeping.grouping import GroupFolder, Unit, remove_groups, units_of_work
 from gflow.sweeping.plan import Member, Plan
-from gflow.sweeping.task import Execute, Request, carry_out_unit, execute, stop
+from gflow.sweeping.progress import SweepProgress
+from gflow.sweeping.task import Execute, RunRequest, execute_unit, start_or_resume, stop_sweep
 from gflow.sweeping.workers import WorkerConfig
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_TICK = 1.0  # seconds between looks at the workers
-_GRACE = 20.0  # seconds for checkpoints when the sweep is told to stop
+_TICK = 1.0  # seconds between two checks of the workers
+_GRACE = 20.0  # seconds for the runs to write a checkpoint when the sweep is stopped
 
-
-@dataclass
-class SweepProgress:
-    """How far a sweep is: ``done`` counts runs found done too, ``failed`` says why by id."""
-
-    total: int
-    done: int = 0
-    found: int = 0
-    running: int = 0
-    workers: int = 0
-    elsewhere: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def left(self) -> int:
-        """How many runs have not ended."""
-        return self.total - self.done - self.elsewhere - len(self.failed)
-
-    def seconds_left(self) -> float | None:
-        """A guess, from the runs that ended so far."""
-        ended = self.done - self.found + len(self.failed)
-        return (time.monotonic() - self.began) / ended * self.left if ended else None
-
-
-#: Shows how far a sweep is; called whenever a run ended, and every second.
+#: ``show(progress)`` is called whenever a run has ended, and every second.
 Show = Callable[[SweepProgress], None]
 
 
 def run_sweep(
     plan: Plan,
     folder: Path,
-    where: WorkerConfig | None = None,
+    workers: WorkerConfig | None = None,
     *,
     checkpoint_every: float = 60.0,
-    execute: Execute = execute,
+    execute: Execute = start_or_resume,
     show: Show = lambda progress: None,
 ) -> SweepProgress:
-    """Do the runs of a plan that are not done, each in its own folder.
+    """Execute the runs of a plan that are not done, each in its own folder.
 
     Parameters
     ----------
     plan : Plan
     folder : Path
-        The sweep's; it may hold runs of before.
-    where : Where, optional
-        By default a worker for each core here.
+        The sweep's folder; an existing sweep is resumed.
+    workers : WorkerConfig, optional
+        By default one worker per core of this machine.
     checkpoint_every : float
-        Seconds between a run's checkpoints.
+        Seconds between two checkpoints of a run.
     execute : callable
-        What a worker does for a run.
+        Executes one run on a worker; returns its summary.
     show : callable
+        Displays the progress.
 
     Returns
     -------
-    Tally
+    SweepProgress
+        The progress at the end.
 
     Raises
     ------
     InputError
-        If the folder or the workers cannot be used, or the scheduler is lost on the way.
+        If the folder or the workers cannot be used.
+    GflowError
+        If the connection to the scheduler is lost.
+    Interrupted
+        If a signal stopped the sweep.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gflow.sweeping.plan import make_plan
+    >>> plan = make_plan("deep-linear", seeds=4)
+    >>> progress = run_sweep(plan, Path("outputs/seeds"), WorkerConfig(workers=2))  # doctest: +SKIP
     """
-    where = where or WorkerConfig()
-    stopping = _Stopping(folder)
+    workers = workers or WorkerConfig()
+    stop_request = _StopRequest(folder)
     log = SweepFolder(folder)
-    with log.held(plan), catch_signals(stopping.stop):
+    with log.lock(plan), catch_signals(stop_request.set):
         states = run_states(folder, plan)
-        found = frozenset(id for id, state in states.items() if state == "done")
-        progress = SweepProgress(len(plan.members), done=len(found), found=len(found))
-        if progress.left:
-            with connected(where, folder) as (client, renew):
-                todo = units(plan, folder, states, where.count or _threads(client))
-                for unit in todo:
-                    if unit.kept is not None:
-                        GroupFolder(unit.kept).begin(unit.members)
+        done = frozenset(id for id, state in states.items() if state == "done")
+        progress = SweepProgress(len(plan.members), done=len(done), done_before=len(done))
+        if progress.remaining:
+            with connect(workers, folder) as (client, replace_workers):
+                units = units_of_work(plan, folder, states, workers.count or _capacity(client))
+                for unit in units:
+                    if unit.folder is not None:
+                        GroupFolder(unit.folder).create(unit.members)
                 loop = _Loop(
-                    plan, folder, where, client, log, progress, found, execute, checkpoint_every
+                    client,
+                    _Submission(plan, folder, execute, checkpoint_every, workers.resources),
+                    log,
+                    progress,
+                    done,
+                    deque(units),
                 )
-                loop.run(deque(todo), show, renew, stopping)
-        if not progress.left and not progress.elsewhere:
-            clear(folder)
+                loop.run(show, replace_workers, stop_request)
+        if not progress.remaining and not progress.elsewhere:
+            remove_groups(folder)
         show(progress)
         return progress
 
 
-class _Stopping:
-    """Whether the sweep was told to stop; told twice, it does so at once."""
+class _StopRequest:
+    """Whether a signal asked the sweep to stop; a second signal stops it at once."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self.why = ""
+        self.reason = ""
 
-    def stop(self, why: str) -> None:
-        again, self.why = bool(self.why), why
-        if again:
-            self.leave()
+    def set(self, reason: str) -> None:
+        repeated, self.reason = bool(self.reason), reason
+        if repeated:
+            self.raise_interrupted()
 
-    def leave(self) -> None:
-        raise Interrupted(self.why, self._folder)
+    def raise_interrupted(self) -> None:
+        raise Interrupted(self.reason, self._folder)
 
 
-@dataclass
-class _Loop:
+@dataclass(frozen=True)
+class _Submission:
+    """How units are submitted."""
+
     plan: Plan
     folder: Path
-    where: WorkerConfig
-    client: Client
-    log: SweepFolder
-    progress: SweepProgress
-    found: frozenset[str]  # the runs that were done before
     execute: Execute
     checkpoint_every: float
+    resources: Mapping[str, float]
     sweep_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
-    out: dict[Any, tuple[Future, Unit]] = field(default_factory=dict)
-    todo: deque[Unit] = field(default_factory=deque)
 
-    def run(
-        self, todo: deque[Unit], show: Show, renew: Callable[[], None], stopping: _Stopping
-    ) -> None:
-        """Until no run is left, or the sweep is told to stop."""
-        looked, self.todo = 0.0, todo
-        while todo or self.out:
-            if stopping.why:
-                self._wind_up()
-                stopping.leave()
-            if time.monotonic() - looked > _TICK:
-                self.progress.workers = _threads(self.client)
-                renew()
-                show(self.progress)
-                looked = time.monotonic()
-            while todo and len(self.out) < max(1, self.progress.workers):
-                self._hand_out(todo.popleft())
-            if self._take_in_next():
-                show(self.progress)
-
-    def _wind_up(self) -> None:
-        """Let the runs under way write a checkpoint; those that cannot in time are killed."""
-        self.client.run(stop, self.sweep_id, on_error="ignore")
-        end = time.monotonic() + _GRACE
-        while self.out and time.monotonic() < end:
-            self._take_in_next()
-
-    def _hand_out(self, unit: Unit) -> None:
-        future = self.client.submit(
-            carry_out_unit,
+    def submit(self, client: Client, unit: Unit) -> Future:
+        return client.submit(
+            execute_unit,
             [self._request(member) for member in unit.members],
             self.execute,
-            None if unit.kept is None else str(unit.kept.absolute()),
-            key=f"gflow-{unit.members[0].id if unit.kept is None else unit.kept.name}",
+            None if unit.folder is None else str(unit.folder.absolute()),
+            key=f"gflow-{unit.members[0].id if unit.folder is None else unit.folder.name}",
             pure=False,
-            resources=self.where.resources,
+            resources=self.resources,
         )
-        self.out[future.key] = future, unit
-        self._count()
-        future.add_done_callback(self.ended.put)
 
-    def _request(self, member: Member) -> Request:
-        return Request(
+    def _request(self, member: Member) -> RunRequest:
+        return RunRequest(
             member.id,
             str(run_path(self.folder, member.id).absolute()),
             member.scenario.resolved(),
@@ -201,46 +161,92 @@ class _Loop:
             self.sweep_id,
         )
 
-    def _count(self) -> None:
-        self.progress.running = sum(len(self._new(unit)) for _, unit in self.out.values())
 
-    def _new(self, unit: Unit) -> list[Member]:
-        """The runs of a unit that were not done before."""
-        return [member for member in unit.members if member.id not in self.found]
+@dataclass
+class _Loop:
+    client: Client
+    submission: _Submission
+    log: SweepFolder
+    progress: SweepProgress
+    done_before: frozenset[str]  # run ids
+    waiting: deque[Unit]
+    submitted: dict[Any, tuple[Future, Unit]] = field(default_factory=dict)  # by the future's key
+    ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
 
-    def _take_in_next(self) -> bool:
-        """Take in the next unit that ended; false where none has for a second."""
+    def run(
+        self, show: Show, replace_workers: Callable[[], None], stop_request: _StopRequest
+    ) -> None:
+        """Submit units until none is left, or the sweep is stopped."""
+        checked = 0.0
+        while self.waiting or self.submitted:
+            if stop_request.reason:
+                self._stop_runs()
+                stop_request.raise_interrupted()
+            if time.monotonic() - checked > _TICK:
+                self.progress.workers = _capacity(self.client)
+                replace_workers()
+                show(self.progress)
+                checked = time.monotonic()
+            while self.waiting and len(self.submitted) < max(1, self.progress.workers):
+                self._submit(self.waiting.popleft())
+            if self._collect():
+                show(self.progress)
+
+    def _stop_runs(self) -> None:
+        """Let the running runs write a checkpoint; those that take too long are killed."""
+        self.client.run(stop_sweep, self.submission.sweep_id, on_error="ignore")
+        end = time.monotonic() + _GRACE
+        while self.submitted and time.monotonic() < end:
+            self._collect()
+
+    def _submit(self, unit: Unit) -> None:
+        future = self.submission.submit(self.client, unit)
+        self.submitted[future.key] = future, unit
+        self._count_running()
+        future.add_done_callback(self.ended.put)
+
+    def _count_running(self) -> None:
+        units = (unit for _, unit in self.submitted.values())
+        self.progress.running = sum(len(self._pending(unit)) for unit in units)
+
+    def _pending(self, unit: Unit) -> list[Member]:
+        """Return the runs of a unit that were not done before the sweep."""
+        return [member for member in unit.members if member.id not in self.done_before]
+
+    def _collect(self) -> bool:
+        """Record the next unit that ends; return False where none ends within a second."""
         try:
             future = self.ended.get(timeout=_TICK)
         except queue.Empty:
             return False
-        _, unit = self.out[future.key]
+        _, unit = self.submitted[future.key]
         records: list[dict[str, Any]] = []
         try:
             records = future.result(timeout=_TICK)
-        except TimeoutError:  # its worker died with the record: it comes again from another
+        except TimeoutError:  # its worker died with the result: another one repeats the unit
             future.add_done_callback(self.ended.put)
             return False
         except Exception as error:
             if future.status != "error":
                 raise GflowError(
-                    f"the scheduler was lost; `gflow resume {self.folder}` goes on with the sweep"
+                    "the connection to the scheduler was lost; resume the sweep with "
+                    f"`gflow resume {self.submission.folder}`"
                 ) from None
-            if unit.kept is None:
-                records = [{"id": unit.members[0].id, "state": "failed", "reason": _why(error)}]
-            else:  # whichever run it was, the others are innocent
-                GroupFolder(unit.kept).remove()
-                self.todo.extendleft(Unit((member,)) for member in self._new(unit))
-        del self.out[future.key]
+            if unit.folder is None:
+                reason = _failure_reason(error)
+                records = [{"id": unit.members[0].id, "state": "failed", "reason": reason}]
+            else:  # one run of the group may be the cause: find it by submitting each alone
+                GroupFolder(unit.folder).remove()
+                self.waiting.extendleft(Unit((member,)) for member in self._pending(unit))
+        del self.submitted[future.key]
         future.release()
-        self._count()
+        self._count_running()
         for member, record in zip(unit.members, records, strict=False):
-            if member.id not in self.found:
-                self._note(member, record)
+            if member.id not in self.done_before:
+                self._record(member, record)
         return True
 
-    def _note(self, member: Member, record: Mapping[str, Any]) -> None:
-        """What became of a run."""
+    def _record(self, member: Member, record: Mapping[str, Any]) -> None:
         progress = self.progress
         if record["state"] == "done":
             progress.done += 1
@@ -248,17 +254,17 @@ class _Loop:
             progress.elsewhere += 1
         elif record["state"] == "failed":
             progress.failed[member.id] = record["reason"]
-        self.log.add_line({**record, "at": dict(member.at), "time": round(time.time(), 3)})
+        self.log.add_line({**record, "at": dict(member.point), "time": round(time.time(), 3)})
 
 
-def _threads(client: Client) -> int:
-    """How many runs the workers that there are do at a time."""
+def _capacity(client: Client) -> int:
+    """Return the number of runs that the connected workers execute at a time."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return sum(worker["nthreads"] for worker in workers)
 
 
-def _why(error: BaseException) -> str:
-    """Why a run left no record of its own."""
+def _failure_reason(error: BaseException) -> str:
+    """Return why a run has left no record."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):

@@ -1,9 +1,9 @@
-"""Solves and descents of one flow from many starts as one ensemble, for runs side by side.
+"""Ensembles across runs: solves and descents of one flow from many starts, done as one.
 
-An ensemble's step costs little more than one member's where states are small, so that many
-starts take a fraction of the time. In a solve each member keeps its own steps, error control and
-requested times: it finds what a solve of its own does, to the tolerance, and where both take the
-same steps to round-off.
+Where states are small, a step of an ensemble costs little more than a step of one member, so that
+many starts take a fraction of the time. Each member of a solve has its own steps, error control and
+requested times: its path equals that of an individual solve to the tolerance, and to round-off
+where both take the same steps.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import STIFF, Problem, Stop
 from gflow.solvers.resumable import SolveRequest, solve_resumable
 
-#: Numbers in a state beyond which little or nothing is gained (`benchmarks/ensembles_of_runs.py`).
-LARGEST = 4_000
-#: Members from which on rock4 in an ensemble is about as fast as bdf on each of them, or faster.
-MANY = 8
-#: What an ensemble may raise where one start does not: no memory, or a routine that fails on many.
-_TOO_MUCH = (MemoryError, RuntimeError)
+#: Size of a state beyond which an ensemble gains little (`benchmarks/ensembles_of_runs.py`).
+MAX_STATE_SIZE = 4_000
+#: Number of members from which an ensemble by rock4 is about as fast as bdf on each, or faster.
+MIN_ROCK4_MEMBERS = 8
+#: Errors of an ensemble that its members may not have alone: memory, or a batched routine.
+_ENSEMBLE_ERRORS = (MemoryError, RuntimeError)
 
-#: What may be asked, and what came of it; None for what is left to be done alone.
 Request: TypeAlias = SolveRequest | DescentRequest
+#: None where the run computes the answer itself.
 Answer: TypeAlias = Checkpoint | DescentRecord | None
 
 
 class Ensembles:
-    """Serves runs in lockstep (`gflow.execution.batching`): solves and descents that fit, as one.
+    """Serves the requests of runs in lockstep (`gflow.execution.batching`) as ensembles.
 
-    Left to be done alone is what nothing else fits, a state too large, a method that takes one
-    start at a time, and a member of an ensemble that failed or diverged, or that became stiff as
-    one of few: bdf alone is faster then.
+    Solved individually, by the runs themselves: requests without a match, large states, methods
+    that take one start at a time, members that fail or diverge, and, where the ensemble is small,
+    members that become stiff (bdf on each is faster then).
 
     Parameters
     ----------
@@ -52,125 +52,134 @@ class Ensembles:
 
     def __init__(self, progress: Progress | None = None):
         self._progress = progress
-        self._stiff = False  # whether a member of few became stiff: the next ones will, too
+        self._stiff = False  # a member of a small ensemble became stiff: later solves will, too
 
     def serve(self, requests: Sequence[Request]) -> list[Answer]:
-        """What came of each."""
+        """Return the answer to each request."""
         answers: list[Answer] = [None] * len(requests)
         with torch.no_grad():
-            for group in _groups(requests):
-                work = (
-                    self._solve if isinstance(requests[group[0]], SolveRequest) else self._descend
-                )
-                for i, answer in zip(group, work([requests[i] for i in group]), strict=True):
+            for group in _compatible_groups(requests):
+                solves = isinstance(requests[group[0]], SolveRequest)
+                serve = self._solve if solves else self._descend
+                for i, answer in zip(group, serve([requests[i] for i in group]), strict=True):
                     answers[i] = answer
         return answers
 
     def _solve(self, requests: Sequence[Any]) -> Sequence[Answer]:
-        """Solve problems that fit in one; what each of them would have found."""
+        """Solve compatible problems as one ensemble."""
         problems, solver = [request.problem for request in requests], requests[0].solver
-        many, others, first = solver.for_ensembles(), len(requests) - 1, problems[0]
-        swapped = many.names != solver.names  # rock4 for bdf
-        few = swapped and len(requests) < MANY
-        if few and self._stiff:
+        ensemble_solver, others, first = solver.for_ensembles(), len(requests) - 1, problems[0]
+        rock4_for_bdf = ensemble_solver.names != solver.names
+        small = rock4_for_bdf and len(requests) < MIN_ROCK4_MEMBERS
+        if small and self._stiff:
             return [None] * len(requests)
-        whole = Problem(
+        ensemble = Problem(
             first.flow,
             torch.stack([problem.y0 for problem in problems]),
             first.ts,
             own_ts=[problem.ts for problem in problems],
-            leave_stiff=few,
+            leave_stiff=small,
             rtol=first.rtol,
             atol=first.atol,
             max_evals=first.max_evals,
             progress=self._progress,
         )
         try:
-            solve_resumable(many, whole, requests[0].name, steps=True)
-        except _TOO_MUCH:
+            solve_resumable(ensemble_solver, ensemble, requests[0].name, steps=True)
+        except _ENSEMBLE_ERRORS:
             return [None] * len(requests)
-        except Stop:  # of all members: each says why on its own
+        except Stop:  # all members failed: each raises its own error when it is solved alone
             pass
-        self._stiff |= any(STIFF in why for why in whole.failures.values())
+        self._stiff |= any(STIFF in reason for reason in ensemble.failures.values())
         remark = f"solved in one ensemble with {others} other {'run' if others == 1 else 'runs'}"
-        remark += ", rock4 for bdf" if swapped and not few else ""
+        remark += ", rock4 for bdf" if rock4_for_bdf and not small else ""
         return [
-            None if i in whole.failures else _results_of(whole, i, len(problem.ts), remark)
+            None
+            if i in ensemble.failures
+            else _member_checkpoint(ensemble, i, len(problem.ts), remark)
             for i, problem in enumerate(problems)
         ]
 
     def _descend(self, requests: Sequence[Any]) -> Sequence[Answer]:
-        """Descend from starts that fit in one; what was saved of each."""
-        whole = requests[0]._replace(start=torch.stack([request.start for request in requests]))
+        """Compute compatible descents as one ensemble."""
+        starts = torch.stack([request.start for request in requests])
         try:
-            found = serve_descent(whole, self._progress)
-        except _TOO_MUCH:
+            record = serve_descent(requests[0]._replace(start=starts), self._progress)
+        except _ENSEMBLE_ERRORS:
             return [None] * len(requests)
-        states = found.values["parameters"]
+        states = record.values["parameters"]
         return [
-            # One that diverged stops there when it is alone.
+            # A descent that diverged is repeated alone, where it stops at its divergence.
             None
-            if at is not None
-            else DescentRecord(found.steps, {"parameters": states[:, i]}, [at])
-            for i, at in enumerate(found.diverged_at)
+            if diverged_at is not None
+            else DescentRecord(record.steps, {"parameters": states[:, i]}, [diverged_at])
+            for i, diverged_at in enumerate(record.diverged_at)
         ]
 
 
 def can_batch(request: Request) -> bool:
-    """Whether a solve or a descent may be a member of an ensemble."""
+    """Return whether a solve or a descent may be a member of an ensemble."""
     if isinstance(request, DescentRequest):
-        return request.start.numel() <= LARGEST and not request.batch
+        return request.start.numel() <= MAX_STATE_SIZE and not request.batch
     problem, solver = request.problem, request.solver
     return (
         isinstance(solver, SteppedSolver)
         and solver.for_ensembles() is not None
         and not problem.batch
-        and problem.size <= LARGEST
+        and problem.size <= MAX_STATE_SIZE
         and not problem.dense
         and problem.event is problem.sharpness is problem.resume is problem.checkpoint is None
     )
 
 
-def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Where those stand that fit each other, in groups of at least two."""
+def _compatible_groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Return the indices of compatible requests, in groups of at least two."""
     groups = []
-    left = [i for i, request in enumerate(requests) if can_batch(request)]
-    while left:
-        group = [i for i in left if _fit(requests[left[0]], requests[i])]
-        left = [i for i in left if i not in group]
+    remaining = [i for i, request in enumerate(requests) if can_batch(request)]
+    while remaining:
+        first = requests[remaining[0]]
+        group = [i for i in remaining if _compatible(first, requests[i])]
+        remaining = [i for i in remaining if i not in group]
         if len(group) > 1:
             groups.append(group)
     return groups
 
 
-def _fit(a: Request, b: Request) -> bool:
-    """Whether two solves differ in nothing but start and times, two descents in their start."""
+def _compatible(a: Request, b: Request) -> bool:
+    """Whether two solves differ only in start and times, or two descents only in their start."""
     if isinstance(a, DescentRequest) and isinstance(b, DescentRequest):
-        return a[2:] == b[2:] and _alike(a.start, b.start) and same(a.flow, b.flow)
+        return a[2:] == b[2:] and _same_layout(a.start, b.start) and equal(a.flow, b.flow)
     if isinstance(a, DescentRequest) or isinstance(b, DescentRequest):
         return False
     p, q = a.problem, b.problem
     return (
         (a.name, a.solver.names) == (b.name, b.solver.names)
         and (p.rtol, p.atol, p.max_evals, p.ts[0]) == (q.rtol, q.atol, q.max_evals, q.ts[0])
-        and _alike(p.y0, q.y0)
-        and same(p.flow, q.flow)
+        and _same_layout(p.y0, q.y0)
+        and equal(p.flow, q.flow)
     )
 
 
-def _alike(a: Tensor, b: Tensor) -> bool:
+def _same_layout(a: Tensor, b: Tensor) -> bool:
     return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two flows, or what they are made of, are equal in every number.
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two flows, losses or values are equal in every number.
 
-    What is not a flow, a loss, a tensor or a plain value is the same only as itself.
+    Parameters
+    ----------
+    a, b : Flow, Loss, Tensor, dict, tuple, list or plain value
+        Objects of other types are equal only if they are identical.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
     >>> from gflow.flows import EndToEndFlow
-    >>> same(EndToEndFlow.example()[0], EndToEndFlow.example()[0])
+    >>> equal(EndToEndFlow.example()[0], EndToEndFlow.example()[0])
     True
     """
     if a is b:
@@ -178,46 +187,47 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor):
-        return _alike(a, b) and torch.equal(a, b)
+        return _same_layout(a, b) and torch.equal(a, b)
     if isinstance(a, Flow | Loss):
-        return same(_given(a), _given(b))
+        return equal(_uncached_attributes(a), _uncached_attributes(b))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
     if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(equal, a, b))
     return isinstance(a, int | float | str | torch.device | torch.dtype) and a == b
 
 
-def _given(a: Flow | Loss) -> dict[str, Any]:
-    """What it is made of, without what it has worked out from that so far."""
+def _uncached_attributes(a: Flow | Loss) -> dict[str, Any]:
+    """Return the instance attributes that are not cached properties."""
     static = functools.partial(inspect.getattr_static, type(a), default=None)
-    worked_out = functools.cached_property
-    return {k: v for k, v in vars(a).items() if not isinstance(static(k), worked_out)}
+    cached = functools.cached_property
+    return {k: v for k, v in vars(a).items() if not isinstance(static(k), cached)}
 
 
-def _results_of(whole: Problem, i: int, times: int, remark: str) -> Checkpoint:
-    """The results of one member, of so many times."""
+def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Checkpoint:
+    """Return the results of member ``i`` at its first ``times`` times, as an individual solve's."""
     tensors = {
-        "y": whole.y[i],
-        "y_norm": whole.y_norm[i],
-        "largest_rise": whole.largest_rise[i],
-        "saved": torch.stack([states[i] for states in whole.saved[:times]]),
+        "y": ensemble.y[i],
+        "y_norm": ensemble.y_norm[i],
+        "largest_rise": ensemble.largest_rise[i],
+        "saved": torch.stack([states[i] for states in ensemble.saved[:times]]),
     }
-    if whole.dissipated is not None:
-        tensors["dissipated"] = whole.dissipated[i]
-    evals, good, bad = (0, 0, 0) if whole.spent is None else whole.spent[:, i].tolist()
+    if ensemble.dissipated is not None:
+        tensors["dissipated"] = ensemble.dissipated[i]
+    counts = (0, 0, 0) if ensemble.spent is None else ensemble.spent[:, i].tolist()
+    evals, accepted, rejected = counts
     return Checkpoint(
         tensors={name: value.clone() for name, value in tensors.items()},
         meta={
-            "t": whole.own_ts[i][-1] if whole.own_ts else whole.t,
+            "t": ensemble.own_ts[i][-1] if ensemble.own_ts else ensemble.t,
             "rhs_evals": evals,
-            "accepted": good,
-            "rejected": bad,
+            "accepted": accepted,
+            "rejected": rejected,
             "remark": remark,
             "products": 0,
             "failures": [],
             "event_times": [],
-            "seconds": whole.wall_seconds * evals / max(1, whole.rhs_evals),
+            "seconds": ensemble.wall_seconds * evals / max(1, ensemble.rhs_evals),
             "stopped": None,
         },
     )

@@ -1,9 +1,9 @@
-"""A sweep on disk: what it is of, the folders of its runs, and what has become of each.
+"""The folder of a sweep: its plan, the folders of its runs, and their states.
 
-``sweep.toml`` (the scenario with its ``[sweep]`` table: a scenario file again),
-``runs/<id>/`` (a run's own folder each, see `gflow.runs.folder`), ``sweep.jsonl`` (one line for
-every run that ended) and ``sweep.nc``. What has become of a run its own folder says; the
-lines add the reasons of those that left none.
+``sweep.toml`` is the scenario with its ``[sweep]`` table (a scenario file itself), ``runs/<id>/``
+the folder of each run (`gflow.runs.folder`), ``sweep.jsonl`` has one line per run that ended, and
+``sweep.nc`` is the dataset. The state of a run is read from its own folder; the lines add the
+reasons of runs that failed without leaving one there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MISSING = "missing"
 
 
 @dataclass(frozen=True)
-class Status:
-    """How far a sweep is.
+class SweepStatus:
+    """The states of the runs of a sweep.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Status:
     states : mapping of str to str
         Run id -> done, running, interrupted, failed, damaged or missing.
     reasons : mapping of str to str
-        Run id -> why, of those that failed.
+        Run id -> reason, of the runs that failed.
     points : mapping of str to mapping
         Run id -> its values by axis.
     """
@@ -50,22 +50,38 @@ class Status:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many runs are in each state."""
+        """The number of runs in each state."""
         return Counter(self.states.values())
 
 
 def run_path(folder: Path, id: str) -> Path:
-    """The folder of one run."""
+    """Return the folder of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The sweep's folder.
+    id : str
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> run_path(Path("sweep"), "3f").as_posix()
+    'sweep/runs/3f'
+    """
     return folder / "runs" / id
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is a sweep's."""
+    """Return whether a folder is the folder of a sweep."""
     return (folder / "sweep.toml").is_file()
 
 
 def read_plan(folder: str | Path) -> Plan:
-    """What a sweep's folder is of.
+    """Return the plan of the sweep in a folder.
 
     Raises
     ------
@@ -74,23 +90,41 @@ def read_plan(folder: str | Path) -> Plan:
     """
     if not is_sweep(Path(folder)):
         raise InputError(f"no sweep at {folder}: sweep.toml is missing")
-    return make_plan(str(Path(folder) / "sweep.toml"), code=True)  # it is read, not run
+    return make_plan(str(Path(folder) / "sweep.toml"), allow_code=True)  # nothing is executed
 
 
 def run_states(folder: Path, plan: Plan) -> dict[str, str]:
-    """What has become of every run of a plan, by id."""
+    """Return the state of every run of a plan.
+
+    Parameters
+    ----------
+    folder : Path
+        The sweep's folder.
+    plan : Plan
+
+    Returns
+    -------
+    dict of str to str
+        Run id -> done, running, interrupted, failed, damaged or missing.
+
+    Examples
+    --------
+    >>> plan = make_plan("deep-linear", seeds=2)
+    >>> sorted(run_states(Path("no/such/sweep"), plan).values())
+    ['missing', 'missing']
+    """
     runs = folder / "runs"
-    there = set(os.listdir(runs)) if runs.is_dir() else set()
-    return {m.id: reading.state(runs / m.id) if m.id in there else MISSING for m in plan.members}
+    names = set(os.listdir(runs)) if runs.is_dir() else set()
+    return {m.id: reading.state(runs / m.id) if m.id in names else MISSING for m in plan.members}
 
 
-def status(folder: str | Path) -> Status:
-    """How far a sweep is, and why runs failed.
+def status(folder: str | Path) -> SweepStatus:
+    """Return the states of the runs of a sweep, and why runs failed.
 
     Raises
     ------
     InputError
-        If there is no sweep there.
+        If there is no sweep in the folder.
     """
     folder = Path(folder)
     plan = read_plan(folder)
@@ -99,22 +133,22 @@ def status(folder: str | Path) -> Status:
     for id, record in _last_records(folder).items():
         if states.get(id) in ("failed", MISSING, "interrupted") and record["state"] == "failed":
             states[id], reasons[id] = "failed", str(record["reason"])
-    return Status(folder, states, reasons, {m.id: m.at for m in plan.members})
+    return SweepStatus(folder, states, reasons, {m.id: m.point for m in plan.members})
 
 
 def _last_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The last line about each run; a line cut off or strange is passed over."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the last record of each run; truncated and malformed lines are skipped."""
+    records: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(FileNotFoundError), (folder / "sweep.jsonl").open("rb") as file:
         while line := file.readline(_MAX_LINE):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(line)
-                found[record["id"]] = {"state": record["state"], "reason": record.get("reason")}
-    return found
+                records[record["id"]] = {"state": record["state"], "reason": record.get("reason")}
+    return records
 
 
 class SweepFolder(Folder):
-    """A sweep's folder, to write to.
+    """The folder of a sweep, for writing.
 
     Parameters
     ----------
@@ -126,19 +160,23 @@ class SweepFolder(Folder):
         self._lines: IO[bytes] | None = None
 
     @contextlib.contextmanager
-    def held(self, plan: Plan) -> Iterator[None]:
-        """While the sweep goes on in it; made where there is none.
+    def lock(self, plan: Plan) -> Iterator[None]:
+        """Create the folder where there is none, and lock it while the context is open.
+
+        Yields
+        ------
+        None
 
         Raises
         ------
         InputError
-            If it cannot be written, another sweep goes on in it, or it is no sweep's.
+            If the folder cannot be written, is locked by another process, or has other contents.
         """
         import tomli_w
 
         path = self.path
         if path.is_dir() and not is_sweep(path) and any(path.iterdir()):
-            raise InputError(f"{path} is not empty and no sweep's; choose another --output")
+            raise InputError(f"{path} must be empty or a sweep's folder; choose another --output")
         try:
             (path / "runs").mkdir(parents=True, exist_ok=True)
             lines = (path / "sweep.jsonl").open("ab", buffering=0)
@@ -149,7 +187,7 @@ class SweepFolder(Folder):
         with lines:
             if not try_lock(lines, exclusive=True):
                 raise InputError(
-                    f"the sweep at {path} is going on already; `gflow sweep status {path}` shows it"
+                    f"the sweep at {path} is running already; see `gflow sweep status {path}`"
                 )
             self.write_text("sweep.toml", tomli_w.dumps(plan.table()))
             self._lines = lines
@@ -159,7 +197,7 @@ class SweepFolder(Folder):
                 self._lines = None
 
     def add_line(self, record: Mapping[str, Any]) -> None:
-        """One line on a run that ended, in one write."""
+        """Append the record of a run that ended, in one write."""
         if self._lines is not None:
             line = json.dumps(plain(record), ensure_ascii=False)
             self._lines.write(line.encode() + b"\n")

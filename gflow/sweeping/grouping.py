@@ -1,10 +1,9 @@
-"""Which runs of a sweep a worker does side by side, so that their solves are ensembles.
+"""Groups of runs that one worker executes in lockstep, so that their solves become ensembles.
 
-Runs go together that differ in their start, their times and their descents alone
-(`Scenario.start_keys`). Which ones is settled when a sweep begins, in ``together/<id>/`` of its
-folder, where what a group works out on the way is kept as a run's own work is in its folder: a
-group that was stopped or killed goes on with the runs that it had, and ends as it would have
-without that, to the last bit.
+A group holds runs that differ only in their start, times and descents (`Scenario.start_keys`).
+Groups are formed when a sweep begins, and recorded in ``together/<id>/`` of its folder, beside the
+group's checkpoints. An interrupted group is resumed with the same runs, and ends with the same
+bits as without the interruption.
 """
 
 from __future__ import annotations
@@ -26,24 +25,29 @@ from gflow.io.plain import read_text
 from gflow.settings.base import ENSEMBLE_METHODS
 from gflow.sweeping.plan import Member, Plan
 
-MOST_RUNS = 32  # of a group: the gain grows little beyond, what is lost with a worker does
-_FOLDER, _FILE, _MOST = "together", "runs.json", 10_000  # bytes
-_COMMON = frozenset({"step_sizes", "points", "time", "t_end"})
+MAX_GROUP_SIZE = 32  # the gain grows little beyond, but more is lost with a worker
+_FOLDER, _FILE, _MAX_BYTES = "together", "runs.json", 10_000
+#: Keys in which the runs of a group may differ, besides those of the start.
+_FREE_KEYS = frozenset({"step_sizes", "points", "time", "t_end"})
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a worker is handed at once: a run, or several that it does side by side.
+    """The unit of work of a worker: one run, or a group of runs.
 
-    ``kept``: the folder of the group's work on the way; None for a run on its own.
+    Attributes
+    ----------
+    members : tuple of Member
+    folder : Path or None
+        The folder of a group; None for a single run.
     """
 
     members: tuple[Member, ...]
-    kept: Path | None = None
+    folder: Path | None = None
 
 
 class GroupFolder(Folder):
-    """The folder of a group's work on its way.
+    """The folder of a group: the ids of its runs, and its checkpoints.
 
     Parameters
     ----------
@@ -53,107 +57,130 @@ class GroupFolder(Folder):
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, members: Iterable[Member]) -> None:
-        """Settle which runs the group is of.
+    def create(self, members: Iterable[Member]) -> None:
+        """Create the folder and record the runs of the group.
 
         Raises
         ------
         InputError, OutputError
-            If the folder cannot be written, or leads elsewhere.
+            If the folder cannot be written, or is a symbolic link.
         """
-        for place in (self.path.parent, self.path, self.path / "parts"):
-            if place.is_symlink():
-                raise InputError(f"{place} must not be a link: it may lead anywhere; remove it")
+        for path in (self.path.parent, self.path, self.path / "parts"):
+            if path.is_symlink():
+                raise InputError(
+                    f"{path} must not be a link, which may lead outside the sweep; remove it"
+                )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(cannot_write(self.path, error)) from None
         self.write_text(_FILE, json.dumps([member.id for member in members]))
 
-    def ids(self) -> list[str]:
-        """The runs that it is of; none where it is not whole."""
+    def run_ids(self) -> list[str]:
+        """Return the ids of the group's runs; an empty list where the record is damaged."""
         try:
-            ids = json.loads(read_text(self.path / _FILE, _MOST))
+            ids = json.loads(read_text(self.path / _FILE, _MAX_BYTES))
         except (OSError, ValueError):
             return []
         return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else []
 
     @contextlib.contextmanager
-    def held(self, patience: float) -> Iterator[bool]:
-        """While a worker does the group; false where another one does, for so many seconds."""
-        end = time.monotonic() + patience
+    def lock(self, timeout: float) -> Iterator[bool]:
+        """Lock the group while the context is open.
+
+        Yields
+        ------
+        bool
+            False where another worker held the lock throughout ``timeout`` seconds.
+        """
+        end = time.monotonic() + timeout
         with (self.path / _FILE).open("rb") as file:
-            while not (ours := try_lock(file, exclusive=True)) and time.monotonic() < end:
+            while not (acquired := try_lock(file, exclusive=True)) and time.monotonic() < end:
                 time.sleep(0.2)
-            yield ours
+            yield acquired
 
     def remove(self) -> None:
-        """The group is done, or done with."""
+        """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # not empty: there are other groups
             self.path.parent.rmdir()
 
 
-def units(plan: Plan, folder: Path, states: Mapping[str, str], workers: int) -> list[Unit]:
-    """What is to be done of a plan, in groups where runs go together.
+def units_of_work(plan: Plan, folder: Path, states: Mapping[str, str], workers: int) -> list[Unit]:
+    """Divide the runs of a plan that are not done into single runs and groups.
+
+    Groups that were begun come first, with all their runs, those that are done included. A run
+    that was begun on its own is resumed on its own.
 
     Parameters
     ----------
     plan : Plan
     folder : Path
-        The sweep's.
+        The sweep's folder.
     states : mapping of str to str
-        What has become of every run, by id.
+        The state of every run, by id.
     workers : int
-        How many there are: none is to be idle while another does a group that could be two.
+        The number of workers: groups are small enough to occupy all of them.
 
     Returns
     -------
     list of Unit
-        Every run that is not done is in one of them. Groups that were begun come first, and
-        are of the runs that they were of, those that are done included. A run that was begun
-        on its own goes on on its own.
+        Every run that is not done is in exactly one of them.
+
+    Examples
+    --------
+    >>> from gflow.sweeping.plan import make_plan
+    >>> plan = make_plan("deep-linear", seeds=3)
+    >>> states = {member.id: "missing" for member in plan.members}
+    >>> [len(unit.members) for unit in units_of_work(plan, Path("sweep"), states, workers=1)]
+    [3]
     """
-    left = [m for m in plan.members if states[m.id] != "done"]
+    pending = [member for member in plan.members if states[member.id] != "done"]
     if plan.apart:
-        return [Unit((m,)) for m in left]
+        return [Unit((member,)) for member in pending]
+    units = list(_groups_begun(plan, folder, states))
+    grouped = {member.id for unit in units for member in unit.members}
+    pending = [member for member in pending if member.id not in grouped]
+    max_size = min(MAX_GROUP_SIZE, max(1, math.ceil(len(pending) / max(1, workers))))
+    fresh = [member for member in pending if states[member.id] not in ("interrupted", "running")]
+    for members in _with_equal_flows(fresh):
+        count = math.ceil(len(members) / max_size)
+        for group in (tuple(members[i::count]) for i in range(count)):
+            if len(group) > 1:
+                units.append(Unit(group, folder / _FOLDER / _group_id(group)))
+                grouped.update(member.id for member in group)
+    return units + [Unit((member,)) for member in pending if member.id not in grouped]
+
+
+def _groups_begun(plan: Plan, folder: Path, states: Mapping[str, str]) -> Iterator[Unit]:
+    """Yield the recorded groups of which some run is not done."""
     by_id = {member.id: member for member in plan.members}
-    found: list[Unit] = []
-    taken: set[str] = set()
+    grouped: set[str] = set()
     for path in sorted((folder / _FOLDER).glob("*")):
-        ids = GroupFolder(path).ids()
-        whole = len(ids) > 1 and taken.isdisjoint(ids) and by_id.keys() >= set(ids)
-        if whole and any(states[id] != "done" for id in ids):
-            found.append(Unit(tuple(by_id[id] for id in ids), path))
-            taken.update(ids)
-    left = [m for m in left if m.id not in taken]
-    most = min(MOST_RUNS, max(1, math.ceil(len(left) / max(1, workers))))
-    for members in _alike([m for m in left if states[m.id] not in ("interrupted", "running")]):
-        count = math.ceil(len(members) / most)
-        for part in (members[i::count] for i in range(count)):
-            if len(part) > 1:
-                found.append(Unit(tuple(part), folder / _FOLDER / _name(part)))
-                taken.update(m.id for m in part)
-    return found + [Unit((m,)) for m in left if m.id not in taken]
+        ids = GroupFolder(path).run_ids()
+        valid = len(ids) > 1 and grouped.isdisjoint(ids) and by_id.keys() >= set(ids)
+        if valid and any(states[id] != "done" for id in ids):
+            grouped.update(ids)
+            yield Unit(tuple(by_id[id] for id in ids), path)
 
 
-def _alike(members: Iterable[Member]) -> list[list[Member]]:
-    """Members by what sets their flow and how it is solved."""
+def _with_equal_flows(members: Iterable[Member]) -> list[list[Member]]:
+    """Return the members by the keys that determine their flow and its solver."""
     groups: dict[str, list[Member]] = {}
     for member in members:
         scenario = member.scenario
-        own = scenario.start_keys() if scenario.method in ENSEMBLE_METHODS else frozenset()
-        keys = {k: v for k, v in scenario.resolved().items() if k not in own | _COMMON}
-        key = json.dumps(keys, sort_keys=True) if own else member.id
+        start = scenario.start_keys() if scenario.method in ENSEMBLE_METHODS else frozenset()
+        values = {k: v for k, v in scenario.resolved().items() if k not in start | _FREE_KEYS}
+        key = json.dumps(values, sort_keys=True) if start else member.id
         groups.setdefault(key, []).append(member)
     return list(groups.values())
 
 
-def clear(folder: Path) -> None:
-    """Remove what groups have left in a sweep's folder: every run has ended."""
+def remove_groups(folder: Path) -> None:
+    """Remove the folders of all groups of a sweep whose runs have all ended."""
     for path in (folder / _FOLDER).glob("*"):
         GroupFolder(path).remove()
 
 
-def _name(members: Iterable[Member]) -> str:
+def _group_id(members: Iterable[Member]) -> str:
     return hashlib.sha256("".join(m.id for m in members).encode()).hexdigest()[:16]

@@ -1,17 +1,17 @@
-"""The runs of a sweep: every point of its axes as a validated scenario with an id.
+"""The plan of a sweep: its axes, and a validated scenario with an id for every run.
 
-A sweep is a scenario and a table that says what varies, on the command line or in TOML::
+A sweep is a scenario and a table of its axes, from the command line or in TOML::
 
     [sweep]
     seeds = 20                            # seed, seed + 1, ...: an axis `seed`
-    zip = [["width", "init_scale"]]       # these go together
+    zip = [["width", "init_scale"]]       # these vary together
     [sweep.set]
     width = [128, 512, 2048]
     init_scale = [0.1, 0.05, 0.02]
     step_size = "log:1e-3:1:7"
 
-A run's id is the hash of its resolved scenario and gflow's version: the same run has the
-same folder in every sweep, and nothing is run twice.
+A run's id is the hash of its resolved scenario and gflow's version, so that the same run has the
+same folder when the sweep is extended, and is not executed twice.
 """
 
 from __future__ import annotations
@@ -29,29 +29,49 @@ from gflow._version import __version__
 from gflow.errors import InputError
 from gflow.scenario import read_scenario, refuse_code, setting_model, validate
 from gflow.settings.base import Scenario
-from gflow.sweeping.axes import Axis, axis, zipped
+from gflow.sweeping.axes import Axis, group_axes, make_axis
 from gflow.text import unknown
 
 _MAX_RUNS = 100_000
-_TABLE = ("set", "zip", "seeds", "converge", "modified", "apart")
+_TABLE_KEYS = ("set", "zip", "seeds", "converge", "modified", "apart")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a sweep: its scenario, its values by axis, and its place along each dimension."""
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    id : str
+    scenario : Scenario
+    point : mapping of str to value
+        The run's value on each axis.
+    index : tuple of int
+        The run's position along each dimension.
+    """
 
     id: str
     scenario: Scenario
-    at: Mapping[str, Any]
+    point: Mapping[str, Any]
     index: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: keys common to all runs, axes in groups (a dimension each), and the runs.
+    """The plan of a sweep.
 
-    ``converge`` makes every run a step-size study, ``modified`` with the modified flow. With
-    ``apart`` every run is solved on its own (`gflow.sweeping.grouping`).
+    Attributes
+    ----------
+    keys : mapping
+        The scenario's keys that all runs share.
+    groups : tuple of tuple of Axis
+        Axes that vary together; each group is one dimension.
+    members : tuple of Member
+        The runs.
+    converge, modified : bool
+        Whether every run is a step-size study; with the modified flow.
+    apart : bool
+        Whether every run is solved individually (`gflow.sweeping.grouping`).
     """
 
     keys: Mapping[str, Any]
@@ -63,43 +83,43 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many values each dimension has."""
+        """The number of values along each dimension."""
         return tuple(len(group[0].values) for group in self.groups)
 
     @property
     def threads(self) -> int:
-        """The most threads that a run takes."""
+        """The largest number of threads of a run."""
         return max(m.scenario.threads for m in self.members)
 
     @property
     def gpus(self) -> bool:
-        """Whether runs take a GPU each.
+        """Whether every run takes a GPU.
 
         Raises
         ------
         InputError
-            If some do and others not, or one by its number: each worker is given one GPU.
+            If only some runs do, or a run names a GPU by its number: each worker sees one GPU.
         """
         devices = {m.scenario.device for m in self.members}
         on_gpu = {d for d in devices if d.startswith("cuda")}
         if on_gpu - {"cuda", "cuda:0"} or (on_gpu and on_gpu != devices):
             raise InputError(
-                "a sweep on GPUs gives every run one: the device must be cuda in all, got "
+                "every run of a sweep on GPUs takes one: the device must be cuda in all, got "
                 + ", ".join(sorted(devices))
             )
         return bool(on_gpu)
 
     def default_folder(self) -> Path:
-        """``outputs/<scenario>-sweep/<hash of the runs>``: the same for the same sweep."""
+        """Return ``outputs/<scenario>-sweep/<hash of the runs>``."""
         ids = "".join(m.id for m in self.members) + ("apart" if self.apart else "")
         digest = hashlib.sha256(ids.encode()).hexdigest()
         return Path("outputs") / f"{self.members[0].scenario.name}-sweep" / digest[:8]
 
     def table(self) -> dict[str, Any]:
-        """The keys with their ``[sweep]`` table, ready for TOML: `make_plan` reads it back."""
+        """Return the keys and the ``[sweep]`` table as TOML values, which `make_plan` reads."""
         axes = [a for group in self.groups for a in group]
-        said = ("converge", "modified", "apart")
-        table: dict[str, Any] = {name: getattr(self, name) for name in said}
+        flags = ("converge", "modified", "apart")
+        table: dict[str, Any] = {name: getattr(self, name) for name in flags}
         table["zip"] = [[a.key for a in group] for group in self.groups if len(group) > 1]
         table["set"] = {a.key: list(a.values) for a in axes}
         return {**self.keys, "sweep": table}
@@ -114,118 +134,122 @@ def make_plan(
     converge: bool = False,
     modified: bool = False,
     apart: bool = False,
-    code: bool = False,
+    allow_code: bool = False,
 ) -> Plan:
-    """Read a scenario and its ``[sweep]`` table, add to the table, and make the runs.
+    """Read a scenario and its ``[sweep]`` table, and plan the runs.
+
+    Options that are given take precedence over the table.
 
     Parameters
     ----------
     source : str
         The name of a scenario, or the path of a ``.toml`` file.
     sets : sequence of (key, specification)
-        As in `gflow.sweeping.axes`; in place of the table's for the same key.
+        As in `gflow.sweeping.axes`.
     zips : sequence of sequences of keys
-        Axes that go together, besides the table's.
+        Axes that vary together, besides those of the table.
     seeds : int, optional
-        So many seeds from the scenario's on.
+        The number of seeds, counted from the scenario's.
     converge, modified : bool
-        Step-size studies instead of runs; with the modified flow.
+        Whether every run is a step-size study; with the modified flow.
     apart : bool
-        Whether no runs are solved together.
-    code : bool
-        Whether the file may name code (a model of one's own) that ``sets`` does not name too.
+        Whether every run is solved individually.
+    allow_code : bool
+        Whether the file alone may name code to run (a user's model), which ``sets`` may always.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     InputError
-        For anything that does not fit, in one line.
+        If the scenario, the table or an option is invalid.
 
     Examples
     --------
     >>> plan = make_plan("deep-linear", [("depth", "2,3"), ("samples", "50")], seeds=2)
-    >>> [(dict(m.at), m.scenario.samples) for m in plan.members][:2]
+    >>> [(dict(m.point), m.scenario.samples) for m in plan.members][:2]
     [({'depth': 2, 'seed': 0}, 50), ({'depth': 2, 'seed': 1}, 50)]
     """
     keys = read_scenario(source)
-    table = _checked(keys.pop("sweep", {}), source)
+    table = _validate_table(keys.pop("sweep", {}), source)
     model = setting_model(keys.get("setting"), source)
-    wanted = {**table.get("set", {}), **{key.replace("-", "_"): spec for key, spec in sets}}
+    options = {key.replace("-", "_"): spec for key, spec in sets}
+    specs = {**table.get("set", {}), **options}
     seeds = table.get("seeds") if seeds is None else seeds
     if seeds is not None:
-        wanted["seed"] = _seeds(seeds, keys.get("seed", 0), wanted)
-    found = [axis(key, spec, model) for key, spec in wanted.items()]
-    twice = [a.key for a in found if a.of_list and f"{a.key}s" in wanted]
-    if twice:
-        raise InputError(f"--set: {twice[0]} is one of {twice[0]}s; set one of the two")
-    for fixed in (a for a in found if len(a.values) == 1):
-        keys |= {
-            k: list(v) if isinstance(v, tuple) else v
-            for k, v in fixed.change(fixed.values[0]).items()
-        }
-    axes = [a for a in found if len(a.values) > 1]
-    if "seeds" in set(model.model_fields) - set(wanted) and any(a.key == "seed" for a in axes):
-        keys["seeds"] = 1  # one start a run, where a run would take several of its own
-    groups = zipped(axes, [*table.get("zip", []), *zips])
+        specs["seed"] = _seed_values(seeds, keys.get("seed", 0), specs)
+    all_axes = [make_axis(key, spec, model) for key, spec in specs.items()]
+    for axis in all_axes:
+        if axis.singular and f"{axis.key}s" in specs:
+            raise InputError(f"--set: {axis.key} is one of {axis.key}s; set only one of the two")
+        if len(axis.values) == 1:
+            changes = axis.changes(axis.values[0])
+            keys |= {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items()}
+    axes = [axis for axis in all_axes if len(axis.values) > 1]
+    if "seeds" in set(model.model_fields) - set(specs) and any(a.key == "seed" for a in axes):
+        keys["seeds"] = 1  # one start per run, where a run would take several
+    groups = group_axes(axes, [*table.get("zip", []), *zips])
     converge, modified, apart = (
         value or table.get(name, False)
         for name, value in (("converge", converge), ("modified", modified), ("apart", apart))
     )
     if modified and not converge:
-        raise InputError("--modified measures step-size studies; say --converge too")
-    members = _members(keys, groups, source, (converge, modified))
-    if not code:
-        said = {key.replace("-", "_") for key, _ in sets}
+        raise InputError("--modified measures step-size studies; add --converge")
+    members = _make_members(keys, groups, source, (converge, modified))
+    if not allow_code:
         for member in members:
             values = member.scenario.model_dump()
-            refuse_code(member.scenario, {k: values.get(k) for k in said}, source)
+            refuse_code(member.scenario, {key: values.get(key) for key in options}, source)
     return Plan(keys, tuple(groups), members, converge, modified, apart)
 
 
-def _members(
+def _make_members(
     keys: Mapping[str, Any], groups: Sequence[Sequence[Axis]], source: str, study: tuple[bool, bool]
 ) -> tuple[Member, ...]:
     shape = [len(group[0].values) for group in groups]
     if math.prod(shape) > _MAX_RUNS:
-        raise InputError(f"a sweep is of at most {_MAX_RUNS} runs, got {math.prod(shape)}")
+        raise InputError(f"a sweep has at most {_MAX_RUNS} runs, got {math.prod(shape)}")
     members = []
     for index in itertools.product(*map(range, shape)):
-        at: dict[str, Any] = {}
+        point: dict[str, Any] = {}
         changes: dict[str, Any] = {}
         for group, i in zip(groups, index, strict=True):
-            for one in group:
-                at[one.key] = one.values[i]
-                changes |= one.change(one.values[i])
+            for axis in group:
+                point[axis.key] = axis.values[i]
+                changes |= axis.changes(axis.values[i])
         scenario = validate({**keys, **changes}, source)
-        members.append(Member(_identity(scenario, study), scenario, at, index))
+        members.append(Member(_run_id(scenario, study), scenario, point, index))
     return tuple(members)
 
 
-def _identity(scenario: Scenario, study: tuple[bool, bool]) -> str:
-    what = [__version__, *study, scenario.resolved()]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+def _run_id(scenario: Scenario, study: tuple[bool, bool]) -> str:
+    inputs = [__version__, *study, scenario.resolved()]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _seeds(count: Any, first: Any, wanted: Mapping[str, Any]) -> list[int]:
-    if "seed" in wanted:
-        raise InputError("say the seeds once: by --seeds COUNT or by --set seed=...")
+def _seed_values(count: Any, first: Any, specs: Mapping[str, Any]) -> list[int]:
+    if "seed" in specs:
+        raise InputError("seeds must be given once: use --seeds COUNT or --set seed=...")
     if type(count) is not int or not 1 <= count <= _MAX_RUNS or type(first) is not int:
-        raise InputError(f"--seeds must be a whole number from 1 to {_MAX_RUNS}, got {count!r:.80}")
+        raise InputError(f"--seeds must be an integer from 1 to {_MAX_RUNS}, got {count!r:.80}")
     return list(range(first, first + count))
 
 
-def _checked(table: Any, source: str) -> dict[str, Any]:
-    """The ``[sweep]`` table of a file, its types checked."""
+def _validate_table(table: Any, source: str) -> dict[str, Any]:
+    """Return the ``[sweep]`` table of a file after checking its keys and types."""
     if not isinstance(table, dict):
         raise InputError(f"{source}: 'sweep' must be a table, got {table!r:.80}")
     for key, value in table.items():
-        if key not in _TABLE:
-            raise InputError(f"{source}: [sweep]: {unknown('key', key, _TABLE)}")
-        good = {
+        if key not in _TABLE_KEYS:
+            raise InputError(f"{source}: [sweep]: {unknown('key', key, _TABLE_KEYS)}")
+        valid = {
             "set": isinstance(value, dict),
             "zip": isinstance(value, list)
             and all(isinstance(g, list) and all(isinstance(k, str) for k in g) for g in value),
         }.get(key, isinstance(value, int))
-        if not good:
+        if not valid:
             raise InputError(
                 f"{source}: [sweep]: '{key}' cannot be {value!r:.80}; see docs/sweeps.md"
             )

@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM, by dask-jobqueue: what a job is, and the certificates of TLS.
+"""Workers as SLURM jobs, by dask-jobqueue, and their TLS certificates.
 
 Jobs run on other machines, so all connections use TLS.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import InputError
-from gflow.sweeping import worker_preload as preload
-from gflow.sweeping.local_workers import LOOPBACK, environment
+from gflow.sweeping import worker_preload
+from gflow.sweeping.local_workers import LOOPBACK, thread_environment
 
 if TYPE_CHECKING:
     from distributed import Security
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 _ROLES = ("client", "scheduler", "worker")
 
 
-def _job(where: WorkerConfig, folder: Path) -> dict[str, Any]:
-    """Options of a worker's job: one worker, one run at a time, a GPU where runs take one."""
-    slurm, folder = where.slurm or {}, folder.absolute()
+def _job_options(workers: WorkerConfig, folder: Path) -> dict[str, Any]:
+    """Return the options of a job: one worker, one run at a time, a GPU where runs take one."""
+    slurm, folder = workers.slurm or {}, folder.absolute()
     directives = [f"-o {folder}/slurm/%j.out", *slurm.get("directives", ())]
-    extra = [
+    arguments = [
         "--no-dashboard",
         "--dashboard-address",
         f"{LOOPBACK}:0",
         "--preload",
-        preload.__name__,
+        worker_preload.__name__,
     ]
-    if where.gpus:
+    if workers.gpus:
         directives.append("--gres=gpu:1")
-        extra += ["--resources", "GPU=1"]
-    exports = [f"export {k}={v}" for k, v in environment(where.threads).items()]
+        arguments += ["--resources", "GPU=1"]
+    exports = [f"export {k}={v}" for k, v in thread_environment(workers.threads).items()]
     return {
         "cores": 1,
         "processes": 1,
-        "job_cpu": where.threads,
+        "job_cpu": workers.threads,
         "memory": slurm.get("memory") or "4GB",
         "queue": slurm.get("queue"),
         "account": slurm.get("account"),
         "walltime": slurm.get("walltime"),
         "job_extra_directives": directives,
         "job_script_prologue": exports,
-        "worker_extra_args": extra,
+        "worker_extra_args": arguments,
         "interface": slurm.get("interface"),
         "local_directory": "/tmp",
         "job_name": "gflow-sweep",
@@ -56,70 +56,129 @@ def _job(where: WorkerConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def jobs(where: WorkerConfig, folder: Path) -> Any:
-    """A cluster of dask-jobqueue, without any job yet.
+def slurm_cluster(workers: WorkerConfig, folder: Path) -> Any:
+    """Create a cluster of dask-jobqueue that has no jobs yet.
+
+    Parameters
+    ----------
+    workers : WorkerConfig
+    folder : Path
+        The sweep's folder, for the jobs' output and the certificates.
+
+    Returns
+    -------
+    dask_jobqueue.SLURMCluster
 
     Raises
     ------
     InputError
-        If there is no SLURM, or no certificate can be made.
+        If there is no SLURM, or no certificate can be created.
+
+    Examples
+    --------
+    >>> from gflow.sweeping.workers import WorkerConfig
+    >>> cluster = slurm_cluster(WorkerConfig(slurm={}), Path("sweep"))  # doctest: +SKIP
     """
     from dask_jobqueue import SLURMCluster
 
     if shutil.which("sbatch") is None:
-        raise InputError("there is no SLURM here (no sbatch); leave out --slurm, or --dry-run")
+        raise InputError("this machine has no SLURM (no sbatch); omit --slurm, or use --dry-run")
     options = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     (folder / "slurm").mkdir(exist_ok=True)
-    security = certificates(folder)
-    return SLURMCluster(**_job(where, folder), security=security, scheduler_options=options)
+    security = create_certificates(folder)
+    job_options = _job_options(workers, folder)
+    return SLURMCluster(**job_options, security=security, scheduler_options=options)
 
 
-def job_script(where: WorkerConfig, folder: Path) -> str:
-    """The script that each worker's job would be submitted with; nothing is submitted."""
+def job_script(workers: WorkerConfig, folder: Path) -> str:
+    """Return the script with which each worker's job would be submitted; nothing is submitted.
+
+    Parameters
+    ----------
+    workers : WorkerConfig
+    folder : Path
+        The sweep's folder.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from gflow.sweeping.workers import WorkerConfig
+    >>> script = job_script(WorkerConfig(slurm={"queue": "gpu"}, threads=4), Path("sweep"))
+    >>> [line for line in script.splitlines() if line.startswith(("#SBATCH -p", "#SBATCH --cpus"))]
+    ['#SBATCH -p gpu', '#SBATCH --cpus-per-task=4']
+    """
     from dask_jobqueue.slurm import SLURMJob
 
-    options = {**_job(where, folder), "security": _security(folder)}
+    options = {**_job_options(workers, folder), "security": _security(folder)}
     job = SLURMJob(scheduler="tls://THIS-HOST:PORT", name="NAME", **options)
     script: str = job.job_script()
     return script
 
 
-def configured(security: Security, role: str) -> bool:
-    """Whether certificates are there for a role: client, scheduler or worker."""
-    found = security.get_tls_config_for_role(role)
-    return all(found.get(part) for part in ("ca_file", "cert", "key"))
+def has_certificates(security: Security, role: str) -> bool:
+    """Return whether the certificates of a role are configured.
+
+    Parameters
+    ----------
+    security : distributed.Security
+    role : str
+        ``client``, ``scheduler`` or ``worker``.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from distributed import Security
+    >>> has_certificates(Security(tls_ca_file="ca.pem"), "client")
+    False
+    """
+    config = security.get_tls_config_for_role(role)
+    return all(config.get(part) for part in ("ca_file", "cert", "key"))
 
 
 def _security(folder: Path) -> Security:
-    """dask's own TLS certificates where it has any, or those of this sweep."""
+    """Return the certificates of dask's configuration, or else those of this sweep."""
     from distributed import Security
 
     security = Security()
-    if all(configured(security, role) for role in _ROLES):
+    if all(has_certificates(security, role) for role in _ROLES):
         return security
-    roles = {
+    files = {
         f"tls_{role}_{part}": str(folder.absolute() / "tls" / f"{part}.pem")
         for role in _ROLES
         for part in ("cert", "key")
     }
-    return Security(require_encryption=True, tls_ca_file=roles["tls_client_cert"], **roles)
+    return Security(require_encryption=True, tls_ca_file=files["tls_client_cert"], **files)
 
 
-def certificates(folder: Path) -> Security:
-    """`_security`, its files made where there are none, readable by their owner alone."""
+def create_certificates(folder: Path) -> Security:
+    """Return the certificates for a sweep; create them where there are none.
+
+    The files are readable by their owner only.
+
+    Raises
+    ------
+    InputError
+        If openssl cannot create them.
+    """
     security = _security(folder)
-    place = folder.absolute() / "tls"
-    mine = security.get_tls_config_for_role("worker")["cert"] == str(place / "cert.pem")
-    if not mine or (place / "cert.pem").exists():
+    tls = folder.absolute() / "tls"
+    of_sweep = security.get_tls_config_for_role("worker")["cert"] == str(tls / "cert.pem")
+    if not of_sweep or (tls / "cert.pem").exists():
         return security
-    place.mkdir(mode=0o700, exist_ok=True)
+    tls.mkdir(mode=0o700, exist_ok=True)
     words = "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=gflow-sweep"
-    command = [*words.split(), "-keyout", str(place / "key.pem"), "-out", str(place / "cert.pem")]
+    command = [*words.split(), "-keyout", str(tls / "key.pem"), "-out", str(tls / "cert.pem")]
     try:
         subprocess.run(command, check=True, capture_output=True, umask=0o077, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise InputError(
-            f"cannot make TLS certificates with openssl ({type(error).__name__}); set "
+            f"openssl cannot create TLS certificates ({type(error).__name__}); set "
             "distributed.comm.tls in dask's configuration"
         ) from None
     return security

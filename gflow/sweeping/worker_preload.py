@@ -1,9 +1,9 @@
-"""What a worker does first, before it takes a run.
+"""The set-up of a worker process, before it takes a run.
 
-It imports what runs need: a worker that dies while it does so takes no run with it, and a
-short run stays short. And a worker on the machine of the sweep does not outlive it: its standard
-input is a pipe that the sweep holds open, and that the system closes however the sweep ends. A
-run under way then stops where it is, and can be gone on with at once.
+The worker imports what runs need: if it dies while importing, no run is lost, and short runs are
+not slowed down. A worker on the machine of the sweep ends with it: its standard input is a pipe
+that the sweep holds open, and that the system closes however the sweep ends. An interrupted run can
+then be resumed at once.
 """
 
 import importlib
@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 
-WATCH = "GFLOW_SWEEP_WATCH"  # set where the standard input is such a pipe
-_NEEDED = (
+#: Environment variable that is set where the standard input is such a pipe.
+EXIT_WITH_PARENT = "GFLOW_SWEEP_WATCH"
+_IMPORTS = (
     "gflow.runs.runner",
     "gflow.results.paths",
     "gflow.solvers",
@@ -23,13 +24,13 @@ _NEEDED = (
 
 
 def dask_setup(worker: object) -> None:
-    """Called by dask in each worker's process."""
-    if os.environ.get(WATCH):
-        threading.Thread(target=_watch, daemon=True).start()
-    for name in _NEEDED:
+    """Set up the process; called by dask in each worker."""
+    if os.environ.get(EXIT_WITH_PARENT):
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+    for name in _IMPORTS:
         importlib.import_module(name)
 
 
-def _watch() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)

@@ -22,10 +22,10 @@ def gflow(*arguments):
     return caught.value.code
 
 
-def test_a_sweep_from_the_command_line(where, tmp_path, capsys):
+def test_a_sweep_from_the_command_line(workers, tmp_path, capsys):
     folder = tmp_path / "sweep"
     command = ["sweep", "kernel", *SMALL, "--set", "t_end=1,3", "--seeds", 2, "--output", folder]
-    command += ["--scheduler", where.scheduler]
+    command += ["--scheduler", workers.scheduler]
     assert gflow(*command) == 0
     out = capsys.readouterr().out
     assert "runs      4 done, of 4" in out
@@ -42,11 +42,11 @@ def test_a_sweep_from_the_command_line(where, tmp_path, capsys):
     assert all(os.path.getsize(path) > 1000 for path in paths)
 
 
-def test_failures_are_listed_with_their_reason_and_a_status(where, tmp_path, capsys):
+def test_failures_are_listed_with_their_reason_and_a_status(workers, tmp_path, capsys):
     (tmp_path / "bad.csv").write_text("nonsense")
     data = f"data=synthetic,{tmp_path / 'bad.csv'}"
     command = ["sweep", "kernel", *SMALL, "--set", data, "--output", tmp_path / "s"]
-    assert gflow(*command, "--scheduler", where.scheduler) == 6
+    assert gflow(*command, "--scheduler", workers.scheduler) == 6
     told = capsys.readouterr().out
     assert "runs      1 done, 1 failed, of 2" in told
     (line,) = [line for line in told.splitlines() if line.startswith("failed")]
@@ -74,7 +74,7 @@ def test_a_dry_run_tells_the_runs_or_the_job_and_makes_nothing(tmp_path, capsys)
         (["sweep", "kernle"], "did you mean 'kernel'"),
         (["sweep", "--seeds", "3"], "the scenario comes first"),
         (["sweep", "kernel", "--set", "points"], "must read KEY=SPEC"),
-        (["sweep", "kernel", "--set", "points=x"], "a whole number"),
+        (["sweep", "kernel", "--set", "points=x"], "an integer"),
         (["sweep", "kernel", "--seeds", "0"], "from 1 to"),
         (["sweep", "kernel", "--slurm-queue", "x"], "say that too"),
         (["sweep", "kernel", "--slurm", "--scheduler", "tcp://127.0.0.1:1"], "say one"),

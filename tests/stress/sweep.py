@@ -36,9 +36,10 @@ import psutil
 
 from gflow import load_run
 from gflow.sweeping import task
-from gflow.sweeping.engine import SweepProgress, run_sweep
+from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import run_path, run_states
 from gflow.sweeping.plan import make_plan
+from gflow.sweeping.progress import SweepProgress
 from gflow.sweeping.workers import WorkerConfig
 
 
@@ -48,12 +49,12 @@ class Work:
     def __init__(self, log: Path, seconds: float, poisoned: frozenset[str] = frozenset()):
         self.log, self.seconds, self.poisoned = str(log), seconds, poisoned
 
-    def __call__(self, request: task.Request, state: str) -> object:
+    def __call__(self, request: task.RunRequest, state: str) -> object:
         self._write("began", request.id)
         time.sleep(self.seconds)
         if request.id in self.poisoned:
             os.kill(os.getpid(), signal.SIGKILL)
-        summary = task.execute(request, state)
+        summary = task.start_or_resume(request, state)
         self._write("done", request.id)
         return summary
 
@@ -109,14 +110,15 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
     began = time.monotonic()
     last = [began]
 
-    def show(tally: SweepProgress) -> None:
+    def show(progress: SweepProgress) -> None:
         if time.monotonic() - last[0] > 20:
             last[0] = time.monotonic()
             print(
-                f"  {tally.done} done, {len(tally.failed)} failed, {len(killed)} killed", flush=True
+                f"  {progress.done} done, {len(progress.failed)} failed, {len(killed)} killed",
+                flush=True,
             )
 
-    tally = run_sweep(
+    progress = run_sweep(
         plan, root / "sweep", WorkerConfig(workers=2), execute=Work(log, seconds, guilty), show=show
     )
     stop.set()
@@ -130,9 +132,11 @@ def first(root: Path, runs: int, poisoned: int, every: float, seconds: float) ->
     print(f"workers killed: {len(killed)}, and {own} by poisoned runs")
     print(f"runs begun: {sum(found['began'].values())}")
     print(f"done: {len(done)} of {len(innocent)} innocent; more than once: {len(again)}")
-    print(f"reported: {len(tally.failed)} of {poisoned} poisoned: {set(tally.failed.values())}")
+    print(
+        f"reported: {len(progress.failed)} of {poisoned} poisoned: {set(progress.failed.values())}"
+    )
     print(f"seconds: {time.monotonic() - began:.0f}")
-    return done == innocent and set(tally.failed) == guilty and not again
+    return done == innocent and set(progress.failed) == guilty and not again
 
 
 def sweep_id(root: str, runs: str, seconds: str) -> None:
@@ -196,12 +200,12 @@ def third(root: Path, runs: int) -> bool:
     for member in plan.members:
         calm, own = (load_run(run_path(root / name, member.id)) for name in ("peace", "sweep"))
         together += "one ensemble" in own.summary["cost"]["reason"]
-        same = all(
+        equal = all(
             np.array_equal(values.values, own.result[name].values, equal_nan=True)
             for name, values in calm.result.variables.items()
             if values.dtype.kind == "f"
         )
-        differ += [] if same else [member.id]
+        differ += [] if equal else [member.id]
     states = collections.Counter(run_states(root / "sweep", plan).values())
     print(f"driver killed: {kills} times; exit status of the last: {status}")
     print(f"states: {dict(states)}; solved together: {together}")

@@ -1,4 +1,4 @@
-"""Axes: what a specification stands for, and what is refused in one line."""
+"""Axes: the values of a specification, and what is refused."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 
 from gflow.errors import InputError
 from gflow.scenario import setting_model
-from gflow.sweeping.axes import Axis, axis, zipped
+from gflow.sweeping.axes import Axis, group_axes, make_axis
 
 DEEP, WIDE = setting_model("deep-linear"), setting_model("wide-network")
 
@@ -29,71 +29,71 @@ DEEP, WIDE = setting_model("deep-linear"), setting_model("wide-network")
         ("estimate_error", "true,False", (True, False)),
     ],
 )
-def test_specification_stands_for_its_values(key, spec, values):
-    found = axis(key, spec, DEEP)
-    assert found.key == key.replace("-", "_")
-    assert [type(v) for v in found.values] == [type(v) for v in values]
+def test_specification_gives_its_values(key, spec, values):
+    axis = make_axis(key, spec, DEEP)
+    assert axis.key == key.replace("-", "_")
+    assert [type(v) for v in axis.values] == [type(v) for v in values]
     if isinstance(values[0], float):
         assert all(
-            math.isclose(a, b, rel_tol=1e-14) for a, b in zip(found.values, values, strict=True)
+            math.isclose(a, b, rel_tol=1e-14) for a, b in zip(axis.values, values, strict=True)
         )
-        assert (found.values[0], found.values[-1]) == (values[0], values[-1])  # the ends as given
+        assert (axis.values[0], axis.values[-1]) == (values[0], values[-1])  # the ends as given
     else:
-        assert found.values == values
+        assert axis.values == values
 
 
-def test_a_list_is_set_whole_and_swept_by_its_singular():
-    assert axis("step_sizes", "0.5,0.25", DEEP) == Axis("step_sizes", ((0.5, 0.25),))
-    swept = axis("step_size", "0.5,0.25", DEEP)
+def test_list_is_set_whole_and_swept_by_its_singular():
+    assert make_axis("step_sizes", "0.5,0.25", DEEP) == Axis("step_sizes", ((0.5, 0.25),))
+    swept = make_axis("step_size", "0.5,0.25", DEEP)
     assert swept.values == (0.5, 0.25)
-    assert swept.change(0.25) == {"step_sizes": (0.25,)}
-    assert axis("width", "64,128", WIDE).change(64) == {"widths": (64,)}
-    assert axis("depth", "2,3", DEEP).change(3) == {"depth": 3}
+    assert swept.changes(0.25) == {"step_sizes": (0.25,)}
+    assert make_axis("width", "64,128", WIDE).changes(64) == {"widths": (64,)}
+    assert make_axis("depth", "2,3", DEEP).changes(3) == {"depth": 3}
 
 
 @pytest.mark.parametrize(
-    ("key", "spec", "says"),
+    ("key", "spec", "message"),
     [
         ("dpeth", "2", "did you mean 'depth'"),
         ("dept", "2", "did you mean 'depth'"),  # no singular of a number
-        ("depth", "", "a whole number"),
-        ("depth", "2,,3", "a whole number"),
-        ("depth", "2.5", "a whole number"),
-        ("depth", "5:2", "must rise"),
-        ("depth", "2:9:0", "must rise"),
-        ("depth", "1:10000000000", "must rise"),
+        ("depth", "", "an integer"),
+        ("depth", "2,,3", "an integer"),
+        ("depth", "2.5", "an integer"),
+        ("depth", "5:2", "must increase"),
+        ("depth", "2:9:0", "must increase"),
+        ("depth", "1:10000000000", "must increase"),
         ("depth", "2:b", "FIRST:LAST:STEP"),
-        ("depth", "log:2:3:5", "given once, got 2 twice"),
-        ("depth", "2,2", "given once, got 2 twice"),
+        ("depth", "log:2:3:5", "values must differ, got 2 twice"),
+        ("depth", "2,2", "values must differ, got 2 twice"),
         ("t_end", "log:0:1:5", "must be positive"),
         ("t_end", "log:1:10", "log:FIRST:LAST:COUNT"),
         ("t_end", "lin:1:inf:4", "lin:FIRST:LAST:COUNT"),
         ("t_end", "lin:1:2:1", "COUNT must be from 2"),
         ("t_end", "lin:1:2:3:4", "lin:FIRST:LAST:COUNT"),
         ("t_end", "x", "a number"),
-        ("t_end", [], "must have a value"),
-        ("t_end", [[1.0]], "must be a value"),
-        ("t_end", {"a": 1}, "must be a value"),
+        ("t_end", [], "values must not be empty"),
+        ("t_end", [[1.0]], "must be a value or a list"),
+        ("t_end", {"a": 1}, "must be a value or a list"),
         ("estimate_error", "yes", "true or false"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(key, spec, says):
-    with pytest.raises(InputError, match=says) as caught:
-        axis(key, spec, DEEP)
+def test_invalid_specifications_are_refused_in_one_line(key, spec, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make_axis(key, spec, DEEP)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
-    ("together", "says"),
+    ("zips", "message"),
     [
         ([["a", "d"]], "no axis 'd'"),
-        ([["a", "b"]], "as many values each, got 2 of a, 1 of b"),
-        ([["a", "c"], ["c", "a"]], "stand once"),
-        ([["a", "a"]], "stand once"),
+        ([["a", "b"]], "equally many values, got 2 of a, 1 of b"),
+        ([["a", "c"], ["c", "a"]], "named once"),
+        ([["a", "a"]], "named once"),
     ],
 )
-def test_zip_of_what_does_not_fit_is_told(together, says):
+def test_invalid_zips_are_refused(zips, message):
     axes = [Axis("a", (1, 2)), Axis("b", (3,)), Axis("c", (5, 6))]
-    with pytest.raises(InputError, match=says):
-        zipped(axes, together)
+    with pytest.raises(InputError, match=message):
+        group_axes(axes, zips)

@@ -21,7 +21,7 @@ BARE = running.RunOptions(draw=False)
 
 def run_here(plan, folder, members=None):
     """The runs of a plan in this process."""
-    with SweepFolder(folder).held(plan):
+    with SweepFolder(folder).lock(plan):
         for member in plan.members if members is None else members:
             running.run(running.Job(member.scenario), run_path(folder, member.id), BARE)
 
@@ -33,7 +33,7 @@ def test_numbers_and_curves_stand_where_their_runs_do(tmp_path):
     assert dict(ds.final_loss.sizes) == {"t_end": 2, "step_size": 2, "seed": 2}
     for member in plan.members:
         run = gflow.load_run(run_path(tmp_path, member.id))
-        one = ds.sel(member.at)
+        one = ds.sel(member.point)
         (row,) = run.summary["descent"]
         assert one.final_loss == run.summary["final_loss"]
         assert one.descent_final_loss == row["final_loss"]
@@ -91,8 +91,8 @@ def test_widths_are_one_a_run_and_seeds_too(tmp_path):
     assert ds.peak_distance.dims == ("width", "seed")
     assert ds.descent_distance.dims == ("width", "seed", "epoch")
     for member in plan.members:
-        curve = ds.descent_distance.sel(member.at)
-        assert float(curve.max()) == float(ds.peak_distance.sel(member.at))
+        curve = ds.descent_distance.sel(member.point)
+        assert float(curve.max()) == float(ds.peak_distance.sel(member.point))
         run = gflow.load_run(run_path(tmp_path, member.id)).result
         np.testing.assert_array_equal(curve, run.descent_distance[0, 0])
 
@@ -172,13 +172,13 @@ def test_numbers_of_a_summary():
     assert found == {"a": 1, "b": np.inf, "certificate_holds": 0, "rhs_evals": 3}
 
 
-def test_a_sweep_by_the_engine_is_read_while_it_goes_on(where, tmp_path):
+def test_a_sweep_by_the_engine_is_read_while_it_goes_on(workers, tmp_path):
     plan = small_plan(seeds=3)
     seen = []
 
-    def show(tally):
+    def show(progress):
         seen.append(int((gflow.load_sweep(tmp_path, curves=False).state == "done").sum()))
 
-    run_sweep(plan, tmp_path, where, show=show)
+    run_sweep(plan, tmp_path, workers, show=show)
     assert seen[-1] == 3
     assert seen == sorted(seen)

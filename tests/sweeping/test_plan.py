@@ -1,4 +1,4 @@
-"""Plans: the runs of a sweep, the same from options and from TOML, each with its id."""
+"""Plans: the runs of a sweep, equal from options and from TOML, each with its id."""
 
 import itertools
 
@@ -13,20 +13,20 @@ from gflow.sweeping.plan import make_plan
 SETS = [("depth", "2,3"), ("init_scale", "0.1,0.2"), ("step_size", "0.1,0.2,0.4"), ("samples", "9")]
 
 
-def test_axes_are_crossed_and_the_zipped_go_together():
+def test_axes_are_crossed_unless_they_are_zipped():
     plan = make_plan("deep-linear", SETS, [["depth", "init_scale"]])
     assert plan.shape == (2, 3)
-    assert [dict(m.at) for m in plan.members] == [
+    assert [dict(m.point) for m in plan.members] == [
         {"depth": depth, "init_scale": scale, "step_size": step}
         for (depth, scale), step in itertools.product([(2, 0.1), (3, 0.2)], [0.1, 0.2, 0.4])
     ]
-    one = plan.members[4]
-    assert one.index == (1, 1)
+    member = plan.members[4]
+    assert member.index == (1, 1)
     changes = {"depth": 3, "init_scale": 0.2, "step_sizes": (0.2,), "samples": 9}
-    assert one.scenario == load_scenario("deep-linear", changes)
+    assert member.scenario == load_scenario("deep-linear", changes)
 
 
-def test_the_table_in_toml_is_the_same_sweep(tmp_path):
+def test_table_in_toml_gives_the_same_plan(tmp_path):
     by_options = make_plan("deep-linear", SETS, [["depth", "init_scale"]], seeds=2, converge=True)
     keys = {**load_scenario("deep-linear").resolved(), "seed": 0}
     table = {"set": dict(SETS), "zip": [["depth", "init_scale"]], "seeds": 2, "converge": True}
@@ -43,19 +43,19 @@ def test_the_table_in_toml_is_the_same_sweep(tmp_path):
     assert apart.members == make_plan("deep-linear", SETS).members  # the same runs
 
 
-def test_options_win_over_the_table(tmp_path):
+def test_options_take_precedence_over_the_table(tmp_path):
     keys = load_scenario("deep-linear").resolved()
     (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"set": {"depth": [2, 3]}}}))
     assert make_plan(str(tmp_path / "a.toml"), [("depth", "4,5,6")]).shape == (3,)
 
 
-def test_a_file_with_a_sweep_is_still_one_run(tmp_path):
+def test_file_with_a_sweep_table_is_still_a_scenario(tmp_path):
     keys = load_scenario("deep-linear").resolved()
     (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 3}}))
     assert load_scenario(str(tmp_path / "a.toml")) == load_scenario("deep-linear")
 
 
-def test_seeds_follow_on_the_scenario_s_and_leave_a_run_one_start(tmp_path):
+def test_seeds_count_from_the_scenarios_and_leave_each_run_one_start(tmp_path):
     plan = make_plan("wide-network", [("seed", "5")], seeds=None)
     assert plan.shape == ()
     assert [m.scenario.seeds for m in plan.members] == [2]  # as in the scenario: not swept
@@ -68,7 +68,7 @@ def test_seeds_follow_on_the_scenario_s_and_leave_a_run_one_start(tmp_path):
     assert {m.scenario.seeds for m in plan.members} == {4}
 
 
-def test_ids_tell_apart_what_differs_and_nothing_else(monkeypatch):
+def test_ids_depend_on_the_scenario_the_study_and_the_version_only(monkeypatch):
     plan = make_plan("deep-linear", SETS)
     ids = [m.id for m in plan.members]
     assert len(set(ids)) == len(ids) == 12
@@ -81,42 +81,42 @@ def test_ids_tell_apart_what_differs_and_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sets", "options", "says"),
+    ("sets", "options", "message"),
     [
         ([("depth", "0,1")], {}, "depth: .* got 0"),
-        ([("step_size", "0.1,0.2"), ("step_sizes", "0.1")], {}, "set one of the two"),
-        ([("seed", "0,1")], {"seeds": 2}, "say the seeds once"),
+        ([("step_size", "0.1,0.2"), ("step_sizes", "0.1")], {}, "set only one of the two"),
+        ([("seed", "0,1")], {"seeds": 2}, "seeds must be given once"),
         ([], {"seeds": 0}, "from 1 to"),
         ([], {"modified": True}, "--converge"),
         ([("seed", "1:1000"), ("depth", "1:100"), ("points", "2,3")], {}, "at most 100000 runs"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(sets, options, says):
-    with pytest.raises(InputError, match=says) as caught:
+def test_invalid_options_are_refused_in_one_line(sets, options, message):
+    with pytest.raises(InputError, match=message) as caught:
         make_plan("deep-linear", sets, **options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         (3, "must be a table"),
         ({"sets": {}}, "did you mean 'set'"),
         ({"set": 3}, "'set' cannot be 3"),
         ({"zip": ["depth"]}, "'zip' cannot be"),
         ({"seeds": "many"}, "'seeds' cannot be"),
-        ({"set": {"depth": {"a": 1}}}, "must be a value"),
+        ({"set": {"depth": {"a": 1}}}, "must be a value or a list"),
     ],
 )
-def test_a_table_that_does_not_fit_is_told_in_one_line(table, says, tmp_path):
+def test_invalid_tables_are_refused_in_one_line(table, message, tmp_path):
     keys = load_scenario("deep-linear").resolved()
     (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": table}))
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         make_plan(str(tmp_path / "a.toml"))
     assert "\n" not in str(caught.value)
 
 
-def test_gpus_go_one_to_a_run():
+def test_all_runs_or_none_take_a_gpu():
     assert not make_plan("deep-linear", [("depth", "2,3")]).gpus
     assert make_plan("deep-linear", [("depth", "2,3"), ("device", "cuda")]).gpus
     for devices in ("cpu,cuda", "cuda:1"):
@@ -124,7 +124,7 @@ def test_gpus_go_one_to_a_run():
             _ = make_plan("deep-linear", [("device", devices)]).gpus
 
 
-def test_a_file_alone_runs_no_code(tmp_path):
+def test_file_alone_may_not_name_code(tmp_path):
     keys = {**load_scenario("network").resolved(), "model": "package.module:make"}
     (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 2}}))
     with pytest.raises(InputError, match="names code to run"):
