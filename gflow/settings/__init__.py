@@ -1,1 +1,1 @@
-"""Models of the settings that scenarios run, one file each, found by name."""
+"""The settings that scenarios run: one model in one file each, discovered by name."""

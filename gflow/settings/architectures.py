@@ -1,12 +1,12 @@
-"""Networks by name, and a user's own by import path, as they start out from a seed.
+"""Networks by name, and the user's own by import path, initialised from a seed.
 
 ===========  ======================================================================
-``mlp``      depth hidden layers of a width, an activation after each; biases if wanted
+``mlp``      depth hidden layers of a width, each with an activation; biases are optional
 ``linear``   the same without activations and biases: a deep linear network
 ``cnn``      two convolutions of stride 2, width/4 and width/2 channels, then linear
 ===========  ======================================================================
 
-Parameters are torch's own initialisation, drawn in the dtype asked for after
+Parameters have torch's own initialisation, drawn in the requested dtype after
 ``torch.manual_seed(seed)``.
 """
 
@@ -46,7 +46,21 @@ def _activation(name: str) -> nn.Module:
 def mlp(
     inputs: int, outputs: int, width: int, depth: int, activation: str, bias: bool = True
 ) -> nn.Sequential:
-    """inputs → width → … → width → outputs, an activation after every hidden layer.
+    """Build a multilayer perceptron, inputs → width → … → width → outputs.
+
+    Parameters
+    ----------
+    inputs, outputs, width : int
+        Sizes of the input, of the output and of every hidden layer.
+    depth : int
+        Number of hidden layers, each followed by an activation.
+    activation : str
+        A key of `ACTIVATIONS`.
+    bias : bool
+
+    Returns
+    -------
+    torch.nn.Sequential
 
     Examples
     --------
@@ -63,7 +77,24 @@ def mlp(
 
 
 def linear(inputs: int, outputs: int, width: int, depth: int) -> nn.Sequential:
-    """A deep linear network inputs → width → … → outputs, without biases."""
+    """Build a deep linear network, inputs → width → … → width → outputs, without biases.
+
+    Parameters
+    ----------
+    inputs, outputs, width : int
+        Sizes of the input, of the output and of every hidden layer.
+    depth : int
+        Number of hidden layers.
+
+    Returns
+    -------
+    torch.nn.Sequential
+
+    Examples
+    --------
+    >>> [tuple(p.shape) for p in linear(3, 2, 5, 1).parameters()]
+    [(5, 3), (2, 5)]
+    """
     from torch import nn
 
     sizes = [inputs, *[width] * depth, outputs]
@@ -71,12 +102,21 @@ def linear(inputs: int, outputs: int, width: int, depth: int) -> nn.Sequential:
 
 
 def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) -> nn.Sequential:
-    """Two 3×3 convolutions of stride 2 and a linear layer, on flattened images.
+    """Build two 3×3 convolutions of stride 2 and a linear layer, for flattened images.
 
     Parameters
     ----------
     image : (int, int, int)
         Channels, height, width.
+    outputs : int
+    width : int
+        The convolutions have width/4 and width/2 channels.
+    activation : str
+        A key of `ACTIVATIONS`.
+
+    Returns
+    -------
+    torch.nn.Sequential
 
     Examples
     --------
@@ -86,9 +126,9 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
     """
     from torch import nn
 
-    channels, height, across = image
+    channels, image_height, image_width = image
     first, second = max(1, width // 4), max(1, width // 2)
-    left = -(-height // 4) * -(-across // 4)
+    pixels = -(-image_height // 4) * -(-image_width // 4)  # after both strides
     return nn.Sequential(
         nn.Unflatten(1, image),
         nn.Conv2d(channels, first, 3, stride=2, padding=1),
@@ -96,13 +136,32 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
         nn.Conv2d(first, second, 3, stride=2, padding=1),
         _activation(activation),
         nn.Flatten(),
-        nn.Linear(second * left, outputs),
+        nn.Linear(second * pixels, outputs),
     )
 
 
 def build(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> nn.Module:
-    """What a factory makes after ``torch.manual_seed(seed)`` with dtype as the default one;
-    torch's own generator and default are left as they were."""
+    """Call a factory of modules with a seed and a default dtype.
+
+    torch's own generator and default dtype are restored afterwards.
+
+    Parameters
+    ----------
+    make : callable
+        Takes no arguments and returns a module.
+    seed : int
+    dtype : torch.dtype
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Examples
+    --------
+    >>> import torch
+    >>> build(lambda: torch.nn.Linear(2, 1), 0, torch.float64).weight.dtype
+    torch.float64
+    """
     import torch
 
     before = torch.get_default_dtype()
@@ -116,24 +175,25 @@ def build(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> nn.Mo
 
 
 def factory(path: str) -> Callable[[], nn.Module]:
-    """The factory of a user's own module, by its import path ``package.module:name``.
+    """Import the factory of the user's own module, ``package.module:name``.
 
     The current folder is searched first.
 
     Raises
     ------
     InputError
-        If there is none, or what it makes is no ``torch.nn.Module``.
+        If it cannot be imported. The factory itself raises it where it fails or does not return
+        a ``torch.nn.Module``.
 
     Examples
     --------
     >>> factory("torch.nn:Identity")()
     Identity()
     """
-    where, _, name = path.partition(":")
+    module_name, _, name = path.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(where)
+        module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's file does on import
         raise InputError(
             f"model {path!r} must be importable, but {one_line(error)}; run from the folder "
@@ -143,8 +203,8 @@ def factory(path: str) -> Callable[[], nn.Module]:
         sys.path.remove(os.getcwd())
     make = getattr(module, name, None)
     if not callable(make):
-        found = "no such name" if make is None else f"a {type(make).__name__}"
-        raise InputError(f"model {path!r} must name a function in {where}, got {found}")
+        kind = "no such name" if make is None else f"a {type(make).__name__}"
+        raise InputError(f"model {path!r} must name a function in {module_name}, got {kind}")
 
     def checked() -> nn.Module:
         from torch import nn
@@ -157,7 +217,7 @@ def factory(path: str) -> Callable[[], nn.Module]:
             ) from error
         if not isinstance(made, nn.Module):
             raise InputError(
-                f"model {path!r} must make a torch.nn.Module, got {type(made).__name__}"
+                f"model {path!r} must return a torch.nn.Module, got {type(made).__name__}"
             )
         return made
 
@@ -165,20 +225,38 @@ def factory(path: str) -> Callable[[], nn.Module]:
 
 
 def require_fit(module: nn.Module, inputs: Tensor, outputs: int) -> None:
-    """Raise InputError unless a module takes rows of inputs to so many outputs."""
+    """Raise InputError unless a module maps rows of inputs to rows of outputs.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Tensor, shape (n, d)
+    outputs : int
+        Their number for each sample.
+
+    Raises
+    ------
+    InputError
+        If the module fails on these inputs, or gives outputs of another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_fit(torch.nn.Linear(3, 2), torch.zeros(5, 3), 2)
+    """
     import torch
 
-    few = inputs[:2]
+    batch = inputs[:2]
     try:
         with torch.no_grad():
-            found = module(few)
+            result = module(batch)
     except Exception as error:  # of any kind, from inside the user's module
         raise InputError(
-            f"the model must take inputs of shape {('n', *few.shape[1:])}, but {one_line(error)}"
+            f"the model must take inputs of shape {('n', *batch.shape[1:])}, but {one_line(error)}"
         ) from error
-    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-    if shape != (len(few), outputs):
+    shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+    if shape != (len(batch), outputs):
         raise InputError(
-            f"the model must give outputs of shape {(len(few), outputs)} for {len(few)} samples, "
-            f"got {shape}"
+            f"the model must return outputs of shape {(len(batch), outputs)} for {len(batch)} "
+            f"samples, got {shape}"
         )

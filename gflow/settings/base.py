@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _one_line_of_text(value: str) -> str:
-    if CONTROL.search(value):  # it is shown in terminals and written into files
+    if CONTROL.search(value):  # it is printed on terminals and written into files
         raise ValueError("must be one line of text without control characters")
     return value
 
@@ -35,53 +35,58 @@ def _one_line_of_text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_one_line_of_text)]
 
 
-#: Kept out of the command line: said in the file only.
+#: Keys that exist in TOML files only, not as options.
 FILE_ONLY: dict[str, Any] = {"cli": False}
 
 
-#: Methods that solve an ensemble with steps of each member's own.
+#: Methods that choose the steps of each member of an ensemble separately.
 ENSEMBLE_METHODS = ("auto", "tsit5", "dop853", "rkc2", "rock4")
 
 
-#: A key whose value, where it has a colon, names code that will run: never on a file's word.
+#: A key whose value names code to run if it has a colon; a file alone must never run code.
 RUNS_CODE: dict[str, Any] = {"runs_code": True}
 
 
 class Scenario(BaseModel, abc.ABC):
-    """What all settings share; a subclass is one file of ``gflow/settings``."""
+    """The keys that all settings have; a subclass is one file of ``gflow/settings``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
-    #: Whether processes can share the work: its one flow is split, see `gflow.distributed`.
+    #: Whether several processes can share the work on its one flow, see `gflow.distributed`.
     splits: ClassVar[bool] = False
 
     name: Text = Field(
         "unnamed",
         pattern=r"^[^./\\][^/\\]*$",  # it names a folder
-        description="name of the scenario",
+        description="name of the scenario and of the folder of its runs",
         json_schema_extra=FILE_ONLY,
     )
-    title: Text = Field("", description="one line on what it shows", json_schema_extra=FILE_ONLY)
+    title: Text = Field(
+        "", description="what the scenario shows, in one line", json_schema_extra=FILE_ONLY
+    )
     data: Text = Field(
-        description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or a "
-        ".npz, .npy or .csv file"
+        description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or the "
+        "path of a .npz, .npy or .csv file"
     )
-    samples: Count | None = Field(None, description="use the first so many samples")
+    samples: Count | None = Field(None, description="number of samples, from the first on")
     classes: tuple[Text, ...] | None = Field(
-        None, min_length=1, description="keep these classes only"
+        None, min_length=1, description="classes to use, of all in the data"
     )
-    t_end: Positive = Field(description="length of the path; t = k * step_size of descent")
+    t_end: Positive = Field(
+        description="length of the path in time; step k of descent is at t = k * step_size"
+    )
     points: Annotated[int, Field(ge=2, le=100_000)] = Field(
-        100, description="comparisons of flow and descent along the path"
+        100, description="number of times at which flow and descent are compared"
     )
     time: Literal["linear", "log"] = Field(
         "linear",
-        description="spacing of the comparisons; log for plateaus, which last log(1/scale)",
+        description="spacing of these times; log resolves plateaus, which last log(1/init_scale)",
     )
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
         min_length=1,
-        description="step sizes of descent; by default 1/2, 1/4 and 1/8 of the stability limit",
+        description="step sizes of descent; a scenario without them takes 1/2, 1/4, 1/8, ... of "
+        "the stability limit 2/lambda_max",
     )
     method: Text = Field(
         "auto",
@@ -91,34 +96,41 @@ class Scenario(BaseModel, abc.ABC):
     atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1e-11, description="absolute tolerance of the solver"
     )
-    max_evals: Count = Field(1_000_000, description="budget of right-hand side evaluations")
-    estimate_error: bool = Field(
-        True, description="measure the solver's error by a second solve where no closed form does"
+    max_evals: Count = Field(
+        1_000_000, description="largest number of right-hand side evaluations of a solve"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of everything random")
+    estimate_error: bool = Field(
+        True,
+        description="measure the solver's error by a second, finer solve where there is no closed "
+        "form",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of all random numbers")
     device: Text = Field("cpu", description="torch device, such as cpu or cuda:0")
     dtype: Literal["float64", "float32"] = Field("float64", description="floating-point type")
 
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="CPU threads of torch; more help large networks only"
+        1, description="CPU threads of torch; more than one helps large networks only"
     )
 
     @abc.abstractmethod
     def setup(self) -> Setup:
-        """Flow and start, from data."""
+        """Load the data, and make the flow and its start."""
 
     def start_keys(self) -> frozenset[str]:
-        """Keys that set the start and leave the flow as it is, where solving several starts as
-        one ensemble can be faster: see `gflow.sweeping.grouping`."""
+        """Return the keys that change the start and not the flow.
+
+        Runs that differ in these alone can be solved as one ensemble, where that is faster: see
+        `gflow.sweeping.grouping`.
+        """
         return frozenset()
 
     def share(self) -> Flow:
-        """The flow that `setup` makes, alone: a process that only answers needs no more."""
+        """Return the flow of `setup` alone, for processes that only compute their share of it."""
         return self.setup().flow
 
     @abc.abstractmethod
     def run(self, stages: Stages) -> Outcome:
-        """Do the work; ``stages(name, t_end)`` gives a progress callback."""
+        """Run the study; ``stages(name, t_end)`` gives a progress callback for each part."""
 
     def solve_options(self) -> SolveOptions:
         """Return how flows are solved and compared with descent."""
@@ -135,7 +147,7 @@ class Scenario(BaseModel, abc.ABC):
         )
 
     def torch_options(self) -> dict[str, Any]:
-        """``device`` and ``dtype`` for torch's factories.
+        """Return ``device`` and ``dtype`` for torch's factories.
 
         Raises
         ------
@@ -146,7 +158,7 @@ class Scenario(BaseModel, abc.ABC):
 
         try:
             device = torch.device(self.device)
-            torch.zeros(1, device=device).item()  # `meta` has no values
+            torch.zeros(1, device=device).item()  # fails on `meta`, which has no values
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0]
             raise InputError(
@@ -155,18 +167,18 @@ class Scenario(BaseModel, abc.ABC):
         return {"device": device, "dtype": getattr(torch, self.dtype)}
 
     def generator(self) -> torch.Generator:
-        """A random generator on the host, seeded."""
+        """Return a seeded random generator on the host."""
         import torch
 
         return torch.Generator().manual_seed(self.seed)
 
     def resolved(self) -> dict[str, Any]:
-        """The whole scenario as plain values, ready for TOML."""
+        """Return all keys and values of the scenario, as plain values for TOML."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {"setting": self.setting, **values}
 
     def toml(self) -> str:
-        """The whole scenario as a TOML file that can be run."""
+        """Return the scenario as the text of a TOML file that can be run."""
         import tomli_w
 
         return tomli_w.dumps(self.resolved())

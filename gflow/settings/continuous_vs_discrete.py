@@ -1,4 +1,4 @@
-"""``continuous-vs-discrete``: the gap of descent to the flow, and to a descent that stands in."""
+"""``continuous-vs-discrete``: the gap of descent to the flow, and to a proxy of the flow."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ if TYPE_CHECKING:
     from gflow.results.paths import Outcome
 
 
-_ACROSS_KINKS = 1e-5  # what the certificate of fixed steps is held to: order 1 is all there is
+_KINK_RTOL = 1e-5  # sets the bounds of the certificate: across kinks every method has order 1
 
 
 class ContinuousVsDiscrete(NetworkScenario):
-    """A linear network and another of the same shape, by descent with η₀ and η₀/proxy, and flow."""
+    """A linear network and one with activations: flow, descent with η₀, and with η₀/proxy."""
 
     setting: ClassVar[str] = "continuous-vs-discrete"
 
     model: Text = Field(
         "mlp",
-        description="the network beside the linear one: mlp, cnn, or your own by import path "
-        "(linear: that one alone); a path is said on the command line only, as it runs code",
+        description="the network compared with a linear one: mlp, cnn, or your own by import path, "
+        "package.module:make_model; linear for the linear one alone. An import path runs code, so "
+        "it must be given on the command line",
         json_schema_extra=RUNS_CODE,
     )
-    bias: bool = Field(False, description="of mlp: biases; linear has none, cnn always")
+    bias: bool = Field(
+        False, description="biases of an mlp; a linear network never has them, a cnn always"
+    )
     proxy: Annotated[int, Field(ge=2, le=10_000)] = Field(
-        20, description="the step of the proxy is so many times smaller"
+        20, description="factor by which the step size of the proxy is smaller"
     )
     substeps: Count = Field(
         4,
-        description="with relu, whose gradient jumps, and method auto: steps of rk4 for the flow "
-        "in one step of descent",
+        description="with activation relu, whose gradient jumps, and method auto: rk4 steps of the "
+        "flow in one step of descent",
     )
 
     def run(self, stages: Stages) -> Outcome:
-        """Flow, descent and proxy of both networks."""
+        """Run flow, descent and proxy of both networks."""
         from gflow.errors import InputError
         from gflow.results.continuous_vs_discrete import continuous_vs_discrete_outcome
         from gflow.studies.continuous_vs_discrete import continuous_vs_discrete
@@ -54,7 +57,7 @@ class ContinuousVsDiscrete(NetworkScenario):
             setup = self.model_copy(update={"model": model}).setup()
             name = self.activation if model == "mlp" else model
             fixed = self.method == "auto" and self._has_kinks(model)
-            across_kinks = options.with_(method="rk4", rtol=max(self.rtol, _ACROSS_KINKS))
+            across_kinks = options.with_(method="rk4", rtol=max(self.rtol, _KINK_RTOL))
             results[name] = continuous_vs_discrete(
                 setup.flow,
                 setup.y0,

@@ -16,26 +16,28 @@ if TYPE_CHECKING:
 
 
 class DeepLinear(Scenario):
-    """W = W_N⋯W_1 from a balanced start on 1/(2n)‖XWᵀ − Y‖², descent on the layers."""
+    """Flow of W = W_N⋯W_1 from a balanced start on 1/(2n)‖XWᵀ − Y‖²; descent on the layers."""
 
     setting: ClassVar[str] = "deep-linear"
 
     depth: Annotated[int, Field(ge=1, le=100)] = Field(3, description="number of layers N")
     hidden_width: Count | None = Field(
-        None, description="width of the hidden layers; by default min(d_0, d_N)"
+        None,
+        description="width of the hidden layers; without one, the smaller of the input and output "
+        "dimensions",
     )
     outputs: Literal["single", "all"] = Field(
-        "single", description="regress the first target alone, or all targets or classes"
+        "single", description="regress on the first target alone, or on all targets or classes"
     )
     inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
     targets: Count = Field(5, description="with synthetic data: dimension of the targets")
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.1, description="with synthetic data: standard deviation of the targets' noise"
+        0.1, description="with synthetic data: standard deviation of the noise in the targets"
     )
     init_scale: Positive = Field(0.1, description="Frobenius norm of W at the start")
 
     def start_keys(self) -> frozenset[str]:
-        """The scale of the start, and the seed where data are not drawn by it, too."""
+        """Return the scale of the start; the seed too, unless it also draws the data."""
         return frozenset({"init_scale"} if self.data == "synthetic" else {"init_scale", "seed"})
 
     def _data(self) -> Data:
@@ -49,7 +51,7 @@ class DeepLinear(Scenario):
         return subset(load(self.data), self.samples, self.classes)
 
     def setup(self) -> Setup:
-        """Standardised inputs and targets; a random W of the given norm, balanced layers."""
+        """Make the flow from standardised inputs and targets, and a random W of a given norm."""
         import torch
 
         from gflow.errors import InputError
@@ -63,10 +65,11 @@ class DeepLinear(Scenario):
         inputs = standardise(data.inputs)
         if not inputs.any():
             raise InputError(
-                f"{self.data} must have an input that varies, but every column is constant"
+                f"{self.data} must have an input that varies, got constant columns only; use other "
+                "data or more samples"
             )
         targets = regression_targets(data)
-        if self.outputs == "single":  # of classes, their number
+        if self.outputs == "single":  # the target of a class is its index
             targets = standardise(data.targets[:, :1])
         loss = LinearRegression(
             torch.as_tensor(inputs, **options), torch.as_tensor(targets, **options)
@@ -78,7 +81,7 @@ class DeepLinear(Scenario):
         return Setup(flow, start.to(**options), facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
-        """The flow of W, the flow of the layers, and descent on the layers."""
+        """Run the flow of W, the flow of the layers, and descent on the layers."""
         from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

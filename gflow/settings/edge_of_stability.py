@@ -23,15 +23,15 @@ class EdgeOfStability(NetworkScenario):
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
         min_length=1,
-        description="step sizes of descent; by default three whose edges 2/step_size the flow's "
-        "sharpness passes",
+        description="step sizes of descent; a scenario without them takes three whose edges "
+        "2/step_size the sharpness of the flow passes",
     )
     smoothing: Positive | None = Field(
-        None, description="window of time over which descent is averaged; by default t_end / 10"
+        None, description="window of time over which descent is averaged; without one, t_end / 10"
     )
 
     def run(self, stages: Stages) -> Outcome:
-        """Flow, descents and central flows."""
+        """Run the flow, descents and central flows."""
         from gflow.results.edge_of_stability import edge_outcome
         from gflow.studies.edge_of_stability import edge_of_stability
 

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 class Factorization(Scenario):
-    """Half the entries of a correlation matrix are observed; the flow fills in the rest."""
+    """Flow of W = UUᵀ that completes a partly observed correlation matrix; descent on U."""
 
     setting: ClassVar[str] = "factorization"
 
     observed: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
-        0.5, description="share of the off-diagonal entries observed (the diagonal always is)"
+        0.5, description="fraction of the off-diagonal entries observed (the diagonal always is)"
     )
     init_scale: Positive = Field(1e-2, description="the start is U = init_scale * identity")
     size: Count = Field(30, description="with synthetic data: size of the matrix")
     rank: Count = Field(3, description="with synthetic data: rank of the matrix")
 
     def start_keys(self) -> frozenset[str]:
-        """The scale of the start; the seed draws the mask."""
+        """Return the scale of the start; the seed is none of them, as it draws the mask."""
         return frozenset({"init_scale"})
 
     def setup(self) -> Setup:
-        """The correlation matrix of the data's columns with a random symmetric mask."""
+        """Make the flow from the columns' correlation matrix and a random symmetric mask."""
         import torch
 
         from gflow.data.named import load
@@ -69,7 +69,7 @@ class Factorization(Scenario):
         return Setup(flow, start @ start.mT, measure=measure, facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
-        """The flow of W, the flow of U, and descent on U."""
+        """Run the flow of W, the flow of U, and descent on U."""
         from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

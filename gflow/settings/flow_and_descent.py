@@ -1,4 +1,4 @@
-"""What settings with one flow and one start share: run it beside descent."""
+"""The work of settings with one flow and one start: the flow beside descent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,26 @@ if TYPE_CHECKING:
 
 
 def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
-    """Flow, parameter flow and descents of a scenario's setup."""
+    """Run the flow, the parameter flow and the descents of a scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    stages : callable
+        ``stages(name, t_end)`` gives a progress callback for each part.
+
+    Returns
+    -------
+    Outcome
+
+    Examples
+    --------
+    >>> from gflow.scenario import load_scenario
+    >>> scenario = load_scenario("deep-linear", {"data": "synthetic", "t_end": 0.1, "points": 2})
+    >>> outcome = run_paths(scenario, lambda name, t_end: None)
+    >>> "loss" in outcome.dataset
+    True
+    """
     from gflow.results.paths import flow_and_descent_outcome  # with torch: not for a help text
     from gflow.studies.flow_and_descent import flow_and_descent
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class ImplicitRegularization(NetworkScenario):
-    """The networks of ``network``, descent with several η, and the modified flow of each."""
+    """A network's flow, descent with several step sizes, and the modified flow of each."""
 
     setting: ClassVar[str] = "implicit-regularization"
     splits: ClassVar[bool] = True
 
     def run(self, stages: Stages) -> Outcome:
-        """Both flows and descent for every step size."""
+        """Run the flow, and descent and the modified flow for every step size."""
         from gflow.errors import InputError
         from gflow.results.implicit_regularization import implicit_regularization_outcome
         from gflow.studies.flow_and_descent import default_step_sizes
@@ -26,7 +26,7 @@ class ImplicitRegularization(NetworkScenario):
 
         if not self.estimate_error:
             raise InputError(
-                "implicit-regularization fits orders, which takes the solver's error; leave out "
+                "implicit-regularization fits orders, which needs estimate_error = true; leave out "
                 "--no-estimate-error"
             )
         setup = self.setup()

@@ -1,4 +1,4 @@
-"""``kernel``: the kernel flow of a network of infinite width, two-layer ReLU by default."""
+"""``kernel``: the kernel flow of an infinitely wide network."""
 
 from __future__ import annotations
 
@@ -33,43 +33,47 @@ else:
 
 
 class Kernel(PointScenario):
-    """u̇ = −H(u − y) from u = 0 on the sum ½‖u − y‖², with points kept for testing.
+    """Kernel flow u̇ = −H(u − y) from u = 0 on the sum ½‖u − y‖², beside descent.
 
     Epoch k of full-batch descent with step size η on that sum is the time t = kη; on the mean
-    over n points the same path takes the step size nη. Descent is stable below 2/λ_max(H).
+    over n points the same path needs the step size nη. Descent is stable below 2/λ_max(H).
 
-    H of ``ntk`` and ``nngp`` begins with w_std²·x·x'/d + b_std², so that unit rows x make it d
-    times smaller, and time d times longer, than the two-layer H*.
+    The recursion of ``ntk`` and ``nngp`` starts from w_std²·x·x'/d + b_std². For unit rows x their
+    H is thus about d times smaller, and time d times longer, than with the two-layer H*.
     """
 
     setting: ClassVar[str] = "kernel"
     splits: ClassVar[bool] = True
 
-    test_samples: Count = Field(200, description="samples kept for testing, after the first ones")
+    test_samples: Count = Field(
+        200, description="number of test samples, those after the training samples"
+    )
 
     kernel: Literal["two-layer", "ntk", "nngp"] = Field(
         "two-layer",
-        description="two-layer ReLU with its first layer trained, all layers of a deep network "
-        "trained (ntk), or its read-out alone (nngp)",
+        description="two-layer: ReLU network whose first layer is trained; ntk: deep network whose "
+        "layers are all trained; nngp: deep network whose last layer is trained",
     )
     depth: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="hidden layers, of ntk and nngp"
+        1, description="number of hidden layers, for ntk and nngp"
     )
-    activation: ActivationName = Field("relu", description="activation, of ntk and nngp")
+    activation: ActivationName = Field("relu", description="activation, for ntk and nngp")
     w_std: Positive = Field(
-        1.0, description="standard deviation of the weights, of ntk and nngp; x·x'/d comes first"
+        1.0,
+        description="standard deviation of the weights, for ntk and nngp; the first kernel is "
+        "w_std² x·x'/d + b_std²",
     )
     b_std: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="standard deviation of the biases, of ntk and nngp"
+        0.0, description="standard deviation of the biases, for ntk and nngp"
     )
 
     def gram(self, progress: CountProgress | None = None) -> Callable[..., Tensor]:
-        """The kernel as a function of one or two sets of points.
+        """Return the kernel as a function of one or two sets of points.
 
         Raises
         ------
         InputError
-            If the two-layer kernel is asked for something it does not have.
+            If the two-layer kernel is given options that it does not have.
         """
         from gflow.kernels import nngp, ntk, two_layer_relu_gram
 
@@ -80,18 +84,20 @@ class Kernel(PointScenario):
         for key, value in network.items():
             if value != type(self).model_fields[key].default:
                 raise InputError(
-                    f"kernel two-layer has one hidden ReLU layer and no {key} to choose, got "
-                    f"{key}={value}; choose kernel ntk or nngp"
+                    f"{key} applies to the kernels ntk and nngp, got {key}={value} with kernel "
+                    "two-layer; leave it out or choose another kernel"
                 )
         return two_layer_relu_gram
 
     def share(self) -> Flow:
-        """The kernel's flow."""
+        """Make the kernel's flow."""
         return self._build()[0]
 
     def _build(self) -> tuple[KernelFlow, Data, Tensor]:
-        """The flow of unit rows and centred one-hot targets (classes) or standardised ones, with
-        the data and the targets that were kept for testing."""
+        """Return the flow, the data, and the targets of the test samples.
+
+        Inputs are unit rows, targets centred one-hot classes or standardised numbers.
+        """
         import torch
 
         from gflow import execution
@@ -117,7 +123,7 @@ class Kernel(PointScenario):
         return flow, data, y[train:]
 
     def setup(self) -> Setup:
-        """H with its spectrum, and what is known along the path from u = 0."""
+        """Make the flow from u = 0, with the spectrum of H and measurements along the path."""
         import torch
 
         from gflow.results.base import Setup
@@ -171,7 +177,7 @@ class Kernel(PointScenario):
         return Setup(flow, start, measure_flow=measure, spectral=spectral, facts=facts)
 
     def run(self, stages: Stages) -> Outcome:
-        """The kernel flow and descent in function space."""
+        """Run the kernel flow and descent in function space."""
         from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)

@@ -1,4 +1,4 @@
-"""``network``: the flow of a network's parameters beside descent, on classes or numbers."""
+"""``network``: the flow of a network's parameters beside descent."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from gflow.results.base import Setup
     from gflow.results.paths import Outcome
 
-_VALUES = 2  # eigenvalues followed: the second, for where the two cross
+_EIGENVALUES = 2  # the second too, so that the first is found where the two cross
 
 
 class Network(NetworkScenario):
-    """θ̇ = −∇L(θ), L a mean over samples, with sharpness, gradient and distance travelled."""
+    """Flow θ̇ = −∇L(θ) of a network beside descent, with sharpness, gradient and distance."""
 
     setting: ClassVar[str] = "network"
     splits: ClassVar[bool] = True
 
     def setup(self) -> Setup:
-        """The network's flow and start, with what is measured along its paths."""
+        """Make the network's flow, its start, and the measurements along its paths."""
         from gflow.results.base import Setup
 
         flow, start, labels, facts = self._build()
@@ -36,12 +36,12 @@ class Network(NetworkScenario):
             start,
             measure=functools.partial(_measure, flow, start, labels),
             measure_descent=functools.partial(_sharpness, flow),
-            sharpness=_VALUES,
+            sharpness=_EIGENVALUES,
             facts=facts,
         )
 
     def run(self, stages: Stages) -> Outcome:
-        """The flow and descent, with what is measured along both."""
+        """Run the flow and descent, and measure both."""
         from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)
@@ -50,28 +50,28 @@ class Network(NetworkScenario):
 def _measure(
     flow: NetworkFlow, start: Tensor, labels: Tensor | None, ts: Tensor, ys: Tensor
 ) -> Mapping[str, tuple[str, Tensor]]:
-    """What is measured along the flow and along descent."""
+    """Measure states along the flow or along descent."""
     import torch
 
     with torch.no_grad():
         gradient = torch.stack([flow(0.0, y).norm() for y in ys])
-        found = {
+        measurements = {
             "gradient_norm": ("gradient norm ‖∇L‖", gradient),
             "distance": ("distance of the parameters from the start", flow.norm(ys - start)),
         }
         if labels is not None:
-            right = torch.stack([(flow.end_to_end(y).argmax(1) == labels) for y in ys])
-            share = right.to(ys.dtype).mean(1)
-            found["accuracy"] = ("share of the samples classified correctly", share)
-    return found
+            correct = torch.stack([(flow.end_to_end(y).argmax(1) == labels) for y in ys])
+            accuracy = correct.to(ys.dtype).mean(1)
+            measurements["accuracy"] = ("share of the samples classified correctly", accuracy)
+    return measurements
 
 
 def _sharpness(flow: NetworkFlow, ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
-    """The sharpness along descent, as the flow's own solve measures the flow's."""
+    """Compute the sharpness along descent, as the solver does along the flow."""
     import torch
 
     from gflow.flows.sharpness import sharpness_along
 
     with torch.no_grad():
-        top, _ = sharpness_along(flow, ys, _VALUES)
+        top, _ = sharpness_along(flow, ys, _EIGENVALUES)
     return {"sharpness": ("sharpness λ_max of the Hessian", top[:, 0])}

@@ -1,4 +1,4 @@
-"""What settings on a network share: its model, its loss, and the data."""
+"""The base of settings on a network: its model, its loss, and the data."""
 
 from __future__ import annotations
 
@@ -21,29 +21,34 @@ _BUILT_IN = ("mlp", "linear", "cnn")
 
 
 class NetworkScenario(Scenario):
-    """A setting whose flow is that of a network's parameters, L a mean over samples."""
+    """A setting on the flow of a network's parameters, with L a mean over samples."""
 
     model: Text = Field(
         "mlp",
-        description="mlp, linear, cnn, or your own by import path: package.module:make_model, "
-        "called without arguments; said on the command line only, as it runs code",
+        description="mlp, linear, cnn, or your own by import path, package.module:make_model, a "
+        "function without arguments. An import path runs code, so it must be given on the command "
+        "line",
         json_schema_extra=RUNS_CODE,
     )
-    width: Count = Field(64, description="of a built-in model: width of the hidden layers")
+    width: Count = Field(64, description="width of the hidden layers of a built-in model")
     depth: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="of mlp and linear: number of hidden layers"
+        2, description="number of hidden layers of an mlp or linear network"
     )
     activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
-        "tanh", description="of mlp and cnn"
+        "tanh", description="activation of an mlp or cnn"
     )
-    bias: bool = Field(True, description="of mlp: biases; linear has none, cnn always")
+    bias: bool = Field(
+        True, description="biases of an mlp; a linear network never has them, a cnn always"
+    )
     criterion: Literal["squared-error", "cross-entropy"] = Field(
         "squared-error",
-        description="mean over samples of half the squared error (one-hot classes), or of the "
+        description="loss, a mean over samples: half the squared error (one-hot classes), or the "
         "cross-entropy",
     )
     chunk: Count | None = Field(
-        None, description="take so many samples at a time, where all do not fit in memory"
+        None,
+        description="number of samples to compute at a time; without one, all, which needs more "
+        "memory",
     )
     inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
 
@@ -71,7 +76,7 @@ class NetworkScenario(Scenario):
             image = data.image
             if image is None:
                 raise InputError(
-                    f"a cnn needs images, but those of {data.name} have no known shape; use "
+                    f"a cnn needs images, but the samples of {data.name} have no image shape; use "
                     "digits, mnist:FOLDER, cifar10:FOLDER, or --model mlp"
                 )
             return lambda: built_in.cnn(image, outputs, self.width, self.activation)
@@ -80,16 +85,17 @@ class NetworkScenario(Scenario):
         raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
 
     def setup(self) -> Setup:
-        """The network's flow and start."""
+        """Make the network's flow and its start."""
         from gflow.results.base import Setup
 
         flow, start, _, facts = self._build()
         return Setup(flow, start, facts=facts)
 
     def _build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
-        """Flow, start, the samples' classes where there are any, and facts for the summary.
+        """Return flow, start, the samples' classes or None, and facts for the summary.
 
-        Centred images or standardised columns, one-hot classes or standardised numbers.
+        Inputs are centred images or standardised columns, targets one-hot classes or standardised
+        numbers.
         """
         import torch
         from torch import nn
@@ -101,27 +107,29 @@ class NetworkScenario(Scenario):
         from gflow.settings.architectures import build, require_fit
 
         options, team = self.torch_options(), current()
-        # Of a team every process takes its own rows to its device.
-        held = options if team is None else {**options, "device": "cpu"}
+        # In a team every process moves its own rows to its device.
+        data_options = options if team is None else {**options, "device": "cpu"}
         data = self._data()
         rows = data.inputs
         rows = standardise(rows) if data.image is None else rows - rows.mean(axis=0)
-        inputs = torch.as_tensor(rows, **held)
+        inputs = torch.as_tensor(rows, **data_options)
         table = regression_targets(data) if data.classes is None else one_hot(data)
-        targets = torch.as_tensor(table, **held)
+        targets = torch.as_tensor(table, **data_options)
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
         require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
         criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
-        goal = targets
+        criterion_targets = targets
         if self.criterion == "cross-entropy":
             if data.classes is None:
                 raise InputError(
                     f"cross-entropy needs classes, but the targets of {data.name} are numbers; "
                     "use --criterion squared-error"
                 )
-            criterion, goal = nn.functional.cross_entropy, targets.argmax(1)
-        flow = NetworkFlow(module, criterion, inputs, goal, chunk=self.chunk, team=team)
+            criterion, criterion_targets = nn.functional.cross_entropy, targets.argmax(1)
+        flow = NetworkFlow(
+            module, criterion, inputs, criterion_targets, chunk=self.chunk, team=team
+        )
         start = flow.pack()
         labels = None if data.classes is None else targets.argmax(1).to(start.device)
         facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}
@@ -129,5 +137,20 @@ class NetworkScenario(Scenario):
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½ squared error, summed over outputs and averaged over samples."""
+    """Return half the squared error, summed over outputs and averaged over samples.
+
+    Parameters
+    ----------
+    outputs, targets : Tensor, shape (n, k)
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Examples
+    --------
+    >>> import torch
+    >>> half_squared_error(torch.ones(4, 2), torch.zeros(4, 2))
+    tensor(1.)
+    """
     return 0.5 * (outputs - targets).square().sum(1).mean()

@@ -1,4 +1,4 @@
-"""What settings on points of the unit sphere share: where the points come from."""
+"""The base of settings on points of the unit sphere: their data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class PointScenario(Scenario):
-    """A setting whose data are points with targets."""
+    """A setting on points of the unit sphere with targets."""
 
     inputs: Count = Field(20, description="with synthetic data: dimension of the inputs")
 
     def points_on_sphere(self, samples: int) -> Data:
-        """The first samples of the data, or synthetic ones."""
+        """Load the first samples of the data, or draw synthetic ones."""
         from gflow.data.named import load
         from gflow.data.synthetic import synthetic_sphere
         from gflow.preparation import subset

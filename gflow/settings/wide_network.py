@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,37 +20,52 @@ _SAMPLES = 100
 
 
 class WideNetwork(PointScenario):
-    """First layer trained from N(0, 1) on unit inputs and the sum ½‖u − y‖².
+    """Two-layer networks, their first layer trained from N(0, 1) on the sum ½‖u − y‖².
 
     Epoch k is one full-batch step of size η on that sum, at time t = kη; on a mean over n
-    points the same path takes the step nη.
+    points the same path needs the step size nη.
     """
 
     setting: ClassVar[str] = "wide-network"
 
     t_end: Positive | None = Field(  # type: ignore[assignment]
-        None, description="length of the path in `converge`; a run's is epochs * step_size"
+        None,
+        description="length of the path in time of `gflow converge`; that of a run is epochs * "
+        "step_size",
+    )
+    points: Annotated[int, Field(ge=2, le=100_000)] = Field(
+        100, description="number of epochs at which networks and kernel are compared"
+    )
+    time: Literal["linear", "log"] = Field(
+        "linear",
+        description="spacing of the comparisons of `gflow converge`; a run always spaces its "
+        "epochs logarithmically and accepts linear only",
     )
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
         min_length=1,
-        description="the step size of descent, one; by default a quarter of 2/lambda_max",
+        description="the step size of descent, one number; a scenario without it takes a quarter "
+        "of the stability limit 2/lambda_max",
     )
-    widths: tuple[Count, ...] = Field((128, 512, 2048), min_length=1, description="hidden widths m")
+    widths: tuple[Count, ...] = Field(
+        (128, 512, 2048), min_length=1, description="widths of the hidden layer"
+    )
     seeds: Count = Field(2, description="number of random starts for each width")
-    epochs: Count = Field(2000, description="full-batch steps of descent")
+    epochs: Count = Field(2000, description="number of full-batch steps of descent")
     outputs: Literal["single", "all"] = Field(
-        "single", description="one output, -1 and +1 for two classes, or one for every class"
+        "single", description="one output, -1 and +1 for two classes, or one output for each class"
     )
     test_samples: Count = Field(
-        200, description="at most so many samples kept for testing, after the first ones"
+        200, description="largest number of test samples, those after the training samples"
     )
     estimate_error: bool = Field(
-        True, description="measure the solver's error by a second solve of each width's first seed"
+        True,
+        description="measure the solver's error by a second, finer solve of the first seed of each "
+        "width",
     )
 
     def _samples(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, the training samples first."""
+        """Return inputs and targets, the training samples first."""
         import torch
 
         from gflow.data.named import load
@@ -60,8 +75,9 @@ class WideNetwork(PointScenario):
         if self.data == "synthetic":
             data = self.points_on_sphere(train + self.test_samples)
         else:
-            whole = subset(load(self.data), None, self.classes)
-            data = subset(whole, max(train, min(train + self.test_samples, len(whole.inputs))))
+            dataset = subset(load(self.data), None, self.classes)
+            available = min(train + self.test_samples, len(dataset.inputs))
+            data = subset(dataset, max(train, available))
         if self.outputs == "single":
             targets = signs(data)[:, 0]
         else:
@@ -72,18 +88,18 @@ class WideNetwork(PointScenario):
         return inputs, torch.as_tensor(targets, **options)
 
     def setup(self) -> Setup:
-        """The narrowest network's flow, for step-size studies."""
+        """Make the flow of the narrowest network, for step-size studies."""
         from gflow.flows import TwoLayerFlow
         from gflow.results.base import Setup
         from gflow.studies.one_width import random_networks
 
         inputs, targets = (part[: self.samples or _SAMPLES] for part in self._samples())
         flow, start = random_networks(inputs, targets, min(self.widths), [self.seed])
-        lone = TwoLayerFlow(inputs, targets, flow.signs[0])
-        return Setup(lone, start[0], facts={"width": min(self.widths)})
+        network = TwoLayerFlow(inputs, targets, flow.signs[0])
+        return Setup(network, start[0], facts={"width": min(self.widths)})
 
     def run(self, stages: Stages) -> Outcome:
-        """Networks and kernel by flow and by descent, for every width and seed."""
+        """Run the flow and descent of the networks and of their kernel."""
         from gflow.errors import InputError
         from gflow.results.width import width_outcome
         from gflow.studies.width import width_study

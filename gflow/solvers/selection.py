@@ -95,7 +95,7 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
             "dense output, events and checkpoints need one of gflow's own stepping methods, "
             f"got '{method}'; choose auto, {', '.join(stepping)}"
         )
-    return known[method], method, "asked for"
+    return known[method], method, "requested"
 
 
 def _automatic(problem: Problem, steps: bool) -> tuple[Solver, str, str]:
@@ -109,7 +109,7 @@ def _automatic(problem: Problem, steps: bool) -> tuple[Solver, str, str]:
     solver = SteppedSolver(explicit, BDF(), RKC2())
     if flow.batch_shape(problem.y0):
         solver = solver.for_ensembles() or solver
-    why = "steps are asked for" if closed_form is not None else "no closed form from this start"
+    why = "the solve needs steps" if closed_form is not None else "no closed form from this start"
     names = " or ".join(method.name for method in solver.methods[1:])
     reason = f"auto: {why}; {explicit.name}, and {names} where stiff, for rtol {rtol:g}"
     return solver, explicit.name, reason

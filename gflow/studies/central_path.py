@@ -1,10 +1,10 @@
-"""The path of a central flow, by fixed steps that carry the eigenvectors at the edge along.
+"""The path of a central flow, by fixed steps that update the eigenvectors at the edge.
 
-Over a step h the force −½∇⟨H, Σ⟩ is frozen, and θ̇ = −∇L + force solved by the classical
-Runge-Kutta method in as many parts as 2/η asks for. What is costly, the eigenvectors and third
-derivatives, is done once a step; an adaptive solver on `CentralFlow` would find the eigenvectors
-from nothing in every call. The error is O(h): Σ varies as slowly as the sharpness. With
-h·rate ≤ 1 an eigenvalue is held at 2/η without overshooting it.
+Over a step h the force −½∇⟨H, Σ⟩ is frozen, and θ̇ = −∇L + force is solved by the classical
+Runge-Kutta method in substeps of at most η. The costly part, the eigenvectors and third
+derivatives, is done once a step; an adaptive solver on `CentralFlow` would compute the
+eigenvectors from scratch in every call. The error is O(h): Σ varies as slowly as the sharpness.
+With h·rate ≤ 1 an eigenvalue is held at 2/η without overshooting it.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class CentralPath:
     ts : Tensor, shape (T,)
     ys : Tensor, shape (T, *state)
     losses, averaged_losses : Tensor, shape (T,)
-        L at the states, and L + tr Σ/η, to which the losses of descent average.
+        L at the states, and L + tr Σ/η, the average of descent's losses.
     variances : Tensor, shape (T,)
         tr Σ.
     sharpness : Tensor, shape (T,)
     ranks : Tensor, shape (T,)
-        How many eigenvectors Σ is made of.
+        The rank of Σ.
     """
 
     ts: Tensor
@@ -74,9 +74,13 @@ def central_path(
     ts : sequence of float
         Strictly increasing; the first is the start's.
     step : float, optional
-        Longest h, at most 1/rate, the default.
+        The longest step h; at most 1/rate, the default.
     progress : callable, optional
         ``progress(t, loss)`` at the requested times.
+
+    Returns
+    -------
+    CentralPath
 
     Raises
     ------
@@ -115,17 +119,16 @@ def central_path(
         if piece.finished is not None:
             return _path(flow, times, piece.finished.tensors)
         if piece.resumed is not None:
-            found = {name: value.to(y0.device) for name, value in piece.resumed.tensors.items()}
-            y, force, vectors = (found.pop(name) for name in ("y", "force", "vectors"))
-            rows = [
-                {name: value[i] for name, value in found.items()} for i in range(len(found["ys"]))
-            ]
+            tensors = {name: value.to(y0.device) for name, value in piece.resumed.tensors.items()}
+            y, force, vectors = (tensors.pop(name) for name in ("y", "force", "vectors"))
+            count = len(tensors["ys"])
+            rows = [{name: value[i] for name, value in tensors.items()} for i in range(count)]
         else:
             y, now = y0.detach(), _at(flow, y0.detach(), None)
             if float(now.sharpness) > edge * (1 + _COLD):
                 raise InputError(
-                    f"the start must be below the edge, 2/η = {edge:g}, but its sharpness is "
-                    f"{float(now.sharpness):g}; start before the gradient flow crosses it"
+                    f"the sharpness at the start must be below the edge, 2/η = {edge:g}, got "
+                    f"{float(now.sharpness):g}; start before the gradient flow crosses the edge"
                 )
             force, vectors = now.force, now.vectors
             rows.append(_row(flow, y, now))
@@ -137,8 +140,8 @@ def central_path(
                 force, vectors = now.force, now.vectors
             if not bool(torch.isfinite(now.sharpness)):
                 raise InputError(
-                    f"the central flow must stay finite, but did not by t = {t:g}; take a smaller "
-                    f"step than {longest:g}, or a lower rate"
+                    f"the central flow became infinite or NaN before t = {t:g}; use a step smaller "
+                    f"than {longest:g}, or a lower rate"
                 )
             rows.append(_row(flow, y, now))
             if progress is not None:
@@ -150,7 +153,7 @@ def central_path(
 
 
 def _row(flow: CentralFlow, y: Tensor, now: Oscillation) -> dict[str, Tensor]:
-    """What is kept of one requested time."""
+    """Return the measurements at one requested time."""
     return {
         "ys": y,
         "losses": flow.loss(y),
@@ -168,12 +171,12 @@ def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _path(flow: CentralFlow, times: list[float], found: Mapping[str, Tensor]) -> CentralPath:
-    """The path of what was kept."""
+def _path(flow: CentralFlow, times: list[float], curves: Mapping[str, Tensor]) -> CentralPath:
+    """Return the path from its measurements at all times."""
     return CentralPath(
         ts=torch.tensor(times, dtype=torch.float64),
-        averaged_losses=flow.averaged_loss(found["losses"], found["variances"]),
-        **found,
+        averaged_losses=flow.averaged_loss(curves["losses"], curves["variances"]),
+        **curves,
     )
 
 
@@ -183,10 +186,10 @@ def _at(flow: CentralFlow, y: Tensor, start: Tensor | None) -> Oscillation:
 
 
 def _advance(flow: Flow, y: Tensor, force: Tensor, span: float, longest: float) -> Tensor:
-    """θ̇ = f(θ) + force over a span, by RK4 in parts up to one step of descent, h·λ ≤ 2."""
-    parts = math.ceil(span / longest * (1 - 1e-12))
-    h = span / parts
-    for _ in range(parts):
+    """Solve θ̇ = f(θ) + force over a span, by RK4 in substeps of at most η, so that h·λ ≤ 2."""
+    substeps = math.ceil(span / longest * (1 - 1e-12))
+    h = span / substeps
+    for _ in range(substeps):
         k1 = flow(0.0, y) + force
         k2 = flow(0.0, y + h / 2 * k1) + force
         k3 = flow(0.0, y + h / 2 * k2) + force

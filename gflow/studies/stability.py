@@ -1,4 +1,4 @@
-"""Below which step size descent is stable along a path."""
+"""The step size below which descent is stable along a path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TOL = 1e-6  # of the eigenvalue's residual
 
 
 def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
-    """2/λ_max, the least over states spread along a path.
+    """Compute 2/λ_max, the least over some states of a path.
 
     λ_max is the largest Hessian eigenvalue of the objective of the parameters, from
     Jacobian-vector products.
@@ -24,7 +24,12 @@ def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
     ys : Tensor, shape (T, *state)
         States of one path.
     samples : int
-        Number of states looked at.
+        The number of states to compute it at, spread along the path.
+
+    Returns
+    -------
+    float
+        Infinite where no Hessian has a positive eigenvalue.
 
     Examples
     --------

@@ -84,7 +84,7 @@ def test_a_users_model_is_found_in_the_current_folder(user):
         ("user_bad_c:make", "must be importable, but ZeroDivisionError"),
         (":make", "must be importable, but ValueError"),
         ("user_bad_a:needs", "callable without arguments, but TypeError"),
-        ("user_bad_a:text", "must make a torch.nn.Module, got str"),
+        ("user_bad_a:text", "must return a torch.nn.Module, got str"),
     ],
 )
 def test_a_users_model_that_is_not_there_is_one_line(user, path, say):

@@ -142,7 +142,7 @@ def test_a_users_own_model_and_mnist_from_a_folder(tmp_path, monkeypatch):
             {"model": "torch.nn:Identity"},
             r"outputs of shape \(2, 10\) for 2 samples, got \(2, 64\)",
         ),
-        ({"model": "cnn", "data": "iris"}, "a cnn needs images, but those of iris"),
+        ({"model": "cnn", "data": "iris"}, "a cnn needs images, but the samples of iris have"),
         ({"criterion": "cross-entropy", "data": "diabetes"}, "cross-entropy needs classes"),
     ],
 )

@@ -140,7 +140,7 @@ def test_kernel_of_a_deep_network_is_asked_for_by_name(name, kernel):
     ("option", "value"), [("depth", 2), ("activation", "erf"), ("w_std", 2.0), ("b_std", 0.1)]
 )
 def test_two_layer_kernel_takes_no_option_of_deep_networks(option, value):
-    message = f"no {option} to choose, got {option}={value}; choose kernel ntk or nngp"
+    message = f"{option} applies to the kernels ntk and nngp, got {option}={value} with kernel two"
     with pytest.raises(InputError, match=message):
         make("kernel", **{option: value}).setup()
 

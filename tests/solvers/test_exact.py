@@ -15,7 +15,7 @@ def test_states_are_the_closed_form_on_any_clock():
     path = gflow.integrate(FLOW, START, [5.0, 5.5, 1e6], "exact")
     assert torch.equal(path.ys, FLOW.exact(times(0.0, 0.5, 1e6 - 5), START))
     assert path.stats.method == "exact"
-    assert path.stats.reason == "asked for"
+    assert path.stats.reason == "requested"
     assert path.certificate.error_estimate is None
     assert path.certificate.holds, path.certificate
 

@@ -129,7 +129,10 @@ def test_central_path_reports_what_the_flow_says_at_its_states():
 @pytest.mark.parametrize(
     ("change", "say"),
     [
-        ({"y0": valley((101.0, 70.0))[1]}, "the start must be below the edge, 2/η = 100, but"),
+        (
+            {"y0": valley((101.0, 70.0))[1]},
+            "sharpness at the start must be below the edge, 2/η = 100, got",
+        ),
         ({"ts": [0.0, 1.0, 1.0]}, "ts must be at least one time, strictly increasing"),
         ({"ts": []}, "ts must be at least one time"),
         ({"step": 1.0}, "step must be positive and at most 1/rate = 0.04, got 1.0"),
