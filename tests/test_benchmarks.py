@@ -120,3 +120,9 @@ def test_sharpness_beside_a_flow_is_right_and_its_products_are_counted(benchmark
     assert TIMES <= both.products < 4 * TIMES
     assert ratios([alone], [both])[0] == (both.rhs + 2 * both.products) / alone.rhs
     assert float(accuracy(problem, 1.0, both.sharpness).max()) < 0.02
+
+
+def test_netcdf_runs():
+    command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "netcdf.py"), "--repeats", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert "| deep-linear, the result of a run | 22 |" in done.stdout, done.stderr

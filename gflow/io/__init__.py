@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read without trust."""
+"""Files: complete or absent when written, never trusted when read."""

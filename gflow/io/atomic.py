@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and locks on them.
+"""Files that appear complete or not at all.
 
-A file is written beside its place, flushed to disk, and renamed: a process that is killed leaves
-the file that was there, or the new one.
+A file is written under a temporary name, flushed to disk, and renamed: a process that is killed
+leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import OutputError
-from gflow.io import netcdf as arrays
+from gflow.io import netcdf
 from gflow.text import plain
 
 if TYPE_CHECKING:
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 
 class Folder(abc.ABC):
-    """A folder whose files are each whole or absent."""
+    """A folder whose files are each complete or absent."""
 
     path: Path
 
     def write_text(self, name: str, text: str) -> None:
-        """Write one text file, whole or not at all."""
-        kept = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
-        self.write(name, lambda temporary: temporary.write_text(text, **kept))
+        """Write one text file."""
+        # In a text there may be the name of a file, which need not be valid text.
+        encoding = {"encoding": "utf-8", "errors": "backslashreplace"}
+        self.write(name, lambda temporary: temporary.write_text(text, **encoding))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file; NaN and infinity become null and strings."""
@@ -40,7 +41,7 @@ class Folder(abc.ABC):
 
     def write_dataset(self, name: str, dataset: xr.Dataset) -> None:
         """Write labelled arrays as one netCDF-4 file."""
-        self.write(name, lambda temporary: arrays.write(dataset, temporary))
+        self.write(name, lambda temporary: netcdf.write(dataset, temporary))
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
@@ -49,21 +50,28 @@ class Folder(abc.ABC):
             self.write(f"figures/{name}.{kind}", draw)
 
     def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
-        """Write one file, whole or not at all, by ``write(path)``.
+        """Write one file, complete or not at all.
 
-        ``before``: the name under which the file that was there is kept.
+        Parameters
+        ----------
+        name : str
+            Its name in the folder, perhaps below one subfolder, which is made.
+        write : callable
+            ``write(path)`` writes the content to a temporary path.
+        before : str, optional
+            The name under which an existing file is preserved.
 
         Raises
         ------
         OutputError
-            If it cannot be written; what was there is there still.
+            If it cannot be written; an existing file is unchanged then.
         """
         target = self.path / name
         temporary = target.with_name(f".{target.name}.part")
         try:
-            if target.parent != self.path:  # which is there, or was taken away
+            if target.parent != self.path:  # the folder itself is not made again if removed
                 target.parent.mkdir(exist_ok=True)
-            temporary.unlink(missing_ok=True)  # a link, perhaps, in a folder made by others
+            temporary.unlink(missing_ok=True)  # it may be a link in a folder made by others
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -72,11 +80,26 @@ class Folder(abc.ABC):
             temporary.replace(target)
         except OSError as error:
             raise OutputError(cannot_write(target, error)) from None
-        finally:  # still there if anything failed, an interruption included
+        finally:  # it still exists if anything failed, an interruption included
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
 def cannot_write(target: Path, error: OSError) -> str:
-    """One line on a file that could not be written."""
+    """Return the message about a file that could not be written.
+
+    Parameters
+    ----------
+    target : Path
+    error : OSError
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> cannot_write(Path("result.nc"), OSError(28, "No space left on device"))
+    'cannot write result.nc: No space left on device'
+    """
     return f"cannot write {target}: {error.strerror or error}"

@@ -1,7 +1,7 @@
-"""Text files that somebody else made: plain ones only, and never more of them than asked for.
+"""Read files that anybody may have made: plain ones only, up to a size limit.
 
-A named pipe would wait for ever and a device never ends, whatever size it claims; both can be
-met behind a link.
+Reading a named pipe would wait for ever, and a device never ends whatever size it claims; a link
+may lead to either.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 def require_plain_file(path: Path) -> None:
-    """Raise ValueError if a path is neither a file nor a folder, which says so itself.
+    """Raise ValueError if a path is neither a file nor a folder (opening a folder fails anyway).
 
     Examples
     --------
     >>> require_plain_file(Path("/dev/null"))
     Traceback (most recent call last):
         ...
-    ValueError: it is no plain file
+    ValueError: it is not a plain file
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a plain file")
 
 
 def require_own_file(path: Path) -> None:
@@ -30,34 +30,44 @@ def require_own_file(path: Path) -> None:
     Raises
     ------
     FileNotFoundError
-        If there is nothing.
+        If there is no file.
     ValueError
         If it is a link, a folder, a pipe or a device.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise ValueError("it is a link" if path.is_symlink() else "it is no plain file")
+        raise ValueError("it is a link" if path.is_symlink() else "it is not a plain file")
 
 
-def read_text(path: Path, most: int) -> str:
-    """The text of a plain file of at most ``most`` bytes of UTF-8.
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a plain file of UTF-8 text.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int
+        The size that the file may have.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is no plain file, larger, or no UTF-8; the message says which, without the name.
+        If it is not a plain file, larger, or not UTF-8; the message does not name the file.
 
     Examples
     --------
     >>> read_text(Path("/dev/null"), 10)
     Traceback (most recent call last):
         ...
-    ValueError: it is no plain file
+    ValueError: it is not a plain file
     """
     require_plain_file(path)
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it is over {most} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is over {max_bytes} bytes")
     return content.decode("utf-8")

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.errors import InputError
-from gflow.io import netcdf as arrays
+from gflow.io import netcdf
 from gflow.io.locks import try_lock
-from gflow.io.netcdf_check import require_plain_arrays
 from gflow.io.plain import read_text, require_own_file, require_plain_file
 from gflow.text import printable
 
@@ -232,7 +231,7 @@ def read_dataset(folder: Path, name: str) -> xr.Dataset:
     file = folder / name
     with _damage_reported(folder, name):
         require_own_file(file)
-        require_plain_arrays(file, _MAX_ARRAYS)
+        netcdf.require_plain_arrays(file, _MAX_ARRAYS)
         with xr.open_dataset(file, engine="h5netcdf") as opened:
             return opened.load()
 
@@ -269,8 +268,8 @@ def read_variables(
     file = folder / name
     with _damage_reported(folder, name):
         require_own_file(file)
-        require_plain_arrays(file, _MAX_ARRAYS)
-        return arrays.read_variables(file, like)
+        netcdf.require_plain_arrays(file, _MAX_ARRAYS)
+        return netcdf.read_variables(file, like)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,7 @@ def test_openml_errors(monkeypatch, result, line):
 )
 def test_openml_names_are_no_paths(monkeypatch, name):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", pytest.fail)
-    with pytest.raises(InputError, match="has letters, digits and"):
+    with pytest.raises(InputError, match="must have letters, digits and"):
         load(f"openml:{name}")
 
 

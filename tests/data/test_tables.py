@@ -274,7 +274,7 @@ def test_csv_header_of_numbers_with_a_word_at_the_end(tmp_path):
         ("\n\n", "got none; add samples"),
         ("1\n2\n", "at least two columns, inputs and a target, got 1"),
         ("1;2\n3;4\n", "got 1; separate them by commas"),
-        ("1,2,3\n4,5\n", "3 columns in every line, got 2 in line 2; mend"),
+        ("1,2,3\n4,5\n", "3 columns in every line, got 2 in line 2; correct"),
         ("a,b\n1,2\n\n1,2,3\n", "2 columns in every line, got 3 in line 4"),
         ("1,2,3\n4,x,6\n", "numbers before its last column, got 'x' in line 2"),
         ("1,x,3\n4,5,6\n", "numbers before its last column, got 'x' in line 1"),

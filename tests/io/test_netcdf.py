@@ -1,12 +1,15 @@
-"""netCDF-4 files by h5py alone: what xarray writes, read by xarray and by our own reader."""
+"""netCDF-4 files by h5py alone: equal to xarray's; dangerous features of HDF5 are refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
-from gflow.io import netcdf as arrays
+from gflow.io import netcdf
+from gflow.io.netcdf import require_plain_arrays
+from tests.runs.test_folder import DATA
 
 ALL_KINDS = xr.Dataset(
     {
@@ -23,8 +26,8 @@ ALL_KINDS = xr.Dataset(
 )
 
 
-def test_xarray_reads_what_it_would_have_written(tmp_path):
-    arrays.write(ALL_KINDS, tmp_path / "ours.nc")
+def test_files_equal_those_of_xarray(tmp_path):
+    netcdf.write(ALL_KINDS, tmp_path / "ours.nc")
     ALL_KINDS.to_netcdf(tmp_path / "theirs.nc", engine="h5netcdf")
     ours, theirs = (xr.load_dataset(tmp_path / f"{name}.nc") for name in ("ours", "theirs"))
     xr.testing.assert_identical(ours, ALL_KINDS)
@@ -32,32 +35,152 @@ def test_xarray_reads_what_it_would_have_written(tmp_path):
 
 
 @pytest.mark.parametrize("writer", ["ours", "theirs"])
-def test_our_reader_gives_the_numbers_with_their_dimensions(writer, tmp_path):
+def test_read_variables_returns_numbers_with_their_dimensions(writer, tmp_path):
     path = tmp_path / "a.nc"
     if writer == "ours":
-        arrays.write(ALL_KINDS, path)
+        netcdf.write(ALL_KINDS, path)
     else:
         ALL_KINDS.to_netcdf(path, engine="h5netcdf")
-    found = arrays.read_variables(path)
+    found = netcdf.read_variables(path)
     assert set(found) == {*ALL_KINDS.variables} - {"word", "name"}
     for name, variable in found.items():
         assert variable.dims == ALL_KINDS[name].dims
         np.testing.assert_array_equal(variable.values, ALL_KINDS[name].values)
     assert found["curve"].attrs == ALL_KINDS["curve"].attrs
     other = {name: variable * 0 for name, variable in found.items()}
-    other["single"] = found["single"][:1]  # of another shape: looked up anew
-    again = arrays.read_variables(path, other)
+    other["single"] = found["single"][:1]  # of another shape: looked up again
+    again = netcdf.read_variables(path, other)
     assert again.keys() == found.keys()
     assert all(again[name].identical(found[name]) for name in found if name != "curve")
     np.testing.assert_array_equal(again["curve"].values, found["curve"].values)
 
 
-def test_files_of_one_name_are_written_at_once(tmp_path):
+def test_files_of_one_name_can_be_written_at_once(tmp_path):
     def write(i):
         (tmp_path / str(i)).mkdir()
-        arrays.write(ALL_KINDS, tmp_path / str(i) / "result.nc")
+        netcdf.write(ALL_KINDS, tmp_path / str(i) / "result.nc")
         return xr.load_dataset(tmp_path / str(i) / "result.nc")
 
     with ThreadPoolExecutor(4) as threads:
         for found in threads.map(write, range(12)):
             xr.testing.assert_identical(found, ALL_KINDS)
+
+
+# -- files made by others ---------------------------------------------------------------
+
+MAX_BYTES = 10_000_000
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "result.nc"
+
+
+def test_files_that_xarray_writes_pass(file):
+    data = DATA.assign_coords(name=("x", ["linear", "ü" * 3000])).assign(
+        number=3.5, whole=("x", [1, 2]), yes=("x", [True, False]), empty=("y", np.zeros(0))
+    )
+    data.to_netcdf(file, engine="h5netcdf")
+    require_plain_arrays(file, MAX_BYTES)
+    with xr.open_dataset(file, engine="h5netcdf") as found:
+        xr.testing.assert_identical(found.load(), data)
+
+
+def _soft(open_file):
+    open_file["a"] = h5py.SoftLink("/b")
+
+
+def _external_link(open_file):
+    open_file["a"] = h5py.ExternalLink("other.nc", "/secret")
+
+
+def _elsewhere(open_file):
+    open_file.create_dataset("a", (3,), "f8", external=[("other.nc", 0, 24)])
+
+
+def _virtual(open_file):
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource("other.nc", "secret", (3,))
+    open_file.create_virtual_dataset("a", layout)
+
+
+def _compressed(open_file):
+    open_file.create_dataset("a", data=np.zeros(1_000_000), compression="gzip")
+
+
+def _never_written(open_file):
+    open_file.create_dataset("a", (100_000_000,), "f8")
+
+
+def _never_written_in_chunks(open_file):
+    open_file.create_dataset("a", (100_000_000,), "f8", chunks=(1000,))
+
+
+def _group(open_file):
+    open_file.create_group("a")
+
+
+def _records(open_file):
+    open_file["a"] = np.zeros(2, [("x", "f8")])
+
+
+def _references(open_file):
+    open_file["a"] = np.array([open_file.ref] * 3, h5py.ref_dtype)
+
+
+def _strings_in_a_table(open_file):
+    open_file["a"] = np.array([["a", "b"]], h5py.string_dtype())
+
+
+@pytest.mark.parametrize(
+    ("make", "say"),
+    [
+        (_soft, "'a' is a link, not an array"),
+        (_external_link, "'a' is a link, not an array"),
+        (_elsewhere, "'a' is stored in another file"),
+        (_virtual, "'a' is chunked, compressed or virtual"),
+        (_compressed, "'a' is chunked, compressed or virtual"),
+        (_never_written, "'a' declares 800000000 bytes that the file does not hold"),
+        (_never_written_in_chunks, "'a' is chunked, compressed or virtual"),
+        (_group, "'a' is not an array"),
+        (_records, "'a' holds .*, not numbers"),
+        (_references, "'a' holds .*, not numbers"),
+        (_strings_in_a_table, "'a' is not a list of strings"),
+    ],
+)
+def test_features_that_a_run_does_not_need_are_refused(make, say, file):
+    with h5py.File(file.with_name("other.nc"), "w") as other:
+        other["secret"] = np.arange(3.0)
+    with h5py.File(file, "w") as open_file:
+        make(open_file)
+    with pytest.raises(ValueError, match=say):
+        require_plain_arrays(file, MAX_BYTES)
+
+
+def test_arrays_that_share_bytes_are_all_counted(file):
+    with h5py.File(file, "w") as open_file:
+        open_file["a"] = np.zeros(10_000)
+        for i in range(3):
+            open_file[f"b{i}"] = open_file["a"]  # another name, the same array
+    with pytest.raises(ValueError, match=f"it declares more than its {file.stat().st_size} bytes"):
+        require_plain_arrays(file, MAX_BYTES)
+
+
+def test_every_reference_to_one_long_string_is_counted(file):
+    with h5py.File(file, "w") as open_file:
+        open_file["a"] = np.array(["x" * 50_000, *[""] * 99], h5py.string_dtype())
+        where = open_file["a"].id.get_offset()
+    content = bytearray(file.read_bytes())
+    entry = content[where : where + 16]  # length, and where the string is
+    content[where : where + 1600] = entry * 100
+    file.write_bytes(content)
+    with h5py.File(file) as open_file:
+        assert len(open_file["a"][99]) == 50_000  # HDF5 believes it
+    with pytest.raises(ValueError, match="it declares more than"):
+        require_plain_arrays(file, MAX_BYTES)
+
+
+def test_a_file_over_the_size_limit_is_refused(file):
+    DATA.to_netcdf(file, engine="h5netcdf")
+    with pytest.raises(ValueError, match="it is over 100 bytes"):
+        require_plain_arrays(file, 100)

@@ -5,10 +5,9 @@ import random
 
 import pytest
 import xarray as xr
-from matplotlib.figure import Figure
 
 import gflow
-from gflow.errors import InputError, OutputError
+from gflow.errors import InputError
 from gflow.runs import folder as store
 from gflow.runs import manifest, reading
 from gflow.text import plain
@@ -45,53 +44,6 @@ def test_loaded_result_does_not_hold_the_file_open(tmp_path):
     run = gflow.load_run(tmp_path / "run")
     (tmp_path / "run" / "result.nc").write_bytes(b"")
     assert run.result["a"].values.tolist() == [1.0, 2.0]
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("what", ["text", "dataset", "figure", "replace"])
-def test_write_that_fails_half_way_leaves_nothing(what, error, tmp_path, monkeypatch):
-    folder = store.RunFolder(tmp_path / "run")
-
-    def half(path, *args, **kwargs):
-        with open(path, "wb") as file:
-            file.write(b"half")
-        raise error
-
-    def write():
-        if what == "text":
-            monkeypatch.setattr("pathlib.Path.write_text", half)
-            folder.write_text("manifest.json", "{}")
-        elif what == "replace":
-            monkeypatch.setattr("pathlib.Path.replace", half)
-            folder.write_text("manifest.json", "{}")
-        elif what == "dataset":
-            monkeypatch.setattr("gflow.io.netcdf.write", lambda dataset, path: half(path))
-            folder.write_dataset("result.nc", DATA)
-        else:
-            monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: half(path))
-            folder.write_figure("loss", Figure())
-
-    with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
-        write()
-    if isinstance(error, OSError):
-        assert isinstance(caught.value, OutputError)
-        assert "No space left on device" in str(caught.value)
-        assert "\n" not in str(caught.value)
-    assert [f for f in files(folder.path) if f != "figures"] == []
-
-
-def test_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
-    folder = store.RunFolder(tmp_path / "run")
-    folder.write_text("a.txt", "old")
-
-    def fails(*args):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("os.fsync", fails)
-    with pytest.raises(OutputError, match="Input/output error"):
-        folder.write_text("a.txt", "new")
-    assert (folder.path / "a.txt").read_text() == "old"
-    assert files(folder.path) == ["a.txt"]
 
 
 def test_discard_removes_only_the_folders_it_made(tmp_path):
