@@ -1,7 +1,16 @@
-"""Figures: labelled arrays -> matplotlib figures.
+"""Figures: labelled arrays to matplotlib figures.
 
-A figure is one function with the variables it needs, in a file of this folder; `figures` draws
-every one whose variables a result has.
+`figures` draws every figure whose variables a dataset has. A figure is one function in any file of
+this folder, which is discovered, not listed::
+
+    from gflow.plots.registry import register_figure
+    from gflow.plots.style import TIME_LABEL
+
+    @register_figure("gradient", variables=["gradient_norm"])
+    def _gradient(ds: xr.Dataset, figure: Figure) -> None:
+        axes = figure.axes[0]
+        axes.plot(ds["time"], ds["gradient_norm"])
+        axes.set(xlabel=TIME_LABEL, ylabel="gradient norm", yscale="log")
 """
 
 from __future__ import annotations
@@ -14,47 +23,59 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.style import FIGURES, STYLE, TIME, Drawing
+from gflow.plots import registry
+from gflow.plots.style import STYLE, TIME_LABEL
 
 
 def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
-    """Every figure that a result's variables allow, by name.
+    """Draw every figure whose variables a result has.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        ``result.nc`` of a run.
+        The dataset of a run, ``result.nc``.
     title : str
-        Set above each figure.
+        The title of every figure.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        The figures by name.
+
+    Examples
+    --------
+    >>> values = {"time": [0.0, 1.0], "singular_values": (("time", "mode"), [[0.1], [0.9]])}
+    >>> list(figures(xr.Dataset(values)))
+    ['singular_values']
     """
     drawn = {}
     with mpl.rc_context(STYLE):
-        for item in _found():
-            if all(need in ds for need in item.needs):
-                figure = Figure(figsize=(5.6 * item.columns, 3.9))
-                figure.subplots(1, item.columns)
-                item.draw(ds, figure)
+        for spec in _discover():
+            if all(name in ds for name in spec.variables):
+                figure = Figure(figsize=(5.6 * spec.panels, 3.9))
+                figure.subplots(1, spec.panels)
+                spec.draw(ds, figure)
                 _scale_time(ds, figure)
                 if title:
                     figure.suptitle(title, fontsize=10, parse_math=False)
-                drawn[item.name] = figure
+                drawn[spec.name] = figure
     return drawn
 
 
 def _scale_time(ds: xr.Dataset, figure: Figure) -> None:
-    """A logarithmic axis where the times are spaced so; it shows the start too."""
+    """Use a symmetric logarithmic axis, which shows the start too, for log-spaced times."""
     if "time" not in ds or not ds["time"].ndim:
         return
     times = ds["time"].values[ds["time"].values > 0]
     if len(times) > 2 and np.median(times) < 0.1 * times[-1]:
         for axes in figure.axes:
-            if axes.get_xlabel() == TIME and axes.get_xscale() == "linear":
+            if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
                 axes.set_xscale("symlog", linthresh=times[0])
                 axes.set_xlim(0, 1.1 * times[-1])
 
 
-def _found() -> list[Drawing]:
-    """Every figure there is, found in the files of this folder."""
+def _discover() -> list[registry.FigureSpec]:
+    """Import the files of this folder and return the figures that they register."""
     for info in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{info.name}")
-    return FIGURES
+    return list(registry.FIGURES.values())

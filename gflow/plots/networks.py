@@ -1,4 +1,4 @@
-"""Figures of networks: sharpness, the edge of stability, what descent's steps do."""
+"""Figures of networks: sharpness, the edge of stability, implicit regularisation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.style import COLOURS, TIME, descents, drawing, number
+from gflow.plots.registry import register_figure
+from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, descent_curves, format_number
 
 _SHARPNESS = r"sharpness  $\lambda_{\max}$ of the Hessian"
 _AVERAGED = r"central flow  $L + \mathrm{tr}\,\Sigma/\eta$"
 
 
-@drawing("sharpness", "sharpness", "descent_sharpness")
+@register_figure("sharpness", variables=["sharpness", "descent_sharpness"])
 def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     limits = []
-    for i, (label, t, values) in enumerate(descents(ds, "descent_sharpness")):
-        colour = COLOURS[i % len(COLOURS)]
+    for i, (label, t, values) in enumerate(descent_curves(ds, "descent_sharpness")):
+        colour = colour_of(i)
         axes.plot(t, values, "o", ms=3, mfc="none", color=colour, label=f"descent, {label}")
         limit = 2 / float(ds["step_size"].values[i])
         limits.append((limit, colour))
@@ -31,42 +32,46 @@ def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
         if limit < top:
             axes.axhline(limit, color=colour, ls="--", lw=1)
     axes.plot([], [], color="grey", ls="--", lw=1, label="2/η")
-    axes.set(xlabel=TIME, ylabel=_SHARPNESS, ylim=(0, top))
+    axes.set(xlabel=TIME_LABEL, ylabel=_SHARPNESS, ylim=(0, top))
     axes.legend()
 
 
-@drawing("network", "gradient_norm", "distance", "descent_distance", "gap", columns=3)
+@register_figure(
+    "network", variables=["gradient_norm", "distance", "descent_distance", "gap"], panels=3
+)
 def _network(ds: xr.Dataset, figure: Figure) -> None:
     left, middle, right = figure.axes
     panels = [(middle, "gradient_norm", r"gradient norm  $\|\nabla L\|$")]
     panels.append((right, "distance", r"distance from the start  $\|\theta - \theta_0\|$"))
     if "accuracy" in ds:
-        panels.append((left, "accuracy", "share classified correctly"))
+        panels.append((left, "accuracy", "accuracy"))
     else:
         panels.append((left, "loss", "loss"))
     for axes, name, label in panels:
-        for i, (step, t, values) in enumerate(descents(ds, f"descent_{name}")):
-            colour = COLOURS[i % len(COLOURS)]
+        for i, (step, t, values) in enumerate(descent_curves(ds, f"descent_{name}")):
+            colour = colour_of(i)
             every = max(1, len(t) // 25)
             axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=step)
         axes.plot(ds["time"], ds[name], color="black", label="gradient flow", zorder=1)
-        axes.set(xlabel=TIME, ylabel=label)
+        axes.set(xlabel=TIME_LABEL, ylabel=label)
     middle.set_yscale("log")
     right.legend()
 
 
-@drawing(
-    "edge_of_stability", "flow_loss", "flow_sharpness", "edge_sharpness", "step_loss", columns=2
+@register_figure(
+    "edge_of_stability",
+    variables=["flow_loss", "flow_sharpness", "edge_sharpness", "step_loss"],
+    panels=2,
 )
 def _edge(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     limits = 2 / ds["step_size"].values
-    losses = descents(ds, "step_loss", "step_time")
-    sharpness = descents(ds, "edge_sharpness")
-    averaged = descents(ds, "central_averaged_loss", "central_time")
-    central = descents(ds, "central_sharpness", "central_time")
+    losses = descent_curves(ds, "step_loss", "step_time")
+    sharpness = descent_curves(ds, "edge_sharpness")
+    averaged = descent_curves(ds, "central_averaged_loss", "central_time")
+    central = descent_curves(ds, "central_sharpness", "central_time")
     for i, limit in enumerate(limits):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = colour_of(i)
         label, t, values = losses[i]
         left.plot(t, values, color=colour, lw=0.7, alpha=0.45)
         _, t, values = averaged[i]
@@ -82,8 +87,8 @@ def _edge(ds: xr.Dataset, figure: Figure) -> None:
     highest = max(float(ds["flow_sharpness"].max()), float(limits.max()))
     lowest = float(ds["flow_loss"].min())
     top = 1.5 * float(ds["flow_loss"].max())  # a descent that diverges must not set the scale
-    left.set(xlabel=TIME, ylabel="loss", yscale="log", ylim=(0.8 * lowest, top))
-    right.set(xlabel=TIME, ylabel=_SHARPNESS, ylim=(0, 1.15 * highest))
+    left.set(xlabel=TIME_LABEL, ylabel="loss", yscale="log", ylim=(0.8 * lowest, top))
+    right.set(xlabel=TIME_LABEL, ylabel=_SHARPNESS, ylim=(0, 1.15 * highest))
     left.plot([], [], "--", color="grey", lw=2, label=_AVERAGED)
     left.plot([], [], color="black", lw=1.2, label="gradient flow")
     left.legend(title="gradient descent")
@@ -94,14 +99,14 @@ def _edge(ds: xr.Dataset, figure: Figure) -> None:
     right.legend(loc="lower right")
 
 
-@drawing("leaving", "relative_gap", "oscillation", "smooth_variance", columns=3)
+@register_figure("leaving", variables=["relative_gap", "oscillation", "smooth_variance"], panels=3)
 def _leaving(ds: xr.Dataset, figure: Figure) -> None:
     left, middle, right = figure.axes
-    gaps = descents(ds, "relative_gap")
-    averages = descents(ds, "smooth_variance", "step_time")
-    predicted = descents(ds, "central_variance", "central_time")
+    gaps = descent_curves(ds, "relative_gap")
+    averages = descent_curves(ds, "smooth_variance", "step_time")
+    predicted = descent_curves(ds, "central_variance", "central_time")
     for i, (label, t, values) in enumerate(gaps):
-        colour, crossing = COLOURS[i % len(COLOURS)], float(ds["crossing"].values[i])
+        colour, crossing = colour_of(i), float(ds["crossing"].values[i])
         left.plot(t[1:], values[1:], color=colour, label=label)
         if np.isfinite(crossing):
             left.axvline(crossing, color=colour, ls=":", lw=1.2)
@@ -110,39 +115,36 @@ def _leaving(ds: xr.Dataset, figure: Figure) -> None:
         _, t, values = predicted[i]
         right.plot(t, values, "--", color=colour, lw=2)
     left.plot([], [], ":", color="grey", label="flow passes 2/η")
-    left.set(xlabel=TIME, yscale="log", ylabel="distance of descent to flow, relative")
+    left.set(xlabel=TIME_LABEL, yscale="log", ylabel="distance of descent to flow, relative")
     left.legend()
-    label, t, values = descents(ds, "oscillation", "step_time")[0]
+    label, t, values = descent_curves(ds, "oscillation", "step_time")[0]
     middle.plot(t, values, color=COLOURS[0], lw=0.5, label=label)
-    middle.set(xlabel=TIME, ylabel=r"oscillation along the top eigenvector  $v_1$")
+    middle.set(xlabel=TIME_LABEL, ylabel=r"oscillation along the top eigenvector  $v_1$")
     middle.legend()
     right.plot([], [], color="grey", label="descent, averaged")
     right.plot([], [], "--", color="grey", lw=2, label=r"central flow  $\mathrm{tr}\,\Sigma$")
-    right.set(xlabel=TIME, ylabel="variance of the oscillation", ylim=(0, None))
+    right.set(xlabel=TIME_LABEL, ylabel="variance of the oscillation", ylim=(0, None))
     right.legend()
 
 
-@drawing(
+@register_figure(
     "implicit_regularization",
-    "squared_gradient",
-    "descent_squared_gradient",
-    "descent_ratio",
-    "modified_ratio",
-    columns=2,
+    variables=["squared_gradient", "descent_squared_gradient", "descent_ratio", "modified_ratio"],
+    panels=2,
 )
 def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     left.plot(ds["time"], ds["squared_gradient"], color="black", label="gradient flow", zorder=1)
-    for i, (label, t, values) in enumerate(descents(ds, "descent_squared_gradient")):
-        colour = COLOURS[i % len(COLOURS)]
-        look: dict[str, Any] = {"ms": 4, "mfc": "none", "color": colour}
+    for i, (label, t, values) in enumerate(descent_curves(ds, "descent_squared_gradient")):
+        colour = colour_of(i)
+        style: dict[str, Any] = {"ms": 4, "mfc": "none", "color": colour}
         every = max(1, len(t) // 25)
-        left.plot(t[::every], values[::every], "o", label=label, **look)
+        left.plot(t[::every], values[::every], "o", label=label, **style)
         at = ds["loss_at_save"].values[i][: len(t)]
-        right.plot(at[1::every], ds["descent_ratio"].values[i][1 : len(t) : every], "o", **look)
+        right.plot(at[1::every], ds["descent_ratio"].values[i][1 : len(t) : every], "o", **style)
         right.plot(at[1:], ds["modified_ratio"].values[i][1 : len(t)], color=colour)
     right.axhline(1, color="black", zorder=1)
-    left.set(xlabel=TIME, ylabel=r"squared gradient  $\|\nabla L\|^2$", yscale="log")
+    left.set(xlabel=TIME_LABEL, ylabel=r"squared gradient  $\|\nabla L\|^2$", yscale="log")
     left.legend(title="gradient descent")
     right.plot([], [], "o", ms=4, mfc="none", color="grey", label="descent")
     right.plot([], [], color="grey", label="predicted by the modified flow")
@@ -150,35 +152,32 @@ def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
     right.set(xlabel="loss  (falls to the right)", xscale="log")
     right.set(ylabel=r"$\|\nabla L\|^2$ over the flow's at equal loss")
     right.invert_xaxis()
-    shown = np.nanquantile(ds["descent_ratio"].values[:, 1:], 0.05)  # the first steps are far off
+    shown = np.nanquantile(ds["descent_ratio"].values[:, 1:], 0.05)  # the first steps differ most
     right.set_ylim(1 - 1.6 * (1 - min(shown, 0.999)), 1 + 0.1 * (1 - min(shown, 0.999)))
     right.legend()
 
 
-@drawing(
+@register_figure(
     "continuous_vs_discrete",
-    "travelled",
-    "gap_to_flow",
-    "gap_to_proxy",
-    "proxy_to_flow",
-    columns=2,
+    variables=["travelled", "gap_to_flow", "gap_to_proxy", "proxy_to_flow"],
+    panels=2,
 )
 def _continuous_vs_discrete(ds: xr.Dataset, figure: Figure) -> None:
-    step, proxy = number(float(ds["step"])), int(ds["proxy"])
+    step, proxy = format_number(float(ds["step"])), int(ds["proxy"])
     lines: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("travelled", {"color": "black"}, "descent from its start: distance travelled"),
-        ("gap_to_flow", {"color": COLOURS[0]}, "descent from the flow"),
-        ("gap_to_proxy", {"color": COLOURS[1], "ls": "--"}, f"descent from the proxy, η/{proxy}"),
-        ("proxy_to_flow", {"color": COLOURS[2]}, "the proxy from the flow"),
-        ("solver_error", {"color": "grey", "ls": ":"}, "the flow from the exact one, estimated"),
+        ("travelled", {"color": "black"}, "descent to its start"),
+        ("gap_to_flow", {"color": COLOURS[0]}, "descent to the flow"),
+        ("gap_to_proxy", {"color": COLOURS[1], "ls": "--"}, f"descent to its proxy, η/{proxy}"),
+        ("proxy_to_flow", {"color": COLOURS[2]}, "proxy to the flow"),
+        ("solver_error", {"color": "grey", "ls": ":"}, "solver error of the flow (estimated)"),
     )
     later = ds["time"].values > 0
     time = ds["time"].values[later]
     for axes, name in zip(figure.axes, ds["network"].values, strict=False):
-        one = ds.sel(network=name)
-        for variable, look, label in lines:
-            axes.plot(time, one[variable].values[later], label=label, **look)
-        axes.set(xlabel=TIME, ylabel=f"distance of parameters,  η = {step}", yscale="log")
+        part = ds.sel(network=name)
+        for variable, style, label in lines:
+            axes.plot(time, part[variable].values[later], label=label, **style)
+        axes.set(xlabel=TIME_LABEL, ylabel=f"distance of parameters,  η = {step}", yscale="log")
         axes.set_title(f"{name} network", fontsize=10)
     for axes in figure.axes[ds.sizes["network"] :]:
         axes.remove()

@@ -1,4 +1,4 @@
-"""Figures of one flow beside descent, and of step-size studies."""
+"""Figures of a flow beside descent, and of step-size studies."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gflow.plots.style import COLOURS, NOTHING, TIME, descents, drawing, number
+from gflow.plots.registry import register_figure
+from gflow.plots.style import (
+    COLOURS,
+    LOG_ZERO,
+    TIME_LABEL,
+    colour_of,
+    descent_curves,
+    format_number,
+)
 
 _MODES_SHOWN = 10
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
 
 
-@drawing("loss", "loss", "descent_loss")
+@register_figure("loss", variables=["loss", "descent_loss"])
 def _loss(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
-    for i, (label, t, values) in enumerate(descents(ds, "descent_loss")):
-        colour = COLOURS[i % len(COLOURS)]
+    for i, (label, t, values) in enumerate(descent_curves(ds, "descent_loss")):
+        colour = colour_of(i)
         every = max(1, len(t) // 25)
         axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=label)
     axes.plot(ds["time"], ds["loss"], color="black", label="gradient flow", zorder=1)
-    axes.set(xlabel=TIME, ylabel="loss", yscale="log")
+    axes.set(xlabel=TIME_LABEL, ylabel="loss", yscale="log")
     axes.legend(title="gradient descent")
 
 
-@drawing("singular_values", "singular_values")
+@register_figure("singular_values", variables=["singular_values"])
 def _singular_values(ds: xr.Dataset, figure: Figure) -> None:
     _spectrum(ds, figure.axes[0], "singular_values", "singular values of W")
 
 
-@drawing("eigenvalues", "eigenvalues")
+@register_figure("eigenvalues", variables=["eigenvalues"])
 def _eigenvalues(ds: xr.Dataset, figure: Figure) -> None:
     _spectrum(ds, figure.axes[0], "eigenvalues", "eigenvalues of W = UUᵀ")
 
@@ -41,35 +49,35 @@ def _spectrum(ds: xr.Dataset, axes: Axes, name: str, label: str) -> None:
     values = ds[name].values
     shown = min(_MODES_SHOWN, values.shape[1])
     for i in range(shown):
-        axes.plot(ds["time"], values[:, i], color=COLOURS[i % len(COLOURS)])
+        axes.plot(ds["time"], values[:, i], color=colour_of(i))
     coarse = f"descent_{name}"
     if coarse in ds:
-        step, t, path = descents(ds, coarse)[0]
+        step, t, path = descent_curves(ds, coarse)[0]
         every = max(1, len(t) // 20)
         for i in range(shown):
-            colour = COLOURS[i % len(COLOURS)]
+            colour = colour_of(i)
             axes.plot(t[::every], path[::every, i], "o", ms=3.5, mfc="none", color=colour)
         axes.plot([], [], "o", ms=3.5, mfc="none", color="grey", label=f"descent, {step}")
     axes.plot([], [], color="grey", label="gradient flow")
     more = f" (largest {shown} of {values.shape[1]})" if values.shape[1] > shown else ""
-    axes.set(xlabel=TIME, ylabel=label + more)
+    axes.set(xlabel=TIME_LABEL, ylabel=label + more)
     axes.legend()
 
 
-@drawing("gap", "gap", "gap_time")
+@register_figure("gap", variables=["gap", "gap_time"])
 def _gap(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     error = float(ds["solver_error"])
-    for label, t, values in descents(ds, "gap", "gap_time"):
+    for label, t, values in descent_curves(ds, "gap", "gap_time"):
         later = t > 0
         axes.plot(t[later], values[later], label=label)
     if np.isfinite(error) and error > 0:
-        axes.axhline(error, color="grey", ls=":", label="solver's own error")
-    axes.set(xlabel=TIME, ylabel=r"distance of descent to flow  $\|\cdot\|_F$", yscale="log")
+        axes.axhline(error, color="grey", ls=":", label="solver error")
+    axes.set(xlabel=TIME_LABEL, ylabel=r"distance of descent to flow  $\|\cdot\|_F$", yscale="log")
     axes.legend(title="step size", ncols=1 + (ds.sizes["step_size"] > 3), loc="center")
 
 
-@drawing("step_size", "largest_gap", "order")
+@register_figure("step_size", variables=["largest_gap", "order"])
 def _step_size(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     steps, gaps = ds["step_size"].values, ds["largest_gap"].values
@@ -80,9 +88,11 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
         (stable & ~fitted, {"marker": "o", "mfc": "none", "color": COLOURS[0]}, "not in the fit"),
         (~stable, {"marker": "X", "color": COLOURS[1]}, r"beyond $2/\lambda_{\max}$"),
     )
-    for chosen, look, label in groups:
+    for chosen, style, label in groups:
         if (chosen & finite).any():
-            axes.plot(steps[chosen & finite], gaps[chosen & finite], ls="none", label=label, **look)
+            axes.plot(
+                steps[chosen & finite], gaps[chosen & finite], ls="none", label=label, **style
+            )
     _order_line(axes, ds, "", gaps, fitted)
     if "modified_gap" in ds:
         gaps, fitted = ds["modified_gap"].values, ds["modified_fitted"].values.astype(bool)
@@ -92,12 +102,12 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
         _order_line(axes, ds, "modified_", gaps, fitted)
     error, limit = float(ds["solver_error"]), float(ds["stability_limit"])
     if error > 0:
-        axes.axhline(error, color="grey", ls=":", label="solver's own error")
+        axes.axhline(error, color="grey", ls=":", label="solver error")
     if np.isfinite(limit):
         axes.axvline(limit, color=COLOURS[1], ls="--", lw=1, label=_LIMIT)
     axes.set(xlabel="step size η", ylabel=ds["largest_gap"].attrs["long_name"])
     axes.set(xscale="log", yscale="log")
-    axes.set_xticks(steps, [number(step) for step in steps])
+    axes.set_xticks(steps, [format_number(step) for step in steps])
     axes.set_xticks([], minor=True)
     axes.legend()
 
@@ -105,43 +115,43 @@ def _step_size(ds: xr.Dataset, figure: Figure) -> None:
 def _order_line(
     axes: Axes, ds: xr.Dataset, prefix: str, gaps: np.ndarray, fitted: np.ndarray
 ) -> None:
-    """The fitted power of the step size, over all finite gaps."""
+    """Draw the fitted power of the step size over the range of finite gaps."""
     order = float(ds[f"{prefix}order"])
     if not np.isfinite(order):
         return
     steps = ds["step_size"].values
     level = np.log(gaps[fitted]).mean() - order * np.log(steps[fitted]).mean()
-    there = steps[np.isfinite(gaps)]
-    span = np.array([there.min(), there.max()])
+    drawn = steps[np.isfinite(gaps)]
+    span = np.array([drawn.min(), drawn.max()])
     half = (float(ds[f"{prefix}order_high"]) - float(ds[f"{prefix}order_low"])) / 2
     label = f"order {order:.3f} ± {half:.3f}"
     style = "--" if prefix else "-"
     axes.plot(span, np.exp(level) * span**order, style, color="black", lw=1, label=label, zorder=1)
 
 
-@drawing("invariants", "drift_bound")
+@register_figure("invariants", variables=["drift_bound"])
 def _invariants(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     time = ds["time"].values[1:]
     names = [str(n) for n in ds.data_vars if str(n).startswith("drift_") and n != "drift_bound"]
     for name in names:
         label = name.removeprefix("drift_").replace("_", " ")
-        axes.plot(time, np.maximum(ds[name].values[1:], NOTHING), label=label)
+        axes.plot(time, np.maximum(ds[name].values[1:], LOG_ZERO), label=label)
     if "balanced_product_defect" in ds:
         worst = ds["balanced_product_defect"].max("layer").values[1:]
         label = r"$(W_j\cdots W_1)^\top(W_j\cdots W_1) = [W^\top W]^{j/N}$"
-        axes.plot(time, np.maximum(worst, NOTHING), ls="--", color="black", label=label)
+        axes.plot(time, np.maximum(worst, LOG_ZERO), ls="--", color="black", label=label)
     bound = float(ds["drift_bound"])
     axes.axhline(bound, color=COLOURS[1], ls=":", label="bound of the certificate")
-    axes.set(xlabel=TIME, ylabel="drift of what is conserved, relative")
-    axes.set(yscale="log", ylim=(NOTHING / 2, bound * 1e6))
+    axes.set(xlabel=TIME_LABEL, ylabel="relative drift of conserved quantities")
+    axes.set(yscale="log", ylim=(LOG_ZERO / 2, bound * 1e6))
     axes.legend(loc="upper right")
 
 
-@drawing("completion", "held_out_error", "effective_rank", columns=2)
+@register_figure("completion", variables=["held_out_error", "effective_rank"], panels=2)
 def _completion(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     left.plot(ds["time"], ds["held_out_error"], color="black")
-    left.set(xlabel=TIME, ylabel="relative error, unobserved entries", ylim=(0, None))
+    left.set(xlabel=TIME_LABEL, ylabel="relative error, unobserved entries", ylim=(0, None))
     right.plot(ds["time"], ds["effective_rank"], color=COLOURS[0])
-    right.set(xlabel=TIME, ylabel="effective rank of W", ylim=(0, None))
+    right.set(xlabel=TIME_LABEL, ylabel="effective rank of W", ylim=(0, None))

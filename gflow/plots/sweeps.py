@@ -11,52 +11,62 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gflow.errors import InputError
-from gflow.plots.style import COLOURS, STYLE, band, number
+from gflow.plots.style import STYLE, colour_of, draw_median_band, format_number
 from gflow.text import unknown
 
-_LINE = 40  # characters along an axis
-_ROUND_OFF = 1e-13  # of the largest value: below it a logarithmic axis does not follow
-_DECADE = 10.0  # largest over smallest from which an axis is logarithmic
+_LABEL_WIDTH = 40  # characters
+_ROUND_OFF = 1e-13  # a logarithmic axis excludes values below this share of the largest
+_DECADE = 10.0  # an axis is logarithmic from this ratio of the largest value to the smallest
 
 
 def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figure:
-    """A quantity of a sweep against a swept key.
+    """Draw a quantity of a sweep against a swept key.
+
+    Curves are medians, and bands the middle half, over all dimensions but those of x and hue.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Of `gflow.load_sweep`.
+        The dataset of a sweep, of `gflow.load_sweep`.
     x : str
-        A swept key, or a coordinate of y's own (``time``).
+        A swept key, or another coordinate of y (``time``).
     y : str
-        A variable of numbers.
+        A numeric variable.
     hue : str, optional
-        A swept key with a curve for each value; the median and the middle half are taken over
-        all that is neither x nor hue.
+        A swept key, with a curve for each value.
 
     Returns
     -------
-    Figure
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a name is not one of the sweep's, or no run with y is done.
+        If a name is unknown, or no run with y is done.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset(
+    ...     {"loss": ("width", [0.4, 0.2], {"long_name": "loss at the end"})},
+    ...     {"width": ("width", [64, 128], {"long_name": "hidden width m"})},
+    ... )
+    >>> sweep_figure(ds, "width", "loss").axes[0].get_xlabel()
+    'hidden width m'
     """
-    numbers = [str(n) for n, v in ds.data_vars.items() if v.dtype.kind in "fiub"]
-    if y not in numbers:
-        raise InputError(f"--y: {unknown('variable', y, numbers)}")
+    variables = [str(n) for n, v in ds.data_vars.items() if v.dtype.kind in "fiub"]
+    if y not in variables:
+        raise InputError(f"--y: {unknown('variable', y, variables)}")
     values = ds[y].astype(float)
-    known = [str(n) for n, c in values.coords.items() if c.ndim == 1]
+    coordinates = [str(n) for n, c in values.coords.items() if c.ndim == 1]
     for option, name in (("--x", x), ("--hue", hue)):
-        if name is not None and name not in known:
-            raise InputError(f"{option}: {unknown('coordinate', name, known)}")
+        if name is not None and name not in coordinates:
+            raise InputError(f"{option}: {unknown('coordinate', name, coordinates)}")
     across = ds[x].dims[0]
     along = None if hue is None else ds[hue].dims[0]
     if across == along:
         raise InputError(f"--hue must differ from --x, got {hue} along the same runs as {x}")
     if not np.isfinite(values).any():
-        raise InputError(f"there is nothing to draw yet: no run with {y} is done")
+        raise InputError(f"at least one run with {y} must be done; there is nothing to draw yet")
     front = [across] if along is None else [along, across]
     curves = values.transpose(*front, ...).values.reshape(
         1 if along is None else values.sizes[along], values.sizes[across], -1
@@ -67,10 +77,10 @@ def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figu
         at, labels = _positions(ds[x].values)
         for i, curve in enumerate(curves):
             if np.isfinite(curve).any():
-                look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "ms": 4}
+                style = {"color": colour_of(i), "marker": "o", "ms": 4}
                 if hue is not None:
-                    look["label"] = f"{hue.replace('_', ' ')} = {_text(ds[hue].values[i])}"
-                band(axes, at, np.where(np.isfinite(curve), curve, np.nan).T, **look)
+                    style["label"] = f"{hue.replace('_', ' ')} = {_text(ds[hue].values[i])}"
+                draw_median_band(axes, at, np.where(np.isfinite(curve), curve, np.nan).T, **style)
         _scales(axes, at, labels, curves)
         axes.set(xlabel=_label(ds[x]), ylabel=_label(ds[y]))
         if hue is not None:
@@ -83,7 +93,7 @@ def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figu
 
 
 def _positions(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """Where values are drawn; words side by side, with their labels."""
+    """Return positions on an axis; for texts these are integers, with labels."""
     if values.dtype.kind in "fiu":
         return values.astype(float), None
     return np.arange(len(values), dtype=float), [str(value) for value in values]
@@ -95,7 +105,7 @@ def _scales(axes: Axes, at: np.ndarray, labels: list[str] | None, curves: np.nda
     elif _spans_a_decade(at):
         axes.set_xscale("log")
     if len(at) <= 8 and labels is None:
-        axes.set_xticks(at, [number(value) for value in at])
+        axes.set_xticks(at, [format_number(value) for value in at])
         axes.minorticks_off()
     drawn = curves[np.isfinite(curves)]
     above = drawn[np.abs(drawn) > _ROUND_OFF * np.abs(drawn).max()]
@@ -110,10 +120,10 @@ def _spans_a_decade(values: np.ndarray) -> bool:
 
 
 def _text(value: object) -> str:
-    return number(float(value)) if isinstance(value, float) else str(value)
+    return format_number(float(value)) if isinstance(value, float) else str(value)
 
 
 def _label(array: xr.DataArray) -> str:
     label, units = str(array.attrs["long_name"]), array.attrs.get("units", "1")
     text = label if units in ("1", "") else f"{label}  ({units})"
-    return textwrap.fill(text, _LINE)
+    return textwrap.fill(text, _LABEL_WIDTH)

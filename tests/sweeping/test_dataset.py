@@ -114,57 +114,6 @@ def plan_sets():
     return (tuple(word.split("=")) for word in words.split())
 
 
-def test_figure_draws_medians_and_the_middle_half():
-    chance = np.random.default_rng(0)
-    values = chance.lognormal(size=(3, 2, 9))
-    values[2, 1, 3:] = np.nan  # not done yet
-    labelled = {"long_name": "loss at the end", "units": "1"}
-    ds = xr.Dataset(
-        {"final_loss": (("width", "step_size", "seed"), values, labelled)},
-        coords={
-            "width": ("width", [64, 128, 256], {"long_name": "hidden width m", "units": "1"}),
-            "step_size": ("step_size", [0.1, 0.2], {"long_name": "step size", "units": "1"}),
-            "seed": np.arange(9),
-        },
-    )
-    figure = sweep_figure(ds, "width", "final_loss", "step_size")
-    (axes,) = figure.axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("hidden width m", "loss at the end")
-    assert axes.get_xscale() == "linear"  # under a decade
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "step size = 0.1",
-        "step size = 0.2",
-    ]
-    for i, line in enumerate(axes.lines):
-        np.testing.assert_allclose(line.get_ydata(), np.nanmedian(values[:, i], axis=-1))
-        corners = axes.collections[i].get_paths()[0].vertices
-        for j, width in enumerate([64, 128, 256]):
-            found = sorted(set(corners[corners[:, 0] == width, 1]))
-            low, high = np.nanpercentile(values[j, i], (25, 75))
-            np.testing.assert_allclose([found[0], found[-1]], [low, high])
-    assert "over seed" in axes.get_title()
-    spread = ds.assign_coords(width=ds.width.copy(data=[1, 10, 100]))
-    assert sweep_figure(spread, "width", "final_loss").axes[0].get_xscale() == "log"
-
-
-@pytest.mark.parametrize(
-    ("names", "says"),
-    [
-        (("depth", "final_loss"), "--x: there is no coordinate 'depth'"),
-        (("seed", "final_los"), "did you mean 'final_loss'"),
-        (("seed", "state"), "there is no variable 'state'"),
-        (("seed", "final_loss", "width"), "--hue: there is no coordinate"),
-        (("seed", "final_loss", "seed"), "must differ from --x"),
-    ],
-)
-def test_what_cannot_be_drawn_is_told_in_one_line(names, says, tmp_path):
-    plan = small_plan(seeds=2)
-    run_here(plan, tmp_path, plan.members[:1])
-    with pytest.raises(InputError, match=says) as caught:
-        sweep_figure(gflow.load_sweep(tmp_path), *names)
-    assert "\n" not in str(caught.value)
-
-
 def test_numbers_of_a_summary():
     summary = {"a": 1, "b": "inf", "c": None, "name": "x", "cost": {"a": 5, "rhs_evals": 3}}
     summary |= {"certificate": {"holds": False}, "widths": [{"a": 7, "peak": 2.0}, {"peak": 1.0}]}

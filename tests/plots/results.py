@@ -1,0 +1,117 @@
+"""Small results of every kind, and their figures."""
+
+import functools
+import warnings
+
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+
+import gflow
+from gflow import plots
+from gflow.flows import KernelFlow
+from gflow.results.step_size import step_size_outcome
+from gflow.scenario import validate
+from tests.helpers import modified_study
+
+WIDE = {
+    "setting": "wide-network",
+    "samples": 4,
+    "inputs": 3,
+    "widths": [8, 16],
+    "seeds": 2,
+    "epochs": 6,
+    "test_samples": 3,
+    "points": 4,
+    "method": "dopri5",
+    "rtol": 1e-3,
+}
+EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
+SCENARIOS = {
+    "continuous-vs-discrete": {
+        "setting": "continuous-vs-discrete",
+        "data": "digits",
+        "samples": 8,
+        "width": 4,
+        "activation": "relu",
+        "step_sizes": [0.25],
+    },
+    "one network": {
+        "setting": "continuous-vs-discrete",
+        "samples": 8,
+        "inputs": 3,
+        "model": "linear",
+        "step_sizes": [0.25],
+    },
+    "implicit-regularization": {
+        "setting": "implicit-regularization",
+        "samples": 8,
+        "inputs": 3,
+        "width": 4,
+        "step_sizes": [0.2, 0.1],
+    },
+    "deep-linear": {"setting": "deep-linear", "samples": 20, "inputs": 3, "outputs": "all"},
+    "edge-of-stability": EDGE | {"step_sizes": [1.1, 1.0], "t_end": 20.0},
+    "no edge": EDGE | {"step_sizes": [0.02]},
+    "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
+    "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
+    "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
+    "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
+    "wide-network": WIDE,
+    "diverged": WIDE | {"step_sizes": [20.0], "epochs": 10},
+}
+
+
+#: Every result with the names of its figures.
+FIGURES = {
+    "continuous-vs-discrete": {"continuous_vs_discrete"},
+    "one network": {"continuous_vs_discrete"},
+    "implicit-regularization": {"step_size", "implicit_regularization"},
+    "deep-linear": {"loss", "singular_values", "gap", "invariants"},
+    "edge-of-stability": {"edge_of_stability", "leaving"},
+    "no edge": {"edge_of_stability", "leaving"},
+    "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
+    "kernel": {"loss", "gap", "residual", "learning"},
+    "network": {"loss", "gap", "sharpness", "network"},
+    "network of digits": {"loss", "gap", "sharpness", "network"},
+    "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
+    "diverged": {"distance", "peak", "kernel_drift", "test", "training"},
+    "study": {"gap", "step_size"},
+    "study without a fit": {"gap", "step_size"},
+    "study, modified": {"gap", "step_size"},
+}
+
+
+@functools.cache
+def dataset(name: str) -> xr.Dataset:
+    """Return the dataset of a result in `SCENARIOS`, or of a step-size study."""
+    if name == "study, modified":
+        return step_size_outcome(modified_study()).dataset
+    if name.startswith("study"):
+        H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
+        flow = KernelFlow(H, torch.ones(2, dtype=torch.float64))
+        sizes = [4.0, 0.2, 0.1, 0.05, 0.025] if name == "study" else [0.2, 0.1]
+        study = gflow.step_size_study(flow, torch.zeros(2, dtype=torch.float64), 8.0, sizes)
+        return step_size_outcome(study).dataset
+    keys = {"data": "synthetic", "points": 4} | SCENARIOS[name]
+    if keys["setting"] != "wide-network":
+        keys.setdefault("t_end", 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of descent beyond its stability limit
+        return validate(keys, name).run(lambda stage, t_end: None).dataset
+
+
+@functools.cache
+def drawn(name: str) -> dict[str, Figure]:
+    """Return the figures of a result."""
+    return plots.figures(dataset(name), title(name))
+
+
+def title(name: str) -> str:
+    """Return a title that looks like mathematics."""
+    return f"{name} $title$ $\\x$"
+
+
+def labels(figure: Figure, panel: int = 0) -> list[str]:
+    """Return the labels in the legend of a panel."""
+    return figure.axes[panel].get_legend_handles_labels()[1]

@@ -1,0 +1,43 @@
+"""Figures of networks."""
+
+import numpy as np
+import pytest
+
+from tests.plots.results import dataset, drawn, labels
+
+
+@pytest.mark.parametrize("name", ["edge-of-stability", "no edge"])
+def test_edge_of_stability_has_a_line_at_the_limit_of_every_step_size(name):
+    ds = dataset(name)
+    axes = drawn(name)["edge_of_stability"].axes[1]
+    dotted = [line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_ydata())]
+    levels = [line.get_ydata()[0] for line in dotted]
+    np.testing.assert_allclose(levels, 2 / ds["step_size"].values)
+
+
+def test_sharpness_of_a_diverging_descent_does_not_set_the_scale():
+    ds = dataset("network")
+    axes = drawn("network")["sharpness"].axes[0]
+    assert axes.get_ylim()[1] <= 1.3 * 1.5 * float(ds["sharpness"].max())
+    assert "gradient flow" in labels(axes.figure)
+
+
+def test_accuracy_is_drawn_of_classification_and_loss_otherwise():
+    assert drawn("network of digits")["network"].axes[0].get_ylabel() == "accuracy"
+    assert drawn("network")["network"].axes[0].get_ylabel() == "loss"
+
+
+@pytest.mark.parametrize(("name", "networks"), [("continuous-vs-discrete", 2), ("one network", 1)])
+def test_every_network_has_a_panel_on_one_scale(name, networks):
+    figure = drawn(name)["continuous_vs_discrete"]
+    assert len(figure.axes) == networks
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    titles = [f"{network} network" for network in dataset(name)["network"].values]
+    assert [axes.get_title() for axes in figure.axes] == titles
+
+
+def test_implicit_regularization_compares_at_equal_loss():
+    axes = drawn("implicit-regularization")["implicit_regularization"].axes[1]
+    low, high = axes.get_xlim()
+    assert low > high  # the loss falls to the right
+    assert "gradient flow" in labels(axes.figure, 1)

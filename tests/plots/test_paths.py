@@ -1,0 +1,66 @@
+"""Figures of a flow beside descent, and of step-size studies."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import gflow
+from gflow import plots
+from gflow.flows import EndToEndFlow, KernelFlow
+from gflow.results.base import Setup, path_dataset
+from gflow.results.paths import flow_and_descent_outcome
+from gflow.studies.flow_and_descent import flow_and_descent
+from tests.helpers import make_loss, randn
+from tests.plots.results import dataset, drawn, labels
+
+
+def test_lines_show_the_values():
+    ds = dataset("kernel")
+    axes = plots.figures(ds)["loss"].axes[0]
+    flow = next(line for line in axes.lines if line.get_label() == "gradient flow")
+    np.testing.assert_array_equal(flow.get_xdata(), ds["time"].values)
+    np.testing.assert_array_equal(flow.get_ydata(), ds["loss"].values)
+
+
+def test_more_step_sizes_than_colours_are_all_drawn():
+    flow = KernelFlow(torch.eye(2).double(), torch.ones(2).double())
+    sizes = [0.1 + 0.05 * i for i in range(8)]
+    both = flow_and_descent(flow, torch.zeros(2).double(), 1.0, sizes, points=3)
+    ds = flow_and_descent_outcome(both, Setup(flow, torch.zeros(2).double())).dataset
+    figures = plots.figures(ds)
+    assert len(figures["loss"].axes[0].lines) == 8 + 1
+
+
+def test_unstable_sizes_are_marked():
+    axes = drawn("study")["step_size"].axes[0]
+    texts = labels(axes.figure)
+    assert any(label.startswith("order 1.0") for label in texts)
+    assert any("lambda" in label and "beyond" in label for label in texts)
+    marked = next(line for line in axes.lines if "beyond" in str(line.get_label()))
+    assert marked.get_xdata().tolist() == [4.0]
+    texts = labels(drawn("study without a fit")["step_size"])
+    assert not any(label.startswith("order") for label in texts)
+
+
+def test_orders_of_both_flows_are_drawn():
+    axes = drawn("study, modified")["step_size"].axes[0]
+    texts = labels(axes.figure)
+    orders = [float(label.split()[1]) for label in texts if label.startswith("order")]
+    assert orders == pytest.approx([1, 2], abs=0.1)
+    squares = [line for line in axes.lines if line.get_marker() == "s" and len(line.get_xdata())]
+    assert sorted(x for line in squares for x in line.get_xdata()) == [0.01, 0.02, 0.04, 2.0]
+
+
+def test_path_without_descent_and_path_of_one_point_are_drawn():
+    flow = EndToEndFlow(make_loss("regression", 2, 3), depth=3)
+    path = gflow.integrate(flow, 0.3 * randn(2, 3), [0.0, 1.0])
+    assert set(plots.figures(path_dataset(path))) == {"singular_values"}
+    layers = gflow.integrate(flow.parameter_flow, flow.lift(0.3 * randn(2, 3)), [0.0, 1.0])
+    ds = path_dataset(layers)
+    for part in (ds, ds.isel(time=[0])):
+        for figure in plots.figures(part).values():
+            figure.savefig(io.BytesIO(), format="png", dpi=20)
+    assert plots.figures(xr.Dataset()) == {}

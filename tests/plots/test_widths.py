@@ -1,0 +1,28 @@
+"""Figures of networks of several widths."""
+
+import numpy as np
+
+from tests.plots.results import dataset, drawn, labels
+
+
+def test_medians_over_seeds_are_drawn_for_every_width():
+    ds = dataset("wide-network")
+    axes = drawn("wide-network")["distance"].axes[0]
+    for i, width in enumerate(ds["width"].values):
+        (line,) = (line for line in axes.lines if line.get_label() == f"m = {width}")
+        medians = np.median(ds["descent_distance"].values[i], axis=0)
+        np.testing.assert_allclose(line.get_ydata(), medians)
+
+
+def test_peaks_have_their_fitted_slopes():
+    ds = dataset("wide-network")
+    slope = float(ds["fit_slope"].sel(fit="descent_peak"))
+    (text,) = (t for t in labels(drawn("wide-network")["peak"]) if "kernel, descent" in t)
+    assert text.startswith(f"network to kernel, descent: slope {slope:.2f}")
+
+
+def test_descents_that_diverged_at_every_width_are_left_out():
+    assert not np.isfinite(dataset("diverged")["descent_distance"].values.max(axis=2)).any()
+    texts = labels(drawn("diverged")["peak"])
+    assert not any("kernel, descent" in text for text in texts)
+    assert any("kernel, flow" in text for text in texts)
