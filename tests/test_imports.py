@@ -69,7 +69,7 @@ TABLE = {
     "descent": {"flows", "linalg", "execution"},
     "trajectory": {"flows", "linalg", "execution"},
     "events": {"flows"},
-    "kernels": {"flows"},
+    "kernels": {"flows", "linalg"},
     "flows": {"losses", "distributed", "linalg"},
     "preparation": {"data"},
     "data": {"io"},

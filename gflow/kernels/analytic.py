@@ -31,68 +31,66 @@ standard parametrisation             the same flow where a layer's weights step 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from gflow.kernels.dense_layers import diagonal, make_side, propagate
-from gflow.kernels.layers import (
-    AnyActivation,
-    Layers,
-    PerLayer,
-    check_points,
-    make_layers,
+from gflow.kernels.dense_layers import diagonal, propagate_pairs, propagate_points
+from gflow.kernels.layers import Layers, NetworkOptions, check_points, make_layers
+from gflow.kernels.tiling import (
+    Memory,
+    Progress,
+    fill,
+    gram_memory,
+    new_matrix,
+    require_memory,
+    tile_entries,
 )
-from gflow.kernels.tiling import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
+from gflow.linalg.blocks import spans
 
-_STEP_RATIO = 2  # columns of a tile for each of its rows
-_TILES_AT_WORK = 12
-_GATHERED = 4 << 20  # numbers, while pairs that nearly coincide are done again
+_TILE_ASPECT = 2  # columns of a tile for each of its rows
+_ARRAYS_PER_TILE = 12  # temporary arrays of a tile's size
+_GATHERED = 4 << 20  # numbers, while pairs that nearly coincide are computed again
 
 
 def ntk(
     x1: Tensor,
     x2: Tensor | None = None,
     *,
-    depth: int = 1,
-    activation: AnyActivation = "relu",
-    w_std: PerLayer = 1.0,
-    b_std: PerLayer = 0.0,
     trained: Sequence[int] | None = None,
     out: str | Path | None = None,
     max_memory: float | None = None,
     progress: Progress | None = None,
+    **network: Unpack[NetworkOptions],
 ) -> Tensor:
-    """Neural tangent kernel of a fully connected network of infinite width.
+    """Compute the neural tangent kernel of a fully connected network of infinite width.
 
-    Conventions, other people's conventions and the time unit are at the head of this module.
+    Conventions, those of other authors and the time unit are at the head of this module.
 
     Parameters
     ----------
     x1 : Tensor, shape (n1, d)
         Points, one a row, of any length; float64, or float32.
     x2 : Tensor, shape (n2, d), optional
-        Further points; x1 itself by default, then exactly symmetric.
-    depth : int
-        Hidden layers.
-    activation : str, callable or Activation
-        relu, leaky_relu (slope 0.1), abs, erf, gelu, linear; or a smooth function of tensors
-        that torch can differentiate (`gflow.kernels.hermite.HermiteSeries`).
-    w_std, b_std : float or sequence of depth + 1 floats
-        Standard deviations of weights and biases, one for all layers or each its own, the
-        read-out last.
+        Further points; x1 itself by default, and then the kernel is exactly symmetric.
     trained : sequence of int, optional
         Which layers are trained, weights and biases: 0 is the first, depth the read-out.
+        All of them by default.
     out : path of a .npy file, optional
-        Keep the matrix on disk: the tensor returned is mapped to this file.
+        Store the matrix on disk: the tensor returned is mapped to this file.
     max_memory : float, optional
-        Bytes this call may take; see `memory_needed`.
+        Bytes that this call may take; see `memory_needed`.
     progress : callable, optional
         Called with the entries done and their total.
+    **network : NetworkOptions
+        ``depth=1``, the hidden layers; ``activation="relu"``: relu, leaky_relu (slope 0.1),
+        abs, erf, gelu, linear, a smooth function of tensors or an `Activation`; ``w_std=1.0``
+        and ``b_std=0.0``, standard deviations of weights and biases, one for all layers or
+        one for each of depth + 1, the read-out last.
 
     Returns
     -------
@@ -112,7 +110,7 @@ def ntk(
     >>> [round(v, 6) for v in ntk(x, depth=1, w_std=2**0.5)[0].tolist()]
     [2.0, 0.31831]
     """
-    layers = make_layers(depth, activation, w_std, b_std, trained)
+    layers = make_layers(trained=trained, **network)
     return _gram(x1, x2, layers, out, max_memory, progress)
 
 
@@ -120,18 +118,39 @@ def nngp(
     x1: Tensor,
     x2: Tensor | None = None,
     *,
-    depth: int = 1,
-    activation: AnyActivation = "relu",
-    w_std: PerLayer = 1.0,
-    b_std: PerLayer = 0.0,
     out: str | Path | None = None,
     max_memory: float | None = None,
     progress: Progress | None = None,
+    **network: Unpack[NetworkOptions],
 ) -> Tensor:
-    """Covariance of the outputs of a random fully connected network of infinite width.
+    """Compute the covariance of the outputs of a random network of infinite width.
 
-    Arguments, result and errors are those of `ntk`. Kernel flow with this kernel is that of
-    the network with only its read-out trained, less the read-out's bias.
+    Kernel flow with this kernel is that of the network with only its read-out trained, less
+    the read-out's bias.
+
+    Parameters
+    ----------
+    x1 : Tensor, shape (n1, d)
+        Points, one a row.
+    x2 : Tensor, shape (n2, d), optional
+        Further points; x1 itself by default.
+    out : path of a .npy file, optional
+        Where to store the matrix on disk.
+    max_memory : float, optional
+        Bytes that this call may take.
+    progress : callable, optional
+        Called with the entries done and their total.
+    **network : NetworkOptions
+        See `ntk`.
+
+    Returns
+    -------
+    Tensor, shape (n1, n2)
+
+    Raises
+    ------
+    InputError
+        If an argument does not fit, or the call needs more than ``max_memory``.
 
     Examples
     --------
@@ -140,17 +159,31 @@ def nngp(
     >>> [round(v, 6) for v in nngp(x, depth=1, w_std=2**0.5)[0].tolist()]
     [1.0, 0.31831]
     """
-    layers = make_layers(depth, activation, w_std, b_std)
-    none = dataclasses.replace(layers, trained=(False,) * (depth + 1))
-    return _gram(x1, x2, none, out, max_memory, progress)
+    layers = make_layers(**network).untrained()
+    return _gram(x1, x2, layers, out, max_memory, progress)
 
 
 def memory_needed(
     x1: Tensor, x2: Tensor | None = None, *, depth: int = 1, out: str | Path | None = None
 ) -> Memory:
-    """Bytes that `ntk` or `nngp` of these points take, the points themselves aside.
+    """Estimate the bytes that `ntk` or `nngp` take, the points themselves aside.
 
-    Only shapes are looked at: points on the device "meta" cost nothing.
+    Only shapes are used: points on the device "meta" cost nothing.
+
+    Parameters
+    ----------
+    x1 : Tensor, shape (n1, d)
+        Points.
+    x2 : Tensor, shape (n2, d), optional
+        Further points; x1 itself by default.
+    depth : int
+        Hidden layers.
+    out : path, optional
+        Where the matrix is stored on disk, if it is.
+
+    Returns
+    -------
+    Memory
 
     Examples
     --------
@@ -162,8 +195,8 @@ def memory_needed(
     points = (x1,) if x2 is None else (x1, x2)
     entries = len(x1) * len(points[-1])
     vectors = sum(2 * x.numel() + 8 * (depth + 1) * len(x) for x in points)
-    work = vectors + _GATHERED + _TILES_AT_WORK * min(entries, tile_numbers(x1))
-    return memory(x1, x2, work, out)
+    work = vectors + _GATHERED + _ARRAYS_PER_TILE * min(entries, tile_entries(x1))
+    return gram_memory(x1, x2, work, out)
 
 
 @torch.no_grad()
@@ -176,20 +209,19 @@ def _gram(
     progress: Progress | None,
 ) -> Tensor:
     check_points(x1, x2, "(n, d)")
-    require_room(memory_needed(x1, x2, depth=layers.depth, out=out), max_memory)
-    side1 = make_side(x1, layers)
-    side2 = side1 if x2 is None else make_side(x2, layers)
+    require_memory(memory_needed(x1, x2, depth=layers.depth, out=out), max_memory)
+    side1 = propagate_points(x1, layers)
+    side2 = side1 if x2 is None else propagate_points(x2, layers)
 
-    def tile(below: slice, right: slice) -> Tensor:
-        a, b = side1.part(below, (-1, 1)), side2.part(right, (1, -1))
-        return propagate(a, b, layers)
+    def tile(rows: slice, columns: slice) -> Tensor:
+        a, b = side1.part(rows, (-1, 1)), side2.part(columns, (1, -1))
+        return propagate_pairs(a, b, layers)
 
-    height = math.isqrt(tile_numbers(x1) // _STEP_RATIO)
-    step = (height, _STEP_RATIO * height)
-    with matrix((len(x1), len(side2.unit)), x1, out) as gram:
-        fill(gram, tile, step, x2 is None, progress)
+    height = math.isqrt(tile_entries(x1) // _TILE_ASPECT)
+    shape = (height, _TILE_ASPECT * height)
+    with new_matrix((len(x1), len(side2.unit)), x1, out) as gram:
+        fill(gram, tile, shape, x2 is None, progress)
         if x2 is None:
-            for start in range(0, len(x1), step[1]):
-                rows = slice(start, start + step[1])
+            for rows in spans(len(x1), shape[1]):
                 gram.diagonal()[rows] = diagonal(side1.part(rows, (-1,)), layers)
         return gram

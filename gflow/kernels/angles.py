@@ -2,7 +2,7 @@ r"""Angles between points, right to round-off where points coincide, nearly do, 
 
 A matrix product gives cosines with an error of a few units of round-off ε, hence angles with
 an error of ε/θ: half of the digits are gone at θ = √ε. Pairs with 1 ∓ ρ below ε^{1/3} are
-done again from differences and sums of the unit vectors,
+computed again from differences and sums of the unit vectors,
 
     1 − ρ = ½‖e − e'‖²,    1 + ρ = ½‖e + e'‖²
 
@@ -15,11 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 20  # numbers gathered at once for the pairs that are done again
+_GATHERED = 1 << 20  # numbers gathered at once for the pairs that are computed again
 
 
 def unit_and_square(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors along the last dimension, and ‖x‖²; a zero vector stays zero.
+    """Return unit vectors along the last dimension, and ‖x‖²; a zero vector stays zero.
 
     Vectors are scaled by a power of two first, which rounds nothing: ‖x‖² of a short vector
     may underflow, its direction does not.
@@ -42,7 +42,7 @@ def unit_and_square(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def one_minus_and_plus_cosine(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor]:
-    """1 − ρ and 1 + ρ of all pairs of unit vectors.
+    """Return 1 − ρ and 1 + ρ of all pairs of unit vectors.
 
     Parameters
     ----------
@@ -51,25 +51,32 @@ def one_minus_and_plus_cosine(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    Two tensors of shape (..., n1, n2)
+    minus, plus : Tensor, shape (..., n1, n2)
+
+    Examples
+    --------
+    >>> import torch
+    >>> minus, plus = one_minus_and_plus_cosine(torch.eye(2).double(), torch.eye(2)[:1].double())
+    >>> minus.tolist(), plus.tolist()
+    ([[0.0], [1.0]], [[2.0], [1.0]])
     """
     cosine = e1 @ e2.mT
     threshold = torch.finfo(cosine.dtype).eps ** (1 / 3)
     low, high = (float(v) for v in torch.aminmax(cosine))
     minus, plus = 1.0 - cosine, cosine.add_(1.0)
     if high > 1.0 - threshold:
-        _redo(minus, plus, e1, e2, threshold, -1.0)
+        _recompute(minus, plus, e1, e2, threshold, -1.0)
     if low < threshold - 1.0:
-        _redo(plus, minus, e1, e2, threshold, 1.0)
+        _recompute(plus, minus, e1, e2, threshold, 1.0)
     return minus, plus
 
 
-def _redo(
+def _recompute(
     small: Tensor, other: Tensor, e1: Tensor, e2: Tensor, threshold: float, sign: float
 ) -> None:
-    """½‖e + sign·e'‖² in place of what is below the threshold, and 2 less it in the other."""
-    where = (small < threshold).nonzero()
-    for index in where.split(max(1, _CHUNK // e1.shape[-1])):
+    """Put ½‖e + sign·e'‖² where ``small`` is below the threshold, and 2 minus it in ``other``."""
+    pairs = (small < threshold).nonzero()
+    for index in pairs.split(max(1, _GATHERED // e1.shape[-1])):
         *batch, i, j = index.unbind(1)
         half = 0.5 * torch.add(e1[(*batch, i)], e2[(*batch, j)], alpha=sign).square().sum(-1)
         small[(*batch, i, j)] = half

@@ -2,55 +2,174 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Unpack
 
 from torch import Tensor
 from torch.nn.functional import pad, unfold
 
+from gflow.errors import InputError
 from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
 from gflow.kernels.dual_maps import safe_inverse
-from gflow.kernels.layers import Layers, Split, split
+from gflow.kernels.layers import (
+    Layers,
+    NetworkOptions,
+    PreActivations,
+    make_layers,
+    pre_activations,
+)
 from gflow.kernels.pairs import first_pair, sine
 
 Pooling = Literal["flatten", "average"]
 
 
-class Images(NamedTuple):
-    """One side of the kernel: unit patches, and deviations of every pixel, (n, H, W)."""
+class ConvNetworkOptions(NetworkOptions, total=False):
+    """Keywords that describe a convolutional network, of `conv_ntk` and of `conv_nngp`.
 
-    unit: Tensor  # (n, H, W, k²C)
-    first: Split  # of the first pre-activations
-    stds: tuple[Tensor, ...]  # of all pre-activations but the read-out's, depth
-    features: tuple[Tensor, ...]  # √E[φ²], depth
+    Beside those of `NetworkOptions`, where ``depth`` counts convolutions: the dense read-out
+    is one layer more.
+
+    Attributes
+    ----------
+    pooling : {"flatten", "average"}
+        What comes before the read-out; "flatten" by default. ``average`` costs (HW)² numbers
+        a pair of images, ``flatten`` HW.
+    kernel_size : int
+        Width k of the window, odd; 3 by default.
+    """
+
+    pooling: Pooling
+    kernel_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvLayers(Layers):
+    """Layers of a convolutional network, with its pooling and the size of its window."""
+
+    pooling: Pooling
+    size: int
+
+    @property
+    def images(self) -> int:
+        """Images whose pixels a window covers: one where only equal pixels are paired."""
+        return images_a_window(self.pooling)
+
+
+def make_conv_layers(
+    trained: Sequence[int] | None = None,
+    pooling: Pooling = "flatten",
+    kernel_size: int = 3,
+    **network: Unpack[NetworkOptions],
+) -> ConvLayers:
+    """Validate the description of a convolutional network.
+
+    Parameters
+    ----------
+    trained : sequence of int, optional
+        The trained layers, from 0 to depth; all of them by default.
+    pooling : {"flatten", "average"}
+        Before the read-out.
+    kernel_size : int
+        Width of the window, odd.
+    **network : NetworkOptions
+        The other keywords.
+
+    Returns
+    -------
+    ConvLayers
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> make_conv_layers(depth=2, kernel_size=5).size
+    5
+    """
+    layers = make_layers(trained=trained, **network)
+    if pooling not in ("flatten", "average"):
+        raise InputError(f"pooling must be 'flatten' or 'average', got {pooling!r}")
+    odd = isinstance(kernel_size, int) and not isinstance(kernel_size, bool) and kernel_size % 2
+    if not odd or kernel_size < 1:
+        raise InputError(f"kernel_size must be an odd whole number, got {kernel_size}")
+    return ConvLayers(layers.activation, layers.w, layers.b, layers.trained, pooling, kernel_size)
+
+
+def images_a_window(pooling: Pooling) -> int:
+    """Return 1 where only equal pixels of two images are paired, else 2."""
+    return 1 if pooling == "flatten" else 2
+
+
+class Images(NamedTuple):
+    """One side of the kernel: unit patches, and the deviations of every pixel.
+
+    Attributes
+    ----------
+    unit : Tensor, shape (n, H, W, k²C)
+    first : PreActivations
+        Of the first layer, (n, H, W).
+    stds : tuple of Tensor
+        Of the pre-activations of all layers but the read-out, depth.
+    features : tuple of Tensor
+        √E[φ²] of the depth convolutions.
+    """
+
+    unit: Tensor
+    first: PreActivations
+    stds: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
 
     def part(self, rows: slice) -> Images:
-        """Some of the images."""
+        """Return some of the images."""
         return Images(
             self.unit[rows],
-            Split(*(v[rows] for v in self.first)),
+            PreActivations(*(v[rows] for v in self.first)),
             tuple(v[rows] for v in self.stds),
             tuple(v[rows] for v in self.features),
         )
 
 
-def make_images(x: Tensor, layers: Layers, size: int) -> Images:
-    """Images (n, C, H, W) with what every layer makes of each pixel alone."""
+def propagate_images(x: Tensor, layers: ConvLayers) -> Images:
+    """Propagate each pixel of single images through all convolutions.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, C, H, W)
+        Images.
+    layers : ConvLayers
+        The network.
+
+    Returns
+    -------
+    Images
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = propagate_images(torch.ones(1, 1, 3, 3), make_conv_layers())
+    >>> (9 * images.first.variance).round().tolist()   # pixels in the window
+    [[[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]]
+    """
     height, width = x.shape[-2:]
+    size = layers.size
     patches = unfold(x, size, padding=size // 2).mT.unflatten(1, (height, width))
     unit, square = unit_and_square(patches)
-    first = split(square * (layers.w[0] ** 2 / patches.shape[-1]), layers.b[0])
+    first = pre_activations(square * (layers.w[0] ** 2 / patches.shape[-1]), layers.b[0])
     stds, features = [], []
-    now = first
+    z = first
     for w, b in zip(layers.w[1:], layers.b[1:], strict=True):
-        variance = layers.activation.feature_variance(now.std, now.variance)
-        stds.append(now.std)
+        variance = layers.activation.feature_variance(z.std, z.variance)
+        stds.append(z.std)
         features.append(variance.sqrt())
-        now = split(_convolve(_pad(variance, size, 1), size, 1) * (w / size) ** 2, b)
+        z = pre_activations(_convolve(_pad(variance, size, 1), size, 1) * (w / size) ** 2, b)
     return Images(unit, first, tuple(stds), tuple(features))
 
 
 def _pad(v: Tensor, size: int, images: int) -> Tensor:
-    """Zeros around the pixels: the last two dimensions, or the last four of a pair of images."""
+    """Pad with zeros around the pixels: the last two dimensions, or four of a pair of images."""
     return pad(v, [size // 2] * (4 * images))
 
 
@@ -67,17 +186,17 @@ def _convolve(padded: Tensor, size: int, images: int) -> Tensor:
     return padded
 
 
-def _sides(v1: Tensor, v2: Tensor, pooling: Pooling) -> tuple[Tensor, Tensor]:
-    """Pixels (n1, H, W) and (n2, H, W) so that they broadcast to pairs: (n1, n2, H, W) before
-    flattening, (n1, n2, H, W, H, W) before averaging."""
-    if pooling == "flatten":
+def _sides(v1: Tensor, v2: Tensor, layers: ConvLayers) -> tuple[Tensor, Tensor]:
+    """Return pixels (n1, H, W) and (n2, H, W) in shapes that broadcast to pairs: (n1, n2, H, W)
+    before flattening, (n1, n2, H, W, H, W) before averaging."""
+    if layers.images == 1:
         return v1[:, None], v2
     return v1[:, None, :, :, None, None], v2[:, None, None]
 
 
-def _first(a: Images, b: Images, layers: Layers, pooling: Pooling) -> tuple[Tensor, Tensor]:
-    """u and s of the first pre-activations."""
-    if pooling == "flatten":
+def _first(a: Images, b: Images, layers: ConvLayers) -> tuple[Tensor, Tensor]:
+    """Return u and s of the first pre-activations."""
+    if layers.images == 1:
         e1, e2 = (e.permute(1, 2, 0, 3) for e in (a.unit, b.unit))
         pair = [v.permute(2, 3, 0, 1).contiguous() for v in one_minus_and_plus_cosine(e1, e2)]
     else:
@@ -87,27 +206,48 @@ def _first(a: Images, b: Images, layers: Layers, pooling: Pooling) -> tuple[Tens
         pair = [
             v.reshape(shape).permute(order).contiguous() for v in one_minus_and_plus_cosine(e1, e2)
         ]
-    sides = [_sides(v1, v2, pooling) for v1, v2 in zip(a.first, b.first, strict=True)]
-    s1, s2 = Split(*(v1 for v1, _ in sides)), Split(*(v2 for _, v2 in sides))
-    return first_pair(pair[0], pair[1], s1, s2, layers.b[0] > 0, layers.activation.even)
+    sides = [_sides(v1, v2, layers) for v1, v2 in zip(a.first, b.first, strict=True)]
+    z1, z2 = PreActivations(*(v1 for v1, _ in sides)), PreActivations(*(v2 for _, v2 in sides))
+    return first_pair(pair[0], pair[1], z1, z2, layers)
 
 
-def propagate(a: Images, b: Images, layers: Layers, pooling: Pooling, size: int) -> Tensor:
-    """Θ, or K where nothing is trained, of all pairs of images."""
-    images = images_a_window(pooling)
-    u, s = _first(a, b, layers, pooling)
+def propagate_image_pairs(a: Images, b: Images, layers: ConvLayers) -> Tensor:
+    """Propagate all pairs of images through all layers.
+
+    Parameters
+    ----------
+    a, b : Images
+        Images of both sides.
+    layers : ConvLayers
+        The network.
+
+    Returns
+    -------
+    Tensor, shape (n_a, n_b)
+        Θ, or K where nothing is trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layers = make_conv_layers(activation="linear", kernel_size=1)
+    >>> images = propagate_images(torch.ones(1, 1, 2, 2).double(), layers)
+    >>> propagate_image_pairs(images, images, layers).round(decimals=9).tolist()
+    [[2.0]]
+    """
+    images, size = layers.images, layers.size
+    u, s = _first(a, b, layers)
     theta = 1.0 - u if layers.trained[0] else None  # divided by the deviations, as u is
     for k in range(layers.depth):
         w, bias, trained = layers.w[k + 1], layers.b[k + 1], layers.trained[k + 1]
-        r1, r2 = _sides(a.stds[k], b.stds[k], pooling)
-        h1, h2 = _sides(a.features[k], b.features[k], pooling)
+        r1, r2 = _sides(a.stds[k], b.stds[k], layers)
+        h1, h2 = _sides(a.features[k], b.features[k], layers)
         defect, slope = layers.activation.pair(r1, r2, h1, h2, u, s)
         if theta is not None:
             theta.mul_(slope).mul_(h1).mul_(h2)
         if k + 1 < layers.depth:
-            r1, r2 = _sides(a.stds[k + 1], b.stds[k + 1], pooling)
+            r1, r2 = _sides(a.stds[k + 1], b.stds[k + 1], layers)
             inverse1, inverse2 = safe_inverse(r1), safe_inverse(r2)
-            distance = _squared_distance(a.features[k], b.features[k], defect, pooling, size)
+            distance = _squared_distance(a.features[k], b.features[k], defect, layers)
             u = distance.mul_((w / size) ** 2).sub_((r1 - r2).square()).clamp_min_(0.0)
             u = u.mul_(0.5 * inverse1).mul_(inverse2)
             s = sine(u)
@@ -124,16 +264,10 @@ def propagate(a: Images, b: Images, layers: Layers, pooling: Pooling, size: int)
     return theta.add_(kernel) if trained else theta
 
 
-def images_a_window(pooling: Pooling) -> int:
-    return 1 if pooling == "flatten" else 2
-
-
-def _squared_distance(
-    h1: Tensor, h2: Tensor, defect: Tensor, pooling: Pooling, size: int
-) -> Tensor:
+def _squared_distance(h1: Tensor, h2: Tensor, defect: Tensor, layers: ConvLayers) -> Tensor:
     """Σ_δ E[(φ(z) − φ(z'))²](p+δ, p'+δ); features outside of an image are zero."""
-    images = images_a_window(pooling)
-    f1, f2 = _sides(h1, h2, pooling)
+    images, size = layers.images, layers.size
+    f1, f2 = _sides(h1, h2, layers)
     padded = _pad(defect.mul_(2.0 * f1).mul_(f2), size, images)
-    p1, p2 = _sides(_pad(h1, size, 1), _pad(h2, size, 1), pooling)
+    p1, p2 = _sides(_pad(h1, size, 1), _pad(h2, size, 1), layers)
     return _convolve(padded.add_((p1 - p2).square_()), size, images)

@@ -20,60 +20,68 @@ E[(φ(z) − φ(z'))²], whose sum is never a difference.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from gflow.errors import InputError
-from gflow.kernels.conv_layers import Pooling, images_a_window, make_images, propagate
-from gflow.kernels.layers import (
-    AnyActivation,
-    Layers,
-    PerLayer,
-    check_points,
-    make_layers,
+from gflow.kernels.conv_layers import (
+    ConvLayers,
+    ConvNetworkOptions,
+    Pooling,
+    images_a_window,
+    make_conv_layers,
+    propagate_image_pairs,
+    propagate_images,
 )
-from gflow.kernels.tiling import Memory, Progress, fill, matrix, memory, require_room, tile_numbers
+from gflow.kernels.layers import check_points
+from gflow.kernels.tiling import (
+    Memory,
+    Progress,
+    fill,
+    gram_memory,
+    new_matrix,
+    require_memory,
+    tile_entries,
+)
 
-_ARRAYS_AT_WORK = 12
+_ARRAYS_PER_TILE = 12  # temporary arrays of a tile's size
 
 
 def conv_ntk(
     x1: Tensor,
     x2: Tensor | None = None,
     *,
-    depth: int = 1,
-    activation: AnyActivation = "relu",
-    w_std: PerLayer = 1.0,
-    b_std: PerLayer = 0.0,
-    pooling: Pooling = "flatten",
-    kernel_size: int = 3,
     trained: Sequence[int] | None = None,
     out: str | Path | None = None,
     max_memory: float | None = None,
     progress: Progress | None = None,
+    **network: Unpack[ConvNetworkOptions],
 ) -> Tensor:
-    """Neural tangent kernel of a convolutional network of infinite width.
+    """Compute the neural tangent kernel of a convolutional network of infinite width.
 
     Parameters
     ----------
     x1 : Tensor, shape (n1, C, H, W)
         Images with C channels.
     x2 : Tensor, shape (n2, C, H, W), optional
-        Further images; x1 itself by default, then exactly symmetric.
-    depth : int
-        Convolutions; the dense read-out is one layer more.
-    pooling : {"flatten", "average"}
-        What stands before the read-out. ``average`` costs (HW)² numbers a pair of images,
-        ``flatten`` HW.
-    kernel_size : int
-        k, odd.
-    activation, w_std, b_std, trained, out, max_memory, progress
-        As for `ntk`.
+        Further images; x1 itself by default, and then the kernel is exactly symmetric.
+    trained : sequence of int, optional
+        Which layers are trained: 0 is the first, depth the read-out. All of them by default.
+    out : path of a .npy file, optional
+        Where to store the matrix on disk.
+    max_memory : float, optional
+        Bytes that this call may take.
+    progress : callable, optional
+        Called with the entries done and their total.
+    **network : ConvNetworkOptions
+        ``depth``, the convolutions (the dense read-out is one layer more), ``activation``,
+        ``w_std`` and ``b_std`` as for `ntk`; ``pooling="flatten"`` or "average", before the
+        read-out: ``average`` costs (HW)² numbers a pair of images, ``flatten`` HW; and
+        ``kernel_size=3``, an odd number of pixels.
 
     Returns
     -------
@@ -91,27 +99,44 @@ def conv_ntk(
     >>> [round(conv_ntk(image, w_std=2**0.5, pooling=p).item(), 4) for p in ("flatten", "average")]
     [2.7778, 1.8868]
     """
-    layers = make_layers(depth, activation, w_std, b_std, trained)
-    return _gram(x1, x2, layers, pooling, kernel_size, out, max_memory, progress)
+    layers = make_conv_layers(trained, **network)
+    return _gram(x1, x2, layers, out, max_memory, progress)
 
 
 def conv_nngp(
     x1: Tensor,
     x2: Tensor | None = None,
     *,
-    depth: int = 1,
-    activation: AnyActivation = "relu",
-    w_std: PerLayer = 1.0,
-    b_std: PerLayer = 0.0,
-    pooling: Pooling = "flatten",
-    kernel_size: int = 3,
     out: str | Path | None = None,
     max_memory: float | None = None,
     progress: Progress | None = None,
+    **network: Unpack[ConvNetworkOptions],
 ) -> Tensor:
-    """Covariance of the outputs of a random convolutional network of infinite width.
+    """Compute the covariance of the outputs of a random convolutional network of infinite width.
 
-    Arguments, result and errors are those of `conv_ntk`.
+    Parameters
+    ----------
+    x1 : Tensor, shape (n1, C, H, W)
+        Images with C channels.
+    x2 : Tensor, shape (n2, C, H, W), optional
+        Further images; x1 itself by default.
+    out : path of a .npy file, optional
+        Where to store the matrix on disk.
+    max_memory : float, optional
+        Bytes that this call may take.
+    progress : callable, optional
+        Called with the entries done and their total.
+    **network : ConvNetworkOptions
+        See `conv_ntk`.
+
+    Returns
+    -------
+    Tensor, shape (n1, n2)
+
+    Raises
+    ------
+    InputError
+        If an argument does not fit, or the call needs more than ``max_memory``.
 
     Examples
     --------
@@ -120,9 +145,8 @@ def conv_nngp(
     >>> round(conv_nngp(image, w_std=2**0.5).item(), 4)
     1.3889
     """
-    layers = make_layers(depth, activation, w_std, b_std)
-    none = dataclasses.replace(layers, trained=(False,) * (depth + 1))
-    return _gram(x1, x2, none, pooling, kernel_size, out, max_memory, progress)
+    layers = make_conv_layers(**network).untrained()
+    return _gram(x1, x2, layers, out, max_memory, progress)
 
 
 def conv_memory_needed(
@@ -134,7 +158,26 @@ def conv_memory_needed(
     depth: int = 1,
     out: str | Path | None = None,
 ) -> Memory:
-    """Bytes that `conv_ntk` or `conv_nngp` of these images take, the images themselves aside.
+    """Estimate the bytes that `conv_ntk` or `conv_nngp` take, the images themselves aside.
+
+    Parameters
+    ----------
+    x1 : Tensor, shape (n1, C, H, W)
+        Images; only shapes are used.
+    x2 : Tensor, shape (n2, C, H, W), optional
+        Further images; x1 itself by default.
+    pooling : {"flatten", "average"}
+        Before the read-out.
+    kernel_size : int
+        Width of the window, odd.
+    depth : int
+        Convolutions.
+    out : path, optional
+        Where the matrix is stored on disk, if it is.
+
+    Returns
+    -------
+    Memory
 
     Examples
     --------
@@ -146,48 +189,44 @@ def conv_memory_needed(
     images = len(x1) + (0 if x2 is None else len(x2))
     channels, height, width = x1.shape[1:]
     patches = images * height * width * (2 * kernel_size**2 * channels + 2 * depth + 8)
-    tile = math.prod(_step(x1, pooling)) * _numbers_a_pair(x1, pooling)
+    tile = _tile_side(x1, pooling) ** 2 * _numbers_per_pair(x1, pooling)
     padded = (1 + kernel_size / height) * (1 + kernel_size / width)
-    work = patches + round(_ARRAYS_AT_WORK * tile * (padded**2 if pooling == "average" else padded))
-    return memory(x1, x2, work, out)
+    padded = padded**2 if pooling == "average" else padded
+    return gram_memory(x1, x2, patches + round(_ARRAYS_PER_TILE * tile * padded), out)
 
 
-def _numbers_a_pair(x: Tensor, pooling: Pooling) -> int:
+def _numbers_per_pair(x: Tensor, pooling: Pooling) -> int:
+    """Pairs of pixels that a pair of images takes."""
     return math.prod(x.shape[-2:]) ** images_a_window(pooling)
 
 
-def _step(x: Tensor, pooling: Pooling) -> tuple[int, int]:
-    """Images a tile, on each side."""
-    side = max(1, math.isqrt(tile_numbers(x) // _numbers_a_pair(x, pooling)))
-    return side, side
+def _tile_side(x: Tensor, pooling: Pooling) -> int:
+    """Images on each side of a tile."""
+    return max(1, math.isqrt(tile_entries(x) // _numbers_per_pair(x, pooling)))
 
 
 @torch.no_grad()
 def _gram(
     x1: Tensor,
     x2: Tensor | None,
-    layers: Layers,
-    pooling: Pooling,
-    size: int,
+    layers: ConvLayers,
     out: str | Path | None,
     max_memory: float | None,
     progress: Progress | None,
 ) -> Tensor:
     check_points(x1, x2, "(n, C, H, W)")
-    if pooling not in ("flatten", "average"):
-        raise InputError(f"pooling must be 'flatten' or 'average', got {pooling!r}")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise InputError(f"kernel_size must be an odd whole number, got {size}")
+    pooling, size = layers.pooling, layers.size
     needed = conv_memory_needed(
         x1, x2, pooling=pooling, kernel_size=size, depth=layers.depth, out=out
     )
-    require_room(needed, max_memory)
-    side1 = make_images(x1, layers, size)
-    side2 = side1 if x2 is None else make_images(x2, layers, size)
+    require_memory(needed, max_memory)
+    side1 = propagate_images(x1, layers)
+    side2 = side1 if x2 is None else propagate_images(x2, layers)
 
-    def tile(below: slice, right: slice) -> Tensor:
-        return propagate(side1.part(below), side2.part(right), layers, pooling, size)
+    def tile(rows: slice, columns: slice) -> Tensor:
+        return propagate_image_pairs(side1.part(rows), side2.part(columns), layers)
 
-    with matrix((len(x1), len(side2.unit)), x1, out) as gram:
-        fill(gram, tile, _step(x1, pooling), x2 is None, progress)
+    side = _tile_side(x1, pooling)
+    with new_matrix((len(x1), len(side2.unit)), x1, out) as gram:
+        fill(gram, tile, (side, side), x2 is None, progress)
         return gram

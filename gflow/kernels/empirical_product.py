@@ -9,15 +9,16 @@ the network. Conventions are those of `gflow.kernels.empirical`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from gflow.errors import InputError
-from gflow.kernels.contractions import MEMORY, SHARE, allocated, push
-from gflow.kernels.functional import prepare
+from gflow.kernels.allocation import allocated_bytes
+from gflow.kernels.contractions import MEMORY, USABLE
+from gflow.kernels.functional import Parameters, prepare, pushforward
 
 
 def empirical_ntk_product(
@@ -26,22 +27,38 @@ def empirical_ntk_product(
     x2: Tensor | None = None,
     *,
     full: bool = False,
-    params: Mapping[str, Tensor] | None = None,
+    params: Parameters | None = None,
     max_memory: int = MEMORY,
 ) -> Callable[[Tensor], Tensor]:
-    """v ↦ Θ(x1, x2) v without Θ, by a Jacobian-vector product of a vector-Jacobian product.
+    """Return v ↦ Θ(x1, x2) v without Θ, a Jacobian-vector product of a vector-Jacobian product.
 
-    It goes straight into ``KernelFlow(H=…, H_test=…)``.
+    It can be passed to ``KernelFlow(H=…, H_test=…)``.
 
     Parameters
     ----------
-    module, x1, x2, params
+    module : nn.Module
         As for `empirical_ntk`.
+    x1 : Tensor, shape (n1, ...)
+        Points of the rows.
+    x2 : Tensor, shape (n2, ...), optional
+        Points of the columns; x1 itself by default.
     full : bool
         The nk × nk kernel: v of shape (n2·k,) or (n2·k, c), the order of ``u.flatten()``. Else
         the mean over outputs, v of shape (n2,) or (n2, c), at k times the work.
+    params : mapping of str to Tensor, optional
+        Values of the trainable parameters by name; the module's own by default.
     max_memory : int
-        Most bytes allocated in a call: as many vectors and points at once as fit.
+        Bytes allocated in a call: as many vectors and points at once as fit.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    InputError
+        If points or parameters do not fit the module, torch.func cannot differentiate it, or
+        not even one point fits into ``max_memory``.
 
     Examples
     --------
@@ -57,56 +74,57 @@ def empirical_ntk_product(
     """
     network, parameters, x1, points, k = prepare(module, x1, x2, params)
 
-    def pull(x: Tensor, along: Tensor) -> dict[str, Tensor]:
-        """Σ J(x)ᵀ v for each v, (c, n, k)."""
+    def pull(x: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+        """Return Σ J(x)ᵀ v for each v, (c, n, k)."""
         back = vjp(lambda p: network(p, x), parameters)[1]
-        pulled: dict[str, Tensor] = vmap(lambda v: back(v)[0])(along)
+        pulled: dict[str, Tensor] = vmap(lambda v: back(v)[0])(cotangents)
         return pulled
 
-    def price(x: Tensor) -> int:
-        along = next(iter(parameters.values())).new_ones(1, len(x), k)
-        return allocated(lambda: push(network, parameters, x, pull(x, along)))[0]
+    def product_bytes(x: Tensor) -> int:
+        v = next(iter(parameters.values())).new_ones(1, len(x), k)
+        return allocated_bytes(lambda: pushforward(network, parameters, x, pull(x, v)))[0]
 
     try:
-        one, two = price(points[:1]), price(points[:2])
+        one_point, two_points = product_bytes(points[:1]), product_bytes(points[:2])
     except RuntimeError as error:
-        why = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
             "torch.func cannot differentiate this module along many directions at once "
-            f"({why}); use empirical_ntk with method='jacobian'"
+            f"({reason}); use empirical_ntk with method='jacobian'"
         ) from None
-    each = max(two - one, 0) or one  # bytes a point, and beside them what the parameters take
-    rows = min(max(len(x1), len(points)), int(SHARE * max_memory - one) // each)
+    # Bytes for a point, and beside them for the parameters.
+    each = max(two_points - one_point, 0) or one_point
+    rows = min(max(len(x1), len(points)), int(USABLE * max_memory - one_point) // each)
     if rows < 1:
         raise InputError(
-            f"max_memory must be at least about {math.ceil((one + each) / SHARE)} bytes for a "
-            f"product with the kernel of this module, got {max_memory}; raise it"
+            f"max_memory must be at least about {math.ceil((one_point + each) / USABLE)} bytes for "
+            f"a product with the kernel of this module, got {max_memory}; raise it"
         )
-    at_once = max(1, int(SHARE * max_memory) // (one + rows * each))
+    vectors = max(1, int(USABLE * max_memory) // (one_point + rows * each))
 
     def product(v: Tensor) -> Tensor:
         out = v.new_zeros(len(x1) * (k if full else 1), *v.shape[1:])
         # The columns as cotangents (c, n2, k): with a mean over outputs one for each of them.
         columns = v.reshape(len(v), -1).mT
-        found = out.view(len(out), -1)
+        products = out.view(len(out), -1)
         count = len(columns) * (1 if full else k)
-        for some in torch.arange(count, device=v.device).split(at_once):
+        for batch in torch.arange(count, device=v.device).split(vectors):
             if full:
-                along = columns[some].reshape(len(some), -1, k)
+                cotangents = columns[batch].reshape(len(batch), -1, k)
             else:
-                outputs = torch.eye(k, dtype=v.dtype, device=v.device)[some % k]
-                along = columns[some // k][:, :, None] * outputs[:, None]
+                outputs = torch.eye(k, dtype=v.dtype, device=v.device)[batch % k]
+                cotangents = columns[batch // k][:, :, None] * outputs[:, None]
             pulled: dict[str, Tensor] = {}
             for i in range(0, len(points), rows):
-                part = pull(points[i : i + rows], along[:, i : i + rows])
+                part = pull(points[i : i + rows], cotangents[:, i : i + rows])
                 pulled = {key: pulled[key] + g for key, g in part.items()} if pulled else part
-            pieces = [push(network, parameters, x, pulled) for x in x1.split(rows)]
+            pieces = [pushforward(network, parameters, x, pulled) for x in x1.split(rows)]
             moved = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
             if full:
-                found[:, some] = moved.flatten(1).mT
+                products[:, batch] = moved.flatten(1).mT
             else:
-                own = moved.gather(2, (some % k)[:, None, None].expand(-1, len(x1), 1))[..., 0]
-                found.index_add_(1, some // k, own.mT / k)
+                output = (batch % k)[:, None, None].expand(-1, len(x1), 1)
+                products.index_add_(1, batch // k, moved.gather(2, output)[..., 0].mT / k)
         return out
 
     return product

@@ -1,4 +1,4 @@
-"""A torch module as a pure function of its trainable parameters, and what it may be called on."""
+"""A torch module as a pure function of its trainable parameters, with its derivatives."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, jacrev, jvp, vmap
 
 from gflow.checks import require_dtype_and_device, require_finite
 from gflow.errors import InputError
 from gflow.flows.network import trainable_parameters
 
+Parameters = Mapping[str, Tensor]
 #: (named parameters, inputs (n, ...)) ↦ outputs (n, k)
-Network = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+Network = Callable[[Parameters, Tensor], Tensor]
 
 
 class Prepared(NamedTuple):
@@ -28,48 +29,71 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    module: nn.Module, x1: Tensor, x2: Tensor | None, params: Mapping[str, Tensor] | None
+    module: nn.Module, x1: Tensor, x2: Tensor | None, params: Parameters | None
 ) -> Prepared:
-    """The module at params (its own by default) between points.
+    """Make a module a function of its parameters, and check it on the points.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Called on a batch of points.
+    x1 : Tensor, shape (n1, ...)
+        Points of the rows.
+    x2 : Tensor, shape (n2, ...), or None
+        Points of the columns; None for x1.
+    params : mapping of str to Tensor, or None
+        Values of the trainable parameters; None for the module's own.
+
+    Returns
+    -------
+    Prepared
 
     Raises
     ------
     InputError
-        If parameters or points do not fit the module, or rows of its outputs are not each
-        the output of one point.
+        If parameters or points do not fit the module, or a row of its outputs depends on
+        other points than its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> prepared = prepare(torch.nn.Linear(2, 3), torch.ones(4, 2), None, None)
+    >>> sorted(prepared.parameters), prepared.k
+    (['bias', 'weight'], 3)
     """
-    own = trainable_parameters(module)
+    parameters = trainable_parameters(module)
     if params is not None:
         given = {k: (p.shape, p.dtype, p.device) for k, p in params.items()}
-        wanted = {k: (p.shape, p.dtype, p.device) for k, p in own.items()}
-        if given != wanted:
-            wrong = sorted(k for k in given.keys() | wanted.keys() if given.get(k) != wanted.get(k))
+        required = {k: (p.shape, p.dtype, p.device) for k, p in parameters.items()}
+        if given != required:
+            names = given.keys() | required.keys()
+            wrong = sorted(k for k in names if given.get(k) != required.get(k))
             raise InputError(
                 "params must be the module's trainable parameters by name, of their shapes, dtype "
                 f"and device; these are not: {', '.join(wrong)}"
             )
-        own = {name: params[name].detach() for name in own}
+        parameters = {name: params[name].detach() for name in parameters}
     points = x1 if x2 is None else x2
     for name, x in (("x1", x1), ("x2", points)):
-        _check_points(name, x, next(iter(own.values())))
+        _check_points(name, x, next(iter(parameters.values())))
 
-    def network(p: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def network(p: Parameters, x: Tensor) -> Tensor:
         return _require_outputs(functional_call(module, dict(p), (x,)), len(x))
 
     try:
         with torch.no_grad():
-            k = network(own, x1[:1]).shape[1]
-            together = network(own, x1[:2])
-            alone = torch.cat([network(own, x) for x in x1[:2].split(1)])
+            k = network(parameters, x1[:1]).shape[1]
+            together = network(parameters, x1[:2])
+            alone = torch.cat([network(parameters, x) for x in x1[:2].split(1)])
     except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"the module cannot be called on x1[:1]: {why}") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the module cannot be called on x1[:1]: {reason}") from None
     if float((together - alone).norm()) > torch.finfo(alone.dtype).eps ** 0.5 * alone.norm():
         raise InputError(
             "each row of the module's outputs must depend on its own input alone, but two inputs "
-            "together give other outputs than one by one; take statistics over a batch out"
+            "together give other outputs than one by one; remove statistics over a batch"
         )
-    return Prepared(network, own, x1, points, k)
+    return Prepared(network, parameters, x1, points, k)
 
 
 def _check_points(name: str, x: Tensor, like: Tensor) -> None:
@@ -83,10 +107,96 @@ def _check_points(name: str, x: Tensor, like: Tensor) -> None:
 
 
 def _require_outputs(u: Any, n: int) -> Tensor:
-    """Outputs of any shape as (n, k); InputError unless they are one row a sample."""
+    """Return outputs of any shape as (n, k); InputError unless they are one row a sample."""
     if not isinstance(u, Tensor) or u.ndim == 0 or len(u) != n or not u.is_floating_point():
         got = f"{tuple(u.shape)} of {u.dtype}" if isinstance(u, Tensor) else type(u).__name__
         raise InputError(
             f"the module must map {n} inputs to a floating-point tensor of {n} rows, got {got}"
         )
     return u.reshape(n, -1)
+
+
+def jacobian(network: Network, parameters: Parameters, x: Tensor) -> dict[str, Tensor]:
+    """Compute ∂u/∂θ at every point.
+
+    Parameters
+    ----------
+    network : callable
+        (parameters, x) ↦ outputs (n, k).
+    parameters : mapping of str to Tensor
+        θ.
+    x : Tensor, shape (n, ...)
+        Points.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (n, k, *shape of the parameter)
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = lambda p, x: x @ p["w"]
+    >>> jacobian(network, {"w": torch.zeros(2, 1)}, torch.tensor([[3.0, 4.0]]))["w"].tolist()
+    [[[[3.0], [4.0]]]]
+    """
+
+    def at_point(point: Tensor) -> dict[str, Tensor]:
+        slopes: dict[str, Tensor] = jacrev(lambda p: network(p, point[None])[0])(parameters)
+        return slopes
+
+    try:
+        slopes: dict[str, Tensor] = vmap(at_point)(x)
+    except RuntimeError:
+        # A recurrent layer, or one that depends on values: point after point.
+        rows = [_slopes(network, parameters, x[i : i + 1]) for i in range(len(x))]
+        slopes = {name: torch.stack([row[name] for row in rows]) for name in parameters}
+    return slopes
+
+
+def _slopes(network: Network, parameters: Parameters, x: Tensor) -> dict[str, Tensor]:
+    """Return ∂u/∂θ at one point, (k, *shape) for each parameter."""
+    leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+    ends = list(leaves.values())
+    with torch.enable_grad():
+        outputs = network(leaves, x)[0].unbind()
+        slopes = [
+            torch.autograd.grad(u, ends, retain_graph=True, materialize_grads=True) for u in outputs
+        ]
+    columns = zip(*slopes, strict=True)
+    return {name: torch.stack(each) for name, each in zip(leaves, columns, strict=True)}
+
+
+def pushforward(
+    network: Network, parameters: Parameters, x: Tensor, tangents: Parameters
+) -> Tensor:
+    """Compute J(x)·v for every tangent v.
+
+    Parameters
+    ----------
+    network : callable
+        (parameters, x) ↦ outputs (n, k).
+    parameters : mapping of str to Tensor
+        θ.
+    x : Tensor, shape (n, ...)
+        Points.
+    tangents : mapping of str to Tensor, shape (c, *shape of the parameter)
+        c directions in the space of θ.
+
+    Returns
+    -------
+    Tensor, shape (c, n, k)
+
+    Examples
+    --------
+    >>> import torch
+    >>> network, theta = lambda p, x: x @ p["w"], {"w": torch.zeros(2, 1)}
+    >>> pushforward(network, theta, torch.eye(2), {"w": torch.ones(1, 2, 1)}).tolist()
+    [[[1.0], [1.0]]]
+    """
+
+    def along(tangent: Parameters) -> Tensor:
+        moved: Tensor = jvp(lambda p: network(p, x), (parameters,), (tangent,))[1]
+        return moved
+
+    pushed: Tensor = vmap(along)(tangents)
+    return pushed

@@ -1,12 +1,12 @@
-"""A network of infinite width, layer by layer, and what a layer does to single points."""
+"""A network of infinite width: its layers, and what each does to single points."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self, TypedDict
 
 import torch
 from torch import Tensor
@@ -20,6 +20,29 @@ PerLayer = float | Sequence[float]
 AnyActivation = str | Activation | Callable[[Tensor], Tensor]
 
 
+class NetworkOptions(TypedDict, total=False):
+    """Keywords that describe a network of infinite width, of `ntk` and of `nngp`.
+
+    Attributes
+    ----------
+    depth : int
+        Hidden layers; 1 by default.
+    activation : str, callable or Activation
+        A name in `gflow.kernels.activations`, or a smooth function of tensors that torch can
+        differentiate (`gflow.kernels.hermite.HermiteSeries`); ``"relu"`` by default.
+    w_std : float or sequence of depth + 1 floats
+        Standard deviations of the weights, one for all layers or one for each, the read-out
+        last; 1 by default.
+    b_std : float or sequence of depth + 1 floats
+        Those of the biases; 0 by default.
+    """
+
+    depth: int
+    activation: AnyActivation
+    w_std: PerLayer
+    b_std: PerLayer
+
+
 @dataclass(frozen=True)
 class Layers:
     """Standard deviations of weights and biases of depth + 1 layers, and which are trained."""
@@ -31,23 +54,48 @@ class Layers:
 
     @property
     def depth(self) -> int:
+        """Number of hidden layers."""
         return len(self.w) - 1
+
+    def untrained(self) -> Self:
+        """Return the same layers, none of them trained."""
+        return replace(self, trained=(False,) * len(self.w))
 
 
 def make_layers(
-    depth: int,
-    activation: AnyActivation,
-    w_std: PerLayer,
-    b_std: PerLayer,
+    depth: int = 1,
+    activation: AnyActivation = "relu",
+    w_std: PerLayer = 1.0,
+    b_std: PerLayer = 0.0,
     trained: Sequence[int] | None = None,
 ) -> Layers:
-    """Validate a network.
+    """Validate the description of a network.
+
+    Parameters
+    ----------
+    depth : int
+        Hidden layers.
+    activation : str, callable or Activation
+        Their activation.
+    w_std, b_std : float or sequence of depth + 1 floats
+        Standard deviations of weights and biases.
+    trained : sequence of int, optional
+        The trained layers, from 0 to depth; all of them by default.
+
+    Returns
+    -------
+    Layers
 
     Raises
     ------
     InputError
         If the depth is below 1, a deviation is not a finite number of the right sign, there
         is not one for each layer, or a trained layer does not exist.
+
+    Examples
+    --------
+    >>> make_layers(depth=2, w_std=1.5, trained=[0]).trained
+    (True, False, False)
     """
     require_count("depth", depth)
     w = _per_layer("w_std", w_std, depth, positive=True)
@@ -82,8 +130,53 @@ def _per_layer(name: str, given: PerLayer, depth: int, positive: bool) -> tuple[
     return tuple(float(value) for value in values)
 
 
+def find_activation(given: AnyActivation) -> Activation:
+    """Return the activation of a name, of a callable φ (by its Hermite series), or itself.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name.
+    """
+    if isinstance(given, Activation):
+        return given
+    if isinstance(given, str):
+        if given not in ACTIVATIONS:
+            raise InputError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, or a callable, got {given!r}"
+            )
+        return ACTIVATIONS[given]
+    if callable(given):
+        from gflow.kernels.hermite import HermiteSeries
+
+        return HermiteSeries(given)
+    raise InputError(
+        f"activation must be a name, a callable or an Activation, got {type(given).__name__}"
+    )
+
+
 def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
-    """Raise InputError unless both are finite floating-point tensors that fit together."""
+    """Raise InputError unless two sets of points are finite and fit together.
+
+    Parameters
+    ----------
+    x1 : Tensor
+        Points, float64 or float32.
+    x2 : Tensor or None
+        Further points, of the same dtype, device and shape of each point.
+    shape : str
+        The shape of a set, such as "(n, d)".
+
+    Raises
+    ------
+    InputError
+        If a set has another shape or dtype, is empty or not finite, or they do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_points(torch.ones(3, 2), torch.zeros(1, 2), "(n, d)")
+    """
     for name, x in (("x1", x1), ("x2", x1 if x2 is None else x2)):
         if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -106,11 +199,12 @@ def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
         )
 
 
-class Split(NamedTuple):
-    """Pre-activations, from features and from the bias.
+class PreActivations(NamedTuple):
+    """Deviations of pre-activations, and how much of them is from the bias.
 
-    ``features``/``std`` is cos ψ and b/``std`` is sin ψ: with the bias as one more coordinate
-    the direction of a point is (cos ψ·direction of its features, sin ψ).
+    cos ψ is the share of the features, their deviation divided by ``std``, and sin ψ that of
+    the bias, b/``std``: with the bias as one more coordinate the direction of a point is
+    (cos ψ·direction of its features, sin ψ).
     """
 
     variance: Tensor
@@ -121,45 +215,37 @@ class Split(NamedTuple):
     half_sin: Tensor
 
 
-def split(features: Tensor, b: float) -> Split:
-    """`Split` of features of a given variance, w² included, beside a bias of deviation b.
+def pre_activations(variance: Tensor, b: float) -> PreActivations:
+    """Add a bias to features.
+
+    Parameters
+    ----------
+    variance : Tensor
+        Variance of the weighted features, w² included.
+    b : float
+        Standard deviation of the bias.
+
+    Returns
+    -------
+    PreActivations
 
     Raises
     ------
     InputError
         If the variance has overflowed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pre_activations(torch.tensor([9.0]), 4.0).std.item()
+    5.0
     """
-    variance = features + b * b
-    if not bool(torch.isfinite(variance).all()):
+    total = variance + b * b
+    if not bool(torch.isfinite(total).all()):
         raise InputError(
-            f"points must be short enough for the kernel to fit {features.dtype}, but it "
+            f"points must be short enough for the kernel to fit {variance.dtype}, but it "
             "overflows; scale the inputs or w_std down"
         )
-    half = 0.5 * torch.atan2(torch.full_like(features, b), features.sqrt())
-    turn = 2.0 * half
-    return Split(variance, variance.sqrt(), turn.cos(), turn.sin(), half.cos(), half.sin())
-
-
-def find_activation(given: str | Activation | Callable[[Tensor], Tensor]) -> Activation:
-    """The activation of a name, of a callable σ (by its Hermite series), or itself.
-
-    Raises
-    ------
-    InputError
-        If there is none of this name.
-    """
-    if isinstance(given, Activation):
-        return given
-    if isinstance(given, str):
-        if given not in ACTIVATIONS:
-            raise InputError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, or a callable, got {given!r}"
-            )
-        return ACTIVATIONS[given]
-    if callable(given):
-        from gflow.kernels.hermite import HermiteSeries
-
-        return HermiteSeries(given)
-    raise InputError(
-        f"activation must be a name, a callable or an Activation, got {type(given).__name__}"
-    )
+    half = 0.5 * torch.atan2(torch.full_like(variance, b), variance.sqrt())
+    psi = 2.0 * half
+    return PreActivations(total, total.sqrt(), psi.cos(), psi.sin(), half.cos(), half.sin())

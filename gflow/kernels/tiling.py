@@ -16,17 +16,27 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.blocks import spans
 
 #: Called with the entries done and their total after each row of tiles.
 Progress = Callable[[int, int], None]
 
-_CACHED = 1 << 16  # numbers in a tile on a CPU: a dozen arrays of it stay in its caches
-_STREAMED = 1 << 22  # on an accelerator, where every operation has a price of its own
-_FIXED = 32 << 20  # bytes: torch's own at its first call, or the tables of a Hermite series
+_CACHED = 1 << 16  # entries of a tile on a CPU: a dozen arrays of this size stay in its caches
+_STREAMED = 1 << 22  # on an accelerator, where every operation has a fixed cost
+_OVERHEAD = 32 << 20  # bytes: torch's own at its first call, or the tables of a Hermite series
 
 
 class Memory(NamedTuple):
-    """Bytes that a Gram matrix takes: its entries, the work beside them, and on disk.
+    """Bytes that a Gram matrix takes.
+
+    Attributes
+    ----------
+    result : int
+        The entries, in memory.
+    work : int
+        Everything else in memory.
+    disk : int
+        The entries, on disk.
 
     Examples
     --------
@@ -40,6 +50,7 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """All bytes in memory."""
         return self.result + self.work
 
     def __str__(self) -> str:
@@ -49,24 +60,63 @@ class Memory(NamedTuple):
         )
 
 
-def memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None) -> Memory:
-    """`Memory` of a kernel between points, with so many numbers of work beside it."""
+def gram_memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None) -> Memory:
+    """Return the memory of a kernel between points.
+
+    Parameters
+    ----------
+    x1 : Tensor
+        Points of the rows.
+    x2 : Tensor or None
+        Points of the columns; None for x1.
+    work : int
+        Numbers in memory beside the matrix.
+    out : path or None
+        Where the matrix is stored on disk, if it is.
+
+    Returns
+    -------
+    Memory
+
+    Examples
+    --------
+    >>> import torch
+    >>> gram_memory(torch.ones(3, 2), None, 0, None).result
+    36
+    """
     size = x1.element_size()
     result = len(x1) * len(x1 if x2 is None else x2) * size
-    return Memory(0 if out else result, work * size + _FIXED, result if out else 0)
+    return Memory(0 if out else result, work * size + _OVERHEAD, result if out else 0)
 
 
 def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 
-def tile_numbers(x: Tensor) -> int:
-    """Numbers in one tile on the device of x; points that are only shapes count as a CPU's."""
+def tile_entries(x: Tensor) -> int:
+    """Return the entries of a tile on the device of x; shapes alone count as a CPU's."""
     return _CACHED if x.device.type in ("cpu", "meta") else _STREAMED
 
 
-def require_room(needed: Memory, max_memory: float | None) -> None:
-    """Raise InputError where more memory is needed than allowed."""
+def require_memory(needed: Memory, max_memory: float | None) -> None:
+    """Raise InputError where more memory is needed than allowed.
+
+    Parameters
+    ----------
+    needed : Memory
+        What a matrix takes.
+    max_memory : float or None
+        Bytes allowed, if they are limited.
+
+    Raises
+    ------
+    InputError
+        If it does not fit.
+
+    Examples
+    --------
+    >>> require_memory(Memory(100, 0, 0), 100)
+    """
     if max_memory is not None and not needed.total <= max_memory:
         raise InputError(
             f"the Gram matrix must fit max_memory = {_gigabytes(max_memory)}, but needs "
@@ -75,11 +125,37 @@ def require_room(needed: Memory, max_memory: float | None) -> None:
 
 
 @contextlib.contextmanager
-def matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> Iterator[Tensor]:
-    """An empty matrix to fill, in memory or mapped to a new .npy file.
+def new_matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> Iterator[Tensor]:
+    """Allocate a matrix, in memory or mapped to a new .npy file.
 
-    The file has its name only once it is whole: until then it ends in ``.part``, and is
-    removed if the work stops.
+    Until the context ends the file has the suffix ``.part``; if it ends by an exception the
+    file is removed.
+
+    Parameters
+    ----------
+    shape : tuple of two int
+        Rows and columns.
+    like : Tensor
+        Of the dtype and on the device of the matrix.
+    out : path of a .npy file or None
+        The file; None for a matrix in memory.
+
+    Yields
+    ------
+    Tensor
+        The matrix, not initialised.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with new_matrix((2, 3), torch.ones(1), None) as gram:
+    ...     gram.shape
+    torch.Size([2, 3])
     """
     if out is None:
         yield torch.empty(shape, dtype=like.dtype, device=like.device)
@@ -90,9 +166,9 @@ def matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> Iter
             f"out must be the path of a .npy file in a folder that exists, got {str(path)!r}"
         )
     part = path.with_suffix(".npy.part")
-    kind = np.dtype(str(like.dtype).removeprefix("torch."))
+    dtype = np.dtype(str(like.dtype).removeprefix("torch."))
     try:
-        mapped = np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=shape)
+        mapped = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
     except OSError as error:
         raise InputError(f"out must be writable, but {path}: {error.strerror}") from None
     try:
@@ -107,31 +183,52 @@ def matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> Iter
 def fill(
     gram: Tensor,
     tile: Callable[[slice, slice], Tensor],
-    step: tuple[int, int],
+    shape: tuple[int, int],
     symmetric: bool,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> None:
-    """Write ``tile(rows, columns)`` everywhere in gram, above the diagonal only if symmetric."""
-    rows, columns = gram.shape
-    total, done = gram.numel(), 0
-    for i in range(0, rows, step[0]):
-        below = slice(i, min(i + step[0], rows))
-        for j in range(i if symmetric else 0, columns, step[1]):
-            right = slice(j, min(j + step[1], columns))
-            part = tile(below, right)
-            gram[below, right] = part
+    """Fill a matrix tile by tile.
+
+    Parameters
+    ----------
+    gram : Tensor, shape (n1, n2)
+        Overwritten.
+    tile : callable
+        ``tile(rows, columns)`` returns these entries.
+    shape : tuple of two int
+        Rows and columns of a tile.
+    symmetric : bool
+        Compute only tiles that reach above the diagonal, and mirror them.
+    progress : callable, optional
+        Called with the entries done and their total after each row of tiles.
+
+    Examples
+    --------
+    >>> import torch
+    >>> full, gram = torch.tensor([[1.0, 2.0], [2.0, 3.0]]), torch.empty(2, 2)
+    >>> fill(gram, lambda rows, columns: full[rows, columns], (1, 2), symmetric=True)
+    >>> torch.equal(gram, full)
+    True
+    """
+    n1, n2 = gram.shape
+    total = gram.numel()
+    for rows in spans(n1, shape[0]):
+        for columns in spans(n2, shape[1], rows.start if symmetric else 0):
+            part = tile(rows, columns)
+            gram[rows, columns] = part
             if symmetric:
-                _mirror(gram, part, below, right)
+                _mirror(gram, part, rows, columns)
         if progress is not None:
-            done = (total - (rows - below.stop) ** 2) if symmetric else below.stop * columns
+            done = (total - (n1 - rows.stop) ** 2) if symmetric else rows.stop * n2
             progress(done, total)
 
 
-def _mirror(gram: Tensor, part: Tensor, below: slice, right: slice) -> None:
-    """Copy a tile of the upper triangle below the diagonal, that part of it that lies above."""
-    inside = min(below.stop, right.stop) - right.start
-    if right.start < below.stop:  # the tile holds part of the diagonal
-        square = gram[right.start : right.start + inside, right.start : right.start + inside]
+def _mirror(gram: Tensor, part: Tensor, rows: slice, columns: slice) -> None:
+    """Copy what lies above the diagonal of a tile below the diagonal of the matrix."""
+    inside = min(rows.stop, columns.stop) - columns.start
+    if columns.start < rows.stop:  # the tile holds part of the diagonal
+        block = slice(columns.start, columns.start + inside)
+        square = gram[block, block]
         square.copy_(square.triu() + square.triu(1).mT)
-        part, right = part[:, inside:], slice(right.start + inside, right.stop)
-    gram[right, below] = part.mT
+        part, columns = part[:, inside:], slice(block.stop, columns.stop)
+    gram[columns, rows] = part.mT

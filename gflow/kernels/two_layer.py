@@ -20,7 +20,7 @@ from gflow.kernels.layers import check_points
 
 
 def two_layer_relu_gram(x1: Tensor, x2: Tensor | None = None) -> Tensor:
-    """Gram matrix of H*(x, x') = x·x' (π − arccos(x·x'/‖x‖‖x'‖))/(2π).
+    """Compute the Gram matrix of H*(x, x') = x·x' (π − arccos(x·x'/‖x‖‖x'‖))/(2π).
 
     Parameters
     ----------

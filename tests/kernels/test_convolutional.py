@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gflow.errors import InputError
-from gflow.kernels import conv_memory_needed, conv_nngp, conv_ntk, nngp, ntk
-from gflow.kernels import tiling as blocks
+from gflow.kernels import conv_memory_needed, conv_nngp, conv_ntk, nngp, ntk, tiling
 from tests.helpers import randn, relative
 
 
@@ -111,7 +110,7 @@ def test_one_pixel_and_a_window_of_one_is_fully_connected(pooling):
 @pytest.mark.parametrize("pooling", ["flatten", "average"])
 @pytest.mark.parametrize("activation", ["relu", "abs", "erf"])
 def test_symmetric_positive_with_blank_and_repeated_images(pooling, activation, monkeypatch):
-    monkeypatch.setattr(blocks, "_CACHED", 600)  # several tiles
+    monkeypatch.setattr(tiling, "_CACHED", 600)  # several tiles
     x = randn(6, 1, 4, 4)
     x[1], x[3] = 0.0, x[2]
     x[4, :, :, :2] = 0.0

@@ -60,19 +60,23 @@ def test_polynomials_end_exactly():
 
 
 def test_a_kink_is_refused_with_what_the_series_leaves():
-    with pytest.raises(InputError, match=r"activation 'relu' must leave at most 1e-06 .* leave"):
+    with pytest.raises(
+        InputError, match=r"activation 'relu' must leave out at most 1e-06 .* leave out"
+    ):
         ntk(randn(3, 2), activation=torch.relu)
-    with pytest.raises(InputError, match="256 terms leave"):
+    with pytest.raises(InputError, match="256 terms leave out"):
         ntk(100 * randn(3, 2), activation=torch.tanh)
 
 
 def test_functions_that_are_none():
     with pytest.raises(InputError, match="must map a tensor to one of its shape"):
         ntk(randn(3, 2), activation=lambda z: z.sum())
-    with pytest.raises(InputError, match="leave inf"):
+    with pytest.raises(InputError, match="leave out inf"):
         ntk(randn(3, 2), activation=lambda z: torch.log(z))
-    with pytest.raises(InputError, match="terms must be at least 1 and tolerance positive"):
+    with pytest.raises(InputError, match=r"tolerance must be a positive number, got 0\.0"):
         HermiteSeries(torch.tanh, 0.0)
+    with pytest.raises(InputError, match="terms must be a whole number of at least 1, got 0"):
+        HermiteSeries(torch.tanh, terms=0)
 
 
 def test_an_activation_of_ones_own_is_one_small_class():

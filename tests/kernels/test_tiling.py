@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gflow.errors import InputError
-from gflow.kernels import memory_needed, ntk
-from gflow.kernels import tiling as blocks
+from gflow.kernels import memory_needed, ntk, tiling
 from tests.helpers import randn, relative
 
 
@@ -17,7 +16,7 @@ from tests.helpers import randn, relative
 def test_tiles_do_not_show(n, tile, monkeypatch):
     x, y = randn(n, 3), randn(11, 3, seed=1)
     whole, cross = ntk(x, depth=2), ntk(x, y, depth=2)
-    monkeypatch.setattr(blocks, "_CACHED", tile)
+    monkeypatch.setattr(tiling, "_CACHED", tile)
     assert relative(ntk(x, depth=2), whole) <= 1e-15
     assert relative(ntk(x, y, depth=2), cross) <= 1e-15
 
@@ -32,7 +31,7 @@ def test_each_tile_of_a_symmetric_matrix_is_computed_once():
         return truth[rows, columns].clone()
 
     gram = torch.full((7, 7), math.nan)
-    blocks.fill(gram, tile, (2, 4), True, None)
+    tiling.fill(gram, tile, (2, 4), True, None)
     assert torch.equal(gram, truth)
     assert seen.triu().max() == 1
     assert int(seen.sum()) <= 28 + 7  # the upper triangle, and little of the diagonal's blocks
@@ -40,7 +39,7 @@ def test_each_tile_of_a_symmetric_matrix_is_computed_once():
 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_progress_reaches_the_whole(symmetric, monkeypatch):
-    monkeypatch.setattr(blocks, "_CACHED", 32)
+    monkeypatch.setattr(tiling, "_CACHED", 32)
     told = []
     x = randn(19, 3)
     ntk(x, None if symmetric else x, progress=lambda done, total: told.append((done, total)))
