@@ -74,7 +74,7 @@ def test_a_users_model_is_found_in_the_current_folder(user):
 
 
 @pytest.mark.parametrize(
-    ("path", "say"),
+    ("path", "message"),
     [
         ("user_missing:make", "must be importable, but ModuleNotFoundError"),
         ("user_bad_a:nothing", "must name a function in user_bad_a, got no such name"),
@@ -87,23 +87,23 @@ def test_a_users_model_is_found_in_the_current_folder(user):
         ("user_bad_a:text", "must return a torch.nn.Module, got str"),
     ],
 )
-def test_a_users_model_that_is_not_there_is_one_line(user, path, say):
+def test_errors_of_a_users_model_are_one_line(user, path, message):
     user("user_bad_a", "number = 3\ndef needs(x): pass\ndef text(): return 'x'\n")
     user("user_bad_b", "def make(:\n")
     user("user_bad_c", "1 / 0\n")
-    with pytest.raises(InputError, match=say) as error:
+    with pytest.raises(InputError, match=message) as error:
         factory(path)()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("module", "say"),
+    ("module", "message"),
     [
         (nn.Linear(4, 2), r"must take inputs of shape \('n', 3\), but RuntimeError"),
         (nn.Linear(3, 5), r"outputs of shape \(2, 2\) for 2 samples, got \(2, 5\)"),
         (nn.LSTM(3, 2), "got tuple"),
     ],
 )
-def test_a_model_that_does_not_fit_is_one_line(module, say):
-    with pytest.raises(InputError, match=say):
+def test_error_of_a_model_of_wrong_shape_is_one_line(module, message):
+    with pytest.raises(InputError, match=message):
         require_fit(module, torch.zeros(6, 3), 2)

@@ -69,7 +69,7 @@ def test_kinks_take_fixed_steps_unless_a_method_is_named(outcome):
     assert [row["cost"]["method"] for row in named] == ["bosh3", "bosh3"]
 
 
-def test_summary_says_what_the_curves_say(outcome):
+def test_summary_agrees_with_the_curves(outcome):
     ds, summary = outcome.dataset, outcome.summary
     for i, row in enumerate(summary["networks"]):
         assert row["distance"] == float(ds["travelled"][i, -1])
@@ -85,7 +85,7 @@ def test_summary_says_what_the_curves_say(outcome):
 
 
 @pytest.mark.parametrize(
-    ("keys", "say"),
+    ("keys", "message"),
     [
         ({"step_sizes": None}, "takes one step size, got 0"),
         ({"step_sizes": [0.2, 0.1]}, "takes one step size, got 2"),
@@ -95,6 +95,6 @@ def test_summary_says_what_the_curves_say(outcome):
         ({"data": "diabetes", "criterion": "cross-entropy"}, "cross-entropy needs classes"),
     ],
 )
-def test_what_is_refused(keys, say):
-    with pytest.raises(InputError, match=say):
+def test_input_errors(keys, message):
+    with pytest.raises(InputError, match=message):
         run(**keys)

@@ -23,7 +23,7 @@ def outcome():
     return make().run(lambda name, t_end: None)
 
 
-def test_summary_says_where_the_sharpness_of_the_flow_crosses(outcome):
+def test_summary_has_the_crossings_of_the_sharpness(outcome):
     ds, (first, second) = outcome.dataset, outcome.summary["descent"]
     assert first["edge"] == 2 / 0.6
     above = ds["time"].values[ds["flow_sharpness"].values >= first["edge"]]
@@ -48,7 +48,7 @@ def test_sharpness_is_that_of_the_dense_hessian(outcome):
     assert float(ds["step_loss"][1, 60]) == pytest.approx(float(gd.losses[-1]), rel=1e-12)
 
 
-def test_central_flow_is_there_from_the_crossing_on(outcome):
+def test_central_flow_begins_at_the_crossing(outcome):
     ds, row = outcome.dataset, outcome.summary["descent"][0]
     times = ds["central_time"].values
     assert np.isnan(times[1]).all()
@@ -69,7 +69,7 @@ def test_default_passes_each_edge_of_three_step_sizes():
 
 
 @pytest.mark.parametrize(
-    ("keys", "say"),
+    ("keys", "message"),
     [
         ({"time": "log"}, "edge-of-stability compares at equally spaced times, got log spacing"),
         ({"smoothing": 61.0}, "smoothing must be positive and at most t_end = 60, got 61"),
@@ -77,6 +77,6 @@ def test_default_passes_each_edge_of_three_step_sizes():
         ({"step_sizes": ()}, "step-sizes: tuple should have at least 1 item"),
     ],
 )
-def test_refuses(keys, say):
-    with pytest.raises(InputError, match=say):
+def test_input_errors(keys, message):
+    with pytest.raises(InputError, match=message):
         make(**keys).run(lambda name, t_end: None)

@@ -22,15 +22,15 @@ def outcome():
 
 def test_arrays_are_those_of_the_study(outcome):
     ds, setup = outcome.dataset, make().setup()
-    found = implicit_regularization(setup.flow, setup.y0, 2.0, [0.2, 0.1, 0.05], points=5)
-    np.testing.assert_allclose(ds["squared_gradient"], found.slopes)
+    result = implicit_regularization(setup.flow, setup.y0, 2.0, [0.2, 0.1, 0.05], points=5)
+    np.testing.assert_allclose(ds["squared_gradient"], result.slopes)
     for i in range(3):
-        np.testing.assert_allclose(ds["descent_squared_gradient"][i], found.descent_slopes[i])
-        np.testing.assert_allclose(ds["modified_squared_gradient"][i], found.modified_slopes[i])
-        np.testing.assert_allclose(ds["descent_ratio"][i], found.descent_ratios[i])
-        np.testing.assert_allclose(ds["modified_ratio"][i], found.modified_ratios[i])
-    np.testing.assert_allclose(ds["largest_gap"], found.study.gaps)
-    np.testing.assert_allclose(ds["modified_gap"], found.study.modified_gaps)
+        np.testing.assert_allclose(ds["descent_squared_gradient"][i], result.descent_slopes[i])
+        np.testing.assert_allclose(ds["modified_squared_gradient"][i], result.modified_slopes[i])
+        np.testing.assert_allclose(ds["descent_ratio"][i], result.descent_ratios[i])
+        np.testing.assert_allclose(ds["modified_ratio"][i], result.modified_ratios[i])
+    np.testing.assert_allclose(ds["largest_gap"], result.study.gaps)
+    np.testing.assert_allclose(ds["modified_gap"], result.study.modified_gaps)
 
 
 def test_summary_has_a_ratio_for_each_step_size(outcome):

@@ -49,7 +49,7 @@ def test_loss_is_the_mean_over_samples(criterion):
     assert relative(setup.flow.loss(setup.y0), by_hand) <= 1e-14
 
 
-def test_what_is_measured_is_what_autograd_says(outcome):
+def test_measurements_agree_with_autograd(outcome):
     ds = outcome.dataset
     setup = make().setup()
     flow = setup.flow
@@ -102,18 +102,18 @@ def test_other_built_in_models(model):
     assert setup.flow.end_to_end(setup.y0).shape == (12, 10)
 
 
-def test_numbers_as_targets_have_no_accuracy():
+def test_regression_has_no_accuracy():
     setup = make(data="diabetes").setup()
     measured = setup.measure(torch.zeros(1), setup.y0[None])
     assert set(measured) == {"gradient_norm", "distance"}
 
 
-def test_chunks_reach_the_flow():
-    seen = []
+def test_chunk_size_reaches_the_flow():
+    chunks = []
     setup = make(chunk=5).setup()
-    setup.flow._module.register_forward_hook(lambda m, x, out: seen.append(len(out)))
+    setup.flow._module.register_forward_hook(lambda m, x, out: chunks.append(len(out)))
     setup.flow(0.0, setup.y0)
-    assert seen == [5, 5, 2]
+    assert chunks == [5, 5, 2]
     assert relative(setup.flow(0.0, setup.y0), make().setup().flow(0.0, setup.y0)) <= 1e-14
 
 
@@ -134,7 +134,7 @@ def test_a_users_own_model_and_mnist_from_a_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("keys", "say"),
+    ("keys", "message"),
     [
         ({"model": "mpl"}, "no model 'mpl'; did you mean 'mlp'.*or package.module:function"),
         ({"model": "nowhere:make"}, "must be importable"),
@@ -146,19 +146,19 @@ def test_a_users_own_model_and_mnist_from_a_folder(tmp_path, monkeypatch):
         ({"criterion": "cross-entropy", "data": "diabetes"}, "cross-entropy needs classes"),
     ],
 )
-def test_input_errors(keys, say):
-    with pytest.raises(InputError, match=say):
+def test_input_errors(keys, message):
+    with pytest.raises(InputError, match=message):
         make(**keys).setup()
 
 
 @pytest.mark.parametrize(
-    ("keys", "say"),
+    ("keys", "message"),
     [
         ({"activation": "sin"}, "activation: input should be 'tanh'"),
         ({"depth": -1}, "depth: input should be greater than or equal to 0"),
         ({"chunk": 0}, "chunk: input should be greater"),
     ],
 )
-def test_options_are_checked(keys, say):
-    with pytest.raises(InputError, match=say):
+def test_options_are_checked(keys, message):
+    with pytest.raises(InputError, match=message):
         make(**keys)

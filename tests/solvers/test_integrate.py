@@ -7,38 +7,10 @@ import gflow
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow
 from gflow.losses import SquaredDistance
-from gflow.solvers import methods
-from gflow.solvers.base import Solver
 from tests.helpers import make_loss, randn, relative, times
 
 FLOW = EndToEndFlow(make_loss("completion", 2, 3), 2)
 START = 0.5 * randn(2, 3)
-
-
-def test_methods_are_found_by_name():
-    found = methods()
-    assert {"dopri5", "dopri8", "rk4", "exact", "scipy:LSODA", "scipy:BDF", "scipy:Radau"} <= set(
-        found
-    )
-    for name, solver in found.items():
-        assert isinstance(solver, Solver)
-        assert name in solver.names
-
-
-@pytest.mark.parametrize(
-    ("method", "nearest"),
-    [
-        ("dorpi5", "dopri5"),
-        ("dopri", "dopri8|dopri5"),
-        ("scipy:LSODE", "scipy:LSODA"),
-        ("rk5", "rk4"),
-    ],
-)
-def test_unknown_method_names_the_nearest(method, nearest):
-    with pytest.raises(InputError, match=f"got '{method}'; did you mean '({nearest})'"):
-        gflow.integrate(FLOW, START, [0.0, 1.0], method)
-    with pytest.raises(InputError, match=r"got 'qqq'$"):
-        gflow.integrate(FLOW, START, [0.0, 1.0], "qqq")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import pytest
 import torch
@@ -8,7 +7,6 @@ import gflow
 from gflow.descent import descend_to
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow, ProductFlow
-from gflow.studies.matching import matched_times
 from tests.helpers import make_loss, of_rank, randn, relative, times
 
 FLOW = KernelFlow(torch.diag(times(1.0, 0.5)), times(1.0, -1.0))
@@ -35,12 +33,12 @@ def test_reduced_flow_is_compared_on_the_end_to_end_object():
     flow = EndToEndFlow(loss, 3)
     layers = flow.parameter_flow
     gd = gflow.descend(layers, flow.lift(W0), 0.01, 100, save_every=50)
-    own = gflow.descend(flow, W0, 0.01, 100, save_every=50)
+    reduced_descent = gflow.descend(flow, W0, 0.01, 100, save_every=50)
     path = gflow.integrate(flow, W0, gd.ts, "dopri8", 1e-10, 1e-13)
     theta = gflow.integrate(layers, flow.lift(W0), gd.ts, "dopri8", 1e-10, 1e-13)
     across, reduced, inside = (
         gflow.compare(path, gd),
-        gflow.compare(path, own),
+        gflow.compare(path, reduced_descent),
         gflow.compare(theta, gd),
     )
     assert across.parameters is None
@@ -103,26 +101,6 @@ def test_result_is_frozen():
         gap.ts = gd.ts
 
 
-@pytest.mark.parametrize("sizes", [[0.1], [0.3, 0.1], [0.7, 0.2, 0.013]])
-def test_matched_times(sizes):
-    times_, counts = matched_times(2.0, sizes, 20)
-    assert times_ == sorted(set(times_))
-    assert times_[0] == 0.0
-    for step, steps in zip(sizes, counts, strict=True):
-        assert steps[0] == 0
-        assert steps[-1] == math.floor(2.0 / step + 1e-9)
-        assert len(steps) <= 21
-        for k in steps:
-            assert min(abs(t - k * step) for t in times_) <= 2e-9
-    assert len(times_) <= 1 + sum(len(s) - 1 for s in counts)
-
-
-@pytest.mark.parametrize("step", [0.0, -0.1, 2.5, math.nan])
-def test_matched_times_refuses(step):
-    with pytest.raises(InputError, match="positive and at most t_end = 2, got"):
-        matched_times(2.0, [0.1, step], 10)
-
-
 def test_parameters_are_compared_with_the_descent_of_a_reduced_flow():
     flow = EndToEndFlow(make_loss("distance", 2, 3), 2)
     W0 = 0.3 * randn(2, 3)
@@ -132,10 +110,3 @@ def test_parameters_are_compared_with_the_descent_of_a_reduced_flow():
     expected = flow.parameter_flow.norm(path.ys - gd.parameters)
     assert torch.equal(gap.parameters, expected)
     assert gflow.compare(gflow.integrate(flow, W0, gd.ts), gd).parameters is None
-
-
-def test_absurd_numbers_of_steps_are_refused():
-    with pytest.raises(
-        InputError, match="at most 1e\\+08 steps, but step size 1e-200 takes 1e\\+200"
-    ):
-        matched_times(1.0, [1e-200], 10)

@@ -35,76 +35,76 @@ def linear():
 
 
 def test_distances_are_those_of_the_parts(linear):
-    flow, found = linear
+    flow, result = linear
     y0 = flow.pack()
-    assert found.ts.tolist() == pytest.approx([0.25 * k for k in range(9)])
+    assert result.ts.tolist() == pytest.approx([0.25 * k for k in range(9)])
     descent = gflow.descend(flow, y0, STEP, 40, save_every=5).ys
     proxy = gflow.descend(flow, y0, STEP / 20, 800, save_every=100).ys
-    exact = dop853(lambda y: flow(0.0, torch.from_numpy(y)).numpy(), y0, found.ts)
+    exact = dop853(lambda y: flow(0.0, torch.from_numpy(y)).numpy(), y0, result.ts)
     apart = [(descent, y0), (descent, exact), (descent, proxy), (proxy, exact)]
-    curves = [found.travelled, found.gap, found.proxy_gap, found.proxy_error]
+    curves = [result.travelled, result.gap, result.proxy_gap, result.proxy_error]
     for curve, (a, b) in zip(curves, apart, strict=True):
         torch.testing.assert_close(curve, flow.norm(a - b), rtol=0, atol=1e-8)
-    assert float(flow.norm(found.trajectory.ys - exact).max()) < 1e-8
-    torch.testing.assert_close(found.losses, flow.loss(exact), rtol=1e-7, atol=0)
-    torch.testing.assert_close(found.descent_losses, flow.loss(descent))
+    assert float(flow.norm(result.trajectory.ys - exact).max()) < 1e-8
+    torch.testing.assert_close(result.losses, flow.loss(exact), rtol=1e-7, atol=0)
+    torch.testing.assert_close(result.descent_losses, flow.loss(descent))
 
 
 def test_proxy_sees_19_twentieths_of_the_gap_and_is_one_twentieth_off(linear):
-    _, found = linear
+    _, result = linear
     later = slice(1, None)
-    seen = found.proxy_gap[later] / found.gap[later]
-    assert ((seen - 19 / 20).abs() < 2e-3).all()
-    off = found.proxy_error[later] / found.gap[later]
+    ratio = result.proxy_gap[later] / result.gap[later]
+    assert ((ratio - 19 / 20).abs() < 2e-3).all()
+    off = result.proxy_error[later] / result.gap[later]
     assert ((off - 1 / 20).abs() < 2e-3).all()
 
 
 @pytest.mark.parametrize("proxy", [2, 5])
 def test_other_proxies_see_the_share_that_order_1_says(proxy):
     flow = network(relu=False)
-    found = continuous_vs_discrete(flow, flow.pack(), T, STEP / 2, proxy=proxy, points=4)
-    assert float(found.proxy_gap[-1] / found.gap[-1]) == pytest.approx(1 - 1 / proxy, abs=0.01)
-    assert found.proxy_descent.step_size == STEP / 2 / proxy
+    result = continuous_vs_discrete(flow, flow.pack(), T, STEP / 2, proxy=proxy, points=4)
+    assert float(result.proxy_gap[-1] / result.gap[-1]) == pytest.approx(1 - 1 / proxy, abs=0.01)
+    assert result.proxy_descent.step_size == STEP / 2 / proxy
 
 
 def test_error_of_a_smooth_flow_is_far_below_every_gap(linear):
-    _, found = linear
-    assert float(found.solver_error.max()) < 1e-4 * float(found.proxy_error[1:].min())
+    _, result = linear
+    assert float(result.solver_error.max()) < 1e-4 * float(result.proxy_error[1:].min())
 
 
 def test_flow_with_kinks_by_fixed_steps_knows_its_error():
     flow = network(relu=True)
     y0 = flow.pack()
     options = {"points": 4, "method": "rk4", "solver_step": STEP / 10}
-    found = continuous_vs_discrete(flow, y0, T, STEP, **options)
-    fine = gflow.integrate(flow, y0, found.ts, "midpoint", step_size=STEP / 100).ys
-    error = float(flow.norm(found.trajectory.ys - fine).max())
-    assert found.trajectory.stats.rhs_evals == 4 * 400
-    assert 0.3 * error < float(found.solver_error.max()) < 3 * error
-    assert error < float(found.gap.max()) / 50
+    result = continuous_vs_discrete(flow, y0, T, STEP, **options)
+    fine = gflow.integrate(flow, y0, result.ts, "midpoint", step_size=STEP / 100).ys
+    error = float(flow.norm(result.trajectory.ys - fine).max())
+    assert result.trajectory.stats.rhs_evals == 4 * 400
+    assert 0.3 * error < float(result.solver_error.max()) < 3 * error
+    assert error < float(result.gap.max()) / 50
 
 
 def test_error_that_is_not_measured_is_nan(linear):
     flow, _ = linear
-    found = continuous_vs_discrete(flow, flow.pack(), T, STEP, points=2, estimate_error=False)
-    assert found.solver_error.isnan().all()
-    assert found.solver_error.shape == found.ts.shape
+    result = continuous_vs_discrete(flow, flow.pack(), T, STEP, points=2, estimate_error=False)
+    assert result.solver_error.isnan().all()
+    assert result.solver_error.shape == result.ts.shape
 
 
 def test_reduced_flow_is_taken_at_its_parameters():
     flow, W = EndToEndFlow(make_loss("regression", 2, 3), depth=2), 0.3 * randn(2, 3)
-    found = continuous_vs_discrete(flow, W, 1.0, 0.1, points=2)
-    own = continuous_vs_discrete(flow.parameter_flow, flow.lift(W), 1.0, 0.1, points=2)
-    assert torch.equal(found.gap, own.gap)
-    assert torch.equal(found.travelled, own.travelled)
+    result = continuous_vs_discrete(flow, W, 1.0, 0.1, points=2)
+    direct = continuous_vs_discrete(flow.parameter_flow, flow.lift(W), 1.0, 0.1, points=2)
+    assert torch.equal(result.gap, direct.gap)
+    assert torch.equal(result.travelled, direct.travelled)
 
 
 def test_descent_that_diverges_ends_the_distances():
     flow = KernelFlow(torch.eye(1).double(), torch.ones(1).double())
-    found = continuous_vs_discrete(flow, torch.zeros(1).double(), 6000.0, 3.0, points=2000)
-    assert found.diverged_at is not None
-    assert len(found.ts) == len(found.gap) == len(found.solver_error) < 2001
-    assert torch.isfinite(found.gap).all()
+    result = continuous_vs_discrete(flow, torch.zeros(1).double(), 6000.0, 3.0, points=2000)
+    assert result.diverged_at is not None
+    assert len(result.ts) == len(result.gap) == len(result.solver_error) < 2001
+    assert torch.isfinite(result.gap).all()
 
 
 @pytest.mark.parametrize("proxy", [1, 0, -3, 2.5])

@@ -61,7 +61,7 @@ def test_interval_is_by_students_t(count, factor):
     assert (high - low) / 2 == pytest.approx(factor * regression.stderr, rel=2e-5)
 
 
-def test_fit_refuses_what_is_no_power():
+def test_fit_refuses_data_that_are_no_power():
     sizes = np.array([0.4, 0.2, 0.1, 0.05])
     fit = fit_order(sizes, [1.0, 0.3, 0.2, 0.01], [True] * 4, 1e-12)
     assert "no asymptotic range" in fit.refusal
@@ -77,7 +77,7 @@ def test_recovers_a_power_without_noise(slope):
     assert law.interval == pytest.approx((slope, slope), abs=1e-12)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_interval_of_a_power_has_its_coverage():
     inside = 0
     for seed in range(100):
         low, high = fit_power(WIDTHS, sample(-0.5, 15, 0.4, seed)).interval

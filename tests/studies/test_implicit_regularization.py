@@ -17,23 +17,23 @@ T = 4.0
 
 
 @pytest.fixture(scope="module")
-def found():
+def experiment():
     """A tanh network of width 8 on 30 digits."""
     keys = {"setting": "network", "data": "digits", "samples": 30, "width": 8, "t_end": T}
     setup = validate(keys, "a test").setup()
     return setup, implicit_regularization(setup.flow, setup.y0, T, SIZES, points=25)
 
 
-def test_squared_gradient_is_that_of_autograd(found):
-    setup, result = found
+def test_squared_gradient_is_that_of_autograd(experiment):
+    setup, result = experiment
     y = result.study.trajectory.ys[3].clone().requires_grad_()
     (g,) = torch.autograd.grad(setup.flow.loss(y), y)
     assert float(squared_gradient(setup.flow, y.detach()[None])) == pytest.approx(float(g @ g))
     assert float(result.slopes[3]) == pytest.approx(float(g @ g))
 
 
-def test_modified_flow_is_closer_by_an_order(found):
-    study = found[1].study
+def test_modified_flow_is_closer_by_an_order(experiment):
+    study = experiment[1].study
     assert study.order == pytest.approx(1, abs=0.05)
     assert study.modified_order == pytest.approx(2, abs=0.1)
     assert all(study.fitted)
@@ -42,8 +42,8 @@ def test_modified_flow_is_closer_by_an_order(found):
     assert all(b < a / 5 for a, b in zip(study.gaps, study.modified_gaps, strict=True))
 
 
-def test_at_equal_loss_descent_is_less_steep_the_more_so_the_larger_its_step(found):
-    medians = [float(r[1:].nanmedian()) for r in found[1].descent_ratios]
+def test_at_equal_loss_descent_is_less_steep_the_more_so_the_larger_its_step(experiment):
+    medians = [float(r[1:].nanmedian()) for r in experiment[1].descent_ratios]
     assert medians == sorted(medians)
     assert all(median < 1 for median in medians)
     deficits = [1 - median for median in medians]
@@ -51,18 +51,18 @@ def test_at_equal_loss_descent_is_less_steep_the_more_so_the_larger_its_step(fou
         assert large / small == pytest.approx(2, rel=0.1)  # in proportion to the step size
 
 
-def test_modified_flow_predicts_the_ratio_at_equal_loss(found):
-    result = found[1]
+def test_modified_flow_predicts_the_ratio_at_equal_loss(experiment):
+    result = experiment[1]
     errors, effects = [], []
-    for own, predicted in zip(result.descent_ratios, result.modified_ratios, strict=True):
-        errors.append(float((own - predicted)[1:].abs().nanmedian()))
-        effects.append(float((own - 1)[1:].abs().nanmedian()))
+    for measured, predicted in zip(result.descent_ratios, result.modified_ratios, strict=True):
+        errors.append(float((measured - predicted)[1:].abs().nanmedian()))
+        effects.append(float((measured - 1)[1:].abs().nanmedian()))
     assert all(error < effect / 10 for error, effect in zip(errors, effects, strict=True))
     assert errors[0] / errors[1] > 3  # of order 2, the effect of order 1
 
 
-def test_ratio_at_equal_loss_is_that_of_a_flow_stopped_there(found):
-    setup, result = found
+def test_ratio_at_equal_loss_is_that_of_a_flow_stopped_there(experiment):
+    setup, result = experiment
     flow, descent = setup.flow, result.study.descents[0]
     for i in (5, 20):
         goal = float(descent.losses[i])
@@ -84,7 +84,7 @@ def test_a_path_that_is_only_faster_has_the_ratio_one():
     flow = KernelFlow(torch.eye(2).double(), torch.ones(2).double())
     sizes = [0.1, 0.05, 0.025]
     start = torch.tensor([0.2, -1.0], dtype=torch.float64)
-    with pytest.raises(InputError, match="moves outputs, not parameters"):
+    with pytest.raises(InputError, match="its states are outputs, not parameters"):
         implicit_regularization(flow, start, 1.0, sizes)
     factor = gflow.FactorFlow(gflow.losses.SquaredDistance(torch.eye(1).double()))
     result = implicit_regularization(
@@ -107,8 +107,8 @@ def test_reduced_flow_is_taken_at_its_parameters():
     flow, W = EndToEndFlow(make_loss("regression", 2, 3), depth=2), 0.3 * randn(2, 3)
     options = {"step_sizes": [0.04, 0.02, 0.01], "points": 3}
     result = implicit_regularization(flow, W, 1.0, **options)
-    own = implicit_regularization(flow.parameter_flow, flow.lift(W), 1.0, **options)
-    assert result.study.gaps == own.study.gaps
+    direct = implicit_regularization(flow.parameter_flow, flow.lift(W), 1.0, **options)
+    assert result.study.gaps == direct.study.gaps
 
 
 def test_a_start_at_rest_is_refused():

@@ -10,9 +10,8 @@ from sklearn.datasets import load_diabetes
 import gflow
 from benchmarks.problems import tanh
 from gflow.errors import InputError
-from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, ProductFlow
+from gflow.flows import EndToEndFlow, KernelFlow
 from gflow.losses import LinearRegression
-from gflow.studies.stability import stability_limit
 from tests.helpers import make_loss, of_rank, randn, relative, times
 
 STABLE = [0.1, 0.05, 0.025, 0.0125, 0.00625]
@@ -112,7 +111,7 @@ def test_modified_gaps_are_distances_to_the_modified_flow():
     assert study.modified_trajectories[0] is None
 
 
-def test_without_modified_nothing_is_said_of_it():
+def test_without_the_modified_flow_its_values_are_none():
     flow = KernelFlow(torch.eye(1).double(), times(1.0))
     study = gflow.step_size_study(flow, torch.zeros(1).double(), 1.0, [0.1, 0.05])
     assert study.modified_gaps is study.modified_order is study.modified_solver_error is None
@@ -133,59 +132,6 @@ def test_steps_beyond_the_limit_are_marked_and_not_fitted():
     assert study.fitted[:2] == (False, False)
     assert all(study.fitted[-3:])
     assert 0.1 < study.stability_limit < 0.7
-
-
-def test_descent_leaves_a_minimum_just_beyond_the_limit():
-    M = of_rank(3, 3, 4)
-    flow = EndToEndFlow(gflow.losses.SquaredDistance(M), 3)
-    inner, theta = flow.parameter_flow, flow.lift(M)
-    limit = stability_limit(flow, M[None])
-    start = theta + 1e-9 * randn(len(theta), seed=4)
-    for factor in (0.97, 1.03):
-        gd = gflow.descend(inner, start, factor * limit, 200, save_every=100)
-        # The top direction is multiplied by 1 − 2·factor a step, all others shrink or stay.
-        moved = (gd.parameters[1:] - theta).norm(dim=1)
-        if factor < 1:
-            assert float(moved.max()) <= 1e-9 * len(theta) ** 0.5 * 2
-        else:
-            growth = float(moved[1] / moved[0]) ** (1 / 100)
-            assert growth == pytest.approx(2 * factor - 1, abs=5e-3)
-
-
-def dense_limit(flow, ys):
-    inner = flow.parameter_flow
-    largest = 0.0
-    for y in ys:
-        theta = flow.lift(y)
-        H = torch.autograd.functional.hessian(
-            lambda v, shape=theta.shape: inner.loss(v.reshape(shape)), theta.flatten()
-        )
-        largest = max(largest, float(torch.linalg.eigvalsh(H)[-1]))
-    return 2 / largest
-
-
-@pytest.mark.parametrize("kind", ["end to end", "product", "factor", "network", "wide"])
-def test_stability_limit_is_that_of_the_dense_hessian(kind):
-    if kind == "end to end":
-        flow, y0 = diabetes()
-    elif kind == "product":
-        flow, U = ProductFlow(make_loss("completion", 4, 4)), of_rank(4, 4, 4)
-        y0 = U @ U.mT
-    elif kind == "factor":
-        flow, y0 = FactorFlow(make_loss("sensing", 4, 4)), of_rank(4, 4, 4)
-    elif kind == "network":
-        flow, y0 = gflow.NetworkFlow.example()
-    else:
-        flow, y0 = EndToEndFlow(make_loss("regression", 3, 5), 4), of_rank(3, 3, 5)
-    ys = gflow.integrate(flow, y0, torch.linspace(0, 3, 5)).ys
-    assert stability_limit(flow, ys) == pytest.approx(dense_limit(flow, ys), rel=1e-6)
-
-
-def test_stability_limit_of_a_kernel_and_of_nothing():
-    flow = KernelFlow(torch.diag(times(8.0, 1.0)), times(1.0, 1.0))
-    assert stability_limit(flow, torch.zeros(3, 2).double()) == pytest.approx(0.25, rel=1e-9)
-    flat = KernelFlow(torch.zeros(2, 2).double(), times(1.0, 1.0))
-    assert stability_limit(flat, torch.zeros(1, 2).double()) == math.inf
 
 
 def test_gaps_are_distances_at_matched_times():

@@ -8,16 +8,9 @@ import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import KernelFlow, TwoLayerFlow
+from gflow.flows import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.solvers import SolveOptions
-from gflow.studies.one_width import (
-    WidthExperiment,
-    kernel_descent,
-    kernel_descent_test,
-    random_networks,
-    train,
-)
+from gflow.studies.one_width import random_networks
 from gflow.studies.width import width_study
 from tests.helpers import randn, relative
 
@@ -31,13 +24,6 @@ OPTIONS = {"rtol": 1e-3, "atol": 1e-7, "points": 8}
 LARGEST = float(torch.linalg.eigvalsh(H)[-1])
 
 
-def experiment(step_size, epochs):
-    kernel = KernelFlow(H, Y)
-    return WidthExperiment(
-        kernel, None, step_size, epochs, SolveOptions(), lambda name, t_end: None
-    )
-
-
 @pytest.fixture(scope="module")
 def study():
     return width_study(X, Y, [64, 512, 2048], [0, 1, 2], 60, test=(X_TEST, Y_TEST), **OPTIONS)
@@ -46,53 +32,6 @@ def study():
 def network(seed, width=64, targets=Y):
     flow, W = random_networks(X, targets, width, [seed])
     return TwoLayerFlow(X, targets, flow.signs[0]), W[0]
-
-
-# -- the kernel's descent -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step_size", [0.1, 0.7])
-@pytest.mark.parametrize("k", [None, 3])
-def test_kernel_descent_by_powers_is_k_explicit_steps(step_size, k):
-    shape = (N,) if k is None else (N, k)
-    y, u, v = randn(*shape, seed=4), randn(*shape, seed=5), randn(5, *shape[1:], seed=6)
-    to_test, counts, flow = two_layer_relu_gram(X_TEST, X), [0, 1, 2, 7], KernelFlow(H, y)
-    fast = kernel_descent(flow, u, step_size, counts)
-    fast_test = kernel_descent_test(flow, to_test, u, v, step_size, counts)
-    for step in range(8):
-        if step in counts:
-            i = counts.index(step)
-            assert relative(fast[i], u) <= 1e-13
-            assert relative(fast_test[i], v) <= 1e-12
-        u, v = u - step_size * H @ (u - y), v - step_size * to_test @ (u - y)
-
-
-def test_kernel_descent_at_test_points_with_a_singular_kernel():
-    twice = torch.cat([X, X[:2]])
-    flow = KernelFlow(two_layer_relu_gram(twice), torch.cat([Y, Y[:2]]))
-    assert float(flow.eigenvalues[0]) == 0
-    u, v = torch.zeros(N + 2).double(), torch.zeros(5).double()
-    to_test = two_layer_relu_gram(X_TEST, twice)
-    fast = kernel_descent_test(flow, to_test, u, v, 0.3, [50])[0]
-    for _ in range(50):
-        u, v = u - 0.3 * flow.H @ (u - flow.targets), v - 0.3 * to_test @ (u - flow.targets)
-    assert relative(fast, v) <= 1e-12
-
-
-# -- the study ----------------------------------------------------------------------------
-
-
-def test_networks_are_random_as_said_and_repeatable():
-    flow, W = random_networks(X, Y, 5000, [4, 7])
-    again, _ = random_networks(X, Y, 5000, [7])
-    assert torch.equal(flow.signs[1], again.signs[0])
-    assert not torch.equal(W[0], W[1])
-    assert set(flow.signs.flatten().tolist()) == {-1.0, 1.0}
-    assert abs(float(flow.signs.mean())) < 0.05
-    assert abs(float(W.mean())) < 0.02
-    assert float(W.var()) == pytest.approx(1, abs=0.03)
-    flow, _ = random_networks(X, torch.zeros(N, 3).double(), 6, [0])
-    assert flow.signs.shape == (1, 6, 3)
 
 
 def test_shapes_times_and_defaults(study):
@@ -163,16 +102,16 @@ def test_flow_is_the_one_integrated_separately(study):
     alone = gflow.integrate(flow, W, times, "rk4", step_size=0.001)
     u, u0 = flow.end_to_end(alone.ys[-1]), flow.end_to_end(W)
     decay = torch.linalg.matrix_exp(-times[1] * H)
-    own = torch.linalg.matrix_exp(-times[1] * flow.gram(W))
-    limit, linear = Y + decay @ (u0 - Y), Y + own @ (u0 - Y)
+    decay_at_start = torch.linalg.matrix_exp(-times[1] * flow.gram(W))
+    limit, linear = Y + decay @ (u0 - Y), Y + decay_at_start @ (u0 - Y)
     error = float(study.measured["solver_error"][0, k])
     for name, value in {
         "flow_distance": (u - limit).norm(),
         "linear_distance": (u - linear).norm(),
         "frozen_distance": (linear - limit).norm(),
     }.items():
-        found = float(study.measured[name][0, 0, k])
-        assert found == pytest.approx(float(value), abs=2 * error + 1e-10), name
+        measured = float(study.measured[name][0, 0, k])
+        assert measured == pytest.approx(float(value), abs=2 * error + 1e-10), name
     kernel_loss = 0.5 * float((limit - Y).square().sum())
     assert float(study.measured["kernel_loss"][0, 0, k]) == pytest.approx(kernel_loss, rel=1e-9)
     assert float(study.measured["network_loss"][0, 0, k]) == pytest.approx(
@@ -191,7 +130,7 @@ def test_descent_follows_the_flow_for_small_steps():
     assert relative(small["descent_distance"], small["flow_distance"]) < 0.03
 
 
-def test_everything_falls_with_the_width_as_the_theory_says(study):
+def test_distances_fall_with_the_width_as_predicted(study):
     """Exactly −1/2 in the limit; three seeds and an eight-point kernel leave some room."""
     for name in ("descent_peak", "flow_peak", "linear_peak", "kernel_error", "kernel_drift"):
         assert study.slopes[name].slope == pytest.approx(-0.5, abs=0.2), name
@@ -225,9 +164,6 @@ def test_outputs_of_many_classes_follow_the_kernel_with_an_identity():
     assert float(study.measured["test_error"][0, 1, -1]) == pytest.approx(wrong)
 
 
-# -- edges --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "fault", ["twins", "a zero row", "one point", "constant", "unnormalised", "zero targets"]
 )
@@ -258,7 +194,7 @@ def test_one_width_and_one_seed_have_no_slope():
     assert "test_error" not in study.measured
 
 
-def test_divergence_is_warned_of_and_distances_end_there():
+def test_divergence_warns_and_ends_the_distances():
     with pytest.warns(UserWarning, match=r"step size 20 is beyond 2/λ_max = .* of the kernel"):
         study = width_study(X, Y, [16], [0, 1], 10, 20.0, **OPTIONS)
     assert study.diverged_at == ((0, 0),)
@@ -266,41 +202,29 @@ def test_divergence_is_warned_of_and_distances_end_there():
     assert torch.isfinite(study.measured["flow_distance"]).all()
 
 
-def test_one_seed_may_diverge_alone():
-    """Between the stability limits of narrow networks, found from their own kernels."""
-    flow, W = random_networks(X, Y, 4, range(6))
-    sharpness = torch.linalg.eigvalsh(flow.gram(W))[:, -1]
-    step = 2.6 / float(sharpness.median())
-    found, diverged = train(experiment(step, (0, 1, 400)), flow, W, "")
-    over = [at is not None for at in diverged]
-    assert 0 < sum(over) < 6
-    for j in range(6):
-        assert bool(torch.isfinite(found["parameter_distance"][j]).all()) != over[j]
-
-
 def test_a_step_between_the_limits_is_flagged_for_the_network():
     flow, W = random_networks(X, Y, 8, range(20))
-    own = 2 / torch.linalg.eigvalsh(flow.gram(W))[:, -1]
-    seed = int(own.argmin())
-    step = 0.5 * (float(own[seed]) + 2 / LARGEST)
-    assert own[seed] < step < 2 / LARGEST
+    limits = 2 / torch.linalg.eigvalsh(flow.gram(W))[:, -1]
+    seed = int(limits.argmin())
+    step = 0.5 * (float(limits[seed]) + 2 / LARGEST)
+    assert limits[seed] < step < 2 / LARGEST
     with pytest.warns(UserWarning, match="of a network at its start"):
         width_study(X, Y, [8], [seed], 2, step, **OPTIONS)
 
 
-def test_stable_steps_are_not_warned_of():
+def test_stable_steps_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         width_study(X, Y, [64], [0], 2, **OPTIONS)
 
 
-def test_error_is_not_estimated_when_not_asked():
+def test_error_is_estimated_on_request_only():
     study = width_study(X, Y, [16], [0], 1, estimate_error=False, **OPTIONS)
     assert "solver_error" not in study.measured
 
 
 @pytest.mark.parametrize(
-    ("change", "say"),
+    ("change", "message"),
     [
         ({"widths": []}, "there must be widths of at least 1, seeds, and at least one epoch"),
         ({"widths": [0]}, "there must be widths of at least 1, seeds, and at least one epoch"),
@@ -314,17 +238,7 @@ def test_error_is_not_estimated_when_not_asked():
         ({"method": "exact"}, "no closed form"),
     ],
 )
-def test_refuses(change, say):
+def test_input_errors(change, message):
     good = {"inputs": X, "targets": Y, "widths": [4], "seeds": [0], "epochs": 2}
-    with pytest.raises(InputError, match=say):
+    with pytest.raises(InputError, match=message):
         width_study(**(good | change))
-
-
-def test_groups_of_seeds_in_descent_change_nothing(monkeypatch):
-    flow, W = random_networks(X, Y, 16, range(3))
-    together, _ = train(experiment(0.1, (0, 1, 9)), flow, W, "")
-    monkeypatch.setattr("gflow.studies.one_width._GROUP_SIZE", 1)
-    alone, diverged = train(experiment(0.1, (0, 1, 9)), flow, W, "")
-    assert diverged == [None] * 3
-    for name, values in together.items():
-        assert float((alone[name] - values).abs().max()) <= 1e-12, name

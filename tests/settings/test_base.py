@@ -1,0 +1,39 @@
+"""What all settings have: a file, a start of their flow, and the options of its solve."""
+
+import importlib
+
+import pytest
+import torch
+
+from gflow.scenario import setting_model, setting_models
+from gflow.settings.base import Scenario
+from gflow.solvers import SolveOptions
+from tests.settings.scenarios import make
+
+SETTINGS = sorted(setting_models())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_is_found_by_its_file(name):
+    model = setting_model(name)
+    assert issubclass(model, Scenario)
+    assert model.setting == name
+    assert model.__module__ == f"gflow.settings.{name.replace('-', '_')}"
+    assert importlib.import_module(model.__module__).__doc__
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_setup_is_a_start_of_the_flow_in_the_requested_dtype(name, dtype):
+    extra = {"samples": 6, "test_samples": 2} if name == "kernel" else {}
+    setup = make(name, dtype=str(dtype).removeprefix("torch."), **extra).setup()
+    setup.flow.check_state(setup.y0)
+    assert setup.y0.dtype == dtype
+    assert torch.isfinite(setup.flow(0.0, setup.y0)).all()
+    assert setup.facts
+
+
+def test_options_of_the_solve_are_the_keys_of_the_scenario():
+    keys = {"method": "rkc2", "rtol": 1e-4, "atol": 1e-7, "max_evals": 500, "points": 7}
+    scenario = make("deep-linear", time="log", estimate_error=False, **keys)
+    assert scenario.solve_options() == SolveOptions(spacing="log", estimate_error=False, **keys)
