@@ -40,7 +40,7 @@ def certified_trajectory(
     reached, states = problem.ts[: len(problem.saved)], problem.saved
     if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
         reached, states = [*reached, problem.t], [*states, problem.y]
-    sharpness = problem.sharpness
+    sharpness = problem.sharpness_path
     if sharpness is not None:
         for y in states[len(sharpness.values) :]:
             sharpness.add(y)

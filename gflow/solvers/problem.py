@@ -1,10 +1,11 @@
-"""One solve: what is requested, the counters, and the saved states."""
+"""One solve: the request, the counters and the results; and why a solve stops early."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -19,34 +20,25 @@ from gflow.flows.sharpness import SharpnessPath
 
 Number = TypeVar("Number", float, np.ndarray, Tensor)
 
-
 #: save(checkpoint), called between two steps
 Save = Callable[[Checkpoint], None]
 
-
+# Why a solve stops early.
 NOT_FINITE = "the right-hand side returned NaN or infinity"
-
-
-EXPLODED = "the loss became NaN or infinite; the flow explodes or its start is bad"
-
-
+EXPLODED = "the loss became NaN or infinite; the flow explodes, or its start is too large"
 UNDERFLOW = (
     "the step size underflowed: the tolerance cannot be met, because the right-hand "
     "side is discontinuous or grows without bound; loosen rtol or choose another method"
 )
-
-
 RISES = (
     "the loss rises along every step, however short: the right-hand side is not the "
     "gradient flow of its loss, or is too noisy for the tolerance; correct it or loosen rtol"
 )
-
-
-STIFF = "it has become stiff, and is solved faster on its own"
+STIFF = "it has become stiff; integrating it outside the ensemble is faster"
 
 
 def out_of_budget(max_evals: int) -> str:
-    """The reason of a solve that used up its evaluations."""
+    """Return the reason of a solve that used up its evaluations."""
     return (
         f"the budget of {max_evals} evaluations ran out; loosen rtol, shorten the "
         "time or raise max_evals"
@@ -54,16 +46,52 @@ def out_of_budget(max_evals: int) -> str:
 
 
 def energy_bound(rtol: float, loss: Number, bound: Number) -> Number:
-    """What an error of the energy integral is held to, where states are held to bound."""
+    """Return the largest acceptable error of the energy integral in one step.
+
+    Parameters
+    ----------
+    rtol : float
+    loss : float, ndarray or Tensor
+    bound : float, ndarray or Tensor
+        The largest acceptable error of the state.
+
+    Returns
+    -------
+    float, ndarray or Tensor
+
+    Examples
+    --------
+    >>> energy_bound(3e-3, 1.0, 0.0)
+    0.001
+    """
     return rtol / 3 * loss + bound * bound
 
 
 class Stop(Exception):
-    """A solve cannot go on; the message is the reason in one line."""
+    """A solve cannot continue; the message is the reason in one line."""
 
 
 def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
-    """flow(t, y); NaN where a trial state overflowed so that a decomposition gave up."""
+    """Return flow(t, y); NaN where a trial state overflowed and a decomposition failed.
+
+    Parameters
+    ----------
+    flow : Flow
+    t : float or Tensor
+    y : Tensor
+        A state, or states in one leading dimension.
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, W0 = gflow.EndToEndFlow.example()
+    >>> bool(velocity_of(flow, 0.0, W0 * torch.inf).isnan().all())
+    True
+    """
     try:
         return flow(t, y)
     except torch.linalg.LinAlgError:
@@ -74,79 +102,88 @@ def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
         return torch.stack([velocity_of(flow, t, member) for member in y])
 
 
+@dataclass(eq=False, repr=False)
 class Problem:
-    """One solve: what is asked for, the counters, and the saved states."""
+    """One solve: the request, and what a solver fills in: counters, states, failures.
 
-    def __init__(
-        self,
-        flow: Flow,
-        y0: Tensor,
-        ts: list[float],
-        *,
-        rtol: float,
-        atol: float,
-        step_size: float | None = None,
-        max_evals: int = 1_000_000,
-        own_ts: list[list[float]] | None = None,
-        leave_stiff: bool = False,
-        dense: bool = False,
-        event: Event | None = None,
-        sharpness: int = 0,
-        progress: Progress | None = None,
-        resume: Checkpoint | None = None,
-        checkpoint: Save | None = None,
-        checkpoint_every: float = 60.0,
-    ):
-        self.flow = flow
-        self.y0 = y0
-        self.ts = ts
-        #: Times of each member's own from ts[0] on, where an ensemble's have not the same.
-        self.own_ts = own_ts
-        #: Whether members of an ensemble fail where `auto` would hand them over as stiff.
-        self.leave_stiff = leave_stiff
-        self.rtol = rtol
-        self.atol = atol
-        self.step_size = step_size
-        self.max_evals = max_evals
-        self.dense = dense
-        self.event = event
-        self.progress = progress
-        self.resume = resume
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
+    Attributes
+    ----------
+    flow : Flow
+    y0 : Tensor
+        The start, or an ensemble of starts in leading dimensions.
+    ts : list of float
+        Requested times.
+    rtol, atol : float
+    step_size : float, optional
+        Of fixed-step methods.
+    max_evals : int
+        Limit on the evaluations of the right-hand side.
+    member_ts : list of list of float, optional
+        Requested times of each member, all from ``ts[0]`` on, where they differ.
+    fail_if_stiff : bool
+        Whether a member of an ensemble fails where ``auto`` would hand it over as stiff.
+    dense : bool
+        Whether states at requested times come from dense output.
+    event : callable, optional
+    sharpness : int
+        The number of Hessian eigenvalues to measure at requested times.
+    progress : callable, optional
+    resume : Checkpoint, optional
+    checkpoint : callable, optional
+        Called every ``checkpoint_every`` seconds.
+    """
+
+    flow: Flow
+    y0: Tensor
+    ts: list[float]
+    _: KW_ONLY
+    rtol: float
+    atol: float
+    step_size: float | None = None
+    max_evals: int = 1_000_000
+    member_ts: list[list[float]] | None = None
+    fail_if_stiff: bool = False
+    dense: bool = False
+    event: Event | None = None
+    sharpness: int = 0
+    progress: Progress | None = None
+    resume: Checkpoint | None = None
+    checkpoint: Save | None = None
+    checkpoint_every: float = 60.0
+
+    rhs_evals: int = field(default=0, init=False)
+    accepted: int = field(default=0, init=False)
+    rejected: int | None = field(default=0, init=False)
+    #: Evaluations, accepted and rejected steps of each member, (3, members).
+    spent: np.ndarray | None = field(default=None, init=False)
+    #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
+    failures: dict[int, str] = field(default_factory=dict, init=False)
+    #: When an event stopped members, by the same index.
+    event_times: dict[int, float] = field(default_factory=dict, init=False)
+    #: Where a solve that stopped early can be resumed, given a larger budget.
+    last_checkpoint: Checkpoint | None = field(default=None, init=False)
+    #: What the solver adds to ``stats.reason``.
+    remark: str = field(default="", init=False)
+    #: The piece of a run that this solve is, where a run stores its pieces.
+    piece: Piece = field(default_factory=Piece, init=False)
+    began: float = field(init=False)
+    ended: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        flow, y0 = self.flow, self.y0
         self.size = y0.numel()
         self.batch = flow.batch_shape(y0)
-        loss = flow.loss(y0)
-        self.rhs_evals = 0
-        self.accepted = 0
-        self.rejected: int | None = 0
-        self.t = ts[0]
-        self.y = y0
-        self.saved = [y0]
+        self.first_loss = loss = flow.loss(y0)
+        #: The last accepted state, its time and norm, and the energy dissipated until then.
+        self.t, self.y, self.y_norm = self.ts[0], y0, flow.norm(y0)
         self.dissipated: Tensor | None = torch.zeros_like(loss)
-        self.y_norm = flow.norm(y0)
-        self.first_loss = loss
         self.largest_rise = torch.zeros_like(loss)
-        #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
-        self.failures: dict[int, str] = {}
-        #: What was spent on each member: evaluations, good and bad steps, (3, members).
-        self.spent: np.ndarray | None = None
-        #: The members that an event stopped, and when.
-        self.event_times: dict[int, float] = {}
-        #: Where a solve that stopped early can be resumed, given a larger budget.
-        self.last_checkpoint: Checkpoint | None = None
-        #: What the solver has to say of how it went, for ``stats.reason``.
-        self.remark = ""
-        #: The sharpness at the requested times so far; `integrate` adds those that are missing.
-        self.sharpness = SharpnessPath(flow, sharpness) if sharpness else None
-        #: The piece of a run that the solve is, where a run keeps its work.
-        self.piece = Piece()
-        self.began = time.perf_counter()
-        self.ended: float | None = None
+        self.saved = [y0]  #: states at the requested times reached so far
+        #: The sharpness at those times; times that are missing are measured after the solve.
+        self.sharpness_path = SharpnessPath(flow, self.sharpness) if self.sharpness else None
         self._loss = loss
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
-
-    # -- for solvers --------------------------------------------------------------
+        self.began = time.perf_counter()
 
     @functools.cached_property
     def closed_form(self) -> str | None:
@@ -160,7 +197,13 @@ class Problem:
         return torch.cat([self.y0.reshape(-1), energy])
 
     def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
-        """dz/dt; counts, and remembers without a host synchronisation whether all is finite."""
+        """Return dz/dt and count it; note on the device whether it is finite.
+
+        Raises
+        ------
+        Stop
+            If the budget of evaluations is used up.
+        """
         if self.rhs_evals >= self.max_evals:
             raise Stop(out_of_budget(self.max_evals))
         self.rhs_evals += 1
@@ -172,35 +215,37 @@ class Problem:
 
     @property
     def energy_tolerance(self) -> Tensor:
-        """What an error of the energy integral is held to in one step, for each member.
+        """The largest acceptable error of the energy integral in one step, for each member.
 
-        A third of rtol of the loss, and not below round-off where that is zero. Left to
-        follow, the integral is wrong by 6 % where dopri5 at rtol 1e-3 has states right to
-        0.2 %; held so, it costs up to 10 % more evaluations.
+        A third of rtol of the loss, and at least the energy of an acceptable error of the state.
+        Without its own tolerance, the integral is wrong by 6 % where dopri5 at rtol 1e-3 has states
+        right to 0.2 %; with it, a solve takes up to 10 % more evaluations.
         """
         loss = torch.maximum(self.first_loss.abs(), self._loss.abs())
         return energy_bound(self.rtol, loss, self.atol + self.rtol * self.y_norm)
 
     @property
     def resolution(self) -> Tensor:
-        """(atol + rtol‖y‖)², the energy of an error of the size allowed, for each member."""
+        """The energy (atol + rtol‖y‖)² of the largest acceptable error, for each member."""
         return (self.atol + self.rtol * self.y_norm).square()
 
     def error_norm(self, e: Tensor) -> Tensor:
-        """max over members of ‖e‖₂/(atol + rtol‖y‖₂), y the last accepted state, and of
-        the energy integral's error against its own tolerance."""
+        """Return the largest relative error over members, of the state and of the energy integral.
+
+        Of the state it is ‖e‖₂/(atol + rtol‖y‖₂), y the last accepted one.
+        """
         size = self.flow.norm(e[: self.size].view(self.y0.shape))
         bound = self.atol + self.rtol * self.y_norm
         energy = e[self.size :].abs().view(self.batch) / self.energy_tolerance
         return torch.maximum(size / bound, energy).max()
 
     def accept(self, t: float, z: Tensor) -> None:
-        """Take note of the state at the end of an accepted step."""
+        """Record an accepted step that ends at t in z."""
         y = z[: self.size].view(self.y0.shape).clone()
         self.accept_state(t, y, z[self.size :].reshape(self.batch).clone())
 
     def accept_state(self, t: float, y: Tensor, dissipated: Tensor | None) -> None:
-        """As `accept`, for solvers that do not carry the energy integral."""
+        """Record an accepted state; for solvers that do not integrate the energy."""
         loss = self.flow.loss(y)
         self.require_finite(loss)
         self.largest_rise = torch.maximum(self.largest_rise, loss - self._loss)
@@ -213,16 +258,16 @@ class Problem:
             self.progress(t, float(loss.mean()))
 
     def require_finite(self, value: Tensor) -> None:
-        """Stop unless all of a tensor is finite."""
+        """Raise `Stop` unless all entries are finite."""
         if not bool(torch.isfinite(value).all()):
             raise Stop(EXPLODED)
 
     def reject(self) -> None:
-        """Take note of a rejected step."""
+        """Count a rejected step."""
         self.rejected = (self.rejected or 0) + 1
 
     def why_stuck(self) -> str:
-        """The reason that fits a step size that underflowed."""
+        """Return the reason why the step size underflowed."""
         return UNDERFLOW if bool(self._healthy) else NOT_FINITE
 
     @property

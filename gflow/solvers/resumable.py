@@ -48,13 +48,13 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
     inputs = {
         "flow": type(problem.flow).__name__,
         "method": name,
-        "ts": problem.own_ts or problem.ts,
+        "ts": problem.member_ts or problem.ts,
         "rtol": problem.rtol,
         "atol": problem.atol,
         "step_size": problem.step_size,
         "dense": problem.dense,
         "max_evals": problem.max_evals,
-        "sharpness": 0 if problem.sharpness is None else problem.sharpness.k,
+        "sharpness": problem.sharpness,
     }
     with execution.resumable("solve", steps=steps, y0=problem.y0, **inputs) as piece:
         if piece.finished is not None:
@@ -88,9 +88,9 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     if problem.dissipated is not None:
         tensors["dissipated"] = problem.dissipated
     products = 0
-    if problem.sharpness is not None:
-        tensors |= problem.sharpness.tensors()
-        products = problem.sharpness.products
+    if problem.sharpness_path is not None:
+        tensors |= problem.sharpness_path.tensors()
+        products = problem.sharpness_path.products
     return Checkpoint(
         tensors={**tensors, "saved": torch.stack(problem.saved)},
         meta={
@@ -114,8 +114,8 @@ def _restore_results(problem: Problem, found: Checkpoint) -> None:
     problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
     if "spent" in found.tensors:
         problem.spent = found.tensors["spent"].numpy()
-    if problem.sharpness is not None and "sharpness" in tensors:
-        problem.sharpness.restore(tensors, found.meta["products"], problem.y0)
+    if problem.sharpness_path is not None and "sharpness" in tensors:
+        problem.sharpness_path.restore(tensors, found.meta["products"], problem.y0)
     problem.failures = {int(i): why for i, why in found.meta["failures"]}
     problem.event_times = {int(i): t for i, t in found.meta["event_times"]}
     problem.ended = time.perf_counter()

@@ -77,8 +77,8 @@ class Ensembles:
             first.flow,
             torch.stack([problem.y0 for problem in problems]),
             first.ts,
-            own_ts=[problem.ts for problem in problems],
-            leave_stiff=small,
+            member_ts=[problem.ts for problem in problems],
+            fail_if_stiff=small,
             rtol=first.rtol,
             atol=first.atol,
             max_evals=first.max_evals,
@@ -128,7 +128,7 @@ def can_batch(request: Request) -> bool:
         and not problem.batch
         and problem.size <= MAX_STATE_SIZE
         and not problem.dense
-        and problem.event is problem.sharpness is problem.resume is problem.checkpoint is None
+        and problem.event is problem.sharpness_path is problem.resume is problem.checkpoint is None
     )
 
 
@@ -219,7 +219,7 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
     return Checkpoint(
         tensors={name: value.clone() for name, value in tensors.items()},
         meta={
-            "t": ensemble.own_ts[i][-1] if ensemble.own_ts else ensemble.t,
+            "t": ensemble.member_ts[i][-1] if ensemble.member_ts else ensemble.t,
             "rhs_evals": evals,
             "accepted": accepted,
             "rejected": rejected,

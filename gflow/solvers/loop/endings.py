@@ -24,7 +24,7 @@ class Endings:
         finished = m.t[rows] >= state.record.ends[m.index[rows]]
         if state.problem.event is not None:
             finished |= m.event[rows] <= 0
-        if state.problem.leave_stiff:
+        if state.problem.fail_if_stiff:
             stiff = (m.method != EXPLICIT) & ~finished
             if any_true(stiff):
                 self.fail(stiff, STIFF)

@@ -19,8 +19,8 @@ class Record:
         self._problem = problem
         count = problem.batch.numel()
         #: Each member's requested times, (members, times + 1); nothing lands on a NaN.
-        self.ts = _padded(problem.own_ts or [problem.ts], count)
-        self.ends = np.broadcast_to([ts[-1] for ts in problem.own_ts or [problem.ts]], count)
+        self.ts = _padded(problem.member_ts or [problem.ts], count)
+        self.ends = np.broadcast_to([ts[-1] for ts in problem.member_ts or [problem.ts]], count)
         y = problem.y0.reshape(count, -1)
         self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y

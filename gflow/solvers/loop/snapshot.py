@@ -12,7 +12,7 @@ from gflow.solvers.loop.state import LoopState
 
 def snapshot(state: LoopState) -> Checkpoint:
     """Return the state of a solve between two steps."""
-    past, sharpness = state.past, state.problem.sharpness
+    past, sharpness = state.past, state.problem.sharpness_path
     return Checkpoint(
         tensors={
             **state.members.tensors(),
@@ -80,13 +80,13 @@ def restore(state: LoopState, checkpoint: Checkpoint) -> None:
     problem.began = time.perf_counter() - meta["seconds"]
     if state.past is not None:
         state.past.restore(tensors["past"].to(problem.y0), meta["past"])
-    if problem.sharpness is not None:
-        problem.sharpness.restore(tensors, meta["products"], problem.y0)
+    if problem.sharpness_path is not None:
+        problem.sharpness_path.restore(tensors, meta["products"], problem.y0)
 
 
 def _inputs(state: LoopState) -> list[object]:
     """Return what must be the same in a resumed solve."""
     problem = state.problem
     names = [method.name for method in state.methods.methods]
-    k = 0 if problem.sharpness is None else problem.sharpness.k
-    return [names, problem.own_ts or problem.ts, problem.rtol, problem.atol, problem.dense, k]
+    times = problem.member_ts or problem.ts
+    return [names, times, problem.rtol, problem.atol, problem.dense, problem.sharpness]

@@ -31,7 +31,7 @@ class SpectrumMonitor:
         problem, flow = state.problem, state.problem.flow
         #: Whether the Hessian's largest eigenvalue is the radius that the methods need.
         self._sharpness_is_radius = (
-            problem.sharpness is not None
+            problem.sharpness_path is not None
             and flow.parameter_flow is flow
             and flow.spectral_radius(problem.y0) is None
         )
@@ -43,7 +43,7 @@ class SpectrumMonitor:
         """
         m, path, shared = (
             self._state.members,
-            self._state.problem.sharpness,
+            self._state.problem.sharpness_path,
             self._sharpness_is_radius,
         )
         if path is None:
