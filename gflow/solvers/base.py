@@ -1,13 +1,13 @@
-"""The contracts of solvers, and what every solve shares: counting, watching, saving.
+"""The base classes of solvers.
 
-For authors of solvers there are two ways in, each a file in this folder.
+A new method is one file in this folder, of one of two kinds.
 
-A **method of gflow's own** is a `Stepper`: a name, two orders and the formula of one
-step. The stepping loop (stepping.py) owns step sizes, stages, landing, ensembles,
-events and checkpoints.
+A **method of gflow's own** is a `Stepper`: a name, the order of its error estimate and the formula
+of one step. The stepping loop (``loop/``) owns step sizes, stages, landing on requested times,
+ensembles, events and checkpoints.
 
-A **library's method** is a `Solver` that hands the whole problem to the library. Its
-``names`` are what users pass as ``method``. `solve` integrates by calling
+A **library's method** is a `Solver` that passes the whole problem to the library. Its
+``names`` are what users pass as ``method``. `Solver.solve` integrates by calling
 
 1. ``problem.rhs(t, z)`` for the right-hand side, where z is one vector: the state,
    then the energy dissipated so far (an integral carried along, one entry a member);
@@ -20,7 +20,7 @@ that defines the gradient and does not depend on the basis, so an error in a sin
 direction cannot hide among thousands of parameters as it does in a root-mean-square
 norm over entries.
 
-A solve that cannot go on raises `Stop`: a solver lets it pass.
+A solve that cannot continue raises `Stop`, which a solver does not catch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from torch import Tensor
 
 from gflow.solvers.problem import Problem
 
-#: increment(c, Y) = F(t + c·h, Y), of the shape of Y, (members, entries), times each member's own
-#: h over that of the step where they differ; a third argument, if given, takes the result
+#: increment(c, Y) = F(t + c·h, Y), of the shape of Y, (members, entries); where members have steps
+#: of different lengths, times each member's h over the longest. A third argument, if given,
+#: receives the result.
 Increment = Callable[..., Tensor]
 
 
@@ -46,50 +47,63 @@ class Solver(abc.ABC):
 
     #: What users pass as ``method``.
     names: tuple[str, ...]
-    #: Those among them that take steps of a size given by the caller.
+    #: Those that take steps of a size given by the caller.
     fixed_step: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def solve(self, problem: Problem, method: str) -> None:
-        """Integrate from ``problem.ts[0]`` to ``problem.ts[-1]``."""
+        """Integrate from ``problem.ts[0]`` to ``problem.ts[-1]``.
+
+        Parameters
+        ----------
+        problem : Problem
+            It receives the results.
+        method : str
+            One of ``names``.
+
+        Raises
+        ------
+        Stop
+            If the solve cannot continue.
+        """
 
 
 class Step(NamedTuple):
-    """What one step gives, for every member a row."""
+    """The result of one step, one row per member."""
 
     y: Tensor  #: at the end of the step, (members, entries)
     k: Tensor  #: the increment there, (members, entries)
     error: Tensor  #: estimated local error, (members, entries)
-    #: What says whether another method would do better (switching.py), (members,).
+    #: Computes h|λ| of the stiffest mode, (members,), for the choice of method (switching.py).
     signal: Callable[[], Tensor] | None = None
 
 
 class Method(abc.ABC):
-    """What the loop knows of a method of gflow's own, whatever its kind."""
+    """A method of gflow's own, as the stepping loop sees it."""
 
     #: What users pass as ``method``; empty for a base class.
     name: ClassVar[str] = ""
     #: Of the error estimate: error = O(h^error_order).
     error_order: ClassVar[int]
-    #: Whether more stages reach farther: the loop then measures ρ = max(−λ).
+    #: Whether more stages reach farther: the loop then estimates ρ = max(−λ).
     stabilized: ClassVar[bool] = False
 
     @abc.abstractmethod
     def stages(self, reach: float) -> int:
-        """The fewest stages of a step that is stable for h·ρ = reach."""
+        """Return the fewest stages of a step that is stable for h·ρ = reach."""
 
     @abc.abstractmethod
     def reach(self, stages: int) -> float:
-        """The largest stable h·ρ with so many stages."""
+        """Return the largest stable h·ρ with this number of stages."""
 
     def max_stages(self, rtol: float, eps: float) -> int:
-        """Stages beyond which round-off, amplified, exceeds the tolerance."""
+        """Return the number of stages beyond which amplified round-off exceeds the tolerance."""
         return self.stages(0.0)
 
     def error_factor(self, rtol: float) -> float:
-        """Factor on the estimated error that makes the global error proportional to rtol.
+        """Return a factor on the estimated error that makes the global error proportional to rtol.
 
-        1 where the estimate is of the order of the global error, h^error_order.
+        It is 1 where the global error has the order of the estimate, h^error_order.
         """
         return 1.0
 
@@ -97,33 +111,51 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: data and the formula of a step; the loop owns everything else.
 
-    A step does not see t, and sees one h, the longest: its increments are those of F, or where
-    members have steps of their own F times each one's part of h. It must not write to them.
-    The last one is asked for at the end of the step. An instance serves one solve at a time,
-    so that it may keep memory from step to step.
+    A step does not see t, and sees one h, the longest; see `Increment`. It must not write to the
+    increments. The last one that it computes is at the end of the step. An instance serves one
+    solve at a time, so that it may reuse memory from step to step.
     """
 
     @abc.abstractmethod
     def step(
         self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
     ) -> Step:
-        """A step h from y, (members, entries), where the increment is k0."""
+        """Return a step h from y, (members, entries), where the increment is k0."""
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
-        """The energy dissipated in a step, and its estimated error, both over h, (2, members).
+        """Return the energy dissipated in a step and its estimated error, both over h.
 
-        ``rates``, (evaluations + 1, members), are −dφ/dt at the start and wherever an
-        increment was asked for, in that order: the integral is one more equation, solved by
-        the same step. A lone start's have no dimension of members.
+        The integral is one more equation, solved by the same step.
+
+        Parameters
+        ----------
+        rates : ndarray, shape (evaluations + 1, members)
+            −dφ/dt at the start and at every increment, in the order of their evaluation. For a
+            lone start without the dimension of members.
+        stages : int
+
+        Returns
+        -------
+        ndarray, shape (2, members)
         """
         return np.dot(quadrature(type(self), stages), rates)
 
 
 @functools.lru_cache(maxsize=256)
 def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
-    """Weights of a step's increments in its end and in its error estimate, (2, evaluations + 1).
+    """Return the weights of a step's increments in its end and in its error estimate.
 
-    Read off one step from zero whose i-th increment is the i-th unit vector.
+    They are read off one step from zero whose i-th increment is the i-th unit vector.
+
+    Parameters
+    ----------
+    method : type
+        A `Stepper`.
+    stages : int
+
+    Returns
+    -------
+    ndarray, shape (2, evaluations + 1)
 
     Examples
     --------
@@ -139,8 +171,8 @@ def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
         evaluations += 1
         return torch.mul(Y, 0.0, out=out)
 
-    none = torch.zeros(1, 1, dtype=torch.float64)
-    method().step(count, none, none, stages)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    method().step(count, zero, zero, stages)
     units = iter(torch.eye(evaluations + 1, dtype=torch.float64).unsqueeze(1))
     k0, start = next(units), torch.zeros(1, evaluations + 1, dtype=torch.float64)
 

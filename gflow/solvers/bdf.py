@@ -35,32 +35,26 @@ from torch.linalg import vector_norm
 from gflow.solvers.base import Method
 
 MAX_ORDER = 6  # BDF of order 7 is not zero-stable
-HISTORY = MAX_ORDER + 2  # states that a step of the highest order looks back on
-_RESIDUAL = 0.3  # of the tolerance: what the linear solve may leave in the state
-_NONLINEAR = 0.1  # of the tolerance: what Newton may leave, for a curvature of 1/‖y‖
+HISTORY = MAX_ORDER + 2  # past states that a step of the highest order uses
+_RESIDUAL = 0.3  # of the tolerance: allowed error of the linear solve
+_NONLINEAR = 0.1  # of the tolerance: allowed error of Newton's method, for a curvature of 1/‖y‖
 _MAX_NEWTON = 4
 MAX_PRODUCTS = 60  # of one linear solve
-_MAX_FRACTION = 0.01  # of a step's way that its error may be, at most √rtol
+_MAX_FRACTION = 0.01  # of the distance of a step that its error may be, at most √rtol
 _SAFETY = 0.85
 
 
 class BDFStep(NamedTuple):
-    """What one step found.
+    """The result of one step."""
 
-    ``state`` (n,) and ``rate`` (n,), c'(t_new), which is F(state) to within α times the
-    tolerance; ``misses`` ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`;
-    ``converged`` is False where the step must be tried again shorter (F not finite is such
-    a case).
-    """
-
-    state: Tensor
-    rate: Tensor
-    misses: Tensor
-    converged: bool
+    state: Tensor  #: y_new, (n,)
+    rate: Tensor  #: c'(t_new), (n,): F(state) to within α times the tolerance
+    misses: Tensor  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
+    converged: bool  #: if False, as where F is not finite, the step must be shorter
 
 
 class Formulas(NamedTuple):
-    """The formulas of a step; weights are of the last m states, 0 where one is not looked at."""
+    """The formulas of a step; weights are of the last m states, 0 for those not used."""
 
     order: int
     alpha: float
@@ -70,7 +64,7 @@ class Formulas(NamedTuple):
 
 
 def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
-    """The formulas of a step of an order, with the errors of that order and those next to it.
+    """Return the formulas of a step, and the errors of its order and of those next to it.
 
     The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p =
     (y_new − q_p)/((t_new − t_{n−p}) α_p); y[…] is a divided difference. A bound where J has no
@@ -129,7 +123,7 @@ def bdf_step(
     *,
     max_products: int = MAX_PRODUCTS,
 ) -> BDFStep:
-    """One step.
+    """Compute one step.
 
     Parameters
     ----------
@@ -143,7 +137,7 @@ def bdf_step(
         Largest acceptable ‖e‖₂ of the step, absolute.
     size : float
         ‖y‖₂ of the newest state.
-    most_products : int
+    max_products : int
         Bound on the products J·v of one linear solve.
 
     Returns
@@ -156,8 +150,8 @@ def bdf_step(
     >>> times = [0.0, -0.1, -0.2, -0.3]
     >>> states = torch.tensor([[math.exp(-t)] for t in times], dtype=torch.float64)
     >>> weights = formulas(times, 0.1, order=2)
-    >>> found = bdf_step(lambda y: -y, states, weights, tolerance=1e-6, size=1.0)
-    >>> found.converged, abs(found.state.item() - math.exp(-0.1)) < 1e-3
+    >>> step = bdf_step(lambda y: -y, states, weights, tolerance=1e-6, size=1.0)
+    >>> step.converged, abs(step.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
     order, alpha, slope, predictors, _ = formulas
@@ -172,9 +166,9 @@ def bdf_step(
         d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, max_products)
         if d is None:
             break
-        # What the solve has left is answered as if J were 0: so modes below the tolerance
+        # The remaining residual is corrected as if J were 0, so that modes below the tolerance
         # follow their equation. Left to the predictor, they would grow by its instability,
-        # and a path would leave a saddle at the wrong time for the wrong side.
+        # and a path would leave a saddle at the wrong time, to the wrong side.
         d.add_(rest, alpha=1 / alpha)
         y = y + d
         converged = float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size
@@ -184,25 +178,62 @@ def bdf_step(
     return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)
 
 
-def step_tolerance(tolerance: float, way: float, size: float, eps: float) -> float:
-    """The tolerance of a step: at most √rtol ≤ 1/100 of its way h‖F‖, and above round-off.
+def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -> float:
+    """Return the tolerance of a step: at most √rtol ≤ 1/100 of its distance, above round-off.
 
-    ``size`` is ‖y‖₂, from which rtol follows; eps the unit of round-off.
+    Parameters
+    ----------
+    tolerance : float
+        From rtol and atol.
+    distance : float
+        h‖F‖₂.
+    size : float
+        ‖y‖₂, from which rtol follows.
+    eps : float
+        The unit of round-off.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> step_tolerance(1e-6, 1e3, 1.0, 1e-16), step_tolerance(1e-6, 1e-6, 1.0, 1e-16)
+    (1e-06, 1e-09)
     """
     if size == 0:
         return tolerance
-    part = min(_MAX_FRACTION, math.sqrt(tolerance / size))
-    return max(min(tolerance, part * way), 500 * eps * size)
+    fraction = min(_MAX_FRACTION, math.sqrt(tolerance / size))
+    return max(min(tolerance, fraction * distance), 500 * eps * size)
 
 
 def next_order_and_step(
     errors: Mapping[int, float], order: int, step: float, *, settled: bool
 ) -> tuple[int, float]:
-    """The order, of those whose errors are known, with the longest step, and that step.
+    """Choose the order with the longest next step.
 
-    Errors are relative to the tolerance. ``settled``: whether order + 1 steps were taken
-    since the order last changed; until then it stays. High orders lengthen by at most 1.2 a
-    step: zero-stability of variable-step BDF.
+    A step of order 4 or higher grows by at most 1.2: zero-stability of variable-step BDF.
+
+    Parameters
+    ----------
+    errors : mapping of int to float
+        Of the last step by order, relative to the tolerance.
+    order : int
+        Its order.
+    step : float
+        Its length.
+    settled : bool
+        Whether order + 1 steps were taken since the order last changed; until then it stays.
+
+    Returns
+    -------
+    (int, float)
+        The order and the length of the next step.
+
+    Examples
+    --------
+    >>> next_order_and_step({1: 0.5, 2: 1e-3}, 1, 0.1, settled=True)
+    (2, 0.2)
     """
     orders = errors if settled else (order,)
     factors = {p: _SAFETY * (1.2 * errors[p] + 1e-10) ** (-1 / (p + 1)) for p in orders}
@@ -218,9 +249,11 @@ def _solve(
     residual: Tensor,
     tolerance: float,
     scale: float,
-    most: int,
+    max_products: int,
 ) -> tuple[Tensor | None, Tensor]:
-    """(d, r), r = residual − (α − J)d and ‖r‖₂ ≤ tolerance; d is None if not met. ``scale`` ~ ‖y‖₂.
+    """Return (d, r), r = residual − (α − J)d, ‖r‖₂ ≤ tolerance; d is None if that is not met.
+
+    ``scale`` is about ‖y‖₂.
 
     Generalised conjugate residuals (Eisenstat, Elman & Schultz 1983, SIAM J. Numer. Anal.
     20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
@@ -230,11 +263,11 @@ def _solve(
     size, k = float(vector_norm(r)), 0
     reach = math.sqrt(torch.finfo(y.dtype).eps) * (scale or 1.0)
     directions = images = residual.new_empty((0, residual.numel()))
-    while size > tolerance and k < most:
+    while size > tolerance and k < max_products:
         v = r * (reach / size)
         w = (f - rhs(y + v)).add_(v, alpha=alpha)
         if k:
-            for _ in range(2):  # twice is enough to be orthogonal to round-off
+            for _ in range(2):  # twice is enough for orthogonality to round-off
                 overlap = images[:k] @ w
                 w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
                 v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
@@ -246,10 +279,10 @@ def _solve(
         size = float(vector_norm(r))
         if not math.isfinite(size):
             break
-        if size > tolerance:  # there is a next one, to be orthogonal to this one
+        if size > tolerance:  # the next direction must be orthogonal to this one
             if k == len(images):
-                room = k + min(most, 16)
-                directions, images = _longer(directions, room), _longer(images, room)
+                capacity = k + min(max_products, 16)
+                directions, images = _grown(directions, capacity), _grown(images, capacity)
             directions[k], images[k] = direction, image
         k += 1
     if not size <= tolerance:
@@ -257,18 +290,18 @@ def _solve(
     return (torch.zeros_like(r) if d is None else d), r
 
 
-def _longer(rows: Tensor, room: int) -> Tensor:
-    """Rows with memory for more behind them, which is not touched yet."""
-    longer = rows.new_empty((room, rows.shape[1]))
-    longer[: len(rows)] = rows
-    return longer
+def _grown(rows: Tensor, capacity: int) -> Tensor:
+    """Return rows at the start of a larger tensor whose other rows are not initialised."""
+    grown = rows.new_empty((capacity, rows.shape[1]))
+    grown[: len(rows)] = rows
+    return grown
 
 
 class BDF(Method):
     """Matrix-free BDF of orders 1 to 6, for one start at a time."""
 
     name = "bdf"
-    error_order = 2  # of the lowest order, for the first step
+    error_order = 2  # of the formula of order 1, for the first step
 
     def stages(self, reach: float) -> int:
         return 2  # at least the residual and one product

@@ -1,7 +1,7 @@
 """``exact``: the flow's closed form, where it has one.
 
 The energy integral is a quadrature of the dissipation along the closed form, with the
-flow's own right-hand side: Gauss–Legendre of 7 to 16 points, as the tolerance asks, on panels
+flow's own right-hand side: Gauss–Legendre of 7 to 16 points, by the tolerance, on panels
 whose ends grow six-fold away from the start, where the fast modes decay. Panels where it
 differs from the loss lost there by more than the tolerance allows are cut in two, all those
 of a level in one call. Mostly there is one level, of 35 to 80 states, whatever the number of
@@ -23,8 +23,8 @@ from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem
 
 _RATIO = 6.0  # of the ends of a panel
-_SPLITS = 400  # panels cut in two where the quadrature and the loss differ
-_PART = 1e-3  # of rtol: what they may differ by in one panel, relative to the first loss
+_MAX_SPLITS = 400  # panels cut in two where the quadrature and the loss differ
+_ALLOWED = 1e-3  # of rtol: their difference in one panel, relative to the first loss
 _MEMORY = 2**24  # numbers in the states computed at once
 
 
@@ -43,8 +43,8 @@ class ExactSolver(Solver):
         elapsed = np.array(problem.ts) - problem.ts[0]
         start = flow.loss(y0)
         scale = max(float(start), torch.finfo(start.dtype).tiny)
-        tolerance = max(_PART * problem.rtol, 20 * torch.finfo(start.dtype).eps) * scale
-        # The first panel loses less than the whole: one fastest time scale seen at the start.
+        tolerance = max(_ALLOWED * problem.rtol, 20 * torch.finfo(start.dtype).eps) * scale
+        # The first panel is no longer than the fastest time scale seen at the start.
         speed = float(flow.dissipation(y0, flow(0.0, y0))) / scale
         edges = [float(elapsed[-1])]
         while edges[-1] * speed > 1 and len(edges) < 400:
@@ -55,7 +55,7 @@ class ExactSolver(Solver):
         ys, after, parts = _evaluate(problem, elapsed[1:], b, a, b, rule)
         accept_all(problem, problem.ts[1:], ys)
         before = np.concatenate([[float(start)], after[:-1]])
-        total, splits = 0.0, _SPLITS
+        total, splits = 0.0, _MAX_SPLITS
         while True:
             # A mode that leaves a small start late turns within a part of its panel.
             wrong = np.abs(parts - (before - after)) > tolerance
@@ -72,7 +72,29 @@ class ExactSolver(Solver):
 
 
 def accept_all(problem: Problem, ts: list[float], ys: Tensor) -> None:
-    """As `Problem.accept_state` at requested times one after the other, in few calls."""
+    """Accept the states at requested times, in few calls.
+
+    Parameters
+    ----------
+    problem : Problem
+    ts : list of float
+        The next requested times.
+    ys : Tensor, shape (len(ts), *state)
+
+    Raises
+    ------
+    Stop
+        If a loss is not finite.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = Problem(flow, y0, [0.0, 1.0, 2.0], rtol=1e-6, atol=1e-9)
+    >>> accept_all(problem, [1.0, 2.0], torch.stack([y0, y0]))
+    >>> problem.t, problem.accepted
+    (2.0, 2)
+    """
     if problem.progress is None and len(ts) > 1:
         losses = problem.flow.loss(ys)
         problem.require_finite(losses)
@@ -87,37 +109,45 @@ def accept_all(problem: Problem, ts: list[float], ys: Tensor) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _rule(rtol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [−1, 1] that resolve e^{−2λt} on a panel, whatever λ, to _PART·rtol."""
+    """Return nodes and weights on [−1, 1] that resolve e^{−2λt} on a panel for every λ.
+
+    The error is at most _ALLOWED·rtol.
+    """
     digits = -math.log10(rtol)
     return np.polynomial.legendre.leggauss(min(16, max(7, 4 + int(1.7 * digits))))
 
 
 def _evaluate(
     problem: Problem,
-    keep: np.ndarray,
+    saved: np.ndarray,
     ends: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
     rule: tuple[np.ndarray, np.ndarray],
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """States at the times keep, losses at the times ends, and by quadrature the energy
-    dissipated from each a to its b: all in one call of the closed form, if memory allows."""
+    """Return states at the times ``saved``, losses at the times ``ends``, and dissipated energies.
+
+    The energies are integrals from each a to its b, by quadrature. All are computed in one call of
+    the closed form, if memory allows.
+    """
     flow, y0 = problem.flow, problem.y0
     points, weights = rule
     half = 0.5 * (b - a)[:, None]
     nodes = 0.5 * (a + b)[:, None] + half * points
     problem.rhs_evals += nodes.size
-    ts = torch.from_numpy(np.concatenate([keep, ends, nodes.ravel()])).to(y0.device)
+    ts = torch.from_numpy(np.concatenate([saved, ends, nodes.ravel()])).to(y0.device)
     states, losses, rates = [y0.new_empty(0, *y0.shape)], [], []
-    first, second = len(keep), len(keep) + len(ends)
-    for some in ts.split(max(1, _MEMORY // y0.numel())):
-        kept, ended, inner = flow.exact(some, y0).tensor_split((max(first, 0), max(second, 0)))
-        first, second = first - len(some), second - len(some)
-        states.append(kept)
-        losses.append(flow.loss(ended))
-        if len(inner):
-            rates.append(flow.dissipation(inner, flow(0.0, inner)))
+    first, second = len(saved), len(saved) + len(ends)
+    for chunk in ts.split(max(1, _MEMORY // y0.numel())):
+        at_saved, at_ends, at_nodes = flow.exact(chunk, y0).tensor_split(
+            (max(first, 0), max(second, 0))
+        )
+        first, second = first - len(chunk), second - len(chunk)
+        states.append(at_saved)
+        losses.append(flow.loss(at_ends))
+        if len(at_nodes):
+            rates.append(flow.dissipation(at_nodes, flow(0.0, at_nodes)))
     measured = to_numpy(torch.cat(losses + rates))
     rate = measured[len(ends) :].reshape(nodes.shape)
-    kept = states[1] if len(states) == 2 else torch.cat(states)
-    return kept, measured[: len(ends)], (half * weights * rate).sum(axis=1)
+    ys = states[1] if len(states) == 2 else torch.cat(states)
+    return ys, measured[: len(ends)], (half * weights * rate).sum(axis=1)

@@ -1,4 +1,4 @@
-r"""``tsit5`` and ``dop853``: explicit Runge–Kutta methods for what is not stiff.
+r"""``tsit5`` and ``dop853``: explicit Runge–Kutta methods for flows that are not stiff.
 
     k_i = h·F(t + c_i h, z + Σ_{j<i} a_ij k_j),   z⁺ = z + Σ b_i k_i
 
@@ -40,16 +40,16 @@ class _Slopes(NamedTuple):
         return cls(K.unbind(), [columns[:, :i] for i in range(count + 1)])
 
     def fit(self, y: Tensor) -> bool:
-        """Whether states like y fit in."""
-        mine = self.rows[0]
-        return (mine.shape, mine.dtype, mine.device) == (y.shape, y.dtype, y.device)
+        """Return whether the memory is for states like y."""
+        row = self.rows[0]
+        return (row.shape, row.dtype, row.device) == (y.shape, y.dtype, y.device)
 
 
 class ExplicitStepper(Stepper):
     """A Runge–Kutta method given by its tableau; the slope at the end is the next's first."""
 
     tableau: ClassVar[Tableau]
-    _slopes: _Slopes | None = None  # of the last step: the next one writes them anew
+    _slopes: _Slopes | None = None  # reused from step to step
 
     def stages(self, reach: float) -> int:
         return len(self.tableau.a)
@@ -61,7 +61,7 @@ class ExplicitStepper(Stepper):
         self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
     ) -> Step:
         table = self.tableau
-        a, b, errors = _on(table, y.dtype, y.device)
+        a, b, errors = _tensors(table, y.dtype, y.device)
         if self._slopes is None or not self._slopes.fit(y):
             self._slopes = _Slopes.like(y, len(table.a) + 1)
         rows, first = self._slopes
@@ -72,8 +72,8 @@ class ExplicitStepper(Stepper):
             increment(table.c[i], Y, rows[i])
         end = torch.addmv(start, first[len(a)], b, alpha=h).view_as(y)
         k = increment(1.0, end, rows[-1])
-        missed = [torch.addmv(start, first[-1], e, beta=0, alpha=h) for e in errors]
-        error = self.error([e.view_as(y) for e in missed])
+        estimates = [torch.addmv(start, first[-1], e, beta=0, alpha=h) for e in errors]
+        error = self.error([estimate.view_as(y) for estimate in estimates])
 
         def stiffness() -> Tensor:
             return h * vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
@@ -81,18 +81,18 @@ class ExplicitStepper(Stepper):
         return Step(end, k, error, stiffness)
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
-        return np.dot(_ends(self.tableau), rates)
+        return np.dot(_weights(self.tableau), rates)
 
     def error(self, estimates: list[Tensor]) -> Tensor:
-        """The one error estimate from those of the tableau."""
+        """Return the error estimate from those of the tableau."""
         return estimates[0]
 
 
 @functools.lru_cache(maxsize=16)
-def _on(
+def _tensors(
     table: Tableau, dtype: torch.dtype, device: torch.device
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Rows of a, b and the error weights, where the states are."""
+    """Return rows of a, b and the error weights on the device of the states."""
 
     def vector(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
@@ -102,8 +102,8 @@ def _on(
 
 
 @functools.cache
-def _ends(table: Tableau) -> np.ndarray:
-    """b with the error weights."""
+def _weights(table: Tableau) -> np.ndarray:
+    """Return b and the error weights as rows of one array."""
     return np.array([(*table.b, 0.0), *table.errors])
 
 
@@ -123,7 +123,7 @@ class Dop853(ExplicitStepper):
     tableau = DOP853
 
     def error(self, estimates: list[Tensor]) -> Tensor:
-        """The estimate of order 5, smaller by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
+        """Return the estimate of order 5, reduced by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
         fifth, third = estimates
         small = vector_norm(fifth, dim=1)
         both = torch.hypot(small, 0.1 * vector_norm(third, dim=1))

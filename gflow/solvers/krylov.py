@@ -9,8 +9,8 @@ by Lanczos (`gflow.linalg.exponential`): matrix-free, one space for all times, a
 error that holds it to ``atol + rtol · (the larger of ‖y₀‖ and ‖y(T)‖)`` at every time, as the
 global error, not a step's. Members of an ensemble have a space each and share the calls.
 
-The energy integral does not believe the space. ∫⟨−∇φ, ẏ⟩ is a quadrature along the
-computed path, and to it comes ∫⟨−∇φ, f(y) − ẏ⟩ with the flow's own right-hand side at a dozen
+The energy integral does not rely on the space. It is the quadrature of ⟨−∇φ, ẏ⟩ along the
+computed path, plus that of ⟨−∇φ, f(y) − ẏ⟩ with the flow's own right-hand side at a dozen
 states: a path that does not obey y' = f(y), whatever its cause (a product that is not the
 Jacobian's, lost orthogonality, an operator that is not symmetric), does not close the
 energy balance. Those states count as evaluations, as do the products, one for all members.
@@ -51,11 +51,11 @@ class KrylovSolver(Solver):
         ts = np.array(problem.ts) - problem.ts[0]
         dissipated, done = torch.zeros_like(flow.loss(y0)), 1
         for path in _paths(problem, float(ts[-1])):
-            while done < len(ts) and ts[done] <= path.piece.end:
-                some = ts[done : done + path.at_once]
-                some = some[some <= path.piece.end]
-                accept_all(problem, problem.ts[done : done + len(some)], path.states(some))
-                done += len(some)
+            while done < len(ts) and ts[done] <= path.segment.end:
+                chunk = ts[done : done + path.at_once]
+                chunk = chunk[chunk <= path.segment.end]
+                accept_all(problem, problem.ts[done : done + len(chunk)], path.states(chunk))
+                done += len(chunk)
             dissipated = dissipated + path.dissipated()
         problem.dissipated = dissipated
         if done < len(ts):
@@ -63,34 +63,34 @@ class KrylovSolver(Solver):
 
 
 class _Path:
-    """The states of one piece of the solve."""
+    """The states of one segment of the solve."""
 
-    def __init__(self, problem: Problem, piece: KrylovSegment, origin: Tensor):
-        self.problem, self.piece, self.origin = problem, piece, origin
+    def __init__(self, problem: Problem, segment: KrylovSegment, origin: Tensor):
+        self.problem, self.segment, self.origin = problem, segment, origin
         self.at_once = max(1, MEMORY // (8 * problem.y0.numel()))  # states
 
     def states(self, ts: np.ndarray) -> Tensor:
-        """At times since the start, shape (T, *y0.shape)."""
-        return self.origin + self.piece.values(ts).reshape(len(ts), *self.problem.y0.shape)
+        """Return the states at times since the start, (T, *y0.shape)."""
+        return self.origin + self.segment.values(ts).reshape(len(ts), *self.problem.y0.shape)
 
     def dissipated(self) -> Tensor:
-        """∫⟨−∇φ, f⟩dt over the piece, as the module's head says, of the shape of the loss."""
-        flow, y0, piece = self.problem.flow, self.problem.y0, self.piece
-        span, fastest = piece.end - piece.begin, float(piece.space.ritz()[0].max())
+        """Return ∫⟨−∇φ, f⟩dt over the segment (see the module's head), of the shape of the loss."""
+        flow, y0, segment = self.problem.flow, self.problem.y0, self.segment
+        span, fastest = segment.end - segment.begin, float(segment.space.ritz()[0].max())
         edges = [span]
         while edges[-1] * fastest > 1:
             edges.append(edges[-1] / _RATIO)
-        few, few_weights = _nodes(span * np.array(_COARSE_EDGES), _COARSE)
-        many, weights = _nodes(np.array([0.0, *reversed(edges)]), _FINE)
-        ts = piece.begin + np.concatenate([few, many])
-        weights = np.concatenate([few_weights, weights])
+        coarse, coarse_weights = _nodes(span * np.array(_COARSE_EDGES), _COARSE)
+        fine, fine_weights = _nodes(np.array([0.0, *reversed(edges)]), _FINE)
+        ts = segment.begin + np.concatenate([coarse, fine])
+        weights = np.concatenate([coarse_weights, fine_weights])
         total = torch.zeros_like(flow.loss(y0))
-        # Round-off of f, which at rest would grow with the time.
+        # Round-off of f, whose integral would grow with time at rest.
         noise = 100 * torch.finfo(y0.dtype).eps * fastest * flow.loss(y0).abs()
         for i in range(0, len(ts), self.at_once):
-            some = ts[i : i + self.at_once]
-            ys, rates = self.states(some), piece.rates(some).reshape(-1, *y0.shape)
-            count = min(max(len(few) - i, 0), len(some))  # where the defect is measured
+            chunk = ts[i : i + self.at_once]
+            ys, rates = self.states(chunk), segment.rates(chunk).reshape(-1, *y0.shape)
+            count = min(max(len(coarse) - i, 0), len(chunk))  # where the defect is measured
             if count:
                 velocity = flow(self.problem.ts[0], ys[:count])
                 rates = torch.cat([velocity - rates[:count], rates[count:]])
@@ -98,12 +98,12 @@ class _Path:
             rate[:count] = torch.where(rate[:count].abs() > noise, rate[:count], 0.0)
             weight = torch.from_numpy(weights[i : i + self.at_once]).to(rate)
             total = total + torch.tensordot(weight, rate, dims=1)
-        self.problem.rhs_evals += len(few)
+        self.problem.rhs_evals += len(coarse)
         return total
 
 
 def _paths(problem: Problem, span: float) -> Iterator[_Path]:
-    """The solve, piece by piece."""
+    """Yield the solve, segment by segment."""
     flow, y0, t0 = problem.flow, problem.y0, problem.ts[0]
     members = max(1, flow.batch_shape(y0).numel())
 
@@ -124,15 +124,17 @@ def _paths(problem: Problem, span: float) -> Iterator[_Path]:
         origin, start, order = y0, flow(t0, y0), 1
     else:
         origin, start, order = rest.expand(y0.shape), y0 - rest, 0
-    # A dozen evaluations are kept for the energy.
-    left = max(problem.max_evals - problem.rhs_evals - len(_COARSE[0]) * 4, 0)
-    pieces = exponential(product, rows(start), span, tolerance, order=order, max_products=left)
-    for piece in pieces:
-        yield _Path(problem, piece, origin)
+    # A dozen evaluations are reserved for the energy.
+    max_products = max(problem.max_evals - problem.rhs_evals - len(_COARSE[0]) * 4, 0)
+    segments = exponential(
+        product, rows(start), span, tolerance, order=order, max_products=max_products
+    )
+    for segment in segments:
+        yield _Path(problem, segment, origin)
 
 
 def _nodes(edges: np.ndarray, rule: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Times and weights of a quadrature over panels."""
+    """Return times and weights of a quadrature over panels."""
     points, weights = rule
     a, b = edges[:-1, None], edges[1:, None]
     return (0.5 * (a + b) + 0.5 * (b - a) * points).ravel(), (0.5 * (b - a) * weights).ravel()

@@ -1,4 +1,4 @@
-"""A solve as one resumable piece of a run, or served in a batch with others."""
+"""Where a solve can be intercepted: answered from a batch, or restored as a piece of a run."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from gflow.solvers.problem import Problem, Stop
 
 
 class SolveRequest(NamedTuple):
-    """A solve to compute; `gflow.sweeping.ensembles` may serve several as one ensemble."""
+    """A solve to compute; `gflow.sweeping.ensembles` serves several as one ensemble."""
 
     problem: Problem
     solver: Solver
-    name: str  #: of the method
+    name: str  #: name of the method
 
 
 def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
-    """Solve a problem unless the execution context has its results; they are left in ``problem``.
+    """Solve a problem, unless the execution context has its results.
 
-    In a batched run, compatible solves are done as one ensemble; all others are solved here.
+    In a batched run, compatible solves are done as one ensemble; all others are solved here. In a
+    resumed run, the results of a finished solve are restored.
 
     Parameters
     ----------
     solver : Solver
     problem : Problem
+        It receives the results.
     name : str
         The name of the method.
     steps : bool
@@ -39,6 +41,16 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
     ------
     Stop
         If the solve stops early.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> from gflow.solvers import methods
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
+    >>> solve_resumable(methods()["tsit5"], problem, "tsit5", steps=True)
+    >>> problem.t, len(problem.saved)
+    (1.0, 2)
     """
     execution = current()
     answer = execution.request(SolveRequest(problem, solver, name))
@@ -81,7 +93,7 @@ _NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark")
 
 
 def _results(problem: Problem, stopped: str | None) -> Checkpoint:
-    """What a solve left in its problem."""
+    """Return the results in a solved problem."""
     tensors = {name: getattr(problem, name) for name in _STATES}
     if problem.spent is not None:
         tensors["spent"] = torch.from_numpy(problem.spent)
@@ -104,19 +116,19 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     )
 
 
-def _restore_results(problem: Problem, found: Checkpoint) -> None:
-    """The inverse of `_results`."""
-    tensors = {name: value.to(problem.y0.device) for name, value in found.tensors.items()}
+def _restore_results(problem: Problem, results: Checkpoint) -> None:
+    """Write what `_results` returned to a problem."""
+    tensors = {name: value.to(problem.y0.device) for name, value in results.tensors.items()}
     for name in _STATES:
         setattr(problem, name, tensors[name])
     for name in _NUMBERS:
-        setattr(problem, name, found.meta[name])
+        setattr(problem, name, results.meta[name])
     problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
-    if "spent" in found.tensors:
-        problem.spent = found.tensors["spent"].numpy()
+    if "spent" in results.tensors:
+        problem.spent = results.tensors["spent"].numpy()
     if problem.sharpness_path is not None and "sharpness" in tensors:
-        problem.sharpness_path.restore(tensors, found.meta["products"], problem.y0)
-    problem.failures = {int(i): why for i, why in found.meta["failures"]}
-    problem.event_times = {int(i): t for i, t in found.meta["event_times"]}
+        problem.sharpness_path.restore(tensors, results.meta["products"], problem.y0)
+    problem.failures = {int(i): why for i, why in results.meta["failures"]}
+    problem.event_times = {int(i): t for i, t in results.meta["event_times"]}
     problem.ended = time.perf_counter()
-    problem.began = problem.ended - found.meta["seconds"]
+    problem.began = problem.ended - results.meta["seconds"]

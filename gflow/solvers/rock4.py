@@ -49,12 +49,12 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.solvers.base import Increment, Step, Stepper
 
-_LOOSEST = 3e-3  # rtol
-_REACHED = 0.98  # of β: |R| grows fast beyond
+_LOOSEST = 3e-3  # rtol: at looser ones the estimated error is multiplied by a factor
+_SAFE = 0.98  # of β: |R| grows fast beyond
 
 
 class Row(NamedTuple):
-    """What the table says of one number of stages."""
+    """One row of the table: the coefficients for one number of stages."""
 
     stages: int
     omega: float
@@ -85,7 +85,7 @@ class ROCK4(Stepper):
         farthest = _reaches()[-1]
         if not reach <= farthest:
             raise InputError(
-                f"a step of rock4 reaches at most h·ρ = {farthest:.0f}, got {reach:g}; shorten it"
+                f"a step of rock4 is stable up to h·ρ = {farthest:.0f}, got {reach:g}; shorten it"
             )
         return table()[bisect.bisect_left(_reaches(), reach)].stages
 
@@ -124,7 +124,7 @@ class ROCK4(Stepper):
 
 
 def _combined(base: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
-    """base + h Σ weights·slopes."""
+    """Return base + h Σ weights·slopes."""
     total = torch.add(base, slopes[0], alpha=h * weights[0])
     for weight, slope in zip(weights[1:], slopes[1:], strict=True):
         total.add_(slope, alpha=h * weight)
@@ -133,19 +133,19 @@ def _combined(base: Tensor, slopes: list[Tensor], weights: list[float], h: float
 
 @functools.cache
 def table() -> list[Row]:
-    """One row a number of stages, in rising order."""
+    """Return the table, one row per number of stages, in rising order."""
     text = resources.files("gflow.solvers").joinpath("rock4.json").read_text(encoding="utf-8")
     return [Row(*row) for row in json.loads(text)]
 
 
 @functools.cache
 def _reaches() -> list[float]:
-    return [_REACHED * (2 + row.excess) / row.omega for row in table()]
+    return [_SAFE * (2 + row.excess) / row.omega for row in table()]
 
 
 @functools.cache
 def _position(stages: int) -> int:
-    """Where the table has this number of stages."""
+    """Return the row of the table with this number of stages."""
     return [row.stages for row in table()].index(stages)
 
 
@@ -156,7 +156,7 @@ def _recurrence(stages: int) -> Recurrence:
 
 
 def recurrence(stages: int, omega: float, excess: float, zeros: list[float]) -> Recurrence:
-    """The recurrence of the orthogonal polynomials, from the zeros of w.
+    """Return the recurrence of the orthogonal polynomials, from the zeros of w.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def recurrence(stages: int, omega: float, excess: float, zeros: list[float]) -> 
     >>> len(c), 0 < c[0] < 1
     (1, True)
     """
-    # Stieltjes' procedure; so many Chebyshev nodes integrate the products exactly.
+    # Stieltjes' procedure; 2s Chebyshev nodes integrate the products exactly.
     x = np.cos((np.arange(2 * stages) + 0.5) * np.pi / (2 * stages))
     weight, top = np.ones_like(x), 1 + excess
     for re, im in zip(zeros[::2], zeros[1::2], strict=True):

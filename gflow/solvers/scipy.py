@@ -17,7 +17,7 @@ from torch import Tensor
 from gflow.flows.base import Flow
 from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Solver
-from gflow.solvers.problem import Problem, Stop
+from gflow.solvers.problem import NOT_FINITE, Problem, Stop
 
 _ROUND_OFF = 3e-14  # SciPy warns and raises a smaller rtol to about this
 
@@ -25,7 +25,7 @@ _ROUND_OFF = 3e-14  # SciPy warns and raises a smaller rtol to about this
 def to_scipy(
     flow: Flow, y0: Tensor
 ) -> tuple[Callable[[float, np.ndarray], np.ndarray], np.ndarray]:
-    """A flow as ``fun(t, y)`` for ``scipy.integrate.solve_ivp``, and its start as a vector.
+    """Return a flow as ``fun(t, y)`` for ``scipy.integrate.solve_ivp``, and its start as a vector.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class ScipySolver(Solver):
         def fun(t: float, z: np.ndarray) -> np.ndarray:
             rate = to_numpy(problem.rhs(t, torch.from_numpy(np.array(z)).to(z0)))
             if not np.isfinite(rate).all():
-                raise Stop("the right-hand side returned NaN or infinity")
+                raise Stop(NOT_FINITE)
             return rate
 
         atol = np.full(z0.numel(), problem.atol)
@@ -91,7 +91,7 @@ class ScipySolver(Solver):
 
 
 def _aim(solver: Any, target: float) -> None:
-    """Make a solver end its next steps on target, its history kept."""
+    """Set the end of a solver's next steps, and keep its history."""
     solver.t_bound = target
     solver.status = "running"
     lsoda = getattr(solver, "_lsoda_solver", None)

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False)  # by identity: hashing all numbers costs more than a stage
 class Tableau:
-    """Stage i is at c_i with weights a_i of the slopes before it; b are those of the step."""
+    """Coefficients of a method.
+
+    Stage i is at c_i with the weights a_i of the slopes before it; b are the weights of the step.
+    """
 
     c: tuple[float, ...]
     a: tuple[tuple[float, ...], ...]

@@ -1,8 +1,8 @@
-"""torchdiffeq's methods by their own names, made to land on times and to fail aloud.
+"""torchdiffeq's methods by their own names, made to land on times and to report failures.
 
-What torchdiffeq leaves open is closed here: requested times are steps, not
-interpolations (``step_t``); a step below resolution raises instead of being accepted
-or, under ``python -O``, looping; errors are measured in the Euclidean norm.
+Beyond torchdiffeq: requested times are ends of steps, not interpolated (``step_t``); a step
+below resolution raises instead of being accepted or, under ``python -O``, looping; errors are
+measured in the Euclidean norm.
 Runge–Kutta methods: Dormand & Prince 1980 (dopri5), Prince & Dormand 1981 (dopri8),
 Bogacki & Shampine 1989 (bosh3).
 """
@@ -21,7 +21,7 @@ from gflow.solvers.problem import Problem, Stop
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams")
 _FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", *_ADAMS)
-# torchdiffeq's 12 is unstable from λ·step ≈ 0.002 on, after a start of order 4.
+# torchdiffeq's default, 12, is unstable from λ·step ≈ 0.002 on, after a start of order 4.
 _ADAMS_ORDER = 4
 
 
@@ -29,8 +29,8 @@ class _Restart(Exception):
     """torchdiffeq would pass the next requested time without landing on it."""
 
 
-class _Watched:
-    """The right-hand side with the callback torchdiffeq looks for."""
+class _RightHandSide:
+    """The right-hand side with the callback that torchdiffeq calls."""
 
     def __init__(self, problem: Problem):
         self._problem = problem
@@ -40,7 +40,7 @@ class _Watched:
         return self._problem.rhs(t, z)
 
     def callback_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
-        """Before every attempted step: (t0, z0) is the state accepted last."""
+        """Accept the state (t0, z0) before the next step is tried."""
         t = float(t0)
         if t > self._problem.t:
             self.accept(t, z0)
@@ -52,8 +52,8 @@ class _Watched:
         self.z = z
 
 
-class _WatchedAdaptive(_Watched):
-    """The same for adaptive methods, with what only they call."""
+class _AdaptiveRightHandSide(_RightHandSide):
+    """The same for adaptive methods, which can reject steps."""
 
     _natural_end = math.nan  # where the last attempted step ends if it is not cut short
 
@@ -62,9 +62,9 @@ class _WatchedAdaptive(_Watched):
         problem, expected = self._problem, self._natural_end
         self._natural_end = problem.t + float(dt)
         if problem.t == expected == problem.ts[len(problem.saved) - 1]:
-            # A step that ends on a requested time without being cut leaves torchdiffeq's
-            # index behind: from then on it would interpolate.
-            self._natural_end = math.nan  # the restart begins here: not to happen twice
+            # A step that ends on a requested time without being cut does not advance
+            # torchdiffeq's index: from then on it would interpolate.
+            self._natural_end = math.nan  # so that the restart here does not happen twice
             raise _Restart
 
     def callback_reject_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:
@@ -81,17 +81,17 @@ class TorchdiffeqSolver(Solver):
         from torchdiffeq import odeint
 
         adaptive = method in _ADAPTIVE
-        watched = _WatchedAdaptive(problem) if adaptive else _Watched(problem)
+        rhs = _AdaptiveRightHandSide(problem) if adaptive else _RightHandSide(problem)
         while problem.t < problem.ts[-1]:
-            ahead = [t for t in problem.ts if t > problem.t]
+            remaining = [t for t in problem.ts if t > problem.t]
             if not adaptive:  # a new start at every requested time: Adams needs equal steps
-                ahead = ahead[:1]
-            times = torch.tensor([problem.t, *ahead], dtype=torch.float64, device=watched.z.device)
+                remaining = remaining[:1]
+            times = torch.tensor([problem.t, *remaining], dtype=torch.float64, device=rhs.z.device)
             options: dict[str, Any]
             if adaptive:
                 options = {"norm": problem.error_norm, "step_t": times[1:]}
             else:
-                grid = _grid(problem.t, ahead[0], float(problem.step_size or math.inf))
+                grid = _grid(problem.t, remaining[0], float(problem.step_size or math.inf))
                 options = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
             if method in _ADAMS:
                 options["max_order"] = _ADAMS_ORDER
@@ -99,16 +99,14 @@ class TorchdiffeqSolver(Solver):
             try:
                 # rtol 0 and atol 1 hand error_norm the raw error estimate, and leave
                 # implicit_adams at one correction a step, which has its full order.
-                z = odeint(
-                    watched, watched.z, ends, rtol=0.0, atol=1.0, method=method, options=options
-                )
+                z = odeint(rhs, rhs.z, ends, rtol=0.0, atol=1.0, method=method, options=options)
             except _Restart:
                 continue
-            watched.accept(ahead[-1], z[-1])
+            rhs.accept(remaining[-1], z[-1])
 
 
 def _grid(a: float, b: float, step: float) -> Tensor:
-    """The times from a to b in equal steps no longer than step."""
+    """Return the times from a to b in equal steps no longer than step."""
     count = max(1, math.ceil((b - a) / step * (1 - 1e-12)))
     grid = [a, *(a + (b - a) * i / count for i in range(1, count)), b]
     return torch.tensor(grid, dtype=torch.float64)
