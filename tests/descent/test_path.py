@@ -4,10 +4,9 @@ import pytest
 import torch
 
 import gflow
-from gflow.descent import descend_measured, descend_to
+from gflow.descent import descend_to
 from gflow.errors import InputError
-from gflow.flows import FactorFlow, KernelFlow
-from gflow.losses import SquaredDistance
+from gflow.flows import KernelFlow
 from tests.helpers import flow_classes, make_loss, of_rank, randn, relative, times, worst_relative
 
 ONE = KernelFlow(torch.ones(1, 1, dtype=torch.float64), times(1.0))
@@ -74,45 +73,6 @@ def test_momentum_follows_the_faster_flow():
     assert gaps[0] / gaps[1] == pytest.approx(2.0, abs=0.05)
 
 
-@pytest.mark.parametrize("eta", [2.1, 2.5, 10.0])
-def test_divergence_is_reported(eta):
-    gd = gflow.descend(ONE, ZERO, eta, 5000, save_every=50)
-    assert gd.diverged_at == 0  # |1 − η| > 1: it grows from the first step
-    assert torch.isfinite(gd.ys).all()
-    assert "DIVERGED from step 0" in repr(gd)
-    assert int(gd.steps[-1]) < 5000
-
-
-def test_divergence_names_the_step_it_began_at():
-    # Starts near 0, where the curvature is small; near the minimum 2/λ_max is exceeded.
-    flow = FactorFlow(make_loss("distance", 3, 3))
-    U0 = 0.01 * of_rank(3, 3, 3)
-    gd = gflow.descend(flow, U0, 0.6, 400, save_every=10)
-    speeds = []
-    theta = U0
-    for _ in range(400):
-        rate = flow(0.0, theta)
-        speeds.append(float(rate.norm()))
-        theta = theta + 0.6 * rate
-        if not math.isfinite(speeds[-1]):
-            break
-    finite = [s for s in speeds if math.isfinite(s)]
-    assert gd.diverged_at == finite.index(min(finite))
-
-
-@pytest.mark.parametrize("eta", [0.1, 1.0, 1.9])
-def test_stable_descent_is_not_called_divergent(eta):
-    gd = gflow.descend(ONE, ZERO, eta, 500)
-    assert gd.diverged_at is None
-    assert relative(gd.ys[-1], ONE.targets) <= 1e-10
-
-
-def test_stationary_start():
-    gd = gflow.descend(ONE, ONE.targets, 0.5, 100)
-    assert gd.diverged_at is None
-    assert torch.equal(gd.ys, ONE.targets.expand_as(gd.ys))
-
-
 def test_ensemble_equals_its_members():
     flow = gflow.EndToEndFlow(make_loss("completion", 2, 3), 3)
     starts = torch.stack([of_rank(2, 2, 3, seed=s) for s in (0, 2)])
@@ -149,38 +109,3 @@ def test_input_errors(change, message):
     arguments = {"y0": ZERO, "step_size": 0.1, "steps": 2} | change
     with pytest.raises(InputError, match=message):
         gflow.descend(ONE, **arguments)
-
-
-def test_growth_from_a_saddle_is_no_divergence():
-    flow = gflow.FactorFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)))
-    gd = gflow.descend(flow, 1e-13 * torch.eye(2, dtype=torch.float64), 0.1, 600)
-    assert gd.diverged_at is None
-    assert float(gd.losses[-1]) < 1e-12
-
-
-def test_slow_divergence_is_told():
-    flow = gflow.KernelFlow(torch.eye(1, dtype=torch.float64), torch.ones(1).double())
-    gd = gflow.descend(flow, torch.zeros(1).double(), 2.2, 100)  # the limit is 2
-    assert gd.diverged_at == 0
-    assert "DIVERGED" in repr(gd)
-
-
-def test_measured_descent_sees_the_same_states_and_leaves_the_start_alone():
-    flow = KernelFlow(torch.diag(times(1.0, 0.25)), times(1.0, 2.0))
-    start = randn(3, 2)
-    before = start.clone()
-    gd = gflow.descend(flow, start, 0.5, 6, save_every=2)
-    found = descend_measured(flow, start, 0.5, [0, 2, 4, 6], lambda k, y: {"y": 1 * y})
-    assert torch.equal(start, before)
-    assert found.diverged_at == [None] * 3
-    assert found.steps == gd.steps.tolist()
-    assert torch.equal(found.values["y"], gd.ys)
-
-
-def test_measured_descent_names_the_members_that_diverge_and_goes_on_with_the_others():
-    flow = KernelFlow(torch.diag(times(4.0, 1.0)), times(0.0, 0.0))
-    starts = torch.stack([times(0.0, 1.0), times(1.0, 1.0)])  # the first never meets the 4
-    found = descend_measured(flow, starts, 0.6, [200], lambda k, y: {"y": 1 * y})
-    assert found.diverged_at[0] is None
-    assert isinstance(found.diverged_at[1], int)
-    assert float(found.values["y"][0, 0].norm()) == pytest.approx(0.4**200, rel=1e-9)

@@ -1,0 +1,189 @@
+"""Discrete gradient descent on the parameters: explicit Euler for the parameter flow.
+
+θ_{k+1} = θ_k − ηg_k at time t = kη. With heavy-ball momentum β,
+v_{k+1} = βv_k − ηg_k, θ_{k+1} = θ_k + v_{k+1}, the flow it follows runs 1/(1 − β) times
+faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` say how closely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.callbacks import Progress
+from gflow.checks import require_fraction, require_positive
+from gflow.descent.loop import DescentRequest, serve_descent
+from gflow.errors import InputError
+from gflow.execution import current
+from gflow.flows.base import Flow
+from gflow.flows.momentum import time_unit
+
+
+@dataclass(frozen=True, repr=False)
+class Descent:
+    """The path of gradient descent at the saved steps.
+
+    Attributes
+    ----------
+    ts : Tensor, shape (S,)
+        Times of the saved steps, float64 on the host.
+    steps : Tensor, shape (S,)
+        Their step counts.
+    parameters : Tensor, shape (S, ..., p)
+        States of ``flow.parameter_flow``, on which descent acted.
+    ys : Tensor, shape (S, ..., *state)
+        The same as states of ``flow``.
+    flow : Flow
+        The flow that descent discretises.
+    step_size, momentum : float
+        Step size η and heavy-ball momentum β.
+    diverged_at : int or None
+        The step from which the gradient grew without bound; the saved steps end before the first
+        value that is not finite.
+    """
+
+    ts: Tensor
+    steps: Tensor
+    parameters: Tensor
+    ys: Tensor
+    flow: Flow
+    step_size: float
+    momentum: float
+    diverged_at: int | None
+
+    @property
+    def losses(self) -> Tensor:
+        """φ at every saved step, shape (S, ...)."""
+        return self.flow.loss(self.ys)
+
+    def __repr__(self) -> str:
+        state = "" if self.diverged_at is None else f", DIVERGED from step {self.diverged_at}"
+        return (
+            f"Descent({type(self.flow).__name__}, step_size = {self.step_size:g}, "
+            f"{int(self.steps[-1])} steps to t = {float(self.ts[-1]):g}{state})"
+        )
+
+
+def descend(
+    flow: Flow,
+    y0: Tensor,
+    step_size: float,
+    steps: int,
+    save_every: int = 1,
+    *,
+    momentum: float = 0.0,
+    progress: Progress | None = None,
+) -> Descent:
+    """Run full-batch gradient descent from the start of a flow.
+
+    For a reduced flow (`EndToEndFlow`, `ProductFlow`) the start is lifted to parameters, descent
+    acts on those, and the saved steps are projected back.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow that descent discretises.
+    y0 : Tensor, shape (..., *state)
+        A state of ``flow``, or an ensemble.
+    step_size : float
+        Step size η > 0; t = k·step_size, or k·step_size/(1 − momentum).
+    steps : int
+        Number of steps, at least 0.
+    save_every : int
+        Number of steps between two saved ones; the last is always saved.
+    momentum : float
+        Heavy-ball momentum β in [0, 1).
+    progress : callable, optional
+        ``progress(t, loss)``, called every 50 steps and at the end.
+
+    Returns
+    -------
+    Descent
+        The path. A divergence is reported in it, not raised.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> H = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> flow = gflow.KernelFlow(H, torch.ones(1, dtype=torch.float64))
+    >>> gflow.descend(flow, torch.zeros(1, dtype=torch.float64), step_size=0.5, steps=2).ys.tolist()
+    [[0.0], [0.5], [0.75]]
+    """
+    require_positive("step_size", step_size)
+    require_fraction("momentum", momentum)
+    if steps < 0 or steps != int(steps) or save_every < 1 or save_every != int(save_every):
+        raise InputError(
+            f"steps must be a whole number ≥ 0 and save_every one ≥ 1, got {steps} and {save_every}"
+        )
+    saved_steps = {*range(0, int(steps) + 1, int(save_every)), int(steps)}
+    return descend_to(
+        flow, y0, step_size, sorted(saved_steps), momentum=momentum, progress=progress
+    )
+
+
+def descend_to(
+    flow: Flow,
+    y0: Tensor,
+    step_size: float,
+    saved_steps: list[int],
+    *,
+    momentum: float = 0.0,
+    progress: Progress | None = None,
+) -> Descent:
+    """Run gradient descent as `descend` does, saving a given list of steps.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow that descent discretises.
+    y0 : Tensor, shape (..., *state)
+        A state of ``flow``, or an ensemble.
+    step_size : float
+        Step size η > 0.
+    saved_steps : list of int
+        Step counts to save, ascending; the last one is the number of steps.
+    momentum : float
+        Heavy-ball momentum β in [0, 1).
+    progress : callable, optional
+        ``progress(t, loss)``, called every 50 steps and at the end.
+
+    Returns
+    -------
+    Descent
+        The path at the saved steps.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow = gflow.KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+    >>> descend_to(flow, torch.zeros(1).double(), 0.5, [0, 2]).ys.tolist()
+    [[0.0], [0.75]]
+    """
+    flow.check_state(y0)
+    flow = flow.for_start(y0)
+    with torch.no_grad():
+        start = flow.lift(y0.detach())
+        request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)
+        record = current().request(request) or serve_descent(request, progress)
+        diverged_at = [k for k in record.diverged_at if k is not None]
+        parameters = record.values["parameters"]
+        is_finite = torch.isfinite(parameters).flatten(1).all(1).cpu()
+        parameters = parameters[is_finite.to(parameters.device)]
+        counts = torch.tensor(record.steps)[is_finite]
+        return Descent(
+            ts=counts.double() * time_unit(step_size, momentum),
+            steps=counts,
+            parameters=parameters,
+            ys=flow.project(parameters),
+            flow=flow,
+            step_size=step_size,
+            momentum=momentum,
+            diverged_at=min(diverged_at, default=None),
+        )
