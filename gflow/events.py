@@ -1,8 +1,8 @@
-"""Events: functions of the state at whose fall to zero a solve stops.
+"""Events: functions of the state that stop a solve when they fall to zero.
 
-Any callable ``event(y)`` serves that gives one number a member, positive at first, for
-``gflow.integrate(flow, y0, ts, until=event)``. A member whose event is zero or below at
-the start does not start. These are the usual ones.
+Any callable ``event(y)`` that returns one number for each member can be passed to
+``gflow.integrate(flow, y0, ts, until=event)``. A member whose event is zero or negative at
+the start stops there. This module has the usual events.
 """
 
 from __future__ import annotations
@@ -15,11 +15,24 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 
+#: event(y), (..., *state) → (...): positive until the event, zero when it happens.
 Event = Callable[[Tensor], Tensor]
 
 
 def loss_reaches(flow: Flow, value: float) -> Event:
-    """φ(y) falls to value.
+    """Stop when the loss φ(y) falls to a value.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow that is integrated.
+    value : float
+        The loss to stop at.
+
+    Returns
+    -------
+    callable
+        The event φ(y) − value.
 
     Examples
     --------
@@ -35,17 +48,60 @@ def loss_reaches(flow: Flow, value: float) -> Event:
 
 
 def gradient_norm_reaches(flow: Flow, value: float) -> Event:
-    """‖ẏ‖ falls to value: for parameters the norm of the gradient."""
+    """Stop when the speed ‖ẏ‖, for parameters the norm of the gradient, falls to a value.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow that is integrated.
+    value : float
+        The speed to stop at.
+
+    Returns
+    -------
+    callable
+        The event ‖ẏ‖ − value.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from gflow.events import gradient_norm_reaches
+    >>> flow = gflow.KernelFlow(torch.eye(1), torch.zeros(1))
+    >>> gradient_norm_reaches(flow, 0.25)(torch.ones(1)).item()
+    0.75
+    """
     return lambda y: flow.norm(flow(0.0, y)) - value
 
 
 def rank_reaches(flow: Flow, rank: int, threshold: float) -> Event:
-    """The rank-th singular value of the end-to-end matrix rises to threshold.
+    """Stop when a singular value of the end-to-end matrix rises to a threshold.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow that is integrated; its end-to-end object is a matrix.
+    rank : int
+        Which singular value, counted from 1 for the largest.
+    threshold : float
+        The singular value to stop at.
+
+    Returns
+    -------
+    callable
+        The event threshold − σ_rank.
 
     Raises
     ------
     InputError
         If the rank is not positive.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> from gflow.events import rank_reaches
+    >>> flow, _ = gflow.EndToEndFlow.example()
+    >>> rank_reaches(flow, 2, threshold=0.5)(torch.zeros(2, 3)).item()
+    0.5
     """
     if rank < 1:
         raise InputError(f"rank must be at least 1, got {rank}")
@@ -53,5 +109,5 @@ def rank_reaches(flow: Flow, rank: int, threshold: float) -> Event:
 
 
 def first_of(*events: Event) -> Event:
-    """Whichever of several events comes first."""
+    """Stop at whichever of several events happens first."""
     return lambda y: torch.stack([event(y) for event in events]).amin(dim=0)

@@ -7,7 +7,7 @@ r"""Losses of the end-to-end matrix W (d_N × d_0), with gradients in closed for
 ``MatrixCompletion``   1/(2|Ω|) Σ_{(i,j)∈Ω} (W_ij − v_ij)²
 =====================  ==========================================
 
-Each is evaluated on any number of matrices at once: W may have leading batch
+Each can be evaluated on many matrices at once: W may have leading batch
 dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
 for gradient descent on the same loss.
 """
@@ -42,26 +42,30 @@ def _square(x: Tensor) -> Tensor:
 class Loss(abc.ABC):
     """A function of the end-to-end matrix W with its gradient ∇ℓ(W).
 
-    ``shape`` is (d_N, d_0), the shape of one W.
+    Attributes
+    ----------
+    shape : (int, int)
+        (d_N, d_0), the shape of one W.
+    like : Tensor
+        A tensor of the data; W must share its dtype and device.
     """
 
     shape: tuple[int, int]
-    #: A tensor of the data: W must share its dtype and device.
     like: Tensor
 
     @abc.abstractmethod
     def __call__(self, W: Tensor) -> Tensor:
-        """ℓ(W) for W of shape (..., d_N, d_0); returns shape (...)."""
+        """Compute ℓ(W), shape (...), for W of shape (..., d_N, d_0)."""
 
     @abc.abstractmethod
     def gradient(self, W: Tensor) -> Tensor:
-        """∇ℓ(W), of the shape of W."""
+        """Compute ∇ℓ(W), of the shape of W."""
 
     @abc.abstractmethod
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
-        """(M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None.
+        """Return (M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None.
 
-        Flows with a closed form for the squared distance ask this.
+        Flows have closed forms for the squared distance.
         """
 
 
@@ -105,16 +109,16 @@ class SquaredDistance(Loss):
 class LinearRegression(Loss):
     """1/(2n) ‖X Wᵀ − Y‖²_F, the mean over samples of half the squared error.
 
-    Where there are more samples than inputs, X is replaced once by the triangular
+    With more samples than input dimensions, X is replaced once by the triangular
     factor of its QR decomposition: the same function at d_0 rows instead of n,
     without the loss of accuracy of the normal equations.
 
     Parameters
     ----------
     inputs : Tensor, shape (n, d_0)
-        One sample a row (X).
+        Inputs X, one sample a row.
     targets : Tensor, shape (n, d_N)
-        One target a row (Y).
+        Targets Y, one a row.
 
     Raises
     ------
@@ -162,7 +166,7 @@ class LinearRegression(Loss):
         gram = self._X.mT @ self._X / self.samples
         scale = gram.diagonal().mean()
         eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-        if scale == 0:  # all inputs vanish: no target is implied
+        if scale == 0:  # all inputs vanish: the loss has no target
             return None
         if not torch.allclose(gram, scale * eye, rtol=0, atol=float(1e-13 * scale)):
             return None

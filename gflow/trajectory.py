@@ -1,21 +1,21 @@
-"""What an integration returns: states, statistics, and the certificate.
+"""The result of an integration: states, statistics, and the certificate.
 
 The certificate is measured evidence that a path is the gradient flow it claims to be:
 
 ``energy_residual``
-    |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| relative to φ(y₀) (or |φ(y_T)|, the change of φ, or what
-    the tolerance resolves, where larger); the integral is carried along by the solver.
+    |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| relative to φ(y₀) (or |φ(y_T)|, the change of φ, or the
+    resolution of the tolerance, where larger); the solver integrates the integral along the path.
 ``loss_increase``
     The largest rise of φ between accepted steps, relative to the same.
 ``invariant_drift``
     For every conserved quantity its largest change, relative to its natural scale.
 ``velocity_error``
     ‖f − f_ref‖/‖f_ref‖ at sampled states, f_ref by automatic differentiation of the
-    loss, beyond what an error of rtol in the state explains: a wrong sign, factor or
+    loss, minus the part that an error of rtol in the state explains: a wrong sign, factor or
     transpose shows here, however well it is integrated.
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
-    against the same solve at a tenth of the tolerance where that was asked for.
+    against the same solve at a tenth of the tolerance where ``estimate_error`` is set.
 """
 
 from __future__ import annotations
@@ -39,25 +39,29 @@ if TYPE_CHECKING:
     from gflow.execution.checkpointing import Checkpoint
 
 
-_SAMPLES = 9  # states at which the velocity is checked
-_INVARIANT_SAMPLES = 33
-_CURVATURE = 100.0  # what errors of the resolution may do to the energy, per unit
+_VELOCITY_SAMPLES = 9  # states at which the velocity is checked
+_INVARIANT_SAMPLES = 33  # states at which invariants are measured
+_CURVATURE = 100.0  # change of the energy that an error of the resolution may cause, per unit
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What a solve cost and which method did it.
+    """The method and the cost of a solve.
 
     Attributes
     ----------
     method : str
-        The method that ran; ``reason`` says why where it was chosen automatically.
+        The method that ran.
+    reason : str
+        Why it was chosen, where that was automatic, and what happened on the way.
     rhs_evals, jvp_evals : int
         Right-hand sides and Jacobian-vector products.
-    accepted, rejected : int or None
-        Steps; None where the library that stepped does not tell.
+    accepted : int
+        Accepted steps.
+    rejected : int or None
+        Rejected steps; None where the library that took the steps does not report them.
     wall_seconds : float
-        Of the solve, certificate excluded.
+        Wall time of the solve, certificate excluded.
     """
 
     method: str
@@ -71,7 +75,19 @@ class Stats:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Measured evidence for a trajectory, with the bounds it is held against."""
+    """Measured evidence for a trajectory, with a bound for each measurement.
+
+    Attributes
+    ----------
+    energy_residual, loss_increase, velocity_error : float
+        Relative measurements; see `gflow.trajectory`.
+    invariant_drift : mapping of str to float
+        Relative drift of each invariant.
+    error_estimate : float or None
+        Relative error of the states, where it was measured.
+    bounds : mapping of str to float
+        The largest values that count as correct, by name.
+    """
 
     energy_residual: float
     loss_increase: float
@@ -81,21 +97,22 @@ class Certificate:
     bounds: Mapping[str, float]
 
     def failures(self) -> list[str]:
-        """One phrase for every measurement beyond its bound; empty where all hold."""
+        """Return one phrase for every measurement above its bound; empty where all hold."""
         measured: dict[str, float | None] = {
             "energy_residual": self.energy_residual,
             "loss_increase": self.loss_increase,
             "velocity_error": self.velocity_error,
             "error_estimate": self.error_estimate,
         }
-        found = []
+        failures = []
         for name, value in measured.items():
             if value is not None and not value <= self.bounds[name]:
-                found.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
+                failures.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
+        bound = self.bounds["invariant_drift"]
         for name, value in self.invariant_drift.items():
-            if not value <= self.bounds["invariant_drift"]:
-                found.append(f"drift of {name} {value:.2g} > {self.bounds['invariant_drift']:.2g}")
-        return found
+            if not value <= bound:
+                failures.append(f"drift of {name} {value:.2g} > {bound:.2g}")
+        return failures
 
     @property
     def holds(self) -> bool:
@@ -124,19 +141,22 @@ class Trajectory:
     ys : Tensor, shape (T, ..., *state)
         States on the device and in the dtype of the start.
     flow : Flow
-        What was integrated.
+        The flow that was integrated.
     stats : Stats
+        The method and the cost of the solve.
     certificate : Certificate
+        Measured evidence that the path is right.
     ends : Tensor, shape (..., *state)
-        The last state of each member, where an event or a failure stopped it before the
-        last time; ``ys`` is NaN from there on. A lone start has it as its last state too.
+        The last state of each member. Where an event or a failure stopped a member of an
+        ensemble before the last time, its ``ys`` are NaN from there on; for a single start the
+        last state is the last of ``ys``.
     event_times : mapping of int to float
-        When an event stopped a member, by its index in ``y0.reshape(-1, *state)``.
+        The time at which an event stopped a member, by its index in ``y0.reshape(-1, *state)``.
     failures : mapping of int to str
-        Why a member failed, likewise. The certificate speaks for the others.
+        Why a member failed, by the same index. The certificate covers the other members.
     sharpness : Tensor, shape (T, k)
         The k largest eigenvalues of the Hessian at every time, descending, as
-        `gflow.spectra.sharpness` has them; k is 0 unless `gflow.integrate` was asked for more.
+        `gflow.spectra.sharpness` computes them; k is ``sharpness`` of `gflow.integrate`.
     """
 
     ts: Tensor
@@ -155,7 +175,7 @@ class Trajectory:
         return self.flow.loss(self.ys)
 
     def observables(self) -> Observables:
-        """The flow's observables at every time, time first."""
+        """Measure the flow's observables at every time, time first."""
         return self.flow.observables(self.ys)
 
     def __repr__(self) -> str:
@@ -177,21 +197,41 @@ def certify(
     largest_rise: Tensor,
     error_estimate: float | None,
 ) -> Certificate:
-    """The certificate of a path.
+    """Measure the certificate of a path.
 
     Parameters
     ----------
     flow : Flow
+        The flow that was integrated.
     ys : Tensor, shape (T, ..., *state)
+        States at the requested times.
     rtol : float
-        The tolerance asked for; the bounds follow it.
-    resolution : float or Tensor
+        The relative tolerance of the solve, from which the bounds are derived.
+    resolution : float or Tensor, shape (...)
         (atol + rtol‖y‖)²: an energy this small is not resolved, as at a minimum.
-    dissipated : Tensor or None
+    dissipated : Tensor or None, shape (...)
         ∫⟨−∇φ, f⟩dt of each member; None where nothing was integrated.
-    largest_rise : Tensor
+    largest_rise : Tensor, shape (...)
         Largest rise of φ between accepted steps, of each member.
     error_estimate : float or None
+        Relative error of the states, where it was measured.
+
+    Returns
+    -------
+    Certificate
+        The measurements and their bounds.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow, y0 = gflow.KernelFlow.example()
+    >>> ys = flow.exact(torch.linspace(0, 1, 5), y0)
+    >>> dissipated, rise = flow.loss(ys[0]) - flow.loss(ys[-1]), torch.zeros(())
+    >>> certificate = certify(
+    ...     flow, ys, rtol=1e-6, resolution=0.0, dissipated=dissipated, largest_rise=rise,
+    ...     error_estimate=None)
+    >>> certificate.holds
+    True
     """
     eps = torch.finfo(ys.dtype).eps
     first, last = to_numpy(flow.loss(torch.stack([ys[0], ys[-1]])))
@@ -211,7 +251,7 @@ def certify(
                 flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]
             ).items()
         },
-        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _SAMPLES)], rtol),
+        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _VELOCITY_SAMPLES)], rtol),
         error_estimate=error_estimate,
         bounds={
             "energy_residual": accumulated,
@@ -235,7 +275,28 @@ def _sample(length: int, count: int) -> list[int]:
 
 
 def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
-    """Change of each invariant since the start, relative to its scale, shape (T, ...)."""
+    """Measure the change of each invariant since the start, relative to its scale.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow, with its invariants.
+    ys : Tensor, shape (T, ..., *state)
+        States of a path.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (T, ...)
+        The relative change of each invariant.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow, W = gflow.ProductFlow.example()
+    >>> drift = invariant_drift(flow, torch.stack([W, W + 0.1 * W]))
+    >>> {name: change.tolist() for name, change in drift.items()}
+    {'antisymmetric_part': [0.0, 0.0], 'negative_part': [0.0, 0.0]}
+    """
     values, scales = flow.invariants(ys), flow.invariant_scales(ys)
     batch_ndim = ys.ndim - flow.state_ndim
     drift = {}
@@ -254,8 +315,8 @@ def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
         # speed of the member's path is the floor.
         scale = np.maximum(size, 1e-3 * size.max(axis=0))
         if not (gap <= 100 * eps * scale).all():
-            # What the state's own error does to the velocity, about f(y + rtol·y) − f(y), is
-            # no fault: it is all there is at rest, and where no saved state moves fast.
+            # The error of the state changes the velocity by about f(y + rtol·y) − f(y), which is
+            # no fault: at rest, and where no saved state moves fast, the gap consists of it.
             nearby = flow(0.0, (1 + eps**0.5) * ys)
             response = to_numpy(flow.norm(nearby - velocity)) / eps**0.5
             gap = np.maximum(gap - max(rtol, 100 * eps) * response, 0)
@@ -267,7 +328,28 @@ def _velocity_error(flow: Flow, ys: Tensor, rtol: float) -> float:
 
 
 def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
-    """max over times and members of ‖y − truth‖ relative to the member's largest ‖truth‖."""
+    """Compute the largest ‖y − truth‖ relative to the member's largest ‖truth‖.
+
+    Parameters
+    ----------
+    flow : Flow
+        The flow, with the norm of its states.
+    ys, truth : Tensor, shape (T, ..., *state)
+        States at the same times.
+
+    Returns
+    -------
+    float
+        The maximum over times and members; infinite where a state is NaN.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow, u = gflow.KernelFlow.example()
+    >>> truth = torch.ones(2, 5).double()
+    >>> round(relative_error(flow, 1.25 * truth, truth), 12)
+    0.25
+    """
     scale = flow.norm(truth).amax(dim=0)
     gap = flow.norm(ys - truth).amax(dim=0)
     worst = _worst(to_numpy(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
@@ -289,10 +371,10 @@ class IntegrationError(GflowError, RuntimeError):
         The requested times reached before the stop, with the last good state
         appended, and the statistics up to there.
     checkpoint : Checkpoint or None
-        Where one of gflow's own methods stopped: ``gflow.integrate(…, resume=checkpoint)``
-        goes on from there, with a larger ``max_evals`` for one.
+        For gflow's own methods: ``gflow.integrate(…, resume=checkpoint)`` continues from there,
+        for example with a larger ``max_evals``.
     folder : Path or None
-        Of the run whose solve it was.
+        The folder of the run in which the solve failed, if any.
     """
 
     def __init__(
