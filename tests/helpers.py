@@ -35,6 +35,12 @@ def of_rank(rank: int, d_out: int, d_in: int, seed: int = 0) -> Tensor:
     return (U * torch.linspace(1.0, 0.3, rank, dtype=torch.float64)) @ V.mT
 
 
+def gram(n: int, rank: int, seed: int = 0) -> Tensor:
+    """A random positive semidefinite matrix (n, n) of the given rank."""
+    J = randn(n, rank, seed=seed)
+    return J @ J.mT / rank
+
+
 def make_loss(kind: str, d_out: int, d_in: int, seed: int = 10) -> Loss:
     """One of the four losses, without any symmetry."""
     if kind == "distance":

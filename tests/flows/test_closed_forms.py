@@ -7,7 +7,7 @@ import torch
 import gflow
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow, aligned_mode, riccati
 from gflow.losses import LinearRegression, MatrixCompletion, SquaredDistance
-from tests.helpers import dop853, of_rank, randn, relative, times, worst_relative
+from tests.helpers import dop853, gram, of_rank, randn, relative, times, worst_relative
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -16,11 +16,6 @@ FAR = times(0.0, 1e3, 1e6, 1e9)
 
 
 # -- kernel flow --------------------------------------------------------------------
-
-
-def gram(n, rank, seed=0):
-    J = randn(n, rank, seed=seed)
-    return J @ J.mT / rank
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])

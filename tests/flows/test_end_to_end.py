@@ -5,7 +5,7 @@ import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import EndToEndFlow, end_to_end_rhs, single_output_rhs
+from gflow.flows import EndToEndFlow, LayerwiseFlow, end_to_end_rhs, single_output_rhs
 from gflow.losses import LinearRegression, SquaredDistance
 from tests.helpers import (
     LOSSES,
@@ -262,3 +262,15 @@ def test_inputs_of_zero_have_no_closed_form():
     loss = LinearRegression(torch.zeros(4, 2).double(), torch.ones(4, 2).double())
     assert loss.as_squared_distance() is None
     assert EndToEndFlow(loss, 2).closed_form(torch.eye(2).double()) is None
+
+
+def test_unbalanced_start_is_no_product_flow():
+    """The layers' product leaves the end-to-end flow where the start is not balanced."""
+    loss = make_loss("distance", 2, 3)
+    layers = LayerwiseFlow(loss, [3, 3, 2])
+    y0 = 0.6 * randn(15)
+    theta = gflow.integrate(layers, y0, [0.0, 1.0], "dopri8", 1e-10, 1e-13)
+    W0 = layers.end_to_end(y0)
+    W = gflow.integrate(EndToEndFlow(loss, 2), W0, [0.0, 1.0])
+    assert relative(layers.end_to_end(theta.ys[-1]), W.ys[-1]) > 1e-2
+    assert of_rank(2, 2, 3).shape == W0.shape

@@ -5,7 +5,7 @@ import gflow
 from gflow.flows import EndToEndFlow, FactorFlow, KernelFlow, LayerwiseFlow
 from gflow.losses import LinearRegression, SquaredDistance
 from gflow.trajectory import Certificate, certify, relative_error
-from tests.helpers import altered, flow_classes, make_loss, of_rank, randn, relative, times
+from tests.helpers import altered, flow_classes, make_loss, randn, times
 
 BOUNDS = {
     "energy_residual": 1e-3,
@@ -174,29 +174,6 @@ def test_energy_residual_shrinks_with_the_tolerance(kind):
     ]
     assert residuals[1] <= 0.1 * residuals[0] + 1e-12
     assert residuals[2] <= 1e-7
-
-
-def test_trajectory_carries_losses_and_observables():
-    flow, path = numeric_path()
-    assert torch.equal(path.losses, flow.loss(path.ys))
-    assert (path.losses.diff() < 0).all()
-    assert path.observables()["singular_values"].shape == (4, 2)
-    assert repr(path).startswith("Trajectory(LayerwiseFlow, t = 0 … 2 at 4 times, dopri5, ")
-    assert path.stats.rhs_evals > path.stats.accepted > 0
-    assert path.stats.wall_seconds > 0
-    assert relative(path.ys[0], 0.6 * randn(15)) == 0
-
-
-def test_unbalanced_start_is_no_product_flow():
-    """The layers' product leaves the end-to-end flow where the start is not balanced."""
-    loss = make_loss("distance", 2, 3)
-    layers = LayerwiseFlow(loss, [3, 3, 2])
-    y0 = 0.6 * randn(15)
-    theta = gflow.integrate(layers, y0, [0.0, 1.0], "dopri8", 1e-10, 1e-13)
-    W0 = layers.end_to_end(y0)
-    W = gflow.integrate(EndToEndFlow(loss, 2), W0, [0.0, 1.0])
-    assert relative(layers.end_to_end(theta.ys[-1]), W.ys[-1]) > 1e-2
-    assert of_rank(2, 2, 3).shape == W0.shape
 
 
 @pytest.mark.parametrize("method", ["dopri5", "rkc2", "scipy:LSODA"])

@@ -1,6 +1,4 @@
-"""The result of an integration: states, statistics, and the certificate.
-
-The certificate is measured evidence that a path is the gradient flow it claims to be:
+"""The certificate: measured evidence that a path is the gradient flow it claims to be.
 
 ``energy_residual``
     |φ(y₀) − φ(y_T) − ∫⟨−∇φ, f⟩dt| relative to φ(y₀) (or |φ(y_T)|, the change of φ, or the
@@ -22,55 +20,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.errors import GflowError
 from gflow.flows.base import Flow, Observables
 from gflow.linalg.arrays import to_numpy
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from gflow.execution.checkpointing import Checkpoint
-
 
 _VELOCITY_SAMPLES = 9  # states at which the velocity is checked
 _INVARIANT_SAMPLES = 33  # states at which invariants are measured
 _CURVATURE = 100.0  # change of the energy that an error of the resolution may cause, per unit
-
-
-@dataclass(frozen=True)
-class Stats:
-    """The method and the cost of a solve.
-
-    Attributes
-    ----------
-    method : str
-        The method that ran.
-    reason : str
-        Why it was chosen, where that was automatic, and what happened on the way.
-    rhs_evals, jvp_evals : int
-        Right-hand sides and Jacobian-vector products.
-    accepted : int
-        Accepted steps.
-    rejected : int or None
-        Rejected steps; None where the library that took the steps does not report them.
-    wall_seconds : float
-        Wall time of the solve, certificate excluded.
-    """
-
-    method: str
-    reason: str
-    rhs_evals: int
-    jvp_evals: int
-    accepted: int
-    rejected: int | None
-    wall_seconds: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +41,7 @@ class Certificate:
     Attributes
     ----------
     energy_residual, loss_increase, velocity_error : float
-        Relative measurements; see `gflow.trajectory`.
+        Relative measurements; see `gflow.trajectory.certificate`.
     invariant_drift : mapping of str to float
         Relative drift of each invariant.
     error_estimate : float or None
@@ -127,63 +88,6 @@ class Certificate:
             f"Certificate({verdict} | energy_residual={self.energy_residual:.1e}, "
             f"loss_increase={self.loss_increase:.1e}, invariant_drift={drift:.1e}, "
             f"velocity_error={self.velocity_error:.1e}, error_estimate={error})"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Trajectory:
-    """States of a flow at the requested times.
-
-    Attributes
-    ----------
-    ts : Tensor, shape (T,)
-        Times, float64 on the host, in units of step_size × steps of descent.
-    ys : Tensor, shape (T, ..., *state)
-        States on the device and in the dtype of the start.
-    flow : Flow
-        The flow that was integrated.
-    stats : Stats
-        The method and the cost of the solve.
-    certificate : Certificate
-        Measured evidence that the path is right.
-    ends : Tensor, shape (..., *state)
-        The last state of each member. Where an event or a failure stopped a member of an
-        ensemble before the last time, its ``ys`` are NaN from there on; for a single start the
-        last state is the last of ``ys``.
-    event_times : mapping of int to float
-        The time at which an event stopped a member, by its index in ``y0.reshape(-1, *state)``.
-    failures : mapping of int to str
-        Why a member failed, by the same index. The certificate covers the other members.
-    sharpness : Tensor, shape (T, k)
-        The k largest eigenvalues of the Hessian at every time, descending, as
-        `gflow.spectra.sharpness` computes them; k is ``sharpness`` of `gflow.integrate`.
-    """
-
-    ts: Tensor
-    ys: Tensor
-    flow: Flow
-    stats: Stats
-    certificate: Certificate
-    ends: Tensor
-    event_times: Mapping[int, float] = field(default_factory=dict)
-    failures: Mapping[int, str] = field(default_factory=dict)
-    sharpness: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-
-    @property
-    def losses(self) -> Tensor:
-        """φ at every time, shape (T, ...)."""
-        return self.flow.loss(self.ys)
-
-    def observables(self) -> Observables:
-        """Measure the flow's observables at every time, time first."""
-        return self.flow.observables(self.ys)
-
-    def __repr__(self) -> str:
-        failed = f"{len(self.failures)} members FAILED, " if self.failures else ""
-        return (
-            f"Trajectory({failed}{type(self.flow).__name__}, t = {float(self.ts[0]):g} … "
-            f"{float(self.ts[-1]):g} at {len(self.ts)} times, {self.stats.method}, "
-            f"{self.stats.rhs_evals} evaluations, {self.certificate!r})"
         )
 
 
@@ -292,10 +196,10 @@ def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
     Examples
     --------
     >>> import torch, gflow
-    >>> flow, W = gflow.ProductFlow.example()
-    >>> drift = invariant_drift(flow, torch.stack([W, W + 0.1 * W]))
-    >>> {name: change.tolist() for name, change in drift.items()}
-    {'antisymmetric_part': [0.0, 0.0], 'negative_part': [0.0, 0.0]}
+    >>> loss = gflow.losses.SquaredDistance(torch.eye(1))
+    >>> flow = gflow.LayerwiseFlow(loss, [1, 1, 1])   # D_1 = w_2² − w_1², of scale w_1² + w_2²
+    >>> invariant_drift(flow, torch.tensor([[0.0, 0.0], [0.0, 1.0]]))["balancedness_1"].tolist()
+    [0.0, 1.0]
     """
     values, scales = flow.invariants(ys), flow.invariant_scales(ys)
     batch_ndim = ys.ndim - flow.state_ndim
@@ -354,41 +258,3 @@ def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
     gap = flow.norm(ys - truth).amax(dim=0)
     worst = _worst(to_numpy(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
     return worst if not math.isnan(worst) else math.inf
-
-
-class IntegrationError(GflowError, RuntimeError):
-    """A solver stopped before the last requested time.
-
-    Attributes
-    ----------
-    reason : str
-        Why it stopped, in one line.
-    t : float
-        The last time at which the state was good.
-    y : Tensor
-        The state at that time.
-    trajectory : Trajectory
-        The requested times reached before the stop, with the last good state
-        appended, and the statistics up to there.
-    checkpoint : Checkpoint or None
-        For gflow's own methods: ``gflow.integrate(…, resume=checkpoint)`` continues from there,
-        for example with a larger ``max_evals``.
-    folder : Path or None
-        The folder of the run in which the solve failed, if any.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        t: float,
-        y: Tensor,
-        trajectory: Trajectory,
-        checkpoint: Checkpoint | None = None,
-    ):
-        super().__init__(f"integration stopped at t = {t:.6g}: {reason}")
-        self.reason = reason
-        self.t = t
-        self.y = y
-        self.trajectory = trajectory
-        self.checkpoint = checkpoint
-        self.folder: Path | None = None
