@@ -104,7 +104,9 @@ def fit_order(
     residual = y - slope * x - intercept
     freedom = count - 2
     spread = math.sqrt(float(residual @ residual) / freedom / float(((x - x.mean()) ** 2).sum()))
-    half = float(stdtrit(freedom, 0.975)) * spread
+    # To three decimals, the precision of printed tables: an interval needs no more, and stays equal
+    # to the bit where another version of SciPy differs in the last digits.
+    half = round(float(stdtrit(freedom, 0.975)), 3) * spread
     fitted = tuple(i in usable[:count] for i in range(len(step_sizes)))
     interval = (float(slope - half), float(slope + half))
     return OrderFit(tuple(gaps), float(slope), interval, fitted, None, solver_error)
