@@ -1,3 +1,3 @@
+from .process_group import current as current
+from .process_group import processes as processes
 from .team import Team as Team
-from .team import current as current
-from .team import processes as processes

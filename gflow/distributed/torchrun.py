@@ -1,4 +1,4 @@
-"""What torchrun tells a process of its place among others, by the environment."""
+"""The rank of a process and the number of processes, from torchrun's environment variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_AD
 
 @dataclass(frozen=True)
 class RankInfo:
-    """A process's number and how many there are, in all and on its machine."""
+    """The number of a process and how many there are, in all and on its machine."""
 
     rank: int
     size: int
@@ -21,26 +21,31 @@ class RankInfo:
 
 
 def rank_info() -> RankInfo | None:
-    """What torchrun says in the environment; None where it did not start this process.
+    """Return this process's rank; None where torchrun did not start it.
 
     Raises
     ------
     InputError
-        If a part of it is missing or no number.
+        If one of torchrun's variables is missing or not a number.
     """
     if not {"RANK", "WORLD_SIZE"} & set(os.environ):
         return None
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
         raise InputError(
-            f"of what torchrun puts into the environment {', '.join(missing)} is missing; start "
-            "with `torchrun --nproc-per-node 2 ...`, or unset RANK and WORLD_SIZE for one process"
+            f"of torchrun's environment variables {', '.join(missing)} is missing; start with "
+            "`torchrun --nproc-per-node 2 ...`, or unset RANK and WORLD_SIZE for one process"
         )
     try:
         rank, local_rank, size, local_size = (int(os.environ[name]) for name in _VARIABLES[:4])
     except ValueError:
-        shown = ", ".join(f"{name}={os.environ[name]!r}" for name in _VARIABLES[:4])
-        raise InputError(f"torchrun's variables must be whole numbers, got {shown}") from None
+        values = ", ".join(f"{name}={os.environ[name]!r}" for name in _VARIABLES[:4])
+        raise InputError(
+            f"torchrun's variables must be whole numbers, got {values}; start with torchrun"
+        ) from None
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
-        raise InputError(f"process {rank} of {size} does not exist (RANK and WORLD_SIZE)")
+        raise InputError(
+            f"RANK must be below WORLD_SIZE, and LOCAL_RANK below LOCAL_WORLD_SIZE, got process "
+            f"{rank} of {size} and {local_rank} of {local_size} here; start with torchrun"
+        )
     return RankInfo(rank, size, local_rank, local_size)

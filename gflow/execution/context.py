@@ -37,7 +37,10 @@ class Processes(Protocol):
 
     rank: int
     size: int
-    broken: bool
+
+    @property
+    def broken(self) -> bool:
+        """Whether one of the processes failed."""
 
 
 def _no_counter(name: str) -> AbstractContextManager[CountProgress | None]:

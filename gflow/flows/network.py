@@ -151,8 +151,8 @@ class NetworkFlow(ParameterFlow):
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
             return
         with team.together():
-            team.require_alike("the module", [*module.parameters(), *module.buffers()])
-            team.require_alike("inputs and targets", [inputs, targets])
+            team.require_equal("the module", [*module.parameters(), *module.buffers()])
+            team.require_equal("inputs and targets", [inputs, targets])
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
         self._shared = Sums(team, self._local_sum, self._local_outputs, len(inputs), self.like)
 

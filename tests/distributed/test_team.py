@@ -14,7 +14,6 @@ import torch
 import xarray as xr
 
 from gflow.distributed import Team, processes
-from gflow.distributed.torchrun import RankInfo, rank_info
 from gflow.errors import InputError
 from gflow.flows import KernelFlow
 from gflow.kernels import ntk
@@ -22,6 +21,7 @@ from gflow.runs import reading
 from gflow.runs.runner import Job, RunOptions, run
 from gflow.scenario import load_scenario
 from tests.distributed import two_processes
+from tests.distributed.test_torchrun import COMPLETE
 from tests.helpers import randn
 from tests.runs.test_hostile_runs import interrupted
 
@@ -255,43 +255,6 @@ def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
 
 
 # -- one process --------------------------------------------------------------------
-
-COMPLETE = {
-    "RANK": "1",
-    "LOCAL_RANK": "1",
-    "WORLD_SIZE": "2",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "1",
-}
-
-
-def test_the_place_is_what_torchrun_says(monkeypatch):
-    assert rank_info() is None
-    for name, value in COMPLETE.items():
-        monkeypatch.setenv(name, value)
-    assert rank_info() == RankInfo(rank=1, size=2, local_rank=1, local_size=2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"MASTER_PORT": None}, "MASTER_PORT is missing; start with `torchrun"),
-        ({"LOCAL_RANK": "one"}, "must be whole numbers, got RANK='1', LOCAL_RANK='one'"),
-        ({"RANK": "2"}, "process 2 of 2 does not exist"),
-    ],
-)
-def test_half_an_environment_is_refused(monkeypatch, changes, message):
-    for name, value in (COMPLETE | changes).items():
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=message):
-        rank_info()
-    done = subprocess.run(
-        [sys.executable, "-m", "gflow", "list"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in said(done.stderr)[0]
 
 
 def test_rows_are_split_without_a_gap():

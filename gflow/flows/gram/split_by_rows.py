@@ -139,13 +139,13 @@ def shared_gram(
     require_points(x, x_test)
     points = [x] if x_test is None else [x, x_test]
     with team.together(), torch.no_grad():
-        team.require_alike("points and targets", [*points, targets])
+        team.require_equal("points and targets", [*points, targets])
         square = Tiles(kernel, x, None, max_memory, team.rows(len(x)))
         cross = (
             None if x_test is None else Tiles(kernel, x_test, x, max_memory, team.rows(len(x_test)))
         )
         require_dtype_and_device("targets", targets, square.like, "H")
-        fits = bool(team.least(torch.tensor(int(fit(square, cross, max_memory)))))
+        fits = bool(team.minimum(torch.tensor(int(fit(square, cross, max_memory)))))
     H = SharedGram(team, square.matrix() if fits else square, len(x), square.like)
     if cross is None or x_test is None:
         return H, None

@@ -103,7 +103,7 @@ def in_chunks(
     with torch.no_grad():
         _require_independent(module, inputs[:_PROBE_SIZE].to(device), option)
         consistent = _is_consistent(module, criterion, tested)
-    is_mean = _is_mean(consistent if team is None else team.least(consistent), option)
+    is_mean = _is_mean(consistent if team is None else team.minimum(consistent), option)
     return [Chunk(x, y, len(x) / n if is_mean else 1.0) for x, y in pairs]
 
 
