@@ -110,8 +110,8 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
 
         options = {k: v for k, v in changes.items() if v is not None}
         job = Job(load_scenario(source, options), study, modified)
-        care = cli_runs.care(max_walltime, checkpoint_every)
-        cli_runs.finish(lambda stages: start(job, output, care(stages)), job, as_json)
+        make_options = cli_runs.run_options(max_walltime, checkpoint_every)
+        cli_runs.finish(lambda stages: start(job, output, make_options(stages)), job, as_json)
 
     summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
     prefix = "Step-size study: " if study else ""
@@ -254,7 +254,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         status = _fail(str(error), _error_status(error))
     except Interrupted as stop:
         interrupted = _INTERRUPTED if stop.why == "SIGINT" else _TERMINATED
-        status = _fail(cli_runs.interruption(stop), interrupted)
+        status = _fail(cli_runs.interruption_message(stop), interrupted)
     except (KeyboardInterrupt, click.Abort):
         status = _fail("interrupted", _INTERRUPTED)
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The commands on runs: go on with one, list them, tell of one; and what a run prints."""
+"""The commands resume, runs and inspect; and what a finished run prints."""
 
 from __future__ import annotations
 
@@ -19,11 +19,22 @@ if TYPE_CHECKING:
     from gflow.callbacks import Stages
     from gflow.runs import Job, RunOptions, RunResult
 
-_UNCERTIFIED, _DIVERGED = 4, 5
+#: Exit status by verdict (`gflow.results.base.Verdict`).
+STATUSES = {"holds": 0, "stopped": 3, "uncertified": 4, "diverged": 5}
 
 
-def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stages], RunOptions]:
-    """How a run is looked after, as the options say."""
+def run_options(
+    max_walltime: float | None, checkpoint_every: float
+) -> Callable[[Stages], RunOptions]:
+    """Return a function from progress stages to `RunOptions` with these options.
+
+    Parameters
+    ----------
+    max_walltime : float, optional
+        Seconds.
+    checkpoint_every : float
+        Seconds.
+    """
     from gflow.runs import RunOptions
 
     return lambda stages: RunOptions(
@@ -32,13 +43,22 @@ def care(max_walltime: float | None, checkpoint_every: float) -> Callable[[Stage
 
 
 def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
-    """Do a run and print what came of it; of a team of processes the first does, and the others
-    do their share of its work.
+    """Execute a run and print its result. Of several processes rank 0 does; the others do their
+    share of the work.
+
+    Parameters
+    ----------
+    do : callable
+        ``do(stages)`` executes the run.
+    job : Job
+        The run.
+    as_json : bool
+        Whether to print the summary as JSON instead of a table.
 
     Raises
     ------
     click.exceptions.Exit
-        With the status of a run whose result is not to be trusted.
+        With the status of the result's verdict, where that is not that it holds.
     """
     if rank_info() is None:
         _finish(do, job, as_json)
@@ -61,58 +81,52 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
 def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     from gflow.cli.progress import Bar, counting
     from gflow.execution import using
+    from gflow.results.registry import find_kind
     from gflow.text import plain
     from gflow.trajectory import IntegrationError
 
     try:
         with Bar() as bar, using(counter=counting):
-            done = do(bar.stage)
+            result = do(bar.stage)
     except IntegrationError as error:
         if error.folder is not None:
-            click.echo(f"gflow: what was reached is in {error.folder}", err=True)
+            click.echo(f"gflow: the part that was solved is in {error.folder}", err=True)
         raise
     scenario = job.scenario
-    summary = {"scenario": scenario.name, "data": scenario.data, **done.summary}
-    summary["folder"] = str(done.path)
+    summary = {"scenario": scenario.name, "data": scenario.data, **result.summary}
+    summary["folder"] = str(result.path)
     if as_json:
         click.echo(_json(plain(summary)))
     else:
-        _print(summary, done.path, done.figures)
-    status = _status(summary)
+        _print(summary, result.path, result.figures)
+    status = STATUSES[find_kind(summary).verdict(summary)]
     if status:
         raise click.exceptions.Exit(status)
 
 
 def _print(summary: Mapping[str, Any], path: Path, figures: tuple[str, ...]) -> None:
     from gflow.cli.table import print_table
+    from gflow.results.registry import find_kind
 
-    print_table(summary)
-    rank_info = CONTROL.sub("?", str(path))
-    click.echo(f"folder    {rank_info}")
-    click.echo(f"figures   {rank_info}/figures: {printable(', '.join(figures))}")
-
-
-def _status(summary: Mapping[str, Any]) -> int:
-    certificates = [summary["certificate"], summary.get("parameter_certificate", {"holds": True})]
-    if not all(c["holds"] for c in certificates):
-        return _UNCERTIFIED
-    rows = [row for key in ("descent", "widths", "networks") for row in summary.get(key, [])]
-    if any(row["diverged_at"] is not None for row in rows):
-        return _DIVERGED
-    return 0
+    summary = printable_values(summary)  # a resumed run may take texts from its folder
+    table = find_kind(summary).table(summary)
+    print_table(f"{summary['scenario']} on {summary['data']}", table)
+    folder = CONTROL.sub("?", str(path))
+    click.echo(f"folder    {folder}")
+    click.echo(f"figures   {folder}/figures: {printable(', '.join(figures))}")
 
 
-def interruption(stop: Interrupted) -> str:
-    """One line on a run that was told to stop."""
-    why = "its time was used up" if stop.why == "time" else stop.why
+def interruption_message(stop: Interrupted) -> str:
+    """Return one line on a run that was interrupted, and how to resume it."""
+    why = "the time limit was reached" if stop.why == "time" else stop.why
     if stop.folder is None:
         return f"interrupted ({why})"
-    return f"interrupted ({why}); go on with it by: gflow resume {stop.folder}"
+    return f"interrupted ({why}); resume it by: gflow resume {stop.folder}"
 
 
 @click.command("resume", params=[*run_option_flags(), json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--model", help="the run's model where it is your own: a folder alone runs no code")
+@click.option("--model", help="your own model that the run names: a folder alone runs no code")
 def _resume(
     run: Path,
     max_walltime: float | None,
@@ -120,7 +134,7 @@ def _resume(
     as_json: bool,
     model: str | None,
 ) -> None:
-    """Go on with RUN, the folder of a run or a sweep that was interrupted or killed."""
+    """Resume RUN, the folder of a run or a sweep that was interrupted or killed."""
     from gflow.sweeping.folder import is_sweep
 
     if is_sweep(run):
@@ -130,19 +144,19 @@ def _resume(
     from gflow.runs.job import job_to_resume
 
     job = job_to_resume(run, model)  # of several processes each makes the model
-    cared = care(max_walltime, checkpoint_every)
-    finish(lambda stages: resume(run, cared(stages), model=model), job, as_json)
+    make_options = run_options(max_walltime, checkpoint_every)
+    finish(lambda stages: resume(run, make_options(stages), model=model), job, as_json)
 
 
 @click.command("runs")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("outputs"))
 @click.option("--json", "as_json", is_flag=True, help="print a list as JSON")
 def _runs(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER, by default outputs/, and how they stand."""
+    """List the runs in FOLDER, by default outputs/, with their states."""
     from gflow.runs.reading import find_runs
 
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder} to list runs of")
+        raise InputError(f"FOLDER must exist, got {folder}; runs are in outputs/ by default")
     rows = [_row(path) for path in find_runs(folder)]
     if as_json:
         click.echo(_json(rows))
@@ -154,9 +168,9 @@ def _runs(folder: Path, as_json: bool) -> None:
 
 
 def _json(value: Any) -> str:
-    """One line of JSON in which control characters, of a name perhaps, are escaped."""
+    """Return one line of JSON with control characters, as a name may have, escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -172,41 +186,60 @@ def _row(path: Path) -> dict[str, Any]:
 @click.command("inspect", params=[json_option()])
 @click.argument("run", type=click.Path(path_type=Path))
 def _inspect(run: Path, as_json: bool) -> None:
-    """Tell of RUN, a run's folder: how it stands, from what it was made, what came of it."""
+    """Show the state, scenario and result of RUN, a run's folder."""
     try:
-        _tell(run, as_json)
+        _inspect_run(run, as_json)
+    except InputError:
+        raise
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         from gflow.text import one_line
 
-        raise InputError(f"damaged run at {run}: it holds {one_line(error)}") from error
+        raise InputError(
+            f"damaged run at {run}: unexpected contents ({one_line(error)}); run it again"
+        ) from error
 
 
-def _tell(run: Path, as_json: bool) -> None:
+def _inspect_run(run: Path, as_json: bool) -> None:
     from gflow.runs import reading
     from gflow.runs.job import read_job
     from gflow.text import plain
 
-    job, found, state = read_job(run), reading.read_manifest(run), reading.state(run)
+    job, manifest, state = read_job(run), reading.read_manifest(run), reading.state(run)
     facts: dict[str, Any] = {
         "state": state,
         "scenario": job.name,
         "data": job.scenario.data,
-        "gflow": found.get("gflow"),
-        "written": found.get("written"),
-        "command": found.get("command"),
+        "gflow": manifest.get("gflow"),
+        "written": manifest.get("written"),
+        "command": manifest.get("command"),
         "folder": str(run),
     }
     if state == "failed":
-        facts["reason"] = found.get("reason")
+        facts["reason"] = manifest.get("reason")
     if state in ("running", "interrupted"):
         facts["progress"] = reading.last_metrics(run)
-    summary = reading.load_run(run).summary if state == "done" else None
+    summary = reading.load_run(run).summary if _has_result(run, state) else None
     if as_json:
         click.echo(_json(plain({**facts, "summary": summary})))
         return
-    facts = printable_values(facts)
+    _print_facts(printable_values(facts))
+    if state == "interrupted":
+        click.echo(f"resume    gflow resume {run}")
+    if summary is not None:
+        figures = tuple(sorted(f.stem for f in (run / "figures").glob("*.png")))
+        titled = {"scenario": job.scenario.name, "data": job.scenario.data, **summary}
+        try:
+            _print(titled, run, figures)
+        except InputError as error:
+            raise InputError(f"damaged run at {run}: summary.json: {error}") from None
+
+
+def _has_result(run: Path, state: str) -> bool:
+    """Return whether a run is done, or failed with the part that its solver reached."""
+    return state == "done" or (state == "failed" and (run / "summary.json").is_file())
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
     progress = facts.pop("progress", None)
     if progress:
         keys = ("stage", "t", "t_end", "loss")
@@ -215,11 +248,6 @@ def _tell(run: Path, as_json: bool) -> None:
     facts["command"] = " ".join(map(str, command)) if isinstance(command, list) else None
     for name, value in facts.items():
         click.echo(f"{name:<10}{'-' if value in (None, '') else value}")
-    if state == "interrupted":
-        click.echo(f"go on     gflow resume {run}")
-    if summary is not None:
-        figures = tuple(sorted(f.stem for f in (run / "figures").glob("*.png")))
-        _print({"scenario": job.scenario.name, "data": job.scenario.data, **summary}, run, figures)
 
 
 COMMANDS = (_resume, _runs, _inspect)

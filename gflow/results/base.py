@@ -1,39 +1,21 @@
-"""What every result shares: labelled arrays, units, certificate and cost."""
+"""What every kind of result declares: arrays, summary, table, verdict and numbers of a sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import abc
+import enum
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from gflow.flows.base import Flow, Observables
-from gflow.trajectory import Trajectory, invariant_drift
-
-_TIME = {"long_name": "time t = k · step size", "units": "step size × steps"}
-
-
-_STEP_SIZE = {"long_name": "step size of descent", "units": "1"}
-
-
-_LONG_NAMES = {
-    "loss": "loss",
-    "singular_values": "singular values of W",
-    "eigenvalues": "eigenvalues of W = UUᵀ",
-    "effective_rank": "effective rank of W",
-    "nuclear_norm": "nuclear norm of W",
-    "balancedness": "balancedness ‖W_{j+1}ᵀW_{j+1} − W_jW_jᵀ‖_F",
-    "balanced_product_defect": "relative defect of (W_j⋯W_1)ᵀ(W_j⋯W_1) = [WᵀW]^{j/N}",
-    "projection_ratio": "‖(N−1) G P_W‖ / ‖G‖",
-    "least_eigenvalue": "least eigenvalue of W",
-    "symmetry_defect": "‖W − Wᵀ‖ / ‖W‖",
-    "residual_norm": "residual ‖u − y‖",
-    "mode_residuals": "residual along each eigenvector of H",
-}
-
+from gflow.errors import InputError
+from gflow.flows.base import Flow
+from gflow.results.arrays import STEP_SIZE, label
+from gflow.results.lines import Line, certificate_line, cost_line, format_value
+from gflow.results.summaries import plain_numbers
 
 #: Extra measurements of a setting: name -> (long name, values over leading times)
 Measure = Callable[[Tensor, Tensor], Mapping[str, tuple[str, Tensor]]]
@@ -41,13 +23,22 @@ Measure = Callable[[Tensor, Tensor], Mapping[str, tuple[str, Tensor]]]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a scenario builds from its data: a flow, a start, and what else to measure.
+    """What a scenario builds from its data: a flow, a start and what to measure.
 
-    ``measure(ts, ys)`` adds measurements of any path (a held-out error), ``measure_flow``
-    such as make sense for the flow's own (a bound), ``measure_descent`` for descents'.
-    ``sharpness``: how many of the Hessian's largest eigenvalues the flow's solve is to follow.
-    ``spectral`` are measurements of the flow alone: name -> (long name, dimensions, values).
-    ``facts`` go into the summary as they are.
+    Attributes
+    ----------
+    flow : Flow
+    y0 : Tensor
+    measure : callable
+        ``measure(ts, ys)`` gives additional measurements of any path (a held-out error).
+    measure_flow, measure_descent : callable
+        The same for the flow's path alone (a bound), and for descents alone.
+    sharpness : int
+        How many of the Hessian's largest eigenvalues the flow's solve follows.
+    spectral : mapping
+        Measurements of the flow itself: name -> (long name, dimensions, values).
+    facts : mapping
+        Plain values that are copied into the summary.
     """
 
     flow: Flow
@@ -60,119 +51,177 @@ class Setup:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: What the dimensions without coordinates of their own count, and from where.
-_COUNTS = {
-    "mode": (1, "mode, the largest first"),
-    "layer": (1, "layer j, W_j, the inputs' first"),
-    "layer_pair": (1, "j of the layers j and j + 1"),
-    "save": (0, "saved state of descent"),
-    "saved_central": (0, "saved state of the central flow"),
-    "step": (0, "step of descent"),
+class Verdict(enum.StrEnum):
+    """Whether a result can be trusted; the command line maps each verdict to an exit status."""
+
+    HOLDS = "holds"
+    STOPPED = "stopped"  # a solver stopped before the end
+    UNCERTIFIED = "uncertified"  # a certificate does not hold
+    DIVERGED = "diverged"  # a descent diverged
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a result's table: a key of the summary's rows and its heading."""
+
+    key: str
+    heading: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: headings, rows of cells, and labelled lines below it."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Result(abc.ABC):
+    """A result; a subclass is one kind, in one file of ``gflow/results``.
+
+    A subclass sets the class variables, defines `columns` and `lines`, and has a constructor
+    ``from_study``. The class methods work on the summary alone, also on one read back from JSON,
+    where NaN is None and an infinite number a string.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        Labelled arrays; every variable has ``long_name`` and ``units``.
+    summary : dict
+        Plain values; ``kind`` is added. Every kind has ``certificate`` and ``cost``. Its rows may
+        have ``stable`` (whether descent is below the stability limit) and ``diverged_at`` (the
+        step from which it diverged, or None).
+    """
+
+    dataset: xr.Dataset
+    summary: dict[str, Any]
+
+    #: The name by which a summary says its kind.
+    kind: ClassVar[str]
+    #: Whether the work was completed; False where a solver stopped early.
+    complete: ClassVar[bool] = True
+    #: Key of the summary's rows, a list of dicts; "" where a kind has none.
+    rows_key: ClassVar[str] = ""
+    #: The key that tells the rows apart; it names their dimension in a sweep.
+    row_label: ClassVar[str] = ""
+    #: Prefix, in a sweep, of a row's number whose name the summary has for another number.
+    row_prefix: ClassVar[str] = ""
+    #: Keys of the summary's certificates; only the first must be there.
+    certificate_keys: ClassVar[tuple[str, ...]] = ("certificate",)
+    #: Attributes (long name, units) of numbers in a sweep, beside `COMMON_ATTRIBUTES`.
+    number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "summary", {"kind": self.kind, **self.summary})
+
+    @classmethod
+    @abc.abstractmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return the columns of the table of rows."""
+
+    @classmethod
+    @abc.abstractmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return (label, text) of the lines below the table, without certificate and cost."""
+
+    @classmethod
+    def rows(cls, summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the summary's rows, or raise `InputError` if it has no list of them."""
+        rows = summary.get(cls.rows_key) if cls.rows_key else []
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise InputError(
+                f"a summary of kind '{cls.kind}' must have a list of rows '{cls.rows_key}'; "
+                "run the scenario again"
+            )
+        return rows
+
+    @classmethod
+    def certificates(cls, summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the certificates in the summary."""
+        first, *others = cls.certificate_keys
+        return [summary[first], *(summary[key] for key in others if key in summary)]
+
+    @classmethod
+    def table(cls, summary: Mapping[str, Any]) -> Table:
+        """Return the table that the terminal shows."""
+        columns = cls.columns(summary)
+        failures = [f for c in cls.certificates(summary) for f in c["failures"]]
+        return Table(
+            headings=tuple(column.heading for column in columns),
+            rows=tuple(_cells(row, columns) for row in cls.rows(summary)),
+            lines=(
+                *cls.lines(summary),
+                certificate_line(failures),
+                cost_line(summary["cost"]),
+            ),
+        )
+
+    @classmethod
+    def verdict(cls, summary: Mapping[str, Any]) -> Verdict:
+        """Return whether the result can be trusted, and if not, the first reason."""
+        if not cls.complete:
+            return Verdict.STOPPED
+        if not all(certificate["holds"] for certificate in cls.certificates(summary)):
+            return Verdict.UNCERTIFIED
+        if any(row.get("diverged_at") is not None for row in cls.rows(summary)):
+            return Verdict.DIVERGED
+        return Verdict.HOLDS
+
+    @classmethod
+    def numbers(cls, summary: Mapping[str, Any]) -> dict[str, float]:
+        """Return the numbers that a sweep collects from one run.
+
+        These are the numbers of the summary and of its cost, whether the certificate holds, and
+        those of the row where there is one only.
+        """
+        numbers = plain_numbers(summary)
+        if isinstance(summary.get("certificate"), Mapping):
+            numbers["certificate_holds"] = float(bool(summary["certificate"].get("holds")))
+        numbers = {**numbers, **_missing(plain_numbers(summary.get("cost")), numbers)}
+        rows = cls.rows(summary)
+        row = cls.row_numbers(rows[0], numbers) if len(rows) == 1 else {}
+        return {**numbers, **_missing(row, numbers)}
+
+    @classmethod
+    def row_numbers(cls, row: Mapping[str, Any], taken: Container[str]) -> dict[str, float]:
+        """Return the numbers of a row, named so that they differ from the names ``taken``."""
+        return {
+            f"{cls.row_prefix}{name}" if name in taken else name: value
+            for name, value in plain_numbers(row).items()
+        }
+
+    @classmethod
+    def attributes(cls, name: str) -> dict[str, str]:
+        """Return long name and units of a number in a sweep."""
+        known = {**COMMON_ATTRIBUTES, **cls.number_attributes}
+        return dict(known.get(name) or label(name.replace("_", " ")))
+
+
+#: Attributes of the numbers that several kinds of results share.
+COMMON_ATTRIBUTES = {
+    "final_loss": label("loss at the end of the flow"),
+    "initial_loss": label("loss at the start"),
+    "largest_gap": label("largest distance of descent to the flow"),
+    "solver_error": label("solver's own error"),
+    "stability_limit": label("2/λ_max"),
+    "step_size": STEP_SIZE,
+    "t_end": label("t end", "step size × steps"),
+    "certificate_holds": label("whether the certificate holds"),
+    "wall_seconds": label("seconds of the solve", "s"),
+    "rhs_evals": label("right-hand side evaluations"),
 }
 
 
-def numbered(ds: xr.Dataset) -> xr.Dataset:
-    """The same with a coordinate for every dimension, so that ``ds.sel(layer=2)`` works.
-
-    Examples
-    --------
-    >>> ds = numbered(xr.Dataset({"s": ("mode", [3.0, 0.5])}))
-    >>> float(ds["s"].sel(mode=2)), ds["mode"].attrs["long_name"]
-    (0.5, 'mode, the largest first')
-    """
-    bare = [str(dim) for dim in ds.dims if dim not in ds.coords]
-    counts = {dim: _COUNTS.get(dim, (0, dim)) for dim in bare}
-    return ds.assign_coords(
-        {
-            dim: (dim, first + np.arange(ds.sizes[dim]), {"long_name": label, "units": "1"})
-            for dim, (first, label) in counts.items()
-        }
-    )
+def _missing(values: Mapping[str, float], present: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name not in present}
 
 
-def _array(values: Tensor) -> np.ndarray:
-    array: np.ndarray = values.detach().double().cpu().numpy()
-    return array
-
-
-def _add(ds: xr.Dataset, name: str, dims: tuple[str, ...], values: Any, long_name: str) -> None:
-    ds[name] = (dims, values, {"long_name": long_name, "units": "1"})
-
-
-def _add_observables(
-    ds: xr.Dataset, flow: Flow, found: Observables, prefix: str, lead: tuple[str, ...]
-) -> None:
-    for name, values in found.items():
-        dims = (*lead, *flow.observable_dims.get(name, ()))
-        _add(ds, f"{prefix}{name}", dims, _array(values), _LONG_NAMES.get(name, name))
-
-
-def path_dataset(path: Trajectory) -> xr.Dataset:
-    """A trajectory's observables and invariants against ``time``."""
-    ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), _TIME)})
-    _add_observables(ds, path.flow, path.observables(), "", ("time",))
-    _add_drift(ds, path)
-    return ds
-
-
-def _add_drift(ds: xr.Dataset, path: Trajectory) -> None:
-    drift = invariant_drift(path.flow, path.ys)
-    if drift:
-        bound = path.certificate.bounds["invariant_drift"]
-        _add(ds, "drift_bound", (), bound, "bound of the certificate")
-    for name, values in drift.items():
-        label = f"relative change of {name.replace('_', ' ')}"
-        _add(ds, f"drift_{name}", ("time",), _array(values), label)
-
-
-def _padded(rows: list[np.ndarray], length: int = 0) -> np.ndarray:
-    """Rows of different lengths as one array, NaN where a row has ended."""
-    longest = max(length, *(len(row) for row in rows))
-    full = np.full((len(rows), longest, *rows[0].shape[1:]), np.nan)
-    for i, row in enumerate(rows):
-        full[i, : len(row)] = row
-    return full
-
-
-def certificate_summary(path: Trajectory) -> dict[str, Any]:
-    """A trajectory's certificate as plain values."""
-    c = path.certificate
-    return {
-        "holds": c.holds,
-        "failures": c.failures(),
-        "energy_residual": c.energy_residual,
-        "loss_increase": c.loss_increase,
-        "invariant_drift": dict(c.invariant_drift),
-        "velocity_error": c.velocity_error,
-        "error_estimate": c.error_estimate,
-        "bounds": dict(c.bounds),
-    }
-
-
-def cost_summary(path: Trajectory) -> dict[str, Any]:
-    """A trajectory's statistics as plain values."""
-    s = path.stats
-    return {
-        "method": s.method,
-        "reason": s.reason,
-        "rhs_evals": s.rhs_evals,
-        "jvp_evals": s.jvp_evals,
-        "accepted": s.accepted,
-        "rejected": s.rejected,
-        "wall_seconds": s.wall_seconds,
-    }
-
-
-def _several(paths: Mapping[str, Trajectory]) -> dict[str, Any]:
-    """One certificate and one cost of several trajectories by name."""
-    all_ = list(paths.values())
-    failures = [f"{name}: {f}" for name, t in paths.items() for f in t.certificate.failures()]
-    return {
-        "certificate": {"holds": not failures, "failures": failures},
-        "cost": {
-            "method": ", ".join(dict.fromkeys(t.stats.method for t in all_)),
-            "reason": all_[0].stats.reason,
-            "rhs_evals": sum(t.stats.rhs_evals for t in all_),
-            "wall_seconds": sum(t.stats.wall_seconds for t in all_),
-        },
-    }
+def _cells(row: Mapping[str, Any], columns: Sequence[Column]) -> tuple[str, ...]:
+    cells = [format_value(row[column.key]) for column in columns]
+    if row.get("diverged_at") is not None:
+        cells[-1] = f"diverged from step {row['diverged_at']}"
+    elif row.get("stable") is False:
+        cells[0] += " (unstable)"
+    return tuple(cells)

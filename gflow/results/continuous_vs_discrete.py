@@ -1,36 +1,78 @@
-"""The result of a study of descent against the flow."""
+"""A study of descent against the flow and against a proxy, for several networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import xarray as xr
 
-from gflow.results.base import (
-    _STEP_SIZE,
-    _TIME,
-    _add,
-    _array,
-    _padded,
-    _several,
-    certificate_summary,
-    cost_summary,
-)
-from gflow.results.paths import Outcome
+from gflow.linalg.arrays import to_numpy
+from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
+from gflow.results.base import Column, Result
+from gflow.results.lines import Line, fact_lines, format_value, stability_line
+from gflow.results.summaries import certificate_summary, combined_summary, cost_summary
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete
 
 
-def continuous_vs_discrete_outcome(
-    found: Mapping[str, ContinuousVsDiscrete], facts: Mapping[str, Mapping[str, Any]]
-) -> Outcome:
-    """Labelled arrays over ``network`` × ``time`` and summary; ``facts`` go into its rows."""
-    studies = list(found.values())
+class ContinuousVsDiscreteResult(Result):
+    """Distances between descent, proxy and flow over ``network`` × ``time``.
+
+    The proxy is a descent with a much smaller step size; after a divergence values are NaN.
+    """
+
+    kind: ClassVar[str] = "continuous-vs-discrete"
+    rows_key: ClassVar[str] = "networks"
+    row_label: ClassVar[str] = "network"
+
+    @classmethod
+    def from_study(
+        cls,
+        networks: Mapping[str, ContinuousVsDiscrete],
+        facts: Mapping[str, Mapping[str, Any]],
+    ) -> ContinuousVsDiscreteResult:
+        """Return the result of one study a network.
+
+        Parameters
+        ----------
+        networks : mapping of str to ContinuousVsDiscrete
+        facts : mapping of str to mapping
+            Plain values for each network's row of the summary.
+        """
+        return cls(_dataset(networks), _summary(networks, facts))
+
+    @classmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return the distances between descent, flow and proxy, and the solver's error."""
+        return (
+            Column("network", "network"),
+            Column("distance", "travelled"),
+            Column("largest_gap", "gap to flow"),
+            Column("largest_proxy_gap", "gap to proxy"),
+            Column("largest_proxy_error", "proxy to flow"),
+            Column("solver_error", "solver's error"),
+        )
+
+    @classmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return how much of the gap the proxy shows and at what cost, and the stability limit."""
+        rows = cls.rows(summary)
+        shares = ", ".join(f"{row['network']} {_share(row)}" for row in rows)
+        evals = sum(row["proxy_evals"] for row in rows)
+        text = f"step / {summary['proxy']}: shows {shares} of the gap, in {evals} evaluations"
+        return [("proxy", text), stability_line(summary), *fact_lines(summary)]
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    part, gap = row["largest_proxy_gap"], row["largest_gap"]
+    return format_value(part / gap, ".1%") if part is not None and gap else "-"
+
+
+def _dataset(networks: Mapping[str, ContinuousVsDiscrete]) -> xr.Dataset:
+    studies = list(networks.values())
     ts = studies[0].trajectory.ts
-    ds = xr.Dataset(coords={"time": ("time", ts.numpy(), _TIME)})
-    label = {"long_name": "network", "units": "1"}
-    ds = ds.assign_coords(network=("network", list(found), label))
-    lead = ("network", "time")
+    ds = xr.Dataset(coords={"time": ("time", ts.numpy(), TIME)})
+    ds = ds.assign_coords(network=("network", list(networks), label("network")))
     columns = {
         "travelled": ([s.travelled for s in studies], "distance of descent from the start"),
         "gap_to_flow": ([s.gap for s in studies], "distance of descent to the flow"),
@@ -40,10 +82,18 @@ def continuous_vs_discrete_outcome(
         "flow_losses": ([s.losses for s in studies], "loss of the flow"),
         "descent_losses": ([s.descent_losses for s in studies], "loss of descent"),
     }
-    for name, (values, text) in columns.items():
-        _add(ds, name, lead, _padded([_array(v) for v in values], len(ts)), text)
-    ds["proxy"] = ((), studies[0].proxy, {"long_name": "η over the proxy's η", "units": "1"})
-    ds["step"] = ((), studies[0].step_size, _STEP_SIZE)
+    for name, (curves, long_name) in columns.items():
+        values = padded([to_numpy(curve) for curve in curves], len(ts))
+        add_variable(ds, name, ("network", "time"), values, long_name)
+    add_variable(ds, "proxy", (), studies[0].proxy, "η over the proxy's η")
+    ds["step"] = ((), studies[0].step_size, STEP_SIZE)
+    return ds
+
+
+def _summary(
+    networks: Mapping[str, ContinuousVsDiscrete], facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    studies = list(networks.values())
     rows = [
         {
             "network": name,
@@ -61,14 +111,13 @@ def continuous_vs_discrete_outcome(
             "cost": cost_summary(s.trajectory),
             **facts[name],
         }
-        for name, s in found.items()
+        for name, s in networks.items()
     ]
-    summary = {
-        "t_end": float(ts[-1]),
+    return {
+        "t_end": float(studies[0].trajectory.ts[-1]),
         "step_size": studies[0].step_size,
         "proxy": studies[0].proxy,
         "stability_limit": min(s.stability_limit for s in studies),
         "networks": rows,
-        **_several({name: s.trajectory for name, s in found.items()}),
+        **combined_summary({name: s.trajectory for name, s in networks.items()}),
     }
-    return Outcome(ds, summary)

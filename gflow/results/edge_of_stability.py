@@ -1,62 +1,99 @@
-"""Where descents leave the flow, as labelled arrays and a summary."""
+"""A study at the edge of stability: where descents leave the flow, and their central flows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import xarray as xr
 from torch import Tensor
 
-from gflow.results.base import (
-    _STEP_SIZE,
-    _TIME,
-    _add,
-    _array,
-    _padded,
-    certificate_summary,
-    cost_summary,
-)
-from gflow.results.paths import Outcome
+from gflow.linalg.arrays import to_numpy
+from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
+from gflow.results.base import Column, Result
+from gflow.results.lines import Line, fact_lines, loss_line, stability_line
+from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability
 
 
-def edge_outcome(study: EdgeOfStability, facts: Mapping[str, Any]) -> Outcome:
-    """Labelled arrays and summary of where descents leave the flow.
+class EdgeOfStabilityResult(Result):
+    """The flow's sharpness, and descents that leave the flow where it reaches 2/step_size.
 
     Dimensions: ``time`` (the flow's); for each ``step_size`` all steps (``step``, at
     ``step_time``), the compared ones (``save``, at ``descent_time``) and the central flow's times
     (``saved_central``, at ``central_time``). Rows end with NaN.
     """
+
+    kind: ClassVar[str] = "edge-of-stability"
+    rows_key: ClassVar[str] = "descent"
+    row_label: ClassVar[str] = "step_size"
+    row_prefix: ClassVar[str] = "descent_"
+    number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
+        "descent_final_loss": label("loss at the end of descent"),
+    }
+
+    @classmethod
+    def from_study(cls, study: EdgeOfStability, facts: Mapping[str, Any]) -> EdgeOfStabilityResult:
+        """Return the result of a study.
+
+        Parameters
+        ----------
+        study : EdgeOfStability
+        facts : mapping
+            Plain values for the summary.
+        """
+        return cls(_dataset(study), {**_summary(study), **facts})
+
+    @classmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return where the flow crosses 2/η, the gaps before and after, and the central flow's."""
+        return (
+            Column("step_size", "step size"),
+            Column("edge", "2/η"),
+            Column("crossing", "crossed at t"),
+            Column("gap_before", "gap before"),
+            Column("gap_after", "gap after"),
+            Column("central_error", "gap to central flow"),
+        )
+
+    @classmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return loss, stability limit, final sharpness and facts."""
+        return [loss_line(summary), stability_line(summary), *fact_lines(summary)]
+
+
+def _dataset(study: EdgeOfStability) -> xr.Dataset:
     path, edges = study.trajectory, study.edges
     sizes = [edge.step_size for edge in edges]
-    ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), _TIME)})
-    ds = ds.assign_coords(step_size=("step_size", sizes, _STEP_SIZE))
-    _add(ds, "flow_loss", ("time",), _array(path.losses), "loss of the flow")
-    _add(ds, "flow_sharpness", ("time",), _array(study.sharpness), "sharpness of the flow")
-    for dim, time, columns in _EDGE_COLUMNS:
+    ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), TIME)})
+    ds = ds.assign_coords(step_size=("step_size", sizes, STEP_SIZE))
+    add_variable(ds, "flow_loss", ("time",), to_numpy(path.losses), "loss of the flow")
+    sharpness = to_numpy(study.sharpness)
+    add_variable(ds, "flow_sharpness", ("time",), sharpness, "sharpness of the flow")
+    for dim, time, columns in _CURVES:
         lead = ("step_size", dim)
-        ds[time] = (lead, _padded([_array(columns["ts"][1](edge)) for edge in edges]), _TIME)
-        for name, (label, pick) in columns.items():
+        ds[time] = (lead, padded([to_numpy(columns["ts"][1](edge)) for edge in edges]), TIME)
+        for name, (long_name, pick) in columns.items():
             if name != "ts":
-                _add(ds, name, lead, _padded([_array(pick(edge)) for edge in edges]), label)
-    for name, label in (("crossing", "the flow"), ("descent_crossing", "descent")):
-        found = [getattr(edge, name) for edge in edges]
-        values = [math.nan if t is None else t for t in found]
-        ds[name] = (("step_size",), values, _TIME | {"long_name": f"{label} reaches 2/step size"})
-    return Outcome(ds, _edge_summary(study, facts))
+                values = padded([to_numpy(pick(edge)) for edge in edges])
+                add_variable(ds, name, lead, values, long_name)
+    for name, path_name in (("crossing", "the flow"), ("descent_crossing", "descent")):
+        crossings = [getattr(edge, name) for edge in edges]
+        times = [math.nan if t is None else t for t in crossings]
+        ds[name] = (("step_size",), times, TIME | {"long_name": f"{path_name} reaches 2/step size"})
+    return ds
 
 
 def _of_central(name: str) -> Callable[[Edge], Tensor]:
-    """A field of an edge's central path; nothing where there is none."""
-    nothing = torch.empty(0)
-    return lambda edge: nothing if edge.central is None else getattr(edge.central, name)
+    """Return a getter of a field of an edge's central path; empty where there is none."""
+    empty = torch.empty(0)
+    return lambda edge: empty if edge.central is None else getattr(edge.central, name)
 
 
 #: dimension, name of its times, and name -> (long name, values of one edge)
-_EDGE_COLUMNS: tuple[tuple[str, str, dict[str, tuple[str, Callable[[Edge], Tensor]]]], ...] = (
+_CURVES: tuple[tuple[str, str, dict[str, tuple[str, Callable[[Edge], Tensor]]]], ...] = (
     (
         "step",
         "step_time",
@@ -97,7 +134,7 @@ _EDGE_COLUMNS: tuple[tuple[str, str, dict[str, tuple[str, Callable[[Edge], Tenso
 )
 
 
-def _edge_summary(study: EdgeOfStability, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(study: EdgeOfStability) -> dict[str, Any]:
     path = study.trajectory
     rows = [
         {
@@ -128,5 +165,4 @@ def _edge_summary(study: EdgeOfStability, facts: Mapping[str, Any]) -> dict[str,
         "descent": rows,
         "certificate": certificate_summary(path),
         "cost": cost_summary(path),
-        **facts,
     }

@@ -1,40 +1,93 @@
-"""The result of a study of implicit regularization."""
+"""A study of implicit regularization: ‖∇L‖² along flow, descents and modified flows."""
 
 from __future__ import annotations
 
-from gflow.results.base import _TIME, Setup, _add, _array, _padded
-from gflow.results.paths import Outcome
-from gflow.results.step_size import step_size_outcome
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from gflow.linalg.arrays import to_numpy
+from gflow.results.arrays import TIME, add_variable, padded
+from gflow.results.base import Column, Result, Setup
+from gflow.results.lines import Line, fact_lines, loss_line, solver_error_line, stability_line
+from gflow.results.step_size import (
+    ORDER_ATTRIBUTES,
+    order_lines,
+    step_size_columns,
+    step_size_dataset,
+    step_size_summary,
+)
 from gflow.studies.implicit_regularization import ImplicitRegularization
 
 
-def implicit_regularization_outcome(found: ImplicitRegularization, setup: Setup) -> Outcome:
-    """Labelled arrays and summary of ‖∇L‖² along flow, descents and modified flows.
+class ImplicitRegularizationResult(Result):
+    """The step-size study of ‖∇L‖² at equal times, with its curves and its ratios at equal loss.
 
-    `step_size_outcome` of ‖∇L‖² at equal times, with its values against ``time`` and
-    ``step_size`` × ``save``, and their ratios to the flow's at equal loss.
+    Dimensions: ``time`` (the flow's) and ``step_size`` × ``save`` (at ``descent_time``).
     """
-    study = found.study
-    outcome = step_size_outcome(study)
-    ds = outcome.dataset.drop_vars(["gap", "gap_time"])
-    ds["largest_gap"].attrs["long_name"] = "largest difference of ‖∇L‖² to the flow's"
-    ds["modified_gap"].attrs["long_name"] = "largest difference to the modified flow's"
-    ds = ds.assign_coords(time=("time", study.trajectory.ts.numpy(), _TIME))
-    _add(ds, "squared_gradient", ("time",), _array(found.slopes), "‖∇L‖² of the flow")
-    lead = ("step_size", "save")
-    ds["descent_time"] = (lead, _padded([_array(d.ts) for d in study.descents]), _TIME)
-    columns = {
-        "loss_at_save": ([d.losses for d in study.descents], "loss of descent"),
-        "descent_squared_gradient": (found.descent_slopes, "‖∇L‖² of descent"),
-        "modified_squared_gradient": (found.modified_slopes, "‖∇L‖² of the modified flow"),
-        "descent_ratio": (found.descent_ratios, "‖∇L‖² of descent over the flow's at equal loss"),
-        "modified_ratio": (found.modified_ratios, "the same of the modified flow"),
-    }
-    for name, (rows, label) in columns.items():
-        _add(ds, name, lead, _padded([_array(row) for row in rows]), label)
-    ratios = zip(found.descent_ratios, found.modified_ratios, strict=True)
-    for row, (of_descent, of_modified) in zip(outcome.summary["step_sizes"], ratios, strict=True):
-        row["median_ratio"] = float(of_descent[1:].nanmedian())
-        row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
-    final = float(study.trajectory.losses[-1])
-    return Outcome(ds, {**outcome.summary, **setup.facts, "final_loss": final})
+
+    kind: ClassVar[str] = "implicit-regularization"
+    rows_key: ClassVar[str] = "step_sizes"
+    row_label: ClassVar[str] = "step_size"
+    number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES
+
+    @classmethod
+    def from_study(
+        cls, study: ImplicitRegularization, setup: Setup
+    ) -> ImplicitRegularizationResult:
+        """Return the result of a study.
+
+        Parameters
+        ----------
+        study : ImplicitRegularization
+        setup : Setup
+            Its facts go into the summary.
+        """
+        inner = study.study
+        ds = step_size_dataset(inner).drop_vars(["gap", "gap_time"])
+        ds["largest_gap"].attrs["long_name"] = "largest difference of ‖∇L‖² to the flow's"
+        ds["modified_gap"].attrs["long_name"] = "largest difference to the modified flow's"
+        ds = ds.assign_coords(time=("time", inner.trajectory.ts.numpy(), TIME))
+        add_variable(ds, "squared_gradient", ("time",), to_numpy(study.slopes), "‖∇L‖² of the flow")
+        lead = ("step_size", "save")
+        ds["descent_time"] = (lead, padded([to_numpy(d.ts) for d in inner.descents]), TIME)
+        columns = {
+            "loss_at_save": ([d.losses for d in inner.descents], "loss of descent"),
+            "descent_squared_gradient": (study.descent_slopes, "‖∇L‖² of descent"),
+            "modified_squared_gradient": (study.modified_slopes, "‖∇L‖² of the modified flow"),
+            "descent_ratio": (
+                study.descent_ratios,
+                "‖∇L‖² of descent over the flow's at equal loss",
+            ),
+            "modified_ratio": (study.modified_ratios, "the same of the modified flow"),
+        }
+        for name, (rows, long_name) in columns.items():
+            add_variable(ds, name, lead, padded([to_numpy(row) for row in rows]), long_name)
+        summary = step_size_summary(inner)
+        ratios = zip(study.descent_ratios, study.modified_ratios, strict=True)
+        for row, (of_descent, of_modified) in zip(summary["step_sizes"], ratios, strict=True):
+            row["median_ratio"] = float(of_descent[1:].nanmedian())
+            row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
+        final_loss = float(inner.trajectory.losses[-1])
+        return cls(ds, {**summary, **setup.facts, "final_loss": final_loss})
+
+    @classmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return the columns of a step-size study with the modified flow, and the two ratios."""
+        return (
+            *step_size_columns(modified=True),
+            Column("median_ratio", "‖∇L‖² ratio"),
+            Column("modified_median_ratio", "expected"),
+        )
+
+    @classmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return loss, orders, what the ratios are, error, stability limit and facts."""
+        ratio = "median of ‖∇L‖² over the flow's at equal loss; expected by the modified flow"
+        return [
+            loss_line(summary),
+            *order_lines(summary),
+            ("ratio", ratio),
+            solver_error_line(summary),
+            stability_line(summary),
+            *fact_lines(summary),
+        ]

@@ -1,36 +1,94 @@
-"""The result of a step-size study."""
+"""A step-size study: gaps against step sizes, and the orders fitted to them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import xarray as xr
 
-from gflow.results.base import (
-    _STEP_SIZE,
-    _TIME,
-    _add,
-    _array,
-    _padded,
-    certificate_summary,
-    cost_summary,
-)
-from gflow.results.paths import Outcome
+from gflow.linalg.arrays import to_numpy
+from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
+from gflow.results.base import Column, Result
+from gflow.results.lines import Line, format_value, solver_error_line, stability_line
+from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.step_size import StepSizeStudy
 
+ORDER_ATTRIBUTES = {"order": label("fitted order of the gap")}
 
-def step_size_outcome(study: StepSizeStudy) -> Outcome:
-    """Labelled arrays (over ``step_size``) and summary of a step-size study."""
-    sizes = list(study.step_sizes)
-    ds = xr.Dataset(coords={"step_size": ("step_size", sizes, _STEP_SIZE)})
-    _add(ds, "largest_gap", ("step_size",), list(study.gaps), "largest distance of descent to flow")
-    _add(ds, "fitted", ("step_size",), list(study.fitted), "whether in the fit")
-    _add(ds, "stable", ("step_size",), list(study.stable), "whether below 2/λ_max")
-    lead = ("step_size", "save")
-    ds["gap_time"] = (lead, _padded([_array(t) for t, _ in study.gap_curves]), _TIME)
-    gaps = _padded([_array(g) for _, g in study.gap_curves])
-    _add(ds, "gap", lead, gaps, "distance of descent to the flow")
+
+class StepSizeResult(Result):
+    """Gaps over ``step_size`` (and ``save``, at ``gap_time``) with the fitted order."""
+
+    kind: ClassVar[str] = "step-size"
+    rows_key: ClassVar[str] = "step_sizes"
+    row_label: ClassVar[str] = "step_size"
+    number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES
+
+    @classmethod
+    def from_study(cls, study: StepSizeStudy) -> StepSizeResult:
+        """Return the result of a study."""
+        return cls(step_size_dataset(study), step_size_summary(study))
+
+    @classmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return step size, gap, whether it is stable and in the fit; the modified flow's gap."""
+        return step_size_columns("modified_order" in summary)
+
+    @classmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return the fitted orders, the solver's error and the stability limit."""
+        return [*order_lines(summary), solver_error_line(summary), stability_line(summary)]
+
+
+def step_size_columns(modified: bool) -> list[Column]:
+    """Return the columns of a step-size study, with the gap to the modified flow if ``modified``.
+
+    Examples
+    --------
+    >>> [column.heading for column in step_size_columns(False)]
+    ['step size', 'largest gap', 'stable', 'in the fit']
+    """
+    columns = [
+        Column("step_size", "step size"),
+        Column("largest_gap", "largest gap"),
+        Column("stable", "stable"),
+        Column("fitted", "in the fit"),
+    ]
+    return [*columns, Column("modified_gap", "gap to modified flow")] if modified else columns
+
+
+def order_lines(summary: Mapping[str, Any]) -> list[Line]:
+    """Return the lines of the order fitted to the gaps, and to those of the modified flow."""
+    lines = [("order", _order(summary, ""))]
+    if "modified_order" in summary:
+        lines.append(("modified", f"order {_order(summary, 'modified_')}"))
+    return lines
+
+
+def _order(summary: Mapping[str, Any], prefix: str) -> str:
+    order = summary[f"{prefix}order"]
+    if order is None:
+        return f"not fitted: {summary[f'{prefix}refusal']}"
+    low, high = (format_value(end, ".3f") for end in summary[f"{prefix}order_interval"])
+    return f"{format_value(order, '.3f')} (95 %: {low} to {high})"
+
+
+def step_size_dataset(study: StepSizeStudy) -> xr.Dataset:
+    """Return the labelled arrays of a step-size study over ``step_size``."""
+    sizes, lead = list(study.step_sizes), ("step_size", "save")
+    ds = xr.Dataset(coords={"step_size": ("step_size", sizes, STEP_SIZE)})
+    columns = {
+        "largest_gap": (study.gaps, "largest distance of descent to flow"),
+        "fitted": (study.fitted, "whether in the fit"),
+        "stable": (study.stable, "whether below 2/λ_max"),
+    }
+    for name, (values, long_name) in columns.items():
+        add_variable(ds, name, ("step_size",), list(values), long_name)
+    ds["gap_time"] = (lead, padded([to_numpy(t) for t, _ in study.gap_curves]), TIME)
+    gaps = padded([to_numpy(g) for _, g in study.gap_curves])
+    add_variable(ds, "gap", lead, gaps, "distance of descent to the flow")
     low, high = study.order_interval or (math.nan, math.nan)
     numbers = {
         "solver_error": (study.solver_error, "solver's own error"),
@@ -39,31 +97,19 @@ def step_size_outcome(study: StepSizeStudy) -> Outcome:
         "order_low": (low, "lower end of the order's 95 % interval"),
         "order_high": (high, "upper end of the order's 95 % interval"),
     }
-    for name, (value, label) in numbers.items():
-        ds[name] = ((), value, {"long_name": label, "units": "1"})
-    rows = zip(sizes, study.gaps, study.stable, study.fitted, strict=True)
-    summary: dict[str, Any] = {
-        "order": study.order,
-        "order_interval": None if study.order_interval is None else list(study.order_interval),
-        "refusal": study.refusal,
-        "solver_error": study.solver_error,
-        "stability_limit": study.stability_limit,
-        "step_sizes": [
-            {"step_size": s, "largest_gap": g, "stable": a, "fitted": b} for s, g, a, b in rows
-        ],
-        "certificate": certificate_summary(study.trajectory),
-        "cost": cost_summary(study.trajectory),
-    }
+    for name, (value, long_name) in numbers.items():
+        add_variable(ds, name, (), value, long_name)
     if study.modified_gaps is not None:
-        _add_modified(ds, summary, study)
-    return Outcome(ds, summary)
+        _add_modified(ds, study)
+    return ds
 
 
-def _add_modified(ds: xr.Dataset, summary: dict[str, Any], study: StepSizeStudy) -> None:
+def _add_modified(ds: xr.Dataset, study: StepSizeStudy) -> None:
     gaps, fitted = list(study.modified_gaps or ()), list(study.modified_fitted or ())
     order, interval = study.modified_order, study.modified_order_interval
-    _add(ds, "modified_gap", ("step_size",), gaps, "largest distance to the modified flow")
-    _add(ds, "modified_fitted", ("step_size",), fitted, "whether in the fit of modified_gap")
+    lead = ("step_size",)
+    add_variable(ds, "modified_gap", lead, gaps, "largest distance to the modified flow")
+    add_variable(ds, "modified_fitted", lead, fitted, "whether in the fit of modified_gap")
     low, high = interval or (math.nan, math.nan)
     numbers = {
         "modified_order": (math.nan if order is None else order, "order of modified_gap"),
@@ -71,13 +117,39 @@ def _add_modified(ds: xr.Dataset, summary: dict[str, Any], study: StepSizeStudy)
         "modified_order_high": (high, "upper end of its 95 % interval"),
         "modified_solver_error": (study.modified_solver_error, "error of that flow"),
     }
-    for name, (value, label) in numbers.items():
-        _add(ds, name, (), value, label)
-    summary |= {
-        "modified_order": order,
-        "modified_order_interval": None if interval is None else list(interval),
-        "modified_refusal": study.modified_refusal,
-        "modified_solver_error": study.modified_solver_error,
+    for name, (value, long_name) in numbers.items():
+        add_variable(ds, name, (), value, long_name)
+
+
+def step_size_summary(study: StepSizeStudy) -> dict[str, Any]:
+    """Return the summary of a step-size study, with one row a step size."""
+    columns = (study.step_sizes, study.gaps, study.stable, study.fitted)
+    rows = [
+        {"step_size": size, "largest_gap": gap, "stable": stable, "fitted": fitted}
+        for size, gap, stable, fitted in zip(*columns, strict=True)
+    ]
+    summary: dict[str, Any] = {
+        "order": study.order,
+        "order_interval": _ends(study.order_interval),
+        "refusal": study.refusal,
+        "solver_error": study.solver_error,
+        "stability_limit": study.stability_limit,
+        "step_sizes": rows,
+        "certificate": certificate_summary(study.trajectory),
+        "cost": cost_summary(study.trajectory),
     }
-    for row, gap, used in zip(summary["step_sizes"], gaps, fitted, strict=True):
-        row |= {"modified_gap": gap, "modified_fitted": used}
+    if study.modified_gaps is not None:
+        summary |= {
+            "modified_order": study.modified_order,
+            "modified_order_interval": _ends(study.modified_order_interval),
+            "modified_refusal": study.modified_refusal,
+            "modified_solver_error": study.modified_solver_error,
+        }
+        modified = zip(rows, study.modified_gaps, study.modified_fitted or (), strict=True)
+        for row, gap, fitted in modified:
+            row |= {"modified_gap": gap, "modified_fitted": fitted}
+    return summary
+
+
+def _ends(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

@@ -1,20 +1,29 @@
-"""A width study as labelled arrays (xarray) and a short summary.
+"""A width study: wide networks against their kernel, over ``width`` × ``seed`` × ``epoch``.
 
-Dimensions ``width`` × ``seed`` × ``epoch``; ``time`` = epoch · step size lies along the
-epochs. What a descent that diverged has no value of is NaN in the arrays, and left out of
-the medians and named in the summary.
+``time`` = epoch · step size lies along the epochs. Values after a divergence are NaN, are
+excluded from the medians, and are counted in the summary.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
-from gflow.results.base import _TIME, _add, _array
-from gflow.results.paths import Outcome
+from gflow.linalg.arrays import to_numpy
+from gflow.results.arrays import TIME, add_variable, label
+from gflow.results.base import Column, Result
+from gflow.results.lines import (
+    Line,
+    fact_lines,
+    format_value,
+    loss_line,
+    solver_error_line,
+    stability_line,
+)
 from gflow.studies.fitting import PowerLaw
 from gflow.studies.width import WidthStudy
 
@@ -36,12 +45,80 @@ _LONG_NAMES = {
     "sharpness": "λ_max of H(0)",
     "solver_error": "‖u − u_finer‖ of the first seed's flow and a finer solve",
 }
-_ONE = {"units": "1"}
 
 
-def width_outcome(study: WidthStudy) -> Outcome:
-    """Labelled arrays and summary of a width study."""
-    ds = _dataset(study)
+class WidthResult(Result):
+    """Distances between network and kernel, by flow and by descent, and power laws of the width."""
+
+    kind: ClassVar[str] = "width"
+    rows_key: ClassVar[str] = "widths"
+    row_label: ClassVar[str] = "width"
+    number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
+        "width": label("hidden width m"),
+        "peak_distance": label("largest distance of network to kernel"),
+    }
+
+    @classmethod
+    def from_study(cls, study: WidthStudy) -> WidthResult:
+        """Return the result of a study."""
+        ds = _dataset(study)
+        return cls(ds, _summary(study, ds))
+
+    @classmethod
+    def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
+        """Return width, largest distance with its epoch, and final distance."""
+        return (
+            Column("width", "width"),
+            Column("peak_distance", "peak distance"),
+            Column("peak_epoch", "at epoch"),
+            Column("final_distance", "final distance"),
+        )
+
+    @classmethod
+    def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
+        """Return loss, power laws, the solver's error and the stability limit."""
+        slopes = [_slope_line(name, law) for name, law in summary["slopes"].items() if law]
+        lines = [loss_line(summary), *slopes]
+        if "solver_error" in summary:
+            lines.append(solver_error_line(summary))
+        return [*lines, stability_line(summary), *fact_lines(summary)]
+
+
+def _slope_line(name: str, law: Mapping[str, Any]) -> Line:
+    slope, low, high = (format_value(law[key], ".2f") for key in ("slope", "low", "high"))
+    text = f"{name.replace('_', ' ')} ∝ width^{slope}"
+    return "slope", text if law["low"] is None else f"{text} (95 %: {low} to {high})"
+
+
+def _dataset(study: WidthStudy) -> xr.Dataset:
+    lead = {"width": "hidden width m", "seed": "seed of the start", "epoch": "epochs (steps)"}
+    values = {"width": study.widths, "seed": study.seeds, "epoch": study.epochs}
+    ds = xr.Dataset(
+        coords={
+            name: (name, list(values[name]), label(long_name)) for name, long_name in lead.items()
+        }
+    )
+    ds = ds.assign_coords(time=("epoch", [e * study.step_size for e in study.epochs], TIME))
+    for name, measured in study.measured.items():
+        dims = ("width", "epoch") if name == "solver_error" else ("width", "seed", "epoch")
+        add_variable(ds, name, dims[: measured.ndim], to_numpy(measured), _LONG_NAMES[name])
+    ds = ds.assign_coords(fit=("fit", list(study.slopes), label("what is fitted")))
+    laws = [_slope(law) for law in study.slopes.values()]
+    columns = {
+        "slope": "power of the width",
+        "low": "lower end of the slope's 95 % interval over seeds",
+        "high": "upper end of the slope's 95 % interval over seeds",
+        "constant": "constant of the power law",
+    }
+    for key, long_name in columns.items():
+        column = [math.nan if law is None or law[key] is None else law[key] for law in laws]
+        add_variable(ds, f"fit_{key}", ("fit",), column, long_name)
+    add_variable(ds, "kernel_norm", (), study.kernel_norm, "‖H*‖_F")
+    add_variable(ds, "stability_limit", (), study.stability_limit, "2/λ_max")
+    return ds
+
+
+def _summary(study: WidthStudy, ds: xr.Dataset) -> dict[str, Any]:
     rows = [_row(study, ds, i) for i in range(len(study.widths))]
     flows = [cost for costs in study.stats for cost in costs]
     summary = {
@@ -69,41 +146,7 @@ def width_outcome(study: WidthStudy) -> Outcome:
     }
     if "solver_error" in ds:
         summary["solver_error"] = float(ds["solver_error"].max())
-    return Outcome(ds, summary)
-
-
-def _dataset(study: WidthStudy) -> xr.Dataset:
-    lead = {"width": "hidden width m", "seed": "seed of the start", "epoch": "epochs (steps)"}
-    values = {"width": study.widths, "seed": study.seeds, "epoch": study.epochs}
-    ds = xr.Dataset(
-        coords={
-            name: (name, list(values[name]), {"long_name": label, **_ONE})
-            for name, label in lead.items()
-        }
-    )
-    ds = ds.assign_coords(time=("epoch", [e * study.step_size for e in study.epochs], _TIME))
-    for name, found in study.measured.items():
-        dims = ("width", "epoch") if name == "solver_error" else ("width", "seed", "epoch")
-        _add(ds, name, dims[: found.ndim], _array(found), _LONG_NAMES[name])
-    fits = list(study.slopes)
-    ds = ds.assign_coords(fit=("fit", fits, {"long_name": "what is fitted", **_ONE}))
-    laws = [_slope(law) for law in study.slopes.values()]
-    labels = {
-        "slope": "power of the width",
-        "low": "lower end of the slope's 95 % interval over seeds",
-        "high": "upper end of the slope's 95 % interval over seeds",
-        "constant": "constant of the power law",
-    }
-    for key, label in labels.items():
-        column = [math.nan if law is None or law[key] is None else law[key] for law in laws]
-        _add(ds, f"fit_{key}", ("fit",), column, label)
-    numbers = {
-        "kernel_norm": (study.kernel_norm, "‖H*‖_F"),
-        "stability_limit": (study.stability_limit, "2/λ_max"),
-    }
-    for name, (value, label) in numbers.items():
-        ds[name] = ((), value, {"long_name": label, **_ONE})
-    return ds
+    return summary
 
 
 def _slope(law: PowerLaw | None) -> dict[str, float | None] | None:
@@ -114,40 +157,40 @@ def _slope(law: PowerLaw | None) -> dict[str, float | None] | None:
 
 
 def _row(study: WidthStudy, ds: xr.Dataset, i: int) -> dict[str, Any]:
-    """The summary of one width: medians over the seeds whose descent did not diverge."""
-    at = study.diverged_at[i]
-    steady = [j for j, epoch in enumerate(at) if epoch is None]
-    one = ds.isel(width=i)
-    descent = one["descent_distance"].values[steady]
-    where = descent.argmax(axis=1) if steady else np.empty(0, int)
+    """Return the summary of one width: medians over the seeds whose descent did not diverge."""
+    diverged_at = study.diverged_at[i]
+    steady = [j for j, epoch in enumerate(diverged_at) if epoch is None]
+    at_width = ds.isel(width=i)
+    descent = at_width["descent_distance"].values[steady]
+    peaks = descent.argmax(axis=1) if steady else np.empty(0, int)
     norm = float(ds["kernel_norm"])
     row = {
         "width": study.widths[i],
         "peak_distance": _median(descent.max(axis=1)),
-        "peak_epoch": _median(ds["epoch"].values[where]),
+        "peak_epoch": _median(ds["epoch"].values[peaks]),
         "final_distance": _median(descent[:, -1]),
-        "rises_then_falls": bool(((where > 0) & (where < len(study.epochs) - 1)).all()),
-        "flow_peak_distance": _median(one["flow_distance"].values.max(axis=1)),
-        "linear_peak_distance": _median(one["linear_distance"].values.max(axis=1)),
-        "kernel_error": _median(one["kernel_error"].values / norm),
-        "kernel_drift": _median(one["kernel_drift"].values[steady].max(axis=1) / norm),
-        "parameter_distance": _median(one["parameter_distance"].values[steady, -1]),
+        "rises_then_falls": bool(((peaks > 0) & (peaks < len(study.epochs) - 1)).all()),
+        "flow_peak_distance": _median(at_width["flow_distance"].values.max(axis=1)),
+        "linear_peak_distance": _median(at_width["linear_distance"].values.max(axis=1)),
+        "kernel_error": _median(at_width["kernel_error"].values / norm),
+        "kernel_drift": _median(at_width["kernel_drift"].values[steady].max(axis=1) / norm),
+        "parameter_distance": _median(at_width["parameter_distance"].values[steady, -1]),
         "relative_parameter_distance": _median(
-            (one["parameter_distance"][:, -1] / one["parameter_norm"]).values[steady]
+            (at_width["parameter_distance"][:, -1] / at_width["parameter_norm"]).values[steady]
         ),
-        "network_stability_limit": 2 / float(one["sharpness"].max()),
-        "final_loss": _median(one["network_loss"].values[:, -1]),
-        "final_kernel_loss": _median(one["kernel_loss"].values[:, -1]),
-        "diverged_at": min((epoch for epoch in at if epoch is not None), default=None),
-        "diverged": len(at) - len(steady),
+        "network_stability_limit": 2 / float(at_width["sharpness"].max()),
+        "final_loss": _median(at_width["network_loss"].values[:, -1]),
+        "final_kernel_loss": _median(at_width["kernel_loss"].values[:, -1]),
+        "diverged_at": min((epoch for epoch in diverged_at if epoch is not None), default=None),
+        "diverged": len(diverged_at) - len(steady),
         "certificate": _certificate(study, i),
         "rhs_evals": sum(cost.rhs_evals for cost in study.stats[i]),
     }
     if "solver_error" in ds:
-        row["solver_error"] = float(one["solver_error"].max())
+        row["solver_error"] = float(at_width["solver_error"].max())
     for name in ("test_distance", "test_disagreement", "test_error", "kernel_test_error"):
         if name in ds:
-            row[name] = _median(one[name].values[steady, -1])
+            row[name] = _median(at_width[name].values[steady, -1])
     return row
 
 
@@ -156,16 +199,16 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def _certificate(study: WidthStudy, i: int) -> dict[str, Any]:
-    """The worst of the seeds' certificates."""
-    found = study.certificates[i]
+    """Return the worst values of the seeds' certificates."""
+    certificates = study.certificates[i]
     return {
-        "holds": all(one.holds for one in found),
+        "holds": all(c.holds for c in certificates),
         "failures": [
             f"seed {seed}: {failure}"
-            for seed, one in zip(study.seeds, found, strict=True)
-            for failure in one.failures()
+            for seed, c in zip(study.seeds, certificates, strict=True)
+            for failure in c.failures()
         ],
-        "energy_residual": max(one.energy_residual for one in found),
-        "loss_increase": max(one.loss_increase for one in found),
-        "velocity_error": max(one.velocity_error for one in found),
+        "energy_residual": max(c.energy_residual for c in certificates),
+        "loss_increase": max(c.loss_increase for c in certificates),
+        "velocity_error": max(c.velocity_error for c in certificates),
     }

@@ -11,7 +11,7 @@ from gflow.runs.reading import read_manifest
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
     from gflow.settings.base import Scenario
 
 
@@ -37,11 +37,11 @@ class Job:
         """The name of the folder that holds runs of this job."""
         return f"{self.scenario.name}-converge" if self.study else self.scenario.name
 
-    def work(self, stages: Stages) -> Outcome:
+    def work(self, stages: Stages) -> Result:
         """Compute the result; nothing is written."""
         if not self.study:
             return self.scenario.run(stages)
-        from gflow.results.step_size import step_size_outcome
+        from gflow.results.step_size import StepSizeResult
         from gflow.studies import step_size_study
         from gflow.studies.flow_and_descent import default_step_sizes
 
@@ -52,7 +52,7 @@ class Job:
         sizes = scenario.step_sizes or default_step_sizes(
             setup.flow, setup.y0, scenario.t_end, count=6, max_evals=scenario.max_evals
         )
-        result = step_size_study(
+        study = step_size_study(
             setup.flow,
             setup.y0,
             scenario.t_end,
@@ -61,7 +61,7 @@ class Job:
             options=scenario.solve_options(),
             progress=stages("step-size study", scenario.t_end),
         )
-        return step_size_outcome(result)
+        return StepSizeResult.from_study(study)
 
 
 def read_job(path: Path) -> Job:

@@ -177,10 +177,10 @@ def _execute(job: Job, writer: RunWriter, options: RunOptions, *, new: bool) -> 
             using(checkpointer=checkpointer),
             stop_on_signals(checkpointer, options.max_walltime),
         ):
-            outcome = job.work(writer.recorded(options.stages))
+            result = job.work(writer.recorded(options.stages))
             if batch is not None:  # once one run is done, the others must not need it
                 batch.flush()
-            result = writer.write_outcome(outcome, draw=options.draw)
+            written = writer.write_result(result, draw=options.draw)
     except Interrupted as stop:
         checkpointer.flush()
         writer.write_manifest("interrupted")
@@ -207,7 +207,7 @@ def _execute(job: Job, writer: RunWriter, options: RunOptions, *, new: bool) -> 
                 writer.write_manifest("failed", one_line(error))
         raise
     store.clear()
-    return result
+    return written
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
 
 _METRICS_INTERVAL = 1.0  # seconds
 
@@ -66,31 +66,23 @@ class RunWriter:
         """Write the manifest of the run in a state."""
         self.folder.write_json(MANIFEST, self.manifest(state, reason))
 
-    def write_outcome(self, outcome: Outcome, *, draw: bool) -> RunResult:
+    def write_result(self, result: Result, *, draw: bool) -> RunResult:
         """Write the results of a run that is done, and then its manifest."""
-        return self._write(outcome, draw, "done", None)
+        return self._write(result, draw, "done", None)
 
     def write_failure(self, error: IntegrationError, *, draw: bool) -> None:
         """Write the part of a path that a solver reached before it stopped."""
-        from gflow.results.base import certificate_summary, cost_summary, path_dataset
-        from gflow.results.paths import Outcome
+        from gflow.results.stopped import StoppedResult
 
-        path = error.trajectory
-        summary = {
-            "stopped": error.reason,
-            "t": error.t,
-            "certificate": certificate_summary(path),
-            "cost": cost_summary(path),
-        }
-        self._write(Outcome(path_dataset(path), summary), draw, "failed", str(error))
+        self._write(StoppedResult.from_error(error), draw, "failed", str(error))
 
-    def _write(self, outcome: Outcome, draw: bool, state: str, reason: str | None) -> RunResult:
-        from gflow.results.base import numbered
+    def _write(self, result: Result, draw: bool, state: str, reason: str | None) -> RunResult:
+        from gflow.results.arrays import numbered
 
-        scenario, dataset = self._job.scenario, numbered(outcome.dataset)
+        scenario, dataset = self._job.scenario, numbered(result.dataset)
         dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
         self.folder.write_dataset("result.nc", dataset)
-        self.folder.write_json("summary.json", outcome.summary)
+        self.folder.write_json("summary.json", result.summary)
         figures = {}
         if draw:
             from gflow import plots
@@ -99,7 +91,7 @@ class RunWriter:
         for name, figure in figures.items():
             self.folder.write_figure(name, figure)
         self.write_manifest(state, reason)  # last: it says that the other files are complete
-        return RunResult(self.folder.path, outcome.summary, tuple(figures))
+        return RunResult(self.folder.path, result.summary, tuple(figures))
 
     def recorded(self, stages: Stages) -> Stages:
         """Return stages whose progress is also appended to metrics.jsonl, once a second."""

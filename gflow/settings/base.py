@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from gflow.callbacks import Stages
     from gflow.flows import Flow
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
     from gflow.solvers import SolveOptions
 
 
@@ -129,7 +128,7 @@ class Scenario(BaseModel, abc.ABC):
         return self.setup().flow
 
     @abc.abstractmethod
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the study; ``stages(name, t_end)`` gives a progress callback for each part."""
 
     def solve_options(self) -> SolveOptions:

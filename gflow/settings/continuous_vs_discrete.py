@@ -11,7 +11,7 @@ from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
 
 
 _KINK_RTOL = 1e-5  # sets the bounds of the certificate: across kinks every method has order 1
@@ -41,10 +41,10 @@ class ContinuousVsDiscrete(NetworkScenario):
         "flow in one step of descent",
     )
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run flow, descent and proxy of both networks."""
         from gflow.errors import InputError
-        from gflow.results.continuous_vs_discrete import continuous_vs_discrete_outcome
+        from gflow.results.continuous_vs_discrete import ContinuousVsDiscreteResult
         from gflow.studies.continuous_vs_discrete import continuous_vs_discrete
 
         if self.step_sizes is None or len(self.step_sizes) != 1:
@@ -69,7 +69,7 @@ class ContinuousVsDiscrete(NetworkScenario):
                 stages=_stages_of(name, stages),
             )
             facts[name] = setup.facts
-        return continuous_vs_discrete_outcome(results, facts)
+        return ContinuousVsDiscreteResult.from_study(results, facts)
 
     def _has_kinks(self, model: str) -> bool:
         return model in ("mlp", "cnn") and self.activation == "relu"

@@ -11,8 +11,7 @@ from gflow.settings.base import Count, Positive, Scenario
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
     from gflow.data.named import Data
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
 
 
 class DeepLinear(Scenario):
@@ -80,7 +79,7 @@ class DeepLinear(Scenario):
         facts = {"samples": len(inputs), "shape": list(loss.shape), "depth": self.depth}
         return Setup(flow, start.to(**options), facts=facts)
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow of W, the flow of the layers, and descent on the layers."""
         from gflow.settings.flow_and_descent import run_paths
 

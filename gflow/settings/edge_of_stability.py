@@ -11,7 +11,7 @@ from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
 
 
 class EdgeOfStability(NetworkScenario):
@@ -30,9 +30,9 @@ class EdgeOfStability(NetworkScenario):
         None, description="window of time over which descent is averaged; without one, t_end / 10"
     )
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow, descents and central flows."""
-        from gflow.results.edge_of_stability import edge_outcome
+        from gflow.results.edge_of_stability import EdgeOfStabilityResult
         from gflow.studies.edge_of_stability import edge_of_stability
 
         setup = self.setup()
@@ -45,4 +45,4 @@ class EdgeOfStability(NetworkScenario):
             options=self.solve_options(),
             stages=stages,
         )
-        return edge_outcome(study, setup.facts)
+        return EdgeOfStabilityResult.from_study(study, setup.facts)

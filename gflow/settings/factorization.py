@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gflow.callbacks import Stages
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
 
 
 class Factorization(Scenario):
@@ -68,7 +67,7 @@ class Factorization(Scenario):
         flow = ProductFlow(MatrixCompletion(target, mask))
         return Setup(flow, start @ start.mT, measure=measure, facts=facts)
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow of W, the flow of U, and descent on U."""
         from gflow.settings.flow_and_descent import run_paths
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
     from gflow.settings.base import Scenario
 
 
-def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
+def run_paths(scenario: Scenario, stages: Stages) -> Result:
     """Run the flow, the parameter flow and the descents of a scenario.
 
     Parameters
@@ -21,7 +21,7 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
 
     Returns
     -------
-    Outcome
+    Result
 
     Examples
     --------
@@ -31,7 +31,8 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
     >>> "loss" in outcome.dataset
     True
     """
-    from gflow.results.paths import flow_and_descent_outcome  # with torch: not for a help text
+    # Imported with torch, which a help text does not need.
+    from gflow.results.flow_and_descent import FlowAndDescentResult
     from gflow.studies.flow_and_descent import flow_and_descent
 
     setup = scenario.setup()
@@ -44,4 +45,4 @@ def run_paths(scenario: Scenario, stages: Stages) -> Outcome:
         options=scenario.solve_options(),
         stages=stages,
     )
-    return flow_and_descent_outcome(result, setup)
+    return FlowAndDescentResult.from_study(result, setup)

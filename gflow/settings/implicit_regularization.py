@@ -8,7 +8,7 @@ from gflow.settings.network_base import NetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result
 
 
 class ImplicitRegularization(NetworkScenario):
@@ -17,10 +17,10 @@ class ImplicitRegularization(NetworkScenario):
     setting: ClassVar[str] = "implicit-regularization"
     splits: ClassVar[bool] = True
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow, and descent and the modified flow for every step size."""
         from gflow.errors import InputError
-        from gflow.results.implicit_regularization import implicit_regularization_outcome
+        from gflow.results.implicit_regularization import ImplicitRegularizationResult
         from gflow.studies.flow_and_descent import default_step_sizes
         from gflow.studies.implicit_regularization import implicit_regularization
 
@@ -41,4 +41,4 @@ class ImplicitRegularization(NetworkScenario):
             options=self.solve_options(),
             progress=stages("flows and descent", self.t_end),
         )
-        return implicit_regularization_outcome(result, setup)
+        return ImplicitRegularizationResult.from_study(result, setup)

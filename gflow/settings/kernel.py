@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from gflow.callbacks import CountProgress, Stages
     from gflow.data.named import Data
     from gflow.flows import Flow, KernelFlow
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
 
     ActivationName = str
 else:
@@ -176,7 +175,7 @@ class Kernel(PointScenario):
         }
         return Setup(flow, start, measure_flow=measure, spectral=spectral, facts=facts)
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the kernel flow and descent in function space."""
         from gflow.settings.flow_and_descent import run_paths
 

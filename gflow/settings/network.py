@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from gflow.callbacks import Stages
     from gflow.flows import NetworkFlow
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
 
 _EIGENVALUES = 2  # the second too, so that the first is found where the two cross
 
@@ -40,7 +39,7 @@ class Network(NetworkScenario):
             facts=facts,
         )
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow and descent, and measure both."""
         from gflow.settings.flow_and_descent import run_paths
 

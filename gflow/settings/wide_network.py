@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gflow.callbacks import Stages
-    from gflow.results.base import Setup
-    from gflow.results.paths import Outcome
+    from gflow.results.base import Result, Setup
 
 _SAMPLES = 100
 
@@ -98,10 +97,10 @@ class WideNetwork(PointScenario):
         network = TwoLayerFlow(inputs, targets, flow.signs[0])
         return Setup(network, start[0], facts={"width": min(self.widths)})
 
-    def run(self, stages: Stages) -> Outcome:
+    def run(self, stages: Stages) -> Result:
         """Run the flow and descent of the networks and of their kernel."""
         from gflow.errors import InputError
-        from gflow.results.width import width_outcome
+        from gflow.results.width import WidthResult
         from gflow.studies.width import width_study
 
         if self.step_sizes is not None and len(self.step_sizes) > 1:
@@ -119,4 +118,4 @@ class WideNetwork(PointScenario):
             options=self.solve_options(),
             stages=stages,
         )
-        return width_outcome(study)
+        return WidthResult.from_study(study)

@@ -1,22 +1,27 @@
-"""All runs of a sweep as one labelled dataset, made from whatever is done.
+"""All runs of a sweep as one labelled dataset, also while the sweep is running.
 
-Dimensions are the swept keys. Variables are the numbers of the runs' summaries, those of their
-tables (over ``step_size``, ``width`` or ``network``, where all runs have the same rows), and
-the arrays of their ``result.nc`` that have one shape in all runs. What is not done yet is NaN;
-``state`` says what has become of each run, ``run`` is its folder under ``runs/``.
+Dimensions are the swept keys. Variables are the numbers of the runs' summaries, the numbers in
+the summaries' rows (over ``step_size``, ``width`` or ``network``, where all runs have the same
+rows), and the arrays of their ``result.nc`` that have one shape in all runs. Values of runs that
+are not done are NaN; ``state`` is the state of each run, ``run`` its folder under ``runs/``.
+The kinds of results (``gflow/results``) declare what their numbers are called.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gflow.errors import InputError
+from gflow.results.arrays import STEP_SIZE, label
+from gflow.results.base import Result
+from gflow.results.registry import find_kind
 from gflow.runs import reading
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, status
 from gflow.sweeping.plan import Plan
@@ -24,101 +29,75 @@ from gflow.sweeping.plan import Plan
 if TYPE_CHECKING:
     import xarray as xr
 
-_TABLES = {
-    "descent": "step_size",
-    "step_sizes": "step_size",
-    "widths": "width",
-    "networks": "network",
+#: Bound for all curves together.
+_MAX_BYTES = 2**30
+
+#: Attributes of swept keys; other coordinates are labelled by their name.
+_AXES = {
+    "step_size": STEP_SIZE,
+    "width": label("hidden width m"),
+    "seed": label("seed of everything random"),
+    "t_end": label("t end", "step size × steps"),
 }
-_MAX_BYTES = 2**30  # of all curves together
-_LONG_NAMES = {
-    "final_loss": "loss at the end of the flow",
-    "descent_final_loss": "loss at the end of descent",
-    "initial_loss": "loss at the start",
-    "largest_gap": "largest distance of descent to the flow",
-    "solver_error": "solver's own error",
-    "stability_limit": "2/λ_max",
-    "step_size": "step size of descent",
-    "width": "hidden width m",
-    "seed": "seed of everything random",
-    "peak_distance": "largest distance of network to kernel",
-    "order": "fitted order of the gap",
-    "certificate_holds": "whether the certificate holds",
-    "wall_seconds": "seconds of the solve",
-    "rhs_evals": "right-hand side evaluations",
-}
-_UNITS = {"wall_seconds": "s", "t_end": "step size × steps"}
+
+#: Position of a run along the swept dimensions.
+GridIndex = tuple[int, ...]
+Values = dict[GridIndex, np.ndarray]
 
 
-GridIndex = tuple[int, ...]  # of a run, along the swept dimensions
-Found = dict[GridIndex, np.ndarray]
-Arrays = dict[str, tuple[tuple[str, ...], Found]]  # name -> dimensions of its own, values
+@dataclass(frozen=True)
+class _Column:
+    """A variable of the sweep's dataset: its kind, its dimensions beside the swept, its values."""
+
+    kind: type[Result]
+    dims: tuple[str, ...]
+    values: Values
 
 
-def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a summary, and those of a table of one row.
+@dataclass(frozen=True)
+class _Record:
+    """A run's summary and the kind of result that it is of."""
 
-    A number of the descent whose name the flow has too is ``descent_…``.
+    kind: type[Result]
+    summary: Mapping[str, Any]
 
-    Examples
-    --------
-    >>> numbers({"final_loss": 0.5, "descent": [{"step_size": 0.1, "final_loss": 0.4}]})
-    {'final_loss': 0.5, 'step_size': 0.1, 'descent_final_loss': 0.4}
-    """
-    found = _plain_numbers(summary)
-    if isinstance(summary.get("certificate"), Mapping):
-        found["certificate_holds"] = float(bool(summary["certificate"].get("holds")))
-    for name, value in _plain_numbers(summary.get("cost")).items():
-        found.setdefault(name, value)
-    for table, rows in _tables(summary).items():
-        if len(rows) == 1:
-            for name, value in _plain_numbers(rows[0]).items():
-                found.setdefault(_name(table, name, found), value)
-    return found
-
-
-def _name(table: str, name: str, taken: Iterable[str]) -> str:
-    """What a row's number is called; elsewhere than in descent, the same name is the same thing."""
-    return f"descent_{name}" if table == "descent" and name in taken else name
-
-
-def _plain_numbers(values: Any) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        return {}
-    infinite = {"inf": math.inf, "-inf": -math.inf}
-    plain = {k: infinite.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
-    return {key: float(value) for key, value in plain.items() if isinstance(value, int | float)}
-
-
-def _tables(summary: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    found = {name: summary.get(name) for name in _TABLES}
-    return {
-        name: rows
-        for name, rows in found.items()
-        if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows)
-    }
+    @classmethod
+    def read(cls, folder: Path) -> _Record:
+        """Read the summary of a run; raise `InputError` where it is damaged."""
+        summary = reading.read_json(folder, "summary.json")
+        try:
+            kind = find_kind(summary)
+            kind.rows(summary)
+        except InputError as error:
+            raise InputError(f"damaged run at {folder}: summary.json: {error}") from None
+        return cls(kind, summary)
 
 
 def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
-    """All runs of a sweep that are done, as one dataset.
+    """Load all completed runs of a sweep as one dataset.
 
     Parameters
     ----------
     path : str or Path
-        The sweep's folder; the sweep may still be going on.
+        The sweep's folder; the sweep may still be running.
     curves : bool
-        Whether to read the runs' arrays too, or their summaries alone.
+        Whether to read the runs' arrays too, instead of their summaries alone.
 
     Returns
     -------
     xarray.Dataset
-        Over the swept keys; ``load_sweep(path, curves=False).to_dataframe()`` is a table of
-        pandas with a row for every run.
+        Over the swept keys; ``load_sweep(path, curves=False).to_dataframe()`` is a pandas table
+        with one row for every run.
 
     Raises
     ------
     InputError
-        If there is no sweep, or a file of it is damaged.
+        If there is no sweep, or its own file is damaged.
+
+    Warns
+    -----
+    UserWarning
+        For every run that is damaged; its values are NaN.
 
     Examples
     --------
@@ -131,119 +110,136 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     import xarray as xr
 
     folder = Path(path)
-    plan, known = read_plan(folder), status(folder)
+    plan, states = read_plan(folder), dict(status(folder).states)
     dims = tuple(group[0].key for group in plan.groups)
-    states = dict(known.states)
     ds = xr.Dataset(coords=_coordinates(plan))
-    summaries: dict[GridIndex, Mapping[str, Any]] = {}
-    found = _Curves({axis.key for group in plan.groups for axis in group})
+    records: dict[GridIndex, _Record] = {}
+    arrays = _Curves({axis.key for group in plan.groups for axis in group})
     for member in plan.members:
         if states[member.id] == "done":
             run = run_path(folder, member.id)
             try:
-                summary = reading.read_json(run, "summary.json")
+                record = _Record.read(run)
                 if curves:
-                    found.add(member.index, reading.read_variables(run, "result.nc", found.last))
-            except InputError as error:  # the rest is good
+                    arrays.add(member.index, reading.read_variables(run, "result.nc", arrays.last))
+            except InputError as error:
                 states[member.id] = "damaged"
-                warnings.warn(f"{error}; a sweep gone on with runs it anew", stacklevel=2)
+                message = f"{error}; delete its folder and resume the sweep to rerun it"
+                warnings.warn(message, stacklevel=2)
             else:
-                summaries[member.index] = summary
-    arrays = _columns(summaries, set(ds.coords))
-    _add_tables(ds, arrays, summaries)
-    for name, (own, values) in arrays.items():
-        ds[name] = ((*dims, *own), _filled(plan.shape, values), _attributes(name))
-    ids = np.array([m.id for m in plan.members]).reshape(plan.shape)
-    ends = np.array([states[m.id] for m in plan.members]).reshape(plan.shape)
-    ds["run"] = (dims, ids.astype(object), {"long_name": "folder of the run", "units": "1"})
-    ds["state"] = (dims, ends.astype(object), {"long_name": "state of the run", "units": "1"})
-    found.put(ds, dims, plan.shape)
+                records[member.index] = record
+    columns = _number_columns(records, set(ds.coords))
+    columns |= _row_columns(ds, columns, records)
+    for name, column in columns.items():
+        values = _filled(plan.shape, column.values)
+        ds[name] = ((*dims, *column.dims), values, column.kind.attributes(name))
+    for name, long_name, texts in (
+        ("run", "folder of the run", [m.id for m in plan.members]),
+        ("state", "state of the run", [states[m.id] for m in plan.members]),
+    ):
+        grid = np.array(texts).reshape(plan.shape).astype(object)
+        ds[name] = (dims, grid, label(long_name))
+    arrays.add_to(ds, dims, plan.shape)
     ds.attrs |= {"scenario": str(plan.members[0].scenario.name), "runs": len(plan.members)}
     return ds
 
 
 def _coordinates(plan: Plan) -> dict[str, Any]:
     return {
-        axis.key: (group[0].key, list(axis.values), _attributes(axis.key))
+        axis.key: (group[0].key, list(axis.values), _axis_attributes(axis.key))
         for group in plan.groups
         for axis in group
     }
 
 
-def _attributes(name: str) -> dict[str, str]:
-    label = _LONG_NAMES.get(name, name.replace("_", " "))
-    return {"long_name": label, "units": _UNITS.get(name, "1")}
+def _axis_attributes(key: str) -> dict[str, str]:
+    return dict(_AXES.get(key) or label(key.replace("_", " ")))
 
 
-def _filled(shape: Sequence[int], found: Found) -> np.ndarray:
-    """Arrays of one shape at their places, NaN elsewhere."""
-    first = next(iter(found.values()))
+def _filled(shape: Sequence[int], values: Values) -> np.ndarray:
+    """Return arrays of one shape at their indices of the sweep, and NaN elsewhere."""
+    first = next(iter(values.values()))
     full = np.full((*shape, *first.shape), np.nan)
-    for index, values in found.items():
-        full[index] = values
+    for index, array in values.items():
+        full[index] = array
     return full
 
 
-def _columns(summaries: Mapping[GridIndex, Mapping[str, Any]], taken: Collection[Any]) -> Arrays:
-    arrays: Arrays = {}
-    for place, summary in summaries.items():
-        for name, value in numbers(summary).items():
-            if name not in taken:
-                arrays.setdefault(name, ((), {}))[1][place] = np.array(value)
-    return arrays
+def _number_columns(
+    records: Mapping[GridIndex, _Record], coordinates: Collection[Any]
+) -> dict[str, _Column]:
+    """Return the numbers of the runs by name, without those that are coordinates."""
+    columns: dict[str, _Column] = {}
+    for index, record in records.items():
+        for name, value in record.kind.numbers(record.summary).items():
+            if name not in coordinates:
+                column = columns.setdefault(name, _Column(record.kind, (), {}))
+                column.values[index] = np.array(value)
+    return columns
 
 
-def _add_tables(
-    ds: xr.Dataset, arrays: Arrays, summaries: Mapping[GridIndex, Mapping[str, Any]]
-) -> None:
-    """The tables of more than one row, where all runs have the same number of rows."""
-    for table, label in _TABLES.items():
-        tables = {place: _tables(summary).get(table, []) for place, summary in summaries.items()}
-        counts = {len(rows) for rows in tables.values()}
-        if len(counts) != 1 or counts <= {0, 1} or label in ds.dims:
-            continue
-        labels = {tuple(row.get(label) for row in rows) for rows in tables.values()}
-        dim = label if len(labels) == 1 else table
-        if dim == label:
-            ds.coords[dim] = (dim, list(labels.pop()), _attributes(dim))
-        taken = set(arrays)
-        for name in next(iter(tables.values()))[0]:
-            values = {
-                place: np.array([_plain_numbers(row).get(name) for row in rows], float)
-                for place, rows in tables.items()
-            }
-            called = _name(table, name, taken)
-            if name != dim and called not in arrays and np.isfinite([*values.values()]).any():
-                arrays[called] = ((dim,), values)
+def _row_columns(
+    ds: xr.Dataset, columns: Collection[str], records: Mapping[GridIndex, _Record]
+) -> dict[str, _Column]:
+    """Return the numbers in rows, if all runs have equally many rows, and more than one.
+
+    Their dimension is the label of the rows, which becomes a coordinate, if all runs have the
+    same labels, else the key of the rows.
+    """
+    kinds = {record.kind for record in records.values()}
+    if len(kinds) != 1:
+        return {}
+    (kind,) = kinds
+    tables = {index: kind.rows(record.summary) for index, record in records.items()}
+    counts = {len(rows) for rows in tables.values()}
+    if len(counts) != 1 or counts <= {0, 1} or kind.row_label in ds.dims:
+        return {}
+    labels = {tuple(row.get(kind.row_label) for row in rows) for rows in tables.values()}
+    dim = kind.rows_key
+    if len(labels) == 1:
+        dim = kind.row_label
+        ds.coords[dim] = (dim, list(labels.pop()), kind.attributes(dim))
+    numbers = {i: [kind.row_numbers(row, columns) for row in rows] for i, rows in tables.items()}
+    names = dict.fromkeys(name for rows in numbers.values() for row in rows for name in row)
+    row_columns = {}
+    for name in names:
+        values = {
+            index: np.array([row.get(name, math.nan) for row in rows])
+            for index, rows in numbers.items()
+        }
+        if name not in (dim, *columns) and np.isfinite([*values.values()]).any():
+            row_columns[name] = _Column(kind, (dim,), values)
+    return row_columns
 
 
 class _Curves:
-    """The arrays of the runs' results, of which those of one shape in all runs are put together."""
+    """The arrays of the runs' results, combined where they have one shape in all runs."""
 
     def __init__(self, swept: Set[str]):
         self._swept = swept
-        self._found: dict[str, tuple[xr.Variable, Found]] = {}
+        self._curves: dict[str, tuple[xr.Variable, Values]] = {}
         self._uneven: set[str] = set()
-        self.last: Mapping[str, xr.Variable] | None = None  # of the run read last
+        #: The variables of the run that was added last.
+        self.last: Mapping[str, xr.Variable] | None = None
 
-    def add(self, place: GridIndex, result: Mapping[str, xr.Variable]) -> None:
-        """The arrays of one run; dimensions that the sweep has too are of one value each."""
+    def add(self, index: GridIndex, result: Mapping[str, xr.Variable]) -> None:
+        """Add the arrays of one run; its dimensions that are swept too have one value each."""
         self.last = result
         for name, variable in result.items():
-            one = variable.squeeze(
+            curve = variable.squeeze(
                 [d for d in variable.dims if d in self._swept and variable.sizes[d] == 1]
             )
-            if one.ndim:
-                first, values = self._found.setdefault(name, (one, {}))
-                values[place] = one.values
-                if first.sizes != one.sizes or self._swept & set(one.dims):
+            if curve.ndim:
+                first, values = self._curves.setdefault(name, (curve, {}))
+                values[index] = curve.values
+                if first.sizes != curve.sizes or self._swept & set(curve.dims):
                     self._uneven.add(name)
 
-    def put(self, ds: xr.Dataset, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
-        """Put them into the dataset of the sweep; ``left_out`` names those of several shapes."""
-        room = _MAX_BYTES
+    def add_to(self, ds: xr.Dataset, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        """Add the curves to the sweep's dataset; its ``left_out`` names those of several shapes."""
+        remaining = _MAX_BYTES
         left_out = set(self._uneven)
-        for name, (first, values) in self._found.items():
+        for name, (first, values) in self._curves.items():
             if name in self._uneven or name in ds.variables:
                 continue
             if first.dims == (name,) and all(
@@ -251,25 +247,26 @@ class _Curves:
             ):
                 ds.coords[name] = first
                 continue
-            called = f"{name}_values" if name in first.dims else name  # not a dimension's name
-            room -= math.prod(shape) * first.nbytes
-            fits = all(ds.sizes.get(d, n) == n for d, n in first.sizes.items())
-            fits = fits and not set(first.dims) & set(ds.data_vars) and called not in ds.dims
-            if room < 0:
+            # A variable must not have the name of one of its dimensions.
+            variable_name = f"{name}_values" if name in first.dims else name
+            remaining -= math.prod(shape) * first.nbytes
+            if remaining < 0:
                 raise InputError(
                     f"the arrays of the runs must take at most {_MAX_BYTES} bytes together; load "
-                    "the sweep with curves=False, or runs one by one"
+                    "the sweep with curves=False, or load single runs"
                 )
+            fits = all(ds.sizes.get(d, n) == n for d, n in first.sizes.items())
+            fits = fits and not set(first.dims) & set(ds.data_vars) and variable_name not in ds.dims
             if not fits or first.dtype.kind not in "fiub":
                 left_out.add(name)
                 continue
-            ds[called] = ((*dims, *first.dims), _filled(shape, values), first.attrs)
+            ds[variable_name] = ((*dims, *first.dims), _filled(shape, values), first.attrs)
         if left_out:
             ds.attrs["left_out"] = ", ".join(sorted(left_out))
 
 
 def write_sweep(folder: Path) -> Path:
-    """Make ``sweep.nc`` from what is done; without the curves where they are too large."""
+    """Write ``sweep.nc`` from all runs that are done, without curves where they are too large."""
     try:
         ds = load_sweep(folder)
     except InputError:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from gflow.errors import GflowError, Interrupted
 from gflow.runs import reading
-from gflow.sweeping.dataset import numbers
 from gflow.sweeping.folder import MISSING
 from gflow.sweeping.grouping import GroupFolder
 
@@ -146,10 +145,13 @@ def execute_run(request: RunRequest, execute: Execute = start_or_resume) -> dict
     Examples
     --------
     >>> request = RunRequest("a1", "no/such/folder", {})
-    >>> record = execute_run(request, lambda request, state: {"final_loss": 0.5})
+    >>> summary = {"kind": "width", "widths": [], "final_loss": 0.5}
+    >>> record = execute_run(request, lambda request, state: summary)
     >>> record["state"], record["numbers"]
     ('done', {'final_loss': 0.5})
     """
+    from gflow.results.registry import find_kind
+
     began = time.perf_counter()
     path = Path(request.path)
     record: dict[str, Any] = {"id": request.id, "state": "done", "reason": None}
@@ -161,7 +163,8 @@ def execute_run(request: RunRequest, execute: Execute = start_or_resume) -> dict
             return record
         if state in ("failed", "damaged"):
             shutil.rmtree(path)
-        record["numbers"] = numbers(execute(request, state))
+        summary = execute(request, state)
+        record["numbers"] = find_kind(summary).numbers(summary)
     except Interrupted:
         record["state"] = "interrupted"
     except Exception as error:

@@ -15,7 +15,7 @@ import threading
 EXIT_WITH_PARENT = "GFLOW_SWEEP_WATCH"
 _IMPORTS = (
     "gflow.runs.runner",
-    "gflow.results.paths",
+    "gflow.results.registry",
     "gflow.solvers",
     "gflow.studies",
     "h5py",

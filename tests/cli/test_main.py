@@ -563,12 +563,12 @@ def test_interruption_says_how_to_go_on(where, why, status, monkeypatch):
         patch.setattr(where, interrupted)
         done = call(*small("deep-linear"), "--output", "run")
     assert done.status == status
-    told = "its time was used up" if why == "time" else why
-    expected = f"gflow: interrupted ({told}); go on with it by: gflow resume run"
+    told = "the time limit was reached" if why == "time" else why
+    expected = f"gflow: interrupted ({told}); resume it by: gflow resume run"
     assert done.err.strip() == expected
     listed = call("runs", ".")
     assert listed.out.split()[0] == "interrupted"
-    assert "go on     gflow resume run" in call("inspect", "run").out
+    assert "resume    gflow resume run" in call("inspect", "run").out
     resumed = call("resume", "run")
     assert resumed.status == 0, resumed.err
     assert call("runs", ".").out.split()[0] == "done"
@@ -579,7 +579,7 @@ def test_walltime_interrupts_and_resume_ends_with_the_same_numbers(no_figures):
     assert call(*arguments, "--output", "whole").status == 0
     done = call(*arguments, "--output", "run", "--max-walltime", "0.1")
     assert done.status == 143
-    assert "its time was used up" in done.err
+    assert "the time limit was reached" in done.err
     assert call("resume", "run").status == 0
     whole, run = gflow.load_run("whole"), gflow.load_run("run")
     assert whole.result.identical(run.result)

@@ -113,6 +113,6 @@ def test_terminated_it_says_how_to_go_on_and_does(tmp_path):
     driver.send_signal(signal.SIGTERM)
     _, error = driver.communicate(timeout=60)
     assert driver.returncode == 143
-    assert f"go on with it by: gflow resume {folder}" in error
+    assert f"resume it by: gflow resume {folder}" in error
     assert "Traceback" not in error
     assert 0 < len(list((folder / "runs").iterdir())) < 400

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import gflow
 from gflow import plots
 from gflow.flows import KernelFlow
-from gflow.results.step_size import step_size_outcome
+from gflow.results.step_size import StepSizeResult
 from gflow.scenario import validate
 from tests.helpers import modified_study
 
@@ -86,13 +86,13 @@ FIGURES = {
 def dataset(name: str) -> xr.Dataset:
     """Return the dataset of a result in `SCENARIOS`, or of a step-size study."""
     if name == "study, modified":
-        return step_size_outcome(modified_study()).dataset
+        return StepSizeResult.from_study(modified_study()).dataset
     if name.startswith("study"):
         H = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
         flow = KernelFlow(H, torch.ones(2, dtype=torch.float64))
         sizes = [4.0, 0.2, 0.1, 0.05, 0.025] if name == "study" else [0.2, 0.1]
         study = gflow.step_size_study(flow, torch.zeros(2, dtype=torch.float64), 8.0, sizes)
-        return step_size_outcome(study).dataset
+        return StepSizeResult.from_study(study).dataset
     keys = {"data": "synthetic", "points": 4} | SCENARIOS[name]
     if keys["setting"] != "wide-network":
         keys.setdefault("t_end", 2.0)

@@ -10,8 +10,9 @@ import xarray as xr
 import gflow
 from gflow import plots
 from gflow.flows import EndToEndFlow, KernelFlow
-from gflow.results.base import Setup, path_dataset
-from gflow.results.paths import flow_and_descent_outcome
+from gflow.results.arrays import path_dataset
+from gflow.results.base import Setup
+from gflow.results.flow_and_descent import FlowAndDescentResult
 from gflow.studies.flow_and_descent import flow_and_descent
 from tests.helpers import make_loss, randn
 from tests.plots.results import dataset, drawn, labels
@@ -29,7 +30,7 @@ def test_more_step_sizes_than_colours_are_all_drawn():
     flow = KernelFlow(torch.eye(2).double(), torch.ones(2).double())
     sizes = [0.1 + 0.05 * i for i in range(8)]
     both = flow_and_descent(flow, torch.zeros(2).double(), 1.0, sizes, points=3)
-    ds = flow_and_descent_outcome(both, Setup(flow, torch.zeros(2).double())).dataset
+    ds = FlowAndDescentResult.from_study(both, Setup(flow, torch.zeros(2).double())).dataset
     figures = plots.figures(ds)
     assert len(figures["loss"].axes[0].lines) == 8 + 1
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from gflow.results.width import width_outcome
+from gflow.results.base import Verdict
+from gflow.results.width import WidthResult
 from gflow.studies.width import width_study
 from gflow.text import plain
 from tests.helpers import randn
+from tests.results.support import as_read_back, check_labels
 
 
 def width(epochs=8, step_size=None, **options):
@@ -26,15 +28,13 @@ def width(epochs=8, step_size=None, **options):
 @pytest.fixture(scope="module")
 def made():
     study = width()
-    return study, width_outcome(study)
+    return study, WidthResult.from_study(study)
 
 
-def test_every_variable_is_labelled_and_the_studys(made):
-    study, outcome = made
-    ds = outcome.dataset
-    for name, variable in ds.variables.items():
-        assert variable.attrs["long_name"], name
-        assert variable.attrs["units"], name
+def test_arrays_are_labelled_and_those_of_the_study(made):
+    study, result = made
+    ds = result.dataset
+    check_labels(ds)
     assert ds["time"].values.tolist() == [k * study.step_size for k in study.epochs]
     for name, values in study.measured.items():
         np.testing.assert_array_equal(ds[name].values, values.numpy())
@@ -46,11 +46,11 @@ def test_every_variable_is_labelled_and_the_studys(made):
 
 
 def test_summary_agrees_with_the_arrays(made):
-    study, outcome = made
-    ds, summary = outcome.dataset, outcome.summary
+    study, result = made
+    ds, summary = result.dataset, result.summary
     for i, row in enumerate(summary["widths"]):
-        one = ds.isel(width=i)
-        distance = one["descent_distance"].values
+        at_width = ds.isel(width=i)
+        distance = at_width["descent_distance"].values
         at = distance.argmax(axis=1)
         norm = float(ds["kernel_norm"])
         assert row["width"] == study.widths[i]
@@ -58,11 +58,11 @@ def test_summary_agrees_with_the_arrays(made):
         assert row["peak_epoch"] == np.median(ds["epoch"].values[at])
         assert row["final_distance"] == np.median(distance[:, -1])
         assert row["rises_then_falls"] == bool(((at > 0) & (at < len(study.epochs) - 1)).all())
-        assert row["kernel_error"] == np.median(one["kernel_error"].values) / norm
-        assert row["kernel_drift"] == np.median(one["kernel_drift"].values.max(axis=1)) / norm
-        assert row["test_error"] == np.median(one["test_error"].values[:, -1])
-        assert row["solver_error"] == one["solver_error"].values.max()
-        assert row["network_stability_limit"] == 2 / one["sharpness"].values.max()
+        assert row["kernel_error"] == np.median(at_width["kernel_error"].values) / norm
+        assert row["kernel_drift"] == np.median(at_width["kernel_drift"].values.max(axis=1)) / norm
+        assert row["test_error"] == np.median(at_width["test_error"].values[:, -1])
+        assert row["solver_error"] == at_width["solver_error"].values.max()
+        assert row["network_stability_limit"] == 2 / at_width["sharpness"].values.max()
         assert (row["diverged_at"], row["diverged"]) == (None, 0)
     assert summary["solver_error"] == ds["solver_error"].values.max()
     assert summary["final_loss"] == np.median(ds["network_loss"].values[-1, :, -1])
@@ -84,7 +84,8 @@ def numbers(value):
 def test_summary_of_networks_that_diverged_has_no_nan():
     study = width(epochs=10, step_size=20.0)
     assert None not in study.diverged_at[0]
-    summary = width_outcome(study).summary
+    result = WidthResult.from_study(study)
+    summary = result.summary
     row = summary["widths"][0]
     assert row["diverged_at"] == min(study.diverged_at[0])
     assert row["diverged"] == 3
@@ -92,10 +93,30 @@ def test_summary_of_networks_that_diverged_has_no_nan():
     assert summary["stable"] is False
     assert summary["slopes"]["descent_peak"] is None
     assert all(math.isfinite(x) for x in numbers(summary))
+    assert result.verdict(summary) is Verdict.DIVERGED
+    assert result.table(summary).rows[0] == (
+        "32",
+        "-",
+        "-",
+        f"diverged from step {row['diverged_at']}",
+    )
 
 
 def test_error_that_was_not_measured_is_left_out():
-    summary = width_outcome(width(epochs=1, estimate_error=False, test=None)).summary
+    summary = WidthResult.from_study(width(epochs=1, estimate_error=False, test=None)).summary
     assert "solver_error" not in summary
     assert "solver_error" not in summary["widths"][0]
     assert "test_error" not in summary["widths"][0]
+    assert "error" not in dict(WidthResult.table(summary).lines)
+
+
+def test_table_has_a_row_for_each_width_and_the_slopes(made):
+    study, result = made
+    table = result.table(as_read_back(result.summary))
+    assert table.headings == ("width", "peak distance", "at epoch", "final distance")
+    assert [row[0] for row in table.rows] == ["32", "64"]
+    law = study.slopes["descent_peak"]
+    low, high = law.interval
+    slope = f"descent peak ∝ width^{law.slope:.2f} (95 %: {low:.2f} to {high:.2f})"
+    assert ("slope", slope) in table.lines
+    assert result.verdict(result.summary) is Verdict.HOLDS

@@ -162,14 +162,20 @@ def test_what_was_kept_and_makes_no_sense_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"certificate": 3}, {"descent": [{"step_size": "x"}]}, {"a": 1}]
+    ("change", "says"),
+    [
+        ({"certificate": 3}, "unexpected contents (TypeError: "),
+        ({"descent": [{"step_size": "x"}]}, "unexpected contents (KeyError: "),
+        ({"descent": 3}, "summary.json: a summary of kind 'flow-and-descent' must have a list"),
+        ({"a": 1}, "summary.json: a summary must name its kind, one of "),
+    ],
 )
-def test_a_summary_that_is_none_is_told_in_one_line(change, done):
+def test_a_damaged_summary_is_reported_in_one_line(change, says, done):
     summary = json.loads((done / "summary.json").read_text())
     (done / "summary.json").write_text(json.dumps(change if "a" in change else summary | change))
     said = call("inspect", done)
     assert said.status == 2
-    assert said.err.startswith(f"gflow: damaged run at {done}: it holds ")
+    assert said.err.startswith(f"gflow: damaged run at {done}: {says}")
     assert said.err.count("\n") == 1
 
 

@@ -10,7 +10,7 @@ import gflow
 from gflow.errors import InputError
 from gflow.plots.sweeps import sweep_figure
 from gflow.runs import runner as running
-from gflow.sweeping.dataset import numbers, write_sweep
+from gflow.sweeping.dataset import write_sweep
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path
 from gflow.sweeping.plan import make_plan
@@ -54,7 +54,7 @@ def test_what_is_not_done_is_nan_and_said(tmp_path):
     plan = small_plan(("step_size", "0.1,0.2"), seeds=2)
     run_here(plan, tmp_path, plan.members[:3])
     (run_path(tmp_path, plan.members[0].id) / "result.nc").write_bytes(b"\x89HDF")
-    with pytest.warns(UserWarning, match=r"damaged run .* runs it anew"):
+    with pytest.warns(UserWarning, match=r"damaged run .*; delete its folder and resume the sweep"):
         ds = gflow.load_sweep(tmp_path)
     assert ds.state.values.tolist() == [["damaged", "done"], ["done", "missing"]]
     assert np.isnan(ds.final_loss.values).tolist() == [[True, False], [False, True]]
@@ -114,11 +114,19 @@ def plan_sets():
     return (tuple(word.split("=")) for word in words.split())
 
 
-def test_numbers_of_a_summary():
-    summary = {"a": 1, "b": "inf", "c": None, "name": "x", "cost": {"a": 5, "rhs_evals": 3}}
-    summary |= {"certificate": {"holds": False}, "widths": [{"a": 7, "peak": 2.0}, {"peak": 1.0}]}
-    found = numbers(json.loads(json.dumps(summary)))
-    assert found == {"a": 1, "b": np.inf, "certificate_holds": 0, "rhs_evals": 3}
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"kind": "other"}, "must name its kind"), ({"descent": 3}, "must have a list of rows")],
+)
+def test_a_run_whose_summary_is_damaged_is_left_out(change, says, tmp_path):
+    plan = small_plan(seeds=2)
+    run_here(plan, tmp_path)
+    file = run_path(tmp_path, plan.members[0].id) / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.warns(UserWarning, match=f"damaged run .*summary.json: .*{says}"):
+        ds = gflow.load_sweep(tmp_path)
+    assert ds.state.values.tolist() == ["damaged", "done"]
+    assert np.isnan(ds.final_loss.values).tolist() == [True, False]
 
 
 def test_a_sweep_by_the_engine_is_read_while_it_goes_on(workers, tmp_path):

@@ -194,7 +194,8 @@ def test_failed_and_damaged_runs_are_restarted_in_an_empty_folder(state, tmp_pat
     path.mkdir()
     monkeypatch.setattr(task, "_state", lambda request: state)
     request = task.RunRequest("a1", str(path), {})
-    record = task.execute_run(request, lambda request, state: {"exists": float(path.exists())})
+    summary = {"kind": "width", "widths": []}
+    record = task.execute_run(request, lambda _, state: {**summary, "exists": path.exists()})
     assert (record["state"], record["numbers"]) == ("done", {"exists": 0.0})
 
 

@@ -1,0 +1,58 @@
+"""Finding the kind of a result: the concrete `Result` classes in the files of this folder."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from gflow.errors import InputError
+from gflow.results.base import Result
+from gflow.text import brief
+
+
+@functools.cache
+def result_kinds() -> dict[str, type[Result]]:
+    """Return every kind of result by its name in a summary.
+
+    Examples
+    --------
+    >>> sorted(result_kinds())[:2]
+    ['continuous-vs-discrete', 'edge-of-stability']
+    """
+    package = importlib.import_module("gflow.results")
+    files = [
+        importlib.import_module(f"gflow.results.{info.name}")
+        for info in pkgutil.iter_modules(package.__path__)
+    ]
+    return {
+        value.kind: value
+        for file in files
+        for value in vars(file).values()
+        if isinstance(value, type) and issubclass(value, Result) and not inspect.isabstract(value)
+    }
+
+
+def find_kind(summary: Mapping[str, Any]) -> type[Result]:
+    """Return the kind of result that a summary is of.
+
+    Raises
+    ------
+    InputError
+        If the summary names none that exists: it is damaged, or of an older version.
+
+    Examples
+    --------
+    >>> find_kind({"kind": "width"}).__name__
+    'WidthResult'
+    """
+    kinds, name = result_kinds(), summary.get("kind")
+    if not isinstance(name, str) or name not in kinds:
+        raise InputError(
+            f"a summary must name its kind, one of {', '.join(sorted(kinds))}, got "
+            f"{brief(name)}; run the scenario again"
+        )
+    return kinds[name]
