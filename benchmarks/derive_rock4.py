@@ -1,24 +1,24 @@
-r"""The table of ``rock4``, derived: ``python benchmarks/derive_rock4.py``.
+r"""Derive the table of coefficients of ``rock4``: ``python benchmarks/derive_rock4.py``.
 
 For every number of stages s on a ladder,
 
 1. the zeros of w and ω: Newton's method for R = wP to agree with e^z up to z⁴ (four
    equations for two complex zeros), inside a bisection for ω that puts the largest local
    extremum of |R| on the interval of stability at 0.7. Abdulle (2002), SIAM J. Sci.
-   Comput. 23, sections 2-3; the freedom left over, x(z = 0) = 1 + ξ, is spent on extrema
-   of nearly one size;
+   Comput. 23, sections 2-3; the remaining freedom, x(z = 0) = 1 + ξ, makes the extrema
+   nearly equal;
 2. the finishing method. The elementary weights of the recurrence's last stage, run through
    the eight rooted trees of order ≤ 4, turn the order conditions of the composition into
-   conditions on the four stages. Their first two abscissae are given, in parts of the
-   distance left to go; b is then linear, and so is the rest but for the last abscissa,
+   conditions on the four stages. Their first two abscissae are given, as fractions of the
+   remaining distance; b is then linear, and so are the other unknowns but the last abscissa,
    which solves a scalar equation (a fifth of the principal error constant is lost to keep
    coefficients below 1);
 3. the error estimate: the combination of the four slopes and of Y − y_n whose weights
    vanish on all trees of order ≤ 3, unique up to its scale;
-4. how far round-off is amplified: the root of the sum of squares of what perturbations of
-   size 1 in each stage leave, at the worst z.
+4. the amplification of round-off: the root of the sum of squares of the effects of
+   perturbations of size 1 in each stage, at the worst z.
 
-Everything is checked before it is written. Time units and normalisation are those of
+All coefficients are checked before they are written. Time units and normalisation are those of
 gflow/solvers/rock4.py.
 """
 
@@ -39,11 +39,12 @@ from gflow.solvers.rock4 import Recurrence, Row, recurrence
 DAMPING = 0.7
 EXCESS = 3.0  # ξ s²
 LARGEST_REACH = 10_500.0
-ABSCISSAE = 0.3, 0.55  # of the second and third finishing stage, in parts of the way left
-#: Euclidean norm over the four trees of order 4 of the estimate's weights, symmetry taken
-#: in: about that of an order-3 solution with the same stages.
+#: Of the second and third finishing stage, as fractions of the remaining distance.
+ABSCISSAE = 0.3, 0.55
+#: Euclidean norm of the estimate's weights, divided by the symmetries, over the four trees of
+#: order 4: about that of an order-3 solution with the same stages.
 ESTIMATE = 1 / 48
-START = [-2.45, 1.3, -0.284, 3.5]  # zeros of w for s ≈ 16; Newton does the rest
+START = [-2.45, 1.3, -0.284, 3.5]  # zeros of w for s ≈ 16; Newton's method converges from them
 
 Tree = tuple["Tree", ...]
 OUT = Path(__file__).parents[1] / "gflow" / "solvers" / "rock4.json"
@@ -53,32 +54,32 @@ OUT = Path(__file__).parents[1] / "gflow" / "solvers" / "rock4.json"
 
 
 def trees(largest: int) -> list[Tree]:
-    """All rooted trees up to an order, by rising order."""
-    found: list[list[Tree]] = [[], [()]]
+    """Return all rooted trees up to an order, by increasing order."""
+    trees_by_order: list[list[Tree]] = [[], [()]]
     for n in range(2, largest + 1):
-        smaller = [tree for level in found for tree in level]
+        smaller = [tree for level in trees_by_order for tree in level]
         level = {
             tuple(sorted(children))
             for count in range(1, n)
             for children in itertools.combinations_with_replacement(smaller, count)
             if sum(map(order, children)) == n - 1
         }
-        found.append(sorted(level))
-    return [tree for level in found for tree in level]
+        trees_by_order.append(sorted(level))
+    return [tree for level in trees_by_order for tree in level]
 
 
 def order(tree: Tree) -> int:
-    """Number of nodes."""
+    """Return the number of nodes of a tree."""
     return 1 + sum(map(order, tree))
 
 
 def density(tree: Tree) -> int:
-    """γ: the exact flow's elementary weight is 1/γ."""
+    """Return γ: the elementary weight of the exact flow is 1/γ."""
     return order(tree) * prod(map(density, tree))
 
 
 def symmetry(tree: Tree) -> int:
-    """σ: a tree's elementary differential enters the error divided by it."""
+    """Return σ, by which a tree's elementary differential is divided in the error."""
     repeats = prod(factorial(tree.count(child)) for child in set(tree))
     return repeats * prod(map(symmetry, tree))
 
@@ -91,7 +92,7 @@ _CHILDREN = [[TREES.index(child) for child in tree] for tree in TREES]
 
 
 def slope(state: np.ndarray) -> np.ndarray:
-    """Elementary weights of hF(Y) from those of Y."""
+    """Return the elementary weights of hF(Y) from those of Y."""
     return np.array([np.prod(state[children]) for children in _CHILDREN])
 
 
@@ -99,7 +100,7 @@ def slope(state: np.ndarray) -> np.ndarray:
 
 
 def quartic(zeros: list[float]) -> np.ndarray:
-    """w/w(0) in powers of z."""
+    """Return w/w(0) in powers of z."""
     w: np.ndarray = np.ones(1)
     for re, im in zip(zeros[::2], zeros[1::2], strict=True):
         size = re * re + im * im
@@ -108,7 +109,7 @@ def quartic(zeros: list[float]) -> np.ndarray:
 
 
 def taylor(rec: Recurrence, zeros: list[float]) -> np.ndarray:
-    """Coefficients of R up to z⁵."""
+    """Return the coefficients of R up to z⁵."""
     older, newer = np.zeros(6), np.eye(6)[0]
     for mu, nu in zip(rec.mu, rec.nu, strict=True):
         older, newer = newer, mu * np.append(0.0, newer[:-1]) + nu * newer + (1 - nu) * older
@@ -116,7 +117,7 @@ def taylor(rec: Recurrence, zeros: list[float]) -> np.ndarray:
 
 
 def chain(rec: Recurrence, z: np.ndarray, first: int = 0) -> np.ndarray:
-    """P(z); with first > 0, what a perturbation 1 of stage ``first`` has become in P."""
+    """Return P(z); with first > 0, the factor of a perturbation of stage ``first`` in P."""
     older, newer = np.zeros_like(z), np.ones_like(z)
     for mu, nu in zip(rec.mu[first:], rec.nu[first:], strict=True):
         older, newer = newer, (mu * z + nu) * newer + (1 - nu) * older
@@ -124,11 +125,11 @@ def chain(rec: Recurrence, z: np.ndarray, first: int = 0) -> np.ndarray:
 
 
 def order_four(stages: int, omega: float) -> list[float]:
-    """The zeros of w for which R agrees with e^z up to z⁴."""
+    """Return the zeros of w for which R agrees with e^z up to z⁴."""
 
     def defect(zeros: np.ndarray) -> np.ndarray:
-        found = taylor(recurrence(stages, omega, EXCESS / stages**2, list(zeros)), list(zeros))
-        return found[1:5] * [1, 2, 6, 24] - 1
+        rec = recurrence(stages, omega, EXCESS / stages**2, list(zeros))
+        return taylor(rec, list(zeros))[1:5] * [1, 2, 6, 24] - 1
 
     zeros, _, _, _ = fsolve(defect, START, full_output=True, xtol=1e-14)
     if np.abs(defect(zeros)).max() > 1e-12:
@@ -137,7 +138,10 @@ def order_four(stages: int, omega: float) -> list[float]:
 
 
 def largest_extremum(stages: int, omega: float) -> float:
-    """Of |R| on the interval of stability, its far end taken in, the plateau at 0 left out."""
+    """Return the largest extremum of |R| on the interval of stability.
+
+    The far end of the interval counts as an extremum; the plateau at 0 does not.
+    """
     zeros = order_four(stages, omega)
     excess = EXCESS / stages**2
     z = (np.cos(np.linspace(0, np.pi, 60 * stages + 1)) - 1 - excess) / omega
@@ -151,7 +155,7 @@ def largest_extremum(stages: int, omega: float) -> float:
 
 
 def finishing(state: np.ndarray) -> tuple[list[list[float]], list[float]]:
-    """a and b of the four stages that take a state with these weights to order 4."""
+    """Return a and b of the four stages that take a state with these weights to order 4."""
     index = {tree: i for i, tree in enumerate(TREES)}
     leaf: Tree = ()
     t2, t31, t32 = (leaf,), (leaf, leaf), ((leaf,),)
@@ -178,9 +182,9 @@ def finishing(state: np.ndarray) -> tuple[list[list[float]], list[float]]:
         v3, v4 = np.linalg.solve([b[1:], b[1:] * c[1:]], [r32, r42])  # v = Ac, v2 = 0
         a32, a43 = v3 / c2, r44 / (b[2] * v3)
         a42 = (v4 - a43 * c3) / c2
-        left = b[1] * a32 * c2**2 + b[2] * (a42 * c2**2 + a43 * c3**2) - r43
+        defect = b[1] * a32 * c2**2 + b[2] * (a42 * c2**2 + a43 * c3**2) - r43
         a = [[c2], [c3 - a32, a32], [c4 - a42 - a43, a42, a43]]
-        return left, a, [w1 - b.sum(), *b]
+        return defect, a, [w1 - b.sum(), *b]
 
     c4 = brentq(lambda c4: given(c4)[0], 0.9 * w1, 1.2 * w1, xtol=1e-16)
     _, a, b = given(c4)
@@ -188,7 +192,7 @@ def finishing(state: np.ndarray) -> tuple[list[list[float]], list[float]]:
 
 
 def composed(state: np.ndarray, a: list[list[float]], b: list[float]) -> list[np.ndarray]:
-    """Elementary weights of the four slopes and of the solution."""
+    """Return the elementary weights of the four slopes and of the solution."""
     slopes = [slope(state)]
     for row in a:
         slopes.append(slope(state + sum(x * k for x, k in zip(row, slopes, strict=True))))
@@ -196,7 +200,7 @@ def composed(state: np.ndarray, a: list[list[float]], b: list[float]) -> list[np
 
 
 def estimate(state: np.ndarray, slopes: list[np.ndarray]) -> list[float]:
-    """Weights of the four slopes and of Y − y_n in the error estimate."""
+    """Return the weights of the four slopes and of Y − y_n in the error estimate."""
     parts = np.stack([*slopes, state])
     d = np.linalg.svd(parts[:, ORDERS <= 3].T)[2][-1]
     fourth = (d @ parts / SYMMETRY)[ORDERS == 4]
@@ -207,7 +211,7 @@ def estimate(state: np.ndarray, slopes: list[np.ndarray]) -> list[float]:
 
 
 def weights(rec: Recurrence) -> np.ndarray:
-    """Elementary weights of the recurrence's last stage."""
+    """Return the elementary weights of the recurrence's last stage."""
     older = newer = np.zeros(len(TREES))
     for mu, nu in zip(rec.mu, rec.nu, strict=True):
         older, newer = newer, mu * slope(newer) + nu * newer + (1 - nu) * older
@@ -215,21 +219,21 @@ def weights(rec: Recurrence) -> np.ndarray:
 
 
 def amplification(rec: Recurrence, row_zeros: list[float], omega: float) -> float:
-    """Root sum of squares over the stages, at the worst z."""
+    """Return the root sum of squares over the stages, at the worst z."""
     z = np.linspace(-2 / omega, 0, 2001)
     total = sum(chain(rec, z, j) ** 2 for j in range(1, len(rec.mu) + 1))
     return float(np.sqrt((total * polynomial.polyval(z, quartic(row_zeros)) ** 2).max()))
 
 
 def derive(stages: int) -> Row:
-    """One row, its order conditions checked."""
+    """Return one row of the table after checking its order conditions."""
     excess = EXCESS / stages**2
-    # In parts of s²: the least β from which on |R| grows with β, and too large a β.
-    least, most = 0.28 - 2.4 / stages**2, 0.36
+    # Divided by s²: the smallest β from which |R| grows with β, and a β that is too large.
+    smallest, largest = 0.28 - 2.4 / stages**2, 0.36
     scaled = brentq(
         lambda scaled: largest_extremum(stages, scaled / stages**2) - DAMPING,
-        (2 + excess) / most,
-        (2 + excess) / least,
+        (2 + excess) / largest,
+        (2 + excess) / smallest,
         xtol=1e-8,
     )
     omega = float(scaled) / stages**2
@@ -245,7 +249,7 @@ def derive(stages: int) -> Row:
 
 
 def ladder() -> Iterator[int]:
-    """5, 6, 7, …, then growing by 5 %, rounded down."""
+    """Yield 5, 6, 7, …, then numbers that grow by 5 %, rounded down."""
     stages = 5
     while True:
         yield stages

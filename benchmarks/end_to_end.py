@@ -1,15 +1,15 @@
-"""What one call of EndToEndFlow costs, over the linear algebra that it cannot do without.
+"""The cost of a call of EndToEndFlow relative to the linear algebra that it needs.
 
-The price below which nothing can go is ∇ℓ(W), one thin SVD and four products (UᵀG, its
-product with V, and the two that carry the result back). From 64×64 on the flow may cost
-1.5 times that. Smaller matrices are shown too, without a bound: there a call is a tenth of
-a millisecond, a third of which is the fixed price of a dozen operations on tiny tensors.
+The necessary operations are ∇ℓ(W), one thin SVD and four products (UᵀG, its product with V, and the
+two that transform the result back). From 64×64 on, the flow may cost 1.5 times that. Smaller
+matrices are shown without a bound: a call takes a tenth of a millisecond, a third of which is the
+fixed cost of a dozen operations on tiny tensors.
 
-Both are timed in turns in one process on one thread, so that a busy machine slows both; a
-repeat is as many calls as fill 20 ms, and the medians over the repeats are compared.
+Both are timed in interleaved repeats in one process on one thread, so that other load slows both. A
+repeat is as many calls as fill 20 ms; the medians over the repeats are compared.
 
 Run: python benchmarks/end_to_end.py [--repeats 31]
-Exit status: 0 where every bounded ratio is within the bound, 1 otherwise.
+Exit status: 0 if every bounded ratio is within the bound, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESULT = Path(__file__).parent / "results" / "end_to_end.md"
 
 @dataclass(frozen=True)
 class Row:
-    """Median seconds a call."""
+    """Median seconds per call."""
 
     shape: tuple[int, int]
     loss: str
@@ -56,7 +56,7 @@ class Row:
 
 
 def needed(loss: Loss, W: Tensor) -> Tensor:
-    """The gradient, the thin SVD (of W or Wᵀ, whichever is quicker) and the four products."""
+    """Compute the gradient, the thin SVD (of W or Wᵀ, the faster one) and the four products."""
     G = loss.gradient(W)
     if W.shape[0] > W.shape[1]:
         U, _, Vh = torch.linalg.svd(W, full_matrices=False)
@@ -87,7 +87,7 @@ def measure(loss: Loss, repeats: int) -> Row:
 
 
 def losses(shape: tuple[int, int]) -> list[Loss]:
-    """One of each kind; the regression has four times as many samples as inputs."""
+    """Return a loss of each kind; the regression has four times as many samples as inputs."""
     rng = torch.Generator().manual_seed(0)
     inputs = shape[1]
     M = torch.randn(shape, generator=rng, dtype=torch.float64)
@@ -97,13 +97,13 @@ def losses(shape: tuple[int, int]) -> list[Loss]:
 
 def report(rows: list[Row], repeats: int) -> str:
     lines = [
-        "# EndToEndFlow against the linear algebra it needs",
+        "# EndToEndFlow relative to the linear algebra that it needs",
         "",
         f"Depth {DEPTH}, float64, CPU, one thread, {repeats} interleaved repeats, median "
-        "milliseconds a call.",
+        "milliseconds per call.",
         f"Needed: the loss gradient, one thin SVD and four products. From 64 × 64 on the ratio "
         f"may be at most {BOUND};",
-        "smaller ones show the fixed price of a dozen operations on tiny tensors.",
+        "smaller ones show the fixed cost of a dozen operations on tiny tensors.",
         "",
         "| d_N × d_0 | loss | flow, ms | needed, ms | ratio |",
         "| --- | --- | ---: | ---: | ---: |",

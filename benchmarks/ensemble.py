@@ -1,9 +1,9 @@
-"""Throughput of an ensemble: 1,000 starts in one call against a loop over torchdiffeq.
+"""Throughput of an ensemble: 1,000 starts in one call, and a loop over torchdiffeq.
 
-Deep linear networks 10-10-10-10 on ½‖W − M‖²_F from Gaussian layers of many scales,
-T = 10. gflow integrates all starts in one call, each with steps of its own; torchdiffeq's
-dopri5 is timed on a sample and scaled. gflow's tolerance is tightened until its largest
-error over the sample is no larger than torchdiffeq's. In turns; medians of three.
+Deep linear networks 10-10-10-10 on ½‖W − M‖²_F from Gaussian layers of many scales, T = 10. gflow
+integrates all starts in one call, each with individual steps; torchdiffeq's dopri5 is timed on a
+sample and scaled. gflow's tolerance is tightened until its largest error over the sample is at most
+torchdiffeq's. Medians of three interleaved repeats.
 
 Run: python benchmarks/ensemble.py [--members 1000] [--sample 20]
 """
@@ -31,7 +31,7 @@ _DIMS = (10, 10, 10, 10)
 
 
 def starts(members: int) -> tuple[gflow.LayerwiseFlow, Tensor]:
-    """The flow, and Gaussian layers of scales from 0.3 to 1.2 as (members, 300) states."""
+    """Return the flow, and Gaussian layers of scales 0.3 to 1.2 as (members, 300) states."""
     rng = torch.Generator().manual_seed(0)
     M = torch.randn(10, 10, generator=rng, dtype=torch.float64) / 10**0.5
     flow = gflow.LayerwiseFlow(SquaredDistance(M), _DIMS)
@@ -40,7 +40,7 @@ def starts(members: int) -> tuple[gflow.LayerwiseFlow, Tensor]:
 
 
 def truth(flow: gflow.LayerwiseFlow, y0: Tensor) -> Tensor:
-    """The state at T of one start by DOP853 at 1e-12."""
+    """Return the state at T of one start, by DOP853 at rtol 1e-12."""
     solution = solve_ivp(
         lambda t, y: flow(t, torch.from_numpy(y)).numpy(),
         (0.0, T),
@@ -53,12 +53,12 @@ def truth(flow: gflow.LayerwiseFlow, y0: Tensor) -> Tensor:
 
 
 def integrate_all(flow: gflow.LayerwiseFlow, Y0: Tensor, rtol: float) -> Trajectory:
-    """All starts in one call."""
+    """Integrate all starts in one call."""
     return gflow.integrate(flow, Y0, (0.0, T), "auto", rtol, 1e-3 * rtol)
 
 
 def rows(members: int = 1000, sample: int = 20) -> list[Row]:
-    """One row each for torchdiffeq and gflow; seconds and evaluations are per member."""
+    """Return a row for torchdiffeq and rows for gflow; their costs are per member."""
     from torchdiffeq import odeint
 
     flow, Y0 = starts(members)
@@ -90,10 +90,10 @@ def rows(members: int = 1000, sample: int = 20) -> list[Row]:
 
     theirs.error = error(loop())
     theirs.rhs = round(calls / len(picked))
-    found = [theirs]
+    measured = [theirs]
     for rtol in (10 * RTOL, RTOL, RTOL / 10, RTOL / 100):
         ours = Row("ensemble", "gflow auto", "gflow", rtol)
-        found.append(ours)
+        measured.append(ours)
         try:
             path, ours.peak_mb = measure_peak(functools.partial(integrate_all, flow, Y0, rtol))
             for _ in range(3):
@@ -108,17 +108,17 @@ def rows(members: int = 1000, sample: int = 20) -> list[Row]:
         ours.chosen = path.stats.method
         if ours.error <= theirs.error:
             break
-    return found
+    return measured
 
 
-def table(found: list[Row]) -> str:
-    """Markdown of `rows`."""
-    base = found[0].wall
+def table(measured: list[Row]) -> str:
+    """Return the rows as Markdown."""
+    base = measured[0].wall
     lines = [
-        "| method | rtol | largest error | milliseconds a member | throughput |",
+        "| method | rtol | largest error | milliseconds per member | throughput |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in found:
+    for row in measured:
         if row.answered:
             lines.append(
                 f"| {row.method} {row.chosen} | {row.rtol:.0e} | {row.error:.1e} "

@@ -38,90 +38,90 @@ SIZES = (3, 10, 20, 30, 45, 64)
 
 
 def end_to_end(d: int) -> tuple[Flow, list[Tensor]]:
-    """Depth 3, d×d, from small random starts; a target that is no start's own basis."""
-    chance = torch.Generator().manual_seed(d)
-    target = torch.randn(d, d, generator=chance, dtype=torch.float64) / d**0.5
+    """Return the end-to-end flow of depth 3 for a random d×d target, and small random starts."""
+    rng = torch.Generator().manual_seed(d)
+    target = torch.randn(d, d, generator=rng, dtype=torch.float64) / d**0.5
     flow = EndToEndFlow(SquaredDistance(target), depth=3)
-    starts = torch.randn(STARTS, d, d, generator=chance, dtype=torch.float64) / d
+    starts = torch.randn(STARTS, d, d, generator=rng, dtype=torch.float64) / d
     return flow, list(0.3 * starts)
 
 
 def layers(d: int) -> tuple[Flow, list[Tensor]]:
-    """The same network's layers."""
-    return of_parameters(*end_to_end(d))
+    """Return the flow of the layers of the same network."""
+    return parameter_flow(*end_to_end(d))
 
 
 def product(d: int) -> tuple[Flow, list[Tensor]]:
-    """W = UUᵀ, half of a matrix observed."""
-    chance = torch.Generator().manual_seed(d)
-    half = torch.randn(d, 3, generator=chance, dtype=torch.float64) / d**0.5
-    mask = torch.rand(d, d, generator=chance) < 0.5
-    starts = torch.randn(STARTS, d, d, generator=chance, dtype=torch.float64) * (0.3 / d**0.5)
+    """Return the flow of W = UUᵀ with half of the entries observed, and random starts."""
+    rng = torch.Generator().manual_seed(d)
+    half = torch.randn(d, 3, generator=rng, dtype=torch.float64) / d**0.5
+    mask = torch.rand(d, d, generator=rng) < 0.5
+    starts = torch.randn(STARTS, d, d, generator=rng, dtype=torch.float64) * (0.3 / d**0.5)
     flow = ProductFlow(MatrixCompletion(half @ half.mT, mask | mask.mT))
     return flow, [U @ U.mT for U in starts]
 
 
 def factor(d: int) -> tuple[Flow, list[Tensor]]:
-    """The same by its factor."""
-    return of_parameters(*product(d))
+    """Return the flow of the factor U of the same problem."""
+    return parameter_flow(*product(d))
 
 
-def of_parameters(flow: Flow, starts: list[Tensor]) -> tuple[Flow, list[Tensor]]:
-    """The parameter flow of a reduced one, from starts that induce the same."""
+def parameter_flow(flow: Flow, starts: list[Tensor]) -> tuple[Flow, list[Tensor]]:
+    """Return the parameter flow of a reduced flow, and the lifted starts."""
     return flow.parameter_flow, [flow.lift(start) for start in starts]
 
 
-def compared(flow: Flow, starts: list[Tensor], repeats: int) -> tuple[float, float]:
-    """Median seconds a start, alone and in one ensemble."""
-    alone, one = in_turns(
+def compare(flow: Flow, starts: list[Tensor], repeats: int) -> tuple[float, float]:
+    """Return the median seconds per start, alone and in one ensemble."""
+    alone, ensemble = interleaved_medians(
         lambda: [integrate(flow, y0, TIMES, rtol=1e-8, atol=1e-11) for y0 in starts],
         lambda: integrate(flow, torch.stack(starts), TIMES, rtol=1e-8, atol=1e-11),
         repeats,
     )
-    return alone / len(starts), one / len(starts)
+    return alone / len(starts), ensemble / len(starts)
 
 
-def in_turns(
+def interleaved_medians(
     first: Callable[[], object], second: Callable[[], object], repeats: int
 ) -> tuple[float, float]:
-    """Median seconds of two ways."""
+    """Return the median seconds of two calls in interleaved repeats."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
-        for way, taken in zip((first, second), times, strict=True):
+        for call, taken in zip((first, second), times, strict=True):
             began = time.perf_counter()
-            way()
+            call()
             taken.append(time.perf_counter() - began)
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def by_size(repeats: int) -> list[str]:
-    """Rows of the first table."""
+def size_rows(repeats: int) -> list[str]:
+    """Return the rows of the first table."""
     lines = []
     for make in (end_to_end, layers, product, factor):
         for d in SIZES:
             flow, starts = make(d)
-            alone, one = compared(flow, starts, repeats)
+            alone, ensemble = compare(flow, starts, repeats)
             lines.append(
                 f"| {type(flow).__name__} | {starts[0].numel():,} | {1e3 * alone:.1f} | "
-                f"{1e3 * one:.1f} | {alone / one:.1f} |"
+                f"{1e3 * ensemble:.1f} | {alone / ensemble:.1f} |"
             )
             print(lines[-1], flush=True)
     return lines
 
 
-def one_by_one(jobs: Sequence[Callable[[], object]]) -> None:
-    """Each on its own."""
+def run_individually(jobs: Sequence[Callable[[], object]]) -> None:
+    """Execute each job individually."""
     for job in jobs:
         job()
 
 
-def as_runs(jobs: Sequence[Callable[[], object]]) -> None:
-    """As a worker does the runs of a group."""
+def run_in_lockstep(jobs: Sequence[Callable[[], object]]) -> None:
+    """Execute the jobs as a worker executes the runs of a group."""
     run_batched(jobs, Ensembles().serve, can_batch)
 
 
-def by_horizon(repeats: int) -> list[str]:
-    """Rows of the second table: shipped scenarios whose paths become stiff, or do not."""
+def horizon_rows(repeats: int) -> list[str]:
+    """Return the rows of the second table: scenarios whose paths become stiff, or do not."""
     lines = []
     for name, key, t_end in (
         ("deep-linear", "seed", 20.0),
@@ -138,19 +138,21 @@ def by_horizon(repeats: int) -> list[str]:
                 functools.partial(integrate, s.flow, s.y0, ts, rtol=run.rtol, atol=run.atol)
                 for run, s in setups
             ]
-            alone, one = in_turns(
-                functools.partial(one_by_one, jobs), functools.partial(as_runs, jobs), repeats
+            alone, ensemble = interleaved_medians(
+                functools.partial(run_individually, jobs),
+                functools.partial(run_in_lockstep, jobs),
+                repeats,
             )
             lines.append(
                 f"| {name} | {t_end:,.0f} | {count} | {1e3 * alone / count:.0f} | "
-                f"{1e3 * one / count:.0f} | {alone / one:.2f} |"
+                f"{1e3 * ensemble / count:.0f} | {alone / ensemble:.2f} |"
             )
             print(lines[-1], flush=True)
     return lines
 
 
-def whole_sweeps(seeds: int, repeats: int) -> tuple[float, float]:
-    """Median seconds of a sweep of deep-linear with each run apart, and in groups."""
+def time_sweeps(seeds: int, repeats: int) -> tuple[float, float]:
+    """Return the median seconds of a sweep of deep-linear, with individual runs and in groups."""
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repeats):
         for apart, taken in times.items():
@@ -168,18 +170,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=60)
-    parser.add_argument("--trial", action="store_true", help="print, and write nothing")
+    parser.add_argument("--trial", action="store_true", help="print the tables only")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows, longer = by_size(options.repeats), by_horizon(options.repeats)
-    apart, grouped = whole_sweeps(options.seeds, options.repeats)
+    rows, longer = size_rows(options.repeats), horizon_rows(options.repeats)
+    apart, grouped = time_sweeps(options.seeds, options.repeats)
     lines = [
         "# Runs solved as one ensemble",
         "",
         f"{STARTS} starts, milliseconds per start. `gflow.sweeping.ensembles.MAX_STATE_SIZE` is "
         f"{MAX_STATE_SIZE:,}.",
         "",
-        "| flow | numbers in a state | alone | in one ensemble | ratio |",
+        "| flow | size of a state | alone | in one ensemble | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",
         *rows,
         "",

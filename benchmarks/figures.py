@@ -1,4 +1,4 @@
-"""Work-precision figures: true error against gradient-equivalents and against seconds."""
+"""Work-precision figures: true error against gradient-equivalents and wall seconds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from reporting import by_method, gradient_equivalents, wall
 from rows import RESULTS
 
 _MARKS = "osD^v<>Pp*hX"
-_FLOOR = 1e-10  # what is more exact is drawn on it
+_FLOOR = 1e-10  # smaller errors are drawn here
 
 
 def draw(rows: list[Row]) -> None:
-    """One file a problem, ``results/solvers-NAME.png``: gflow in colour and full lines,
-    peers dashed."""
+    """Draw a file per problem, ``results/solvers-NAME.png``; the lines of peers are dashed."""
     for name in PROBLEMS:
         groups = by_method(rows, name)
         if any(row.answered for group in groups.values() for row in group):
@@ -28,7 +27,7 @@ def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
     sizes = {"gflow": 0, "peer": 0, "yardstick": 0}
     for method, group in groups.items():
         family = group[0].family
-        style = _style(method, family, sizes[family])  # the same one on every problem
+        style = _style(method, family, sizes[family])  # equal on every problem
         sizes[family] += 1
         answered = [row for row in group if row.answered]
         if not answered:

@@ -1,15 +1,15 @@
 """Kernel flow on all the digits: predictions at 50 times, and empirical kernels.
 
-All 1,797 digits are trained on, ten outputs, H* of a two-layer ReLU network; the test points
-are 300 of them with noise. Training and test predictions at 50 times come from one
-eigendecomposition, or from Krylov spaces without it, and are compared with solving for each time
-separately. Everything is timed in turns in one process on one thread, in CPU seconds, and
-medians are compared; what is slow is timed at a few of the times and multiplied.
+The training points are all 1,797 digits with ten outputs, the kernel is H* of a two-layer ReLU
+network, and the test points are 300 digits with noise. Training and test predictions at 50 times by
+one eigendecomposition, or by Krylov spaces without it, are compared with a separate solve for each
+time. Medians of interleaved repeats in CPU seconds, in one process on one thread; slow methods are
+timed at some of the times only, and scaled.
 
-Memory is that of the tensors alive at once, beyond those alive before.
+Memory is that of the tensors alive at the same time, besides those alive before.
 
 Run: python benchmarks/kernel_flow.py [--repeats 3]
-Exit status: 0 where the bars hold (ten times faster; 1e-6; less than n × n), 1 otherwise.
+Exit status: 0 if the requirements hold (ten times faster; 1e-6; less than n × n), 1 otherwise.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from gflow.kernels import empirical_ntk, empirical_ntk_product, two_layer_relu_g
 from gflow.preparation import regression_targets, unit_rows
 
 TIMES = torch.logspace(-3, 2, 50, dtype=torch.float64)
-FEW = 2  # times at which the slow ones are measured
+SLOW_TIMES = 2  # number of times at which slow methods are timed
 RESULT = Path(__file__).parent / "results" / "kernel_flow.md"
 
 
-class Live(TorchDispatchMode):
-    """The most bytes of tensors made here and alive at once."""
+class LiveMemory(TorchDispatchMode):
+    """The largest number of bytes of tensors that are created here and alive at the same time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def _storages(values: Any) -> list[Any]:
 
 
 def seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each, measured in turns."""
+    """Return the median CPU seconds of each call, in interleaved repeats."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
@@ -92,17 +92,17 @@ def predictions(repeats: int) -> tuple[list[str], bool]:
         return gflow.KernelFlow(H, y, H_test)
 
     def each_by_eigh() -> None:
-        for t in TIMES[:FEW]:
+        for t in TIMES[:SLOW_TIMES]:
             fresh().predict(t[None], u0, method="exact")
 
     def each_by_krylov() -> None:
-        for t in TIMES[:: len(TIMES) // FEW]:
+        for t in TIMES[:: len(TIMES) // SLOW_TIMES]:
             fresh().predict(t[None], u0, method="krylov", rtol=1e-6)
 
     def each_by_exponential() -> None:
         for t in TIMES[-1:]:
-            left = torch.linalg.matrix_exp(-t * H) @ (u0 - y)
-            torch.linalg.solve(H, u0 - y - left)  # φ₁ by an inverse of H
+            remaining = torch.linalg.matrix_exp(-t * H) @ (u0 - y)
+            torch.linalg.solve(H, u0 - y - remaining)  # φ₁ by an inverse of H
 
     calls: dict[str, Callable[[], Any]] = {
         "exact": lambda: fresh().predict(TIMES, u0, method="exact"),
@@ -113,13 +113,13 @@ def predictions(repeats: int) -> tuple[list[str], bool]:
     }
     spent = seconds(calls, repeats)
     count = len(TIMES)
-    spent["eigh"] *= count / FEW
-    spent["krylov each"] *= count / len(TIMES[:: len(TIMES) // FEW])
+    spent["eigh"] *= count / SLOW_TIMES
+    spent["krylov each"] *= count / len(TIMES[:: len(TIMES) // SLOW_TIMES])
     spent["expm"] *= count
     exact = fresh().predict(TIMES, u0, method="exact")
-    with Live() as live:
+    with LiveMemory() as live:
         krylov = fresh().predict(TIMES, u0, method="krylov", rtol=1e-6)
-    apart = [
+    differences = [
         float(((a - b).norm(dim=(1, 2)) / b.norm(dim=(1, 2)).max()).max())
         for a, b in zip(krylov, exact, strict=True)
         if a is not None and b is not None
@@ -138,33 +138,33 @@ def predictions(repeats: int) -> tuple[list[str], bool]:
         "",
         f"n = {n}, {y.shape[1]} outputs, {len(z)} test points.",
         "",
-        "| how | CPU seconds | over one eigendecomposition |",
+        "| method | CPU seconds | relative to one eigendecomposition |",
         "| --- | ---: | ---: |",
         *(
             f"| {labels[name]} | {spent[name]:.2f} | {spent[name] / spent['exact']:.2f} |"
             for name in labels
         ),
         "",
-        f"`krylov` against `exact`: {apart[0]:.1e} at the training points, {apart[1]:.1e} at the "
-        f"test points, relative to the largest norm; it keeps at most "
-        f"{live.peak / matrix:.2f} n × n numbers alive beside H, the predictions included.",
+        f"`krylov` against `exact`: {differences[0]:.1e} at the training points, "
+        f"{differences[1]:.1e} at the test points, relative to the largest norm; beside H, at most "
+        f"{live.peak / matrix:.2f} n × n numbers are in memory, including the predictions.",
         "",
     ]
-    return lines, ratio >= 10 and max(apart) <= 1e-6 and live.peak < matrix
+    return lines, ratio >= 10 and max(differences) <= 1e-6 and live.peak < matrix
 
 
 def by_loop(module: nn.Module, x: Tensor) -> Tensor:
-    """The kernel traced over outputs from `torch.autograd.functional.jacobian`."""
-    own = {name: p.detach() for name, p in module.named_parameters()}
+    """Return the kernel, averaged over outputs, from `torch.autograd.functional.jacobian`."""
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
     rows = []
     for point in x:
 
         def outputs(*values: Tensor, point: Tensor = point) -> Tensor:
-            named = dict(zip(own, values, strict=True))
+            named = dict(zip(parameters, values, strict=True))
             u: Tensor = functional_call(module, named, (point[None],))[0]
             return u
 
-        parts = torch.autograd.functional.jacobian(outputs, tuple(own.values()))
+        parts = torch.autograd.functional.jacobian(outputs, tuple(parameters.values()))
         rows.append(torch.cat([part.flatten(1) for part in parts], dim=1))
     J = torch.stack(rows).flatten(1)
     return J @ J.mT / len(parts[0])
@@ -178,28 +178,28 @@ def empirical(repeats: int) -> list[str]:
     ).double()
     product = empirical_ntk_product(module, x)
     v = torch.ones(len(x), 1).double()
-    few = x[:100]
+    subset = x[:100]
     calls: dict[str, Callable[[], Any]] = {
-        "`empirical_ntk`, chosen by itself": lambda: empirical_ntk(module, x),
+        "`empirical_ntk`, default method": lambda: empirical_ntk(module, x),
         "one product by `empirical_ntk_product`": lambda: product(v),
-        "100 points: `method='structured'`": lambda: empirical_ntk(module, few),
-        "100 points: `method='jacobian'`": lambda: empirical_ntk(module, few, method="jacobian"),
-        "100 points: loop over `autograd.functional.jacobian`": lambda: by_loop(module, few),
+        "100 points: `method='structured'`": lambda: empirical_ntk(module, subset),
+        "100 points: `method='jacobian'`": lambda: empirical_ntk(module, subset, method="jacobian"),
+        "100 points: loop over `autograd.functional.jacobian`": lambda: by_loop(module, subset),
     }
     empirical_ntk(module, x[:2], method="products")  # imports
     spent = seconds(calls, repeats)
-    want = by_loop(module, few)
-    apart = float((empirical_ntk(module, few) - want).norm() / want.norm())
+    expected = by_loop(module, subset)
+    differences = float((empirical_ntk(module, subset) - expected).norm() / expected.norm())
     return [
         "## Empirical kernel of 64-256-256-10 on 500 digits",
         "",
         "85,002 parameters, float64, the mean over ten outputs.",
         "",
-        "| how | CPU seconds |",
+        "| method | CPU seconds |",
         "| --- | ---: |",
         *(f"| {name} | {value:.3f} |" for name, value in spent.items()),
         "",
-        f"Relative difference to the loop: {apart:.1e}.",
+        f"Relative difference to the loop: {differences:.1e}.",
         "",
     ]
 

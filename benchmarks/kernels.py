@@ -1,12 +1,12 @@
-"""What the NTK of 2,000 points costs, over the arithmetic it cannot do without.
+"""The cost of the NTK of 2,000 points relative to the arithmetic that it needs.
 
-The price below which nothing can go is the matrix product of the points with themselves, and
-for each hidden layer one pass of arccos and one of the square root over the matrix. A kernel
-may cost twice that, and hold no more than four n × n matrices at its peak. Both are timed in
-turns in one process on one thread, in CPU seconds, which a busy machine disturbs least.
+The necessary operations are the matrix product of the points with themselves and, per hidden layer,
+one pass of arccos and one of the square root over the matrix. A kernel may cost twice that, and use
+at most four n × n matrices of memory. Both are timed in interleaved repeats in one process on one
+thread, in CPU seconds, which other load disturbs least.
 
 Run: python benchmarks/kernels.py [--points 2000] [--repeats 9] [--large 20000]
-Exit status: 0 where every bounded ratio and the memory are within the bounds, 1 otherwise.
+Exit status: 0 if every bounded ratio and the memory are within the bounds, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NETWORK: dict[str, Any] = {"depth": DEPTH, "w_std": 2**0.5, "b_std": 0.1}
 
 @dataclass(frozen=True)
 class Row:
-    """Median CPU seconds of a call, and the rise of resident memory in n × n matrices."""
+    """Median CPU seconds of a call, and the increase of resident memory in n × n matrices."""
 
     label: str
     seconds: float
@@ -58,17 +58,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Large:
-    """One call at a size that nearly fills a machine."""
+    """One call of a size that nearly fills the memory of a small machine."""
 
     points: int
-    promised: str
-    promised_bytes: int
+    predicted: str
+    predicted_bytes: int
     peak_mb: float | None
     seconds: float
 
 
 def needed(x: Tensor) -> Tensor:
-    """The product, then arccos and the square root once a layer, in place."""
+    """Compute the product, then arccos and the square root once per layer, in place."""
     cosine = x @ x.mT
     cosine.div_(cosine.max()).clamp_(-1.0, 1.0)
     angle, sine = torch.empty_like(cosine), torch.empty_like(cosine)
@@ -89,7 +89,7 @@ def seconds(call: Callable[[], Tensor]) -> float:
 
 
 def calls(x: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """The kernels measured; the first two are held to the bounds."""
+    """Return the measured kernels; the bounds hold for the first two."""
     other = x.clone()
     kinds: dict[str, Callable[[], Tensor]] = {
         "ntk relu": lambda: ntk(x, **NETWORK),
@@ -122,8 +122,8 @@ def measure(n: int, repeats: int) -> list[Row]:
 
 def measure_large(n: int) -> Large:
     x = points(n, torch.float32)
-    promised = memory_needed(x, depth=LARGE_DEPTH)
-    print(f"ntk of {n:,} points in float32 will take {promised}", file=sys.stderr)
+    predicted = memory_needed(x, depth=LARGE_DEPTH)
+    print(f"ntk of {n:,} points in float32 will take {predicted}", file=sys.stderr)
     start = time.process_time()
 
     def progress(done: int, total: int) -> None:
@@ -132,17 +132,17 @@ def measure_large(n: int) -> Large:
 
     _, peak = measure_peak(lambda: ntk(x, progress=progress, **NETWORK))
     spent = time.process_time() - start
-    return Large(n, str(promised), promised.total, peak, spent)
+    return Large(n, str(predicted), predicted.total, peak, spent)
 
 
 def report(n: int, repeats: int, rows: list[Row], large: Large | None) -> str:
     lines = [
-        "# Kernels against the arithmetic they need",
+        "# Kernels relative to the arithmetic that they need",
         "",
         f"{n:,} × {INPUTS}, depth {DEPTH}, biases, float64, CPU, one thread; medians of {repeats} "
         "interleaved calls in CPU seconds.",
         f"Needed: the matrix product and {DEPTH} passes of arccos and square root over n × n. "
-        f"`ntk relu` may cost {BOUND:g} times that and hold fewer than {MATRICES:g} matrices.",
+        f"`ntk relu` may cost {BOUND:g} times that and use less than {MATRICES:g} matrices.",
         "",
         "| kernel | seconds | ratio | peak, n × n matrices |",
         "| --- | ---: | ---: | ---: |",
@@ -155,7 +155,7 @@ def report(n: int, repeats: int, rows: list[Row], large: Large | None) -> str:
         lines += [
             "",
             f"`ntk relu` of {large.points:,} × {INPUTS} points, depth {LARGE_DEPTH}, float32: "
-            f"foretold {large.promised}; peak rise of resident memory {peak}, "
+            f"predicted {large.predicted}; increase of resident memory {peak}, "
             f"{large.seconds:.0f} CPU seconds on one thread.",
         ]
     lines += [
@@ -172,7 +172,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--points", type=int, default=2000, help="rows (default 2000)")
     parser.add_argument("--repeats", type=int, default=9, help="timings of each (default 9)")
-    parser.add_argument("--large", type=int, help="also one call of so many points in float32")
+    parser.add_argument(
+        "--large", type=int, help="also one call with this number of points, in float32"
+    )
     parser.add_argument("--result", type=Path, default=RESULT, help="the table's file")
     given = parser.parse_args()
     if given.repeats < 1 or given.points < 1 or (given.large is not None and given.large < 1):
@@ -184,8 +186,10 @@ def main() -> int:
     given.result.parent.mkdir(exist_ok=True)
     given.result.write_text(text, encoding="utf-8")
     print(text, end="")
-    kept = large is None or large.peak_mb is None or large.peak_mb * 2**20 <= large.promised_bytes
-    return 0 if kept and all(row.within for row in rows if row.bounded) else 1
+    memory_holds = (
+        large is None or large.peak_mb is None or large.peak_mb * 2**20 <= large.predicted_bytes
+    )
+    return 0 if memory_holds and all(row.within for row in rows if row.bounded) else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One measured solve: its cost, its true error, and what became of it.
+"""The measurement of one solve: its cost, its true error, and its status.
 
-Cost is counted in gradient-equivalents, right-hand sides + 2 × Jacobian-vector products,
-and in wall seconds of the call that a user makes. Nothing is dropped: a solve that fails,
-gives nonsense or runs out of time is a row with its reason.
+Cost is counted in gradient-equivalents (right-hand sides + 2 × Jacobian-vector products) and in
+wall seconds of the user's call. A solve that fails, diverges or runs out of time is a row with its
+reason.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ class OutOfTime(Exception):
 
 
 class NotRun(Exception):
-    """A solver cannot be asked this; the message says why."""
+    """A solver does not apply; the message says why."""
 
 
 @dataclass
 class Answer:
-    """What a solver gave back.
+    """The answer of a solver.
 
-    ``rhs`` and ``jvp`` are None where the solver's work is not of that kind (a dense
-    Jacobian that costs nothing to form is not a product). ``flag`` is what gflow's
-    certificate says against the path, empty where it holds; ``inner`` are gflow's seconds
-    without the certificate.
+    ``rhs`` and ``jvp`` are None where they do not count the solver's work (a dense Jacobian that
+    costs nothing to form is not a product). ``flag`` lists the checks of gflow's certificate that
+    fail; ``inner`` are gflow's seconds without the certificate.
     """
 
     y: Tensor
@@ -55,7 +54,7 @@ class Answer:
 
 @dataclass
 class Progress:
-    """Counts of a solve in flight, read when it is stopped."""
+    """Counts of a running solve, read when it is stopped."""
 
     rhs: int = 0
     t: float = 0.0
@@ -72,7 +71,7 @@ class Method:
     name: str
     run: Run = field(repr=False)
     family: str = "peer"  # or "gflow", or "yardstick"
-    explicit: bool = False  # what it costs so far says what the rest will cost
+    explicit: bool = False  # its cost can be extrapolated from a part of the interval
     ladder: tuple[float, ...] = (1e-3, 1e-5, 1e-7, 1e-9)
     fixed: bool = False  # its ladder holds step sizes
     prepare: Callable[[Problem], None] | None = field(default=None, repr=False)  # compile
@@ -114,15 +113,15 @@ class Row:
 
     @property
     def answered(self) -> bool:
-        """Whether there is a state whose error is a number."""
+        """Whether the solve returned a state with a finite error."""
         return self.status == "ok" and self.error is not None
 
 
 def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
-    """Run once, with a time limit, and judge the answer."""
+    """Solve once within a time limit, and measure the error."""
     row = Row(problem.name, method.name, method.family, rtol)
     progress = Progress(t=problem.ts[0])
-    flow = problem.make()  # outside of what is measured
+    flow = problem.make()  # not measured
     problem = dataclasses.replace(problem, make=lambda: flow)
     before = _reset_peak()
     began = time.perf_counter()
@@ -141,7 +140,7 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
     except NotRun as reason:
         row.status = f"not run: {reason}"
         return row
-    except Exception as failure:  # a peer's failure of any kind is a result
+    except Exception as failure:  # every failure of a peer is a result
         row.status = f"{type(failure).__name__}: {first_line(failure)}"
         return row
     peak = _peak()
@@ -160,11 +159,12 @@ def measure(method: Method, problem: Problem, rtol: float, limit: float) -> Row:
 
 
 def first_line(failure: Exception) -> str:
+    """Return the first line of an error's message."""
     return (str(failure).strip().splitlines() or ["no message"])[0][:120]
 
 
 def _project(row: Row, problem: Problem, progress: Progress, seconds: float) -> None:
-    """A solve stopped at t would have cost at least T/t as much: sharpness does not fall."""
+    """Extrapolate the cost of a solve that stopped at t by T/t: sharpness does not decrease."""
     share = (progress.t - problem.ts[0]) / (problem.ts[-1] - problem.ts[0])
     if progress.y is not None and not error(problem, progress.y) < 1e3:
         row.status += ", diverging"
@@ -176,7 +176,7 @@ def _project(row: Row, problem: Problem, progress: Progress, seconds: float) -> 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the main thread after so many seconds (POSIX; else no limit)."""
+    """Raise OutOfTime in the main thread after a time limit (on POSIX only)."""
     if not sys.platform.startswith(("linux", "darwin")):
         yield
         return
@@ -193,11 +193,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-# -- peak memory: Linux lets a process reset its own high-water mark -------------------
+# -- peak memory: on Linux a process can reset its high-water mark ---------------------
 
 
 def _reset_peak() -> int | None:
-    """Hand freed memory back, reset the peak; resident kB now, None where impossible."""
+    """Release freed memory and reset the peak; return the resident kB, or None if impossible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
@@ -207,7 +207,7 @@ def _reset_peak() -> int | None:
 
 
 def measure_peak(call: Callable[[], Any]) -> tuple[Any, float | None]:
-    """(what a call returns, the rise of resident memory in it in MB where it can be had)."""
+    """Return the result of a call and its increase of resident memory in MB, or None."""
     gc.collect()
     before = _reset_peak()
     value, peak = call(), _peak()

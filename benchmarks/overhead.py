@@ -1,11 +1,11 @@
-"""What the stepping loop costs per right-hand side evaluation, on a problem of two numbers.
+"""The overhead of the stepping loop per right-hand side evaluation, on a problem of size two.
 
-ẏ = −Λ(y − 1), Λ = diag(2, 1): an evaluation is two operations on two numbers, so what a
-solve takes beyond its evaluations is the method and the loop. The stabilised methods take as few
-stages a step there as they can, so they are timed at what they are for, too: Λ = diag(2000, 1),
-rtol 1e-4. "Alone" is the loop without what belongs to the method (the formula of a step; of bdf
-the linear solve and its past) and without the flow's own loss, whose time is taken by a clock that
-is set over at every call into these. Timed in turns; medians.
+ẏ = −Λ(y − 1), Λ = diag(2, 1): an evaluation is two operations on two numbers, so the remaining time
+of a solve is spent in the method and the loop. The stabilised methods use the fewest stages per
+step there, so they are also timed on a stiff problem: Λ = diag(2000, 1), rtol 1e-4. "Alone" is the
+loop without the method (the formula of a step; for bdf also the linear solve and the past states)
+and without the flow's loss, whose time a clock measures at every call into these. Medians of
+interleaved repeats.
 
 Run: python benchmarks/overhead.py [--repeats 7]
 """
@@ -64,66 +64,66 @@ class Tiny(ParameterFlow):
         return cls(), torch.zeros(2, dtype=torch.float64)
 
 
-class Split:
-    """Seconds of a solve by whose they are: ``method``, ``f``, ``loss``, or else ``loop``."""
+class TimeSplit:
+    """Seconds of a solve by part: ``method``, ``f``, ``loss``, or else ``loop``."""
 
     def __init__(self) -> None:
         self.seconds = {"method": 0.0, "f": 0.0, "loss": 0.0, "loop": 0.0}
-        self._whose, self._since = ["loop"], time.perf_counter()
+        self._parts, self._since = ["loop"], time.perf_counter()
 
-    def over(self, whose: str | None) -> None:
-        """Set the clock over to somebody, or back with None."""
+    def switch(self, part: str | None) -> None:
+        """Attribute the following seconds to a part, or to the previous part with None."""
         now = time.perf_counter()
-        self.seconds[self._whose[-1]] += now - self._since
-        if whose is None:
-            self._whose.pop()
+        self.seconds[self._parts[-1]] += now - self._since
+        if part is None:
+            self._parts.pop()
         else:
-            self._whose.append(whose)
+            self._parts.append(part)
         self._since = now
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """While calls into a method, a flow, and from a method into the loop are watched."""
-        owned: dict[str, list[tuple[type, str]]] = {
+        """Time the calls into a method and a flow, and from a method into the loop."""
+        parts: dict[str, list[tuple[type, str]]] = {
             "method": [(method, "step") for method in (Tsit5, Dop853, RKC2, ROCK4)],
             "f": [(Tiny, "__call__")],
             "loss": [(Tiny, "loss")],
             "loop": [(System, name) for name in ("rhs", "velocity", "measure", "dissipation")],
         }
-        owned["method"] += [
+        parts["method"] += [
             (Past, name) for name in ("attempt", "add", "next_step", "shorter_step")
         ]
         with contextlib.ExitStack() as stack:
-            for whose, functions in owned.items():
+            for part, functions in parts.items():
                 for cls, name in functions:
-                    watched = self._watched(getattr(cls, name), whose)
+                    watched = self._watched(getattr(cls, name), part)
                     stack.enter_context(mock.patch.object(cls, name, watched))
             yield
 
-    def _watched(self, function: Callable[..., Any], whose: str) -> Callable[..., Any]:
+    def _watched(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            self.over(whose)
+            self.switch(part)
             try:
                 return function(*args, **kwargs)
             finally:
-                self.over(None)
+                self.switch(None)
 
         return call
 
 
-def not_the_loop(solve: Callable[[], tuple[float, int]]) -> float:
-    """Seconds an evaluation that the method and the flow's loss take."""
-    split = Split()
+def seconds_outside_the_loop(solve: Callable[[], tuple[float, int]]) -> float:
+    """Return the seconds per evaluation in the method and the flow's loss."""
+    split = TimeSplit()
     with split.running():
-        split.over("loop")
+        split.switch("loop")
         _, evaluations = solve()
-        split.over(None)
+        split.switch(None)
     return (split.seconds["method"] + split.seconds["loss"]) / evaluations
 
 
 def _bare(flow: Tiny, y: Tensor) -> float:
-    """Seconds of one evaluation on its own."""
+    """Return the seconds of one evaluation."""
     began = time.perf_counter()
     for _ in range(500):
         flow(0.0, y)
@@ -148,7 +148,7 @@ def _torchdiffeq(flow: Tiny, y0: Tensor) -> tuple[float, int]:
 
 
 def rows(repeats: int = 7) -> list[Row]:
-    """One row a method; its seconds are per evaluation, the evaluation itself taken off."""
+    """Return a row per method; its seconds are per evaluation, without the evaluation."""
     flow, y0 = Tiny.example()
 
     def of(name: str, flow: Tiny, rtol: float) -> Callable[[], tuple[float, int]]:
@@ -163,11 +163,11 @@ def rows(repeats: int = 7) -> list[Row]:
         solves[method.name] = of(method.name.removeprefix("gflow "), flow, RTOL)
     for name in ("rkc2", "rock4"):
         solves[f"gflow {name}, stiff"] = of(name, Tiny(STIFF), STIFF_RTOL)
-    found: dict[str, Row] = {}
+    measured: dict[str, Row] = {}
     times: dict[str, list[float]] = {}
     for _ in range(repeats):
         for name, solve in solves.items():
-            row = found.setdefault(name, Row("overhead", name, name.split()[0], RTOL, error=0.0))
+            row = measured.setdefault(name, Row("overhead", name, name.split()[0], RTOL, error=0.0))
             try:
                 seconds, row.rhs = solve()
             except InputError as reason:
@@ -176,24 +176,24 @@ def rows(repeats: int = 7) -> list[Row]:
             beyond = seconds / row.rhs - _bare(flow, y0)
             times.setdefault(name, []).append(beyond)
             if row.family == "gflow":
-                # The clock takes time, too, nearly all in the loop: so that is what is left.
+                # The clock takes time, mostly in the loop: subtract the other parts.
                 alone = f"{name}{ALONE}"
-                found[alone] = dataclasses.replace(row, method=alone)
-                times.setdefault(alone, []).append(beyond - not_the_loop(solve))
+                measured[alone] = dataclasses.replace(row, method=alone)
+                times.setdefault(alone, []).append(beyond - seconds_outside_the_loop(solve))
     for name, values in times.items():
-        found[name].jvp, found[name].seconds = 0, [statistics.median(values)]
-    return [row for row in found.values() if row.status == "ok"]
+        measured[name].jvp, measured[name].seconds = 0, [statistics.median(values)]
+    return [row for row in measured.values() if row.status == "ok"]
 
 
-def table(found: list[Row]) -> str:
-    """Markdown of `rows`."""
-    lines = ["| method | evaluations | µs beyond an evaluation | of it the loop alone |"]
+def table(measured: list[Row]) -> str:
+    """Return the rows as Markdown."""
+    lines = ["| method | evaluations | µs beyond an evaluation | of which the loop alone |"]
     lines += ["| --- | ---: | ---: | ---: |"]
-    alone = {row.method: f"{1e6 * row.wall:.1f}" for row in found}
-    for row in found:
+    alone = {row.method: f"{1e6 * row.wall:.1f}" for row in measured}
+    for row in measured:
         if not row.method.endswith(ALONE):
-            own = alone.get(f"{row.method}{ALONE}", "")
-            lines.append(f"| {row.method} | {row.rhs:,} | {1e6 * row.wall:.1f} | {own} |")
+            alone_seconds = alone.get(f"{row.method}{ALONE}", "")
+            lines.append(f"| {row.method} | {row.rhs:,} | {1e6 * row.wall:.1f} | {alone_seconds} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,9 +1,9 @@
-"""Every solver behind one call: gflow's methods, and peers on the same torch right-hand side.
+"""Adapters of all solvers: gflow's methods, and peers on the same torch right-hand side.
 
-An adapter takes (problem, rtol, progress) and returns an `Answer`: the state at the last
-time, what it cost and how long the call took. Peers run with their own default error
-norms, with rtol and atol = rtol × the size of a typical component; gflow with its own,
-atol = 1e-3·rtol·‖start‖ or 1e-3·rtol. diffrax, whose right-hand sides are JAX, is in
+An adapter takes (problem, rtol, progress) and returns an `Answer`: the state at the last time, its
+cost and the seconds of the call. Peers use their own default error norms with rtol and
+atol = rtol × the size of a typical component; gflow uses its own norm with
+atol = 1e-3·rtol·‖start‖ or 1e-3·rtol. diffrax, whose right-hand sides are in JAX, is in
 `peers_jax`.
 """
 
@@ -26,12 +26,12 @@ import gflow
 from gflow.errors import InputError
 from gflow.solvers import methods
 
-_DENSE = 2000  # states beyond which solvers that factorise n×n matrices are not run
+_DENSE = 2000  # largest state for solvers that factorise n×n matrices
 _FINE = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 
 
 class Counted:
-    """A flow as a plain function of (t, y), counting its calls."""
+    """A flow as a function of (t, y) that counts its calls."""
 
     def __init__(self, problem: Problem, progress: Progress):
         self._flow = problem.make()
@@ -44,7 +44,7 @@ class Counted:
 
 
 class CountedNumpy(Counted):
-    """The same on flat float64 arrays."""
+    """A flow as a function of flat float64 arrays that counts its calls."""
 
     def __init__(self, problem: Problem, progress: Progress):
         super().__init__(problem, progress)
@@ -58,7 +58,7 @@ class CountedNumpy(Counted):
 
 
 def run_eigh(problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """The yardstick of exact methods: one eigendecomposition of H, and the state by it."""
+    """Solve by one eigendecomposition of H, the yardstick of exact methods."""
     if problem.kind != "kernel":
         raise NotRun("not a kernel flow")
     H: Any = problem.data["H"]
@@ -74,15 +74,17 @@ def run_eigh(problem: Problem, rtol: float, progress: Progress) -> Answer:
 
 
 def gflow_methods(full: bool = False) -> list[Method]:
-    """``auto`` and every native method; in full, torchdiffeq's dopri5 and dopri8 too, made to
-    land and be watched. What else gflow wraps is left out: the libraries are peers.
+    """Return ``auto`` and every native method.
+
+    In full, also torchdiffeq's dopri5 and dopri8 as gflow wraps them. The other wrapped methods are
+    omitted: their libraries are peers.
     """
     wrapped = ("gflow.solvers.torchdiffeq", "gflow.solvers.scipy")
     native = [name for name, solver in methods().items() if type(solver).__module__ not in wrapped]
-    found = [_gflow(name, _FINE) for name in ("auto", *sorted(native)) if name != "exact"]
+    chosen = [_gflow(name, _FINE) for name in ("auto", *sorted(native)) if name != "exact"]
     if "exact" in native:
-        found.append(_gflow("exact", (1e-6,)))
-    return found + [_gflow(name, _FINE[1::2]) for name in ("dopri5", "dopri8") if full]
+        chosen.append(_gflow("exact", (1e-6,)))
+    return chosen + [_gflow(name, _FINE[1::2]) for name in ("dopri5", "dopri8") if full]
 
 
 def _gflow(method: str, ladder: tuple[float, ...]) -> Method:
@@ -92,7 +94,7 @@ def _gflow(method: str, ladder: tuple[float, ...]) -> Method:
 
 
 def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """gflow.integrate, certificate included in the time."""
+    """Solve by `gflow.integrate`; the time includes the certificate."""
     flow = problem.make()
 
     def watch(t: float, loss: float) -> None:
@@ -109,7 +111,7 @@ def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) ->
     seconds = time.perf_counter() - began
     flag = "; ".join(path.certificate.failures())
     stats = path.stats
-    later = re.findall(r"(\w+) from t = ", stats.reason)  # what auto changed to on its way
+    later = re.findall(r"(\w+) from t = ", stats.reason)  # methods to which auto switched
     chosen = " → ".join([stats.method, *later]) if method == "auto" else ""
     return Answer(
         path.ys[-1], seconds, stats.rhs_evals, stats.jvp_evals, chosen, flag, stats.wall_seconds
@@ -120,12 +122,12 @@ def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) ->
 
 
 def run_torchdiffeq(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """odeint as it comes: root-mean-square norm, requested times by interpolation."""
+    """Solve by odeint: root-mean-square norm, requested times by interpolation."""
     from torchdiffeq import odeint
 
     f, ts = Counted(problem, progress), torch.tensor(problem.ts, dtype=torch.float64)
     options: dict[str, Any] = {}
-    if method == "implicit_adams":  # fixed steps: rtol names the step
+    if method == "implicit_adams":  # fixed steps: rtol is the step size
         options = {"step_size": rtol}
     began = time.perf_counter()
     with torch.no_grad():
@@ -136,7 +138,7 @@ def run_torchdiffeq(method: str, problem: Problem, rtol: float, progress: Progre
 
 
 def run_scipy(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """solve_ivp; the exact constant Jacobian for kernel flow, differences elsewhere."""
+    """Solve by solve_ivp, with the exact Jacobian for kernel flow and differences elsewhere."""
     from scipy.integrate import solve_ivp
 
     n = problem.y0.numel()
@@ -167,7 +169,7 @@ def run_scipy(method: str, problem: Problem, rtol: float, progress: Progress) ->
 
 
 def run_torchode(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """torchode with its integral controller, a batch of one."""
+    """Solve by torchode with its integral controller, as a batch of one."""
     to = _require("torchode")
     f, shape = Counted(problem, progress), problem.y0.shape
 
@@ -180,27 +182,27 @@ def run_torchode(method: str, problem: Problem, rtol: float, progress: Progress)
     ts = torch.tensor([problem.ts], dtype=torch.float64)
     began = time.perf_counter()
     with torch.no_grad():
-        found = solver.solve(to.InitialValueProblem(y0=problem.y0.reshape(1, -1), t_eval=ts))
+        solution = solver.solve(to.InitialValueProblem(y0=problem.y0.reshape(1, -1), t_eval=ts))
     seconds = time.perf_counter() - began
-    if int(found.status[0]) != 0:
-        raise RuntimeError(f"torchode status {int(found.status[0])}")
-    return Answer(found.ys[0, -1], seconds, progress.rhs)
+    if int(solution.status[0]) != 0:
+        raise RuntimeError(f"torchode status {int(solution.status[0])}")
+    return Answer(solution.ys[0, -1], seconds, progress.rhs)
 
 
 def run_cvode(dimension: int, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """SUNDIALS CVODE, BDF with GMRES: Jacobian-vector products are differences of the flow."""
+    """Solve by SUNDIALS CVODE: BDF with GMRES, whose products are differences of the flow."""
     sun = _require("sksundae.cvode")
     f = CountedNumpy(problem, progress)
-    trouble: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def rhs(t: float, y: np.ndarray, yp: np.ndarray) -> None:
-        if trouble:  # an exception does not leave the compiled solver: poison its answer
+        if errors:  # exceptions do not leave the compiled solver: make it fail
             yp[:] = np.nan
             return
         try:
             yp[:] = f.array(t, y)
         except BaseException as error:
-            trouble.append(error)
+            errors.append(error)
             yp[:] = np.nan
 
     solver = sun.CVODE(
@@ -213,46 +215,48 @@ def run_cvode(dimension: int, problem: Problem, rtol: float, progress: Progress)
         max_num_steps=1_000_000,
     )
     began = time.perf_counter()
-    found = solver.solve(np.array(problem.ts), problem.y0.reshape(-1).numpy())
+    solution = solver.solve(np.array(problem.ts), problem.y0.reshape(-1).numpy())
     seconds = time.perf_counter() - began
-    if trouble:
-        raise trouble[0]
-    if not found.success:
-        raise RuntimeError(str(found.message))
-    return Answer(torch.from_numpy(np.array(found.y[-1])), seconds, progress.rhs)
+    if errors:
+        raise errors[0]
+    if not solution.success:
+        raise RuntimeError(str(solution.message))
+    return Answer(torch.from_numpy(np.array(solution.y[-1])), seconds, progress.rhs)
 
 
 def peer_methods(full: bool = False) -> list[Method]:
-    """Every peer that runs on torch or numpy; in full, torchode's Dopri5 (torchdiffeq's tableau)
-    too, and CVODE with its default GMRES(5): as GMRES(30), but on the tanh network to
-    T = 3,000 up to 1.8 times and on the plateaus at 1e-3 four fifths of its evaluations.
+    """Return every peer that runs on torch or NumPy.
+
+    In full, also torchode's Dopri5 (torchdiffeq's tableau), and CVODE with its default GMRES(5),
+    which equals GMRES(30) but takes up to 1.8 times its evaluations on the tanh network to
+    T = 3,000, and 0.8 times on the plateaus at 1e-3.
     """
-    found = [Method("torch.linalg.eigh", run_eigh, "yardstick", ladder=(1e-6,))]
-    found += [
+    peers = [Method("torch.linalg.eigh", run_eigh, "yardstick", ladder=(1e-6,))]
+    peers += [
         Method(f"torchdiffeq {name}", functools.partial(run_torchdiffeq, name), explicit=True)
         for name in ("dopri5", "bosh3", "dopri8")
     ]
     fixed = functools.partial(run_torchdiffeq, "implicit_adams")
-    found.append(
+    peers.append(
         Method("torchdiffeq implicit_adams", fixed, explicit=True, fixed=True, ladder=(1.0, 0.1))
     )
-    found += [
+    peers += [
         Method(f"scipy {name}", functools.partial(run_scipy, name), explicit=name == "DOP853")
         for name in ("LSODA", "BDF", "Radau", "DOP853")
     ]
-    found += [
+    peers += [
         Method(f"torchode {name}", functools.partial(run_torchode, name), explicit=True)
         for name in (("Tsit5", "Dopri5") if full else ("Tsit5",))
     ]
-    found += [
+    peers += [
         Method(f"CVODE gmres({dimension})", functools.partial(run_cvode, dimension))
         for dimension in ((5, 30) if full else (30,))
     ]
-    return found
+    return peers
 
 
 def _require(module: str) -> Any:
-    """An optional peer, or the reason it is not in the table."""
+    """Import an optional peer, or raise `NotRun` with the reason."""
     if importlib.util.find_spec(module.split(".")[0]) is None:
         raise NotRun(f"{module.split('.')[0]} is not installed (pip install 'gflow-ode[bench]')")
     return importlib.import_module(module)

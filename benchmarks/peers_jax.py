@@ -1,6 +1,6 @@
-"""diffrax on the same problems, with the right-hand sides written again in jax.numpy.
+"""diffrax on the same problems, with the right-hand sides in jax.numpy.
 
-Before a solve its right-hand side is compared with torch's at the start; compiling is not
+Before a solve its right-hand side is compared with torch's at the start; compilation is not
 timed. Right-hand sides are counted from the solver's steps: 6 a step for Tsit5, 13 for
 Dopri8 (first stage same as last), and 2 for the first step size. Kvaerno5 forms dense
 Jacobians: its work is not counted in gradient-equivalents, only in seconds.
@@ -27,7 +27,7 @@ _DENSE = 500  # states: factorising and compiling take minutes beyond
 
 @functools.cache
 def _libraries() -> tuple[Any, Any, Any]:
-    """(jax, jax.numpy, diffrax), in float64 on one thread of the CPU."""
+    """Return (jax, jax.numpy, diffrax), set to float64 and one CPU thread."""
     if any(importlib.util.find_spec(name) is None for name in ("jax", "diffrax")):
         raise NotRun("diffrax is not installed (pip install 'gflow-ode[bench]')")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -47,7 +47,7 @@ def _kernel(t: Any, y: Any, data: dict[str, Any]) -> Any:
 
 
 def _layers(y: Any, dims: tuple[int, ...], bias: bool) -> list[Any]:
-    """[W_1, b_1, W_2, b_2, …], or without the b's."""
+    """Return [W_1, b_1, W_2, b_2, …], or the weights only."""
     parts, at = [], 0
     for a, b in itertools.pairwise(dims):
         for shape in ((b, a), (b,)) if bias else ((b, a),):
@@ -71,7 +71,7 @@ def _product(layers: list[Any]) -> Any:
 
 
 def _linear_loss(layers: list[Any], data: dict[str, Any]) -> Any:
-    # As the flow does it: the samples reduced once to a triangular factor.
+    # As in the flow, the samples are reduced once to a triangular factor.
     residual = data["R"] @ _product(layers).T - data["QY"]
     return 0.5 * (residual**2).sum() / data["count"]
 
@@ -118,12 +118,12 @@ def _right_hand_side(problem: Problem) -> tuple[Any, dict[str, Any]]:
     return rhs, {k: jnp.asarray(v) for k, v in numbers.items()}
 
 
-_READY: dict[tuple[str, str], tuple[Any, int]] = {}
+_COMPILED: dict[tuple[str, str], tuple[Any, int]] = {}
 
 
 def prepare(name: str, problem: Problem) -> None:
-    """Check the right-hand side against torch's, and compile."""
-    if (name, problem.name) in _READY:
+    """Compare the right-hand side with torch's, and compile the solver."""
+    if (name, problem.name) in _COMPILED:
         return
     n = problem.y0.numel()
     jax, jnp, diffrax = _libraries()
@@ -142,7 +142,7 @@ def prepare(name: str, problem: Problem) -> None:
 
     @jax.jit
     def solve(y0: Any, data: Any, ts: Any, rtol: Any, atol: Any) -> Any:
-        found = diffrax.diffeqsolve(
+        result = diffrax.diffeqsolve(
             diffrax.ODETerm(rhs),
             solver,
             t0=ts[0],
@@ -155,45 +155,45 @@ def prepare(name: str, problem: Problem) -> None:
             max_steps=steps,
             throw=False,
         )
-        return found.ys[-1], found.stats["num_steps"], diffrax.is_successful(found.result)
+        return result.ys[-1], result.stats["num_steps"], diffrax.is_successful(result.result)
 
     call = functools.partial(solve, y0, data)
     call(1e-6 * jnp.asarray(problem.ts), 0.1, 0.1 * problem.scale)[0].block_until_ready()
-    _READY[name, problem.name] = call, steps
+    _COMPILED[name, problem.name] = call, steps
 
 
 def _affordable_steps(jax: Any, rhs: Any, y0: Any, data: Any, name: str, limit: float) -> int:
-    """Steps that fit into the time limit: a compiled loop cannot be interrupted."""
+    """Return the number of steps within the time limit: a compiled loop cannot be interrupted."""
     call = jax.jit(rhs)
     call(0.0, y0, data).block_until_ready()
     began = time.perf_counter()
     for _ in range(20):
         call(0.0, y0, data).block_until_ready()
-    one = (time.perf_counter() - began) / 20 * _STAGES.get(name, 20)
+    step_seconds = (time.perf_counter() - began) / 20 * _STAGES.get(name, 20)
     if name not in _STAGES:
-        one += y0.size**3 / 2e10  # a factorisation
-    return max(20, min(100_000, int(limit / one)))
+        step_seconds += y0.size**3 / 2e10  # a factorisation
+    return max(20, min(100_000, int(limit / step_seconds)))
 
 
 def run_diffrax(name: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """diffeqsolve, compiled by `prepare`."""
+    """Solve by diffeqsolve, compiled by `prepare`."""
     jnp = _libraries()[1]
-    solve, most = _READY[name, problem.name]
+    solve, max_steps = _COMPILED[name, problem.name]
     ts = jnp.asarray(problem.ts)
     began = time.perf_counter()
     y, steps, reached = solve(ts, rtol, rtol * problem.scale)
     y.block_until_ready()
     seconds = time.perf_counter() - began
     if not bool(reached):
-        if int(steps) >= most:
-            raise OutOfTime(f" ({most:,} steps)")
+        if int(steps) >= max_steps:
+            raise OutOfTime(f" ({max_steps:,} steps)")
         raise RuntimeError("diffrax did not reach the end")
     rhs = 2 + _STAGES[name] * int(steps) if name in _STAGES else None
     return Answer(torch.from_numpy(np.array(y)), seconds, rhs)
 
 
 def jax_methods() -> list[Method]:
-    """diffrax's solvers."""
+    """Return diffrax's solvers."""
     return [
         Method(
             f"diffrax {name}",

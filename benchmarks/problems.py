@@ -1,10 +1,9 @@
-"""The problems that solvers are measured on; `references` has the true state at the end of each.
+"""The problems on which solvers are measured; `references` has the true state at the end of each.
 
 All are gradient flows in float64, seeded, on real digits or small random matrices; the
 time unit and normalisation of each are those of its flow's module.
 
-A problem names the facts a peer in another framework needs (``kind`` and ``data``), so
-that the same right-hand side can be written there.
+``kind`` and ``data`` of a problem suffice to write its right-hand side in another framework.
 """
 
 from __future__ import annotations
@@ -25,36 +24,36 @@ from gflow.losses import LinearRegression, MatrixCompletion, SquaredDistance
 
 @dataclass(frozen=True)
 class Problem:
-    """One flow, its start and times, and what is needed to judge an answer.
+    """A flow with its start, its times and how errors are measured.
 
     Attributes
     ----------
     make : callable
-        A new flow: nothing cached by an earlier solve helps a later one.
+        Returns a new flow, so that no solve profits from the caches of an earlier one.
     y0 : Tensor
     ts : tuple of float
-        Requested times; the error is judged at the last.
+        Requested times; the error is measured at the last one.
     kind, data
         The right-hand side for other frameworks: ``kernel`` (H, targets), ``tanh``
         (inputs, targets, dims), ``linear`` (inputs, targets, dims: deep linear,
         mean over samples), ``matching`` (target, dims: deep linear, ½‖W − M‖²_F),
         ``completion`` (values, mask).
     scale : float
-        A typical size of one component: peers' atol is rtol times this.
+        A typical size of one component; the atol of peers is rtol times this.
     least : float
-        ‖·‖₂ that gflow's atol may not hide: its atol is 1e-3·rtol·least.
+        The smallest ‖·‖₂ that matters; the atol of gflow is 1e-3·rtol·least.
     rms : bool
-        Judge by the root mean square of the error, else by ‖error‖/‖truth‖.
+        Measure the root mean square of the error, not ‖error‖/‖truth‖.
     limit : float
         Seconds that one solve may take in the standard run.
     explicit_limit : float
         The same for standard explicit methods, whose cost can be projected.
     explicit_ladder : tuple of float
-        Their tolerances, where solves are slow: stability sets their cost, so that two
-        say as much as five (and for others than torchdiffeq's the last alone). Empty:
-        each method's own.
+        Their tolerances where solves are slow: stability determines their cost, so that two
+        tolerances suffice (and the last one alone, except for torchdiffeq). Empty: those of
+        each method.
     enough : float
-        The error at which a method's ladder of tolerances ends.
+        The error at which the tolerances of a method end.
     """
 
     name: str
@@ -100,7 +99,7 @@ def kernel(count: int) -> Problem:
 
 
 def completion() -> Problem:
-    """W = UUᵀ, 30×30 of rank 3, half of the entries seen, U from 1e-3 times Gaussian."""
+    """W = UUᵀ, 30×30 of rank 3, half of the entries observed, U from 1e-3 times Gaussian."""
     d = 30
     rng = _seeded(1)
     factor = torch.randn(d, 3, generator=rng, dtype=torch.float64)
@@ -176,7 +175,7 @@ def tanh(t_end: int) -> Problem:
 
 
 def tanh1000() -> Problem:
-    """The digits tanh network from 0 to T = 1,000 in one go; not among `PROBLEMS`."""
+    """The digits tanh network from 0 to T = 1,000 without other times; not in `PROBLEMS`."""
     return replace(tanh(1000), name="tanh1000", ts=(0.0, 1000.0))
 
 
@@ -186,8 +185,10 @@ def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def plateau() -> Problem:
-    """Deep linear 10-10-10-10 from W₀ of size 1e-6 (balanced): modes of 3, 1, 0.3 leave in
-    turn, and T lies in the departure of the last."""
+    """Deep linear 10-10-10-10 from a balanced W₀ of size 1e-6.
+
+    The modes 3, 1 and 0.3 are learned one after another; T lies where the last one is learned.
+    """
     M = torch.zeros(10, 10, dtype=torch.float64)
     M[[0, 1, 2], [0, 1, 2]] = torch.tensor([3.0, 1.0, 0.3], dtype=torch.float64)
     W0 = 1e-6 * torch.randn(10, 10, generator=_seeded(3), dtype=torch.float64)
@@ -208,7 +209,7 @@ def plateau() -> Problem:
 
 
 def non_stiff() -> Problem:
-    """Deep linear 10-10-10-10 on ½‖W − M‖² for a short while, T = 1."""
+    """Deep linear 10-10-10-10 on ½‖W − M‖² for a short time, T = 1."""
     rng = _seeded(4)
     M = torch.randn(10, 10, generator=rng, dtype=torch.float64) / 10**0.5
     dims = (10, 10, 10, 10)
@@ -246,6 +247,6 @@ def _seeded(seed: int) -> torch.Generator:
 def _digits(count: int) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    inputs = torch.tensor(found.data[:count], dtype=torch.float64)
-    return inputs, torch.tensor(found.target[:count])
+    digits = load_digits()
+    inputs = torch.tensor(digits.data[:count], dtype=torch.float64)
+    return inputs, torch.tensor(digits.target[:count])

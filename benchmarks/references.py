@@ -1,9 +1,9 @@
-"""The true state of a problem at its end, and the error of an answer.
+"""The true state of a problem at its last time, and the error of an answer.
 
-Kernel flow by SciPy's eigendecomposition (another routine than the one gflow calls), the
-others by SciPy's DOP853 at rtol 1e-11, started anew at every requested time: made once and
-kept in ``outputs/benchmark-references/`` under a name that holds a digest of the problem.
-The tanh network to T = 3,000 takes minutes.
+Kernel flow is solved by SciPy's eigendecomposition (another routine than gflow's), the others by
+SciPy's DOP853 at rtol 1e-11, restarted at every requested time. They are computed once and stored
+in ``outputs/benchmark-references/`` under a digest of the problem. The tanh network to T = 3,000
+takes minutes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _KNOWN: dict[str, Tensor] = {}
 
 
 def reference(problem: Problem) -> Tensor:
-    """The true state at the last time."""
+    """Return the true state at the last time."""
     if problem.name not in _KNOWN:
         _KNOWN[problem.name] = _reference(problem)
     return _KNOWN[problem.name]
 
 
 def error(problem: Problem, y: Tensor) -> float:
-    """The error of a state at the last time; infinite where it is not finite."""
+    """Return the error of a state at the last time; infinite where it is not finite."""
     truth = reference(problem)
     gap = float((y.reshape(-1) - truth.reshape(-1)).norm())
     size = truth.numel() ** 0.5 if problem.rms else float(truth.norm())
@@ -66,7 +66,7 @@ def _reference(problem: Problem) -> Tensor:
         y = solution.y[:, -1]
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, y=y)
-    print(f"reference of {problem.name}: {time.perf_counter() - began:.0f} s, kept in {path}")
+    print(f"reference of {problem.name}: {time.perf_counter() - began:.0f} s, stored in {path}")
     return torch.from_numpy(y).reshape(problem.y0.shape)
 
 

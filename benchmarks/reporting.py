@@ -1,9 +1,9 @@
-"""Rows to tables: what each method pays for the same true error.
+"""Tables of the rows: the cost of each method at the same true error.
 
-The cost at a matched error is interpolated between rungs, linearly in the logarithms,
-along the cheapest rungs. "≤" marks a method whose cheapest rung is better than asked;
-">" one that ran out of time, its cost a lower bound: the part of the interval it covered,
-scaled up (sharpness grows on the problems where this happens).
+The cost at a matched error is interpolated between tolerances, linearly in the logarithms, along
+the cheapest rows. "≤" marks a method whose loosest tolerance already has a smaller error. ">" marks
+a method that ran out of time: a lower bound of its cost, extrapolated from the part of the interval
+that it covered (sharpness grows on the problems where this happens).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Matched(NamedTuple):
 
 
 def matched(rows: list[Row], level: float, cost: Callable[[Row], float]) -> Matched | None:
-    """The cost of one method at an error; None where it was not reached."""
-    # NaN is a cost of another kind: no point.
+    """Return the cost of one method at an error; None where it does not reach the error."""
+    # A cost that is NaN is counted in other units.
     points = sorted((cost(r), r.error or 1e-17) for r in rows if r.answered and cost(r) > 0)
     front: list[tuple[float, float]] = []
     for c, e in points:
@@ -57,12 +57,12 @@ def matched(rows: list[Row], level: float, cost: Callable[[Row], float]) -> Matc
 
 
 def by_method(rows: list[Row], problem: str) -> dict[str, list[Row]]:
-    """The rows of one problem, grouped by method, in the order measured."""
-    found: dict[str, list[Row]] = {}
+    """Return the rows of one problem by method, in the order measured."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.problem == problem:
-            found.setdefault(row.method, []).append(row)
-    return found
+            groups.setdefault(row.method, []).append(row)
+    return groups
 
 
 def gradient_equivalents(row: Row) -> float:
@@ -76,22 +76,22 @@ def wall(row: Row) -> float:
 def fastest(
     groups: dict[str, list[Row]], prefix: str, level: float, cost: Callable[[Row], float]
 ) -> tuple[str, Matched] | None:
-    """The method whose name begins so with the least cost at an error; bounds count as costs."""
-    found = [
+    """Return the method with this prefix and the least cost at an error; bounds count as costs."""
+    costs = [
         (name, value)
         for name, group in groups.items()
         if name.startswith(prefix) and name != "gflow auto"
         for value in [matched(group, level, cost)]
         if value is not None
     ]
-    return min(found, key=lambda pair: pair[1].value, default=None)
+    return min(costs, key=lambda pair: pair[1].value, default=None)
 
 
 # -- the report -------------------------------------------------------------------------
 
 
 def report(rows: list[Row]) -> str:
-    """Markdown: one table a problem, then `auto` against the best single method."""
+    """Return Markdown: a table per problem, then `auto` against the best single method."""
     lines = [
         "# Solvers: work at matched error",
         "",
@@ -115,11 +115,12 @@ def _preamble() -> list[str]:
     return [
         "Gradient-equivalents (right-hand sides + 2 × Jacobian-vector products) and wall seconds "
         "at a true error of 1e-3 and 1e-6,",
-        "interpolated between tolerances. In brackets: times the cost of gflow's `auto`. "
-        "≤: the loosest tolerance was better already;",
+        "interpolated between tolerances. In brackets: relative to gflow's `auto`. "
+        "≤: the loosest tolerance already has a smaller error;",
         "\\>: out of time, a lower bound. One CPU thread, float64; medians where a solve takes "
-        "under half a second; gflow's seconds hold its certificate, diffrax's no compilation.",
-        "Peak is the largest rise of resident memory in one solve. Rows: `solvers.csv`.",
+        "less than half a second. gflow's seconds include its certificate, diffrax's no "
+        "compilation.",
+        "Peak is the largest increase of resident memory in one solve. Rows: `solvers.csv`.",
         "",
         f"{datetime.date.today()}, {', '.join(versions)}, Python {platform.python_version()}, "
         f"{_machine()}; load average {os.getloadavg()[1]:.1f} of {os.cpu_count()} cores.",
@@ -177,7 +178,7 @@ def _cell(value: Matched | None, against: Matched | None, digits: int) -> str:
 
 
 def _failures(groups: dict[str, list[Row]]) -> list[str]:
-    """What went wrong, one line a method; gflow methods that do not apply are left out."""
+    """Return failures, a line per method; gflow methods that do not apply are omitted."""
     lines = []
     for method, group in groups.items():
         bad = [
@@ -212,13 +213,13 @@ def _auto_table(rows: list[Row]) -> list[str]:
 def auto_ratios(
     rows: list[Row],
 ) -> list[tuple[str, float, float, Matched, tuple[str, Matched]]]:
-    """(problem, error, ratio of gradient-equivalents, auto, the best single method)."""
-    found = []
+    """Return (problem, error, ratio of gradient-equivalents, auto, best single method)."""
+    ratios = []
     for name in PROBLEMS:
         groups = by_method(rows, name)
         for level in LEVELS:
             auto = matched(groups.get("gflow auto", []), level, gradient_equivalents)
             best = fastest(groups, "gflow", level, gradient_equivalents)
             if auto is not None and best is not None:
-                found.append((name, level, auto.value / best[1].value, auto, best))
-    return found
+                ratios.append((name, level, auto.value / best[1].value, auto, best))
+    return ratios

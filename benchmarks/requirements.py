@@ -1,4 +1,4 @@
-"""What must be shown, line by line: the bar, the figure measured, met or not."""
+"""The requirements on solvers: bound, measured value, and whether it is met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from overhead import ALONE
 from problems import PROBLEMS
 from reporting import auto_ratios, by_method, fastest, matched, wall
 
-# What is not a generic stabilised method.
+# Methods that are not stabilised.
 _NOT_STABILISED = (
     *("auto", "exact", "krylov", "bdf"),
     *("tsit5", "dop853", "dopri5", "dopri8"),
@@ -19,24 +19,30 @@ _FINAL_LOSS = 0.06440  # of the tanh network at T = 300
 _EVERY_RTOL = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-class Bar(NamedTuple):
-    what: str
-    bar: str
+class Requirement(NamedTuple):
+    subject: str
+    bound: str
     measured: str
     met: bool | None  # None: not measured yet
 
 
-def must_show(rows: list[Row]) -> str:
-    """Markdown of every bar."""
-    lines = ["", "## Bars", "", "| what | bar | measured | met |", "| --- | --- | --- | --- |"]
-    for bar in bars(rows):
-        verdict = {True: "yes", False: "**no**", None: "not measured"}[bar.met]
-        lines.append(f"| {bar.what} | {bar.bar} | {bar.measured} | {verdict} |")
+def requirements_table(rows: list[Row]) -> str:
+    """Return the table of requirements in Markdown."""
+    lines = [
+        "",
+        "## Requirements",
+        "",
+        "| subject | requirement | measured | met |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in requirements(rows):
+        met = {True: "yes", False: "**no**", None: "not measured"}[row.met]
+        lines.append(f"| {row.subject} | {row.bound} | {row.measured} | {met} |")
     return "\n".join(lines) + "\n"
 
 
-def bars(rows: list[Row]) -> Iterator[Bar]:
-    """Every bar in turn."""
+def requirements(rows: list[Row]) -> Iterator[Requirement]:
+    """Yield every requirement."""
     yield from _within(
         rows,
         "kernel300",
@@ -80,126 +86,133 @@ def _gflow(rows: list[Row], problem: str, without: tuple[str, ...] = ()) -> list
 def _within(
     rows: list[Row],
     problem: str,
-    what: str,
-    wanted: tuple[tuple[float, int], ...],
+    subject: str,
+    levels: tuple[tuple[float, int], ...],
     without: tuple[str, ...],
-) -> Iterator[Bar]:
-    """The cheapest solve made (nothing interpolated) whose error is within each level."""
+) -> Iterator[Requirement]:
+    """Yield the cheapest measured solve (not interpolated) within each level of error."""
     ours = _gflow(rows, problem, without)
-    for level, most in wanted:
+    for level, max_cost in levels:
         good = [row for row in ours if (row.error or 0) <= level]
         best = min(good, key=lambda row: row.cost, default=None)
-        bar = f"error ≤ {level:.0e} within {most:,}"
+        bound = f"error ≤ {level:.0e} within {max_cost:,}"
         if best is None:
-            yield Bar(what, bar, "not reached", False if ours else None)
+            yield Requirement(subject, bound, "not reached", False if ours else None)
             continue
         label = f"{best.method.removeprefix('gflow ')} rtol {best.rtol:.0e}"
-        yield Bar(what, bar, f"{best.cost:,.0f} ({label}, {best.error:.1e})", best.cost <= most)
+        measured = f"{best.cost:,.0f} ({label}, {best.error:.1e})"
+        yield Requirement(subject, bound, measured, best.cost <= max_cost)
 
 
-def _auto_against_eigh(rows: list[Row]) -> Bar:
-    what, bar = "same, `auto`", "error ≤ 1e-10 in under 1.3 times one `eigh`"
+def _auto_against_eigh(rows: list[Row]) -> Requirement:
+    subject, bound = "same, `auto`", "error ≤ 1e-10 in under 1.3 times one `eigh`"
     eigh = [r for r in rows if r.problem == "kernel300" and r.family == "yardstick"]
     good = [r for r in _gflow(rows, "kernel300") if r.method == "gflow auto"]
     good = [r for r in good if (r.error or 0) <= 1e-10]
     if not eigh or not good:
-        return Bar(what, bar, "not reached", False if eigh else None)
+        return Requirement(subject, bound, "not reached", False if eigh else None)
     best = min(good, key=wall)
     ratio, inner = best.wall / eigh[0].wall, best.inner / eigh[0].wall
-    return Bar(
-        what,
-        bar,
+    return Requirement(
+        subject,
+        bound,
         f"{inner:.2f} times ({ratio:.2f} with its certificate), error {best.error:.0e}",
         inner < 1.3,
     )
 
 
-def _krylov(rows: list[Row]) -> Bar:
-    what = "kernel flow n = 1,797, `krylov`"
-    bar = "error ≤ 1e-8 in ≤ 120 products, faster than one `eigh`, no n × n copy"
+def _krylov(rows: list[Row]) -> Requirement:
+    subject = "kernel flow n = 1,797, `krylov`"
+    bound = "error ≤ 1e-8 in ≤ 120 products, faster than one `eigh`, no n × n copy"
     eigh = [r for r in rows if r.problem == "kernel1797" and r.family == "yardstick"]
     ours = [r for r in _gflow(rows, "kernel1797") if r.method == "gflow krylov"]
     good = [r for r in ours if (r.error or 0) <= 1e-8]
     if not good or not eigh:
-        return Bar(what, bar, "not reached", False if ours else None)
+        return Requirement(subject, bound, "not reached", False if ours else None)
     best = min(good, key=wall)
     products = (best.rhs or 0) + (best.jvp or 0)
     peak = best.peak_mb if best.peak_mb is not None else 0.0
     copy = 8 * 1797**2 / 2**20
-    return Bar(
-        what,
-        bar,
+    return Requirement(
+        subject,
+        bound,
         f"{products} products, {best.wall / eigh[0].wall:.2f} of one `eigh`, "
         f"peak {peak:.1f} MB (H: {copy:.0f}), error {best.error:.0e}",
         products <= 120 and best.wall < eigh[0].wall and peak < copy,
     )
 
 
-def _never_wrong(rows: list[Row]) -> Bar:
-    what = "tanh network T = 300, rtol 1e-2 … 1e-6"
-    bar = "loss at T within 2 % of 0.06440, never rising, or an error"
+def _never_wrong(rows: list[Row]) -> Requirement:
+    subject = "tanh network T = 300, rtol 1e-2 … 1e-6"
+    bound = "loss at T within 2 % of 0.06440, never rising, or an error"
     ours = [r for r in _gflow(rows, "tanh300") if r.rtol in _EVERY_RTOL]
     wrong = []
     for row in ours:
         off = abs((row.loss or 0) / _FINAL_LOSS - 1)
         if off > 0.02 or "loss_increase" in row.flag:
-            told = "flagged" if row.flag else "silent"
-            wrong.append(f"{row.method} {row.rtol:.0e}: {100 * off:.1f} % off, {told}")
+            flag = "flagged" if row.flag else "silent"
+            wrong.append(f"{row.method} {row.rtol:.0e}: {100 * off:.1f} % off, {flag}")
     worst = max((abs((r.loss or 0) / _FINAL_LOSS - 1) for r in ours), default=0)
     text = "; ".join(wrong) if wrong else f"{len(ours)} solves, at most {100 * worst:.2g} % off"
-    return Bar(what, bar, text, not wrong if ours else None)
+    return Requirement(subject, bound, text, not wrong if ours else None)
 
 
 def _faster(
     rows: list[Row], name: str, level: float, times: float, against: str = "torchdiffeq"
-) -> Bar:
-    """Wall seconds of the fastest torchdiffeq method over those of `auto`'s whole call."""
+) -> Requirement:
+    """Divide the wall seconds of the fastest torchdiffeq method by those of a call of `auto`."""
     groups = by_method(rows, name)
     auto = matched(groups.get("gflow auto", []), level, wall)
     theirs = fastest(groups, against, level, wall)
-    what = f"{PROBLEMS[name]().title}: wall against {against}, error {level:.0e}"
-    bar = f"{times:g} times faster" if times != 1 else "not slower"
+    subject = f"{PROBLEMS[name]().title}: wall against {against}, error {level:.0e}"
+    bound = f"{times:g} times faster" if times != 1 else "not slower"
     if auto is None or theirs is None:
-        return Bar(what, bar, "not reached", False if auto is None and theirs else None)
+        return Requirement(
+            subject, bound, "not reached", False if auto is None and theirs else None
+        )
     label, value = theirs
     ratio = value.value / auto.value
     best = fastest(groups, "gflow", level, wall)
-    other = f"; best: {best[0]} {_times(value.value / best[1].value)}" if best else ""
+    other = f"; best: {best[0]} {_format_ratio(value.value / best[1].value)}" if best else ""
     solve = matched(groups["gflow auto"], level, lambda row: row.inner)
     if solve is not None:
-        other = f"; without the certificate {_times(value.value / solve.value)}{other}"
+        other = f"; without the certificate {_format_ratio(value.value / solve.value)}{other}"
     mark = "at least " if value.mark == ">" else ""
-    return Bar(what, bar, f"`auto` {mark}{_times(ratio)} times ({label}{other})", ratio >= times)
+    measured = f"`auto` {mark}{_format_ratio(ratio)} times ({label}{other})"
+    return Requirement(subject, bound, measured, ratio >= times)
 
 
-def _times(ratio: float) -> str:
+def _format_ratio(ratio: float) -> str:
     return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.2f}"
 
 
-def _auto_is_best(rows: list[Row]) -> Bar:
+def _auto_is_best(rows: list[Row]) -> Requirement:
     ratios = auto_ratios(rows)
-    worst = max(ratios, key=lambda found: found[2], default=None)
-    what, bar = "`auto` against the best single gflow method, all problems", "≤ 1.3"
+    worst = max(ratios, key=lambda ratio: ratio[2], default=None)
+    subject, bound = "`auto` against the best single gflow method, all problems", "≤ 1.3"
     if worst is None:
-        return Bar(what, bar, "not measured", None)
-    return Bar(what, bar, f"worst {worst[2]:.2f} on {worst[0]} at {worst[1]:.0e}", worst[2] <= 1.3)
+        return Requirement(subject, bound, "not measured", None)
+    measured = f"worst {worst[2]:.2f} on {worst[0]} at {worst[1]:.0e}"
+    return Requirement(subject, bound, measured, worst[2] <= 1.3)
 
 
-def _ensemble(rows: list[Row]) -> Bar:
-    what, bar = "ensemble of 1,000 deep linear starts", "30 times the throughput of a loop"
+def _ensemble(rows: list[Row]) -> Requirement:
+    subject, bound = "ensemble of 1,000 deep linear starts", "30 times the throughput of a loop"
     theirs = [r for r in rows if r.problem == "ensemble" and r.family == "peer"]
     ours = _gflow(rows, "ensemble")
     good = [r for r in ours if theirs and (r.error or 0) <= (theirs[0].error or 0)]
     if not theirs or not good:
-        return Bar(what, bar, "not reached", False if theirs else None)
+        return Requirement(subject, bound, "not reached", False if theirs else None)
     ratio = theirs[0].wall / good[-1].wall
-    return Bar(what, bar, f"{ratio:.1f} times at error {good[-1].error:.0e}", ratio >= 30)
+    return Requirement(
+        subject, bound, f"{ratio:.1f} times at error {good[-1].error:.0e}", ratio >= 30
+    )
 
 
-def _overhead(rows: list[Row]) -> Iterator[Bar]:
+def _overhead(rows: list[Row]) -> Iterator[Requirement]:
     theirs = [r for r in rows if r.problem == "overhead" and r.family == "torchdiffeq"]
     for row in _gflow(rows, "overhead", ("dopri5", "dopri8")):
-        yield Bar(
+        yield Requirement(
             f"beyond an evaluation, {row.method}"
             if not row.method.endswith(ALONE)
             else f"the stepping loop, {row.method}",

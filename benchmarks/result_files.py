@@ -1,4 +1,4 @@
-"""A table's file in ``results/``: the table, the versions, the date and the command."""
+"""Files of tables in ``results/``, with versions, date and command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write_result(name: str, lines: list[str], *, trial: bool = False) -> None:
-    """Print ``results/NAME.md`` of ``benchmarks/NAME.py``, and write it unless it is a trial."""
+    """Print the table of ``benchmarks/NAME.py``, and write it to ``results/NAME.md``.
+
+    A trial only prints it.
+    """
     versions = (
         f"{datetime.date.today()}, gflow {gflow.__version__}, torch {torch.__version__}, "
         f"numpy {np.__version__}, Python {platform.python_version()}, "

@@ -1,17 +1,17 @@
-"""The flow of the digits tanh network to T = 1,000 by gflow, and as others compute it.
+"""The flow of the digits tanh network to T = 1,000 by gflow, Runge-Kutta 4 and small-step descent.
 
 Cohen et al. 2021 (arXiv:2103.00065) integrate the flow by the classical Runge-Kutta method with
-steps of 1/λ_max, measured anew at regular times (their default factor of 1; here at 100 times);
-others run descent with a step 20 times smaller than the one studied, which is Euler's method (here
-1/(20 λ_max)). ``gflow.integrate(method="auto")`` is asked for tolerances from 1e-4 to 1e-11.
+steps of 1/λ_max, which is updated at regular times (their default factor of 1; here at 100 times).
+Others run descent with a step 20 times smaller than the one studied, which is Euler's method (here
+1/(20 λ_max)). ``gflow.integrate(method="auto")`` uses tolerances from 1e-4 to 1e-11.
 
-Counted: right-hand sides, four a step of Runge-Kutta, + 2 × Hessian-vector products, which only
-the fixed steps need, for λ_max, and get at the warm-started price of ``gflow.spectra``. Errors
-are those of the last state, relative, against SciPy's DOP853 at rtol 1e-11. Matched: the least
-cost of gflow at an error at most that of the row.
+The cost is right-hand sides (four per step of Runge-Kutta) + 2 × Hessian-vector products, which the
+fixed steps need for λ_max, from warm starts (``gflow.spectra``). Errors are relative errors of the
+last state, against SciPy's DOP853 at rtol 1e-11. Matched: relative to the smallest cost of gflow
+with at most the error of the row.
 
 Run: python benchmarks/rk4.py [--t-end 1000]
-Exit status: 0 where Runge-Kutta costs at least 10 times what gflow does, 1 otherwise.
+Exit status: 0 if Runge-Kutta costs at least 10 times as much as gflow, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Step = Callable[[Flow, Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to the last state; ``cost`` is in gradient-equivalents."""
+    """One computation of the last state; ``cost`` is in gradient-equivalents."""
 
     name: str
     rhs: int
@@ -54,7 +54,7 @@ class Row:
 
 
 def runge_kutta(flow: Flow, y: Tensor, h: float) -> Tensor:
-    """One step of the classical method of order 4."""
+    """Return one step of the classical method of order 4."""
     first = flow(0.0, y)
     second = flow(0.0, y + h / 2 * first)
     third = flow(0.0, y + h / 2 * second)
@@ -63,14 +63,14 @@ def runge_kutta(flow: Flow, y: Tensor, h: float) -> Tensor:
 
 
 def euler(flow: Flow, y: Tensor, h: float) -> Tensor:
-    """One step of descent."""
+    """Return one step of descent."""
     return y + h * flow(0.0, y)
 
 
 def fixed_steps(
     flow: Flow, y: Tensor, t_end: float, step: Step, share: float
 ) -> tuple[Tensor, int, int]:
-    """The last state, steps and products, with steps of at most share/λ_max."""
+    """Return the last state, steps and products, with steps of at most share/λ_max."""
     span, steps, products, start = t_end / TIMES, 0, 0, None
     for _ in range(TIMES):
         top = sharpness(flow, y, start=start)
@@ -83,7 +83,7 @@ def fixed_steps(
 
 
 def measure(t_end: float) -> list[Row]:
-    """Every row, gflow's first; seconds are of this process on the CPU."""
+    """Return all rows, gflow's first; seconds are CPU seconds of this process."""
     problem = replace(tanh1000(), ts=(0.0, t_end))
     flow, y0 = problem.make(), problem.y0
     rows: list[Row] = []
@@ -96,12 +96,12 @@ def measure(t_end: float) -> list[Row]:
         name = f"gflow auto, rtol {rtol:.0e} ({stats.method}{later})"
         wrong = error(problem, path.ys[-1])
         rows.append(Row(name, stats.rhs_evals, stats.jvp_evals, wrong, spent))
-    ways: list[tuple[str, Step, float, int]] = [
+    methods: list[tuple[str, Step, float, int]] = [
         ("Runge-Kutta 4, steps of 1/λ_max", runge_kutta, 1.0, 4),
         ("Euler, steps of 1/(20 λ_max)", euler, 1 / 20, 1),
     ]
     ours = list(rows)
-    for name, step, share, stages in ways:
+    for name, step, share, stages in methods:
         began = time.process_time()
         y, steps, products = fixed_steps(flow, y0, t_end, step, share)
         spent, wrong = time.process_time() - began, error(problem, y)
@@ -113,16 +113,16 @@ def measure(t_end: float) -> list[Row]:
 
 def report(rows: list[Row], t_end: float) -> list[str]:
     lines = [
-        "# The flow by gflow, by Runge-Kutta at 1/sharpness, and by a smaller step",
+        "# The flow by gflow, by Runge-Kutta at 1/sharpness, and by small-step descent",
         "",
         f"Digits tanh network 64-64-64-10, 8,970 parameters, T = {t_end:,.0f}, float64, CPU, one "
         "thread.",
-        "Cost: right-hand sides + 2 × Hessian-vector products; these are what the fixed steps "
-        f"need for λ_max at {TIMES} times.",
-        "Error: of the last state, relative, against DOP853 at rtol 1e-11. The last column is the "
-        "cost over the least of gflow's at no larger an error.",
+        "Cost: right-hand sides + 2 × Hessian-vector products, which the fixed steps need for "
+        f"λ_max at {TIMES} times.",
+        "Error: relative error of the last state, against DOP853 at rtol 1e-11. The last column is "
+        "the cost relative to the smallest cost of gflow with at most that error.",
         "",
-        "| way | right-hand sides | products | cost | error | CPU s | times gflow's |",
+        "| method | right-hand sides | products | cost | error | CPU s | cost / gflow's |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     return lines + [

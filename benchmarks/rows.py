@@ -1,4 +1,4 @@
-"""The measured rows on disk: ``results/solvers.csv``."""
+"""The file of measured rows, ``results/solvers.csv``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save(rows: list[Row]) -> None:
 
 
 def load() -> list[Row]:
-    """The rows of ``results/solvers.csv``; none where there is no such file."""
+    """Read ``results/solvers.csv``; return no rows where it does not exist."""
     path = RESULTS / "solvers.csv"
     if not path.exists():
         return []

@@ -1,12 +1,12 @@
-"""What the sharpness along a flow costs, over the flow alone: the digits tanh network to T = 1,000.
+"""The cost of the sharpness along a flow: the digits tanh network to T = 1,000.
 
-λ_max of the Hessian at 100 times, each started from the eigenvectors of the one before
-(`gflow.integrate` with ``sharpness=1``), the states from dense output. Counted: right-hand sides
-+ 2 × Hessian-vector products; and CPU seconds, the two in turns, medians. The largest eigenvalues
-are compared with those of a tight tolerance.
+λ_max of the Hessian at 100 times, each started from the eigenvectors of the previous time
+(`gflow.integrate` with ``sharpness=1``), at states from dense output, relative to the flow alone.
+The cost is right-hand sides + 2 × Hessian-vector products, and median CPU seconds of interleaved
+repeats. The eigenvalues are compared with those at a tight tolerance.
 
 Run: python benchmarks/sharpness.py [--repeats 5] [--t-end 1000]
-Exit status: 0 where both ratios are at most 1.5, 1 otherwise.
+Exit status: 0 if both ratios are at most 1.5, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Row:
 
 
 def solve(problem: Problem, t_end: float, measured: bool) -> Row:
-    """The flow to t_end, and λ_max at `TIMES` times of it."""
+    """Integrate to t_end, and measure λ_max at `TIMES` times if asked."""
     flow = problem.make()
     ts = [t_end * i / TIMES for i in range(TIMES + 1)] if measured else [0.0, t_end]
     tolerances, k = (RTOL, 1e-3 * RTOL), int(measured)
@@ -53,13 +53,13 @@ def solve(problem: Problem, t_end: float, measured: bool) -> Row:
     return Row(stats.rhs_evals, stats.jvp_evals, spent, path.sharpness[1:])
 
 
-def accuracy(problem: Problem, t_end: float, found: Tensor) -> Tensor:
-    """Relative error of λ_max at every fifth time, against a tight tolerance."""
+def accuracy(problem: Problem, t_end: float, measured: Tensor) -> Tensor:
+    """Return the relative error of λ_max at every fifth time, against a tight tolerance."""
     flow = problem.make()
     ts = [t_end * i / TIMES for i in range(0, TIMES + 1, 5)]
     path = gflow.integrate(flow, problem.y0, ts, "auto", RTOL / 10, 1e-4 * RTOL)
     truth, _ = sharpness_along(flow, path.ys[1:], tol=1e-6)
-    return (found[4::5] / truth - 1).abs()[:, 0]
+    return (measured[4::5] / truth - 1).abs()[:, 0]
 
 
 def report(alone: list[Row], both: list[Row], errors: Tensor, t_end: float) -> list[str]:
@@ -69,7 +69,7 @@ def report(alone: list[Row], both: list[Row], errors: Tensor, t_end: float) -> l
         f"Digits tanh network 64-64-64-10, 8,970 parameters, T = {t_end:,.0f}, auto at rtol "
         f"{RTOL:.0e}, λ_max at {TIMES} times; float64, CPU, one thread.",
         "Cost: right-hand sides + 2 × Hessian-vector products; at most "
-        f"{BOUND} times the flow alone. Seconds: medians of {len(alone)} in turns.",
+        f"{BOUND} times the flow alone. Seconds: medians of {len(alone)} interleaved repeats.",
         "",
         "| | right-hand sides | products | cost | CPU s |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -83,13 +83,13 @@ def report(alone: list[Row], both: list[Row], errors: Tensor, t_end: float) -> l
         f"| ratio | | | {cost:.2f} | {spent:.2f} |",
         "",
         f"λ_max from {float(both[0].sharpness[0, 0]):.1f} at the first time to "
-        f"{float(both[0].sharpness[-1, 0]):.1f} at the last; relative error at every fifth: "
+        f"{float(both[0].sharpness[-1, 0]):.1f} at the last; relative error at every fifth time: "
         f"median {float(errors.median()):.1e}, largest {float(errors.max()):.1e}.",
     ]
 
 
 def ratios(alone: list[Row], both: list[Row]) -> tuple[float, float]:
-    """Of the costs, and of the median seconds."""
+    """Return the ratios of the costs and of the median seconds."""
     seconds = [statistics.median(row.seconds for row in rows) for rows in (both, alone)]
     return both[0].cost / alone[0].cost, seconds[0] / seconds[1]
 

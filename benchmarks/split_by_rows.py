@@ -1,8 +1,8 @@
-"""What an evaluation costs when its rows are split across processes: bytes, time, memory.
+"""The cost of an evaluation whose rows are split across processes: bytes and time.
 
-Started as a script it starts itself under torchrun. The first process has the whole flow beside
-its part of the split one and takes them in turns, so that both see the same machine; the least
-of the repeats counts, as others' work only adds.
+The script starts itself under torchrun. The first process times the whole flow and the split flow
+in interleaved repeats, so that both run under the same load; the smallest time counts, as other
+processes can only add to it.
 
 Run: python benchmarks/split_by_rows.py [--processes 2] [--device cpu] [--repeats 15] [--quick]
 """
@@ -39,18 +39,18 @@ Evaluate = Callable[[], object]
 
 @dataclass
 class Row:
-    """One kind of evaluation."""
+    """The cost of one kind of evaluation."""
 
     name: str
     numbers: int
     sent: int  # bytes from the first process, to each of the others
     back: int  # bytes that reach the first, from each
-    whole: float  # seconds
+    single: float  # seconds
     split: float
 
 
 class Counter:
-    """Counts what the first process hands to torch.distributed, in bytes."""
+    """Counts the bytes that the first process passes to torch.distributed."""
 
     def __init__(self) -> None:
         self.sent = self.back = 0
@@ -93,20 +93,20 @@ def seconds(evaluate: Evaluate, device: str) -> float:
 
 
 def measure(
-    name: str, numbers: int, whole: Evaluate, split: Evaluate, counter: Counter, options: Any
+    name: str, numbers: int, single: Evaluate, split: Evaluate, counter: Counter, options: Any
 ) -> Row:
-    whole(), split()
+    single(), split()
     counter.sent = counter.back = 0
     split()
     row = Row(name, numbers, counter.sent, counter.back, float("inf"), float("inf"))
     for _ in range(options.repeats):
-        row.whole = min(row.whole, seconds(whole, options.device))
+        row.single = min(row.single, seconds(single, options.device))
         row.split = min(row.split, seconds(split, options.device))
     return row
 
 
 def work(options: argparse.Namespace) -> int:
-    """What every process does."""
+    """Run the benchmark in one of the processes; return the exit status."""
     torch.set_num_threads(1)
     networks = NETWORKS[:1] if options.quick else NETWORKS
     kernels = ((200, 1),) if options.quick else KERNELS
@@ -152,20 +152,20 @@ def velocity(flow: KernelFlow, u: Tensor) -> Evaluate:
 
 def report(rows: list[Row], options: argparse.Namespace) -> str:
     size = os.environ.get("WORLD_SIZE", "1")
-    machine = "CPU, one thread a process" if options.device == "cpu" else "one GPU a process"
+    machine = "CPU, one thread per process" if options.device == "cpu" else "one GPU per process"
     lines = [
-        f"# One evaluation, by one process and by {size}",
+        f"# One evaluation in one process and in {size}",
         "",
-        f"float64, {machine}, least of {options.repeats} interleaved repeats, load "
+        f"float64, {machine}, smallest of {options.repeats} interleaved repeats, load "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end.",
         "",
-        "| evaluation | numbers in the state | bytes out | bytes back | one, ms | split, ms "
-        "| one / split |",
+        "| evaluation | size of the state | bytes sent | bytes received | one process, ms "
+        "| split, ms | one / split |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.name} | {row.numbers:,} | {row.sent:,} | {row.back:,} | {1e3 * row.whole:.2f} "
-        f"| {1e3 * row.split:.2f} | {row.whole / row.split:.2f} |"
+        f"| {row.name} | {row.numbers:,} | {row.sent:,} | {row.back:,} | {1e3 * row.single:.2f} "
+        f"| {1e3 * row.split:.2f} | {row.single / row.split:.2f} |"
         for row in rows
     ]
     lines += [
@@ -182,7 +182,9 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--quick", action="store_true", help="the smallest only; writes nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="run the smallest case only, write nothing"
+    )
     options = parser.parse_args()
     if "RANK" in os.environ:
         return work(options)

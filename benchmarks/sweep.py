@@ -1,8 +1,8 @@
-"""What a sweep adds to its runs: a thousand trivial ones on two workers.
+"""The overhead of a sweep: a thousand trivial runs on two workers.
 
-A run here is the kernel flow of eight points in closed form, beside one descent: all of its
-time is what a run costs that does nothing. Memory is the resident set of this process and of
-its workers, summed every half second, shared pages counted once a process.
+A run is the closed-form kernel flow of eight points beside one descent, so that nearly all of its
+time is overhead. Memory is the sum of the resident sets of this process and its workers, sampled
+every half second; shared pages count once per process.
 
 Run: python benchmarks/sweep.py [--runs 1000] [--workers 2] [--trial]
 """
@@ -27,14 +27,14 @@ from gflow.sweeping.workers import WorkerConfig
 _TRIVIAL = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
 
 
-def plan_of(runs: int) -> Plan:
-    """So many trivial runs, one for each seed."""
+def trivial_plan(runs: int) -> Plan:
+    """Return a plan of trivial runs, one per seed."""
     sets = [(key, spec) for key, _, spec in (word.partition("=") for word in _TRIVIAL.split())]
     return make_plan("kernel", sets, seeds=runs)
 
 
 class Usage:
-    """Largest memory and the processor time of this process and all below it."""
+    """Peak memory and CPU time of this process and its descendants."""
 
     def __init__(self) -> None:
         self.largest = 0
@@ -52,7 +52,7 @@ class Usage:
 
     @property
     def seconds(self) -> float:
-        """Processor seconds, until at most half a second before a process ended."""
+        """CPU seconds; the last half second of a process may be missing."""
         return sum(self._seconds.values())
 
     def _watch(self) -> None:
@@ -73,26 +73,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--trial", action="store_true", help="print, and write nothing")
+    parser.add_argument("--trial", action="store_true", help="print the table only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root, Usage() as usage:
         began = time.perf_counter()
-        plan = plan_of(options.runs)
+        plan = trivial_plan(options.runs)
         progress = run_sweep(plan, Path(root) / "sweep", WorkerConfig(workers=options.workers))
         ran = time.perf_counter()
         write_sweep(Path(root) / "sweep")
         ended = time.perf_counter()
-    from result_files import write_result  # it imports torch, which this process does without
+    from result_files import write_result  # it imports torch, which this process does not need
 
     each = 1e3 * usage.seconds / progress.total
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     lines = [
-        "# A sweep of runs that do nothing",
+        "# Overhead of a sweep",
         "",
-        f"{progress.done} of {progress.total} runs done by {options.workers} workers on "
+        f"{progress.done} of {progress.total} trivial runs by {options.workers} workers on "
         f"{os.cpu_count()} cores; load at the end {load}.",
         "",
-        "| wall, s | of it sweep.nc, s | processor, s | a run, ms of processor | memory, MiB |",
+        "| wall, s | of which sweep.nc, s | CPU, s | CPU per run, ms | memory, MiB |",
         "| ---: | ---: | ---: | ---: | ---: |",
         f"| {ended - began:.1f} | {ended - ran:.1f} | {usage.seconds:.1f} | {each:.0f} | "
         f"{usage.largest / 2**20:.0f} |",

@@ -1,17 +1,16 @@
-"""Work against true error: every gflow method and every peer on every problem.
+"""Work and precision: every gflow method and every peer on every problem.
 
-Each (problem, method) climbs a ladder of tolerances until its error is small enough; each
-rung is a row of ``results/solvers.csv``. Afterwards the quick rungs, and the slow ones
-whose wall ratio is a bar, are repeated in turns, so that a busy machine slows all alike,
-and medians are kept. From the rows come the tables
-of cost at matched error, the figures, and the list of what must be shown.
+Each method solves each problem with smaller and smaller tolerances until its error is small enough;
+each solve is a row of ``results/solvers.csv``. Fast solves, and slow ones that a requirement
+compares, are then repeated in interleaved order, so that other load slows all alike; medians count.
+The rows give the tables of cost at matched error, the figures, and the table of requirements.
 
-Run: python benchmarks/work_precision.py            all, under ten minutes
+Run: python benchmarks/work_precision.py            everything, in less than ten minutes
      python benchmarks/work_precision.py --full     without the short time limits
      python benchmarks/work_precision.py --problems tanh300 --methods rkc2,CVODE
-                                                    measure some anew, keep the other rows
-     python benchmarks/work_precision.py --report   tables and figures of the rows kept
-     python benchmarks/work_precision.py --quick    smoke run, writes nothing
+                                                    measure these again, keep the other rows
+     python benchmarks/work_precision.py --report   tables and figures of the stored rows
+     python benchmarks/work_precision.py --quick    smoke test, writes nothing
 """
 
 from __future__ import annotations
@@ -34,68 +33,68 @@ from peers_jax import jax_methods
 from problems import PROBLEMS, Problem
 from references import reference
 from reporting import LEVELS, by_method, fastest, report, wall
-from requirements import must_show
+from requirements import requirements_table
 from rows import RESULTS, load, save
 
 _REPEATS = 7
-_REPEATED = 0.5  # solves of up to so many seconds are repeated
-_REPEAT_BUDGET = 6.0  # seconds a problem
+_REPEATED = 0.5  # seconds; shorter solves are repeated
+_REPEAT_BUDGET = 6.0  # seconds per problem
 
 
 def climb(method: Method, problem: Problem) -> list[Row]:
-    """Rows of one method from loose to tight; the ladder ends where there is no more to see."""
+    """Return the rows of one method, from the loosest tolerance until its error is small enough."""
     rows: list[Row] = []
     short = method.explicit and not method.fixed and problem.explicit_ladder
     rungs = list(problem.explicit_ladder if short else method.ladder)
     if short and not method.name.startswith("torchdiffeq"):
-        rungs = rungs[-1:]  # wall ratios are taken to torchdiffeq
+        rungs = rungs[-1:]  # requirements compare with torchdiffeq
     limit = problem.explicit_limit if method.explicit else problem.limit
     limit = min(limit, 4.0) if method.fixed else limit
     while rungs:
         rows.append(measure(method, problem, rungs.pop(0), limit))
         status = rows[-1].status
-        # A tighter tolerance helps against nonsense, not against a limit of time or size.
+        # A smaller tolerance may help against divergence, but not against limits.
         if status == "projected" or status.startswith(("not run", "out of time")):
             break
         if rows[-1].answered and (rows[-1].error or 0) <= problem.enough:
             break
         if not method.explicit and rows[-1].wall > 0.4 * limit:
-            break  # the next would cost more still
+            break  # the next one costs more
         if not short and rows[-1].wall > limit / 8:
-            rungs = rungs[1:]  # slow: two rungs at a time
+            rungs = rungs[1:]  # slow: skip every other tolerance
     return rows
 
 
 def repeat(rows: list[Row], methods: dict[str, Method], problem: Problem) -> None:
-    """More timings in turns: of the quick rows, and of those whose ratio is a bar."""
+    """Repeat the timings of fast rows, and of slow rows that a requirement compares."""
     quick = [row for row in rows if row.answered and row.seconds[0] <= _REPEATED]
-    _in_turns(quick, methods, problem, _REPEATS - 1, _REPEAT_BUDGET)
-    _in_turns(_duel(rows), methods, problem, 2, 2 * _REPEAT_BUDGET)
+    _interleave(quick, methods, problem, _REPEATS - 1, _REPEAT_BUDGET)
+    _interleave(_slow_rows(rows), methods, problem, 2, 2 * _REPEAT_BUDGET)
 
 
-def _duel(rows: list[Row]) -> list[Row]:
-    """The slow rows that the wall ratio of `auto` to torchdiffeq's fastest is made of."""
+def _slow_rows(rows: list[Row]) -> list[Row]:
+    """Return the slow rows by which `auto` is compared with the fastest torchdiffeq method."""
     groups = by_method(rows, rows[0].problem)
-    found = []
+    slow = []
     for level in LEVELS:
         theirs = fastest(groups, "torchdiffeq", level, wall)
         for name in ("gflow auto", theirs[0] if theirs else ""):
             group = [r for r in groups.get(name, []) if r.answered or r.status == "projected"]
             above = [r for r in group if r.answered and (r.error or 0) > level][-1:]
             below = [r for r in group if r not in above and not (r.error or 0) > level][:1]
-            found += [r for r in above + below if r.wall > _REPEATED and r not in found]
-    return found
+            slow += [r for r in above + below if r.wall > _REPEATED and r not in slow]
+    return slow
 
 
-def _in_turns(
+def _interleave(
     rows: list[Row], methods: dict[str, Method], problem: Problem, turns: int, budget: float
 ) -> None:
     began, rows = time.perf_counter(), list(rows)
     for turn in range(turns):
         spent = time.perf_counter() - began
         if turn and spent * (turn + 1) / turn > budget:
-            break  # the next would end beyond it
-        random.Random(turn).shuffle(rows)  # no method always follows the same one
+            break  # the next turn would exceed it
+        random.Random(turn).shuffle(rows)  # no fixed order of methods
         for row in rows:
             method = methods[row.method]
             limit = problem.explicit_limit if method.explicit else problem.limit
@@ -103,14 +102,14 @@ def _in_turns(
             row.seconds += again.seconds
             row.inner_seconds += again.inner_seconds
             if again.peak_mb is not None and row.peak_mb is not None:
-                row.peak_mb = min(row.peak_mb, again.peak_mb)  # the first may load libraries
+                row.peak_mb = min(row.peak_mb, again.peak_mb)  # the first solve may load libraries
 
 
 def run(problem: Problem, methods: Sequence[Method]) -> list[Row]:
-    """All rows of one problem."""
+    """Measure all rows of one problem."""
     reference(problem)
     flow = problem.make()
-    flow.jvp(problem.y0, flow(0.0, problem.y0))  # load what the first call loads
+    flow.jvp(problem.y0, flow(0.0, problem.y0))  # load libraries
     began, rows = time.perf_counter(), []
     for method in methods:
         rows += climb(method, problem)
@@ -120,7 +119,7 @@ def run(problem: Problem, methods: Sequence[Method]) -> list[Row]:
 
 
 def quick() -> int:
-    """Every problem builds; every method makes one loose solve of the cheapest."""
+    """Build every problem, and solve the cheapest one once by every method."""
     for make in PROBLEMS.values():
         problem = make()
         velocity = problem.make()(0.0, problem.y0)
@@ -137,7 +136,7 @@ def quick() -> int:
     return 1 if bad else 0
 
 
-#: What has a file and methods of its own.
+#: Benchmarks with their own files and methods.
 _ALONE: dict[str, Callable[[], list[Row]]] = {
     "ensemble": ensemble.rows,
     "overhead": overhead.rows,
@@ -149,11 +148,11 @@ def main() -> int:
     everything = [*PROBLEMS, *_ALONE]
     parser.add_argument("--problems", default=",".join(everything), help="names, by commas")
     parser.add_argument("--methods", default="", help="parts of names, by commas (default all)")
+    parser.add_argument("--full", action="store_true", help="five minutes per solve; more methods")
     parser.add_argument(
-        "--full", action="store_true", help="five minutes a solve; more of the methods"
+        "--report", action="store_true", help="report the stored rows, measure nothing"
     )
-    parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="smoke run")
+    parser.add_argument("--quick", action="store_true", help="smoke test")
     options = parser.parse_args()
     unknown = set(options.problems.split(",")) - set(everything)
     if unknown:
@@ -166,8 +165,8 @@ def main() -> int:
     everyone = [*gflow_methods(options.full), *peer_methods(options.full), *jax_methods()]
     methods = [m for m in everyone if any(part in m.name.lower() for part in parts)]
     names = options.problems.split(",")
-    whole = not options.methods and set(names) == set(everything)
-    rows = [] if whole and not options.report else load()
+    complete = not options.methods and set(names) == set(everything)
+    rows = [] if complete and not options.report else load()
     if not options.report:
         for name in ("non_stiff", "tanh300"):  # load the libraries
             measure(methods[0], PROBLEMS[name](), 1e-2, 60.0)
@@ -184,7 +183,7 @@ def main() -> int:
             anew = {(row.problem, row.method) for row in fresh}
             rows = [row for row in rows if (row.problem, row.method) not in anew] + fresh
             save(rows)
-    text = report(rows) + must_show(rows)
+    text = report(rows) + requirements_table(rows)
     (RESULTS / "solvers.md").write_text(text, encoding="utf-8")
     draw(rows)
     print(text, end="")

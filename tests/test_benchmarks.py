@@ -1,5 +1,6 @@
-"""The benchmarks run: every problem builds and every method makes one loose solve."""
+"""The benchmarks run: every problem is built and solved once by every method."""
 
+import importlib.machinery
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,11 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """The benchmarks' files import each other by name, as scripts do."""
+    """Import the files of benchmarks by name, as the scripts do."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_quick_run():
+def test_quick_run_of_work_precision():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "work_precision.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,19 +35,19 @@ def test_matched_costs_are_interpolated_in_logarithms(benchmarks):
 
     rows = [
         Row("p", "m", "peer", 1e-2, rhs=100, jvp=0, error=1e-2),
-        Row("p", "m", "peer", 1e-3, rhs=90, jvp=0, error=3e-2),  # dearer and worse: no matter
+        Row("p", "m", "peer", 1e-3, rhs=90, jvp=0, error=3e-2),  # costs more and is worse
         Row("p", "m", "peer", 1e-4, rhs=400, jvp=0, error=1e-4),
     ]
-    found = matched(rows, 1e-3, gradient_equivalents)
-    assert found.mark == ""
-    assert found.value == pytest.approx(200.0)
+    result = matched(rows, 1e-3, gradient_equivalents)
+    assert result.mark == ""
+    assert result.value == pytest.approx(200.0)
     assert matched(rows[2:], 1e-3, gradient_equivalents) == (400.0, "≤")
     assert matched(rows, 1e-5, gradient_equivalents) is None
     rows.append(Row("p", "m", "peer", 1e-5, "projected", rhs=5000, jvp=0))
     assert matched(rows, 1e-5, gradient_equivalents) == (5000.0, ">")
 
 
-def test_a_failing_solver_is_a_row_with_its_reason(benchmarks):
+def test_failing_solver_is_a_row_with_its_reason(benchmarks):
     from measuring import Method, measure
     from problems import non_stiff
 
@@ -58,7 +59,7 @@ def test_a_failing_solver_is_a_row_with_its_reason(benchmarks):
     assert not row.answered
 
 
-def test_a_solve_out_of_time_is_projected(benchmarks):
+def test_cost_of_a_solve_out_of_time_is_extrapolated(benchmarks):
     from measuring import Method, measure
     from problems import non_stiff
 
@@ -73,8 +74,8 @@ def test_a_solve_out_of_time_is_projected(benchmarks):
     assert row.wall >= 0.4
 
 
-def test_gflow_counts_what_it_calls(benchmarks):
-    """The evaluations in ``stats`` are those that the flow was called for."""
+def test_gflow_counts_its_evaluations(benchmarks):
+    """The evaluations in ``stats`` are the calls of the flow."""
     from overhead import Tiny
 
     calls = 0
@@ -89,10 +90,10 @@ def test_gflow_counts_what_it_calls(benchmarks):
     for method in ("dopri5", "scipy:LSODA"):
         calls = 0
         path = gflow.integrate(Counting(), y0, (0.0, 3.0), method, 1e-5, 1e-8)
-        assert path.stats.rhs_evals <= calls <= path.stats.rhs_evals + 60  # the certificate's own
+        assert path.stats.rhs_evals <= calls <= path.stats.rhs_evals + 60  # the certificate's
 
 
-def test_fixed_steps_of_the_comparison_are_of_their_orders_and_counted(benchmarks):
+def test_fixed_steps_have_their_orders_and_are_counted(benchmarks):
     from rk4 import TIMES, euler, fixed_steps, runge_kutta
 
     H = torch.diag(torch.tensor([4.0, 1.0], dtype=torch.float64))
@@ -109,7 +110,7 @@ def test_fixed_steps_of_the_comparison_are_of_their_orders_and_counted(benchmark
         assert wrong[0] / wrong[1] == pytest.approx(2**order, rel=0.05)
 
 
-def test_sharpness_beside_a_flow_is_right_and_its_products_are_counted(benchmarks):
+def test_sharpness_along_a_flow_is_accurate_and_its_products_are_counted(benchmarks):
     from problems import tanh1000
     from sharpness import TIMES, accuracy, ratios, solve
 
@@ -126,3 +127,31 @@ def test_netcdf_runs():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "netcdf.py"), "--repeats", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "| deep-linear, the result of a run | 22 |" in done.stdout, done.stderr
+
+
+def test_scripts_are_in_the_readme_and_hide_no_library():
+    """The folder of a script precedes the libraries on the path."""
+    readme = (BENCHMARKS / "README.md").read_text()
+    scripts = [p for p in BENCHMARKS.glob("*.py") if "argparse.ArgumentParser" in p.read_text()]
+    assert len(scripts) >= 11
+    for script in scripts:
+        assert f"python benchmarks/{script.name}" in readme
+    elsewhere = [path for path in sys.path if Path(path or ".").resolve() != BENCHMARKS.resolve()]
+    for file in BENCHMARKS.glob("*.py"):
+        assert importlib.machinery.PathFinder.find_spec(file.stem, elsewhere) is None, file
+
+
+def test_stored_table_of_requirements_is_that_of_the_stored_rows(benchmarks):
+    from requirements import requirements_table
+    from rows import load
+
+    report = (BENCHMARKS / "results" / "solvers.md").read_text()
+    tables = requirements_table(load()), report[report.index("## Requirements") :]
+    computed, stored = (
+        [line.split(" | ") for line in table.splitlines() if line.startswith("|")]
+        for table in tables
+    )
+    assert len(stored) > 20
+    for row, stored_row in zip(computed, stored, strict=True):
+        # The measured values are rounded in the file of rows.
+        assert (row[:2], row[-1]) == (stored_row[:2], stored_row[-1])
