@@ -10,22 +10,56 @@ from torch import Tensor
 
 
 def without_round_off(values: Tensor, size: int) -> Tensor:
-    """Singular values, or eigenvalues of a semidefinite matrix, (..., r), with those below
-    size·ε·max|values| set to zero: a fractional power would amplify such noise."""
+    """Set values below size·ε·max|values| to zero: a fractional power would amplify the noise.
+
+    Parameters
+    ----------
+    values : Tensor, shape (..., r)
+        Singular values, or eigenvalues of a semidefinite matrix.
+    size : int
+        The larger dimension of the matrix.
+
+    Returns
+    -------
+    Tensor, shape (..., r)
+
+    Examples
+    --------
+    >>> import torch
+    >>> without_round_off(torch.tensor([1.0, 1e-3, 1e-9]), 10).tolist()
+    [1.0, 0.0010000000474974513, 0.0]
+    """
     floor = size * torch.finfo(values.dtype).eps * values.abs().amax(-1, keepdim=True)
     return torch.where(values > floor, values, torch.zeros_like(values))
 
 
 def sym_power(A: Tensor, exponent: float) -> Tensor:
-    """A^exponent of symmetric positive semidefinite A (..., n, n); eigenvalues at
-    round-off level count as zero."""
+    """Compute a power of a symmetric positive semidefinite matrix.
+
+    Parameters
+    ----------
+    A : Tensor, shape (..., n, n)
+        Its eigenvalues at the level of round-off count as zero.
+    exponent : float
+        The power.
+
+    Returns
+    -------
+    Tensor, shape (..., n, n)
+
+    Examples
+    --------
+    >>> import torch
+    >>> sym_power(torch.tensor([[4.0, 0.0], [0.0, 9.0]]), 0.5).tolist()
+    [[2.0, 0.0], [0.0, 3.0]]
+    """
     lam, V = torch.linalg.eigh(A)
     lam = without_round_off(lam, A.shape[-1])
     return (V * lam.pow(exponent)[..., None, :]) @ V.mT
 
 
 def effective_rank(sigma: Tensor) -> Tensor:
-    """exp(entropy(σ/Σσ)) of singular values (..., r); 0 where all vanish.
+    """Return exp(entropy(σ/Σσ)) of singular values (..., r); 0 where all vanish.
 
     Roy & Vetterli (2007), as used by Arora et al. 2019 (arXiv:1905.13655).
 
@@ -50,13 +84,13 @@ class Eigenpairs(NamedTuple):
         Descending; each is below the true one, by at most its residual. NaN where a product
         is not finite.
     vectors : Tensor, shape (k + 1 or fewer, n)
-        Their eigenvectors, and the next Ritz vector as a guard: what to start from at a
-        nearby operator, whose order of eigenvalues may have changed.
+        Their eigenvectors, and the next Ritz vector as a guard: the start for a nearby
+        operator, whose order of eigenvalues may have changed.
     residuals : Tensor, shape (k,)
         ‖A v − θ v‖. Where the gap to the next eigenvalue is larger, the error is at most
         residual²/gap.
     products : int
-        How many it took.
+        Products with the operator.
     """
 
     values: Tensor
@@ -73,7 +107,7 @@ def largest_eigenvalues(
     tol: float = 1e-6,
     max_products: int = 200,
 ) -> Eigenpairs:
-    """The k largest (most positive) eigenvalues of a symmetric operator.
+    """Compute the k largest (most positive) eigenvalues of a symmetric operator.
 
     Rayleigh-Ritz on the span of the start, extended by the residual of the first pair that has
     not converged: from one vector, Lanczos with full reorthogonalisation; from the eigenvectors
@@ -87,8 +121,9 @@ def largest_eigenvalues(
     start : Tensor, shape (n,) or (m, n)
         First vectors, not all zero. An eigenvalue is found at most m times.
     k : int
+        Number of eigenvalues.
     tol : float
-        Residuals are held to tol·θ_1.
+        Bound on the residuals, relative to θ_1.
     max_products : int
         Bound on the number of products, and of the vectors in memory.
 
@@ -109,39 +144,44 @@ def largest_eigenvalues(
     eps = torch.finfo(start.dtype).eps
     basis = start.new_empty(0, n)
     images = start.new_empty(0, n)
-    fresh = list(start.reshape(-1, n))
-    noise = torch.Generator().manual_seed(0)
+    directions = list(start.reshape(-1, n))
+    generator = torch.Generator().manual_seed(0)
     while True:
-        for vector in fresh:
-            unit = _beyond(basis, vector)
+        for vector in directions:
+            unit = _orthogonal_part(basis, vector)
             if unit is not None and len(basis) < min(max_products, n):
                 basis = torch.cat([basis, unit[None]])
                 images = torch.cat([images, matvec(unit)[None]])
         size = len(basis)
         square = (images @ basis.mT).double().cpu()
         if not bool(torch.isfinite(square).all()):  # as where descent diverges
-            nothing = start.new_full((k,), torch.nan)
-            return Eigenpairs(nothing, basis, nothing, size)
+            nan = start.new_full((k,), torch.nan)
+            return Eigenpairs(nan, basis, nan, size)
         theta, ritz = torch.linalg.eigh((square + square.mT) / 2)
         theta, ritz = theta.flip(0), ritz.flip(1)[:, : k + 1].to(basis)
         vectors = ritz.mT @ basis
-        rest = ritz.mT[:k] @ images - theta[:k, None].to(basis) * vectors[:k]
-        residuals = rest.norm(dim=1)
+        defects = ritz.mT[:k] @ images - theta[:k, None].to(basis) * vectors[:k]
+        residuals = defects.norm(dim=1)
         allowed = max(tol * float(theta[0].abs()), 10 * eps * float(theta.abs().max()))
-        late = (residuals > allowed).nonzero().flatten().tolist()
-        if size >= min(max_products, n) or (not late and size >= k):
+        unconverged = (residuals > allowed).nonzero().flatten().tolist()
+        if size >= min(max_products, n) or (not unconverged and size >= k):
             return Eigenpairs(theta[:k].to(basis), vectors, residuals, size)
-        fresh = [rest[late[0]]] if late else [torch.randn(n, generator=noise).to(basis)]
+        if unconverged:
+            directions = [defects[unconverged[0]]]
+        else:
+            directions = [torch.randn(n, generator=generator).to(basis)]
 
 
-def _beyond(basis: Tensor, vector: Tensor) -> Tensor | None:
-    """The part of a vector beyond the span of orthonormal rows, normalised; None where
-    there is none."""
+def _orthogonal_part(basis: Tensor, vector: Tensor) -> Tensor | None:
+    """Return the normalised part of a vector orthogonal to orthonormal rows; None where that is
+    round-off.
+
+    Not `gflow.linalg.orthogonalisation`: the vector is normalised after each pass."""
     size = vector.norm()
     for _ in range(2):  # twice is enough for orthogonality to round-off
         vector = vector - basis.mT @ (basis @ vector)
-        left = vector.norm()
-        if not float(left) > 1e-8 * float(size):
+        norm = vector.norm()
+        if not float(norm) > 1e-8 * float(size):
             return None
-        vector, size = vector / left, torch.ones_like(left)
+        vector, size = vector / norm, torch.ones_like(norm)
     return vector

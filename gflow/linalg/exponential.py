@@ -5,7 +5,7 @@ r"""Exponentials of a large symmetric operator acting on vectors.
 for A symmetric positive semidefinite, known by its products alone, at all t ≤ T from one
 Krylov space (Hochbruck & Lubich 1997, doi:10.1137/S0036142995280572). `gflow.linalg.lanczos` has
 the space and the bound that says when it is large enough. Where its basis would pass a
-memory limit the time is cut and a new space is begun: errors of the pieces add up, as
+memory limit the time is cut and a new space is begun: errors of the segments add up, as
 e^{−tA} is a contraction.
 """
 
@@ -21,31 +21,45 @@ from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
-from gflow.linalg.lanczos import Lanczos, Product, outer, phi
+from gflow.linalg.lanczos import Lanczos, Product, broadcast_times, phi
 
 MEMORY = 2**27  # numbers in a basis: 1 GiB in float64
-_FIRST = 8  # size of the first space whose bound is looked at
+_FIRST_SIZE = 8  # of the first space whose bound is computed
 
 
 @dataclass(frozen=True)
 class KrylovSegment:
-    """w on [begin, end], from one Krylov space: base + sᵖφ_p(−sA)(its start), s = t − begin."""
+    """w on [begin, end], from one Krylov space: base + sᵖφ_p(−sA)(its start), s = t − begin.
+
+    Attributes
+    ----------
+    begin, end : float
+        The times it covers.
+    order : int
+        p, 0 or 1.
+    base : Tensor, shape (vectors, n)
+        Added to what the space gives.
+    space : Lanczos
+        The Krylov space.
+    error : ndarray, shape (vectors,)
+        Bound on the error at the end, that of earlier segments included.
+    """
 
     begin: float
     end: float
     order: int
     base: Tensor
     space: Lanczos
-    error: np.ndarray  # bound on the error at the end, earlier pieces included, (vectors,)
+    error: np.ndarray
 
     def values(self, ts: np.ndarray) -> Tensor:
-        """w at times in [begin, end], shape (T, vectors, n)."""
-        s = outer(ts) - self.begin
+        """Return w at times in [begin, end], shape (T, vectors, n)."""
+        s = broadcast_times(ts) - self.begin
         return self.base + self.space.apply(lambda theta: phi(self.order, s, theta))
 
     def rates(self, ts: np.ndarray) -> Tensor:
-        """dw/dt, shape (T, vectors, n)."""
-        s = outer(ts) - self.begin
+        """Return dw/dt at times in [begin, end], shape (T, vectors, n)."""
+        s = broadcast_times(ts) - self.begin
         if self.order == 0:
             return self.space.apply(lambda theta: -theta * np.exp(-s * theta))
         return self.space.apply(lambda theta: np.exp(-s * theta))
@@ -61,14 +75,14 @@ def exponential(
     max_products: int = 1_000_000,
     memory: int = MEMORY,
 ) -> Iterator[KrylovSegment]:
-    """w(t) = tᵖφ_p(−tA)r on [0, end], in as few pieces as memory allows.
+    """Yield w(t) = tᵖφ_p(−tA)r on [0, end], in as few segments as memory allows.
 
     Parameters
     ----------
     product : callable
         v ↦ A v for each row of v, shape (vectors, n); A symmetric positive semidefinite.
     start : Tensor, shape (vectors, n)
-        r, one a row; each has a recurrence of its own and they share the calls of product.
+        r, one a row; each has its own recurrence, and they share the calls of product.
     end : float
         The last time.
     tolerance : callable
@@ -76,13 +90,14 @@ def exponential(
     order : int
         p, 0 or 1.
     max_products : int
-        Where they run out, the last piece ends where the bound still holds, before ``end``.
+        Products allowed; with no more left, the last segment ends where the bound still holds,
+        before ``end``.
     memory : int
-        Most numbers in a basis.
+        Numbers allowed in a basis.
 
     Yields
     ------
-    Piece
+    KrylovSegment
 
     Raises
     ------
@@ -94,77 +109,74 @@ def exponential(
     >>> import numpy as np, torch
     >>> A = torch.diag(torch.linspace(0.0, 50.0, 200, dtype=torch.float64))
     >>> r = torch.ones(1, 200, dtype=torch.float64)
-    >>> (piece,) = exponential(lambda v: v @ A, r, 10.0, lambda w: 1e-9 * w.norm(dim=1))
-    >>> w = piece.values(np.array([0.1, 10.0]))
-    >>> bool((w[1, 0] - torch.exp(-10 * A.diagonal())).norm() <= 1e-9), piece.space.size < 120
+    >>> (segment,) = exponential(lambda v: v @ A, r, 10.0, lambda w: 1e-9 * w.norm(dim=1))
+    >>> w = segment.values(np.array([0.1, 10.0]))
+    >>> bool((w[1, 0] - torch.exp(-10 * A.diagonal())).norm() <= 1e-9), segment.space.size < 120
     (True, True)
     """
-    room = min(start.shape[1], max(2, memory // max(start.numel(), 1)))
-    begin, left, base, r = 0.0, max_products, torch.zeros_like(start), start
+    max_size = min(start.shape[1], max(2, memory // max(start.numel(), 1)))
+    begin, products, base, r = 0.0, max_products, torch.zeros_like(start), start
     error = np.zeros(len(start))
-    while begin < end and left > 0:
-        piece, limit = _grow(product, r, base, begin, end, error, tolerance, order, min(room, left))
-        if not _enough(piece.error, limit):
+    while begin < end and products > 0:
+        segment = KrylovSegment(begin, end, order, base, Lanczos(product, r), error)
+        segment, limit = _grow(segment, tolerance, min(max_size, products))
+        if not _within(segment.error, limit):
             # Cut the time: an equal share of the error allowed for every unit of it.
-            cuts = (end - begin) * 2.0 ** (-0.25 * np.arange(400))
-            bounds = error + np.sum(piece.space.bound(cuts, order), axis=0)
-            good = (bounds <= limit * ((begin + cuts) / end)[:, None]).all(axis=1)
+            lengths = (end - begin) * 2.0 ** (-0.25 * np.arange(400))
+            bounds = error + np.sum(segment.space.bound(lengths, order), axis=0)
+            good = (bounds <= limit * ((begin + lengths) / end)[:, None]).all(axis=1)
             if not good.any():
                 return
-            cut = int(good.argmax())
-            piece = replace(piece, end=begin + cuts[cut], error=bounds[cut])
-        yield piece
-        left -= piece.space.size
-        begin, error = piece.end, piece.error
+            longest = int(good.argmax())
+            segment = replace(segment, end=begin + lengths[longest], error=bounds[longest])
+        yield segment
+        products -= segment.space.size
+        begin, error = segment.end, segment.error
         if begin < end:
-            r = piece.values(np.array([begin]))[0]
+            r = segment.values(np.array([begin]))[0]
             if order == 1:
-                base, left, r = r, left - 1, start - product(r)
+                base, products, r = r, products - 1, start - product(r)
 
 
 def _grow(
-    product: Product,
-    r: Tensor,
-    base: Tensor,
-    begin: float,
-    end: float,
-    error: np.ndarray,
-    tolerance: Callable[[Tensor], Tensor],
-    order: int,
-    most: int,
+    segment: KrylovSegment, tolerance: Callable[[Tensor], Tensor], max_size: int
 ) -> tuple[KrylovSegment, np.ndarray]:
-    """One space for [begin, end], and the error allowed; grown until it is met or most is
-    reached."""
-    space, size, last = Lanczos(product, r), min(_FIRST, most), (0, 0.0)
+    """Enlarge the space of a segment until its error is allowed, or to its largest size.
+
+    Return the segment with the bound on its error, and the error allowed.
+    """
+    begin, end, space, order = segment.begin, segment.end, segment.space, segment.order
+    size, last = min(_FIRST_SIZE, max_size), (0, 0.0)
     limit: np.ndarray | None = None
     while True:
         space.extend(size - space.size)
-        truncated, blurred = (b[0] for b in space.bound(np.array([end - begin]), order))
-        # More products would only refine what round-off blurs.
-        settled = truncated <= blurred
-        total = np.where(settled, 0.0, error + truncated + blurred)
-        if limit is None or _enough(total, limit) or size == most:
-            piece = KrylovSegment(begin, end, order, base, space, error + truncated + blurred)
-            limit = to_numpy(tolerance(piece.values(np.array([end]))[0]))
-            if _enough(total, limit) or size == most:
-                limit = np.where(settled, np.inf, limit)
-                return piece, limit
+        truncated, round_off = (b[0] for b in space.bound(np.array([end - begin]), order))
+        # More products would only refine what round-off hides.
+        settled = truncated <= round_off
+        total = np.where(settled, 0.0, segment.error + truncated + round_off)
+        if limit is None or _within(total, limit) or size == max_size:
+            grown = replace(segment, error=segment.error + truncated + round_off)
+            limit = to_numpy(tolerance(grown.values(np.array([end]))[0]))
+            if _within(total, limit) or size == max_size:
+                return grown, np.where(settled, np.inf, limit)
         # The bound falls ever faster, so a line through its last two logarithms reaches
         # the limit late: go most of the way.
         with np.errstate(divide="ignore", invalid="ignore"):
             log = float(np.log(total / limit).max())
         slope = (last[1] - log) / (size - last[0])
-        far = 0.7 * log / slope if slope > 0 and np.isfinite(log) else np.inf
+        step = 0.7 * log / slope if slope > 0 and np.isfinite(log) else np.inf
         last = size, log
-        size = min(size + int(np.clip(far, 2, size // 2)), most)
+        size = min(size + int(np.clip(step, 2, size // 2)), max_size)
 
 
-def _enough(error: np.ndarray, limit: np.ndarray) -> bool:
+def _within(error: np.ndarray, limit: np.ndarray) -> bool:
     return bool((error <= limit).all())
 
 
-def decayed(product: Product, start: Tensor, ts: Tensor, rest: Tensor, rtol: float) -> Tensor:
-    """e^{−tA}r at any times t ≥ 0, shape (T, vectors, n).
+def exponential_action(
+    product: Product, start: Tensor, ts: Tensor, rest: Tensor, rtol: float
+) -> Tensor:
+    """Compute e^{−tA}r at any times t ≥ 0.
 
     Parameters
     ----------
@@ -173,11 +185,29 @@ def decayed(product: Product, start: Tensor, ts: Tensor, rest: Tensor, rtol: flo
     start : Tensor, shape (vectors, n)
         r, one a row.
     ts : Tensor, shape (T,)
+        Times, in any order.
     rest : Tensor, shape (vectors, n)
-        What e^{−tA}r is the distance from.
+        The state that e^{−tA}r is the distance from.
     rtol : float
         Error allowed in each row, relative to the larger norm of r + rest at the first and at
         the last time.
+
+    Returns
+    -------
+    Tensor, shape (T, vectors, n)
+
+    Raises
+    ------
+    InputError
+        If a time is negative, A is not positive semidefinite, or memory does not suffice.
+
+    Examples
+    --------
+    >>> import torch
+    >>> r, rate = torch.ones(1, 3).double(), torch.tensor([0.0, 1.0, 2.0]).double()
+    >>> w = exponential_action(lambda v: rate * v, r, torch.ones(1).double(), 0 * r, 1e-9)
+    >>> bool((w[0, 0] - torch.exp(-rate)).norm() < 1e-8)
+    True
     """
     eps = torch.finfo(start.dtype).eps
 
@@ -185,38 +215,39 @@ def decayed(product: Product, start: Tensor, ts: Tensor, rest: Tensor, rtol: flo
         size = torch.maximum((start + rest).norm(dim=1), (w + rest).norm(dim=1))
         return max(rtol, 10 * eps) * size
 
-    times, back = _sorted(ts)
-    found = [start.expand(int((times == 0).sum()), *start.shape)]
-    for piece in exponential(product, start, float(times.max(initial=0.0)), tolerance):
-        now = times[(times > piece.begin) & (times <= piece.end)]
-        found.append(piece.values(now))
-    return _all_reached(found, times, back)
+    times, order = _sorted(ts)
+    values = [start.expand(int((times == 0).sum()), *start.shape)]
+    for segment in exponential(product, start, float(times.max(initial=0.0)), tolerance):
+        covered = times[(times > segment.begin) & (times <= segment.end)]
+        values.append(segment.values(covered))
+    return _in_order(values, times, order)
 
 
 def _sorted(ts: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Times on the host, ascending, and the order that puts them back."""
+    """Return times on the host, ascending, and the order that puts them back."""
     if not bool((ts >= 0).all()):
         raise InputError(f"times must be at least 0, got {float(ts.min()):g}")
-    host = to_numpy(ts)
-    order = np.argsort(host, kind="stable")
-    return host[order], np.argsort(order)
+    times = to_numpy(ts)
+    order = np.argsort(times, kind="stable")
+    return times[order], np.argsort(order)
 
 
-def _all_reached(found: list[Tensor], times: np.ndarray, back: np.ndarray) -> Tensor:
-    values = torch.cat(found)
-    if len(values) < len(times):
+def _in_order(values: list[Tensor], times: np.ndarray, order: np.ndarray) -> Tensor:
+    """Return the values at all times; InputError where the last times were not reached."""
+    joined = torch.cat(values)
+    if len(joined) < len(times):
         raise InputError(
             f"the Krylov spaces that fit into memory do not reach t = {times[-1]:g}; "
-            "ask for fewer columns at once or a looser rtol"
+            "compute fewer columns at once, or use a looser rtol"
         )
-    return values[torch.from_numpy(back).to(values.device)]
+    return joined[torch.from_numpy(order).to(joined.device)]
 
 
 def _phi1_off_null(s: np.ndarray, theta: np.ndarray) -> np.ndarray:
     return phi(1, s, theta) * (theta > 0)
 
 
-def outputs(
+def phi1_action(
     product: Product,
     start: Tensor,
     ts: Tensor,
@@ -224,7 +255,7 @@ def outputs(
     norm: float,
     rtol: float,
 ) -> Tensor:
-    """C tφ₁(−tA)r for a linear map C that vanishes on A's null space.
+    """Compute C tφ₁(−tA)r for a linear map C that vanishes on A's null space.
 
     Parameters
     ----------
@@ -233,7 +264,7 @@ def outputs(
     start : Tensor, shape (vectors, n)
         r, one a row.
     ts : Tensor, shape (T,)
-        Times t ≥ 0.
+        Times t ≥ 0, in any order.
     test : callable
         v ↦ C v for each row of v, (…, n) to (…, p).
     norm : float
@@ -244,12 +275,26 @@ def outputs(
     Returns
     -------
     Tensor, shape (T, vectors, p)
+
+    Raises
+    ------
+    InputError
+        If a time is negative, A is not positive semidefinite, or memory does not suffice.
+
+    Examples
+    --------
+    >>> import torch
+    >>> r, rate = torch.ones(1, 2).double(), torch.tensor([1.0, 2.0]).double()
+    >>> t = torch.tensor([0.5]).double()
+    >>> u = phi1_action(lambda v: rate * v, r, t, lambda v: rate * v, 2.0, 1e-9)
+    >>> bool((u[0, 0] - (1 - torch.exp(-rate / 2))).norm() < 1e-8)
+    True
     """
-    times, back = _sorted(ts)
+    times, order = _sorted(ts)
     tiny, eps = torch.finfo(start.dtype).tiny, torch.finfo(start.dtype).eps
     size = norm
     if size == 0:
-        # A product with A brings the direction near the one that C sees best.
+        # A product with A brings the direction near the one of C's largest singular value.
         leading = product(start)
         size = float(test(leading).norm() / leading.norm().clamp_min(tiny))
 
@@ -257,15 +302,16 @@ def outputs(
         return (rtol * test(w).norm() / (max(size, eps) * len(w) ** 0.5)).expand(len(w))
 
     base = torch.zeros_like(test(start))
-    found = [base.expand(int((times == 0).sum()), *base.shape)]
-    for piece in exponential(product, start, float(times.max(initial=0.0)), tolerance, order=1):
-        now = times[(times > piece.begin) & (times <= piece.end)]
-        s = outer(np.append(now, piece.end)) - piece.begin
+    values = [base.expand(int((times == 0).sum()), *base.shape)]
+    last = float(times.max(initial=0.0))
+    for segment in exponential(product, start, last, tolerance, order=1):
+        covered = times[(times > segment.begin) & (times <= segment.end)]
+        s = broadcast_times(np.append(covered, segment.end)) - segment.begin
         # Where A is zero tφ₁ = t and C is zero: round-off must not grow into an output.
-        null = test(piece.space.apply(lambda theta: (theta == 0)[None].astype(float)))
-        floor = 10 * start.shape[1] * eps * size * torch.from_numpy(piece.space.norms).to(null)
+        null = test(segment.space.apply(lambda theta: (theta == 0)[None].astype(float)))
+        floor = 10 * start.shape[1] * eps * size * torch.from_numpy(segment.space.norms).to(null)
         null = torch.where(null.abs() <= floor[:, None], torch.zeros_like(null), null)
-        moving = piece.space.apply(functools.partial(_phi1_off_null, s))
+        moving = segment.space.apply(functools.partial(_phi1_off_null, s))
         moved = base + test(moving) + torch.from_numpy(s).to(null) * null
-        found, base = [*found, moved[:-1]], moved[-1]
-    return _all_reached(found, times, back)
+        values, base = [*values, moved[:-1]], moved[-1]
+    return _in_order(values, times, order)

@@ -11,7 +11,7 @@ and for A positive semidefinite e^{−sA} is a contraction, so
 
 The integral is exact: signs alternating along the diagonal make −T_m a matrix with
 positive off-diagonal entries, so the entry (m, 1) of its exponential never changes sign. The
-bound grows with t, so it is enough to look at the last time.
+bound grows with t, so its value at the last time is enough.
 
 [g(T_m)]_{m1} = ∏β_i · g[θ_1, …, θ_m] is summed as Σ_j g(θ_j) ∏β_i/∏_{i≠j}(θ_j − θ_i): its weights
 keep the relative accuracy that the last components of computed eigenvectors lose where
@@ -39,7 +39,20 @@ _SERIES = 0.3  # below this φ_2 is summed as a series
 
 
 def phi(order: int, t: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """tᵖφ_p(−tθ) for p = 0, 1, 2 and t, θ ≥ 0 that broadcast.
+    """Compute tᵖφ_p(−tθ).
+
+    Parameters
+    ----------
+    order : int
+        p, 0, 1 or 2.
+    t : ndarray
+        Times, at least 0.
+    theta : ndarray
+        Eigenvalues, at least 0, which broadcast against the times.
+
+    Returns
+    -------
+    ndarray
 
     Examples
     --------
@@ -66,13 +79,14 @@ class Lanczos:
 
     Every new vector is orthogonalised twice against all before it. Where a space is
     invariant (or a row of start is zero) its later vectors are zero and change nothing.
-    A product and a dozen small operations a vector, none of which waits for the device.
+    A vector takes a product and a dozen small operations, none of which waits for the device.
 
     Parameters
     ----------
     product : callable
         v ↦ A v for each row of v, shape (vectors, n).
     start : Tensor, shape (vectors, n)
+        r, one a row.
 
     Examples
     --------
@@ -100,12 +114,12 @@ class Lanczos:
 
     @property
     def size(self) -> int:
-        """m, the number of basis vectors and of products so far."""
+        """Number m of basis vectors, and of products so far."""
         return len(self._beta)
 
     @property
     def norms(self) -> np.ndarray:
-        """‖r‖, shape (vectors,)."""
+        """Norms ‖r‖, shape (vectors,)."""
         return to_numpy(self._norms)
 
     def extend(self, count: int) -> None:
@@ -113,8 +127,8 @@ class Lanczos:
         eps = torch.finfo(self._basis.dtype).eps
         for m in range(self.size, self.size + count):
             if m + 1 == self._basis.shape[1]:
-                more = min(m, self.n - m)
-                self._basis = torch.cat([self._basis, torch.empty_like(self._basis[:, :more])], 1)
+                added = min(m, self.n - m)
+                self._basis = torch.cat([self._basis, torch.empty_like(self._basis[:, :added])], 1)
             Q = self._basis[:, : m + 1]
             w = self._product(self._basis[:, m])[:, None]
             self._largest = torch.maximum(self._largest, torch.linalg.vector_norm(w, dim=(1, 2)))
@@ -129,7 +143,7 @@ class Lanczos:
     # -- the small problem, in float64 on the host -------------------------------------
 
     def _tridiagonal(self) -> tuple[np.ndarray, np.ndarray]:
-        """The matrices T_m, shape (vectors, m, m), and β, shape (vectors, m), its last the β_m
+        """Return T_m, shape (vectors, m, m), and β, shape (vectors, m), its last entry the β_m
         that leads out of the space."""
         stacked = torch.stack([torch.stack(x) for x in (self._along, self._beta, self._inverse)])
         alpha, beta, inverse = to_numpy(stacked).transpose(0, 2, 1)
@@ -145,15 +159,26 @@ class Lanczos:
         return T, beta
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues θ of T_m, ascending, round-off set to zero, (vectors, m), and its
-        eigenvectors, (vectors, m, m)."""
+        """Compute the eigenvalues and eigenvectors of T_m.
+
+        Returns
+        -------
+        theta : ndarray, shape (vectors, m)
+            Ascending, round-off set to zero.
+        vectors : ndarray, shape (vectors, m, m)
+
+        Raises
+        ------
+        InputError
+            If an eigenvalue is negative, or a product was not finite.
+        """
         if self._solved is None or self._solved[0] != self.size:
             theta, V = map(to_numpy, torch.linalg.eigh(torch.from_numpy(self._tridiagonal()[0])))
             self._solved = self.size, self._decay_rates(theta), V
         return self._solved[1:]
 
     def _decay_rates(self, theta: np.ndarray) -> np.ndarray:
-        """Ritz values without their round-off; InputError where one is negative."""
+        """Return Ritz values without their round-off; InputError where one is negative."""
         noise = self.n * torch.finfo(self._basis.dtype).eps * np.abs(theta).max(axis=1)[:, None]
         if (theta < -10 * noise).any():
             raise InputError(
@@ -163,8 +188,20 @@ class Lanczos:
         return np.where(theta > noise, theta, 0.0)
 
     def bound(self, ts: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """The bound on ‖w(t) − w_m(t)‖ of the module's head, and the round-off of computing
-        it, which is to be added; both of shape (T, vectors)."""
+        """Compute the bound on ‖w(t) − w_m(t)‖ of the module's head.
+
+        Parameters
+        ----------
+        ts : ndarray, shape (T,)
+            Times.
+        order : int
+            p, 0 or 1.
+
+        Returns
+        -------
+        bound, round_off : ndarray, shape (T, vectors)
+            The bound, and the round-off of computing it, which is to be added.
+        """
         eps, i = np.finfo(float).eps, np.arange(self.size)
         T, beta = self._tridiagonal()
         theta = to_numpy(torch.linalg.eigvalsh(torch.from_numpy(T)))
@@ -175,12 +212,12 @@ class Lanczos:
             logs = np.log(beta[:, :-1]).sum(axis=1)[:, None] - np.log(gaps).sum(axis=2)
         # Products of two components of orthonormal vectors, so at most one.
         weights = (self.norms * beta[:, -1])[:, None] * np.exp(np.minimum(logs, 0.0))
-        terms = weights * phi(order + 1, outer(ts), self._decay_rates(theta))
-        blurred = eps * (10 * self.size + (top / gaps).sum(axis=2))
-        return np.abs((terms * (-1.0) ** i).sum(axis=2)), (terms * blurred).sum(axis=2)
+        terms = weights * phi(order + 1, broadcast_times(ts), self._decay_rates(theta))
+        relative = eps * (10 * self.size + (top / gaps).sum(axis=2))
+        return np.abs((terms * (-1.0) ** i).sum(axis=2)), (terms * relative).sum(axis=2)
 
     def apply(self, factors: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-        """‖r‖ Q_m g(T_m) e_1 for factors g: θ (vectors, m) ↦ (T, vectors, m); (T, vectors, n)."""
+        """Return ‖r‖ Q_m g(T_m) e_1, (T, vectors, n), for g: θ (vectors, m) ↦ (T, vectors, m)."""
         theta, V = self.ritz()
         modes = factors(theta) * (V[:, 0] * self.norms[:, None])
         coefficients = np.matmul(modes.transpose(1, 0, 2), V.transpose(0, 2, 1))
@@ -188,6 +225,6 @@ class Lanczos:
         return torch.bmm(coefficients, self._basis[:, : self.size]).transpose(0, 1)
 
 
-def outer(ts: np.ndarray) -> np.ndarray:
-    """Times, (T,), as they broadcast against Ritz values, (vectors, m)."""
+def broadcast_times(ts: np.ndarray) -> np.ndarray:
+    """Return times, (T,), in a shape that broadcasts against Ritz values, (vectors, m)."""
     return np.asarray(ts, dtype=float)[:, None, None]

@@ -11,7 +11,6 @@ from gflow.flows import CentralFlow, KernelFlow, NetworkFlow
 from gflow.flows import central as module
 from gflow.flows.modified import second_derivative
 from gflow.flows.sharpness import sharpness
-from gflow.linalg.complementarity import complementary
 from tests.helpers import randn, relative
 from tests.valleys import EDGE, STEP, eigenvalues, held, matrix, valley
 
@@ -131,25 +130,6 @@ def test_loss_falls_at_the_rate_of_dissipation():
     rate = float(flow.loss(y + h * velocity) - flow.loss(y - h * velocity)) / (2 * h)
     assert float(central.dissipation(y, velocity)) == pytest.approx(-rate, rel=1e-6)
     assert rate < 0
-
-
-@pytest.mark.parametrize("m", [1, 2, 3, 4])
-@pytest.mark.parametrize("rank", [2, 30])
-def test_complementarity_holds(m, rank):
-    for seed in range(5):
-        G = randn(m, m, rank, seed=seed)
-        G = ((G + G.transpose(0, 1)) / 2).reshape(m * m, rank)
-        B = randn(m, m, seed=seed + 50)
-        b = (G @ randn(rank, seed=seed + 90)).reshape(m, m) + 0.1 * (B + B.mT) - torch.eye(m)
-        K = 0.5 * G @ G.mT
-        X = complementary(K, b.double())
-        S = (K @ X.flatten()).reshape(m, m) - b
-        scale = float(b.norm())
-        if float(X.norm()) > 1e6:  # a direction without curvature that b points along
-            continue
-        assert float(torch.linalg.eigvalsh(X)[0]) >= -1e-12 * float(X.norm())
-        assert float(torch.linalg.eigvalsh(S)[0]) >= -1e-6 * scale
-        assert abs(float((X * S).sum())) <= 1e-6 * scale * float(X.norm() + 1e-300)
 
 
 def test_second_derivative_is_that_of_the_velocity():

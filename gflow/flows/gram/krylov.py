@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gflow.flows.gram.operator import KernelOperator, Product
-from gflow.linalg.exponential import decayed, outputs
+from gflow.linalg.exponential import exponential_action, phi1_action
 
 _SMALL_BASIS = 2**20  # numbers in a Krylov basis that is always affordable
 
@@ -52,7 +52,7 @@ def krylov_train(
     """
     columns, y = _columns(u0 - targets), _columns(targets)
     groups = zip(_groups(operator, columns), _groups(operator, y), strict=True)
-    residuals = [decayed(operator.rows, r, times, rest, rtol) for r, rest in groups]
+    residuals = [exponential_action(operator.rows, r, times, rest, rtol) for r, rest in groups]
     return _by_point(residuals, u0.ndim).add_(targets)
 
 
@@ -96,7 +96,7 @@ def krylov_test(
         return out.reshape(*v.shape[:-1], out.shape[-1])
 
     groups = _groups(operator, _columns(residual))
-    moved = [outputs(operator.rows, r, times, test, norm, rtol) for r in groups]
+    moved = [phi1_action(operator.rows, r, times, test, norm, rtol) for r in groups]
     return _by_point(moved, residual.ndim)
 
 
