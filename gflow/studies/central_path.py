@@ -124,26 +124,26 @@ def central_path(
             count = len(tensors["ys"])
             rows = [{name: value[i] for name, value in tensors.items()} for i in range(count)]
         else:
-            y, now = y0.detach(), _at(flow, y0.detach(), None)
-            if float(now.sharpness) > edge * (1 + _COLD):
+            y, measured = y0.detach(), _oscillation_at(flow, y0.detach(), None)
+            if float(measured.sharpness) > edge * (1 + _COLD):
                 raise InputError(
                     f"the sharpness at the start must be below the edge, 2/η = {edge:g}, got "
-                    f"{float(now.sharpness):g}; start before the gradient flow crosses the edge"
+                    f"{float(measured.sharpness):g}; start before the gradient flow crosses it"
                 )
-            force, vectors = now.force, now.vectors
-            rows.append(_row(flow, y, now))
+            force, vectors = measured.force, measured.vectors
+            rows.append(_row(flow, y, measured))
         for before, t in itertools.islice(itertools.pairwise(times), len(rows) - 1, None):
             steps = math.ceil((t - before) / longest * (1 - 1e-12))
             for _ in range(steps):
                 y = _advance(flow.flow, y, force, (t - before) / steps, flow.step_size)
-                now = _at(flow, y, vectors)
-                force, vectors = now.force, now.vectors
-            if not bool(torch.isfinite(now.sharpness)):
+                measured = _oscillation_at(flow, y, vectors)
+                force, vectors = measured.force, measured.vectors
+            if not bool(torch.isfinite(measured.sharpness)):
                 raise InputError(
                     f"the central flow became infinite or NaN before t = {t:g}; use a step smaller "
                     f"than {longest:g}, or a lower rate"
                 )
-            rows.append(_row(flow, y, now))
+            rows.append(_row(flow, y, measured))
             if progress is not None:
                 progress(t, float(rows[-1]["losses"]))
             state = {"y": y, "force": force, "vectors": vectors}
@@ -152,14 +152,14 @@ def central_path(
         return _path(flow, times, _stacked(rows))
 
 
-def _row(flow: CentralFlow, y: Tensor, now: Oscillation) -> dict[str, Tensor]:
+def _row(flow: CentralFlow, y: Tensor, measured: Oscillation) -> dict[str, Tensor]:
     """Return the measurements at one requested time."""
     return {
         "ys": y,
         "losses": flow.loss(y),
-        "variances": now.variance,
-        "sharpness": now.sharpness,
-        "ranks": torch.tensor(now.rank),
+        "variances": measured.variance,
+        "sharpness": measured.sharpness,
+        "ranks": torch.tensor(measured.rank),
     }
 
 
@@ -180,7 +180,7 @@ def _path(flow: CentralFlow, times: list[float], curves: Mapping[str, Tensor]) -
     )
 
 
-def _at(flow: CentralFlow, y: Tensor, start: Tensor | None) -> Oscillation:
+def _oscillation_at(flow: CentralFlow, y: Tensor, start: Tensor | None) -> Oscillation:
     tol = _COLD if start is None else _WARM
     return oscillation(flow.flow, y, flow.step_size, flow.rate, start=start, tol=tol)
 

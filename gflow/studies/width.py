@@ -7,7 +7,7 @@ u'_{k+1} = u'_k − ηH*(u'_k − y). At finite width H(0) is off H* by O(m^{-1/
 as much, so ‖u − u'‖ rises, peaks, and falls as both reach y.
 
 Time unit: t = k·step_size of full-batch descent on the **sum** over points and outputs;
-epoch k is one step. On a mean over n points the same η is worth n times less. Descent is
+epoch k is one step. On a mean over n points the same path needs the step size nη. Descent is
 stable for η < 2/λ_max, λ_max of H* for the kernel and of H(0) for a network.
 """
 
@@ -44,17 +44,17 @@ class WidthStudy:
     Attributes
     ----------
     widths, seeds, epochs : tuple of int
-        Epochs are the compared ones, 0 first.
+        ``epochs`` are those at which networks and kernel are compared, 0 first.
     step_size, stability_limit : float
         η, and 2/λ_max of H*.
     kernel_norm : float
-        ‖H* ⊗ I_k‖_F, to set kernel errors and drifts against.
+        ‖H* ⊗ I_k‖_F, the scale of kernel errors and drifts.
     measured : mapping of str to Tensor
         Of the networks' descent, (width, seed, epoch), NaN after a divergence:
         ``descent_distance`` ‖u − u'‖ of network's and kernel's descent, ``kernel_drift``
         ‖H(k) − H(0)‖_F, ``parameter_distance`` ‖W(k) − W(0)‖_F, and with held-out points
         ``test_distance`` (root mean square of u_* − u'_*), ``test_disagreement`` (share of
-        points put into another class than by the kernel), ``test_error`` and
+        points that network and kernel classify differently), ``test_error`` and
         ``kernel_test_error`` (shares misclassified).
         Of the flow at t = kη, (width, seed, epoch): ``flow_distance`` ‖u − u'‖ of network's
         and kernel flow, ``linear_distance`` ‖u − u_lin‖ to the network linearised at its own
@@ -216,6 +216,7 @@ _PEAKS: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
 
 
 def _warn_of_instability(step_size: float, kernel: float, network: float) -> None:
+    """Warn where the step size is beyond 2/λ_max of the kernel or of a network at its start."""
     for whose, sharpness in (("the kernel", kernel), ("a network at its start", network)):
         if step_size >= 2 / sharpness:
             warnings.warn(
