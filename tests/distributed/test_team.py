@@ -1,11 +1,14 @@
 """Two processes by torchrun against one; only gloo on the loopback is tested here."""
 
+import functools
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 import torch
 import xarray as xr
 
+from gflow.cli.main import main as command_line
 from gflow.distributed import Team, processes
 from gflow.errors import InputError
 from gflow.flows import KernelFlow
@@ -57,6 +61,46 @@ def outcome(started: subprocess.Popen[str]) -> tuple[int, str, str]:
     return started.returncode, out, err
 
 
+class Pair:
+    """Two processes by torchrun that carry out one request after another."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._started = torchrun("tests.distributed.two_processes", str(folder))
+        self._count = 0
+
+    def start(self, *arguments: str) -> Callable[[], tuple[list[int], str, str]]:
+        """Hand out a request; what is returned waits for the statuses and outputs of both."""
+        number, self._count = self._count, self._count + 1
+        part = self._folder / "part"
+        part.write_text(json.dumps(arguments))
+        part.rename(self._folder / f"{number}.json")
+        return functools.partial(self._outcome, number)
+
+    def _outcome(self, number: int) -> tuple[list[int], str, str]:
+        until = time.monotonic() + PATIENCE
+        while len(ended := self._texts(number, "status")) < 2:
+            assert self._started.poll() is None, self._started.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        out, err = ("".join(self._texts(number, stream)) for stream in ("out", "err"))
+        return list(map(int, ended)), out, err
+
+    def _texts(self, number: int, kind: str) -> list[str]:
+        return [file.read_text() for file in sorted(self._folder.glob(f"{number}.?.{kind}"))]
+
+    def close(self) -> None:
+        os.killpg(self._started.pid, signal.SIGKILL)
+        self._started.communicate()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    pair = Pair(tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.close()
+
+
 def said(err: str) -> list[str]:
     """What gflow said, beside torchrun's own report."""
     return [line for line in err.splitlines() if line.startswith("gflow: ")]
@@ -74,21 +118,20 @@ def ranks(started: subprocess.Popen[str]) -> dict[int, int]:
 
 
 def once_under_way(started: subprocess.Popen[str], folder: Path) -> None:
-    """Wait until a run writes metrics."""
+    """Wait until a run writes a checkpoint."""
     until = time.monotonic() + PATIENCE
-    metrics = folder / "metrics.jsonl"
-    while not metrics.exists() or metrics.stat().st_size == 0:
+    while not list(folder.rglob("checkpoint.safetensors")):
         assert started.poll() is None, started.communicate()
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
-def split(source: str, folder: Path, *options: str, **changes) -> subprocess.Popen[str]:
-    """A run by two processes."""
+def split(source: str, folder: Path, *options: str, **changes) -> list[str]:
+    """The command line of a run."""
     for name, value in changes.items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         options += (f"--{name.replace('_', '-')}", shown)
-    return torchrun("gflow", source, *options, "--output", str(folder))
+    return ["gflow", source, *options, "--output", str(folder)]
 
 
 def alone(source: str, folder: Path, **changes) -> xr.Dataset:
@@ -99,10 +142,10 @@ def alone(source: str, folder: Path, **changes) -> xr.Dataset:
 # -- the values ---------------------------------------------------------------------
 
 
-def test_processes_give_what_one_gives(tmp_path):
+def test_processes_give_what_one_gives(pair, tmp_path):
     file = tmp_path / "values.pt"
-    status, _, err = outcome(torchrun("tests.distributed.two_processes", "values", str(file)))
-    assert status == 0, err
+    statuses, _, err = pair.start("values", str(file))()
+    assert statuses == [0, 0], err
     found = torch.load(file, weights_only=True)
     whole = two_processes.measured(
         [two_processes.network(None, *key) for key in two_processes.NETWORKS],
@@ -115,22 +158,23 @@ def test_processes_give_what_one_gives(tmp_path):
         assert float(gap) <= 1e-12 * float(value.double().abs().max()), name
 
 
-def test_a_network_run_is_that_of_one_process(tmp_path):
+def test_a_network_run_is_that_of_one_process(pair, tmp_path):
     changes = {"samples": 61, "width": 8, "t_end": 4.0, "step_sizes": (0.2,), "points": 5}
-    started = split("network", tmp_path / "split", "--json", **changes)
+    outcome = pair.start(*split("network", tmp_path / "split", "--json", **changes))
     whole = alone("network", tmp_path / "whole", **changes)
-    status, out, err = outcome(started)
-    assert status == 0, err
+    statuses, out, err = outcome()
+    assert statuses == [0, 0], err
     assert len(out.splitlines()) == 1  # of the first process alone
     require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
 
 
-def test_a_kernel_run_is_that_of_one_process(tmp_path):
+def test_a_kernel_run_is_that_of_one_process(pair, tmp_path):
     changes = {"samples": 41, "test_samples": 11, "step_sizes": (0.15,), "points": 5}
-    started = split("kernel", tmp_path / "split", **changes)
+    _, *command = split("kernel", tmp_path / "split", **changes)
+    outcome = pair.start("gflow without figures", *command)
     whole = alone("kernel", tmp_path / "whole", **changes)
-    status, _, err = outcome(started)
-    assert status == 0, err
+    statuses, _, err = outcome()
+    assert statuses == [0, 0], err
     require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
 
 
@@ -149,11 +193,12 @@ def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
-def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
+def test_a_stopped_run_goes_on_to_the_last_bit(pair, tmp_path):
     """Half the samples in a chunk of one process: the same sums in the same order."""
     folder = tmp_path / "split"
-    changes = {"samples": 62, "width": 8, "t_end": 200.0, "step_sizes": (0.1,), "points": 5}
-    started = split("network", folder, "--no-estimate-error", **changes)
+    changes = {"samples": 62, "width": 8, "t_end": 100.0, "step_sizes": (0.1,), "points": 5}
+    options = ["--no-estimate-error", "--checkpoint-every", "0.1"]
+    started = torchrun(*split("network", folder, *options, **changes))
     once_under_way(started, folder)
     os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does; torchrun adds SIGTERM
     _, out, err = outcome(started)
@@ -161,10 +206,10 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     assert len(said(err)) == 1, err
     assert f"gflow resume {folder}" in said(err)[0]
     assert reading.state(folder) == "interrupted"
-    started = torchrun("gflow", "resume", str(folder))
+    resumed = pair.start("gflow without figures", "resume", str(folder))
     whole = alone("network", tmp_path / "whole", chunk=31, estimate_error=False, **changes)
-    status, _, err = outcome(started)
-    assert status == 0, err
+    statuses, _, err = resumed()
+    assert statuses == [0, 0], err
     require_same(reading.load_run(folder).result, whole, 0.0)
 
 
@@ -184,7 +229,7 @@ def test_the_benchmark_runs():
 def test_a_killed_process_ends_the_run(tmp_path, rank):
     folder = tmp_path / "run"
     changes = {"samples": 61, "width": 8, "t_end": 1000.0}
-    started = split("network", folder, "--checkpoint-every", "0.1", **changes)
+    started = torchrun(*split("network", folder, "--checkpoint-every", "0.1", **changes))
     once_under_way(started, folder)
     others = [pid for r, pid in ranks(started).items() if r != rank]
     os.kill(ranks(started)[rank], signal.SIGKILL)
@@ -207,32 +252,28 @@ def test_a_killed_process_ends_the_run(tmp_path, rank):
         ("too late", r"InputError: make every split flow in all processes, before team\.leads"),
     ],
 )
-def test_an_error_in_one_process_ends_all_and_is_told(what, message):
-    status, _, err = outcome(torchrun("tests.distributed.two_processes", what, "-"))
-    assert status != 0
+def test_an_error_in_one_process_ends_all_and_is_told(pair, what, message):
+    statuses, _, err = pair.start(what, "-")()
+    assert statuses != [0, 0]
     assert re.search(rf"rank0\]: gflow\.errors\.{message}", err), err
 
 
-def test_what_cannot_be_split_is_said_once(tmp_path):
-    status, out, err = outcome(split("deep-linear", tmp_path / "run"))
-    assert (status, out) == (1, "")
+def test_what_cannot_be_split_is_said_once(pair, tmp_path):
+    statuses, out, err = pair.start(*split("deep-linear", tmp_path / "run"))()
+    assert (statuses, out) == ([2, 0], "")
     assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_sweep_is_not_split(tmp_path):
-    given = {**os.environ, **COMPLETE, "RANK": "0", "LOCAL_RANK": "0"}
-    command = [sys.executable, "-m", "gflow", "sweep", "kernel", "--set", "samples=10,20"]
-    done = subprocess.run(
-        [*command, "--output", str(tmp_path / "sweep")],
-        cwd=ROOT,
-        env=given,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 2
-    assert said(done.stderr) == ["gflow: a sweep has workers of its own; start it without torchrun"]
+def test_a_sweep_is_not_split(tmp_path, monkeypatch, capsys):
+    for name, value in {**COMPLETE, "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    command = ["sweep", "kernel", "--set", "samples=10,20", "--output", str(tmp_path / "sweep")]
+    with pytest.raises(SystemExit) as caught:
+        command_line(command)
+    assert caught.value.code == 2
+    (line,) = said(capsys.readouterr().err)
+    assert line == "gflow: a sweep has workers of its own; start it without torchrun"
     assert not (tmp_path / "sweep").exists()
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from gflow.cli.main import main as command_line
 from gflow.distributed.torchrun import RankInfo, rank_info
 from gflow.errors import InputError
 
@@ -33,17 +34,18 @@ def test_the_rank_is_that_of_the_environment(monkeypatch):
         ({"RANK": "2"}, "got process 2 of 2 and 1 of 2 here; start with torchrun"),
     ],
 )
-def test_an_incomplete_environment_is_refused(monkeypatch, changes, message):
+def test_an_incomplete_environment_is_refused(monkeypatch, capsys, changes, message):
     for name, value in (COMPLETE | changes).items():
         if value is not None:
             monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
         rank_info()
-    command = [sys.executable, "-m", "gflow", "list"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("gflow: ")
-    assert message in done.stderr
+    with pytest.raises(SystemExit) as caught:
+        command_line(["list"])
+    printed = capsys.readouterr()
+    assert (caught.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("gflow: ")
+    assert message in printed.err
 
 
 def test_the_rank_is_known_without_torch():

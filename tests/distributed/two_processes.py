@@ -1,15 +1,30 @@
 """What processes started by torchrun do in the tests: `python -m torch.distributed.run ...`.
 
-Usage: two_processes.py WHAT FILE; the first process writes what it found to FILE.
+Usage: two_processes.py FOLDER. Each process takes requests from the folder, ``0.json``,
+``1.json``, ..., and carries each out in a copy of itself, so that imports are made once.
+A request is the arguments of `check` or, after the word gflow, of the command line; after
+"gflow without figures", nothing is drawn.
 """
 
+import ctypes
+import functools
+import json
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 import gflow
+import gflow.plots.paths
+import gflow.settings.kernel
+import gflow.settings.network
+from gflow.cli.main import main as command_line
 from gflow.distributed import Team, processes
 from gflow.flows import NetworkFlow
 from gflow.kernels import ntk
@@ -105,8 +120,8 @@ def measured(networks: list, kernels: list) -> dict[str, torch.Tensor]:
     return found
 
 
-def main(what: str, file: str) -> None:
-    torch.set_num_threads(1)
+def check(what: str, file: str) -> None:
+    """The first process writes the values it finds to the file."""
     with processes(timeout=60.0) as team:
         if what == "data that differ":
             X, module = randn(SAMPLES, 3, seed=team.rank), nn.Linear(3, 1).double()
@@ -129,5 +144,61 @@ def main(what: str, file: str) -> None:
             networks[0].loss(networks[0].pack())
 
 
+def end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def rendezvous(original: Callable, prefix: str, *arguments, **options) -> Iterator:
+    """Put a prefix to the names in torchrun's store: each group of processes needs new ones."""
+    for store, rank, size in original(*arguments, **options):
+        yield dist.PrefixStore(prefix, store), rank, size
+
+
+def carry_out(arguments: list[str], folder: Path, number: int) -> int:
+    """Carry out a request in a copy of this process; return its exit status."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = 1
+    try:
+        end_with_parent()
+        dist.rendezvous = functools.partial(rendezvous, dist.rendezvous, str(number))
+        for stream, name in enumerate(("out", "err"), start=1):
+            path = folder / f"{number}.{os.environ['RANK']}.{name}"
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+        if arguments[0] == "gflow without figures":
+            gflow.plots.figures = lambda dataset, title="": {}
+        if arguments[0].startswith("gflow"):
+            sys.argv = arguments
+            command_line(arguments[1:])
+        else:
+            check(*arguments)
+        status = 0
+    except SystemExit as exit_:
+        status = exit_.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    end_with_parent()
+    rank, number = os.environ["RANK"], 0
+    while True:
+        request = folder / f"{number}.json"
+        if not request.exists():
+            time.sleep(0.02)
+            continue
+        status = carry_out(json.loads(request.read_text()), folder, number)
+        part = folder / f"{number}.{rank}.part"
+        part.write_text(str(status))
+        part.rename(folder / f"{number}.{rank}.status")
+        number += 1
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]))
