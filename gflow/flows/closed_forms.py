@@ -13,6 +13,8 @@ on ½‖W − M‖².
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +27,7 @@ _SATURATED = 40.0  # e^-40 is below round-off against 1
 
 
 def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
-    """P(t) of Ṗ = F P + P F − c P² with P(0) = Q₀Q₀ᵀ.
+    """Compute P(t) of Ṗ = F P + P F − c P² with P(0) = Q₀Q₀ᵀ.
 
     Parameters
     ----------
@@ -34,13 +36,14 @@ def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
     Q0 : Tensor, shape (n, k)
         Any factor of the start.
     c : float
-        Positive.
+        Positive coefficient.
     ts : Tensor, shape (T,)
         Times, t ≥ 0.
 
     Returns
     -------
     Tensor, shape (T, n, n)
+        P at each time.
 
     Notes
     -----
@@ -86,19 +89,21 @@ def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
 
 
 def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:
-    """s(t) of ṡ = N s^{2−2/N}(m − s), elementwise over modes.
+    """Compute s(t) of ṡ = N s^{2−2/N}(m − s), elementwise over modes.
 
     Parameters
     ----------
     s0, m : Tensor, shape (r,)
         Starts s ≥ 0 (any sign for depth 1) and targets, of any sign.
     depth : int
-        N ≥ 1.
+        Number of layers N ≥ 1.
     ts : Tensor, shape (T,)
+        Times, t ≥ 0.
 
     Returns
     -------
     Tensor, shape (T, r)
+        The modes at each time.
 
     Notes
     -----
@@ -109,8 +114,8 @@ def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> one = torch.ones(1, dtype=torch.float64)
-    >>> aligned_mode(0.1 * one, one, 3, torch.tensor([0.0, 50.0], dtype=torch.float64)).tolist()
+    >>> m = torch.ones(1, dtype=torch.float64)
+    >>> aligned_mode(0.1 * m, m, 3, torch.tensor([0.0, 50.0], dtype=torch.float64)).tolist()
     [[0.1], [1.0]]
     """
     t = ts[:, None]
@@ -129,6 +134,53 @@ def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:
         return s0.new_empty(len(ts), 0)
     columns = [_deep_mode(float(a), float(b), depth, ts) for a, b in zip(s0, m, strict=True)]
     return torch.stack(columns, dim=-1)
+
+
+def shared_singular_modes(W0: Tensor, M: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Decompose a start and its target in common singular vectors, where there are such.
+
+    Parameters
+    ----------
+    W0, M : Tensor, shape (d_N, d_0)
+        Start and target.
+
+    Returns
+    -------
+    (U, s, V, m), or None
+        W0 = U diag(s) Vᵀ and UᵀM = diag(m) Vᵀ, M V = U diag(m), for U (d_N, r), V (d_0, r), s > 0
+        and m (r,); None where the singular vectors differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> M = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> _, s, _, m = shared_singular_modes(torch.diag(torch.tensor([0.5, 2.0])), M)
+    >>> s.tolist(), m.tolist()
+    ([2.0, 0.5], [1.0, 3.0])
+    >>> shared_singular_modes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), M) is None
+    True
+    """
+    U, sigma, Vh = torch.linalg.svd(W0, full_matrices=False)
+    eps = torch.finfo(W0.dtype).eps * max(W0.shape)
+    k = int((sigma > eps * sigma.max()).sum())
+    U, sigma, V = U[:, :k], sigma[:k], Vh[:k].mT
+    # Equal singular values do not fix the basis: diagonalise M within each group.
+    UMV = U.mT @ M @ V
+    if k > 1:
+        groups = (sigma[:-1] - sigma[1:] > 1e3 * eps * sigma[:-1]).tolist()
+        cuts = [0, *(i + 1 for i, cut in enumerate(groups) if cut), k]
+        rotations = []
+        for start, stop in itertools.pairwise(cuts):
+            block = UMV[start:stop, start:stop]
+            rotations.append(torch.linalg.eigh(0.5 * (block + block.mT))[1])
+        rotation = torch.block_diag(*rotations)
+        U, V = U @ rotation, V @ rotation
+        UMV = U.mT @ M @ V
+    m = UMV.diagonal()
+    left_gap = float((U.mT @ M - m[:, None] * V.mT).norm())
+    right_gap = float((M @ V - U * m).norm())
+    tolerance = 1e2 * eps * float(M.norm()) + 1e-300
+    return (U, sigma, V, m) if max(left_gap, right_gap) <= tolerance else None
 
 
 def _deep_mode(s0: float, m: float, depth: int, ts: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 from typing import ClassVar
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from gflow.checks import require_count
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ReducedFlow
-from gflow.flows.closed_forms import aligned_mode, riccati
+from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
     LayerwiseFlow,
     balanced_layers,
@@ -261,45 +260,23 @@ class EndToEndFlow(ReducedFlow):
         return observables
 
     def closed_form(self, y0: Tensor) -> str | None:
-        known = self._loss.as_squared_distance()
-        if known is None or y0.ndim != 2:
+        distance = self._loss.as_squared_distance()
+        if distance is None or y0.ndim != 2:
             return None
         if self.depth == 1:
             return "linear: W = M + exp(−t)(W₀ − M)"
         if self.depth == 2:
             return "two-layer matrix Riccati solution"
-        return "aligned singular modes" if self._aligned(y0, known[0]) is not None else None
-
-    def _aligned(self, W0: Tensor, M: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """(U, σ, V, m) of a start whose singular vectors are M's, else None."""
-        U, sigma, Vh = torch.linalg.svd(W0, full_matrices=False)
-        eps = torch.finfo(W0.dtype).eps * max(W0.shape)
-        k = int((sigma > eps * sigma.max()).sum())
-        U, sigma, V = U[:, :k], sigma[:k], Vh[:k].mT
-        # Equal singular values do not fix the basis: diagonalise M within each group.
-        UMV = U.mT @ M @ V
-        if k > 1:
-            groups = (sigma[:-1] - sigma[1:] > 1e3 * eps * sigma[:-1]).tolist()
-            cuts = [0, *(i + 1 for i, cut in enumerate(groups) if cut), k]
-            blocks = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-            rotations = []
-            for block in blocks:
-                symmetric = UMV[block, block]
-                rotations.append(torch.linalg.eigh(0.5 * (symmetric + symmetric.mT))[1])
-            rotation = torch.block_diag(*rotations)
-            U, V = U @ rotation, V @ rotation
-            UMV = U.mT @ M @ V
-        m = UMV.diagonal()
-        left, right = U.mT @ M, M @ V
-        gap = max(float((left - m[:, None] * V.mT).norm()), float((right - U * m).norm()))
-        return (U, sigma, V, m) if gap <= 1e2 * eps * float(M.norm()) + 1e-300 else None
+        return (
+            "aligned singular modes" if shared_singular_modes(y0, distance[0]) is not None else None
+        )
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
         self.check_state(y0)
-        known = self._loss.as_squared_distance()
-        if known is None or y0.ndim != 2:
+        distance = self._loss.as_squared_distance()
+        if distance is None or y0.ndim != 2:
             return super().exact(ts, y0)
-        M, scale = known
+        M, scale = distance
         times = ts.to(y0) * scale
         if self.depth == 1:
             return M + (y0 - M) * torch.exp(-times)[:, None, None]
@@ -309,7 +286,7 @@ class EndToEndFlow(ReducedFlow):
             F[:d_in, d_in:], F[d_in:, :d_in] = M.mT, M
             first, second = balanced_layers(y0, self.parameter_flow.layer_dims)
             return riccati(F, torch.cat([first.mT, second]), 1.0, times)[:, d_in:, :d_in]
-        aligned = self._aligned(y0, M)
+        aligned = shared_singular_modes(y0, M)
         if aligned is None:
             return super().exact(ts, y0)
         U, sigma, V, m = aligned

@@ -271,10 +271,10 @@ class ProductFlow(ReducedFlow):
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
         self.check_state(y0)
-        known = self._loss.as_squared_distance()
-        if known is None or y0.ndim != 2:
+        distance = self._loss.as_squared_distance()
+        if distance is None or y0.ndim != 2:
             return super().exact(ts, y0)
-        M, scale = known
+        M, scale = distance
         # Ẇ = 2MW + 2WM − 4W², M symmetrised
         return riccati(2 * symmetric_part(M), self.lift(y0), 4.0, ts.to(y0) * scale)
 
