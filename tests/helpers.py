@@ -71,29 +71,29 @@ def worst_relative(values: Tensor, truth: Tensor) -> float:
 def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
     """States at ts of ẏ = fun(y) on numpy arrays by SciPy's DOP853, landing on every time."""
     y = torch.as_tensor(y0, dtype=torch.float64).numpy()
-    shape, found = y.shape, [y]
+    shape, result = y.shape, [y]
     for a, b in itertools.pairwise(ts):
         solution = solve_ivp(
             lambda t, v: fun(v.reshape(shape)).ravel(),
             (float(a), float(b)),
-            found[-1].ravel(),
+            result[-1].ravel(),
             method="DOP853",
             rtol=rtol,
             atol=atol,
         )
         assert solution.success
-        found.append(solution.y[:, -1].reshape(shape))
-    return torch.tensor(np.stack(found))
+        result.append(solution.y[:, -1].reshape(shape))
+    return torch.tensor(np.stack(result))
 
 
 def flow_classes() -> list[type[Flow]]:
     """Every concrete flow in the package gflow.flows."""
-    found = set()
+    result = set()
     for info in pkgutil.iter_modules(gflow.flows.__path__, "gflow.flows."):
         for value in vars(importlib.import_module(info.name)).values():
             if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value):
-                found.add(value)
-    return sorted(found, key=lambda c: c.__name__)
+                result.add(value)
+    return sorted(result, key=lambda c: c.__name__)
 
 
 def ensemble_of(y0: Tensor) -> Tensor:

@@ -47,15 +47,15 @@ def test_velocity_is_the_gradient_flow_of_its_loss(kind):
 
 
 @every_flow
-def test_call_keeps_no_state(kind):
+def test_a_call_changes_no_state(kind):
     flow, y0 = kind.example()
-    before, known = y0.clone(), set(vars(flow))
+    before, attributes = y0.clone(), set(vars(flow))
     first = flow(0.0, y0)
     assert torch.equal(first, flow(7.0, y0))
     assert torch.equal(y0, before)
     assert first.shape == y0.shape
     assert first.dtype == y0.dtype
-    assert set(vars(flow)) == known
+    assert set(vars(flow)) == attributes
 
 
 @every_flow
@@ -118,11 +118,11 @@ def test_ensemble_equals_a_loop_over_members(kind):
         },
     }
     for name, function in functions.items():
-        together = function(ys)
-        alone = torch.stack([function(y) for y in members])
-        assert together.shape == (2, 3, *alone.shape[1:]), name
-        gap = (together.reshape(alone.shape) - alone).abs().max()
-        assert float(gap) <= 1e-13 * float(alone.abs().max().clamp_min(1.0)), name
+        batched = function(ys)
+        single = torch.stack([function(y) for y in members])
+        assert batched.shape == (2, 3, *single.shape[1:]), name
+        gap = (batched.reshape(single.shape) - single).abs().max()
+        assert float(gap) <= 1e-13 * float(single.abs().max().clamp_min(1.0)), name
 
 
 @every_flow
@@ -285,12 +285,12 @@ def test_ensemble_integrates_as_its_members_do(kind):
     flow, y0 = kind.example()
     ys = ensemble_of(y0)[0]
     ts = [0.0, 0.3, 1.0]
-    together = gflow.integrate(flow, ys, ts, "dopri8", 1e-11, 1e-14)
-    assert together.certificate.holds
-    assert together.losses.shape == (3, 3)
+    batched = gflow.integrate(flow, ys, ts, "dopri8", 1e-11, 1e-14)
+    assert batched.certificate.holds
+    assert batched.losses.shape == (3, 3)
     for i, y in enumerate(ys):
-        alone = gflow.integrate(flow, y, ts, "dopri8", 1e-11, 1e-14)
-        assert worst_relative(together.ys[:, i], alone.ys) <= 1e-9
+        single = gflow.integrate(flow, y, ts, "dopri8", 1e-11, 1e-14)
+        assert worst_relative(batched.ys[:, i], single.ys) <= 1e-9
 
 
 @every_flow

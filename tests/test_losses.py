@@ -50,7 +50,7 @@ def test_regression_with_few_and_many_samples(n):
     assert relative(loss.gradient(W), (X @ W.mT - Y).mT @ X / n) <= 1e-13
 
 
-def test_regression_keeps_the_digits_of_ill_conditioned_inputs():
+def test_regression_is_accurate_for_ill_conditioned_inputs():
     X = randn(30, 3) @ torch.diag(torch.tensor([1.0, 1e-4, 1e-8], dtype=torch.float64))
     truth = randn(2, 3, seed=1)
     loss = LinearRegression(X, X @ truth.mT)
@@ -70,12 +70,12 @@ def test_unobserved_entries_are_ignored():
 def test_as_squared_distance():
     M, W, V = randn(3, 4), randn(3, 4, seed=1), randn(3, 4, seed=2)
     Q = torch.linalg.qr(randn(9, 4))[0] * 3 * 0.8
-    known = {
+    distances = {
         "distance": SquaredDistance(M),
         "full mask": MatrixCompletion(M, torch.ones(3, 4)),
         "white": LinearRegression(Q, randn(9, 3, seed=6)),
     }
-    for loss in known.values():
+    for loss in distances.values():
         target, scale = loss.as_squared_distance()
         assert relative(loss.gradient(W), scale * (W - target)) <= 1e-13
         half = lambda A, t=target, s=scale: s * (A - t).square().sum() / 2  # noqa: E731
@@ -87,7 +87,7 @@ def test_as_squared_distance():
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_device_of_the_result_is_the_inputs(kind):
+def test_the_result_is_on_the_device_of_the_input(kind):
     loss = make_loss(kind, 2, 3)
     with FakeTensorMode(allow_non_fake_inputs=True):
         for name, value in list(vars(loss).items()):

@@ -76,17 +76,17 @@ def test_momentum_follows_the_faster_flow():
 def test_ensemble_equals_its_members():
     flow = gflow.EndToEndFlow(make_loss("completion", 2, 3), 3)
     starts = torch.stack([of_rank(2, 2, 3, seed=s) for s in (0, 2)])
-    together = gflow.descend(flow, starts, 0.05, 20)
+    batched = gflow.descend(flow, starts, 0.05, 20)
     for i in range(2):
-        alone = gflow.descend(flow, starts[i], 0.05, 20)
-        assert worst_relative(together.ys[:, i], alone.ys) <= 1e-13
+        single = gflow.descend(flow, starts[i], 0.05, 20)
+        assert worst_relative(batched.ys[:, i], single.ys) <= 1e-13
 
 
-def test_progress_sees_the_last_step():
-    seen = []
-    gflow.descend(ONE, ZERO, 0.5, 120, progress=lambda t, loss: seen.append((t, loss)))
-    assert [t for t, _ in seen] == [25.0, 50.0, 60.0]
-    assert seen[-1][1] == float(ONE.loss(ONE.targets))
+def test_progress_is_reported_at_the_last_step():
+    calls = []
+    gflow.descend(ONE, ZERO, 0.5, 120, progress=lambda t, loss: calls.append((t, loss)))
+    assert [t for t, _ in calls] == [25.0, 50.0, 60.0]
+    assert calls[-1][1] == float(ONE.loss(ONE.targets))
 
 
 @pytest.mark.parametrize(

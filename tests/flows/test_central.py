@@ -40,10 +40,10 @@ def test_one_eigenvalue_at_the_edge_has_the_variance_that_stops_it():
     flow, y, step = at_the_edge()
     lam, slope = top_and_slope(flow, y)
     central = CentralFlow(flow, step)
-    found = central.oscillation(y)
-    assert relative(found.values, lam) <= 1e-12
+    result = central.oscillation(y)
+    assert relative(result.values, lam) <= 1e-12
     sigma2 = 2 * (slope @ flow(0.0, y)) / (slope @ slope)
-    assert relative(found.variance, sigma2) <= 1e-9
+    assert relative(result.variance, sigma2) <= 1e-9
     assert relative(central(0.0, y), flow(0.0, y) - 0.5 * sigma2 * slope) <= 1e-9
     assert abs(float(slope @ central(0.0, y))) <= 1e-9 * float(slope.norm() * flow(0.0, y).norm())
 
@@ -64,11 +64,11 @@ def test_two_eigenvalues_have_a_covariance():
     # S = 2/η·1 and what is beyond of C is held back: Σ = 2(C − 2/η)₊, the projection of −∇L.
     lam, V = torch.linalg.eigh(goal - EDGE * torch.eye(2, dtype=torch.float64))
     assert lam[0] < 0 < lam[1]
-    wanted = 2 * (V * lam.clamp_min(0)) @ V.mT
-    found = CentralFlow(flow, STEP).oscillation(y)
-    covariance = found.modes.mT @ found.modes
-    assert relative(covariance[4:, 4:], wanted) <= 1e-9
-    assert float(covariance[:4].norm()) <= 1e-9 * float(wanted.norm())
+    expected = 2 * (V * lam.clamp_min(0)) @ V.mT
+    result = CentralFlow(flow, STEP).oscillation(y)
+    covariance = result.modes.mT @ result.modes
+    assert relative(covariance[4:, 4:], expected) <= 1e-9
+    assert float(covariance[:4].norm()) <= 1e-9 * float(expected.norm())
 
 
 def test_iteration_and_dense_hessian_agree(monkeypatch):
@@ -85,8 +85,8 @@ def test_path_is_the_closed_form(goal):
     central = CentralFlow(flow, STEP, rate=RATE)
     ts = [0.0, 0.1, 0.3, 0.6, 1.2]
     path = gflow.integrate(central, y0, ts, "dopri5", 1e-10, 1e-10)
-    wanted = [[held(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts]
-    assert relative(eigenvalues(path.ys), torch.tensor(wanted, dtype=torch.float64)) <= 1e-8
+    expected = [[held(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts]
+    assert relative(eigenvalues(path.ys), torch.tensor(expected, dtype=torch.float64)) <= 1e-8
     spread = sum(2 * max(0.0, c - EDGE) for c in goal)
     assert float(central.observables(path.ys[-1])["variance"]) == pytest.approx(spread, rel=1e-6)
 
@@ -142,7 +142,7 @@ def test_second_derivative_is_that_of_the_velocity():
 
 
 @pytest.mark.parametrize(
-    ("change", "say"),
+    ("change", "message"),
     [
         (
             {"flow": KernelFlow.example()[0]},
@@ -152,6 +152,6 @@ def test_second_derivative_is_that_of_the_velocity():
         ({"rate": float("inf")}, "rate must be a positive number, got inf"),
     ],
 )
-def test_refuses(change, say):
-    with pytest.raises(InputError, match=say):
+def test_input_errors(change, message):
+    with pytest.raises(InputError, match=message):
         CentralFlow(**({"flow": valley()[0], "step_size": STEP} | change))

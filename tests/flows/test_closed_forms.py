@@ -34,13 +34,13 @@ def test_kernel_flow(rank, outputs):
         return np.concatenate([-Hn @ residual, -Tn @ residual])
 
     truth = dop853(both, torch.cat([u0, test_u0]), TS)
-    mine = flow.exact(times(*TS), u0)
-    assert worst_relative(mine, truth[:, :n]) <= 1e-9
+    states = flow.exact(times(*TS), u0)
+    assert worst_relative(states, truth[:, :n]) <= 1e-9
     assert (
         worst_relative(flow.predict(times(*TS), u0, test_u0, method="exact").test, truth[:, n:])
         <= 1e-9
     )
-    assert torch.equal(mine[0], u0)
+    assert torch.equal(states[0], u0)
     from_zero = flow.predict(times(*TS), u0, method="exact").test
     assert worst_relative(from_zero[1:] + test_u0, truth[1:, n:]) <= 1e-9
 
@@ -89,18 +89,18 @@ MODES = [
 @pytest.mark.parametrize(("s0", "m"), MODES)
 def test_aligned_mode(depth, s0, m):
     ts = [0.0, 1e-6, 0.01, 0.3, 2.0, 20.0]
-    mine = aligned_mode(times(s0), times(m), depth, times(*ts))[:, 0]
+    states = aligned_mode(times(s0), times(m), depth, times(*ts))[:, 0]
     if depth == 1:
         truth = dop853(lambda s: m - s, [s0], ts)[:, 0]
-        assert float(((mine - truth).abs() / truth.abs().clamp_min(1e-3)).max()) <= 1e-9
+        assert float(((states - truth).abs() / truth.abs().clamp_min(1e-3)).max()) <= 1e-9
     elif s0 == 0:
-        assert torch.equal(mine, torch.zeros_like(mine))
+        assert torch.equal(states, torch.zeros_like(states))
     else:
         # In log s the relative error is what DOP853 bounds, for tiny s too.
         log_truth = dop853(
             lambda x: depth * np.exp(x * (1 - 2 / depth)) * (m - np.exp(x)), [np.log(s0)], ts
         )[:, 0]
-        assert float((mine / log_truth.exp() - 1).abs().max()) <= 1e-9
+        assert float((states / log_truth.exp() - 1).abs().max()) <= 1e-9
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
@@ -130,13 +130,13 @@ def test_aligned_start_of_the_end_to_end_flow(depth):
     U, sigma, Vh = torch.linalg.svd(M, full_matrices=False)
     W0 = (U * times(0.1, 0.9, 0.9)) @ Vh  # equal singular values leave their basis open
     flow = EndToEndFlow(SquaredDistance(M), depth)
-    mine = flow.exact(times(*TS), W0)
-    modes = torch.einsum("ir,tij,rj->tr", U, mine, Vh)
+    states = flow.exact(times(*TS), W0)
+    modes = torch.einsum("ir,tij,rj->tr", U, states, Vh)
     truth = dop853(
         lambda s: depth * np.abs(s) ** (2 - 2 / depth) * (sigma.numpy() - s), [0.1, 0.9, 0.9], TS
     )
     assert worst_relative(modes, truth) <= 1e-9
-    assert worst_relative(mine, torch.einsum("ir,tr,rj->tij", U, truth, Vh)) <= 1e-9
+    assert worst_relative(states, torch.einsum("ir,tr,rj->tij", U, truth, Vh)) <= 1e-9
     assert flow.closed_form(randn(3, 5)) is None or depth < 3
 
 
@@ -162,8 +162,8 @@ def test_two_layers_from_any_start(shape, rank):
 
     truth = dop853(layers, np.concatenate([first.ravel(), second.ravel()]), TS)
     W = truth[:, size:].reshape(-1, *second.shape) @ truth[:, :size].reshape(-1, *first.shape)
-    mine = flow.exact(times(*TS), W0)
-    assert worst_relative(mine, W) <= 1e-9
+    states = flow.exact(times(*TS), W0)
+    assert worst_relative(states, W) <= 1e-9
     far = flow.exact(FAR, W0)
     assert relative(far[1], far[2]) <= 1e-10
     assert relative(far[2], far[3]) <= 1e-12
@@ -195,28 +195,28 @@ def test_product_flow_fully_observed(columns, spectrum):
     U0 = 0.5 * randn(d, columns, seed=3)
     flow = ProductFlow(SquaredDistance(M))
     truth = dop853(lambda U: 2 * (M.numpy() - U @ U.T) @ U, U0, TS, atol=1e-20)
-    mine = flow.exact(times(*TS), U0 @ U0.mT)
-    assert worst_relative(mine, truth @ truth.mT) <= 1e-9
+    states = flow.exact(times(*TS), U0 @ U0.mT)
+    assert worst_relative(states, truth @ truth.mT) <= 1e-9
     far = flow.exact(FAR, U0 @ U0.mT)
     keep = (lam > 0) & (torch.arange(d) < columns)
     limit = (V * torch.where(keep, lam, torch.zeros_like(lam))) @ V.mT
     assert float((far[3] - limit).norm()) <= 1e-8  # a zero eigenvalue decays as 1/4t
 
 
-def test_product_flow_of_an_unsymmetric_target_sees_its_symmetric_part():
+def test_product_flow_of_an_unsymmetric_target_uses_its_symmetric_part():
     M = randn(4, 4)
     W0 = randn(4, 2, seed=2) @ randn(4, 2, seed=2).mT
-    mine = ProductFlow(SquaredDistance(M)).exact(times(*TS), W0)
+    states = ProductFlow(SquaredDistance(M)).exact(times(*TS), W0)
     symmetric = ProductFlow(SquaredDistance((M + M.mT) / 2)).exact(times(*TS), W0)
-    assert relative(mine, symmetric) <= 1e-15
+    assert relative(states, symmetric) <= 1e-15
 
 
 def test_tiny_start():
     M = (lambda A: A @ A.mT)(randn(4, 4))
     U0 = 1e-6 * torch.eye(4, dtype=torch.float64)
-    mine = ProductFlow(SquaredDistance(M)).exact(times(0.0, 0.5, 1.0, 3.0), U0 @ U0.mT)
+    states = ProductFlow(SquaredDistance(M)).exact(times(0.0, 0.5, 1.0, 3.0), U0 @ U0.mT)
     truth = dop853(lambda U: 2 * (M.numpy() - U @ U.T) @ U, U0, [0, 0.5, 1, 3], atol=1e-22)
-    assert worst_relative(mine, truth @ truth.mT) <= 1e-9
+    assert worst_relative(states, truth @ truth.mT) <= 1e-9
 
 
 @pytest.mark.parametrize("c", [0.5, 4.0])

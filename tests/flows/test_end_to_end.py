@@ -47,12 +47,12 @@ def test_matches_the_sum_of_fractional_powers(shape, depth):
     # (1e-17)^{1/5} = 4e-4, are the formula's own error and must be left out there.
     square = shape[0] == shape[1]
     bound = 1e-13 if square or depth == 1 else None
-    mine = end_to_end_rhs(W, G, depth)
+    velocity = end_to_end_rhs(W, G, depth)
     if bound is None:
         exact = literal_sum_full_precision(W, G, depth)
-        assert relative(mine, exact) <= 1e-13
+        assert relative(velocity, exact) <= 1e-13
     else:
-        assert relative(mine, literal_sum(W, G, depth)) <= bound
+        assert relative(velocity, literal_sum(W, G, depth)) <= bound
 
 
 def literal_sum_full_precision(W, G, depth):
@@ -87,8 +87,8 @@ def test_rank_deficient_velocity_matches_the_literal_sum(rank, depth):
 def test_single_output_agrees_with_the_general_formula(depth):
     for scale in (1.0, 1e-3, 1e3):
         W, G = scale * randn(1, 6), randn(1, 6, seed=3)
-        mine = single_output_rhs(W, G, depth)
-        assert relative(mine, end_to_end_rhs(W, G, depth)) <= 5e-15
+        velocity = single_output_rhs(W, G, depth)
+        assert relative(velocity, end_to_end_rhs(W, G, depth)) <= 5e-15
     flow = EndToEndFlow(make_loss("regression", 1, 6), depth)
     assert torch.equal(flow(0.0, W), single_output_rhs(W, flow.gradient(W), depth))
 
@@ -204,18 +204,20 @@ def test_observables():
     W = randn(1, 4)
     G = flow.gradient(W)
     P = W.mT @ W / W.square().sum()
-    seen = flow.observables(W)
-    assert relative(seen["projection_ratio"], (2 * G @ P).norm() / G.norm()) <= 1e-14
-    assert relative(seen["singular_values"], W.norm()[None]) <= 1e-14
+    observables = flow.observables(W)
+    assert relative(observables["projection_ratio"], (2 * G @ P).norm() / G.norm()) <= 1e-14
+    assert relative(observables["singular_values"], W.norm()[None]) <= 1e-14
     wide = EndToEndFlow(make_loss("distance", 3, 4), 3)
     W = of_rank(2, 3, 4)
-    seen = wide.observables(W)
-    assert float(seen["nuclear_norm"]) == pytest.approx(1.3, 1e-14)
+    observables = wide.observables(W)
+    assert float(observables["nuclear_norm"]) == pytest.approx(1.3, 1e-14)
     p = np.array([1.0, 0.3]) / 1.3
-    assert float(seen["effective_rank"]) == pytest.approx(np.exp(-(p * np.log(p)).sum()), 1e-12)
+    assert float(observables["effective_rank"]) == pytest.approx(
+        np.exp(-(p * np.log(p)).sum()), 1e-12
+    )
 
 
-def test_singular_values_move_as_their_equation_says():
+def test_singular_values_follow_their_equation():
     flow = EndToEndFlow(make_loss("sensing", 3, 4), 3)
     W = of_rank(3, 3, 4)
     U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
@@ -244,13 +246,13 @@ def test_input_errors(build, message):
 def test_deficient_ensemble_velocity_equals_the_loop():
     W = ensemble_of(of_rank(1, 3, 4))
     G = ensemble_of(randn(3, 4, seed=8))
-    together = end_to_end_rhs(W, G, 3)
+    batched = end_to_end_rhs(W, G, 3)
     for i in range(2):
         for j in range(3):
-            assert relative(together[i, j], end_to_end_rhs(W[i, j], G[i, j], 3)) <= 1e-14
+            assert relative(batched[i, j], end_to_end_rhs(W[i, j], G[i, j], 3)) <= 1e-14
 
 
-def test_tiny_modes_keep_their_order():
+def test_tiny_modes_stay_in_order():
     flow = EndToEndFlow(SquaredDistance(torch.diag(torch.tensor([1.0, 3.0, 2.0]).double())), 3)
     W0 = torch.diag(torch.tensor([1.0, 4e-13, 1e-13]).double())
     path = flow.exact(torch.tensor([0.0, 1e-9]).double(), W0)
@@ -264,7 +266,7 @@ def test_inputs_of_zero_have_no_closed_form():
     assert EndToEndFlow(loss, 2).closed_form(torch.eye(2).double()) is None
 
 
-def test_unbalanced_start_is_no_product_flow():
+def test_the_product_of_unbalanced_layers_leaves_the_end_to_end_flow():
     """The layers' product leaves the end-to-end flow where the start is not balanced."""
     loss = make_loss("distance", 2, 3)
     layers = LayerwiseFlow(loss, [3, 3, 2])

@@ -124,12 +124,13 @@ def _expect_caught(wrong, y0, rtol):
 def test_observables():
     flow = ProductFlow(make_loss("distance", 4, 4))
     W = semidefinite(2, 4)
-    seen = flow.observables(W)
+    observables = flow.observables(W)
     assert (
-        relative(seen["eigenvalues"][:2], torch.tensor([1.0, 0.09], dtype=torch.float64)) <= 1e-14
+        relative(observables["eigenvalues"][:2], torch.tensor([1.0, 0.09], dtype=torch.float64))
+        <= 1e-14
     )
-    assert abs(float(seen["least_eigenvalue"])) <= 1e-15
-    assert float(seen["nuclear_norm"]) == pytest.approx(1.09, 1e-14)
+    assert abs(float(observables["least_eigenvalue"])) <= 1e-15
+    assert float(observables["nuclear_norm"]) == pytest.approx(1.09, 1e-14)
     skew = torch.zeros(4, 4, dtype=torch.float64)
     skew[0, 1], skew[1, 0] = 1.0, -1.0
     drift = flow.invariants(W + skew)["antisymmetric_part"]

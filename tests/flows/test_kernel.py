@@ -59,11 +59,12 @@ def test_observables_are_the_modes():
     flow = KernelFlow(gram(4, 6), randn(4, 2, seed=1))
     u = randn(4, 2, seed=2)
     lam, V = torch.linalg.eigh(flow.H)
-    seen = flow.observables(u)
+    observables = flow.observables(u)
     assert (
-        relative(seen["mode_residuals"], (V.mT @ (u - flow.targets)).norm(dim=1).flip(0)) <= 1e-13
+        relative(observables["mode_residuals"], (V.mT @ (u - flow.targets)).norm(dim=1).flip(0))
+        <= 1e-13
     )
-    assert relative(seen["residual_norm"], (u - flow.targets).norm()) <= 1e-15
+    assert relative(observables["residual_norm"], (u - flow.targets).norm()) <= 1e-15
     assert relative(flow.eigenvalues, lam) <= 1e-14
     factors = torch.stack([lam, lam.square()])
     powers = torch.stack([flow.H @ u, flow.H @ flow.H @ u])
@@ -104,26 +105,26 @@ def test_indefinite_kernels_and_missing_test_points():
 @pytest.mark.parametrize("shape", [(7,), (7, 3)])
 def test_a_callable_kernel_is_its_matrix(shape):
     H, y = gram(7, 4), randn(*shape, seed=1)
-    known, product = KernelFlow(H, y), KernelFlow(lambda v: H @ v, y)
+    stored, product = KernelFlow(H, y), KernelFlow(lambda v: H @ v, y)
     for batch in ((), (2,), (2, 3)):
         u = randn(*batch, *shape, seed=2)
         for value in ("__call__", "reference", "jvp"):
             arguments = {"__call__": (0.0, u), "reference": (u,), "jvp": (u, u)}[value]
-            got = getattr(product, value)(*arguments)
-            assert got.shape == u.shape
-            assert relative(got, getattr(known, value)(*arguments)) <= 1e-14, value
+            result = getattr(product, value)(*arguments)
+            assert result.shape == u.shape
+            assert relative(result, getattr(stored, value)(*arguments)) <= 1e-14, value
     u0, ts = randn(*shape, seed=3), [0.0, 0.5, 2.0]
     for method in ("krylov", "dopri5", "rkc2"):
         path = gflow.integrate(product, u0, ts, method, 1e-8, 1e-11)
         assert path.certificate.holds, path.certificate
-        assert worst_relative(path.ys, known.exact(times(*ts), u0)) <= 1e-6
+        assert worst_relative(path.ys, stored.exact(times(*ts), u0)) <= 1e-6
     assert set(product.observables(u0)) == {"loss", "residual_norm"}
     assert product.invariants(u0) == {}
     assert product.closed_form(u0) is None
     assert product.spectral_radius(u0) is None
 
 
-def test_what_needs_the_entries_says_so():
+def test_methods_that_need_the_entries_of_a_callable_kernel_raise():
     flow = KernelFlow(lambda v: 2 * v, randn(3), H_test=lambda v: v[:1])
     for needs in (
         lambda: flow.eigenvalues,
@@ -143,7 +144,7 @@ def test_what_needs_the_entries_says_so():
             needs()
 
 
-def test_targets_and_kernels_of_another_precision_are_told_so():
+def test_targets_and_kernels_of_another_precision_are_refused():
     with pytest.raises(InputError, match=r"targets must have the dtype.*of H, .*float64"):
         KernelFlow(torch.eye(2).double(), torch.ones(2))
     with pytest.raises(InputError, match="H_test must have the dtype"):

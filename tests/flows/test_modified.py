@@ -112,7 +112,7 @@ def fitted(gaps):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_descent_follows_to_the_order_said(order):
+def test_descent_follows_the_modified_flow_to_its_order(order):
     assert fitted(gaps_to_descent(order, 0.0)) == pytest.approx(order, abs=0.02)
 
 
@@ -140,25 +140,25 @@ def test_heavy_ball_on_a_quadratic_is_its_slow_root():
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.05)
 
 
-def test_members_have_step_sizes_of_their_own():
+def test_each_member_has_its_own_step_size():
     flow, y = FactorFlow.example()
     ys = torch.stack([y, 0.5 * y, 0.9 * y])
     steps = torch.tensor([0.01, 0.05, 0.2], dtype=torch.float64)
-    together = ModifiedFlow(flow, steps)
+    batched = ModifiedFlow(flow, steps)
     ts = [0.0, 0.3, 1.0]
-    paths = gflow.integrate(together, ys, ts, "tsit5", 1e-9, 1e-12)
+    paths = gflow.integrate(batched, ys, ts, "tsit5", 1e-9, 1e-12)
     assert paths.certificate.holds
     for i in range(3):
-        alone = ModifiedFlow(flow, float(steps[i]))
-        assert relative(together(0.0, ys)[i], alone(0.0, ys[i])) <= 1e-14
-        assert relative(together.loss(ys)[i], alone.loss(ys[i])) <= 1e-14
-        assert relative(together.start(ys)[i], alone.start(ys[i])) == 0
-        path = gflow.integrate(alone, ys[i], ts, "tsit5", 1e-9, 1e-12)
+        single = ModifiedFlow(flow, float(steps[i]))
+        assert relative(batched(0.0, ys)[i], single(0.0, ys[i])) <= 1e-14
+        assert relative(batched.loss(ys)[i], single.loss(ys[i])) <= 1e-14
+        assert relative(batched.start(ys)[i], single.start(ys[i])) == 0
+        path = gflow.integrate(single, ys[i], ts, "tsit5", 1e-9, 1e-12)
         assert relative(paths.ys[:, i], path.ys) <= 1e-8
-    part = together.of_members(torch.tensor([2, 0]))
-    assert torch.equal(part(0.0, ys[[2, 0]]), together(0.0, ys)[[2, 0]])
+    part = batched.of_members(torch.tensor([2, 0]))
+    assert torch.equal(part(0.0, ys[[2, 0]]), batched(0.0, ys)[[2, 0]])
     with pytest.raises(InputError, match=r"shape of the ensemble, \(2,\), got \(3,\)"):
-        gflow.integrate(together, ys[:2], ts)
+        gflow.integrate(batched, ys[:2], ts)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_input_errors(arguments, message):
         ModifiedFlow(FactorFlow.example()[0], **{"step_size": 0.1} | arguments)
 
 
-def test_a_reduced_flow_and_a_kernel_are_told_what_to_do():
+def test_only_flows_of_parameters_are_modified():
     flow = gflow.EndToEndFlow(make_loss("regression", 2, 3), 3)
     with pytest.raises(InputError, match=r"got EndToEndFlow: take its flow\.parameter_flow"):
         ModifiedFlow(flow, 0.1)

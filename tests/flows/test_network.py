@@ -128,19 +128,19 @@ def test_chunks_change_nothing_but_round_off(name, chunk):
             "acceleration": [f.velocity_and_acceleration(y)[1] for f in (flow, whole)],
             "reference": (flow.reference(y), whole.reference(y)),
         }
-        for what, (found, expected) in pairs.items():
-            assert found.shape == expected.shape, what
-            assert relative(found, expected) <= 1e-14, what
+        for what, (result, expected) in pairs.items():
+            assert result.shape == expected.shape, what
+            assert relative(result, expected) <= 1e-14, what
     assert torch.equal(flow(0.0, theta), flow(0.0, theta))
 
 
-def test_tied_and_frozen_parameters_count_once_and_not():
+def test_tied_parameters_count_once_and_frozen_ones_do_not_count():
     flow = NetworkFlow(Tied().double(), nn.functional.mse_loss, randn(5, 3), randn(5, 3))
     assert flow.state_shape == (9,)
     assert list(flow.parameters_dict(flow.pack())) == ["one.weight"]
 
 
-def test_module_is_left_alone():
+def test_the_module_is_not_changed():
     module = tanh_network()
     before = {k: p.clone() for k, p in module.state_dict().items()}
     flow = NetworkFlow(module, nn.functional.mse_loss, randn(5, 3), randn(5, 2))
@@ -237,7 +237,7 @@ def test_dropout_and_batch_norm_in_evaluation_mode():
     assert relative(flow(0.0, theta), flow.reference(theta)) <= 1e-14
 
 
-def test_the_start_is_the_modules_when_the_flow_was_made():
+def test_the_start_is_that_of_the_module_at_construction():
     module = torch.nn.Linear(2, 1).double()
     flow = NetworkFlow(module, torch.nn.functional.mse_loss, randn(3, 2), randn(3, 1))
     before = flow.pack().clone()
@@ -266,7 +266,7 @@ class Branching(nn.Module):
 
 
 @pytest.mark.parametrize("build", [Recurrent, Branching])
-def test_modules_that_vmap_cannot_take_are_taken_one_by_one(build):
+def test_modules_that_vmap_cannot_handle_are_evaluated_one_by_one(build):
     flow = NetworkFlow(build().double(), half_squares, randn(5, 3), randn(5, 3, seed=1))
     theta, v = flow.pack(), randn(flow.state_shape[0])
     ys = torch.stack([theta, -theta, 1.1 * theta])

@@ -26,9 +26,9 @@ def test_sharpness_along_a_path_is_that_of_each_state():
     flow, y0 = gflow.NetworkFlow.example()
     ys = gflow.integrate(flow, y0, torch.linspace(0, 5, 11)).ys
     values, products = sharpness_along(flow, ys, 2, tol=1e-8)
-    alone = torch.stack([sharpness(flow, y, 2, tol=1e-8).values for y in ys])
+    single = torch.stack([sharpness(flow, y, 2, tol=1e-8).values for y in ys])
     assert values.shape == (11, 2)
-    assert relative(values, alone) <= 1e-10
+    assert relative(values, single) <= 1e-10
     assert products <= 11 * len(y0)
     rough, fewer = sharpness_along(flow, ys)
     assert float((rough[:, 0] / values[:, 0] - 1).abs().max()) <= 2e-3

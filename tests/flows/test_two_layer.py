@@ -60,14 +60,14 @@ def test_outputs_velocity_and_kernel_are_those_of_the_module(m, k):
 def test_blocks_of_neurons_and_members_change_nothing(m):
     y, W, a = randn(N, seed=2), randn(3, m, D, seed=1), signs(3, m)
     flow = TwoLayerFlow(X, y, a)
-    found = flow(0.0, W)
+    result = flow(0.0, W)
     for i in range(3):
         pull = (y - flow.outputs(W, X)[i])[:, None] * a[i]
         by_hand = ((X @ W[i].mT > 0) * pull).mT @ X / math.sqrt(m)
-        assert relative(found[i], by_hand) <= 1e-13
+        assert relative(result[i], by_hand) <= 1e-13
 
 
-def test_members_have_signs_of_their_own():
+def test_each_member_has_its_own_signs():
     y, W, a = randn(N, 2, seed=2), randn(4, 5, D, seed=1), signs(4, 5, 2)
     flow = TwoLayerFlow(X, y, a)
     some = flow.of_members(torch.tensor([2, 0]))
@@ -104,7 +104,7 @@ def test_kernel_tends_to_the_limit_at_the_rate_of_sampling(k):
 
 
 @pytest.mark.parametrize(
-    ("change", "say"),
+    ("change", "message"),
     [
         ({"inputs": X[0]}, r"inputs must have shape \(n, d\)"),
         ({"targets": torch.zeros(N + 1).double()}, "and targets"),
@@ -115,7 +115,7 @@ def test_kernel_tends_to_the_limit_at_the_rate_of_sampling(k):
         ({"inputs": math.nan * X}, "inputs"),
     ],
 )
-def test_refuses(change, say):
+def test_input_errors(change, message):
     good = {"inputs": X, "targets": torch.zeros(N).double(), "signs": signs(5)}
-    with pytest.raises(InputError, match=say):
+    with pytest.raises(InputError, match=message):
         TwoLayerFlow(**(good | change))

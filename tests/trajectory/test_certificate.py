@@ -48,7 +48,7 @@ def test_clean_certificate_holds():
         ({"invariant_drift": {"a": 0.0, "b": float("nan")}}, "drift of b nan"),
     ],
 )
-def test_one_bad_measurement_breaks_it(measured, phrase):
+def test_one_bad_measurement_is_a_failure(measured, phrase):
     broken = certificate(**measured)
     assert not broken.holds
     assert any(phrase in failure for failure in broken.failures())
@@ -98,7 +98,7 @@ def test_velocity_error_is_the_relative_fault(factor):
     assert measured == pytest.approx(abs(factor - 1), rel=1e-9)
 
 
-def test_energy_residual_sees_a_wrong_speed():
+def test_energy_residual_reveals_a_wrong_speed():
     flow, path = numeric_path()
     wrong = altered(flow, lambda inner, t, y: 2 * inner(t, y))
     fast = gflow.integrate(wrong, path.ys[0], path.ts, "dopri5", 1e-8, 1e-11)

@@ -13,33 +13,33 @@ from tests.helpers import randn, relative, times, worst_relative
 @pytest.mark.parametrize("shape", [(40,), (40, 3)])
 @pytest.mark.parametrize("rank", [6, 40])
 @pytest.mark.parametrize("given", ["tensors", "callables"])
-def test_points_not_trained_on_by_krylov(shape, rank, given):
+def test_test_outputs_by_krylov(shape, rank, given):
     J = randn(45, rank)
     H, H_test = J[:40] @ J[:40].mT, J[40:] @ J[:40].mT
     y, u0 = randn(*shape, seed=1), randn(*shape, seed=2)
     test_u0 = randn(5, *shape[1:], seed=3)
-    known = KernelFlow(H, y, H_test)
+    stored = KernelFlow(H, y, H_test)
     if given == "tensors":
         flow = KernelFlow(H, y, H_test)
     else:
         flow = KernelFlow(lambda v: H @ v, y, lambda v: H_test @ v)
     ts = times(0.0, 0.01, 0.3, 5.0, 1e6)
     for rtol in (1e-4, 1e-8):
-        got = flow.predict(ts, u0, method="krylov", rtol=rtol).test
-        want = known.predict(ts, u0, method="exact").test
-        assert got.shape == want.shape
-        assert worst_relative(got[-1:], want[-1:]) <= rtol
-        assert float((got - want).abs().max()) <= rtol * float(want[-1].norm())
+        result = flow.predict(ts, u0, method="krylov", rtol=rtol).test
+        expected = stored.predict(ts, u0, method="exact").test
+        assert result.shape == expected.shape
+        assert worst_relative(result[-1:], expected[-1:]) <= rtol
+        assert float((result - expected).abs().max()) <= rtol * float(expected[-1].norm())
     moved = flow.predict(ts, u0, test_u0, method="krylov").test
     assert torch.equal(moved[0], test_u0)
-    assert relative(moved[2], known.predict(ts, u0, test_u0, method="exact").test[2]) <= 1e-7
+    assert relative(moved[2], stored.predict(ts, u0, test_u0, method="exact").test[2]) <= 1e-7
     with pytest.raises(InputError, match="pass H_test"):
         KernelFlow(H, y).predict(ts, u0, test_u0, method="krylov")
     with pytest.raises(InputError, match="at least 0"):
         flow.predict(times(-1.0), u0, method="krylov")
 
 
-def test_krylov_predictions_stay_below_another_matrix(monkeypatch):
+def test_krylov_predictions_take_less_memory_than_the_matrix(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     from kernel_flow import Live
 
@@ -48,6 +48,6 @@ def test_krylov_predictions_stay_below_another_matrix(monkeypatch):
     H, y = torch.exp(-(angle - angle.mT).abs()), torch.cos(angle * torch.arange(8))
     flow = KernelFlow(H, y, H[:50])
     with Live() as live:
-        got = flow.predict(torch.linspace(0, 5, 20), 0 * y, method="krylov", rtol=1e-6)
+        result = flow.predict(torch.linspace(0, 5, 20), 0 * y, method="krylov", rtol=1e-6)
     assert live.peak < H.nbytes
-    assert relative(got.test, got.train[:, :50]) <= 1e-5
+    assert relative(result.test, result.train[:, :50]) <= 1e-5

@@ -19,7 +19,7 @@ from tests.helpers import gram, randn
         (lambda v: torch.cumsum(v, 0), "must be symmetric"),
     ],
 )
-def test_products_are_tried_on_two_vectors(H, message):
+def test_products_are_tested_on_two_vectors(H, message):
     with pytest.raises(InputError, match=message):
         KernelFlow(H, randn(4))
 
@@ -41,15 +41,15 @@ def test_spectral_radius_without_decomposition():
         top <= KernelFlow(signs[:, None] * H * signs, x).spectral_radius(x) <= 1.1 * top
     )
     mixed = KernelFlow(gram(50, 50), randn(50))
-    got = mixed.spectral_radius(randn(50))
-    assert got is None or got >= float(torch.linalg.eigvalsh(mixed.H)[-1])
+    bound = mixed.spectral_radius(randn(50))
+    assert bound is None or bound >= float(torch.linalg.eigvalsh(mixed.H)[-1])
     assert KernelFlow(torch.zeros(3, 3), torch.zeros(3)).spectral_radius(torch.zeros(3)) == 0
     padded = torch.zeros(4, 4).double()
     padded[:2, :2] = 1.0
     assert KernelFlow(padded, randn(4)).spectral_radius(randn(4)) == pytest.approx(2.0, rel=1e-12)
 
 
-def test_large_kernels_are_not_decomposed_unasked():
+def test_large_kernels_are_decomposed_only_on_request():
     n = 1001
     flow = KernelFlow(torch.eye(n, dtype=torch.float64), randn(n))
     start = torch.zeros(n, dtype=torch.float64)

@@ -32,12 +32,12 @@ def test_predictions_are_matrix_exponentials_in_any_order_of_times(shape, rank, 
             assert relative(v, test_u0 - moved) <= 1e-10, method
         assert torch.equal(train[1], u0)
         assert torch.equal(test[1], test_u0)
-    alone = KernelFlow(H, y).predict(ts, u0)
-    assert alone.test is None
-    assert relative(alone.train, train) <= 1e-10
+    without_test = KernelFlow(H, y).predict(ts, u0)
+    assert without_test.test is None
+    assert relative(without_test.train, train) <= 1e-10
 
 
-def test_predictions_say_what_they_cannot_use():
+def test_input_errors_of_predictions():
     flow = KernelFlow(gram(4, 4), randn(4), randn(2, 4))
     u0 = randn(4)
     for call, message in (
@@ -67,26 +67,26 @@ def test_descent_in_closed_form_is_descent_step_by_step(shape, rank):
     u0, test_u0 = randn(*shape, seed=2), randn(2, *shape[1:], seed=3)
     for share in (0.1, 0.5, 0.9, 0.999):
         eta = share * flow.stability_limit
-        got = flow.exact_descent([0, 1, 2, 7, 40], u0, eta, test_u0)
+        result = flow.exact_descent([0, 1, 2, 7, 40], u0, eta, test_u0)
         gd = gflow.descend(flow, u0, eta, steps=40)
-        u, v, seen = u0, test_u0, [test_u0]
+        u, v, test_outputs = u0, test_u0, [test_u0]
         for _ in range(40):
             u, v = u - eta * H @ (u - flow.targets), v - eta * H_test @ (u - flow.targets)
-            seen.append(v)
+            test_outputs.append(v)
         for row, k in enumerate((0, 1, 2, 7, 40)):
-            assert relative(got.train[row], gd.ys[k]) <= 1e-13
-            assert relative(got.test[row], seen[k]) <= 1e-13
-        assert torch.equal(got.train[0], u0)
+            assert relative(result.train[row], gd.ys[k]) <= 1e-13
+            assert relative(result.test[row], test_outputs[k]) <= 1e-13
+        assert torch.equal(result.train[0], u0)
 
 
-def test_unstable_descent_is_flagged_with_the_limit():
+def test_unstable_descent_warns_with_the_limit():
     flow = KernelFlow(
         torch.diag(times(4.0, 1.0)), torch.ones(2).double(), torch.ones(1, 2).double()
     )
     u0 = torch.zeros(2).double()
     with pytest.warns(RuntimeWarning, match=r"step_size 0.6 is not below 2/λ_max = 0.5"):
-        got = flow.exact_descent([3], u0, 0.6)
-    assert relative(got.train, gflow.descend(flow, u0, 0.6, 3).ys[3:]) <= 1e-14
+        result = flow.exact_descent([3], u0, 0.6)
+    assert relative(result.train, gflow.descend(flow, u0, 0.6, 3).ys[3:]) <= 1e-14
     with pytest.raises(InputError, match=r"2/λ_max = 0.5, and descent overflows by step 10000"):
         flow.exact_descent([10000], u0, 0.6)
     for H, limit in ((torch.zeros(2, 2), float("inf")), (torch.eye(2), 2.0)):

@@ -47,10 +47,10 @@ def test_learning_times_energies_and_dimension():
     assert relative(flow.target_energy(u0), times(16.0, 9.0, 4.0, 1.0) / 30) <= 1e-14
     assert not flow.target_energy(flow.targets).any()
     ts = times(0.0, 0.3, 5.0)
-    want = torch.stack(
+    expected = torch.stack(
         [torch.trace(H @ torch.linalg.inv(H + torch.eye(4).double() / t)) for t in ts[1:]]
     )
-    assert relative(flow.effective_dimension(ts)[1:], want) <= 1e-13
+    assert relative(flow.effective_dimension(ts)[1:], expected) <= 1e-13
     assert flow.effective_dimension([0.0]) == 0
     many = KernelFlow(flow.H, torch.stack([V @ weights, V @ weights.flip(0)], dim=1))
     both = times(17.0, 13.0, 13.0, 17.0) / 60

@@ -23,7 +23,7 @@ def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, mon
     monkeypatch.setattr(tiles, "_TILE", rows)
     x, z, y = points(11), points(5, seed=1), randn(*shape, seed=2)
     H, H_test = two_layer_relu_gram(x), two_layer_relu_gram(z, x)
-    known = KernelFlow(H, y, H_test)
+    stored = KernelFlow(H, y, H_test)
     made = KernelFlow.from_kernel(two_layer_relu_gram, x, y, z)
     assert relative(made.H, H) <= 1e-7  # off the diagonal the arc cosine rounds either way
     assert torch.equal(made.H, made.H.mT)
@@ -32,18 +32,18 @@ def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, mon
     tiled = KernelFlow.from_kernel(two_layer_relu_gram, x, y, z, max_memory=600)
     assert not isinstance(tiled.H_test, torch.Tensor)
     ts, u0 = times(0.0, 0.5, 30.0), randn(*shape, seed=3)
-    want = known.predict(ts, u0, method="exact")
+    expected = stored.predict(ts, u0, method="exact")
     for flow in (made, tiled):
-        got = flow.predict(ts, u0, method="krylov", rtol=1e-10)
-        assert relative(got.train, want.train) <= 1e-6
-        assert relative(got.test, want.test) <= 1e-6
+        result = flow.predict(ts, u0, method="krylov", rtol=1e-10)
+        assert relative(result.train, expected.train) <= 1e-6
+        assert relative(result.test, expected.test) <= 1e-6
     with pytest.raises(InputError, match="given as a product"):
         tiled.predict(ts, u0, method="exact")
     with pytest.raises(InputError, match="given as a product"):
         tiled.exact_descent([1], u0, 0.1)
 
 
-def test_tiles_never_ask_for_more_than_a_tile():
+def test_the_kernel_is_never_called_for_more_than_a_tile():
     asked = []
 
     def kernel(x1, x2=None):

@@ -18,7 +18,7 @@ def half_squares(outputs, targets):
 
 
 @pytest.mark.parametrize(
-    ("criterion", "module", "chunk", "say"),
+    ("criterion", "module", "chunk", "message"),
     [
         (lambda u, y: (u - y).square().mean().sqrt(), None, 2, "neither on this data"),
         (
@@ -36,9 +36,9 @@ def half_squares(outputs, targets):
         (nn.functional.mse_loss, None, True, "chunk must be .*got True"),
     ],
 )
-def test_criteria_and_modules_that_cannot_be_split(criterion, module, chunk, say):
+def test_criteria_and_modules_that_cannot_be_split(criterion, module, chunk, message):
     network = nn.Sequential(module or nn.Identity(), nn.Linear(3, 2)).double().eval()
-    with pytest.raises(InputError, match=say):
+    with pytest.raises(InputError, match=message):
         NetworkFlow(network, criterion, randn(7, 3), randn(7, 2, seed=1), chunk=chunk)
 
 
@@ -49,12 +49,12 @@ def test_chunks_need_one_target_for_each_sample():
 
 def test_memory_is_bounded_by_one_chunk():
     """The widest activation that autograd keeps is a chunk's, in gradient and product."""
-    module, seen = tanh_network(), []
-    module[1].register_forward_hook(lambda m, x, out: seen.append(len(out)))
+    module, batch_sizes = tanh_network(), []
+    module[1].register_forward_hook(lambda m, x, out: batch_sizes.append(len(out)))
     flow = NetworkFlow(module, half_squares, randn(50, 3), randn(50, 2, seed=1), chunk=8)
-    seen.clear()
+    batch_sizes.clear()
     flow(0.0, flow.pack())
-    assert seen == [8] * 6 + [2]
+    assert batch_sizes == [8] * 6 + [2]
     alive = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda x: alive.append(x.shape[:1]) or x, lambda x: x
