@@ -21,7 +21,7 @@ class TeamOfOne:
     def least(self, values):
         return values
 
-    def require_alike(self, what, tensors):
+    def require_equal(self, what, tensors):
         pass
 
     def concatenation(self, function, n, like):
