@@ -18,7 +18,7 @@ class TeamOfOne:
     def rows(self, n):
         return slice(0, n)
 
-    def least(self, values):
+    def minimum(self, values):
         return values
 
     def require_equal(self, what, tensors):
