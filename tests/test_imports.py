@@ -65,7 +65,7 @@ TABLE = {
         "execution",
     },
     "results": {"studies", "trajectory", "flows", "linalg"},
-    "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "execution"},
+    "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "linalg", "execution"},
     "solvers": {"trajectory", "events", "flows", "linalg", "execution"},
     "spectra": {"flows", "linalg"},
     "descent": {"flows", "linalg", "execution"},

@@ -13,6 +13,8 @@ import numpy as np
 from scipy.special import stdtrit
 from torch import Tensor
 
+from gflow.linalg.arrays import to_numpy
+
 _MARGIN = 30.0  # the smallest gap must exceed the solver's error by this factor
 _MIN_SIZES = 3
 _SLOPE_SPREAD = 0.1  # local orders within this of the finest one count as asymptotic
@@ -150,7 +152,7 @@ def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
     >>> round(law.slope, 12), round(law.constant, 12)
     (-0.5, 2.0)
     """
-    rows = [row[np.isfinite(row)] for row in values.double().cpu().numpy()]
+    rows = [row[np.isfinite(row)] for row in to_numpy(values)]
     if len(set(widths)) < 2 or not all(len(row) and np.median(row) > 0 for row in rows):
         return None
     x = np.log(np.asarray(widths, float))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.loop import control
 from gflow.solvers.loop.endings import Endings
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
@@ -34,12 +35,12 @@ class Start:
         system.select(m.index)
         rates: list[Tensor] = []
         m.f = m.older_f = system.rhs(system.scalars(m.t), m.y, rates)
-        m.loss[:] = problem.first_loss.reshape(-1).double().cpu().numpy()
+        m.loss[:] = to_numpy(problem.first_loss.reshape(-1))
         sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
-        m.size[:], speed, m.rate[:] = torch.stack(sizes).double().cpu().numpy()
+        m.size[:], speed, m.rate[:] = to_numpy(torch.stack(sizes))
         if problem.event is not None:
             values = problem.event(system.states(m.y)).reshape(-1)
-            m.event[:] = values.double().cpu().numpy()
+            m.event[:] = to_numpy(values)
         if state.past is not None:
             state.past.add(problem.ts[0], m.y[0], 0.0)
         m.h[:] = self._first_step(speed)
@@ -60,7 +61,7 @@ class Start:
         nudge = np.where((m.size > 0) & (speed > 0), nudge, 1e-6 * span)
         moved = m.y + torch.as_tensor(nudge).to(m.y)[:, None] * m.f
         turn = system.velocity(system.scalars(m.t + nudge), moved) - m.f
-        change = vector_norm(turn, dim=1).double().cpu().numpy()
+        change = to_numpy(vector_norm(turn, dim=1))
         rate = np.where(speed > 0, change / (nudge * speed), 0.0)
         bound = state.problem.atol + state.problem.rtol * m.size
         order = state.methods[0].error_order

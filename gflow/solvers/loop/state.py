@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Method
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import Rows
@@ -88,7 +89,7 @@ class LoopState:
             Record(problem),
             Members.start(y, first_vectors(y), problem.ts[0]),
             Past() if multistep else None,
-            np.abs(problem.first_loss.reshape(-1).double().cpu().numpy()),
+            np.abs(to_numpy(problem.first_loss.reshape(-1))),
         )
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
@@ -96,7 +97,7 @@ class System:
         loss = self._flow.loss(states)
         value = loss if event is None else event(states).reshape(-1)
         rows = torch.hstack((loss, vector_norm(y, dim=1), value, *more))
-        values = rows.double().cpu().numpy()
+        values = to_numpy(rows)
         return values if self.lone else values.reshape(-1, len(y))
 
     def radius(
