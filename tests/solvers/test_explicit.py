@@ -1,5 +1,3 @@
-import functools
-import itertools
 import math
 
 import numpy as np
@@ -7,91 +5,14 @@ import pytest
 import torch
 
 from gflow.solvers.explicit import Dop853, Tsit5
+from tests.helpers import randn
 from tests.solvers.steps import diagonal_step, global_error, manufactured, solution, step
+from tests.solvers.test_tableaus import matrix
 
 METHODS = [Tsit5(), Dop853()]
 ORDERS = {"tsit5": 5, "dop853": 8}
-ESTIMATES = {"tsit5": [4], "dop853": [5, 3]}  # orders of the solutions compared with
 COST = {"tsit5": 6, "dop853": 12}
 each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-
-
-# -- order conditions: Σ b_i Φ_i(τ) = 1/γ(τ) for every rooted tree τ (Butcher) ------------
-
-
-@functools.cache
-def trees(size):
-    """All rooted trees with so many nodes: a tree is the sorted tuple of its children."""
-    if size == 1:
-        return [()]
-    found = set()
-    for partition in partitions(size - 1, size - 1):
-        for children in itertools.product(*(trees(n) for n in partition)):
-            found.add(tuple(sorted(children)))
-    return sorted(found)
-
-
-def partitions(total, largest):
-    if total == 0:
-        yield ()
-    for n in range(min(total, largest), 0, -1):
-        for rest in partitions(total - n, n):
-            yield (n, *rest)
-
-
-def size(tree):
-    return 1 + sum(map(size, tree))
-
-
-def density(tree):
-    return size(tree) * math.prod(map(density, tree))
-
-
-def weights(tree, A):
-    """Φ_i(τ) = Π over children Σ_j a_ij Φ_j(child)."""
-    product = np.ones(len(A))
-    for child in tree:
-        product = product * (A @ weights(child, A))
-    return product
-
-
-def matrix(table):
-    """A, with the step's end as its last stage."""
-    rows = [*table.a, table.b]
-    A = np.zeros((len(rows), len(rows)))
-    for i, row in enumerate(rows):
-        A[i, : len(row)] = row
-    return A
-
-
-def test_there_are_so_many_trees():
-    assert [len(trees(n)) for n in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
-
-
-@each
-def test_order_conditions_by_rooted_trees(method):
-    table = method.tableau
-    A, order = matrix(table), ORDERS[method.name]
-    assert np.abs(A.sum(axis=1)[:-1] - table.c).max() < 1e-14
-    for n in range(1, order + 1):
-        for tree in trees(n):
-            defect = table.b @ weights(tree, A)[:-1] - 1 / density(tree)
-            assert abs(defect) < 2e-14, tree
-    defects = [table.b @ weights(tree, A)[:-1] - 1 / density(tree) for tree in trees(order + 1)]
-    assert max(map(abs, defects)) > 1e-7
-
-
-@each
-def test_orders_of_the_error_estimates_by_rooted_trees(method):
-    A = matrix(method.tableau)
-    for order, errors in zip(ESTIMATES[method.name], method.tableau.errors, strict=True):
-        for n in range(1, order + 1):
-            for tree in trees(n):
-                assert abs(errors @ weights(tree, A)) < 2e-14, (order, tree)
-        assert max(abs(errors @ weights(tree, A)) for tree in trees(order + 1)) > 1e-5
-
-
-# -- the same of what runs -------------------------------------------------------------
 
 
 @each
@@ -176,3 +97,21 @@ def test_members_are_kept_apart(method, dtype):
         assert torch.allclose(together.y[i], alone.y[0], rtol=4e-7, atol=0)
         assert torch.allclose(together.error[i], alone.error[0], rtol=1e-3, atol=1e-7)
     assert torch.equal(together.error[2], torch.zeros(3, dtype=dtype))
+
+
+def velocity(t, Y):
+    return torch.sin(Y @ randn(3, 3, seed=1).to(Y)) - t * Y
+
+
+@each
+def test_memory_reused_from_step_to_step_changes_nothing(method):
+    y, fewer = randn(5, 3, seed=4), randn(2, 3, seed=5)
+    first = step(method, velocity, 0.0, y, 0.1)
+    copy, fresh = first.y.clone(), type(method)()
+    for states in (y, fewer, fewer.float(), y):
+        again, anew = (step(m, velocity, 0.2, states, 0.1) for m in (method, fresh))
+        assert torch.equal(again.y, anew.y)
+        assert torch.equal(again.k, anew.k)
+        assert torch.equal(again.error, anew.error)
+        fresh = type(method)()
+    assert torch.equal(first.y, copy)

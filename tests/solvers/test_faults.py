@@ -10,7 +10,6 @@ import torch
 
 import gflow
 from gflow.flows import KernelFlow
-from gflow.solvers.loop.past import Past
 from tests.helpers import altered, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
@@ -268,11 +267,6 @@ def test_decay_to_nothing_without_atol(method):
         if "underflowed" not in stopped.reason:
             raise
     assert (end - flow.at(ts, y0)[-1]).abs().max() <= 1e-143
-
-
-def test_bdf_step_refused_without_an_error():
-    """As one whose loss rises though its error is nought."""
-    assert 0 < Past().shorter_step(1.0, 0.0, again=False) < 1
 
 
 # -- budgets ------------------------------------------------------------------------------

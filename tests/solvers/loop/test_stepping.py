@@ -1,70 +1,32 @@
-"""The stepping loop: ensembles, events, checkpoints, dense output, and its guard."""
-
-import json
-import math
+"""The stepping loop as a whole: ensembles, long times, dense output, a loss that does not rise."""
 
 import pytest
 import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.events import first_of, gradient_norm_reaches, loss_reaches, rank_reaches
-from gflow.execution.checkpointing import Checkpoint
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
 from gflow.losses import SquaredDistance
-from gflow.solvers import methods
-from gflow.solvers.loop.stepping import SteppedSolver
-from gflow.trajectory import IntegrationError
 from tests.helpers import randn, relative, times, worst_relative
-
-ONE_START = ["bdf"]
-OWN = [name for name, solver in methods().items() if isinstance(solver, SteppedSolver)]
-MANY = [name for name in OWN if name not in ONE_START]
-M = torch.diag(times(3.0, 2.0, 1.0))
-FLOW = EndToEndFlow(SquaredDistance(M), 3)
-SCALES = times(1e-3, 1e-2, 0.1, 0.5)
-STARTS = SCALES[:, None, None] * torch.eye(3, dtype=torch.float64)
-
-
-def tolerance(method: str) -> float:
-    """rkc2 is of order 2: a tenth of the tolerance costs it three times as much."""
-    return 1e-4 if method == "rkc2" else 1e-6
+from tests.solvers.loop.cases import (
+    ENSEMBLE_METHODS,
+    FLOW,
+    GFLOW_METHODS,
+    STARTS,
+    M,
+    tolerance,
+    truth,
+)
 
 
-def truth(flow, y0, ts):
-    return gflow.integrate(flow, y0, ts, "dopri8", 1e-12, 1e-15).ys
-
-
-class Explosive(KernelFlow):
-    """u̇ = −u below 1/2 and u² above: a loss with a bound below only for small starts."""
-
-    affine = False
-
-    def __init__(self):
-        super().__init__(torch.eye(1, dtype=torch.float64), times(0.0))
-
-    def __call__(self, t, y):
-        return torch.where(y > 0.5, y**2, -y)
-
-    def loss(self, y):
-        u = y[..., 0]
-        return torch.where(u > 0.5, 1 / 6 - u**3 / 3, 0.5 * u**2)
-
-    def dissipation(self, y, velocity):
-        return velocity[..., 0] ** 2
-
-    def reference(self, y):
-        return self(0.0, y)
-
-
-def test_own_methods_are_found():
-    assert set(OWN) == {"tsit5", "dop853", "rkc2", "rock4", "bdf"}
+def test_methods_of_the_loop_are_found():
+    assert set(GFLOW_METHODS) == {"tsit5", "dop853", "rkc2", "rock4", "bdf"}
 
 
 # -- ensembles ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["auto", *MANY])
+@pytest.mark.parametrize("method", ["auto", *ENSEMBLE_METHODS])
 def test_members_have_their_own_steps_and_errors(method):
     ts = [0.0, 1.0, 5.0, 12.0]
     rtol = tolerance(method)
@@ -72,7 +34,7 @@ def test_members_have_their_own_steps_and_errors(method):
     assert path.certificate.holds, path.certificate
     assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 100 * rtol
     alone = [gflow.integrate(FLOW, y, ts, method, rtol, 1e-13) for y in STARTS]
-    if method in MANY:  # the same arithmetic, but for sums in another order
+    if method in ENSEMBLE_METHODS:  # the same arithmetic, but for sums in another order
         steps = sum(p.stats.accepted for p in alone)
         assert path.stats.accepted == pytest.approx(steps, abs=0.05 * steps + 2)
         assert worst_relative(path.ys, torch.stack([p.ys for p in alone], dim=1)) <= rtol
@@ -91,41 +53,6 @@ def test_cost_is_that_of_the_members_not_of_the_slowest():
     assert both.stats.rhs_evals == pytest.approx(total, rel=0.02)
 
 
-def test_finished_members_leave_the_work():
-    sizes = []
-
-    class Seen(EndToEndFlow):
-        def __call__(self, t, y):
-            sizes.append(len(y) if y.ndim == 3 else 1)
-            return super().__call__(t, y)
-
-    gflow.integrate(Seen(SquaredDistance(M), 3), STARTS, [0.0, 12.0], "tsit5")
-    assert sizes[0] == 4
-    assert 1 in sizes
-    seen = [s for s in sizes if s <= 4]
-    assert sum(seen) < 0.9 * 4 * len(seen)
-
-
-@pytest.mark.parametrize("method", ["auto", *MANY])
-def test_a_member_that_fails_does_not_stop_the_others(method):
-    starts = times(0.1, 1.0, 0.3)[:, None]
-    path = gflow.integrate(Explosive(), starts, [0.0, 0.5, 5.0], method, max_evals=3_000)
-    assert list(path.failures) == [1]
-    assert "stopped at t = " in path.failures[1]
-    assert float(path.ends[1]) > 10  # it had got close to the pole at t = 1
-    assert torch.isnan(path.ys[2, 1]).all()
-    for i in (0, 2):
-        decayed = float(starts[i]) * math.exp(-5.0)
-        assert float(path.ys[2, i]) == pytest.approx(decayed, rel=1e-4)
-    assert "1 members FAILED" in repr(path)
-
-
-def test_where_all_members_fail_it_is_an_error():
-    with pytest.raises(IntegrationError, match="stopped at t = ") as caught:
-        gflow.integrate(Explosive(), times(1.0, 2.0)[:, None], [0.0, 5.0], "tsit5", max_evals=999)
-    assert list(caught.value.trajectory.failures) == [0, 1]
-
-
 def test_ensembles_of_any_shape():
     grid = STARTS.reshape(2, 2, 3, 3)
     path = gflow.integrate(FLOW, grid, [0.0, 1.0, 3.0], "tsit5", 1e-9, 1e-15)
@@ -134,7 +61,7 @@ def test_ensembles_of_any_shape():
 
 
 def test_members_with_parameters_of_their_own():
-    """u̇ = −a_i u for member i: the flow is asked for the members still at work."""
+    """u̇ = −a_i u for member i: the flow is restricted to the members still in the loop."""
 
     class Rates(KernelFlow):
         affine = False
@@ -163,58 +90,6 @@ def test_bdf_takes_one_start():
         gflow.integrate(FLOW, STARTS, [0.0, 1.0], "bdf")
 
 
-# -- events ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", ["auto", *OWN])
-def test_an_event_is_located_to_the_tolerance(method):
-    """u = e^{−t}: ½u² reaches ½e^{−2c} at c, to what the method's own error is."""
-    flow = KernelFlow(torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
-    u0 = times(1.0, 0.0)
-    event = loss_reaches(flow, 0.5 * math.exp(-2 * 3.21))
-    rtol = 0.01 * tolerance(method)
-    path = gflow.integrate(flow, u0, [0.0, 1.0, 100.0], method, rtol, 1e-12, until=event)
-    assert path.event_times[0] == pytest.approx(3.21, abs=200 * rtol)
-    assert abs(float(event(path.ends))) <= 1e-10
-    assert path.ts.tolist() == [0.0, 1.0, path.event_times[0]]
-    assert torch.equal(path.ys[-1], path.ends)
-    assert path.certificate.holds
-
-
-def test_every_member_stops_at_its_own_event():
-    event = loss_reaches(FLOW, 1e-4)
-    path = gflow.integrate(FLOW, STARTS, [0.0, 1.0, 1e4], until=event)
-    assert set(path.event_times) == {0, 1, 2, 3}
-    assert [path.event_times[i] for i in range(4)] == sorted(path.event_times.values())[::-1]
-    assert torch.allclose(FLOW.loss(path.ends), torch.full((4,), 1e-4).double(), rtol=1e-6)
-    for i, y in enumerate(STARTS):
-        alone = gflow.integrate(FLOW, y, [0.0, 1e4], until=event)
-        assert path.event_times[i] == pytest.approx(alone.event_times[0], rel=1e-4)
-
-
-def test_gradient_rank_and_first_of_several():
-    start = 1e-3 * torch.eye(3, dtype=torch.float64)
-    small = gradient_norm_reaches(FLOW, 1e-5)
-    second = rank_reaches(FLOW, 2, 1.0)
-    found = gflow.integrate(FLOW, start, [0.0, 1e3], until=second)
-    assert float(torch.linalg.svdvals(found.ends)[1]) == pytest.approx(1.0, rel=1e-6)
-    late = gflow.integrate(FLOW, start, [0.0, 1e3], until=small)
-    assert float(FLOW(0.0, late.ends).norm()) == pytest.approx(1e-5, rel=1e-5)
-    both = gflow.integrate(FLOW, start, [0.0, 1e3], until=first_of(small, second))
-    assert both.event_times[0] == pytest.approx(found.event_times[0], rel=1e-9)
-    with pytest.raises(InputError, match="rank must be at least 1, got 0"):
-        rank_reaches(FLOW, 0, 1.0)
-
-
-def test_events_that_do_not_come_and_that_have_come():
-    never = gflow.integrate(FLOW, STARTS[2], [0.0, 1.0], until=loss_reaches(FLOW, 1e-30))
-    assert not never.event_times
-    assert never.ts.tolist() == [0.0, 1.0]
-    at_once = gflow.integrate(FLOW, STARTS[2], [0.0, 1.0], until=loss_reaches(FLOW, 1e9))
-    assert at_once.event_times == {0: 0.0}
-    assert at_once.ts.tolist() == [0.0]
-
-
 # -- long horizons ----------------------------------------------------------------------
 
 
@@ -229,51 +104,10 @@ def test_plateaus_of_millions_of_time_units():
     assert path.stats.rhs_evals < 10_000  # explicit methods need 1.8·λT = 7e7
 
 
-# -- checkpoints ------------------------------------------------------------------------
+# -- dense output and what only these methods do --------------------------------------------
 
 
-def _through_files(found: Checkpoint) -> Checkpoint:
-    """As a file would keep it: bytes of tensors, and JSON."""
-    return Checkpoint(
-        {name: value.clone() for name, value in found.tensors.items()},
-        json.loads(json.dumps(dict(found.meta))),
-    )
-
-
-@pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("method", ["auto", *OWN])
-@pytest.mark.parametrize("lone", [True, False])
-def test_a_resumed_solve_agrees_to_the_last_bit(method, lone, dense):
-    if method in ONE_START and not lone:
-        pytest.skip("one start at a time")
-    y0, ts = (STARTS[1] if lone else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
-    options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
-    seen: list[Checkpoint] = []
-    whole = gflow.integrate(
-        FLOW, y0, ts, method, **options, checkpoint=seen.append, checkpoint_every=0.0
-    )
-    assert len(seen) > 10
-    for found in seen[:: max(1, len(seen) // 6)]:
-        again = gflow.integrate(FLOW, y0, ts, method, **options, resume=_through_files(found))
-        assert torch.equal(again.ys, whole.ys)
-        assert again.certificate == whole.certificate
-        for name in ("rhs_evals", "accepted", "rejected", "reason"):
-            assert getattr(again.stats, name) == getattr(whole.stats, name)
-
-
-def test_a_checkpoint_of_another_solve_is_refused():
-    seen: list[Checkpoint] = []
-    gflow.integrate(FLOW, STARTS, [0.0, 5.0], "tsit5", checkpoint=seen.append, checkpoint_every=0.0)
-    for change in ({"ts": [0.0, 6.0]}, {"rtol": 1e-5}, {"method": "rkc2"}, {"y0": STARTS[0]}):
-        given = {"y0": STARTS, "ts": [0.0, 5.0], "method": "tsit5", "resume": seen[0]} | change
-        with pytest.raises(InputError, match="resumes the solve it was taken from"):
-            gflow.integrate(FLOW, **given)
-
-
-# -- dense output and what only own methods do --------------------------------------------
-
-
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("method", GFLOW_METHODS)
 def test_dense_output_costs_nothing_and_is_right(method):
     ts = torch.linspace(0, 20, 401)
     rtol = tolerance(method)
@@ -294,7 +128,7 @@ def test_libraries_methods_refuse_what_they_cannot_do(option):
         gflow.integrate(FLOW, STARTS[0], [0.0, 1.0], "dopri5", **option)
 
 
-@pytest.mark.parametrize("method", ["auto", *OWN])
+@pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
 def test_the_loss_does_not_rise_however_loose_the_tolerance(method):
     flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3, 3])
     path = gflow.integrate(flow, randn(27, seed=3), torch.linspace(0, 30, 61), method, 1e-2, 1e-5)
@@ -303,7 +137,7 @@ def test_the_loss_does_not_rise_however_loose_the_tolerance(method):
     assert relative(path.ys[-1], truth(flow, path.ys[0], [0.0, 30.0])[-1]) <= 0.05
 
 
-@pytest.mark.parametrize("method", ["auto", *OWN])
+@pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
 def test_float32(method):
     flow = EndToEndFlow(SquaredDistance(M.float()), 3)
     path = gflow.integrate(flow, STARTS[2].float(), [0.0, 2.0, 10.0], method, 1e-4, 1e-7)

@@ -1,0 +1,39 @@
+"""Flows, starts and methods that the tests of the stepping loop share."""
+
+import torch
+
+import gflow
+from gflow.flows import EndToEndFlow
+from gflow.losses import SquaredDistance
+from gflow.solvers import methods
+from gflow.solvers.loop.stepping import SteppedSolver
+from tests.helpers import times
+
+LONE_METHODS = ["bdf"]
+
+
+GFLOW_METHODS = [name for name, solver in methods().items() if isinstance(solver, SteppedSolver)]
+
+
+ENSEMBLE_METHODS = [name for name in GFLOW_METHODS if name not in LONE_METHODS]
+
+
+M = torch.diag(times(3.0, 2.0, 1.0))
+
+
+FLOW = EndToEndFlow(SquaredDistance(M), 3)
+
+
+SCALES = times(1e-3, 1e-2, 0.1, 0.5)
+
+
+STARTS = SCALES[:, None, None] * torch.eye(3, dtype=torch.float64)
+
+
+def tolerance(method: str) -> float:
+    """rkc2 is of order 2: a tenth of the tolerance costs it three times as much."""
+    return 1e-4 if method == "rkc2" else 1e-6
+
+
+def truth(flow, y0, ts):
+    return gflow.integrate(flow, y0, ts, "dopri8", 1e-12, 1e-15).ys

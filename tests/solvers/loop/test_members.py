@@ -1,0 +1,58 @@
+"""The rows of members: their start, selecting some, and going through a checkpoint."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from gflow.solvers.loop.members import Members
+from tests.helpers import randn
+
+INTEGERS = {"index", "next", "method", "age", "due", "signs", "calm", "mark", "pause", "fault"}
+INTEGERS |= {"retried", "evals", "good", "bad", "side"}
+
+
+def started(count=4, size=3):
+    return Members.start(randn(count, size), randn(count, size, seed=1), 2.5)
+
+
+def test_a_start_is_nothing_measured_yet():
+    m = started()
+    assert len(m) == 4
+    assert m.t.tolist() == [2.5] * 4
+    assert m.index.tolist() == [0, 1, 2, 3]
+    assert m.next.tolist() == [1] * 4  # the first time is that of the start
+    assert m.energy.tolist() == [0.0] * 4
+    for name in ("h", "loss", "size", "radius", "before", "older_t", "event", "high"):
+        assert np.isnan(getattr(m, name)).all(), name
+    for field in dataclasses.fields(m):
+        value = getattr(m, field.name)
+        assert len(value) == 4
+        if isinstance(value, np.ndarray):
+            assert (value.dtype == np.int64) == (field.name in INTEGERS), field.name
+
+
+def test_some_of_them():
+    m = started()
+    m.h[:] = [1.0, 2.0, 3.0, 4.0]
+    some = m.only(np.array([False, True, False, True]))
+    assert some.index.tolist() == [1, 3]
+    assert some.h.tolist() == [2.0, 4.0]
+    assert torch.equal(some.y, m.y[[1, 3]])
+    some.h[0] = 9.0
+    assert m.h[1] == 2.0
+
+
+def test_tensors_and_back():
+    m = started()
+    m.h[:], m.evals[:] = [0.1, 0.2, np.nan, 0.4], [1, 2, 3, 4]
+    tensors = m.tensors()
+    m.h[0] = 7.0  # what the loop writes later is not in the checkpoint
+    again = Members.from_tensors(tensors, m.y)
+    assert again.h[0] == 0.1
+    m.h[0] = 0.1
+    for field in dataclasses.fields(m):
+        a, b = getattr(m, field.name), getattr(again, field.name)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=field.name)
+    again.evals[0] = 100  # nor does a resumed solve write to it
+    assert int(tensors["evals"][0]) == 1

@@ -1,0 +1,58 @@
+"""Checkpoints of a solve: resuming from one gives the same numbers, to the last bit."""
+
+import json
+
+import pytest
+import torch
+
+import gflow
+from gflow.errors import InputError
+from gflow.execution.checkpointing import Checkpoint
+from tests.solvers.loop.cases import FLOW, GFLOW_METHODS, LONE_METHODS, STARTS, tolerance
+
+
+def _through_files(state: Checkpoint) -> Checkpoint:
+    """A checkpoint as a file stores it: bytes of tensors, and JSON."""
+    return Checkpoint(
+        {name: value.clone() for name, value in state.tensors.items()},
+        json.loads(json.dumps(dict(state.meta))),
+    )
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
+@pytest.mark.parametrize("lone", [True, False])
+def test_a_resumed_solve_agrees_to_the_last_bit(method, lone, dense):
+    if method in LONE_METHODS and not lone:
+        pytest.skip("one start at a time")
+    y0, ts = (STARTS[1] if lone else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
+    options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
+    seen: list[Checkpoint] = []
+    whole = gflow.integrate(
+        FLOW, y0, ts, method, **options, checkpoint=seen.append, checkpoint_every=0.0
+    )
+    assert len(seen) > 10
+    for state in seen[:: max(1, len(seen) // 6)]:
+        again = gflow.integrate(FLOW, y0, ts, method, **options, resume=_through_files(state))
+        assert torch.equal(again.ys, whole.ys)
+        assert again.certificate == whole.certificate
+        for name in ("rhs_evals", "accepted", "rejected", "reason"):
+            assert getattr(again.stats, name) == getattr(whole.stats, name)
+
+
+def test_a_checkpoint_of_another_solve_is_refused():
+    seen: list[Checkpoint] = []
+    gflow.integrate(FLOW, STARTS, [0.0, 5.0], "tsit5", checkpoint=seen.append, checkpoint_every=0.0)
+    for change in ({"ts": [0.0, 6.0]}, {"rtol": 1e-5}, {"method": "rkc2"}, {"y0": STARTS[0]}):
+        given = {"y0": STARTS, "ts": [0.0, 5.0], "method": "tsit5", "resume": seen[0]} | change
+        with pytest.raises(InputError, match="resumes the solve it was taken from"):
+            gflow.integrate(FLOW, **given)
+
+
+def test_a_negative_count_of_evaluations_is_refused():
+    """It would lift the limit on them."""
+    seen: list[Checkpoint] = []
+    gflow.integrate(FLOW, STARTS, [0.0, 5.0], "tsit5", checkpoint=seen.append, checkpoint_every=0.0)
+    wrong = Checkpoint(seen[0].tensors, {**seen[0].meta, "rhs_evals": -1})
+    with pytest.raises(InputError, match="must be at least 0, got -1"):
+        gflow.integrate(FLOW, STARTS, [0.0, 5.0], "tsit5", resume=wrong)

@@ -1,0 +1,42 @@
+"""When the spectral radius is estimated, and what the sharpness saves."""
+
+import pytest
+
+import gflow
+from gflow.flows.sharpness import sharpness_along
+from tests.helpers import relative
+from tests.solvers.potentials import mild, solve
+from tests.solvers.test_sharpness import TIMES, network
+
+
+def test_estimates_are_rare_where_they_could_add_no_stage():
+    flow, y0 = mild()
+    stats = solve(flow, y0, [0.0, 2.0], "rkc2", 1e-6).stats
+    steps = stats.accepted + stats.rejected
+    assert steps > 300
+    assert 0 < stats.rhs_evals - 2 * steps < 0.05 * steps  # at every tenth step it would be 0.1
+
+
+@pytest.mark.parametrize("method", ["rkc2", "rock4", "auto"])
+def test_one_measurement_serves_sharpness_and_solver(method):
+    """The sharpness saves the solver some estimates of the spectral radius."""
+    flow, y0 = network(width=12)
+    options = {"rtol": 1e-4, "atol": 1e-7}
+    alone = gflow.integrate(flow, y0, TIMES, method, **options)
+    _, products = sharpness_along(flow, alone.ys)
+    both = gflow.integrate(flow, y0, TIMES, method, **options, sharpness=1)
+    assert both.stats.rhs_evals < alone.stats.rhs_evals
+    assert both.stats.rhs_evals + both.stats.jvp_evals < alone.stats.rhs_evals + products
+    assert relative(both.ys, alone.ys) <= 1e-3
+    assert both.certificate.holds
+
+
+def test_the_solver_estimates_the_radius_itself_where_times_are_far_apart():
+    """The radius follows a sharpness that grows between the times."""
+    flow, y0 = network()
+    few = gflow.integrate(flow, y0, [0.0, 20.0], "rkc2", 1e-5, 1e-8, sharpness=1)
+    alone = gflow.integrate(flow, y0, [0.0, 20.0], "rkc2", 1e-5, 1e-8)
+    assert few.certificate.holds
+    assert few.stats.rejected <= alone.stats.rejected + 1
+    assert few.stats.rhs_evals <= 1.05 * alone.stats.rhs_evals
+    assert relative(few.ys, alone.ys) <= 1e-4

@@ -1,0 +1,133 @@
+"""Where a solve is intercepted: answered from a batch, restored from a piece, or computed."""
+
+import pytest
+import torch
+
+from gflow.execution import using
+from gflow.execution.checkpointing import Checkpoint, Checkpointer
+from gflow.flows import EndToEndFlow
+from gflow.solvers import methods
+from gflow.solvers.problem import Problem, Stop
+from gflow.solvers.resumable import SolveRequest, solve_resumable
+
+FLOW, START = EndToEndFlow.example()
+
+
+class Store:
+    """Pieces in memory."""
+
+    def __init__(self):
+        self.finished: list[Checkpoint] = []
+
+    def put_pieces(self, first, pieces):
+        self.finished[first:] = pieces
+
+    def put_checkpoint(self, index, state):
+        pass
+
+    def pieces(self):
+        return iter(list(self.finished))
+
+    def checkpoint(self):
+        return None
+
+    def clear(self):
+        self.finished.clear()
+
+
+class Forbidden(Exception):
+    """Raised by a solver that must not be called."""
+
+
+def solve(name="tsit5", solver=None, **options):
+    """A problem that is solved where the execution context does not have the results."""
+    given = {"rtol": 1e-6, "atol": 1e-9} | options
+    problem = Problem(FLOW, START, [0.0, 0.5, 1.0], **given)
+    solve_resumable(solver or methods()[name], problem, name, steps=True)
+    return problem
+
+
+def forbidden():
+    class Never:
+        names = ("tsit5",)
+
+        def solve(self, problem, method):
+            raise Forbidden
+
+    return Never()
+
+
+def same(a, b):
+    """Whether two problems have the same results."""
+    fields = ("t", "rhs_evals", "accepted", "rejected", "remark", "failures", "event_times")
+    return (
+        all(torch.equal(x, y) for x, y in zip(a.saved, b.saved, strict=True))
+        and all(getattr(a, name) == getattr(b, name) for name in fields)
+        and torch.equal(a.y, b.y)
+        and torch.equal(a.dissipated, b.dissipated)
+        and torch.equal(a.largest_rise, b.largest_rise)
+        and a.spent.tolist() == b.spent.tolist()
+    )
+
+
+def test_without_a_context_the_solve_is_computed():
+    problem = solve()
+    assert problem.t == 1.0
+    assert len(problem.saved) == 3
+    with pytest.raises(Forbidden):
+        solve(solver=forbidden())
+
+
+def test_a_finished_solve_is_restored_with_every_result():
+    store = Store()
+    checkpointer = Checkpointer(store)
+    with using(checkpointer=checkpointer):
+        first = solve(sharpness=1)
+    checkpointer.flush()
+    with using(checkpointer=Checkpointer(store)):
+        again = solve(solver=forbidden(), sharpness=1)
+    assert same(first, again)
+    assert again.wall_seconds == pytest.approx(first.wall_seconds, abs=1e-9)
+    assert torch.equal(
+        torch.stack(again.sharpness_path.values), torch.stack(first.sharpness_path.values)
+    )
+
+
+def test_a_solve_that_stopped_stops_again_for_the_same_reason():
+    store = Store()
+    reasons = []
+    for solver in (None, forbidden()):
+        checkpointer = Checkpointer(store)
+        with using(checkpointer=checkpointer), pytest.raises(Stop, match="budget of 9") as caught:
+            solve(solver=solver, max_evals=9)
+        checkpointer.flush()
+        reasons.append(str(caught.value))
+    assert reasons[0] == reasons[1]
+
+
+def test_a_batch_may_answer_a_solve():
+    direct, requests = solve(), []
+    store = Store()
+    checkpointer = Checkpointer(store)
+    with using(checkpointer=checkpointer):
+        solve()
+    checkpointer.flush()
+
+    def serve(request):
+        requests.append(request)
+        return store.finished[0]
+
+    with using(serve=serve):
+        answered = solve(solver=forbidden())
+    assert same(answered, direct)
+    (request,) = requests
+    assert isinstance(request, SolveRequest)
+    assert request.problem is answered
+    assert request.name == "tsit5"
+
+
+def test_a_batch_may_leave_a_solve_to_its_job():
+    with using(serve=lambda request: None):
+        assert same(solve(), solve())
+    with using(serve=lambda request: None), pytest.raises(Forbidden):
+        solve(solver=forbidden())
