@@ -34,6 +34,15 @@ def run_options(
         Seconds.
     checkpoint_every : float
         Seconds.
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> run_options(None, 30.0)(lambda name, t_end: None).checkpoint_every
+    30.0
     """
     from gflow.runs import RunOptions
 
@@ -43,8 +52,9 @@ def run_options(
 
 
 def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
-    """Execute a run and print its result. Of several processes rank 0 does; the others do their
-    share of the work.
+    """Execute a run, print its result and exit with the status of its verdict.
+
+    Of several processes rank 0 does this; the others do their share of the work.
 
     Parameters
     ----------
@@ -58,7 +68,16 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     Raises
     ------
     click.exceptions.Exit
-        With the status of the result's verdict, where that is not that it holds.
+        With the status of the verdict, unless the result holds.
+
+    Examples
+    --------
+    >>> from gflow.runs import Job, RunResult
+    >>> from gflow.scenario import load_scenario
+    >>> job = Job(load_scenario("kernel"))
+    >>> summary = {"kind": "width", "widths": [], "certificate": {"holds": True}}
+    >>> finish(lambda stages: RunResult(Path("run"), summary, ()), job, as_json=True)
+    {"scenario": "kernel", ... "kind": "width", ... "folder": "run"}
     """
     if rank_info() is None:
         _finish(do, job, as_json)

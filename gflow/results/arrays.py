@@ -20,6 +20,15 @@ from gflow.trajectory import Trajectory, invariant_drift
 def label(long_name: str, units: str = "1") -> dict[str, str]:
     """Return the attributes of a labelled variable.
 
+    Parameters
+    ----------
+    long_name : str
+    units : str
+
+    Returns
+    -------
+    dict
+
     Examples
     --------
     >>> label("loss")

@@ -21,6 +21,10 @@ def format_value(value: Any, spec: str = ".4g") -> str:
     spec : str
         Format specification of floating-point numbers.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> [format_value(value) for value in (0.123456, 7, True, None, "inf")]
@@ -53,6 +57,11 @@ def stability_line(summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
     summary : mapping
     rows : iterable of mapping, optional
         With ``step_size`` and ``stable``.
+
+    Returns
+    -------
+    (str, str)
+        Label and text.
 
     Examples
     --------

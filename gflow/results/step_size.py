@@ -13,6 +13,7 @@ from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
 from gflow.results.base import Column, Result
 from gflow.results.lines import Line, format_value, solver_error_line, stability_line
 from gflow.results.summaries import certificate_summary, cost_summary
+from gflow.studies.fitting import OrderFit
 from gflow.studies.step_size import StepSizeStudy
 
 ORDER_ATTRIBUTES = {"order": label("fitted order of the gap")}
@@ -89,36 +90,42 @@ def step_size_dataset(study: StepSizeStudy) -> xr.Dataset:
     ds["gap_time"] = (lead, padded([to_numpy(t) for t, _ in study.gap_curves]), TIME)
     gaps = padded([to_numpy(g) for _, g in study.gap_curves])
     add_variable(ds, "gap", lead, gaps, "distance of descent to the flow")
-    low, high = study.order_interval or (math.nan, math.nan)
+    order, low, high = _order_values(study.fit)
     numbers = {
         "solver_error": (study.solver_error, "solver's own error"),
         "stability_limit": (study.stability_limit, "2/λ_max"),
-        "order": (math.nan if study.order is None else study.order, "fitted order"),
+        "order": (order, "fitted order"),
         "order_low": (low, "lower end of the order's 95 % interval"),
         "order_high": (high, "upper end of the order's 95 % interval"),
     }
     for name, (value, long_name) in numbers.items():
         add_variable(ds, name, (), value, long_name)
-    if study.modified_gaps is not None:
-        _add_modified(ds, study)
+    if study.modified_fit is not None:
+        _add_modified(ds, study.modified_fit)
     return ds
 
 
-def _add_modified(ds: xr.Dataset, study: StepSizeStudy) -> None:
-    gaps, fitted = list(study.modified_gaps or ()), list(study.modified_fitted or ())
-    order, interval = study.modified_order, study.modified_order_interval
+def _add_modified(ds: xr.Dataset, fit: OrderFit) -> None:
     lead = ("step_size",)
-    add_variable(ds, "modified_gap", lead, gaps, "largest distance to the modified flow")
+    add_variable(ds, "modified_gap", lead, list(fit.gaps), "largest distance to the modified flow")
+    fitted = list(fit.fitted)
     add_variable(ds, "modified_fitted", lead, fitted, "whether in the fit of modified_gap")
-    low, high = interval or (math.nan, math.nan)
+    order, low, high = _order_values(fit)
     numbers = {
-        "modified_order": (math.nan if order is None else order, "order of modified_gap"),
+        "modified_order": (order, "order of modified_gap"),
         "modified_order_low": (low, "lower end of its 95 % interval"),
         "modified_order_high": (high, "upper end of its 95 % interval"),
-        "modified_solver_error": (study.modified_solver_error, "error of that flow"),
+        "modified_solver_error": (fit.solver_error, "error of that flow"),
     }
     for name, (value, long_name) in numbers.items():
         add_variable(ds, name, (), value, long_name)
+
+
+def _order_values(fit: OrderFit) -> tuple[float, float, float]:
+    """Return the order and the ends of its interval; NaN where the fit was refused."""
+    if fit.order is None or fit.order_interval is None:
+        return math.nan, math.nan, math.nan
+    return fit.order, *fit.order_interval
 
 
 def step_size_summary(study: StepSizeStudy) -> dict[str, Any]:
@@ -128,28 +135,25 @@ def step_size_summary(study: StepSizeStudy) -> dict[str, Any]:
         {"step_size": size, "largest_gap": gap, "stable": stable, "fitted": fitted}
         for size, gap, stable, fitted in zip(*columns, strict=True)
     ]
-    summary: dict[str, Any] = {
-        "order": study.order,
-        "order_interval": _ends(study.order_interval),
-        "refusal": study.refusal,
-        "solver_error": study.solver_error,
+    summary = {
+        **_fit_summary(study.fit, ""),
         "stability_limit": study.stability_limit,
         "step_sizes": rows,
         "certificate": certificate_summary(study.trajectory),
         "cost": cost_summary(study.trajectory),
     }
-    if study.modified_gaps is not None:
-        summary |= {
-            "modified_order": study.modified_order,
-            "modified_order_interval": _ends(study.modified_order_interval),
-            "modified_refusal": study.modified_refusal,
-            "modified_solver_error": study.modified_solver_error,
-        }
-        modified = zip(rows, study.modified_gaps, study.modified_fitted or (), strict=True)
-        for row, gap, fitted in modified:
+    modified = study.modified_fit
+    if modified is not None:
+        summary |= _fit_summary(modified, "modified_")
+        for row, gap, fitted in zip(rows, modified.gaps, modified.fitted, strict=True):
             row |= {"modified_gap": gap, "modified_fitted": fitted}
     return summary
 
 
-def _ends(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+def _fit_summary(fit: OrderFit, prefix: str) -> dict[str, Any]:
+    return {
+        f"{prefix}order": fit.order,
+        f"{prefix}order_interval": None if fit.order_interval is None else [*fit.order_interval],
+        f"{prefix}refusal": fit.refusal,
+        f"{prefix}solver_error": fit.solver_error,
+    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,12 @@ from gflow.results.arrays import STEP_SIZE, label
 from gflow.results.base import Result
 from gflow.results.registry import find_kind
 from gflow.runs import reading
+from gflow.sweeping.curves import Curves, GridIndex, Values, filled
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, status
 from gflow.sweeping.plan import Plan
 
 if TYPE_CHECKING:
     import xarray as xr
-
-#: Bound for all curves together.
-_MAX_BYTES = 2**30
 
 #: Attributes of swept keys; other coordinates are labelled by their name.
 _AXES = {
@@ -39,10 +37,6 @@ _AXES = {
     "seed": label("seed of everything random"),
     "t_end": label("t end", "step size × steps"),
 }
-
-#: Position of a run along the swept dimensions.
-GridIndex = tuple[int, ...]
-Values = dict[GridIndex, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     dims = tuple(group[0].key for group in plan.groups)
     ds = xr.Dataset(coords=_coordinates(plan))
     records: dict[GridIndex, _Record] = {}
-    arrays = _Curves({axis.key for group in plan.groups for axis in group})
+    arrays = Curves({axis.key for group in plan.groups for axis in group})
     for member in plan.members:
         if states[member.id] == "done":
             run = run_path(folder, member.id)
@@ -131,7 +125,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     columns = _number_columns(records, set(ds.coords))
     columns |= _row_columns(ds, columns, records)
     for name, column in columns.items():
-        values = _filled(plan.shape, column.values)
+        values = filled(plan.shape, column.values)
         ds[name] = ((*dims, *column.dims), values, column.kind.attributes(name))
     for name, long_name, texts in (
         ("run", "folder of the run", [m.id for m in plan.members]),
@@ -154,15 +148,6 @@ def _coordinates(plan: Plan) -> dict[str, Any]:
 
 def _axis_attributes(key: str) -> dict[str, str]:
     return dict(_AXES.get(key) or label(key.replace("_", " ")))
-
-
-def _filled(shape: Sequence[int], values: Values) -> np.ndarray:
-    """Return arrays of one shape at their indices of the sweep, and NaN elsewhere."""
-    first = next(iter(values.values()))
-    full = np.full((*shape, *first.shape), np.nan)
-    for index, array in values.items():
-        full[index] = array
-    return full
 
 
 def _number_columns(
@@ -210,59 +195,6 @@ def _row_columns(
         if name not in (dim, *columns) and np.isfinite([*values.values()]).any():
             row_columns[name] = _Column(kind, (dim,), values)
     return row_columns
-
-
-class _Curves:
-    """The arrays of the runs' results, combined where they have one shape in all runs."""
-
-    def __init__(self, swept: Set[str]):
-        self._swept = swept
-        self._curves: dict[str, tuple[xr.Variable, Values]] = {}
-        self._uneven: set[str] = set()
-        #: The variables of the run that was added last.
-        self.last: Mapping[str, xr.Variable] | None = None
-
-    def add(self, index: GridIndex, result: Mapping[str, xr.Variable]) -> None:
-        """Add the arrays of one run; its dimensions that are swept too have one value each."""
-        self.last = result
-        for name, variable in result.items():
-            curve = variable.squeeze(
-                [d for d in variable.dims if d in self._swept and variable.sizes[d] == 1]
-            )
-            if curve.ndim:
-                first, values = self._curves.setdefault(name, (curve, {}))
-                values[index] = curve.values
-                if first.sizes != curve.sizes or self._swept & set(curve.dims):
-                    self._uneven.add(name)
-
-    def add_to(self, ds: xr.Dataset, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
-        """Add the curves to the sweep's dataset; its ``left_out`` names those of several shapes."""
-        remaining = _MAX_BYTES
-        left_out = set(self._uneven)
-        for name, (first, values) in self._curves.items():
-            if name in self._uneven or name in ds.variables:
-                continue
-            if first.dims == (name,) and all(
-                np.array_equal(v, first.values) for v in values.values()
-            ):
-                ds.coords[name] = first
-                continue
-            # A variable must not have the name of one of its dimensions.
-            variable_name = f"{name}_values" if name in first.dims else name
-            remaining -= math.prod(shape) * first.nbytes
-            if remaining < 0:
-                raise InputError(
-                    f"the arrays of the runs must take at most {_MAX_BYTES} bytes together; load "
-                    "the sweep with curves=False, or load single runs"
-                )
-            fits = all(ds.sizes.get(d, n) == n for d, n in first.sizes.items())
-            fits = fits and not set(first.dims) & set(ds.data_vars) and variable_name not in ds.dims
-            if not fits or first.dtype.kind not in "fiub":
-                left_out.add(name)
-                continue
-            ds[variable_name] = ((*dims, *first.dims), _filled(shape, values), first.attrs)
-        if left_out:
-            ds.attrs["left_out"] = ", ".join(sorted(left_out))
 
 
 def write_sweep(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The dataset of a sweep: what is in it, from what is done, and how it is drawn."""
+"""The dataset of a sweep: numbers, rows and curves of all runs that are done."""
 
 import json
 
@@ -20,28 +20,28 @@ BARE = running.RunOptions(draw=False)
 
 
 def run_here(plan, folder, members=None):
-    """The runs of a plan in this process."""
+    """Execute the runs of a plan in this process."""
     with SweepFolder(folder).lock(plan):
         for member in plan.members if members is None else members:
             running.run(running.Job(member.scenario), run_path(folder, member.id), BARE)
 
 
-def test_numbers_and_curves_stand_where_their_runs_do(tmp_path):
+def test_numbers_and_curves_are_at_the_position_of_their_run(tmp_path):
     plan = small_plan(("t_end", "1.0,3.0"), ("step_size", "0.1,0.2"), seeds=2)
     run_here(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
     assert dict(ds.final_loss.sizes) == {"t_end": 2, "step_size": 2, "seed": 2}
     for member in plan.members:
         run = gflow.load_run(run_path(tmp_path, member.id))
-        one = ds.sel(member.point)
+        at_run = ds.sel(member.point)
         (row,) = run.summary["descent"]
-        assert one.final_loss == run.summary["final_loss"]
-        assert one.descent_final_loss == row["final_loss"]
-        assert one.largest_gap == row["largest_gap"]
-        assert one.certificate_holds == 1
-        assert str(one.run.values) == member.id
-        np.testing.assert_array_equal(one.loss, run.result.loss)
-        np.testing.assert_array_equal(one.mode_residuals, run.result.mode_residuals)
+        assert at_run.final_loss == run.summary["final_loss"]
+        assert at_run.descent_final_loss == row["final_loss"]
+        assert at_run.largest_gap == row["largest_gap"]
+        assert at_run.certificate_holds == 1
+        assert str(at_run.run.values) == member.id
+        np.testing.assert_array_equal(at_run.loss, run.result.loss)
+        np.testing.assert_array_equal(at_run.mode_residuals, run.result.mode_residuals)
     assert ds.loss.attrs["long_name"] == "loss"
     assert all({"long_name", "units"} <= set(v.attrs) for v in ds.variables.values())
     table = gflow.load_sweep(tmp_path, curves=False).to_dataframe()
@@ -50,7 +50,7 @@ def test_numbers_and_curves_stand_where_their_runs_do(tmp_path):
     xr.testing.assert_identical(xr.load_dataset(write_sweep(tmp_path)), ds)
 
 
-def test_what_is_not_done_is_nan_and_said(tmp_path):
+def test_values_of_runs_that_are_not_done_are_nan(tmp_path):
     plan = small_plan(("step_size", "0.1,0.2"), seeds=2)
     run_here(plan, tmp_path, plan.members[:3])
     (run_path(tmp_path, plan.members[0].id) / "result.nc").write_bytes(b"\x89HDF")
@@ -61,7 +61,7 @@ def test_what_is_not_done_is_nan_and_said(tmp_path):
     assert np.isnan(ds.loss.values).all(axis=-1).tolist() == [[True, False], [False, True]]
 
 
-def test_a_sweep_of_which_nothing_is_done_is_a_dataset_too(tmp_path):
+def test_sweep_without_a_completed_run_has_states_only(tmp_path):
     plan = small_plan(seeds=2)
     run_here(plan, tmp_path, [])
     ds = gflow.load_sweep(tmp_path)
@@ -71,7 +71,7 @@ def test_a_sweep_of_which_nothing_is_done_is_a_dataset_too(tmp_path):
         sweep_figure(ds, "seed", "final_loss")
 
 
-def test_tables_of_several_rows_get_a_dimension(tmp_path):
+def test_rows_get_a_dimension_where_there_are_several(tmp_path):
     plan = small_plan(("step_sizes", "0.1,0.2,0.4"), seeds=2)
     run_here(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
@@ -82,7 +82,7 @@ def test_tables_of_several_rows_get_a_dimension(tmp_path):
     assert ds.final_loss.dims == ("seed",)
 
 
-def test_widths_are_one_a_run_and_seeds_too(tmp_path):
+def test_one_width_and_one_seed_a_run(tmp_path):
     keys = "data=synthetic samples=4 inputs=3 epochs=6 points=3 test_samples=3 rtol=1e-3"
     sets = [tuple(word.split("=")) for word in keys.split()]
     plan = make_plan("wide-network", [*sets, ("width", "8,16")], seeds=2)
@@ -97,7 +97,7 @@ def test_widths_are_one_a_run_and_seeds_too(tmp_path):
         np.testing.assert_array_equal(curve, run.descent_distance[0, 0])
 
 
-def test_zipped_axes_are_one_dimension(tmp_path):
+def test_zipped_axes_share_a_dimension(tmp_path):
     plan = small_plan(("t_end", "1.0,3.0"), ("step_size", "0.1,0.2"))
     assert plan.shape == (2, 2)
     plan = make_plan("kernel", list(plan_sets()), [["t_end", "step_size"]])
@@ -118,7 +118,7 @@ def plan_sets():
     ("change", "says"),
     [({"kind": "other"}, "must name its kind"), ({"descent": 3}, "must have a list of rows")],
 )
-def test_a_run_whose_summary_is_damaged_is_left_out(change, says, tmp_path):
+def test_run_with_a_damaged_summary_is_left_out(change, says, tmp_path):
     plan = small_plan(seeds=2)
     run_here(plan, tmp_path)
     file = run_path(tmp_path, plan.members[0].id) / "summary.json"
@@ -129,13 +129,13 @@ def test_a_run_whose_summary_is_damaged_is_left_out(change, says, tmp_path):
     assert np.isnan(ds.final_loss.values).tolist() == [True, False]
 
 
-def test_a_sweep_by_the_engine_is_read_while_it_goes_on(workers, tmp_path):
+def test_running_sweep_can_be_loaded(workers, tmp_path):
     plan = small_plan(seeds=3)
-    seen = []
+    done_counts = []
 
     def show(progress):
-        seen.append(int((gflow.load_sweep(tmp_path, curves=False).state == "done").sum()))
+        done_counts.append(int((gflow.load_sweep(tmp_path, curves=False).state == "done").sum()))
 
     run_sweep(plan, tmp_path, workers, show=show)
-    assert seen[-1] == 3
-    assert seen == sorted(seen)
+    assert done_counts[-1] == 3
+    assert done_counts == sorted(done_counts)
