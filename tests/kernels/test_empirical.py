@@ -213,7 +213,7 @@ def test_a_product_goes_straight_into_kernel_flow():
 @pytest.mark.parametrize("method", ["jacobian", "structured", "products"])
 def test_no_more_memory_is_taken_than_asked_for(method, full, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from kernel_flow import Live
+    from kernel_flow import LiveMemory
 
     torch.manual_seed(0)
     module, x, z = perceptron(8, 40, 3).double(), randn(12, 8), randn(9, 8, seed=1)
@@ -223,7 +223,7 @@ def test_no_more_memory_is_taken_than_asked_for(method, full, monkeypatch):
             empirical_ntk(module, *points, full=full, method=method, max_memory=want.nbytes)
         least = int(str(told.value).split("about ")[1].split()[0])
         for max_memory in (least, 2 * least, 10 * least):
-            with Live() as live:
+            with LiveMemory() as live:
                 got = empirical_ntk(
                     module, *points, full=full, method=method, max_memory=max_memory
                 )

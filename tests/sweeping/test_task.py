@@ -168,7 +168,7 @@ def test_group_stops_within_a_descent(tmp_path, monkeypatch):
     stopped = []
 
     def check_stop(sweep_id):
-        if Path(sys._getframe(2).f_code.co_filename).name == "descent.py":
+        if Path(sys._getframe(2).f_code.co_filename).parent.name == "descent":
             stopped.append(time.monotonic())
             stop()
 

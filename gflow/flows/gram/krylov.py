@@ -18,7 +18,7 @@ from gflow.linalg.exponential import exponential_action, phi1_action
 _SMALL_BASIS = 2**20  # numbers in a Krylov basis that is always affordable
 
 
-def krylov_train(
+def krylov_outputs(
     operator: KernelOperator, times: Tensor, u0: Tensor, targets: Tensor, rtol: float
 ) -> Tensor:
     """Compute u(t) = y + e^{−tH}(u₀ − y) at the training points.
@@ -46,7 +46,7 @@ def krylov_train(
     --------
     >>> import torch
     >>> H = KernelOperator(2 * torch.eye(3).double(), torch.zeros(3).double())
-    >>> u = krylov_train(H, torch.tensor([50.0]), torch.zeros(3).double(), torch.ones(3), 1e-8)
+    >>> u = krylov_outputs(H, torch.tensor([50.0]), torch.zeros(3).double(), torch.ones(3), 1e-8)
     >>> u.tolist()
     [[1.0, 1.0, 1.0]]
     """
@@ -56,7 +56,7 @@ def krylov_train(
     return _by_point(residuals, u0.ndim).add_(targets)
 
 
-def krylov_test(
+def krylov_test_outputs(
     operator: KernelOperator, H_test: Tensor | Product, times: Tensor, residual: Tensor, rtol: float
 ) -> Tensor:
     """Compute H_* · t φ₁(−tH) r, by which the outputs at test points have moved.
@@ -83,7 +83,8 @@ def krylov_test(
     --------
     >>> import torch
     >>> H = KernelOperator(2 * torch.eye(3).double(), torch.zeros(3).double())
-    >>> moved = krylov_test(H, H.entries[:1], torch.tensor([50.0]), torch.ones(3).double(), 1e-8)
+    >>> residual = torch.ones(3).double()
+    >>> moved = krylov_test_outputs(H, H.entries[:1], torch.tensor([50.0]), residual, 1e-8)
     >>> moved.round(decimals=9).tolist()
     [[1.0]]
     """

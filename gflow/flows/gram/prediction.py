@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gflow.checks import require_finite, require_single_start
 from gflow.errors import InputError
-from gflow.flows.gram.krylov import krylov_test, krylov_train
+from gflow.flows.gram.krylov import krylov_outputs, krylov_test_outputs
 from gflow.flows.gram.modes import descent_factors, flow_factors, require_steps, require_times
 from gflow.flows.gram.operator import Product
 from gflow.flows.gram.spectrum import KernelSpectrum
@@ -114,9 +114,9 @@ class KernelPredictor(KernelSpectrum):
             return Prediction(self.exact(times, u0), self._test_outputs(weights, u0, test_u0))
         test = None
         if self.H_test is not None:
-            moved = krylov_test(self._operator, self.H_test, times, u0 - self.targets, rtol)
+            moved = krylov_test_outputs(self._operator, self.H_test, times, u0 - self.targets, rtol)
             test = (0.0 if test_u0 is None else test_u0) - moved
-        train = krylov_train(self._operator, times, u0, self.targets, rtol)
+        train = krylov_outputs(self._operator, times, u0, self.targets, rtol)
         at_start = self._for_outputs(times.to(train)[:, None]) == 0
         return Prediction(torch.where(at_start, u0, train), test)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gflow.checks import require_finite
 from gflow.errors import InputError
+from gflow.linalg.blocks import spans
 
 MEMORY = 2**32  # bytes
 _TILE = 1024  # rows of a tile, so that a kernel's own work takes little beside the matrix
@@ -88,10 +89,9 @@ class Tiles:
 
     def _tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield rows (counted from the first one taken), columns, and their tile."""
-        x, z, step = self._x, self._z, self._rows
-        first, last = self._range.start, self._range.stop
-        for i in range(first, last, step):
-            rows = slice(i, min(i + step, last))
+        x, z = self._x, self._z
+        first = self._range.start
+        for rows in spans(self._range.stop, self._rows, first):
             for columns in self._columns(rows):
                 if z is not None:
                     tile = self._kernel(x[rows], z[columns])
@@ -104,14 +104,13 @@ class Tiles:
 
     def _columns(self, rows: slice) -> Iterator[slice]:
         """Yield the columns of the tiles in these rows, their diagonal tile among them."""
-        if self._z is None:
-            spans = [(rows.start, rows.stop), (rows.stop, self.shape[1])]
-            spans = spans if self._mirrored else [(0, rows.start), *spans]
-        else:
-            spans = [(0, self.shape[1])]
-        for begin, end in spans:
-            for j in range(begin, end, self._rows):
-                yield slice(j, min(j + self._rows, end))
+        if self._z is not None:
+            yield from spans(self.shape[1], self._rows)
+            return
+        if not self._mirrored:
+            yield from spans(rows.start, self._rows)
+        yield rows
+        yield from spans(self.shape[1], self._rows, rows.stop)
 
     def matrix(self) -> Tensor:
         """Compute K, (n, n_z), or its rows."""

@@ -41,13 +41,13 @@ def test_test_outputs_by_krylov(shape, rank, given):
 
 def test_krylov_predictions_take_less_memory_than_the_matrix(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
-    from kernel_flow import Live
+    from kernel_flow import LiveMemory
 
     n = 1100
     angle = torch.linspace(0.0, 1.0, n, dtype=torch.float64)[:, None]
     H, y = torch.exp(-(angle - angle.mT).abs()), torch.cos(angle * torch.arange(8))
     flow = KernelFlow(H, y, H[:50])
-    with Live() as live:
+    with LiveMemory() as live:
         result = flow.predict(torch.linspace(0, 5, 20), 0 * y, method="krylov", rtol=1e-6)
     assert live.peak < H.nbytes
     assert relative(result.test, result.train[:, :50]) <= 1e-5
