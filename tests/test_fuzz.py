@@ -1,4 +1,4 @@
-"""What somebody else made, thrown at the command line; ten thousand of it: `stress/fuzz.py`."""
+"""Hostile inputs to the command line; `stress/fuzz.py` runs thousands of them."""
 
 import os
 import shutil
@@ -15,25 +15,25 @@ EXAMPLES = {"scenario": 60, "data": 50, "run folder": 60, "command line": 40}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_no_traceback_no_hang_and_nothing_written_elsewhere(kind, tmp_path):
+def test_hostile_inputs_cause_no_error_of_any_kind(kind, tmp_path):
     statuses = set()
 
     @settings(
         max_examples=EXAMPLES[kind],
         database=None,
-        deadline=None,  # `observe` has an alarm of its own
+        deadline=None,  # `observe` has a time limit
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
     @given(KINDS[kind])
     def holds(case):
         shutil.rmtree(tmp_path / "case", ignore_errors=True)
-        seen = observe(case, tmp_path / "case")
-        assert seen.trouble == ()
-        statuses.add(seen.status)
+        observation = observe(case, tmp_path / "case")
+        assert observation.trouble == ()
+        statuses.add(observation.status)
 
     holds()
-    assert {0, 2} <= statuses  # both sorts are among them
+    assert {0, 2} <= statuses  # valid and invalid inputs are among them
 
 
 _KERNEL = "kernel --data synthetic --samples 4 --test-samples 2 --inputs 2 --points 3 --t-end 2"
@@ -51,8 +51,8 @@ _KERNEL = "kernel --data synthetic --samples 4 --test-samples 2 --inputs 2 --poi
         ("status", lambda: sys.exit(9)),
     ],
 )
-def test_what_is_looked_for_is_found(kind, work, tmp_path, monkeypatch):
+def test_every_kind_of_error_is_observed(kind, work, tmp_path, monkeypatch):
     monkeypatch.setattr("gflow.runs.folder.RunFolder.begin", lambda *arguments: work())
     seconds = 0.2 if kind == "hang" else 20.0
-    seen = observe(Case("", tuple(_KERNEL.split())), tmp_path / "case", seconds)
-    assert kind in {found for found, _ in seen.trouble}
+    observation = observe(Case("", tuple(_KERNEL.split())), tmp_path / "case", seconds)
+    assert kind in {name for name, _ in observation.trouble}

@@ -1,5 +1,6 @@
-"""Small versions of what tests/stress/ does at length."""
+"""Small versions of the scripts in tests/stress."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,8 +17,8 @@ def stress(*words, seconds=300):
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forked, and tied to their parent by prctl")
-def test_runs_stopped_at_random_moments_end_bit_identically():
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and prctl")
+def test_runs_stopped_at_random_moments_end_with_the_same_bits():
     counts = ["--kill", "2", "--term", "1", "--other", "0", "--processes", "0", "--changes", "0"]
     done = stress("kill.py", *counts, "--case", "bdf")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -31,3 +32,20 @@ def test_sweep_on_slurm_survives_a_cancelled_job():
     if done.stdout.startswith("skipped"):
         pytest.skip(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in STRESS.glob("*.py")))
+def test_scripts_can_be_imported(name, monkeypatch):
+    monkeypatch.syspath_prepend(STRESS)
+    spec = importlib.util.spec_from_file_location(f"stress_{name}", STRESS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # for dataclasses
+    spec.loader.exec_module(module)
+
+
+def test_functions_whose_costs_are_measured_exist():
+    from tests.stress import checkpoint_costs as costs
+
+    clock = costs.Clock()
+    with costs._count_inside(clock), costs._without_checkpoints_and_metrics():
+        assert clock.seconds == 0.0

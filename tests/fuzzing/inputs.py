@@ -1,7 +1,7 @@
-"""Strategies for what somebody else may have made; every problem that is valid is a small one.
+"""Strategies for hostile inputs; every valid problem among them is small.
 
-Numbers come from a pool without the middle range, where a scenario may ask for hours in earnest:
-a value is small, or so large that it must be refused at once.
+Numbers are small, or so large that they must be refused at once: with those between, a valid
+scenario could take hours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tomli_w
 from hypothesis import strategies as st
 
 from gflow.errors import Interrupted
-from gflow.runs import checkpoints as shelf
+from gflow.runs import checkpoints
 from gflow.runs import runner as running
 from gflow.scenario import scenario_names, setting_model, validate
 from tests.fuzzing.observing import VICTIM, Case, Content, Folder, Link, Pipe
@@ -43,11 +43,8 @@ BASES: dict[str, dict[str, Any]] = {
     "edge-of-stability": _NETWORK | {"t_end": 4.0, "step_sizes": [1.0]},
     "wide-network": {"samples": 3, "test_samples": 2, "widths": [2, 3], "seeds": 1, "epochs": 4},
 }
-_LONG = {
-    "epochs",
-    "threads",
-    "seeds",
-}  # a thousand million of these is hours, or threads, in earnest
+#: Keys of which a large value is valid and takes hours, or threads.
+_LONG = {"epochs", "threads", "seeds"}
 
 _INTEGERS = [
     0,
@@ -130,7 +127,7 @@ values = st.deferred(
 
 @st.composite
 def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with bytes changed, cut out, repeated or put in."""
+    """Draw a file with bytes changed, removed, repeated or inserted."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 6))):
         if not data:
@@ -163,7 +160,7 @@ def or_mutated(whole: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def tables(draw: st.DrawFn) -> dict[str, Any]:
-    """The keys of a small scenario, some of them changed."""
+    """Draw the keys of a small scenario, some of them changed."""
     setting = draw(st.sampled_from(sorted(BASES)))
     known = sorted(setting_model(setting).model_fields)
     keys = {k: v for k, v in (_COMMON | BASES[setting]).items() if k in known}
@@ -207,7 +204,7 @@ _SPECIAL = st.sampled_from(
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Case:
-    """A scenario file of any kind, run, studied, shown, or its help asked for."""
+    """Draw a scenario file of any kind that is run, studied or shown, or whose help is shown."""
     content: Content = draw(_SPECIAL if draw(st.integers(0, 19)) == 0 else scenario_bytes)
     stem = draw(
         st.sampled_from(["a", "a", "a", "-a", "..", "é", "a\nb", "\x1b[2J", "$a$", "a" * 240])
@@ -250,7 +247,7 @@ def _npy_of(array: np.ndarray) -> bytes:
 
 @st.composite
 def npy(draw: st.DrawFn) -> bytes:
-    """An array file, or a header that lies above a few bytes."""
+    """Draw an array file, or a false header before a few bytes."""
     if draw(st.booleans()):
         return _npy_of(draw(_array(targets=draw(st.booleans()))))
     descr = draw(
@@ -273,7 +270,7 @@ def npy(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def npz(draw: st.DrawFn) -> bytes:
-    """An archive of arrays under any names."""
+    """Draw an archive of arrays with any names."""
     names = draw(
         st.sampled_from([*[["inputs", "targets"], ["X", "y"]] * 3, ["inputs"], ["../inputs"], []])
     )
@@ -324,8 +321,8 @@ csv = st.one_of(
 
 @st.composite
 def mnist(draw: st.DrawFn) -> dict[str, bytes]:
-    """The two IDX files, gzipped or not, whose headers may lie."""
-    found = {}
+    """Draw the two IDX files, gzipped or not, whose headers may be false."""
+    files = {}
     sizes = st.sampled_from([6, 6, 6, 0, 1, 2**31, 2**32 - 1])
     for name, dims in (("train-images-idx3-ubyte", 3), ("train-labels-idx1-ubyte", 1)):
         shape = [draw(sizes), 2, 2][:dims] if dims == 3 else [draw(sizes)]
@@ -335,15 +332,15 @@ def mnist(draw: st.DrawFn) -> dict[str, bytes]:
         magic = draw(st.sampled_from([bytes((0, 0, 8, dims))] * 4 + [b"\0\0\x0d\x03", b"\x80\x04"]))
         content = magic + struct.pack(f">{dims}I", *shape) + body
         if draw(st.booleans()):
-            found[f"{name}.gz"] = draw(or_mutated(st.just(gzip.compress(content, mtime=0))))
+            files[f"{name}.gz"] = draw(or_mutated(st.just(gzip.compress(content, mtime=0))))
         else:
-            found[name] = draw(or_mutated(st.just(content)))
-    return found
+            files[name] = draw(or_mutated(st.just(content)))
+    return files
 
 
 @st.composite
 def data_files(draw: st.DrawFn) -> Case:
-    """A data set in any of the formats, given to a small scenario."""
+    """Draw a data set in any format for a small scenario."""
     form = draw(
         st.sampled_from(["npz", "npz", "npz", "npy", "csv", "csv", "mnist", "cifar10", "special"])
     )
@@ -367,7 +364,7 @@ def data_files(draw: st.DrawFn) -> Case:
         files = {f"d.{form}": draw(or_mutated({"npz": npz(), "npy": npy(), "csv": csv}[form]))}
     name = f"{form}:d" if form in ("mnist", "cifar10") else next(iter(files))
     settings = ["kernel", "network", "wide-network"]
-    if form != "cifar10":  # matrices of 3,072 columns would be work in earnest
+    if form != "cifar10":  # 3,072 columns would take long
         settings += ["deep-linear", "factorization"]
     setting = draw(st.sampled_from(settings))
     keys = dict(_COMMON, **BASES[setting]) | {"data": name}
@@ -384,8 +381,8 @@ def data_files(draw: st.DrawFn) -> Case:
 
 
 @functools.cache
-def made(stop_after: int | None = None) -> dict[str, bytes]:
-    """The files of a run that is done, or was interrupted at a report of its progress."""
+def run_files(stop_after: int | None = None) -> dict[str, bytes]:
+    """Return the files of a run that is done, or was interrupted at a report of its progress."""
     reports = itertools.count()
 
     def report(t: float, loss: float) -> None:
@@ -394,11 +391,11 @@ def made(stop_after: int | None = None) -> dict[str, bytes]:
 
     keys = {"setting": "kernel", **_COMMON, **BASES["kernel"], "method": "tsit5", "name": "r"}
     job = running.Job(validate({k: v for k, v in keys.items() if k != "estimate_error"}, "here"))
-    care = running.RunOptions(lambda name, t_end: report, draw=False)
+    options = running.RunOptions(lambda name, t_end: report, draw=False)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         with contextlib.suppress(Interrupted):
-            running.run(job, run, care)
+            running.run(job, run, options)
         return {
             p.relative_to(run).as_posix(): p.read_bytes() for p in run.rglob("*") if p.is_file()
         }
@@ -428,7 +425,7 @@ def _changed_json(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
-    """A file of a run's folder, changed, replaced, or a link to elsewhere."""
+    """Draw a file of a run's folder that is changed, replaced, or a link to elsewhere."""
     special = st.sampled_from(
         [
             Link(f"../../{VICTIM}"),
@@ -463,7 +460,7 @@ def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
 
 @st.composite
 def _changed_part(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Finished pieces whose archive is whole, and whose contents are another's."""
+    """Draw finished pieces in a valid archive with other contents."""
     with np.load(io.BytesIO(whole)) as archive:
         arrays = dict(archive)
     for name in draw(
@@ -486,7 +483,7 @@ def _full(value: float, shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 @st.composite
 def _changed_checkpoint(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A checkpoint whose checksum is right and whose contents are another's."""
+    """Draw a checkpoint with a valid checksum and other contents."""
     length = int.from_bytes(whole[:8], "little")
     about = json.loads(json.loads(whole[8 : 8 + length])["__metadata__"]["gflow"])
     arrays = safetensors.numpy.load(whole)
@@ -500,14 +497,14 @@ def _changed_checkpoint(draw: st.DrawFn, whole: bytes) -> bytes:
         about["meta"] = json.loads(draw(_changed_json(json.dumps(about["meta"]).encode())))
     if draw(st.booleans()):
         about |= {"index": draw(st.sampled_from([0, 1, 2, -1, 10**20, "1", None]))}
-    about["crc32"] = shelf._crc(arrays)
+    about["crc32"] = checkpoints._crc(arrays)
     return safetensors.numpy.save(arrays, {"gflow": json.dumps(about)})
 
 
 @st.composite
 def run_folders(draw: st.DrawFn) -> Case:
-    """A run's folder with one or two of its files no longer what they were."""
-    good = made(draw(st.sampled_from([None, None, 0, 2, 3, 5, 9])))
+    """Draw a run's folder with one or two changed files."""
+    good = run_files(draw(st.sampled_from([None, None, 0, 2, 3, 5, 9])))
     files: dict[str, Content] = {f"r/{name}": content for name, content in good.items()}
     extra = ["parts", "figures", "metrics.jsonl", ".manifest.json.part", ".result.nc.part"]
     for name in draw(
@@ -534,7 +531,7 @@ def run_folders(draw: st.DrawFn) -> Case:
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> Case:
-    """A command with options that exist or not, and values of any kind."""
+    """Draw a command with options that exist or not, and values of any kind."""
     commands = [
         *scenario_names(),
         "run",
@@ -560,7 +557,9 @@ def command_lines(draw: st.DrawFn) -> Case:
     )
     small = dict(_COMMON, **BASES[model.setting], threads=1)
     options = {
-        k: _said(v) for k, v in small.items() if k in model.model_fields and k != "estimate_error"
+        k: _argument(v)
+        for k, v in small.items()
+        if k in model.model_fields and k != "estimate_error"
     }
     if command in (*scenario_names(), "run", "converge"):
         for name, value in options.items():
@@ -576,18 +575,18 @@ def command_lines(draw: st.DrawFn) -> Case:
     for _ in range(draw(st.integers(0, 3))):
         arguments.append(draw(flags))
         if draw(st.booleans()):
-            arguments.append(draw(st.one_of(values.map(_said), st.text(max_size=9))))
+            arguments.append(draw(st.one_of(values.map(_argument), st.text(max_size=9))))
     place = draw(
         st.sampled_from(["out", "out", "out/a/b", "out/\udcff", "out/" + "n" * 300, "blocked/a"])
     )
     if command in scenario_names():
         arguments += ["--output", place]
     files = {"blocked": b""}
-    arguments = [a.replace("\0", "") for a in arguments]  # no argument of a program has one
+    arguments = [a.replace("\0", "") for a in arguments]  # arguments of a program cannot have one
     return Case("command line", tuple(arguments), files, output=("out", "outputs", "blocked/a"))
 
 
-def _said(value: Any) -> str:
+def _argument(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else _number(value)
 
 

@@ -1,9 +1,9 @@
-"""One hostile input: given to the command line here, and everything it did wrong.
+"""Run the command line on one hostile input in this process, and observe its errors.
 
-What counts: an exit status that is not documented, an exception, more or less than one line on
-standard error, a control character in what is printed, no end in sight, a write that leaves the
-output folder (every ``open`` and rename of this process is seen, and the tree compared), a
-program or a connection started.
+Errors are an undocumented exit status, an exception, more or less than one line on standard error,
+a control character in the output, a hang, a write outside the output folder (every ``open`` and
+rename of this process is audited, and the file trees are compared), and a program or a connection
+that is started.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gflow.text import CONTROL, printable
 STATUSES = {0, 2, 3, 4, 5, 7, 130, 143}
 KINDS = ("traceback", "hang", "outside", "line", "status", "started")
 WAIT = 6
-VICTIM = "outside/victim.csv"  # what links in hostile folders point at
+VICTIM = "outside/victim.csv"  # the target of links in hostile folders
 _CACHE = "cache"  # torch's own
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -46,7 +46,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Pipe:
-    """A named pipe that nobody writes to."""
+    """A named pipe without a writer."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ Content = bytes | Link | Pipe | Folder
 
 @dataclass(frozen=True)
 class Case:
-    """Files somebody else made, and the command line that meets them.
+    """Hostile files and a command line.
 
     ``arguments`` of ``("load_run", FOLDER)`` call `gflow.load_run`. Writing is allowed below
-    ``output`` only. Names are relative to the working folder, which is next to ``outside``.
+    ``output`` only. Names are relative to the working folder, which is beside ``outside``.
     """
 
     kind: str
@@ -73,8 +73,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a case did; ``trouble`` are pairs of one of `KINDS` and what happened."""
+class Observation:
+    """The result of a case; ``trouble`` are pairs of one of `KINDS` and a description."""
 
     status: object
     err: str
@@ -82,11 +82,11 @@ class Seen:
 
 
 class Hang(BaseException):
-    """Time is up."""
+    """A case exceeded its time limit."""
 
 
-def observe(case: Case, folder: Path, seconds: float = 20.0) -> Seen:
-    """Run a case in an empty folder, which is left with what it made."""
+def observe(case: Case, folder: Path, seconds: float = 20.0) -> Observation:
+    """Run a case in an empty folder, and leave its files there."""
     work = folder / "work"
     _write(folder, case)
     before, trouble = _tree(folder), []
@@ -117,7 +117,7 @@ def observe(case: Case, folder: Path, seconds: float = 20.0) -> Seen:
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     inside = (_CACHE, *(f"work/{name}" for name in case.output))
     trouble += [("outside", n) for n in changed if not _below(n, inside)]
-    return Seen(status, texts[1], tuple(trouble))
+    return Observation(status, texts[1], tuple(trouble))
 
 
 def _below(name: str, folders: tuple[str, ...] | list[str]) -> bool:
@@ -136,16 +136,16 @@ def _call(arguments: tuple[str, ...]) -> None:
 
 
 def _wrong_lines(status: object, out: str, err: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with the status and with what was printed."""
+    """Yield the errors of the exit status and the output."""
     if status is None:
         return
     if status not in STATUSES:
         yield "status", repr(status)
     mild = ("gflow: warning: ", "there are no runs in ")
     lines = [line for line in err.split("\n") if line and not line.startswith(mild)]
-    wanted = {2: 1, 3: 2, 7: 1, 130: 1, 143: 1}.get(status, 0) if isinstance(status, int) else 0
+    expected = {2: 1, 3: 2, 7: 1, 130: 1, 143: 1}.get(status, 0) if isinstance(status, int) else 0
     usage = status == 2 and err.startswith("Usage:")
-    if not usage and (len(lines) != wanted or not all(x.startswith("gflow: ") for x in lines)):
+    if not usage and (len(lines) != expected or not all(x.startswith("gflow: ") for x in lines)):
         yield "line", f"status {status}: {err!r}"
     if "Traceback" in err or "Traceback" in out:
         yield "traceback", err + out
@@ -175,15 +175,15 @@ def _write(folder: Path, case: Case) -> None:
 
 
 def _tree(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Everything below a folder, links not followed."""
-    found: dict[str, tuple[object, ...]] = {}
+    """Return the type, size and time of everything in a folder, without following links."""
+    tree: dict[str, tuple[object, ...]] = {}
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(parent, name)
             stat = os.lstat(path)
             content = () if name in folders else (stat.st_size, stat.st_mtime_ns)
-            found[os.path.relpath(path, folder)] = (stat.st_mode, *content)
-    return found
+            tree[os.path.relpath(path, folder)] = (stat.st_mode, *content)
+    return tree
 
 
 # -- what this process does ---------------------------------------------------------------
@@ -191,7 +191,7 @@ def _tree(folder: Path) -> dict[str, tuple[object, ...]]:
 
 @contextlib.contextmanager
 def _surroundings(folder: Path, arguments: tuple[str, ...], figures: bool) -> Iterator[None]:
-    """The working folder, a home, no network, no figures; all put back afterwards."""
+    """Set a working folder and a home, without network and figures; restore all afterwards."""
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
     handlers[signal.SIGINT] = signal.getsignal(signal.SIGINT)
     cwd, environment, path, shown = os.getcwd(), dict(os.environ), [*sys.path], warnings.showwarning
@@ -223,7 +223,7 @@ def _no_network(*arguments: object, **options: object) -> object:
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """`Hang` after so many seconds of work, or `WAIT` times as many, on a busy machine perhaps."""
+    """Raise `Hang` after these seconds of CPU time, or `WAIT` times these seconds."""
 
     def ring(number: int, frame: object) -> None:
         raise Hang
@@ -245,13 +245,13 @@ _WATCH: list[tuple[list[str], list[tuple[str, str]]]] = []
 
 @contextlib.contextmanager
 def _watched(allowed: list[str], trouble: list[tuple[str, str]]) -> Iterator[None]:
-    """Every write, program and connection of this process, and what finalisers raise."""
+    """Record every write, program and connection of this process, and errors of finalisers."""
     if not _HOOKED:
-        sys.addaudithook(_audit)  # for good: a hook cannot be taken off
+        sys.addaudithook(_audit)  # it cannot be removed
         _HOOKED.append(True)
     unraisable = sys.unraisablehook
-    sys.unraisablehook = lambda found: trouble.append(
-        ("traceback", f"ignored: {found.exc_value!r}")
+    sys.unraisablehook = lambda unraised: trouble.append(
+        ("traceback", f"ignored: {unraised.exc_value!r}")
     )
     _WATCH.append((allowed, trouble))
     try:
@@ -288,7 +288,7 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _place(path: object, folder: object = -1) -> str | None:
-    """Where a name is, in an open folder perhaps, the folders' links followed but not its own."""
+    """Return the absolute path of a name, with the links of its folders resolved, not its own."""
     if not isinstance(path, str | bytes | os.PathLike):
         return None
     if isinstance(folder, int) and folder >= 0:

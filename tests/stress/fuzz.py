@@ -1,9 +1,9 @@
-"""Hostile inputs by the thousand: scenarios, data files, run folders, command lines.
+"""Thousands of hostile inputs: scenarios, data files, run folders and command lines.
 
     python tests/stress/fuzz.py --examples 10000 [--seed 0] [--workers 1]
 
-Each worker process takes 500 inputs and starts anew, so that one that crashes takes none with it
-and nothing piles up; what it was at is in the report. Exit status 1 if anything went wrong.
+Each worker process takes 500 inputs, so that a crash affects no other batch and memory does not
+accumulate; the report has the last input before a crash. Exit status 1 if there is any error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 _BATCH = 500
-_MEMORY = 6 * 2**30  # a lying header that is believed ends here
+_MEMORY = 6 * 2**30  # a false header that is trusted exceeds this
 _SECONDS = 20.0
 
 
@@ -39,11 +39,11 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
         jobs = [pool.submit(_batch, size, options.seed + i) for i, size in enumerate(sizes) if size]
         for job in concurrent.futures.as_completed(jobs):
-            counts, found = job.result()
+            counts, errors = job.result()
             total.update(counts)
-            for what in found.keys() - examples.keys():
-                print(f"\n--- {what}\n{found[what][:6000]}", file=sys.stderr)
-            examples |= found
+            for what in errors.keys() - examples.keys():
+                print(f"\n--- {what}\n{errors[what][:6000]}", file=sys.stderr)
+            examples |= errors
             done = sum(n for key, n in total.items() if key.startswith("kind "))
             print(f"{done} inputs after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return _report(total, time.monotonic() - began)
@@ -59,39 +59,41 @@ def _options() -> argparse.Namespace:
 
 
 def _batch(size: int, seed: int) -> tuple[collections.Counter[str], dict[str, str]]:
-    """The counts of a worker, and an example of each thing that went wrong."""
+    """Return the counts of a worker, and an example of each kind of error."""
     command = [sys.executable, "-W", "ignore", __file__, "--batch", str(size), str(seed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         done = subprocess.run(command, stdout=out, stderr=err, env=environment, check=False)
         out.seek(0)
         err.seek(0)
-        counts, found, last = collections.Counter[str](), {}, ""
+        counts, errors, last = collections.Counter[str](), {}, ""
         for line in out:
-            said = json.loads(line)
-            if "begin" in said:
-                last = said["begin"]
+            record = json.loads(line)
+            if "begin" in record:
+                last = record["begin"]
                 continue
-            counts.update([f"kind {said['kind']}", f"status {said['status']}", *said["trouble"]])
-            found |= {what: f"{text}\n{last}" for what, text in said["trouble"].items()}
+            counts.update(
+                [f"kind {record['kind']}", f"status {record['status']}", *record["trouble"]]
+            )
+            errors |= {what: f"{text}\n{last}" for what, text in record["trouble"].items()}
         if done.returncode:
             counts["crash"] += 1
-            found["crash"] = f"status {done.returncode}\n{err.read().decode()[-3000:]}\n{last}"
-    return counts, found
+            errors["crash"] = f"status {done.returncode}\n{err.read().decode()[-3000:]}\n{last}"
+    return counts, errors
 
 
 def _work(size: int, seed: int) -> None:
-    """Observe so many inputs; a line of JSON before and after each."""
+    """Observe inputs; print a line of JSON before and after each."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     import faulthandler
 
     import hypothesis
     from hypothesis import strategies as st
 
-    from tests.fuzzing.inputs import KINDS, made
+    from tests.fuzzing.inputs import KINDS, run_files
     from tests.fuzzing.observing import WAIT, observe
 
-    made()
+    run_files()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     quiet = {"database": None, "deadline": None, "phases": [hypothesis.Phase.generate]}
 
@@ -100,18 +102,19 @@ def _work(size: int, seed: int) -> None:
         max_examples=size, suppress_health_check=list(hypothesis.HealthCheck), **quiet
     )
     @hypothesis.given(st.one_of(*KINDS.values()))
-    def look(case):
+    def run(case):
         print(json.dumps({"begin": repr(pickle.dumps(case))}))
         with tempfile.TemporaryDirectory() as folder:
-            faulthandler.dump_traceback_later(
-                2 * WAIT * _SECONDS, exit=True
-            )  # where no signal gets in
-            seen = observe(case, Path(folder, "case"), _SECONDS)
+            # Where a signal does not interrupt the case.
+            faulthandler.dump_traceback_later(2 * WAIT * _SECONDS, exit=True)
+            observation = observe(case, Path(folder, "case"), _SECONDS)
             faulthandler.cancel_dump_traceback_later()
-        trouble = dict(seen.trouble)
-        print(json.dumps({"kind": case.kind, "status": repr(seen.status), "trouble": trouble}))
+        trouble = dict(observation.trouble)
+        print(
+            json.dumps({"kind": case.kind, "status": repr(observation.status), "trouble": trouble})
+        )
 
-    look()
+    run()
 
 
 def _report(total: collections.Counter[str], seconds: float) -> int:
@@ -126,7 +129,7 @@ def _report(total: collections.Counter[str], seconds: float) -> int:
         "hang": "hangs",
         "outside": "writes outside",
         "started": "programs, connections",
-        "line": "not one clear line",
+        "line": "unclear messages",
         "status": "undocumented statuses",
         "crash": "crashed workers",
     }

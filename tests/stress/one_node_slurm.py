@@ -1,8 +1,8 @@
-"""A real SLURM of one node on the loopback interface, for as long as a test needs it.
+"""A real SLURM of one node on the loopback interface, for the duration of a test.
 
-slurmctld and slurmd of Debian's ``slurm-wlm`` run in the foreground as children of this
-process, with every file of theirs in one folder. Anyone who reaches the ports may submit
-jobs (``AuthType=auth/none``), so they listen on 127.0.0.1 alone.
+slurmctld and slurmd of Debian's ``slurm-wlm`` run in the foreground as children of this process,
+with all their files in one folder. Anyone who reaches the ports can submit jobs
+(``AuthType=auth/none``), so they listen on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscri
 
 
 class NoSlurm(Exception):
-    """SLURM is not here and cannot be, with the reason."""
+    """SLURM is missing and cannot be installed; the message says why."""
 
 
 class Slurm:
@@ -72,7 +72,7 @@ class Slurm:
     folder : Path
         Its configuration, state and logs.
     environment : dict
-        The environment in which its commands find it.
+        The environment variables with which its commands find it.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str]):
@@ -80,7 +80,7 @@ class Slurm:
         self.environment = environment
 
     def call(self, *command: str, seconds: float = 20.0) -> str:
-        """Standard output of a command; its standard error in the exception if it fails."""
+        """Return the standard output of a command; raise RuntimeError if it fails."""
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, env=self.environment
         )
@@ -89,23 +89,23 @@ class Slurm:
         return done.stdout.strip()
 
     def jobs(self, *states: str) -> list[str]:
-        """Ids of the jobs in these states (all that are not finished, if none are given)."""
+        """Return the ids of the jobs in these states, by default of all unfinished jobs."""
         chosen = ["--states", ",".join(states)] if states else []
         return self.call("squeue", "--noheader", "--format=%i", "--sort=i", *chosen).split()
 
     def state(self, job: str) -> str:
-        """The state of a job, finished ones included: RUNNING, COMPLETED, CANCELLED, ..."""
-        shown = self.call("scontrol", "--oneliner", "show", "job", job)
-        return dict(part.split("=", 1) for part in shown.split() if "=" in part)["JobState"]
+        """Return the state of a job, also of a finished one: RUNNING, COMPLETED, CANCELLED, ..."""
+        text = self.call("scontrol", "--oneliner", "show", "job", job)
+        return dict(part.split("=", 1) for part in text.split() if "=" in part)["JobState"]
 
 
 def install() -> None:
-    """Install SLURM where it is missing and this user may.
+    """Install SLURM if it is missing.
 
     Raises
     ------
     NoSlurm
-        With the reason, in one line.
+        If it cannot be installed, with the reason in one line.
     """
     if _missing():
         if not shutil.which("apt-get"):
@@ -129,25 +129,25 @@ def _missing() -> list[str]:
 
 
 def _search_path() -> str:
-    """PATH with the folders of daemons, which an ordinary user's lacks."""
+    """Return PATH with the folders of daemons, which an ordinary user's lacks."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 @contextlib.contextmanager
 def one_node_slurm(folder: Path, *, cpus: int = CPUS) -> Iterator[Slurm]:
-    """SLURM with one idle node; jobs and daemons are gone at the end, however it comes.
+    """Run SLURM with one idle node; its jobs and daemons end with the context.
 
     Parameters
     ----------
     folder : Path
         An empty folder for its configuration, state, spool and logs.
     cpus : int, default 8
-        How many CPUs the node says it has, whatever the machine has.
+        The number of CPUs that the node declares, whatever the machine has.
 
     Raises
     ------
     RuntimeError
-        If it does not start; with the end of its logs.
+        If it does not start, with the end of its logs.
     """
     configuration = folder / "slurm.conf"
     for name in ("state", "spool"):
@@ -212,7 +212,7 @@ def _cancel_all(slurm: Slurm) -> None:
 
 
 def _end_processes_of(configuration: Path) -> None:
-    """End what jobs left behind: slurmstepd and its children leave the daemons' group."""
+    """Kill the remaining processes of jobs, which leave the process group of the daemons."""
     ours = f"SLURM_CONF={configuration}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         if int(process.name) == os.getpid():
@@ -231,17 +231,17 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _logs(folder: Path) -> str:
-    found = sorted([*folder.glob("*.log"), *folder.glob("*.out")])
-    return "\n".join(f"{f.name}: {f.read_text(errors='replace')[-1500:]}" for f in found)
+    files = sorted([*folder.glob("*.log"), *folder.glob("*.out")])
+    return "\n".join(f"{f.name}: {f.read_text(errors='replace')[-1500:]}" for f in files)
 
 
 def wait_for(ready: Callable[[], bool], seconds: float, *, every: float = 0.2) -> None:
-    """Ask again and again until something is so; a command that fails counts as not yet.
+    """Wait until a condition holds; an error of a command counts as False.
 
     Raises
     ------
     TimeoutError
-        After so many seconds.
+        If the condition does not hold in time.
     """
     last: Exception | None = None
     end = time.monotonic() + seconds
@@ -252,4 +252,4 @@ def wait_for(ready: Callable[[], bool], seconds: float, *, every: float = 0.2) -
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             last = error
         time.sleep(every)
-    raise TimeoutError(f"not so after {seconds:g} s; last failure: {last}")
+    raise TimeoutError(f"the condition does not hold after {seconds:g} s; last error: {last}")

@@ -1,8 +1,8 @@
-"""gflow in a process that may be stopped: forked from one that has imported it, or new.
+"""Start gflow in a process that can be stopped: forked from one that has imported it, or new.
 
-A new process spends seconds on imports before its run begins; a forked one begins at once,
-so that a signal at a random moment meets the run itself. The parent has one thread and has
-done no work with torch, which is what makes forking it safe.
+A new process imports for seconds before its run begins. A forked one begins at once, so that a
+signal at a random moment stops the run itself. Forking is safe because the parent has one thread
+and has not computed with torch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import gflow.cli.main
 from gflow import plots
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
-_FAILED = 99  # what gflow never leaves with
-# Of the events that Python reports to audit hooks, those that change what is on the disk.
+_FAILED = 99  # an exit status that gflow does not have
+# The events of audit hooks that change files.
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 
 
 class Child:
-    """A process that runs gflow, its two outputs in one file."""
+    """A process that runs gflow, with its standard output and error in one file."""
 
     def __init__(self, pid: int, log: Path):
         self._pid = pid
@@ -37,7 +37,7 @@ class Child:
         self._status: int | None = None
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit status, −n where signal n ended it, None where it still runs by then."""
+        """Return the exit status, −n after signal n; None if it still runs after these seconds."""
         end = time.monotonic() + seconds
         while self._status is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -50,15 +50,15 @@ class Child:
         return self._status
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it has not ended."""
+        """Send a signal to the process unless it has ended."""
         if self._status is None:
             os.kill(self._pid, number)
 
-    def said(self) -> str:
-        """All it has written to its outputs."""
+    def output(self) -> str:
+        """Return the standard output and error."""
         try:
             return self._log.read_text(errors="replace")
-        except FileNotFoundError:  # it was ended before it had any
+        except FileNotFoundError:  # it was killed before it opened the file
             return ""
 
 
@@ -70,19 +70,19 @@ def forked(
     die_at: int | None = None,
     modules: Path | None = None,
 ) -> Child:
-    """``gflow ARGUMENTS`` in a copy of this process.
+    """Run ``gflow ARGUMENTS`` in a fork of this process.
 
     Parameters
     ----------
     arguments : sequence of str
     log : Path
-        Where its standard output and error go.
+        The file of its standard output and error.
     draw : bool
-        Whether it draws figures, which take longer than the whole rest of a short run.
+        Whether it draws figures, which take longer than the rest of a short run.
     die_at : int, optional
-        SIGKILL itself at its so many-th change of a file, before the change is made.
+        Kill itself by SIGKILL before this change of a file, counted from 1.
     modules : Path, optional
-        Where it writes, at its end, the names of the modules it came to import.
+        The file in which it writes at its end the names of all imported modules.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -122,21 +122,21 @@ def _no_figures(dataset: object, title: str) -> dict[str, Any]:
 
 
 def _kill_at(change: int) -> None:
-    left = change
+    remaining = change
 
-    def hook(event: str, given: tuple[object, ...]) -> None:
-        nonlocal left
-        writes = event == "open" and isinstance(given[2], int) and given[2] & os.O_CREAT
-        if (writes or event in _CHANGES) and not str(given[0]).startswith("/dev/"):
-            left -= 1
-            if left == 0:
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal remaining
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
+        if (writes or event in _CHANGES) and not str(arguments[0]).startswith("/dev/"):
+            remaining -= 1
+            if remaining == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 
 
 def warm_up(modules: Path) -> None:
-    """Import here what a child imported, so that the next one need not."""
+    """Import the modules that a child has imported, so that the next child has them."""
     for name in modules.read_text().split():
         if name != "__main__":
             with contextlib.suppress(ImportError):
@@ -144,7 +144,7 @@ def warm_up(modules: Path) -> None:
 
 
 def process(arguments: Sequence[str], log: Path) -> Child:
-    """``python -m gflow ARGUMENTS`` in a new process."""
+    """Run ``python -m gflow ARGUMENTS`` in a new process."""
     with log.open("wb") as out:
         started = subprocess.Popen(
             [sys.executable, "-m", "gflow", *arguments],

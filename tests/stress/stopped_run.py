@@ -1,4 +1,4 @@
-"""One run in its folder, stopped and resumed until it ends, and judged at each stop."""
+"""One run in its folder, stopped and resumed until it ends, and checked at each stop."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starting import Child, forked, warm_up
 
 import gflow.runs.folder
 
-# Seconds each, and together every kind of work that is kept: own explicit, stabilised and
-# implicit steppers, alone and as an ensemble, torchdiffeq, scipy, exact and Krylov kernels,
-# descent, the central flow, and the step-size study.
+# Some seconds each; together they have every kind of checkpoint: explicit, stabilised and implicit
+# steppers, alone and as an ensemble, torchdiffeq, scipy, exact and Krylov kernels, descent, the
+# central flow, and the step-size study.
 CASES = {
     "auto": "deep-linear --t-end 25",
     "tsit5": "deep-linear --method tsit5",
@@ -41,30 +41,30 @@ CASES = {
     " --step-sizes 0.4,0.2",
     "relu": "continuous-vs-discrete --samples 100 --width 16 --t-end 4 --points 10",
 }
-EVERY, SELDOM = "0.05", "0.5"  # seconds between checkpoints: many and few in a short run
+OFTEN, SELDOM = "0.05", "0.5"  # seconds between checkpoints
 _GOOD = (0, 4, 5)  # done; a certificate that does not hold or a diverged descent is a result
 Start = Callable[[list[str], Path], Child]
 
 
-class Count:
-    """What was seen, in numbers, and all that was wrong, in words."""
+class Report:
+    """The number of observations of each kind, and all errors."""
 
     def __init__(self) -> None:
-        self.of: dict[str, collections.Counter[str]] = {}
-        self.wrong: list[str] = []
+        self.counts: dict[str, collections.Counter[str]] = {}
+        self.errors: list[str] = []
 
     def add(self, what: str, value: object) -> None:
-        self.of.setdefault(what, collections.Counter())[str(value)] += 1
+        self.counts.setdefault(what, collections.Counter())[str(value)] += 1
 
     def show(self) -> None:
-        for what, seen in self.of.items():
+        for what, seen in self.counts.items():
             parts = ", ".join(f"{key} {count}" for key, count in sorted(seen.items()))
             print(f"{what:<10} {sum(seen.values()):5}: {parts}")
-        print(f"{'wrong':<10} {len(self.wrong):5}", flush=True)
+        print(f"{'errors':<10} {len(self.errors):5}", flush=True)
 
 
 class Undisturbed:
-    """The runs that nobody stops, made when first asked for: folder and seconds."""
+    """Undisturbed runs, executed at the first request: their folders and seconds."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -72,19 +72,19 @@ class Undisturbed:
 
     def __call__(self, name: str) -> tuple[Path, float]:
         if name not in self._made:
-            # Twice: the first one also imports, and its modules are then imported here.
+            # The first run also imports; its modules are then imported here.
             for which in ("first", "second"):
                 path = self._folder / f"{name}-{which}"
                 log, modules = path.with_suffix(".log"), path.with_suffix(".modules")
                 began = time.monotonic()
                 child = forked(_new(name, path), log, modules=modules)
                 if child.wait(600) not in _GOOD:
-                    raise SystemExit(f"{name} fails undisturbed: {child.said()[-800:]}")
+                    raise SystemExit(f"{name} fails undisturbed: {child.output()[-800:]}")
                 self._made[name] = path, time.monotonic() - began
                 warm_up(modules)
-            apart = leftovers.differences(self._folder / f"{name}-first", path)
-            if apart:
-                raise SystemExit(f"{name} differs from itself undisturbed: {apart}")
+            differing = leftovers.differences(self._folder / f"{name}-first", path)
+            if differing:
+                raise SystemExit(f"{name} differs from itself undisturbed: {differing}")
         return self._made[name]
 
 
@@ -93,27 +93,29 @@ def _new(name: str, folder: Path) -> list[str]:
 
 
 class Run:
-    """One run in its folder, stopped and resumed until it gets to its end."""
+    """One run in its folder, stopped and resumed until it ends."""
 
-    def __init__(self, name: str, folder: Path, whole: Path, count: Count, *, every: str = EVERY):
+    def __init__(
+        self, name: str, folder: Path, reference: Path, report: Report, *, every: str = OFTEN
+    ):
         self._name = name
         self._every = ("--checkpoint-every", every)
         self._folder = folder
         self._log = folder.with_suffix(".log")
-        self._whole = whole
-        self._count = count
+        self._whole = reference
+        self._report = report
         self._history: list[str] = []
         self._over = False
 
     @property
     def over(self) -> bool:
-        """Whether it has got to its end, or is in a state nothing can follow from."""
+        """Whether the run has ended or cannot be resumed."""
         return self._over
 
     def stop(self, number: signal.Signals, seconds: float, start: Start) -> bool:
-        """Start it or go on with it, let it work for so long, and stop it.
+        """Start or resume the run, and stop it after some seconds.
 
-        Returns whether it was stopped: it may have got to its end before.
+        Return whether it was stopped; it may have ended before.
         """
         child = self._begin(start)
         child.wait(seconds)
@@ -123,7 +125,7 @@ class Run:
         if status is None:
             child.send(signal.SIGKILL)
             child.wait(10)
-            self._wrong("it still ran 60 s later")
+            self._add_error("it still runs 60 s after the signal")
         if status in _GOOD:
             self._end()
             return False
@@ -131,7 +133,7 @@ class Run:
         return True
 
     def finish(self, start: Start) -> None:
-        """Go on with it to its end, if it has not got there."""
+        """Resume the run to its end unless it has ended."""
         if not self._over:
             child = self._begin(start)
             status = child.wait(600)
@@ -139,7 +141,7 @@ class Run:
             if status in _GOOD:
                 self._end()
             else:
-                self._wrong(f"does not resume: {child.said()[-600:]}")
+                self._add_error(f"does not resume: {child.output()[-600:]}")
 
     def _begin(self, start: Start) -> Child:
         if (self._folder / "manifest.json").exists():
@@ -149,43 +151,43 @@ class Run:
         return start([*_new(self._name, self._folder), *self._every], self._log)
 
     def _judge(self, child: Child, status: int | None, number: signal.Signals) -> None:
-        count = self._count
-        count.add("stopped by", number.name)
-        count.add("left with", status)
-        count.add("moment", leftovers.moment(self._folder))
-        said = child.said()
+        report = self._report
+        report.add("stopped by", number.name)
+        report.add("status", status)
+        report.add("moment", leftovers.progress_of(self._folder))
+        output = child.output()
         if status not in (-number, 130 if number == signal.SIGINT else 143):
-            self._wrong(f"left with {status}: {said[-600:]}")
-        if "Traceback" in said:
-            self._wrong(f"said {said[-1500:]}")
+            self._add_error(f"exit status {status}: {output[-600:]}")
+        if "Traceback" in output:
+            self._add_error(f"output {output[-1500:]}")
         if number != signal.SIGKILL:
-            count.add("last words", "how to resume" if "gflow resume" in said else "none")
+            report.add("message", "how to resume" if "gflow resume" in output else "none")
         if not (self._folder / "manifest.json").exists():
-            return  # nothing to resume: it is run again, into the same folder
+            return  # nothing to resume: it is started again in the same folder
         state = gflow.runs.reading.state(self._folder)
-        count.add("state", state)
-        if state == "done":  # stopped after the last thing it had to write
+        report.add("state", state)
+        if state == "done":  # stopped after its last file
             self._end(killed=True)
         elif state != "interrupted":
-            self._wrong(f"its state is {state}: {said[-600:]}")
+            self._add_error(f"its state is {state}: {output[-600:]}")
         for problem in leftovers.unreadable(self._folder):
-            self._wrong(problem)
+            self._add_error(problem)
         if self._over:
             return
         inspected = forked(["inspect", str(self._folder)], self._log)
-        if inspected.wait(60) != 0 or "Traceback" in inspected.said():
-            self._wrong(f"gflow inspect says {inspected.said()[-600:]}")
+        if inspected.wait(60) != 0 or "Traceback" in inspected.output():
+            self._add_error(f"gflow inspect says {inspected.output()[-600:]}")
 
     def _end(self, *, killed: bool = False) -> None:
         self._over = True
-        apart = leftovers.differences(self._whole, self._folder, killed=killed)
-        self._count.add("ends", "different" if apart else "bit-identical")
-        for difference in apart:
-            self._wrong(difference)
-        if not apart:
+        differing = leftovers.differences(self._whole, self._folder, killed=killed)
+        self._report.add("ends", "different" if differing else "bit-identical")
+        for difference in differing:
+            self._add_error(difference)
+        if not differing:
             shutil.rmtree(self._folder)
 
-    def _wrong(self, what: str) -> None:
+    def _add_error(self, what: str) -> None:
         self._over = True
-        self._count.wrong.append(f"{self._name} [{', '.join(self._history)}]: {what}")
-        print(f"WRONG {self._count.wrong[-1]} ({self._folder})", flush=True)
+        self._report.errors.append(f"{self._name} [{', '.join(self._history)}]: {what}")
+        print(f"ERROR {self._report.errors[-1]} ({self._folder})", flush=True)
