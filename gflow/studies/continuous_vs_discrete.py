@@ -25,8 +25,8 @@ from gflow.callbacks import Stages
 from gflow.checks import require_count, require_single_start
 from gflow.descent import Descent, descend_to
 from gflow.flows.base import Flow
-from gflow.solvers.integrate import solve
 from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.solvers.solve import solve
 from gflow.studies.matching import matched_times, require_linear_spacing
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory

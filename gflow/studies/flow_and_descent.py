@@ -13,8 +13,8 @@ from gflow.callbacks import Stages
 from gflow.descent import Descent, descend_to
 from gflow.flows.base import Flow
 from gflow.solvers import integrate
-from gflow.solvers.integrate import solve
 from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.solvers.solve import solve
 from gflow.studies.compare import Gap, compare
 from gflow.studies.matching import matched_times
 from gflow.studies.stability import stability_limit

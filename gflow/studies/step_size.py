@@ -22,8 +22,8 @@ from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.modified import ModifiedFlow
-from gflow.solvers.integrate import Solution, solve
 from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.solvers.solve import Solution, solve
 from gflow.studies.fitting import OrderFit, fit_order
 from gflow.studies.matching import matched_times, shared_times
 from gflow.studies.stability import stability_limit

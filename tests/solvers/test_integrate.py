@@ -6,7 +6,6 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow
-from gflow.losses import SquaredDistance
 from tests.helpers import make_loss, randn, relative, times
 
 FLOW = EndToEndFlow(make_loss("completion", 2, 3), 2)
@@ -117,47 +116,6 @@ def test_member_that_explodes_stops_the_ensemble():
         gflow.integrate(bad, times(0.1, 1.0)[:, None], [0.0, 5.0], "dopri5", max_evals=20_000)
     assert caught.value.t == pytest.approx(1.0, abs=1e-2)
     assert caught.value.y.shape == (2, 1)
-
-
-class Counting(EndToEndFlow):
-    """Counts how often its closed form is looked up and evaluated."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.calls = {"closed_form": 0, "exact": 0}
-
-    def closed_form(self, y0):
-        self.calls["closed_form"] += 1
-        return super().closed_form(y0)
-
-    def exact(self, ts, y0):
-        self.calls["exact"] += 1
-        return super().exact(ts, y0)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("options", [{}, {"estimate_error": True}, {"method": "tsit5"}])
-def test_closed_form_is_looked_up_once_a_solve(depth, options):
-    M = torch.diag(times(3.0, 2.0))
-    flow = Counting(SquaredDistance(M), depth)
-    path = gflow.integrate(flow, 0.3 * M, [0.0, 0.5, 1.0], **options)
-    assert flow.calls["closed_form"] == 1
-    if path.stats.method != "exact":
-        assert flow.calls["exact"] == 1  # for the error estimate
-        assert path.certificate.error_estimate is not None
-
-
-def test_no_closed_form_is_looked_up_once_a_solve_too():
-    flow = Counting(SquaredDistance(randn(2, 3)), 3)
-    gflow.integrate(flow, 0.3 * randn(2, 3, seed=1), [0.0, 0.5])
-    assert flow.calls == {"closed_form": 1, "exact": 0}
-
-
-def test_study_measures_its_error_by_the_closed_form_that_the_solve_has_found():
-    M = torch.diag(times(3.0, 2.0))
-    flow = Counting(SquaredDistance(M), 2)
-    gflow.step_size_study(flow, 0.3 * M, 1.0, [0.1, 0.05], method="tsit5", points=2)
-    assert flow.calls == {"closed_form": 1, "exact": 1}
 
 
 def test_keywords_take_precedence_over_options():

@@ -8,12 +8,10 @@ from gflow.kernels import two_layer_relu_gram
 from gflow.solvers import SolveOptions
 from gflow.studies.one_width import (
     WidthExperiment,
-    kernel_descent,
-    kernel_descent_test,
     random_networks,
     train,
 )
-from tests.helpers import randn, relative
+from tests.helpers import randn
 
 N, D = 8, 4
 X = torch.nn.functional.normalize(randn(N, D), dim=1)
@@ -27,34 +25,6 @@ def experiment(step_size, epochs):
     return WidthExperiment(
         kernel, None, step_size, epochs, SolveOptions(), lambda name, t_end: None
     )
-
-
-@pytest.mark.parametrize("step_size", [0.1, 0.7])
-@pytest.mark.parametrize("k", [None, 3])
-def test_kernel_descent_by_powers_is_k_explicit_steps(step_size, k):
-    shape = (N,) if k is None else (N, k)
-    y, u, v = randn(*shape, seed=4), randn(*shape, seed=5), randn(5, *shape[1:], seed=6)
-    to_test, counts, flow = two_layer_relu_gram(X_TEST, X), [0, 1, 2, 7], KernelFlow(H, y)
-    fast = kernel_descent(flow, u, step_size, counts)
-    fast_test = kernel_descent_test(flow, to_test, u, v, step_size, counts)
-    for step in range(8):
-        if step in counts:
-            i = counts.index(step)
-            assert relative(fast[i], u) <= 1e-13
-            assert relative(fast_test[i], v) <= 1e-12
-        u, v = u - step_size * H @ (u - y), v - step_size * to_test @ (u - y)
-
-
-def test_kernel_descent_at_test_points_with_a_singular_kernel():
-    twice = torch.cat([X, X[:2]])
-    flow = KernelFlow(two_layer_relu_gram(twice), torch.cat([Y, Y[:2]]))
-    assert float(flow.eigenvalues[0]) == 0
-    u, v = torch.zeros(N + 2).double(), torch.zeros(5).double()
-    to_test = two_layer_relu_gram(X_TEST, twice)
-    fast = kernel_descent_test(flow, to_test, u, v, 0.3, [50])[0]
-    for _ in range(50):
-        u, v = u - 0.3 * flow.H @ (u - flow.targets), v - 0.3 * to_test @ (u - flow.targets)
-    assert relative(fast, v) <= 1e-12
 
 
 def test_networks_are_random_and_reproducible():

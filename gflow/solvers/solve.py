@@ -1,0 +1,256 @@
+"""A solve with what its error is measured against; `gflow.integrate` returns its trajectory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from gflow.callbacks import Progress
+from gflow.errors import InputError
+from gflow.events import Event
+from gflow.execution.checkpointing import Checkpoint
+from gflow.flows.base import Flow
+from gflow.solvers.certification import certified_trajectory
+from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.options import SolveOptions
+from gflow.solvers.problem import Problem, Save, Stop
+from gflow.solvers.resumable import solve_resumable
+from gflow.solvers.selection import choose_solver
+from gflow.trajectory import IntegrationError, Trajectory, relative_error
+
+
+class SolveDetails(TypedDict, total=False):
+    """What belongs to a single solve, as in `integrate`; ``event`` is its ``until``."""
+
+    step_size: float | None
+    dense: bool
+    event: Event | None
+    sharpness: int
+    progress: Progress | None
+    checkpoint: Save | None
+    checkpoint_every: float
+    resume: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A trajectory with the states that its error was measured against.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+    problem : Problem
+    reference : Tensor, shape (T, *y0.shape), or None
+        States without the solver's error, where they were computed.
+    """
+
+    trajectory: Trajectory
+    problem: Problem
+    reference: Tensor | None
+
+    def reference_states(self) -> Tensor:
+        """Return ``reference``, computed by the method of the trajectory where it is missing."""
+        if self.reference is not None:
+            return self.reference
+        return _reference_states(self.problem, self.trajectory.stats.method)
+
+
+def solve(
+    flow: Flow,
+    y0: Tensor,
+    ts: Tensor | Sequence[float],
+    options: SolveOptions,
+    **details: Unpack[SolveDetails],
+) -> Solution:
+    """Integrate a flow as `integrate` does, for callers that measure the solver's error.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (..., *state)
+    ts : sequence of float, shape (T,)
+    options : SolveOptions
+    **details
+        As in `integrate`.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InputError
+        For input that cannot be integrated.
+    IntegrationError
+        If the solver stops early.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> solution = solve(flow, y0, [0.0, 1.0], SolveOptions())
+    >>> error = solution.trajectory.ys - solution.reference_states()
+    >>> 0 < float(error.norm()) < 1e-5
+    True
+    """
+    times = _check_times(ts)
+    flow.check_state(y0)
+    y0 = y0.detach()
+    _check_tolerances(flow, y0, options)
+    _check_sharpness(flow, y0, details.get("sharpness", 0))
+    flow = flow.for_start(y0)
+    steps = details.get("dense", False) or any(
+        details.get(name) is not None for name in ("event", "checkpoint", "resume")
+    )
+    with torch.no_grad():
+        problem = Problem(
+            flow,
+            y0,
+            times,
+            rtol=options.rtol,
+            atol=options.atol,
+            max_evals=options.max_evals,
+            **details,
+        )
+        solver, name, reason = choose_solver(problem, options.method, steps)
+        try:
+            problem.require_finite(problem.first_loss)
+            if len(times) > 1:
+                solve_resumable(solver, problem, name, steps=isinstance(solver, SteppedSolver))
+            early = problem.failures or problem.event_times
+            if len(problem.saved) < len(times) and not early:
+                raise Stop(f"{name} did not land on t = {problem.next_time:g}")
+        except Stop as stop:
+            path = certified_trajectory(problem, name, reason, None)
+            raise IntegrationError(
+                str(stop), problem.t, problem.y, path, problem.last_checkpoint
+            ) from None
+        reference = error = None
+        complete = not problem.failures and not problem.event_times
+        measurable = complete and name not in ("exact", "krylov")
+        if measurable and (options.estimate_error or problem.closed_form is not None):
+            reference = _reference_states(problem, options.method)
+            error = relative_error(flow, torch.stack(problem.saved), reference)
+        return Solution(certified_trajectory(problem, name, reason, error), problem, reference)
+
+
+def _reference_states(problem: Problem, method: str) -> Tensor:
+    """Return states to measure a solve's error against, shape (T, *y0.shape).
+
+    By the closed form where there is one, else by a finer solve with a method.
+    """
+    if problem.closed_form is not None:
+        elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
+        return problem.flow.exact(elapsed - problem.ts[0], problem.y0)
+    step_size = problem.step_size
+    return finer_states(
+        problem.flow,
+        problem.y0,
+        problem.ts,
+        SolveOptions(method, problem.rtol, problem.atol, problem.max_evals),
+        step_size=None if step_size is None else step_size / 2,
+        progress=problem.progress,
+    )
+
+
+def finer_states(
+    flow: Flow,
+    y0: Tensor,
+    times: Sequence[float],
+    options: SolveOptions,
+    factor: float = 10.0,
+    **details: Unpack[SolveDetails],
+) -> Tensor:
+    """Solve with tighter tolerances, to measure the error of a solve with the given options.
+
+    The finer solve lands on the midpoints too, so that it differs even where the requested times
+    alone set the steps.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (..., *state)
+    times : sequence of float, shape (T,)
+    options : SolveOptions
+        Of the solve whose error is measured.
+    factor : float
+        The tolerances are divided by it.
+    **details
+        As in `integrate`.
+
+    Returns
+    -------
+    Tensor, shape (T, *y0.shape)
+        The states at the given times.
+
+    Raises
+    ------
+    IntegrationError
+        If the solver stops early.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> finer_states(flow, y0, [0.0, 1.0], SolveOptions()).shape
+    torch.Size([2, 4, 3])
+    """
+    midpoints = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
+    finer = solve(
+        flow,
+        y0,
+        sorted({*times, *midpoints}),
+        options.tighter(factor, _smallest_rtol(y0)),
+        **details,
+    ).trajectory
+    requested = set(times)
+    return finer.ys[[t in requested for t in finer.ts.tolist()]]
+
+
+def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
+    times = [float(t) for t in ts]
+    if not times:
+        raise InputError("ts must hold at least one time, got none")
+    if not all(math.isfinite(t) for t in times):
+        raise InputError("ts must be finite, got NaN or infinity")
+    if any(b <= a for a, b in itertools.pairwise(times)):
+        raise InputError("ts must be strictly increasing; sort it and remove repeated times")
+    return times
+
+
+def _check_sharpness(flow: Flow, y0: Tensor, sharpness: int) -> None:
+    if not isinstance(sharpness, int) or sharpness < 0:
+        raise InputError(f"sharpness must be the number of eigenvalues to compute, got {sharpness}")
+    if sharpness and flow.batch_shape(y0):
+        raise InputError(
+            "sharpness is computed along one start, got an ensemble of shape "
+            f"{tuple(flow.batch_shape(y0))}; integrate its members one by one"
+        )
+
+
+def _smallest_rtol(y0: Tensor) -> float:
+    return 4 * torch.finfo(y0.dtype).eps
+
+
+def _check_tolerances(flow: Flow, y0: Tensor, options: SolveOptions) -> None:
+    rtol, atol = options.rtol, options.atol
+    if rtol < _smallest_rtol(y0):
+        dtype = str(y0.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{dtype} cannot reach rtol = {rtol:g}; use rtol ≥ {_smallest_rtol(y0):.1e}"
+            + (" or float64" if y0.dtype != torch.float64 else "")
+        )
+    size = float(flow.norm(y0).min())
+    if size > 0 and atol > 0.01 * size:
+        warnings.warn(
+            f"atol = {atol:g} is not small against the start (norm {size:.2g}): the time it takes "
+            "to leave a small start may be wrong; lower atol",
+            stacklevel=4,
+        )
