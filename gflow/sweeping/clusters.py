@@ -23,6 +23,7 @@ from gflow.sweeping.workers import WorkerConfig, visible_gpus
 if TYPE_CHECKING:
     from distributed import Client, Security
 
+_ALLOWED_DEATHS = 3  # of workers by one run; at the next the run is given up
 _CONNECT_TIMEOUT = "15s"
 _NO_WORKER_TIMEOUT, _NO_JOB_TIMEOUT = 300.0, 7 * 86400.0  # seconds; jobs wait in a queue
 
@@ -66,8 +67,7 @@ def connect(workers: WorkerConfig, folder: Path) -> Iterator[tuple[Client, Calla
         _NO_WORKER_TIMEOUT if workers.slurm is None else _NO_JOB_TIMEOUT
     )
     settings = {
-        # A run that kills its worker four times is given up.
-        "distributed.scheduler.allowed-failures": 3,
+        "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.scheduler.no-workers-timeout": f"{timeout}s",
         # Results are a few numbers: moving, balancing or spilling them would only cost time.

@@ -16,7 +16,7 @@ from gflow.runs import runner
 from gflow.settings.base import ENSEMBLE_METHODS
 from gflow.solvers import methods
 from gflow.solvers.loop import stepping
-from gflow.sweeping import engine, grouping, task
+from gflow.sweeping import clusters, engine, grouping, task
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, units_of_work
@@ -158,7 +158,8 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
 
 
 @pytest.mark.xdist_group("processes")
-def test_run_that_kills_its_worker_spares_the_rest_of_its_group(tmp_path):
+def test_run_that_kills_its_worker_spares_the_rest_of_its_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
     progress = run_sweep(plan, tmp_path, WorkerConfig(workers=1), execute=killing(bad))
