@@ -10,5 +10,5 @@ Progress = Callable[[float, float], None]
 #: ``stages(name, t_end)`` returns the progress callback of one stage of a run, or None.
 Stages = Callable[[str, float], Progress | None]
 
-#: ``count(done, total)``, called after each part of work that is counted in parts.
+#: ``progress(done, total)``, called after each part of countable work.
 CountProgress = Callable[[int, int], None]

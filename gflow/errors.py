@@ -1,6 +1,6 @@
-"""What gflow raises: one base class, so that a caller can catch all of it.
+"""The errors that gflow raises, with one base class.
 
-Every message is one line: what is required, what was received, what to do.
+Every message is one line: the requirement, the value received, and the remedy.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ class GflowError(Exception):
 
 
 class InputError(GflowError, ValueError):
-    """The caller's input cannot be used: a wrong shape, value, name or file."""
+    """The input cannot be used: a wrong shape, value, name or file."""
 
 
 class PeerError(GflowError, RuntimeError):
-    """Another of the processes that share a run failed, ended or did not answer."""
+    """Another process of the same run failed, ended or did not answer."""
 
 
 class OutputError(GflowError, OSError):
-    """What was worked out cannot be written: the disk is full, the folder gone."""
+    """A result cannot be written: the disk is full, or the folder is missing."""
 
 
 class Interrupted(BaseException):
-    """A run was told to stop, and can be gone on with.
+    """A run was stopped and can be resumed.
 
-    Not an `Exception`: nothing on the way may take it for an error.
+    Not an `Exception`: no handler of errors may catch it.
 
     Attributes
     ----------
     why : str
-        The name of the signal, or ``time`` where the time allowed was used up.
+        The name of the signal, or ``time`` at the time limit.
     folder : Path or None
-        Of the run.
+        The folder of the run.
     """
 
     def __init__(self, why: str, folder: Path | None = None):

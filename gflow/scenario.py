@@ -1,8 +1,8 @@
-"""Scenarios: a TOML file <-> a validated model.
+"""Scenarios: TOML files read into validated models.
 
-A scenario is a flat table of keys. ``setting`` names a file of ``gflow/settings``, whose
-model declares every other key once: the field is the TOML key, the command-line option,
-its default, its bounds and its help.
+A scenario is a flat table of keys. ``setting`` names a model in ``gflow/settings``, which
+declares every other key once: the field is the TOML key, the command-line option, its default,
+its bounds and its help.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gflow.settings.base import RUNS_CODE, Scenario
 from gflow.text import brief, printable, unknown
 
 _MAX_BYTES = 100_000
-_MAX_LINE = 2_000  # a key a.b.c... takes tomllib the square of its length, and is one line
+_MAX_LINE = 2_000  # a dotted key is on one line, and tomllib takes the square of its length
 
 
 # -- finding and reading --------------------------------------------------------------
 
 
 def scenario_names() -> list[str]:
-    """Names of the scenarios that come with gflow.
+    """Return the names of the scenarios that come with gflow.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def scenario_names() -> list[str]:
 
 
 def scenario_text(name: str) -> str:
-    """The TOML text of a scenario that comes with gflow."""
+    """Return the TOML text of a scenario that comes with gflow."""
     names = scenario_names()
     if name not in names:
         raise InputError(unknown("scenario", name, names))
@@ -55,18 +55,18 @@ def scenario_text(name: str) -> str:
 
 
 def read_scenario(source: str) -> dict[str, Any]:
-    """The keys of a scenario: a name that comes with gflow, or the path of a TOML file."""
+    """Read the keys of a scenario, by its name in gflow or the path of a TOML file."""
     path = Path(source)
     if path.suffix == ".toml":
         try:
             text = read_text(path, _MAX_BYTES)
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot read the scenario file {source}: {_why(error)}") from None
+            raise InputError(f"cannot read the scenario file {source}: {_reason(error)}") from None
         longest = max(map(len, text.split("\n")))
         if longest > _MAX_LINE:
             raise InputError(
                 f"{source} must have lines of at most {_MAX_LINE} characters, got one of "
-                f"{longest}; write long lists over several lines"
+                f"{longest}; break long lists into several lines"
             )
         name = path.stem
     else:
@@ -81,10 +81,10 @@ def read_scenario(source: str) -> dict[str, Any]:
 def load_scenario(
     source: str, changes: Mapping[str, Any] | None = None, *, code: bool = False
 ) -> Scenario:
-    """Read a scenario, apply changes, validate.
+    """Read a scenario, apply changes and validate it.
 
-    A file may come from anybody: a model of the user's own, ``package.module:function``, which
-    runs code, is taken from ``changes`` only.
+    A file may come from anybody. The user's own model, ``package.module:function``, runs code, so
+    it is accepted from ``changes`` only.
 
     Parameters
     ----------
@@ -93,12 +93,17 @@ def load_scenario(
     changes : mapping, optional
         Keys to override.
     code : bool
-        Whether the file itself may name such a model: to look at it, or because it is trusted.
+        Whether the file itself may name such a model: to show the scenario, or because the file
+        is trusted.
+
+    Returns
+    -------
+    Scenario
 
     Raises
     ------
     InputError
-        For anything that does not fit, in one line.
+        If the file or a value is not valid.
 
     Examples
     --------
@@ -107,26 +112,71 @@ def load_scenario(
     """
     changes = dict(changes or {})
     keys = read_scenario(source) | changes
-    keys.pop("sweep", None)  # what `gflow sweep` varies; a single run is the scenario itself
+    keys.pop("sweep", None)  # the table that `gflow sweep` varies; a single run ignores it
     scenario = validate(keys, source)
     if not code:
         refuse_code(scenario, changes, source)
     return scenario
 
 
-def refuse_code(scenario: Scenario, said: Mapping[str, Any], source: str) -> None:
-    """Raise InputError if a scenario names code to run that was not said by the user as well."""
+def refuse_code(scenario: Scenario, options: Mapping[str, Any], source: str) -> None:
+    """Raise InputError if a scenario names code to run that the user did not name as well.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    options : mapping
+        The values that the user gave.
+    source : str
+        What the message calls the scenario.
+
+    Raises
+    ------
+    InputError
+        If the code is not among the options.
+
+    Examples
+    --------
+    >>> scenario = load_scenario("network", {"model": "mine:make"})
+    >>> refuse_code(scenario, {"model": "mine:make"}, "a.toml")
+    >>> refuse_code(scenario, {}, "a.toml")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: a.toml names code to run, model = 'mine:make'; if you trust it, ...
+    """
     for key, info in type(scenario).model_fields.items():
         value = getattr(scenario, key)
-        if info.json_schema_extra == RUNS_CODE and ":" in value and said.get(key) != value:
+        if info.json_schema_extra == RUNS_CODE and ":" in value and options.get(key) != value:
             raise InputError(
-                f"{source} names code to run, {key} = {value!r}, and no code is run because a file "
-                f"says so; if you trust it, pass --{key} {value}"
+                f"{source} names code to run, {key} = {value!r}; if you trust it, pass "
+                f"--{key} {value}"
             )
 
 
 def validate(keys: Mapping[str, Any], source: str) -> Scenario:
-    """The model of a table of keys; ``setting`` says which."""
+    """Validate a table of keys against the model of its ``setting``.
+
+    Parameters
+    ----------
+    keys : mapping
+    source : str
+        What the messages call the table.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or missing, or a value is not valid.
+
+    Examples
+    --------
+    >>> keys = {"setting": "deep-linear", "data": "iris", "t_end": 1.0}
+    >>> validate(keys, "my table").depth
+    3
+    """
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
     model = setting_model(values.pop("setting", None), source)
     try:
@@ -137,7 +187,7 @@ def validate(keys: Mapping[str, Any], source: str) -> Scenario:
 
 @functools.cache
 def setting_models() -> dict[str, type[Scenario]]:
-    """Every setting by name: the concrete models in the files of ``gflow/settings``.
+    """Return every setting by name: the concrete models in the files of ``gflow/settings``.
 
     Examples
     --------
@@ -158,21 +208,42 @@ def setting_models() -> dict[str, type[Scenario]]:
 
 
 def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
-    """The model of a setting."""
+    """Return the model of a setting.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        What the message calls the scenario.
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    InputError
+        If the name is missing or unknown.
+
+    Examples
+    --------
+    >>> setting_model("kernel").setting
+    'kernel'
+    """
     models = setting_models()
     if name is None:
-        raise InputError(f"{source} must say its setting: one of {', '.join(sorted(models))}")
+        raise InputError(f"{source} must name its setting: one of {', '.join(sorted(models))}")
     if not isinstance(name, str) or name not in models:
         raise InputError(unknown("setting", str(name), models))
     return models[name]
 
 
 def field_kind(annotation: Any) -> tuple[Any, bool]:
-    """(type, whether many) of a field: optional and bounded types are looked through.
+    """Return the type of a field's values, without bounds and None, and whether it is a list.
 
     Examples
     --------
-    >>> field_kind(tuple[Positive, ...] | None)
+    >>> field_kind(tuple[float, ...] | None)
     (<class 'float'>, True)
     """
     origin = typing.get_origin(annotation)
@@ -185,7 +256,7 @@ def field_kind(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or printable(str(error))
 
 
@@ -198,7 +269,7 @@ def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str
         return f"{source}: '{key}' is missing: {model.model_fields[key].description}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    more = error.error_count() - 1
+    others = error.error_count() - 1
     return f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}" + (
-        f" (and {more} more)" if more else ""
+        f" (and {others} more)" if others else ""
     )

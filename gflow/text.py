@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-#: What may move a cursor, end a line or turn its direction; halves of characters.
+#: Control characters, bidirectional marks and lone surrogates.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    r"""A text in one line without control characters, which a terminal might obey.
+    r"""Return a text in one line, without control characters, which a terminal would obey.
 
     Examples
     --------
@@ -23,22 +23,34 @@ def printable(text: str) -> str:
     return " ".join(CONTROL.sub(" ", text).split())
 
 
-def brief(value: object, show: Callable[[Any], str] = repr, most: int = 80) -> str:
-    """Any value, even one somebody else made to be long or deep, in at most so many characters.
+def brief(value: object, show: Callable[[Any], str] = repr, max_length: int = 80) -> str:
+    """Return a short text for any value, even one made to be long or deep.
+
+    Parameters
+    ----------
+    value : object
+    show : callable
+        ``show(value)`` is its text.
+    max_length : int
+        The number of characters after which the text is cut.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
     >>> brief("a\\n"), brief(16**5000)
-    ("'a\\\\n'", 'int beyond all bounds')
+    ("'a\\\\n'", 'int too large to show')
     """
     try:
-        return printable(show(value)[:most])
-    except (ValueError, RecursionError):  # an integer of 5,000 digits, a table in a table in ...
-        return f"{type(value).__name__} beyond all bounds"
+        return printable(show(value)[:max_length])
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, deeply nested tables
+        return f"{type(value).__name__} too large to show"
 
 
 def printable_values(value: object) -> Any:
-    """A tree of plain values, every text in it `printable` and of at most 500 characters."""
+    """Return a tree of plain values with every text `printable`, and cut at 500 characters."""
     if isinstance(value, Mapping):
         return {printable(str(k)): printable_values(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -47,13 +59,13 @@ def printable_values(value: object) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """The kind and the message of an error, in one line of at most 200 characters."""
+    """Return the type and the message of an error in one line of at most 200 characters."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def plain(value: Any) -> Any:
-    """A value with NaN as None and infinities as strings, so that any JSON reader takes it.
+    """Replace NaN by None and infinities by strings, so that any JSON reader accepts a value.
 
     Examples
     --------
@@ -70,7 +82,24 @@ def plain(value: Any) -> Any:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for a name that is not known, with the nearest that is."""
+    """Return the message about an unknown name, with the nearest known one.
+
+    Parameters
+    ----------
+    kind : str
+        What the name would be a name of.
+    name : str
+    known : iterable of str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> unknown("key", "dept", ["depth", "seed"])
+    "there is no key 'dept'; did you mean 'depth'?"
+    """
     options = list(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(options)}"

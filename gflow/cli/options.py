@@ -1,4 +1,4 @@
-"""Command-line options: out of a scenario model's fields, and those that runs share."""
+"""Command-line options: made from the fields of a scenario's model, and those of all runs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,48 @@ if TYPE_CHECKING:
 
 
 def model_options(model: type[Scenario], values: Mapping[str, Any]) -> list[click.Parameter]:
-    """One click option a field; the scenario's own value is shown as the default."""
-    found: list[click.Parameter] = []
+    """Make one click option for each field; the scenario's value is shown as the default.
+
+    Parameters
+    ----------
+    model : type
+        The model of the scenario's setting.
+    values : mapping
+        The keys of the scenario.
+
+    Returns
+    -------
+    list of click.Parameter
+
+    Examples
+    --------
+    >>> from gflow.scenario import read_scenario, setting_model
+    >>> options = model_options(setting_model("kernel"), read_scenario("kernel"))
+    >>> "t_end" in {option.name for option in options}
+    True
+    """
+    options: list[click.Parameter] = []
     for name, info in model.model_fields.items():
         extra = info.json_schema_extra
         if isinstance(extra, dict) and extra.get("cli") is False:
             continue
-        found.append(_option(name, info, values.get(name, info.default)))
-    return found
+        options.append(_option(name, info, values.get(name, info.default)))
+    return options
 
 
 def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
     from gflow.scenario import field_kind
 
     flag = f"--{name.replace('_', '-')}"
-    kind, many = field_kind(info.annotation)
+    kind, is_list = field_kind(info.annotation)
     shown = _listed(value) if isinstance(value, list | tuple) else value
-    # The default stays with the model: what is not given on the command line is left out.
+    # The model has the default: an option that is not given is left out.
     settings: dict[str, Any] = {"default": None, "help": info.description or ""}
     if shown is not None:
         settings["help"] += f"  [default: {brief(shown, str)}]"
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], **settings)
-    if many:
+    if is_list:
         settings |= {"type": _List(kind), "metavar": f"{_METAVARS[kind]},..."}
     elif typing.get_origin(kind) is Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
@@ -79,13 +98,13 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, float | int):
             return float(value)
-        plain = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([smhd]?)", value)
+        number = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([smhd]?)", value)
         clock = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", value)
-        if plain is not None:
-            seconds = float(plain[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[plain[2]]
+        if number is not None:
+            seconds = float(number[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[number[2]]
         elif clock is not None:
-            days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
-            seconds = float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+            days, hours, minutes, remainder = (int(part or 0) for part in clock.groups())
+            seconds = float(((days * 24 + hours) * 60 + minutes) * 60 + remainder)
         else:
             self.fail(f"must be a time such as 90, 15m, 2h or 1:30:00, got {value!r}", param, ctx)
         if not 0 < seconds < 1e9:
@@ -94,12 +113,12 @@ class Duration(click.ParamType):
 
 
 def output_options() -> list[click.Parameter]:
-    """Where a run goes and what is printed."""
+    """Make the options of a run: its folder, its limits, and what is printed."""
     return [
         click.Option(
             ["--output"],
             type=click.Path(path_type=Path),
-            help="this run's own folder, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
+            help="folder of the run, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
         ),
         *run_option_flags(),
         json_option(),
@@ -107,18 +126,18 @@ def output_options() -> list[click.Parameter]:
 
 
 def json_option() -> click.Option:
-    """``--json``."""
+    """Make the option ``--json``."""
     return click.Option(["--json", "as_json"], is_flag=True, help="print the summary as JSON")
 
 
 def run_option_flags() -> list[click.Parameter]:
-    """How a run is looked after."""
+    """Make the options that limit a run and space its checkpoints."""
     return [
         click.Option(
             ["--max-walltime"],
             type=Duration(),
             metavar="TIME",
-            help="leave a checkpoint and stop after so long: 90, 15m, 2h, 1:30:00",
+            help="time after which the run stops with a checkpoint: 90, 15m, 2h, 1:30:00",
         ),
         click.Option(
             ["--checkpoint-every"],

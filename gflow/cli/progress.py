@@ -1,6 +1,6 @@
-"""Progress bars on standard error: time and loss, or a count, and what remains.
+"""Progress bars on standard error: time and loss, or a count, and the time remaining.
 
-Shown only on a terminal, and only for work longer than two seconds.
+They are shown only on a terminal, and only for work longer than two seconds.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from gflow.callbacks import Progress
 
-_PATIENCE = 2.0  # seconds before a bar appears
+_DELAY = 2.0  # seconds before a bar appears
 _INTERVAL = 0.1  # seconds between updates
 
 
 class Bar:
-    """One bar for the stages of a run; `stage` gives the callback of each."""
+    """One bar for the stages of a run; `stage` returns the callback of each."""
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
-        self._began = time.monotonic()
+        self._start_time = time.monotonic()
         self._shown = 0.0
 
     def __enter__(self) -> Bar:
@@ -42,7 +42,7 @@ class Bar:
             self._bar.stop()
 
     def stage(self, name: str, t_end: float) -> Progress | None:
-        """The progress callback of one part of the work; None off a terminal."""
+        """Return the progress callback of one part of the work; None off a terminal."""
         if not sys.stderr.isatty():
             return None
         task = None
@@ -50,10 +50,10 @@ class Bar:
         def update(t: float, loss: float) -> None:
             nonlocal task
             now = time.monotonic()
-            if now - self._began < _PATIENCE or now - self._shown < _INTERVAL:
+            if now - self._start_time < _DELAY or now - self._shown < _INTERVAL:
                 return
             self._shown = now
-            bar = self._start()
+            bar = self._show()
             if task is None:
                 for old in bar.task_ids:
                     bar.remove_task(old)
@@ -62,7 +62,7 @@ class Bar:
 
         return update
 
-    def _start(self) -> RichProgress:
+    def _show(self) -> RichProgress:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -82,7 +82,17 @@ class Bar:
 
 @contextlib.contextmanager
 def counting(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback ``progress(done, total)``, as the kernels take, that draws a bar.
+    """Draw a bar for countable work, such as the tiles of a kernel.
+
+    Parameters
+    ----------
+    name : str
+        The text beside the bar.
+
+    Yields
+    ------
+    callable
+        ``progress(done, total)``.
 
     Examples
     --------
@@ -91,12 +101,12 @@ def counting(name: str) -> Iterator[Callable[[int, int], None]]:
     >>> with counting("kernel") as progress:
     ...     H = ntk(torch.eye(3), progress=progress)
     """
-    began, bar = time.monotonic(), None
+    start, bar = time.monotonic(), None
 
     def update(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - began < _PATIENCE:
+            if not sys.stderr.isatty() or time.monotonic() - start < _DELAY:
                 return
             from rich.console import Console
             from rich.progress import Progress

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import json_option, run_option_flags
+from gflow.cli.sweeps import resume_sweep
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
 from gflow.text import CONTROL, printable, printable_values
@@ -157,7 +157,7 @@ def _resume(
     from gflow.sweeping.folder import is_sweep
 
     if is_sweep(run):
-        cli_sweep.resume(run, checkpoint_every, as_json, model)
+        resume_sweep(run, checkpoint_every, as_json, model)
         return
     from gflow.runs import resume
     from gflow.runs.job import job_to_resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
     from gflow.sweeping.plan import Plan
     from gflow.sweeping.workers import WorkerConfig
 
-PARTIAL = 6
+_PARTIAL = 6
 
 
 class _Sweeps(click.Group):
-    """`status`, and a command for every scenario, by name or file."""
+    """The command `status`, and one for every scenario, by name or file."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return super().get_command(ctx, name) or _sweep_command(name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] != "--help":
-            raise InputError(f"the scenario comes first: gflow sweep SCENARIO, got {args[0]}")
+            raise InputError(f"the scenario must come first: gflow sweep SCENARIO, got {args[0]}")
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -39,7 +40,7 @@ class _Sweeps(click.Group):
                         "SCENARIO",
                         "Sweep over a scenario, by its name or file; see SCENARIO --help.",
                     ),
-                    ("status FOLDER", "Tell how far a sweep is."),
+                    ("status FOLDER", "Show the progress of a sweep."),
                 ]
             )
 
@@ -51,100 +52,70 @@ class _Sweeps(click.Group):
     short_help="Run a scenario at many points.",
 )
 def sweep() -> None:
-    """Run a scenario at many points, in parallel, and go on where a sweep was left."""
+    """Run a scenario at many points in parallel; an existing sweep is resumed."""
 
 
 def _options() -> list[click.Parameter]:
-    """What varies, where it runs, and where it goes."""
-    texts: list[tuple[str, dict[str, Any]]] = [
-        (
-            "--set",
-            {
-                "multiple": True,
-                "metavar": "KEY=SPEC",
-                "help": "a value, or several to sweep "
-                "over: 128,512,2048 or lin:0:1:5 or log:1e-3:1:7 or, of whole numbers, 2:10:2",
-            },
-        ),
-        ("--zip", {"multiple": True, "metavar": "KEY,KEY", "help": "let these go together"}),
-        ("--seeds", {"type": int, "metavar": "COUNT", "help": "sweep over so many seeds"}),
-        ("--converge", {"is_flag": True, "help": "step-size studies instead of runs"}),
-        ("--modified", {"is_flag": True, "help": "of studies: with the modified flow"}),
+    """Make the options: what varies, where it runs, and where the results go."""
+    time, count, name = {"type": Duration(), "metavar": "TIME"}, {"metavar": "COUNT"}, "NAME"
+    flag = {"is_flag": True}
+    spec = "a value, or several: 128,512,2048, lin:0:1:5, log:1e-3:1:7 or, for integers, 2:10:2"
+    folder = "folder of the sweep; an existing sweep is resumed"
+    workers = "number of runs at a time"
+    wait = "time without any worker after which runs fail; longer than the queue"
+    apart = "solve each run alone, bit for bit as a single run, even where an ensemble is faster"
+    table: list[tuple[str, str, dict[str, Any]]] = [
+        ("--set", spec, {"multiple": True, "metavar": "KEY=SPEC"}),
+        ("--zip", "vary these keys together", {"multiple": True, "metavar": "KEY,KEY"}),
+        ("--seeds", "number of seeds to sweep over", {"type": int, **count}),
+        ("--converge", "run step-size studies instead of the scenario", flag),
+        ("--modified", "with --converge, measure the gap to the modified flow too", flag),
         (
             "--output",
-            {
-                "type": click.Path(path_type=Path),
-                "help": "the sweep's folder; one that "
-                "was left is gone on with  [default: outputs/SCENARIO-sweep/HASH]",
-            },
+            f"{folder}  [default: outputs/SCENARIO-sweep/HASH]",
+            {"type": click.Path(path_type=Path)},
         ),
         (
             "--workers",
-            {
-                "type": click.IntRange(1, 100_000),
-                "metavar": "COUNT",
-                "help": "so many "
-                "at a time  [default: a worker for each core or GPU; with --slurm 4 jobs]",
-            },
+            f"{workers}  [default: one for each core or GPU; with --slurm 4]",
+            {"type": click.IntRange(1, 100_000), **count},
         ),
         (
             "--scheduler",
-            {
-                "metavar": "ADDRESS",
-                "help": "of a dask scheduler that exists: tcp:// on this machine, else tls://",
-            },
+            "address of a running dask scheduler: tcp:// on this machine, else tls://",
+            {"metavar": "ADDRESS"},
         ),
-        ("--slurm", {"is_flag": True, "help": "workers as jobs of SLURM, by dask-jobqueue"}),
-        ("--dry-run", {"is_flag": True, "help": "print the runs, or the job's script, and stop"}),
-        ("--slurm-queue", {"metavar": "NAME", "help": "partition of a job"}),
-        ("--slurm-account", {"metavar": "NAME", "help": "account of a job"}),
-        ("--slurm-walltime", {"metavar": "TIME", "help": "time of a job"}),
-        ("--slurm-memory", {"metavar": "SIZE", "help": "memory of a job  [default: 4GB]"}),
+        ("--slurm", "start workers as SLURM jobs through dask-jobqueue", flag),
+        ("--dry-run", "print the runs, or the script of a job, and stop", flag),
+        ("--slurm-queue", "partition of a job", {"metavar": name}),
+        ("--slurm-account", "account of a job", {"metavar": name}),
+        ("--slurm-walltime", "time limit of a job", {"metavar": "TIME"}),
+        ("--slurm-memory", "memory of a job  [default: 4GB]", {"metavar": "SIZE"}),
         (
             "--slurm-interface",
-            {
-                "metavar": "NAME",
-                "help": "network interface on which jobs find this process, such as ib0",
-            },
+            "network interface through which jobs reach this process, such as ib0",
+            {"metavar": name},
         ),
         (
             "--slurm-directive",
-            {"multiple": True, "metavar": "TEXT", "help": "one more #SBATCH line"},
+            "an additional #SBATCH line",
+            {"multiple": True, "metavar": "TEXT"},
         ),
-        (
-            "--wait-for-workers",
-            {
-                "type": Duration(),
-                "metavar": "TIME",
-                "help": "time without any "
-                "worker after which runs fail; longer than a queue  [default: 5m; with --slurm 7d]",
-            },
-        ),
+        ("--wait-for-workers", f"{wait}  [default: 5m; with --slurm 7d]", time),
         (
             "--checkpoint-every",
-            {
-                "type": Duration(),
-                "default": 60.0,
-                "metavar": "TIME",
-                "help": "time between two checkpoints of a run  [default: 1m]",
-            },
+            "time between two checkpoints of a run  [default: 1m]",
+            {"default": 60.0, **time},
         ),
-        (
-            "--apart",
-            {
-                "is_flag": True,
-                "help": "solve every run on its own, also those that would be faster as an "
-                "ensemble: bit for bit what single runs give",
-            },
-        ),
-        ("--json", {"is_flag": True, "help": "print what became of the runs as JSON"}),
+        ("--apart", apart, flag),
+        ("--json", "print the states of the runs as JSON", flag),
     ]
-    return [click.Option([name], **settings) for name, settings in texts]
+    return [click.Option([option], help=text, **settings) for option, text, settings in table]
 
 
 def _sweep_command(source: str) -> click.Command:
-    def callback(**given: Any) -> None:
-        _sweep(source, given)
+    def callback(**options: Any) -> None:
+        _sweep(source, options)
 
     return click.Command(
         source,
@@ -154,135 +125,147 @@ def _sweep_command(source: str) -> click.Command:
     )
 
 
-def _sweep(source: str, given: dict[str, Any]) -> None:
+def _sweep(source: str, options: dict[str, Any]) -> None:
     from gflow.sweeping.plan import make_plan
 
     sets = []
-    for one in given["set"]:
-        key, equals, spec = one.partition("=")
+    for setting in options["set"]:
+        key, equals, spec = setting.partition("=")
         if not equals:
-            raise InputError(f"--set must read KEY=SPEC, got '{one}'")
+            raise InputError(f"--set must read KEY=SPEC, got '{setting}'")
         sets.append((key.strip(), spec.strip()))
     plan = make_plan(
         source,
         sets,
-        [[key.strip() for key in names.split(",")] for names in given["zip"]],
-        seeds=given["seeds"],
-        converge=given["converge"],
-        modified=given["modified"],
-        apart=given["apart"],
+        [[key.strip() for key in names.split(",")] for names in options["zip"]],
+        seeds=options["seeds"],
+        converge=options["converge"],
+        modified=options["modified"],
+        apart=options["apart"],
     )
-    folder = given["output"] or plan.default_folder()
-    where = _where(plan, given)
-    if given["dry_run"]:
-        _dry_run(plan, folder, where)
+    folder = options["output"] or plan.default_folder()
+    config = _worker_config(plan, options)
+    if options["dry_run"]:
+        _dry_run(plan, folder, config)
         return
-    carry_on(plan, folder, where, given["checkpoint_every"], given["json"])
+    _run(plan, folder, config, options["checkpoint_every"], options["json"])
 
 
-def _where(plan: Plan, given: dict[str, Any]) -> WorkerConfig:
+def _worker_config(plan: Plan, options: dict[str, Any]) -> WorkerConfig:
     from gflow.sweeping.workers import WorkerConfig
 
     prefix = "slurm_"
-    slurm = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix) and v}
-    if slurm and not given["slurm"]:
-        raise InputError(f"--slurm-{next(iter(slurm))} is for --slurm; say that too")
-    if given["slurm"] and given["scheduler"]:
-        raise InputError("--scheduler and --slurm are two places to run; say one")
+    slurm = {k.removeprefix(prefix): v for k, v in options.items() if k.startswith(prefix) and v}
+    if slurm and not options["slurm"]:
+        raise InputError(f"--slurm-{next(iter(slurm))} needs --slurm; pass that too")
+    if options["slurm"] and options["scheduler"]:
+        raise InputError("--scheduler and --slurm exclude each other; pass one")
     return WorkerConfig(
-        workers=given["workers"],
-        scheduler=given["scheduler"],
-        slurm=slurm if given["slurm"] else None,
-        no_worker_timeout=given["wait_for_workers"],
+        workers=options["workers"],
+        scheduler=options["scheduler"],
+        slurm=slurm if options["slurm"] else None,
+        no_worker_timeout=options["wait_for_workers"],
         threads=plan.threads,
         gpus=plan.gpus,
     )
 
 
-def _dry_run(plan: Plan, folder: Path, where: WorkerConfig) -> None:
+def _dry_run(plan: Plan, folder: Path, config: WorkerConfig) -> None:
     from gflow.sweeping.slurm import job_script
 
-    if where.slurm is not None:
-        click.echo(job_script(where, folder.absolute()))
+    if config.slurm is not None:
+        click.echo(job_script(config, folder.absolute()))
         return
     for member in plan.members:
-        click.echo(f"{member.id}  {_point(member.point)}")
+        click.echo(f"{member.id}  {_describe(member.point)}")
 
 
-def _point(at: Any) -> str:
-    return ", ".join(f"{k} = {v}" for k, v in at.items()) or "the scenario as it is"
+def _describe(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in point.items()) or "the scenario unchanged"
 
 
-def carry_on(
-    plan: Plan,
-    folder: Path,
-    where: WorkerConfig,
-    checkpoint_every: float = 60.0,
-    as_json: bool = False,
+def _run(
+    plan: Plan, folder: Path, config: WorkerConfig, checkpoint_every: float, as_json: bool
 ) -> None:
-    """Do what is left of a sweep, and print what became of it.
-
-    Raises
-    ------
-    click.exceptions.Exit
-        With the status of a sweep in which runs failed.
-    """
-    here = rank_info()
-    if here is not None and here.size > 1:
-        raise InputError("a sweep has workers of its own; start it without torchrun")
+    """Run the remaining members of a sweep, and print its status; exit with 6 if runs failed."""
+    info = rank_info()
+    if info is not None and info.size > 1:
+        raise InputError("a sweep starts its own workers; start it without torchrun")
     from gflow.sweeping.dataset import write_sweep
     from gflow.sweeping.display import progress_display
     from gflow.sweeping.engine import run_sweep
     from gflow.sweeping.folder import status
 
     with progress_display() as show:
-        progress = run_sweep(plan, folder, where, checkpoint_every=checkpoint_every, show=show)
-    written = write_sweep(folder)
-    found = status(folder)
-    _print(found, as_json)
+        progress = run_sweep(plan, folder, config, checkpoint_every=checkpoint_every, show=show)
+    dataset = write_sweep(folder)
+    _print(status(folder), as_json)
     if not as_json:
-        click.echo(f"dataset   {written}")
+        click.echo(f"dataset   {dataset}")
     if progress.failed or progress.elsewhere:
-        raise click.exceptions.Exit(PARTIAL)
+        raise click.exceptions.Exit(_PARTIAL)
 
 
-def resume(folder: Path, checkpoint_every: float, as_json: bool, model: str | None) -> None:
-    """Go on with the sweep in a folder, with workers here."""
+def resume_sweep(folder: Path, checkpoint_every: float, as_json: bool, model: str | None) -> None:
+    """Resume the sweep in a folder, with workers on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+    checkpoint_every : float
+        Seconds between two checkpoints of a run.
+    as_json : bool
+        Whether to print the states of the runs as JSON.
+    model : str or None
+        The user's own model in the scenario, repeated by the user.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        With status 6 if runs failed.
+
+    Examples
+    --------
+    >>> resume_sweep(Path("nowhere"), 60.0, as_json=False, model=None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: cannot read the scenario file nowhere/sweep.toml: No such file or ...
+    """
     from gflow.sweeping.plan import make_plan
     from gflow.sweeping.workers import WorkerConfig
 
     sets = [] if model is None else [("model", model)]
     plan = make_plan(str(folder / "sweep.toml"), sets)
-    where = WorkerConfig(threads=plan.threads, gpus=plan.gpus)
-    carry_on(plan, folder, where, checkpoint_every, as_json)
+    config = WorkerConfig(threads=plan.threads, gpus=plan.gpus)
+    _run(plan, folder, config, checkpoint_every, as_json)
 
 
-def _print(found: SweepStatus, as_json: bool) -> None:
+def _print(status: SweepStatus, as_json: bool) -> None:
     if as_json:
         runs = [
-            {"id": id, "state": state, "reason": found.reasons.get(id), "at": found.points[id]}
-            for id, state in found.states.items()
+            {"id": id, "state": state, "reason": status.reasons.get(id), "at": status.points[id]}
+            for id, state in status.states.items()
         ]
-        whole = {"folder": str(found.path), "counts": found.counts, "runs": runs}
-        click.echo(json.dumps(whole, ensure_ascii=False))
+        values = {"folder": str(status.path), "counts": status.counts, "runs": runs}
+        click.echo(json.dumps(values, ensure_ascii=False))
         return
-    counts = found.counts
+    counts = status.counts
     parts = [
         f"{counts[s]} {s}"
         for s in ("done", "running", "interrupted", "failed", "damaged", "missing")
         if counts[s]
     ]
-    click.echo(f"runs      {', '.join(parts)}, of {len(found.states)}")
-    for id, reason in found.reasons.items():
-        click.echo(f"failed    {id} ({_point(found.points[id])}): {reason}")
-    click.echo(f"folder    {found.path}")
+    click.echo(f"runs      {', '.join(parts)}, of {len(status.states)}")
+    for id, reason in status.reasons.items():
+        click.echo(f"failed    {id} ({_describe(status.points[id])}): {reason}")
+    click.echo(f"folder    {status.path}")
 
 
 @sweep.command("status")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print it as JSON")
 def _status(folder: Path, as_json: bool) -> None:
-    """Tell how far the sweep in FOLDER is, and why runs failed."""
+    """Show the progress of the sweep in FOLDER, and why runs failed."""
     from gflow.sweeping.folder import status
 
     _print(status(folder), as_json)
@@ -291,12 +274,14 @@ def _status(folder: Path, as_json: bool) -> None:
 @click.command("plot", short_help="Draw a quantity of a sweep against a swept key.")
 @click.argument("sweep", type=click.Path(path_type=Path))
 @click.option("--x", required=True, metavar="KEY", help="a swept key")
-@click.option("--y", required=True, metavar="NAME", help="a number of the runs, such as final_loss")
-@click.option("--hue", metavar="KEY", help="a swept key, with a curve for each value")
+@click.option(
+    "--y", required=True, metavar="NAME", help="a quantity of the runs, such as final_loss"
+)
+@click.option("--hue", metavar="KEY", help="a swept key with a curve for each value")
 def plot(sweep: Path, x: str, y: str, hue: str | None) -> None:
-    """Draw Y against X from what is done of SWEEP, a sweep's folder.
+    """Draw Y against X from the finished runs of SWEEP, the folder of a sweep.
 
-    Curves are medians, bands the middle half, over all that is neither X nor HUE.
+    Curves are medians over all other keys, bands contain the middle half of the runs.
     """
     from gflow.plots.sweeps import sweep_figure
     from gflow.sweeping.dataset import load_sweep

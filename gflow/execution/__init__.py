@@ -1,4 +1,4 @@
-"""How a solve is executed: checkpointed, in a batch, split across processes."""
+"""How solves are executed: checkpointed, in a batch, or split across processes."""
 
 from gflow.execution.context import Execution as Execution
 from gflow.execution.context import current as current

@@ -1,9 +1,9 @@
 """Run several jobs in lockstep and serve their requests as one batch.
 
 Each job runs until it makes a request (`gflow.execution.Execution.request`). When all unfinished
-jobs wait for an answer, their requests are served together, and the jobs go on. One job runs at a
-time, in the order given, so that the order of events depends on the jobs alone, and no two jobs
-touch anything at once. (Each has a thread of its own only because it needs a call stack.)
+jobs wait for an answer, their requests are served together, and the jobs continue. One job runs at
+a time, in the given order: the order of events depends on the jobs alone, and no two jobs access
+anything at once. (Each has its own thread only because it needs a call stack.)
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ def run_batched(
 
     Parameters
     ----------
-    jobs : sequence of callables
+    jobs : sequence of callable
     serve : callable
-        ``serve(requests)`` returns an answer to each; an error that it raises is raised by every
-        waiting request.
+        ``serve(requests)`` returns the answers; if it raises an error, every waiting request
+        raises that error.
     can_batch : callable
-        Whether a request is worth waiting for others; if not, its answer is None at once, so that
-        jobs whose requests cannot be batched run one after the other.
+        ``can_batch(request)`` says whether a request waits for others; if not, its answer is None
+        at once, so that jobs whose requests cannot be batched run one after the other.
 
     Returns
     -------
     list
-        What the jobs returned.
+        The results of the jobs.
 
     Raises
     ------
     BaseException
-        The error of the first job that raised one, when all have ended.
+        The error of the first job that raised one, after all have ended.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def run_batched(
                 for job in waiting:
                     job.error = error
     finally:
-        for job in started:  # none is left waiting for ever
+        for job in started:  # no thread is left waiting for ever
             while not job.ended:
                 job.error = RuntimeError("the batch has ended; no request is served any more")
                 job.advance()
@@ -88,7 +88,7 @@ class _Job:
     def __init__(self, work: Callable[[], Any]):
         self.ended = False
         self.request: Any = None
-        self.answer: Any = None  # to its request, and in the end what it returned
+        self.answer: Any = None  # to its request; in the end, the job's result
         self.error: BaseException | None = None
         self._work = work
         self._job_turn, self._main_turn = threading.Semaphore(0), threading.Semaphore(0)

@@ -2,10 +2,10 @@
 
 A *piece* is one solve, one descent, one central path: a loop whose state between two steps is a
 `Checkpoint`. A run is a sequence of pieces whose order depends on its scenario alone. A
-`Checkpointer` stores the results of each finished piece and, now and then, the state of the piece
-in progress. A run that is started again gets its finished pieces back, resumes the one in progress,
-and so ends with the same numbers as without the interruption, to the last bit.
-`gflow.execution.context` says where pieces meet their checkpointer.
+`Checkpointer` stores the results of each finished piece and, at intervals, the state of the piece
+in progress. A resumed run gets its finished pieces back and resumes the one in progress, so it ends
+with the same numbers as without the interruption, to the last bit. `gflow.execution.context`
+connects pieces with the checkpointer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gflow.errors import InputError, Interrupted
 
-_SPACING = 50  # the next write waits this many times as long as the last one took: 2 % of a run
+_SPACING = 50  # time between two writes over the time of a write: at most 2 % of a run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes
     ----------
     tensors : mapping of str to Tensor
-        Never written to again by the computation.
+        The computation does not change them afterwards.
     meta : mapping
         Plain numbers and strings, which JSON stores to the bit: what is computed, and counters.
     """
@@ -65,7 +65,7 @@ class Piece:
     Attributes
     ----------
     finished : Checkpoint or None
-        Its results, where it was finished before the interruption: nothing is left to compute.
+        Its results, if it was finished before the interruption.
     resumed : Checkpoint or None
         The state to resume from, if any.
     """
@@ -112,7 +112,7 @@ class Checkpointer:
         self._stored_state = store.checkpoint()
         self._discard_mismatch = discard_mismatch
         self._index = 0
-        #: Results not written yet: made when they are written, so that they are not held twice.
+        #: Results to be written, made only then, so that they are not in memory twice.
         self._unwritten: list[Callable[[], Checkpoint]] = []
         self._open = False  # a piece is in progress
         self._steps = False  # and reports its steps
@@ -124,7 +124,12 @@ class Checkpointer:
         self.has_stored = False
 
     def stop(self, why: str) -> None:
-        """Stop between two steps; at once if there are no steps, or on the second call.
+        """Stop at the end of the step; at once if there are no steps, or on the second call.
+
+        Parameters
+        ----------
+        why : str
+            The name of a signal, or another reason in a word or two.
 
         Raises
         ------
@@ -176,7 +181,7 @@ class Checkpointer:
                 self._unwritten, self.has_stored = [], True
 
     def step(self, state: Callable[[], Checkpoint]) -> None:
-        """Take in a step of the piece in progress; see `Piece.step`."""
+        """Handle a step of the piece in progress; see `Piece.step`."""
         if self._stop_reason is None:
             now = time.monotonic()
             if now < self._due and now < self._end:
@@ -185,7 +190,7 @@ class Checkpointer:
         self._check_stop()
 
     def finish(self, results: Callable[[], Checkpoint]) -> None:
-        """Take in the end of the piece in progress; see `Piece.finish`."""
+        """Handle the end of the piece in progress; see `Piece.finish`."""
         self._unwritten.append(results)
         self._index += 1
         if time.monotonic() >= self._due:
@@ -228,7 +233,7 @@ class Checkpointer:
         if not self._discard_mismatch:
             raise InputError(
                 f"part {self._index} of this run's folder was computed from other inputs than the "
-                "present ones (another version of gflow, or of the data?); start the run anew"
+                "present ones (another version of gflow, or of the data?); run it again"
             )
         self._store.clear()
         self._stored_pieces, self._stored_state, self._index = iter(()), None, 0

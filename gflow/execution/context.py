@@ -7,12 +7,11 @@ they run holds
     stores finished pieces and hands them back when a run is resumed
     (`gflow.execution.checkpointing`);
 ``serve``
-    answers the request of a job that runs in lockstep with others, as one batch
-    (`gflow.execution.batching`);
+    answers the requests of jobs that run in lockstep as one batch (`gflow.execution.batching`);
 ``team``
     the processes that share the rows of a flow (`gflow.distributed`);
 ``counter``
-    displays the progress of work that is counted in parts, such as the tiles of a kernel.
+    displays the progress of countable work, such as the tiles of a kernel.
 
 The default context holds none of them. There is one context variable, set by `using` alone.
 """
@@ -55,10 +54,10 @@ class Execution:
     ----------
     checkpointer : Checkpointer or None
     serve : callable or None
-        ``serve(request)`` is the answer, or None where the request is to be computed here.
+        ``serve(request)`` returns the answer, or None where the request is to be computed here.
     team : Processes or None
     counter : callable
-        ``counter(name)`` is a context manager that gives ``progress(done, total)`` or None.
+        ``counter(name)`` is a context manager of a callback ``progress(done, total)``, or of None.
     """
 
     checkpointer: Checkpointer | None = None
@@ -81,8 +80,12 @@ class Execution:
         steps : bool
             Whether the block calls `Piece.step` between its steps.
         **inputs
-            What determines the results: numbers, strings, lists, and tensors, of which a digest
-            is stored.
+            The values that determine the results: numbers, strings, lists, and tensors, of which a
+            digest is stored.
+
+        Yields
+        ------
+        Piece
 
         Raises
         ------
@@ -103,7 +106,7 @@ class Execution:
         values = {k: digest(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
         piece = checkpointer.start_piece({"what": kind, **values}, steps=steps)
         try:
-            # Requests inside would leave this piece open while other jobs start theirs.
+            # A request inside would leave this piece open while other jobs start theirs.
             with using(serve=None):
                 yield piece
         except BaseException:
@@ -129,6 +132,10 @@ def using(**changes: Any) -> Iterator[Execution]:
     ----------
     **changes
         Fields of `Execution`.
+
+    Yields
+    ------
+    Execution
 
     Examples
     --------

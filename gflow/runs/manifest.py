@@ -21,19 +21,55 @@ _PACKAGES = ("torch", "torchdiffeq", "numpy", "scipy", "xarray", "h5netcdf", "ma
 
 
 def default_folder(name: str, resolved: Mapping[str, Any]) -> Path:
-    """``outputs/<scenario>/<time>-<hash of the resolved scenario>``."""
+    """Return the default folder ``outputs/<name>/<time>-<hash of the resolved scenario>``.
+
+    Parameters
+    ----------
+    name : str
+    resolved : mapping
+        All values of the scenario.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> default_folder("kernel", {"seed": 0}).parent.as_posix()
+    'outputs/kernel'
+    """
     digest = hashlib.sha256(json.dumps(plain(resolved), sort_keys=True).encode()).hexdigest()
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     return Path("outputs") / name / f"{stamp}-{digest[:8]}"
 
 
-def manifest(state: str, resolved: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Where, when and with what a run was made, and the scenario it is made from."""
+def manifest(state: str, resolved: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe where, when, with which versions and from which scenario a run is made.
+
+    Parameters
+    ----------
+    state : str
+    resolved : mapping
+        All values of the scenario.
+    details : mapping
+        Further entries.
+
+    Returns
+    -------
+    dict
+        Plain values.
+
+    Examples
+    --------
+    >>> entries = manifest("running", {"seed": 3}, {"study": False})
+    >>> entries["state"], entries["seed"], entries["gflow"] == __version__
+    ('running', 3, True)
+    """
     import torch
 
     return {
         "state": state,
-        **more,
+        **details,
         "gflow": __version__,
         "commit": _commit(),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -59,7 +95,7 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of a source checkout gflow runs from, else None."""
+    """Return the commit if gflow runs from a source checkout, else None."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

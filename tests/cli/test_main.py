@@ -448,7 +448,7 @@ def test_cuda_where_there_is_none():
     ("text", "say"),
     [
         ("setting = 'deep-liner'", "did you mean 'deep-linear'"),
-        ("data = 'iris'", "must say its setting"),
+        ("data = 'iris'", "must name its setting"),
         ("setting = 'deep-linear'", "'data' is missing"),
         ("setting = 'deep-linear'\ndata = 'iris'", "'t_end' is missing"),
         ("setting = 'deep-linear'\ndata = 'iris'\nt_end = 1.0\ndeph = 3", "did you mean 'depth'"),

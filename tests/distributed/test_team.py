@@ -273,7 +273,7 @@ def test_a_sweep_is_not_split(tmp_path, monkeypatch, capsys):
         command_line(command)
     assert caught.value.code == 2
     (line,) = said(capsys.readouterr().err)
-    assert line == "gflow: a sweep has workers of its own; start it without torchrun"
+    assert line == "gflow: a sweep starts its own workers; start it without torchrun"
     assert not (tmp_path / "sweep").exists()
 
 

@@ -1,7 +1,5 @@
 """Work that is stopped anywhere and gone on with ends with the same numbers, to the last bit."""
 
-import json
-
 import click
 import numpy as np
 import pytest
@@ -12,14 +10,12 @@ from gflow.cli.options import model_options
 from gflow.errors import InputError, Interrupted
 from gflow.execution import checkpointing, current, using
 from gflow.execution.checkpointing import Checkpoint, Checkpointer
-from gflow.runs import checkpoints as shelf
 from gflow.runs import folder as store
 from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
 from gflow.studies.oscillation import oscillating_descent
 from tests.cli.test_main import SMALL, small
-from tests.helpers import times
 
 
 class Impatient(Checkpointer):
@@ -230,103 +226,3 @@ def test_writes_are_spaced_by_what_they_cost(folder, monkeypatch):
 
 
 # -- the shelf ----------------------------------------------------------------------------
-
-
-STATE = {
-    "a": times(1.0, float("nan")),
-    "scalar": torch.tensor(2.5),
-    "whole": torch.arange(6).reshape(2, 3).T,
-    "flag": torch.tensor([True, False]),
-    "none": torch.zeros(0, 3),
-}
-
-
-def same(found, expected):
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype
-        assert found[name].shape == value.shape
-        assert found[name].stride() == value.stride() or value.numel() == 0
-        assert found[name].numpy().tobytes() == value.numpy().tobytes()
-
-
-def test_shelf_gives_back_what_was_put(folder):
-    on = FolderCheckpointStore(folder)
-    meta = {"x": 0.1 + 0.2, "inf": float("inf"), "text": "é", "list": [1, [2]]}
-    on.put_pieces(0, [Checkpoint(STATE, meta), Checkpoint({}, {})])
-    on.put_pieces(2, [Checkpoint({"b": times(3.0)}, {"i": 2})])
-    on.put_checkpoint(3, Checkpoint(STATE, meta))
-    first, second, third = on.pieces()
-    same(first.tensors, STATE)
-    assert first.meta == meta
-    assert (second.tensors, second.meta, third.meta) == ({}, {}, {"i": 2})
-    index, state = on.checkpoint()
-    assert (index, state.meta) == (3, meta)
-    same(state.tensors, STATE)
-    on.clear()
-    assert on.checkpoint() is None
-    assert list(on.pieces()) == []
-
-
-def damage(file, how):
-    data = file.read_bytes()
-    if how == "cut":
-        file.write_bytes(data[: len(data) // 2])
-    elif how == "empty":
-        file.write_bytes(b"")
-    elif how == "bit":
-        at = data.index(times(7.0).numpy().tobytes())
-        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    else:
-        other = file.with_name("elsewhere")
-        file.rename(other)
-        file.symlink_to(other)
-
-
-@pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(how, folder):
-    on = FolderCheckpointStore(folder)
-    on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
-    on.put_checkpoint(1, Checkpoint({"a": times(7.0)}))
-    damage(folder.path / "checkpoint.safetensors", how)
-    with pytest.warns(UserWarning, match=r"checkpoint.safetensors is damaged .*the one before"):
-        index, state = on.checkpoint()
-    assert (index, float(state.tensors["a"])) == (0, 5.0)
-    (folder.path / "checkpoint.previous.safetensors").unlink()
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert on.checkpoint() is None
-
-
-@pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
-def test_damaged_parts_are_worked_out_again(how, folder):
-    on = FolderCheckpointStore(folder)
-    for i in range(3):
-        on.put_pieces(i, [Checkpoint({"a": times(6.0 + i)}, {"i": i})])
-    damage(folder.path / "parts" / "000001.npz", how)
-    with pytest.warns(UserWarning, match=r"000001.npz is damaged .*worked out again"):
-        assert [piece.meta["i"] for piece in on.pieces()] == [0]
-    assert [f.name for f in sorted((folder.path / "parts").glob("0*"))] == ["000000.npz"]
-
-
-def test_a_compressed_part_is_refused(folder):
-    FolderCheckpointStore(folder).put_pieces(0, [Checkpoint({"a": times(1.0)}, {})])
-    file = folder.path / "parts" / "000000.npz"
-    meta = np.frombuffer(json.dumps({}).encode(), np.uint8)
-    np.savez_compressed(file, **{"0": meta, "0/a": np.zeros(10_000_000)})
-    with pytest.warns(UserWarning, match="compressed"):
-        assert list(FolderCheckpointStore(folder).pieces()) == []
-
-
-def test_killed_between_two_renames_the_one_before_is_there(folder, monkeypatch):
-    on = FolderCheckpointStore(folder)
-    on.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
-
-    def write(path):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shelf, "_arrays", lambda tensors: {})
-    with pytest.raises(KeyboardInterrupt):
-        folder.write("checkpoint.safetensors", write, before="checkpoint.previous.safetensors")
-    (folder.path / "checkpoint.safetensors").rename(folder.path / "checkpoint.previous.safetensors")
-    index, state = on.checkpoint()
-    assert (index, float(state.tensors["a"])) == (0, 5.0)

@@ -50,19 +50,6 @@ def test_full_disk(what, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "parts").exists()
 
 
-def test_a_full_disk_as_the_libraries_tell_it(tmp_path, monkeypatch):
-    import safetensors.numpy
-
-    folder = store.RunFolder(tmp_path / "run")
-
-    def fails(*args, **kwargs):
-        raise safetensors.SafetensorError("Error while serializing: I/O error: disk is full")
-
-    monkeypatch.setattr(safetensors.numpy, "save_file", fails)
-    with pytest.raises(OutputError, match=r"checkpoint.safetensors: disk is full$"):
-        shelf.FolderCheckpointStore(folder).put_checkpoint(0, shelf.Checkpoint())
-
-
 def test_folder_that_is_removed(tmp_path, monkeypatch):
     put = shelf.FolderCheckpointStore.put_checkpoint
 
@@ -108,18 +95,6 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
     assert [(stop.why, stop.folder) for stop in found] == [("time", tmp_path / "run")]
     assert reading.state(tmp_path / "run") == "interrupted"
     assert running.resume(tmp_path / "run", RunOptions(draw=False)).path == tmp_path / "run"
-
-
-def test_metrics_are_a_line_of_json_each(tmp_path, monkeypatch):
-    monkeypatch.setattr("gflow.runs.writing._METRICS_INTERVAL", 0.0)
-    running.run(small(), tmp_path / "run", RunOptions(draw=False))
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    last = reading.last_metrics(tmp_path / "run")
-    assert len(lines) > 10
-    assert set(last) == {"written", "seconds", "stage", "t", "t_end", "loss"}
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"torn": ')
-    assert reading.last_metrics(tmp_path / "run") == last
 
 
 def test_another_version_does_not_go_on_with_it(tmp_path):
