@@ -24,6 +24,7 @@ from it by its stability); so its error is held to a part of the step's way, too
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.linalg.conjugate_residuals import conjugate_residuals
 from gflow.solvers.base import Method
 
 MAX_ORDER = 6  # BDF of order 7 is not zero-stable
@@ -159,11 +161,15 @@ def bdf_step(
     rows = weights @ states[: len(slope)]
     past, y = rows[0], rows[1 + order - min(predictors)]
     converged = False
+    length = math.sqrt(torch.finfo(y.dtype).eps) * (size or 1.0)  # of the differences
     for _ in range(_MAX_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
-        d, rest = _solve(rhs, y, f, alpha, residual, allowed, size, max_products)
+        product = functools.partial(_shifted_product, rhs, y, f, alpha)
+        d, rest = conjugate_residuals(
+            product, residual, allowed, length=length, max_products=max_products
+        )
         if d is None:
             break
         # The remaining residual is corrected as if J were 0, so that modes below the tolerance
@@ -176,6 +182,13 @@ def bdf_step(
             break
     rate = torch.add(past, y, alpha=alpha)
     return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)
+
+
+def _shifted_product(
+    rhs: Callable[[Tensor], Tensor], y: Tensor, f: Tensor, alpha: float, v: Tensor
+) -> Tensor:
+    """Return (α − J)v by a difference about y, where rhs(y) = f."""
+    return (f - rhs(y + v)).add_(v, alpha=alpha)
 
 
 def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -> float:
@@ -239,62 +252,6 @@ def next_order_and_step(
     factors = {p: _SAFETY * (1.2 * errors[p] + 1e-10) ** (-1 / (p + 1)) for p in orders}
     best = max(factors, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
     return best, step * min(max(factors[best], 0.5), 2.0 if best <= 3 else 1.2)
-
-
-def _solve(
-    rhs: Callable[[Tensor], Tensor],
-    y: Tensor,
-    f: Tensor,
-    alpha: float,
-    residual: Tensor,
-    tolerance: float,
-    scale: float,
-    max_products: int,
-) -> tuple[Tensor | None, Tensor]:
-    """Return (d, r), r = residual − (α − J)d, ‖r‖₂ ≤ tolerance; d is None if that is not met.
-
-    ``scale`` is about ‖y‖₂.
-
-    Generalised conjugate residuals (Eisenstat, Elman & Schultz 1983, SIAM J. Numer. Anal.
-    20, 345-357): the residual cannot grow, whatever the signs of the eigenvalues (saddles),
-    and J need not be symmetric (reduced flows).
-    """
-    r, d = residual, None
-    size, k = float(vector_norm(r)), 0
-    reach = math.sqrt(torch.finfo(y.dtype).eps) * (scale or 1.0)
-    directions = images = residual.new_empty((0, residual.numel()))
-    while size > tolerance and k < max_products:
-        v = r * (reach / size)
-        w = (f - rhs(y + v)).add_(v, alpha=alpha)
-        if k:
-            for _ in range(2):  # twice is enough for orthogonality to round-off
-                overlap = images[:k] @ w
-                w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
-                v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
-        length = vector_norm(w)
-        direction, image = v.div_(length), w.div_(length)
-        gain = image.dot(r)
-        d = direction * gain if d is None else d.addcmul_(direction, gain)
-        r = torch.addcmul(r, image, gain, value=-1)
-        size = float(vector_norm(r))
-        if not math.isfinite(size):
-            break
-        if size > tolerance:  # the next direction must be orthogonal to this one
-            if k == len(images):
-                capacity = k + min(max_products, 16)
-                directions, images = _grown(directions, capacity), _grown(images, capacity)
-            directions[k], images[k] = direction, image
-        k += 1
-    if not size <= tolerance:
-        return None, r
-    return (torch.zeros_like(r) if d is None else d), r
-
-
-def _grown(rows: Tensor, capacity: int) -> Tensor:
-    """Return rows at the start of a larger tensor whose other rows are not initialised."""
-    grown = rows.new_empty((capacity, rows.shape[1]))
-    grown[: len(rows)] = rows
-    return grown
 
 
 class BDF(Method):

@@ -1,11 +1,11 @@
-"""Handing members over to another method after a step, by the rules of switching.py."""
+"""Handing members over to another method, by the rules of switching.py and rival.py."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gflow.solvers.elementwise import NO_ROWS, Values, any_true, select, select_rows
-from gflow.solvers.loop import switching
+from gflow.solvers.loop import rival, switching
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
@@ -72,16 +72,16 @@ class Handover:
         values = select(accepted, plan.rows, plan.step, spent, measured.signal, measured.size)
         rows, step, spent, signal, size = (np.atleast_1d(v) for v in values)
         if plan.method == RIVAL:
-            moved = switching.from_rival(m, rows, spent)
+            moved = rival.from_rival(m, rows, spent)
         else:
             bound = problem.atol + problem.rtol * size
             error = state.methods.error_factor[RIVAL] * signal / bound
-            cheaper = switching.rival_is_cheaper(m, rows, spent, step, error)
-            doubted = switching.doubt(m, rows, cheaper)
+            cheaper = rival.rival_is_cheaper(m, rows, spent, step, error)
+            doubted = rival.doubt(m, rows, cheaper)
             self._spectrum.estimate_unless_fresh(rows[doubted])
             m.signs[rows[doubted]] = 0
-            sure = doubted & switching.rival_is_cheaper(m, rows, spent, step, error)
-            moved = switching.to_rival(m, rows[sure])
+            sure = doubted & rival.rival_is_cheaper(m, rows, spent, step, error)
+            moved = rival.to_rival(m, rows[sure])
         if state.past is None or state.past.steps >= state.past.patience:
             back = switching.hand_back(state.methods[EXPLICIT], m, rows)
             moved = np.union1d(moved, back)

@@ -13,7 +13,7 @@ from torch.linalg import vector_norm
 
 from gflow.solvers import bdf
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.switching import rival_error
+from gflow.solvers.loop.rival import rival_error
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
 

@@ -3,15 +3,15 @@
 Every member of an ensemble has its own time, step size, stages and method; members that have
 ended leave the loop. The loop lets its parts act in turn on one state (state.py):
 
-===================  =============================================================
+===================  ==============================================================
 start.py             the first evaluation and the first step length
 spectrum_monitor.py  estimates the spectral radius when it is too old
 proposal.py          proposes a step for each member, and groups members
 trial.py             computes the step of a group
 acceptance.py        accepts or rejects it (control.py), sets the next step length
-handover.py          hands members over to another method (switching.py)
+handover.py          hands members over to another method (switching.py, rival.py)
 endings.py           drops members that have ended or failed
-===================  =============================================================
+===================  ==============================================================
 
 What is measured of a step comes to the host in one copy. A rejected step is tried again shorter;
 where it cannot be shorter the member has failed, and the others continue. Time is that of the flow.

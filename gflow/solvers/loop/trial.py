@@ -9,8 +9,9 @@ from torch.linalg import vector_norm
 from gflow.solvers.base import Step, Stepper
 from gflow.solvers.elementwise import max_of
 from gflow.solvers.loop.proposal import StepPlan
+from gflow.solvers.loop.rival import rival_error
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import RIVAL, SECOND, rival_error
+from gflow.solvers.loop.switching import RIVAL, SECOND
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
 

@@ -1,0 +1,166 @@
+"""When the second method gives way to its rival, rkc2, and when it is tried again.
+
+The reasons are in the head of switching.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.solvers.loop.members import Members
+from gflow.solvers.loop.switching import RIVAL, SECOND, move
+from gflow.solvers.rkc2 import RKC2, rkc2_error
+
+_CHEAPER = 0.7  # part of the second method's price at which a change is worth it
+_CHEAPER_STEPS = 4
+_EXPENSIVE = 12  # evaluations in a step of rkc2
+_PAUSE = 40  # steps of rkc2 before the second method is tried again
+
+
+def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
+    """Return the error ‖e‖ that rkc2 would have made in a step of another method.
+
+    Parameters
+    ----------
+    y, k0 : Tensor, shape (members, entries)
+        The state at the start, and the increment there over h.
+    end, k : Tensor, shape (members, entries)
+        The same at the end.
+    h : float
+
+    Returns
+    -------
+    Tensor, shape (members,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> y, k0 = torch.zeros(1, 2), torch.ones(1, 2)
+    >>> rival_error(y, k0, y + 1, k0)  # a straight line
+    tensor([0.])
+    """
+    return vector_norm(rkc2_error(y, k0, end, k, h), dim=1)
+
+
+def rival_is_cheaper(
+    members: Members, rows: np.ndarray, spent: np.ndarray, step: np.ndarray, error: np.ndarray
+) -> np.ndarray:
+    """Return whether rkc2 would have been cheaper than the steps just taken.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+        Those that took a good step.
+    spent, step : ndarray, shape (k,)
+        Its evaluations and its length.
+    error : ndarray, shape (k,)
+        The error of rkc2 in that step, relative to its tolerance.
+
+    Returns
+    -------
+    ndarray of bool, shape (k,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.radius[:] = 100.0  # 2 + √155 = 14.4 evaluations
+    >>> [rival_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1)).item() for n in (20, 22)]
+    [False, True]
+    """
+    # At rest the steps of both methods grow as fast as the controller allows.
+    longest = step * np.minimum(error ** (-1 / RKC2.error_order), 2.0)
+    price = (2 + np.sqrt(1 + 1.54 * longest * members.radius[rows])) / longest
+    return price < _CHEAPER * spent / step
+
+
+def doubt(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
+    """Count votes for rkc2 after a good step of the second method.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+    cheaper : ndarray of bool, shape (k,)
+        From `rival_is_cheaper`.
+
+    Returns
+    -------
+    ndarray of bool, shape (k,)
+        Which have enough votes to estimate the spectral radius.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> [doubt(m, np.arange(1), np.array([True])).item() for _ in range(4)]
+    [False, False, False, True]
+    """
+    m = members
+    m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
+    return m.signs[rows] >= _CHEAPER_STEPS
+
+
+def to_rival(members: Members, rows: np.ndarray) -> np.ndarray:
+    """Move members to rkc2, and double the pause before the second method is tried again.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int
+
+    Returns
+    -------
+    ndarray of int
+        The same rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.pause[:] = 0
+    >>> to_rival(m, np.arange(1)).tolist(), m.pause.tolist()
+    ([0], [40])
+    """
+    members.pause[rows] = np.maximum(2 * members.pause[rows], _PAUSE)
+    return move(members, rows, RIVAL)
+
+
+def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
+    """Count good steps of rkc2, and move members to the second method after the pause.
+
+    Steps of many stages count more: there rkc2 is at its worst.
+
+    Parameters
+    ----------
+    members : Members
+    rows : ndarray of int, shape (k,)
+    spent : ndarray, shape (k,)
+        Evaluations of the step.
+
+    Returns
+    -------
+    ndarray of int
+        The rows that moved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.zeros(1, 2)
+    >>> m = Members.start(y, y, 0.0)
+    >>> m.pause[:] = 20
+    >>> [len(from_rival(m, np.arange(1), np.array([30]))) for _ in range(2)]
+    [0, 1]
+    """
+    m = members
+    m.signs[rows] += np.where(spent > _EXPENSIVE, 10, 1)
+    moved = rows[m.signs[rows] >= m.pause[rows]]
+    move(m, moved, SECOND)
+    m.signs[moved] = _CHEAPER_STEPS // 2
+    return moved
