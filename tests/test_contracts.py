@@ -60,7 +60,7 @@ def test_a_call_changes_no_state(kind):
 
 @every_flow
 def test_every_call_returns_a_new_tensor(kind):
-    """A step keeps velocities of before."""
+    """A step stores the velocities of earlier calls."""
     flow, y0 = kind.example()
     first, again = flow(0.0, y0), flow(0.0, y0)
     memory = {t.untyped_storage().data_ptr() for t in (y0, first, again)}
@@ -211,9 +211,9 @@ WRONG = {
 
 
 def _all_but_first(flow, y):
-    kept = torch.ones(y.shape[y.ndim - flow.state_ndim :], dtype=y.dtype)
-    kept.view(-1)[0] = 0.0
-    return kept
+    mask = torch.ones(y.shape[y.ndim - flow.state_ndim :], dtype=y.dtype)
+    mask.view(-1)[0] = 0.0
+    return mask
 
 
 @every_flow

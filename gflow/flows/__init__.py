@@ -6,7 +6,7 @@ from gflow.flows.closed_forms import aligned_mode, riccati
 from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_product, layerwise_rhs
 from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
-from gflow.flows.kernel import KernelFlow, kernel_rhs
+from gflow.flows.kernel import KernelFlow, Prediction, kernel_rhs
 from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
 from gflow.flows.two_layer import (
@@ -26,6 +26,7 @@ __all__ = [
     "ModifiedFlow",
     "NetworkFlow",
     "ParameterFlow",
+    "Prediction",
     "ProductFlow",
     "ReducedFlow",
     "TwoLayerFlow",

@@ -6,6 +6,7 @@ import torch
 
 import gflow
 from gflow.flows import EndToEndFlow, KernelFlow, ProductFlow, aligned_mode, riccati
+from gflow.flows.closed_forms import shared_singular_modes
 from gflow.losses import LinearRegression, MatrixCompletion, SquaredDistance
 from tests.helpers import dop853, gram, of_rank, randn, relative, times, worst_relative
 
@@ -122,6 +123,21 @@ def test_aligned_mode_far_in_time(depth):
 def test_aligned_mode_without_modes():
     none = torch.zeros(0, dtype=torch.float64)
     assert aligned_mode(none, none, 3, times(0.0, 1.0)).shape == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 3)])
+@pytest.mark.parametrize("start", [(2.0, 1.0, 0.3), (1.0, 1.0, 0.3), (1.0, 0.0, 0.0)])
+def test_common_singular_vectors_of_start_and_target(shape, start):
+    """Repeated singular values of the start do not fix its basis, that of the target does."""
+    U = torch.linalg.qr(randn(shape[0], 3, seed=1))[0]
+    V = torch.linalg.qr(randn(shape[1], 3, seed=2))[0]
+    W0, M = (U * times(*start)) @ V.mT, (U * times(0.5, -3.0, 1.0)) @ V.mT
+    left, s, right, m = shared_singular_modes(W0, M)
+    assert len(s) == sum(value > 0 for value in start)
+    assert relative((left * s) @ right.mT, W0) <= 1e-13
+    assert relative(left.mT @ M, m[:, None] * right.mT) <= 1e-12
+    assert relative(M @ right, left * m) <= 1e-12
+    assert shared_singular_modes(W0, randn(*shape, seed=3)) is None
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])

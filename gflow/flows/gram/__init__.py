@@ -1,1 +1,1 @@
-"""Gram matrices of a kernel flow: as a matrix, by tiles, split by rows."""
+"""Gram matrices of a kernel flow, by entries, tiles or rows; their spectrum and predictions."""

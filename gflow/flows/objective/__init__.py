@@ -1,1 +1,1 @@
-"""Objectives of networks: their derivatives, in chunks of the data, split by rows."""
+"""Objectives of networks: their derivatives, in chunks of the samples or split by rows."""

@@ -44,17 +44,17 @@ def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, mon
 
 
 def test_the_kernel_is_never_called_for_more_than_a_tile():
-    asked = []
+    shapes = []
 
     def kernel(x1, x2=None):
-        asked.append((len(x1), len(x1 if x2 is None else x2)))
+        shapes.append((len(x1), len(x1 if x2 is None else x2)))
         return two_layer_relu_gram(x1, x2)
 
     x, y = randn(50, 3), randn(50)
     flow = KernelFlow.from_kernel(kernel, x, y, x[:7], max_memory=8 * 8 * 6**2)
     assert relative(flow(0.0, 0 * y), two_layer_relu_gram(x) @ y) <= 1e-7
     flow.predict(times(1.0), 0 * y, method="krylov")
-    assert max(max(shape) for shape in asked) == 6
+    assert max(max(shape) for shape in shapes) == 6
 
 
 @pytest.mark.parametrize(

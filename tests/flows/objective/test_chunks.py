@@ -48,7 +48,7 @@ def test_chunks_need_one_target_for_each_sample():
 
 
 def test_memory_is_bounded_by_one_chunk():
-    """The widest activation that autograd keeps is a chunk's, in gradient and product."""
+    """The widest activation that autograd stores is that of a chunk, in gradient and product."""
     module, batch_sizes = tanh_network(), []
     module[1].register_forward_hook(lambda m, x, out: batch_sizes.append(len(out)))
     flow = NetworkFlow(module, half_squares, randn(50, 3), randn(50, 2, seed=1), chunk=8)
