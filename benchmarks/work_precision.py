@@ -180,8 +180,8 @@ def main() -> int:
                     problem, explicit_ladder=(), limit=300.0, explicit_limit=300.0
                 )
             fresh = run(problem, methods)
-            anew = {(row.problem, row.method) for row in fresh}
-            rows = [row for row in rows if (row.problem, row.method) not in anew] + fresh
+            measured_again = {(row.problem, row.method) for row in fresh}
+            rows = [row for row in rows if (row.problem, row.method) not in measured_again] + fresh
             save(rows)
     text = report(rows) + requirements_table(rows)
     (RESULTS / "solvers.md").write_text(text, encoding="utf-8")

@@ -110,7 +110,7 @@ def units_of_work(plan: Plan, folder: Path, states: Mapping[str, str], workers: 
     """Divide the runs of a plan that are not done into single runs and groups.
 
     Groups that were begun come first, with all their runs, those that are done included. A run
-    that was begun on its own is resumed on its own.
+    that was begun alone is resumed alone.
 
     Parameters
     ----------
