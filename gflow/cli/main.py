@@ -32,7 +32,7 @@ from gflow.distributed.torchrun import rank_info
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
 
-_STOPPED, _UNWRITABLE, _INTERRUPTED, _TERMINATED = 3, 7, 130, 143
+_UNWRITABLE, _INTERRUPTED, _TERMINATED = 7, 130, 143
 
 
 # -- commands --------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def _error_status(error: GflowError) -> int:
         return _UNWRITABLE
     from gflow.trajectory import IntegrationError  # loads torch, which bad input does not need
 
-    return _STOPPED if isinstance(error, IntegrationError) else 2
+    return cli_runs.STATUSES["stopped"] if isinstance(error, IntegrationError) else 2
 
 
 def _silence_follower() -> bool:

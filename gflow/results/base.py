@@ -62,10 +62,20 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a result's table: a key of the summary's rows and its heading."""
+    """A column of a result's table.
+
+    Attributes
+    ----------
+    key : str
+        Of the summary's rows.
+    heading : str
+    spec : str
+        Format specification of floating-point numbers.
+    """
 
     key: str
     heading: str
+    spec: str = ".4g"
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Result(abc.ABC):
-    """A result; a subclass is one kind, in one file of ``gflow/results``.
+    """A result; every subclass is one kind of result, in one file of ``gflow/results``.
 
     A subclass sets the class variables, defines `columns` and `lines`, and has a constructor
     ``from_study``. The class methods work on the summary alone, also on one read back from JSON,
@@ -98,17 +108,17 @@ class Result(abc.ABC):
     dataset: xr.Dataset
     summary: dict[str, Any]
 
-    #: The name by which a summary says its kind.
+    #: Name of the kind, by which a summary is recognised.
     kind: ClassVar[str]
     #: Whether the work was completed; False where a solver stopped early.
     complete: ClassVar[bool] = True
     #: Key of the summary's rows, a list of dicts; "" where a kind has none.
     rows_key: ClassVar[str] = ""
-    #: The key that tells the rows apart; it names their dimension in a sweep.
+    #: Key of a row that identifies it; the rows' dimension in a sweep has its name.
     row_label: ClassVar[str] = ""
-    #: Prefix, in a sweep, of a row's number whose name the summary has for another number.
+    #: Prefix of a row's number in a sweep, where the summary has a number of the same name.
     row_prefix: ClassVar[str] = ""
-    #: Keys of the summary's certificates; only the first must be there.
+    #: Keys of the summary's certificates; all but the first are optional.
     certificate_keys: ClassVar[tuple[str, ...]] = ("certificate",)
     #: Attributes (long name, units) of numbers in a sweep, beside `COMMON_ATTRIBUTES`.
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {}
@@ -174,7 +184,7 @@ class Result(abc.ABC):
         """Return the numbers that a sweep collects from one run.
 
         These are the numbers of the summary and of its cost, whether the certificate holds, and
-        those of the row where there is one only.
+        the numbers of a single row.
         """
         numbers = plain_numbers(summary)
         if isinstance(summary.get("certificate"), Mapping):
@@ -219,7 +229,7 @@ def _missing(values: Mapping[str, float], present: Mapping[str, float]) -> dict[
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[Column]) -> tuple[str, ...]:
-    cells = [format_value(row[column.key]) for column in columns]
+    cells = [format_value(row[column.key], column.spec) for column in columns]
     if row.get("diverged_at") is not None:
         cells[-1] = f"diverged from step {row['diverged_at']}"
     elif row.get("stable") is False:

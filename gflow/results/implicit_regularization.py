@@ -82,7 +82,7 @@ class ImplicitRegularizationResult(Result):
     @classmethod
     def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
         """Return loss, orders, what the ratios are, error, stability limit and facts."""
-        ratio = "median of ‖∇L‖² over the flow's at equal loss; expected by the modified flow"
+        ratio = "descent's ‖∇L‖² over the flow's at equal loss (median); expected: modified flow's"
         return [
             loss_line(summary),
             *order_lines(summary),

@@ -49,7 +49,13 @@ def test_command_prints_its_table_and_exits_by_its_verdict(returned, tmp_path):
     returned({0.5: 1.25, 0.25: None})
     done = CliRunner().invoke(cli, [*SMALL, "--output", folder])
     assert done.exit_code == 5  # a descent diverged
-    for words in ("half-life", "1.25", "diverged from step 3", "longest   1.25", "certified holds"):
+    for words in (
+        "half-life",
+        "1.250",
+        "diverged from step 3",
+        "longest   1.25",
+        "certified holds",
+    ):
         assert words in done.stdout
     inspected = CliRunner().invoke(cli, ["inspect", folder])
     assert inspected.exit_code == 0

@@ -38,7 +38,7 @@ class HalfLifeResult(Result):
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
-        return Column("step_size", "step size"), Column("half_life", "half-life")
+        return Column("step_size", "step size"), Column("half_life", "half-life", ".3f")
 
     @classmethod
     def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
