@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gflow.flows.gram.operator import KernelOperator, Product
-from gflow.linalg.exponential import exponential_action, phi1_action
+from gflow.linalg.exponential_action import exponential_action, phi1_action
 
 _SMALL_BASIS = 2**20  # numbers in a Krylov basis that is always affordable
 
