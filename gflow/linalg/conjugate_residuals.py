@@ -27,7 +27,7 @@ def conjugate_residuals(
     Parameters
     ----------
     product : callable
-        v to A v, both (n,).
+        v to A v, both (n,); the result is overwritten.
     residual : Tensor, shape (n,)
     tolerance : float
         Largest acceptable ‖residual − A d‖₂.
@@ -60,7 +60,7 @@ def conjugate_residuals(
                 w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
                 v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
         scale = vector_norm(w)
-        direction, image = v / scale, w / scale
+        direction, image = v / scale, w.div_(scale)
         gain = image.dot(r)
         d = direction * gain if d is None else d.addcmul_(direction, gain)
         r = torch.addcmul(r, image, gain, value=-1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import (
+    Rows,
     Values,
     all_true,
     any_true,
@@ -99,8 +100,10 @@ class StepJudge:
         if state.problem.dense:
             record.save_interpolated(m, rows, t_new, y, f)
             at = state.system.indices(rows)
-            self._replace(rows, older_y=m.y[at], older_f=m.f[at])
-        self._replace(rows, y=y, f=f)
+            older_y, older_f = m.y[at], m.f[at]
+            m.older_y = self._replaced(m.older_y, rows, older_y)
+            m.older_f = self._replaced(m.older_f, rows, older_f)
+        m.y, m.f = self._replaced(m.y, rows, y), self._replaced(m.f, rows, f)
         index = m.index[rows]
         record.rise[index] = maximum(record.rise[index], measured.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
@@ -119,10 +122,8 @@ class StepJudge:
             times = zip(m.index[ended].tolist(), m.t[ended].tolist(), strict=True)
             record.event_times.update(times)
 
-    def _replace(self, rows: Values, **tensors: Tensor) -> None:
-        """Replace rows of tensors of the members."""
-        m = self._state.members
-        for name, value in tensors.items():
-            if not self._state.covers(rows):
-                value = getattr(m, name).index_copy(0, self._state.system.indices(rows), value)
-            setattr(m, name, value)
+    def _replaced(self, tensor: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        """Return a tensor of the members with new values in some rows."""
+        if self._state.covers(rows):
+            return values
+        return tensor.index_copy(0, self._state.system.indices(rows), values)

@@ -62,7 +62,7 @@ class SpectrumMonitor:
         state, m, rows = self._state, self._state.members, plan.rows
         method = state.methods[plan.method]
         second = plan.method == SECOND and not state.methods.starter
-        if state.problem.flow.affine or not (method.stabilized or second):
+        if not (method.stabilized or second) or state.problem.flow.affine:
             return
         ample = _AMPLE * plan.reach <= method.reach(plan.stages)
         old = m.age[rows] >= (_MAX_AGE_AMPLE if ample else _MAX_AGE)

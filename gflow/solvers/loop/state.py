@@ -63,6 +63,7 @@ class LoopState:
     members: Members  #: those that are still integrated
     past: Past | None  #: the last states, where a multistep method may need them
     first_loss: np.ndarray  #: |loss| of every member of the problem at its start
+    all_rows: Rows  #: the rows of all members
     switches: list[str] = field(default_factory=list)  #: changes of method, for `Stats.reason`
 
     @classmethod
@@ -90,12 +91,8 @@ class LoopState:
             Members.start(y, first_vectors(y), problem.ts[0]),
             Past() if multistep else None,
             np.abs(to_numpy(problem.first_loss.reshape(-1))),
+            0 if system.lone else slice(None),
         )
-
-    @property
-    def all_rows(self) -> Rows:
-        """The rows of all members."""
-        return 0 if self.system.lone else slice(None)
 
     def covers(self, rows: Rows) -> bool:
         """Return whether rows are those of all members."""
