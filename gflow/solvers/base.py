@@ -10,7 +10,7 @@ A **library's method** is a `Solver` that passes the whole problem to the librar
 ``names`` are what users pass as ``method``. `Solver.solve` integrates by calling
 
 1. ``problem.rhs(t, z)`` for the right-hand side, where z is one vector: the state,
-   then the energy dissipated so far (an integral carried along, one entry a member);
+   then the energy dissipated so far (an integral carried along, one entry per member);
 2. ``problem.accept(t, z)`` after each accepted step, in order of time, landing on every
    time in ``problem.ts`` exactly (to the bit);
 3. ``problem.reject()`` after each rejected one.

@@ -1,4 +1,4 @@
-"""Small gradient flows whose solution is known, and a judge of what a solver says of them."""
+"""Small gradient flows with a known solution, and a judge of what a solver returns for them."""
 
 import torch
 

@@ -120,8 +120,8 @@ def test_times_far_from_zero(origin, method):
 
 @own
 @pytest.mark.parametrize("span", [1e-9, 1e9])
-def test_spans_far_from_the_flow_s_own(span, method):
-    """Next to nothing happens in one; the other is long since at rest: rates 1e-9 and 1."""
+def test_spans_far_from_the_time_scale_of_the_flow(span, method):
+    """Almost nothing happens in the short one; in the long one the fast modes are at rest."""
     flow = Bernoulli([1e-9, 0.1, 1.0], cubic=1e-9)
     y0 = times(1.0, -0.5, 0.8)
     ts = [0.0, 0.5 * span, span]

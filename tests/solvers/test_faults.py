@@ -46,7 +46,7 @@ def noisy(flow, size):
 
 @every
 @pytest.mark.parametrize("problem", [mild, stiff])
-def test_small_noise_is_no_matter(problem, method):
+def test_small_noise_is_harmless(problem, method):
     if problem is stiff and method in ("tsit5", "dop853", "dopri5"):
         pytest.skip("not for stiff flows")
     flow, y0 = problem()
@@ -127,7 +127,7 @@ def test_infinity_from_a_state_on(method):
     assert verdict(altered(flow, rhs), y0, [0.0, 50.0], method, 1e-5, None, 0.0) == NAN
 
 
-# -- right-hand sides that are no smooth gradient ------------------------------------------
+# -- right-hand sides that are not a smooth gradient ------------------------------------------
 
 
 @every

@@ -19,7 +19,7 @@ def kernel(n, rank=None, seed=0):
 
 
 class Affine(KernelFlow):
-    """A kernel flow that does not say where it is at rest, with no product of its own."""
+    """A kernel flow without a known state at rest, and with the generic product."""
 
     rest = None
 
@@ -89,7 +89,7 @@ def test_ensembles_are_their_members():
             assert worst_relative(path.ys[:, i, j], exact) <= 2e-9
 
 
-def test_singular_kernels_for_ever():
+def test_singular_kernels_over_long_times():
     H = kernel(40, rank=5)
     y, u0 = randn(40, seed=1), randn(40, seed=2)
     flow = KernelFlow(H, y)
@@ -126,7 +126,7 @@ def test_little_memory(monkeypatch):
     assert path.certificate.holds, path.certificate
 
 
-def test_the_budget_ends_it_with_what_there_is():
+def test_when_the_budget_runs_out_the_states_so_far_are_returned():
     flow = KernelFlow(kernel(200), randn(200, seed=1))
     ts = [0.0, 1e-3, 1e-2, 50.0]
     with pytest.raises(gflow.IntegrationError, match="budget of 40 evaluations ran out") as caught:
@@ -146,7 +146,7 @@ WRONG = {
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_products_that_are_not_the_flow_do_not_close_the_energy_balance(fault):
-    """The space believes its products; the energy is measured with the flow itself."""
+    """The Krylov space relies on its products; the energy is measured with the flow itself."""
     H = kernel(50)
     flow = KernelFlow(H, randn(50, seed=1))
     bad = altered(flow, lambda inner, t, y: inner(t, y))
@@ -172,7 +172,7 @@ def test_float32():
     assert path.certificate.holds, path.certificate
 
 
-def test_flows_that_will_not_do():
+def test_flows_that_krylov_cannot_integrate():
     flow = EndToEndFlow(SquaredDistance(randn(2, 2)), 3)
     with pytest.raises(InputError, match=r"affine in its state.*EndToEndFlow is not.*rkc2"):
         gflow.integrate(flow, torch.eye(2).double(), [0.0, 1.0], "krylov")

@@ -143,7 +143,7 @@ def test_float32():
     assert relative(path.sharpness, truth.sharpness.float()) <= 0.02
 
 
-def test_nothing_is_measured_unasked():
+def test_nothing_is_measured_unless_requested():
     flow, y0 = network()
     path = gflow.integrate(flow, y0, [0.0, 1.0])
     assert path.sharpness.shape == (2, 0)

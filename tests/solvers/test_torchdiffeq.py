@@ -208,7 +208,7 @@ def test_overflow_inside_a_step_is_no_bare_linear_algebra_error(method):
         gflow.integrate(flow, 1e120 * randn(2, 3, seed=1), [0.0, 1.0], method, step_size=0.5)
 
 
-def test_discontinuous_right_hand_side_ends_in_a_word_or_in_the_right_state():
+def test_discontinuous_right_hand_side_ends_in_an_error_or_in_the_right_state():
     sliding = altered(SIMPLE, lambda flow, t, y: -torch.sign(y - 0.3))
     # fehlberg2 is left out: it compares the slopes at both ends of a step only, which agree
     # across the jump, and steps over it 4 % too low.

@@ -1,6 +1,6 @@
 """The negative end of the Jacobian's spectrum, which sets the stages of a stabilised step.
 
-Arnoldi iteration on differences of the right-hand side, one evaluation a product: the
+Arnoldi iteration on differences of the right-hand side, one evaluation per product: the
 Jacobian of a reduced flow is not symmetric, and half of an exact product's price is enough
 for two digits. It starts from the last eigenvector and stops where the estimate settles.
 Only max(−Re λ) is estimated: a positive eigenvalue, as at a saddle, needs no stages, and

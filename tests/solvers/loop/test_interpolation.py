@@ -78,7 +78,7 @@ def test_dense_output_is_as_good_as_landing_and_cheaper(problem, method):
 
 
 @pytest.mark.parametrize("method", OWN)
-def test_steps_do_not_depend_on_the_times_asked_for(method):
+def test_steps_do_not_depend_on_the_requested_times(method):
     flow, y0 = mild()
     few = solve(flow, y0, [0.0, 2.0], method, 1e-5, dense=True)
     many = solve(flow, y0, np.linspace(0.0, 2.0, 101), method, 1e-5, dense=True)
