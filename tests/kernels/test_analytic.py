@@ -135,7 +135,7 @@ def _one_layer(name, q1, q2, K):
         return float(K) * P + float(rest) / (2 * math.pi)
 
 
-def test_layers_add_up_and_have_numbers_of_their_own():
+def test_parts_of_the_layers_add_up_to_the_kernel():
     x, y = randn(4, 5), randn(3, 5, seed=1)
     network = {"depth": 2, "activation": "gelu", "w_std": (1.0, 1.5, 2.0), "b_std": (0.1, 0.0, 0.4)}
     parts = [ntk(x, y, trained=[k], **network) for k in range(3)]
@@ -147,7 +147,7 @@ def test_layers_add_up_and_have_numbers_of_their_own():
     assert relative(ntk(x, y, trained=[0], **changed), 9 * parts[0]) <= 1e-14
 
 
-def test_numbers_of_each_layer_stand_where_the_formula_says():
+def test_deviations_of_each_layer_by_hand():
     """One hidden ReLU layer by hand."""
     x = randn(2, 5)
     (w0, w1), (b0, b1) = (1.3, 0.7), (0.2, 0.5)
@@ -186,7 +186,7 @@ def test_an_even_activation_does_not_see_the_sign():
     assert torch.equal(ntk(x, -x, depth=3, activation="abs"), ntk(x, x, depth=3, activation="abs"))
 
 
-def test_arora_s_convention():
+def test_convention_of_arora_et_al():
     """c_σ = 2 without 1/d and without biases: their Σ⁰ = x·x', Θ of depth 1 by hand."""
     x = randn(2, 4)
     inner = x @ x.mT
@@ -198,7 +198,7 @@ def test_arora_s_convention():
     assert value.item() == pytest.approx(truth.item(), rel=1e-14)
 
 
-def test_gradients_are_not_carried():
+def test_no_gradients_flow_through_the_kernel():
     x = randn(3, 2).requires_grad_()
     assert not ntk(x, depth=2).requires_grad
 

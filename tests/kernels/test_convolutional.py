@@ -42,7 +42,7 @@ def erf(q1, q2, K):
     )
 
 
-def in_full(x, y, maps, depth, w, b, size):
+def dense_recursion(x, y, maps, depth, w, b, size):
     """E[φφ'] and the tangents of the last features, (P, P), of two images."""
     height, width = x.shape[-2:]
     S = shifts(height, width, size)
@@ -86,7 +86,7 @@ def test_recursion_in_full(name, maps, pooling, depth, size, b):
     reduce = torch.mean if pooling == "average" else (lambda M: M.diagonal().mean())
     for i in range(2):
         for j in range(3):
-            features, tangents = in_full(x[i], y[j], maps, depth, 1.2, b, size)
+            features, tangents = dense_recursion(x[i], y[j], maps, depth, 1.2, b, size)
             truth = 1.44 * reduce(features) + b * b
             assert K[i, j].item() == pytest.approx(truth.item(), rel=1e-12)
             truth = truth + 1.44 * reduce(tangents)

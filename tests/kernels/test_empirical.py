@@ -45,9 +45,9 @@ def test_no_more_memory_is_taken_than_allowed(method, full, monkeypatch):
     module, x, z = perceptron(8, 40, 3).double(), randn(12, 8), randn(9, 8, seed=1)
     for points in ((x, None), (x, z)):
         want = empirical_ntk(module, *points, full=full, method=method)
-        with pytest.raises(InputError, match="max_memory must be at least about") as told:
+        with pytest.raises(InputError, match="max_memory must be at least about") as error:
             empirical_ntk(module, *points, full=full, method=method, max_memory=want.nbytes)
-        least = int(str(told.value).split("about ")[1].split()[0])
+        least = int(str(error.value).split("about ")[1].split()[0])
         for max_memory in (least, 2 * least, 10 * least):
             with LiveMemory() as live:
                 got = empirical_ntk(

@@ -15,9 +15,9 @@ from tests.kernels.modules import MODULES, by_loop, make, mean_over_outputs
 def test_products_make_the_kernel_times_a_vector(name, max_memory):
     module, x, _ = make(name)
     if max_memory is None:  # the least, so that points and vectors are taken one by one
-        with pytest.raises(InputError, match="max_memory must be at least about") as told:
+        with pytest.raises(InputError, match="max_memory must be at least about") as error:
             empirical_ntk_product(module, x, max_memory=1)
-        max_memory = int(str(told.value).split("about ")[1].split()[0])
+        max_memory = int(str(error.value).split("about ")[1].split()[0])
     for full in (True, False):
         for points in ((x, None), (x[:2], x[1:])):
             kernel = by_loop(module, *points)

@@ -35,7 +35,7 @@ def test_tanh_by_quadrature():
     )
 
 
-def test_the_tolerance_is_kept():
+def test_the_error_is_within_the_tolerance():
     """Tail against a series of many more terms."""
     x = 2.0 * randn(6, 3)
     truth = ntk(x, activation=HermiteSeries(torch.tanh, 1e-11, 1024))
@@ -68,7 +68,7 @@ def test_a_kink_is_refused_with_what_the_series_leaves():
         ntk(100 * randn(3, 2), activation=torch.tanh)
 
 
-def test_functions_that_are_none():
+def test_invalid_functions_and_options():
     with pytest.raises(InputError, match="must map a tensor to one of its shape"):
         ntk(randn(3, 2), activation=lambda z: z.sum())
     with pytest.raises(InputError, match="leave out inf"):
@@ -79,7 +79,7 @@ def test_functions_that_are_none():
         HermiteSeries(torch.tanh, terms=0)
 
 
-def test_an_activation_of_ones_own_is_one_small_class():
+def test_a_custom_closed_form_agrees_with_the_series():
     class Sine(Smooth):
         """E[sin x sin y] = e^{−(q₁+q₂)/2} sinh K."""
 

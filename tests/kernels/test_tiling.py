@@ -13,11 +13,11 @@ from tests.helpers import randn, relative
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 23, 64])
 @pytest.mark.parametrize("tile", [2, 32, 98, 5000])
-def test_tiles_do_not_show(n, tile, monkeypatch):
+def test_the_size_of_tiles_does_not_change_the_kernel(n, tile, monkeypatch):
     x, y = randn(n, 3), randn(11, 3, seed=1)
-    whole, cross = ntk(x, depth=2), ntk(x, y, depth=2)
+    expected, cross = ntk(x, depth=2), ntk(x, y, depth=2)
     monkeypatch.setattr(tiling, "_CACHED", tile)
-    assert relative(ntk(x, depth=2), whole) <= 1e-15
+    assert relative(ntk(x, depth=2), expected) <= 1e-15
     assert relative(ntk(x, y, depth=2), cross) <= 1e-15
 
 
@@ -38,13 +38,13 @@ def test_each_tile_of_a_symmetric_matrix_is_computed_once():
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_progress_reaches_the_whole(symmetric, monkeypatch):
+def test_progress_ends_at_the_number_of_entries(symmetric, monkeypatch):
     monkeypatch.setattr(tiling, "_CACHED", 32)
-    told = []
+    reports = []
     x = randn(19, 3)
-    ntk(x, None if symmetric else x, progress=lambda done, total: told.append((done, total)))
-    assert [total for _, total in told] == [361] * 5
-    done = [d for d, _ in told]
+    ntk(x, None if symmetric else x, progress=lambda done, total: reports.append((done, total)))
+    assert [total for _, total in reports] == [361] * 5
+    done = [d for d, _ in reports]
     assert done == sorted(set(done))
     assert done[-1] == 361
 
@@ -60,7 +60,7 @@ def test_on_disk(tmp_path):
     assert np.load(path).shape == (40, 2)
 
 
-def test_stopped_work_leaves_no_file_and_keeps_the_old_one(tmp_path):
+def test_an_interrupted_computation_leaves_no_file_and_the_old_one(tmp_path):
     path = tmp_path / "gram.npy"
     old = ntk(randn(3, 2), out=path).clone()
 
@@ -82,7 +82,7 @@ def test_out_must_be_a_file_that_can_be_written(tmp_path):
         ntk(randn(2, 2), out=tmp_path / "taken.npy")
 
 
-def test_memory_is_told_beforehand_and_kept_to(tmp_path):
+def test_memory_is_known_beforehand_and_respected(tmp_path):
     x = randn(100, 3)
     needed = memory_needed(x, x[:50])
     assert (needed.result, needed.disk) == (100 * 50 * 8, 0)

@@ -1,3 +1,5 @@
+"""The Gram matrix of the two-layer ReLU network against its definition and limits."""
+
 import math
 
 import pytest
@@ -12,7 +14,7 @@ def on_circle(*angles):
     return torch.tensor([[math.cos(a), math.sin(a)] for a in angles], dtype=torch.float64)
 
 
-def test_is_its_formula():
+def test_formula():
     angles = (0.0, 0.3, math.pi / 2, 2.5, math.pi)
     x = on_circle(*angles)
     for i, a in enumerate(angles):
@@ -32,7 +34,7 @@ def test_is_an_expectation_over_gaussian_weights():
     assert relative(two_layer_relu_gram(x), truth) <= 1e-5
 
 
-def test_scales_with_the_norms():
+def test_is_homogeneous_in_both_points():
     x, y = randn(4, 3), randn(5, 3, seed=1)
     a, b = torch.rand(4, 1).double() + 0.1, torch.rand(5, 1).double() + 0.1
     gram = two_layer_relu_gram(x, y)
