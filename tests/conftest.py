@@ -6,6 +6,7 @@ import torch
 from gflow.sweeping.workers import WorkerConfig
 
 torch.set_num_threads(1)
+SHARING = {"tests/plots"}  # folders whose files share a cache, of figures
 STARTS_PROCESSES = pytest.mark.xdist_group("processes")
 collect_ignore = ["stress"]  # scripts, of minutes each; tests/test_stress.py runs the small of them
 
@@ -37,4 +38,6 @@ def pytest_collection_modifyitems(items):
         if "workers" in getattr(item, "fixturenames", ()):
             item.add_marker(STARTS_PROCESSES)
         elif item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+            file = item.nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else file))
