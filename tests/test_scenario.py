@@ -63,7 +63,7 @@ def test_every_field_has_a_description(name):
         assert info.description, field
 
 
-def test_file_gives_its_name_and_keys_can_be_changed(tmp_path):
+def test_a_scenario_has_the_name_of_its_file_and_keys_can_be_changed(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('setting = "deep-linear"\ndata = "iris"\nt_end = 2\nclasses = ["a", "b"]\n')
     scenario = load_scenario(str(file), {"depth": 5})

@@ -8,19 +8,13 @@ and 143 by another signal or by --max-walltime: `gflow resume` resumes such a ru
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import os
 import re
-import signal
 import sys
-import threading
 import tomllib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -28,7 +22,7 @@ from gflow._version import __version__
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import model_options, output_options
-from gflow.distributed.torchrun import rank_info
+from gflow.cli.process import discard_broken_output, process_restored, silence_follower
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
 
@@ -204,42 +198,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The process is left as it was found: signal handlers, warnings and the error handling of the
     standard streams are restored.
     """
-    with _process_restored():
+    with process_restored():
         status = _run_command(arguments)
     sys.exit(status)
-
-
-@contextlib.contextmanager
-def _process_restored() -> Iterator[None]:
-    """Set up the streams, warnings and signals for a command, and restore them afterwards."""
-    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
-    error_modes = [stream.errors for stream in streams]
-    handlers = {}
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
-            for stream in streams:  # the name of a file need not be valid text
-                stream.reconfigure(errors="backslashreplace")
-            if threading.current_thread() is threading.main_thread():
-                for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # before a run handles them itself
-                    if name in signal.Signals.__members__:
-                        number = signal.Signals[name]
-                        handlers[number] = signal.signal(number, _terminate)
-            yield
-        finally:
-            for number, handler in handlers.items():
-                # None: a handler that was not installed from Python, which cannot be set again.
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            for stream, errors in zip(streams, error_modes, strict=True):
-                if not stream.closed:
-                    stream.reconfigure(errors=errors)
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
     """Run one command; return its exit status."""
     is_follower = False
     try:
-        is_follower = _silence_follower()
+        is_follower = silence_follower()
         status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -262,7 +230,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
             raise
         status = _fail("there is not enough memory for this problem; make it smaller", 2)
     except BrokenPipeError:
-        _discard_broken_output()
+        discard_broken_output()
         status = 1
     # torchrun stops all ranks when one fails: rank 0 is to report the reason first.
     return status if isinstance(status, int) and not is_follower else 0
@@ -278,51 +246,9 @@ def _error_status(error: GflowError) -> int:
     return cli_runs.STATUSES["stopped"] if isinstance(error, IntegrationError) else 2
 
 
-def _silence_follower() -> bool:
-    """Silence a process of torchrun that is not rank 0; return whether it is one.
-
-    Its streams stay silent until it ends: errors at exit would be repeated by every rank.
-    """
-    info = rank_info()
-    if info is None or info.rank == 0:
-        return False
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os.close(null)
-    return True
-
-
-def _discard_broken_output() -> None:
-    """Discard what a closed pipe did not take: Python would complain of it at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise Interrupted(signal.Signals(number).name)
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error)
     return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning in one line, without its place in the source."""
-    click.echo("gflow: warning: " + printable(str(message)), err=True)
 
 
 def _fail(message: str, status: int) -> int:

@@ -147,3 +147,61 @@ def run_option_flags() -> list[click.Parameter]:
             help="time between two checkpoints  [default: 1m]",
         ),
     ]
+
+
+def sweep_options() -> list[click.Parameter]:
+    """Make the options of a sweep: what varies, where it runs, and where the results go."""
+    time, count, name = {"type": Duration(), "metavar": "TIME"}, {"metavar": "COUNT"}, "NAME"
+    flag = {"is_flag": True}
+    spec = "a value, or several: 128,512,2048, lin:0:1:5, log:1e-3:1:7 or, for integers, 2:10:2"
+    folder = "folder of the sweep; an existing sweep is resumed"
+    workers = "number of runs at a time"
+    wait = "time without any worker after which runs fail; longer than the queue"
+    apart = "solve each run alone, bit for bit as a single run, even where an ensemble is faster"
+    table: list[tuple[str, str, dict[str, Any]]] = [
+        ("--set", spec, {"multiple": True, "metavar": "KEY=SPEC"}),
+        ("--zip", "vary these keys together", {"multiple": True, "metavar": "KEY,KEY"}),
+        ("--seeds", "number of seeds to sweep over", {"type": int, **count}),
+        ("--converge", "run step-size studies instead of the scenario", flag),
+        ("--modified", "with --converge, measure the gap to the modified flow too", flag),
+        (
+            "--output",
+            f"{folder}  [default: outputs/SCENARIO-sweep/HASH]",
+            {"type": click.Path(path_type=Path)},
+        ),
+        (
+            "--workers",
+            f"{workers}  [default: one for each core or GPU; with --slurm 4]",
+            {"type": click.IntRange(1, 100_000), **count},
+        ),
+        (
+            "--scheduler",
+            "address of a running dask scheduler: tcp:// on this machine, else tls://",
+            {"metavar": "ADDRESS"},
+        ),
+        ("--slurm", "start workers as SLURM jobs through dask-jobqueue", flag),
+        ("--dry-run", "print the runs, or the script of a job, and stop", flag),
+        ("--slurm-queue", "partition of a job", {"metavar": name}),
+        ("--slurm-account", "account of a job", {"metavar": name}),
+        ("--slurm-walltime", "time limit of a job", {"metavar": "TIME"}),
+        ("--slurm-memory", "memory of a job  [default: 4GB]", {"metavar": "SIZE"}),
+        (
+            "--slurm-interface",
+            "network interface through which jobs reach this process, such as ib0",
+            {"metavar": name},
+        ),
+        (
+            "--slurm-directive",
+            "an additional #SBATCH line",
+            {"multiple": True, "metavar": "TEXT"},
+        ),
+        ("--wait-for-workers", f"{wait}  [default: 5m; with --slurm 7d]", time),
+        (
+            "--checkpoint-every",
+            "time between two checkpoints of a run  [default: 1m]",
+            {"default": 60.0, **time},
+        ),
+        ("--apart", apart, flag),
+        ("--json", "print the states of the runs as JSON", flag),
+    ]
+    return [click.Option([option], help=text, **settings) for option, text, settings in table]

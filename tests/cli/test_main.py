@@ -2,21 +2,15 @@
 
 import contextlib
 import functools
-import importlib
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import threading
 import tomllib
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -25,7 +19,6 @@ import xarray as xr
 import gflow
 from gflow import plots
 from gflow.cli import main as cli
-from gflow.cli.options import Duration
 from gflow.errors import Interrupted
 from gflow.runs import folder as store
 from gflow.runs import reading
@@ -117,7 +110,7 @@ def refused(*arguments, say="", status=2):
 # -- scenarios ----------------------------------------------------------------------------
 
 
-def test_every_scenario_is_tried():
+def test_every_scenario_has_a_small_run():
     assert set(SCENARIOS) == set(SMALL)
 
 
@@ -161,7 +154,7 @@ def test_every_array_and_every_dimension_is_labelled(name, finished):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_json_is_one_object_that_says_what_the_folder_says(name, finished):
+def test_json_is_one_object_equal_to_the_summary_in_the_folder(name, finished):
     done, folder = finished(name)
     summary = json.loads(done.out)
     assert summary["scenario"] == name
@@ -263,12 +256,12 @@ def test_same_seed_same_numbers_other_seed_others(no_figures):
     assert not a["loss"].equals(c["loss"])
 
 
-def test_output_that_is_empty_is_taken(tmp_path, no_figures):
+def test_an_empty_output_folder_is_accepted(tmp_path, no_figures):
     (tmp_path / "mine").mkdir()
     assert call(*small("kernel"), "--output", "mine").status == 0
 
 
-def test_environment_gives_defaults_and_the_command_line_wins(monkeypatch, no_figures):
+def test_the_environment_sets_defaults_and_the_command_line_overrides_them(monkeypatch, no_figures):
     monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "2")
     assert json.loads(call(*small("deep-linear"), "--json").out)["depth"] == 2
     assert json.loads(call(*small("deep-linear"), "--json", "--depth", "4").out)["depth"] == 4
@@ -296,7 +289,7 @@ def test_an_error_that_was_not_measured_is_not_called_a_number(no_figures):
     assert "nan" not in done.out
 
 
-def test_wide_network_measures_the_error_when_asked(no_figures):
+def test_wide_network_measures_the_error_on_request(no_figures):
     options = "--widths 16 --epochs 2 --json"
     done = call(*small("wide-network"), *options.split())
     (row,) = json.loads(done.out)["widths"]
@@ -506,7 +499,7 @@ def test_without_arguments_the_help_is_shown():
 # -- other exit statuses ------------------------------------------------------------------
 
 
-def test_solver_that_stops_is_status_3_and_what_was_reached_is_kept():
+def test_a_solver_that_stops_is_status_3_and_its_partial_path_is_written():
     done = call(*small("deep-linear"), "--max-evals", "20", "--output", "o")
     assert done.status == 3
     assert done.out == ""
@@ -518,7 +511,7 @@ def test_solver_that_stops_is_status_3_and_what_was_reached_is_kept():
     assert {f.stem for f in (run.path / "figures").iterdir()} == {"singular_values"}
 
 
-def test_certificate_that_does_not_hold_is_status_4_and_said(monkeypatch, no_figures):
+def test_a_certificate_that_does_not_hold_is_status_4_and_printed(monkeypatch, no_figures):
     honest = Certificate.failures
 
     def planted(self):
@@ -565,7 +558,7 @@ _BEFORE_FIGURES = "gflow.settings.base.Scenario.generator"
         ("gflow.plots.figures", "SIGTERM", 143),
     ],
 )
-def test_interruption_says_how_to_go_on(where, why, status, monkeypatch):
+def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):
     if where == _BEFORE_FIGURES:
         monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
 
@@ -600,7 +593,7 @@ def test_walltime_interrupts_and_resume_ends_with_the_same_numbers(no_figures):
     assert run.manifest["started"] <= run.manifest["written"]
 
 
-def test_nothing_is_gone_on_with_that_is_done_or_failed_or_not_there(no_figures):
+def test_runs_that_are_done_failed_or_missing_are_not_resumed(no_figures):
     assert call(*small("kernel"), "--output", "run").status == 0
     done = call("resume", "run")
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -642,16 +635,8 @@ def test_runs_are_listed_with_their_state(no_figures):
     assert found["summary"]["certificate"]["holds"] is True
 
 
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [("90", 90.0), ("1.5m", 90.0), ("2h", 7200.0), ("1:30", 90.0), ("2-01:00:00", 176400.0)],
-)
-def test_a_time_is_read_as_people_write_it(given, seconds):
-    assert Duration().convert(given, None, None) == seconds
-
-
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1:2:3:4", "inf"])
-def test_what_is_no_time_is_told(given):
+def test_an_invalid_time_is_refused_in_one_line(given):
     done = call(*small("kernel"), "--max-walltime", given)
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert "max-walltime" in done.err
@@ -719,73 +704,3 @@ def test_environment_reaches_a_scenario_run_by_name(monkeypatch):
 
 
 # -- the process is left as it was found --------------------------------------------------
-
-
-def _process_state() -> dict[str, object]:
-    """Everything in the process that a command could change for its caller."""
-    signals = {s: signal.getsignal(s) for s in signal.valid_signals()}
-    return {
-        "handlers": signals,
-        "timer": signal.getitimer(signal.ITIMER_REAL),
-        "showwarning": warnings.showwarning,
-        "filters": list(warnings.filters),
-        "streams": [(s, s.errors) for s in (sys.stdout, sys.stderr)],
-        "hooks": (sys.excepthook, threading.excepthook),
-        "environment": dict(os.environ),
-        "folder": Path.cwd(),
-        "path": list(sys.path),
-        "backend": mpl.get_backend(),
-        "style": dict(mpl.rcParams),
-        "threads": torch.get_num_threads(),
-        "dtype": torch.get_default_dtype(),
-        "gradients": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "random": (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()),  # noqa: NPY002
-        "numpy": np.geterr(),
-    }
-
-
-def _sent(name):
-    return lambda *args, **kwargs: signal.raise_signal(signal.Signals[name])
-
-
-def _raised(error):
-    def raise_error(*args, **kwargs):
-        raise error
-
-    return raise_error
-
-
-@pytest.mark.parametrize(
-    ("arguments", "event", "status"),
-    [
-        (small("deep-linear"), None, 0),
-        (["list"], None, 0),
-        (small("deep-linear"), ("base.Scenario.generator", _raised(RuntimeError("a fault"))), None),
-        (["deep-linear", "--depth", "-1"], None, 2),
-        (["sweep", "kernel", "--set", "points=x"], None, 2),
-        (small("deep-linear"), ("base.Scenario.generator", _sent("SIGTERM")), 143),
-        (small("deep-linear"), ("base.Scenario.generator", _sent("SIGINT")), 130),
-        (small("deep-linear"), ("base.Scenario.generator", _raised(KeyboardInterrupt())), 130),
-        ([*small("deep-linear"), "--max-walltime", "0.01"], None, 143),
-    ],
-    ids=["run", "list", "fault", "input", "sweep", "SIGTERM", "SIGINT", "Ctrl-C", "time"],
-)
-def test_a_command_leaves_the_process_as_it_found_it(arguments, event, status, monkeypatch):
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), "utf-8", "strict"))
-    monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: None)
-    handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    importlib.import_module("sklearn")  # sets variables for OpenMP when it is imported
-    if event is not None:
-        monkeypatch.setattr(f"gflow.settings.{event[0]}", event[1])
-    extra = ["--threads", "2", "--output", "run"] if "synthetic" in arguments else []
-    before = _process_state()
-    try:
-        with pytest.raises((SystemExit, RuntimeError)) as end:
-            cli.main([*arguments, *extra])
-        after = _process_state()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    assert after == before
-    assert getattr(end.value, "code", None) == status

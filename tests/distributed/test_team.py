@@ -142,7 +142,7 @@ def alone(source: str, folder: Path, **changes) -> xr.Dataset:
 # -- the values ---------------------------------------------------------------------
 
 
-def test_processes_give_what_one_gives(pair, tmp_path):
+def test_processes_compute_the_values_of_one_process(pair, tmp_path):
     file = tmp_path / "values.pt"
     statuses, _, err = pair.start("values", str(file))()
     assert statuses == [0, 0], err
@@ -193,7 +193,7 @@ def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
-def test_a_stopped_run_goes_on_to_the_last_bit(pair, tmp_path):
+def test_a_stopped_run_resumes_to_the_last_bit(pair, tmp_path):
     """Half the samples in a chunk of one process: the same sums in the same order."""
     folder = tmp_path / "split"
     changes = {"samples": 62, "width": 8, "t_end": 60.0, "step_sizes": (0.1,), "points": 5}
@@ -252,13 +252,13 @@ def test_a_killed_process_ends_the_run(tmp_path, rank):
         ("too late", r"InputError: make every split flow in all processes, before team\.leads"),
     ],
 )
-def test_an_error_in_one_process_ends_all_and_is_told(pair, what, message):
+def test_an_error_in_one_process_ends_all_and_is_reported(pair, what, message):
     statuses, _, err = pair.start(what, "-")()
     assert statuses != [0, 0]
     assert re.search(rf"rank0\]: gflow\.errors\.{message}", err), err
 
 
-def test_what_cannot_be_split_is_said_once(pair, tmp_path):
+def test_a_run_that_cannot_be_split_is_refused_once(pair, tmp_path):
     statuses, out, err = pair.start(*split("deep-linear", tmp_path / "run"))()
     assert (statuses, out) == ([2, 0], "")
     assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]

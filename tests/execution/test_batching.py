@@ -10,11 +10,11 @@ from gflow.execution.batching import run_batched
 from gflow.execution.checkpointing import Checkpoint, Checkpointer
 
 
-def test_without_anybody_to_answer_there_is_no_answer():
+def test_without_a_batch_a_request_has_no_answer():
     assert current().request("anything") is None
 
 
-def test_one_at_a_time_goes_on_in_the_order_given_until_all_wait():
+def test_jobs_run_one_at_a_time_in_order_until_all_wait():
     seen, asked = [], []
 
     def job(name, questions):
@@ -50,7 +50,7 @@ def test_an_error_of_one_job_is_raised_when_the_others_have_ended():
     assert ended == [(10, 20)]
 
 
-def test_what_the_answer_raises_every_question_raises_and_jobs_may_go_on():
+def test_an_error_while_serving_is_raised_by_every_request_and_jobs_may_catch_it():
     def job(name):
         with pytest.raises(ValueError, match="no more"):
             current().request(name)
@@ -78,7 +78,7 @@ def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
     assert threading.active_count() == before
 
 
-def test_what_is_not_worth_waiting_with_goes_on_at_once():
+def test_requests_that_cannot_be_batched_continue_at_once():
     seen = []
 
     def job(name):
@@ -124,7 +124,7 @@ class Nowhere:
         pass
 
 
-def test_inside_of_a_piece_of_work_nothing_is_asked():
+def test_no_request_is_made_inside_a_piece():
     """It would stay open while others begin theirs."""
 
     def job():

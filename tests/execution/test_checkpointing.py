@@ -1,4 +1,4 @@
-"""Work that is stopped anywhere and gone on with ends with the same numbers, to the last bit."""
+"""A run that is stopped anywhere and resumed ends with the same numbers, to the last bit."""
 
 import click
 import numpy as np
@@ -65,7 +65,7 @@ def quiet(name, t_end):
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_every_scenario_goes_on_to_the_same_last_bit(name, folder):
+def test_every_scenario_resumes_to_the_same_last_bit(name, folder):
     scenario = job(name)
     whole = scenario.run(quiet)
     parts, stops = in_parts(lambda: scenario.run(quiet), folder, 3)
@@ -170,7 +170,7 @@ def test_a_piece_inside_of_another_is_part_of_it(folder):
     assert found.meta == {"a": 1, "piece": {"what": "outer"}}
 
 
-def test_other_work_than_was_kept_is_refused(folder):
+def test_a_piece_with_other_inputs_is_refused(folder):
     with (
         using(checkpointer=Checkpointer(FolderCheckpointStore(folder), every=0.0)),
         current().resumable("sum", of=[1.5]) as piece,
@@ -185,7 +185,7 @@ def test_other_work_than_was_kept_is_refused(folder):
         pass
 
 
-def test_without_steps_it_stops_at_once_and_twice_told_too(folder):
+def test_it_stops_at_once_without_steps_and_on_the_second_call(folder):
     checkpointer = Checkpointer(FolderCheckpointStore(folder))
     with pytest.raises(Interrupted, match="SIGTERM"):
         checkpointer.stop("SIGTERM")
@@ -200,7 +200,7 @@ def test_without_steps_it_stops_at_once_and_twice_told_too(folder):
     assert (index, state.meta["k"]) == (0, 3)
 
 
-def test_writes_are_spaced_by_what_they_cost(folder, monkeypatch):
+def test_writes_are_spaced_by_their_cost(folder, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
     written = []

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; damaged ones are told in one line."""
+"""The folder of a run: new or empty, and without traces of an attempt that failed."""
 
 import pytest
 import xarray as xr
@@ -55,14 +55,14 @@ def test_refuses_a_folder_that_holds_something(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["notes", "notes/run", "a/b/" + "n" * 300])
-def test_refuses_what_cannot_be_a_folder(name, tmp_path):
+def test_paths_that_cannot_be_folders_are_refused(name, tmp_path):
     (tmp_path / "notes").write_text("mine")
     with pytest.raises(InputError, match="cannot write the output folder"):
         store.RunFolder(tmp_path / name)
     assert files(tmp_path) == ["notes"]
 
 
-def test_what_a_killed_process_was_writing_is_gone_when_its_run_goes_on(tmp_path):
+def test_reopening_removes_files_that_a_killed_process_was_writing(tmp_path):
     folder = store.RunFolder(tmp_path / "run")
     folder.begin({"state": "running"}, "")
     folder.close()

@@ -73,14 +73,14 @@ def test_links_out_of_the_folder_are_not_followed(name, done, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "scenario.toml", "summary.json", "result.nc"])
-def test_pipes_and_folders_are_not_waited_for(name, done):
+def test_pipes_are_not_read(name, done):
     (done / name).unlink()
     os.mkfifo(done / name)
     with pytest.raises(InputError, match=rf"damaged run at .*{name}: it is not a plain file"):
         gflow.load_run(done)
 
 
-def test_metrics_that_are_a_pipe_are_not_waited_for(tmp_path):
+def test_metrics_that_are_a_pipe_are_not_read(tmp_path):
     run = interrupted(tmp_path / "run")
     (run / "metrics.jsonl").unlink()
     os.mkfifo(run / "metrics.jsonl")
@@ -105,7 +105,7 @@ def test_resuming_writes_through_no_link(name, tmp_path):
     assert reading.state(run) == "done"
 
 
-def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
+def test_a_folder_in_the_place_of_a_file_is_one_error(tmp_path):
     run = interrupted(tmp_path / "run")
     (run / ".manifest.json.part" / "inside").mkdir(parents=True)
     said = call("resume", run)
@@ -115,7 +115,7 @@ def test_a_folder_where_a_file_is_written_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "checkpoint.previous.safetensors"])
-def test_folders_instead_of_checkpoints_go_when_the_run_is_done(name, tmp_path):
+def test_folders_in_the_place_of_checkpoints_are_removed_when_the_run_is_done(name, tmp_path):
     run = interrupted(tmp_path / "run")
     (run / name).unlink(missing_ok=True)
     (run / name / "inside").mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_a_folder_alone_runs_no_code(tmp_path):
         sys.modules.pop("mine", None)
 
 
-def test_what_was_kept_and_makes_no_sense_is_told_in_one_line(tmp_path):
+def test_checkpoints_that_make_no_sense_are_one_error(tmp_path):
     run = interrupted(tmp_path / "run", at="descent")
     (part,) = (run / "parts").iterdir()
     with np.load(part) as archive:
@@ -209,7 +209,7 @@ def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
     assert "[2J" in said.out  # it was taken
 
 
-def test_a_name_that_is_no_text_is_a_folder_all_the_same(tmp_path):
+def test_a_folder_name_need_not_be_valid_text(tmp_path):
     command = [sys.executable, "-m", "gflow", "kernel", "--data", "synthetic", "--samples", "4"]
     command += [
         "--test-samples",
@@ -230,7 +230,7 @@ def test_a_name_that_is_no_text_is_a_folder_all_the_same(tmp_path):
     assert gflow.load_run(tmp_path / "out\udcff").manifest["command"][-1] == "out\udcff"
 
 
-def test_a_disk_that_is_full_takes_nothing_from_a_run_that_is_there(done, monkeypatch):
+def test_a_full_disk_changes_no_existing_run(done, monkeypatch):
     before = sorted(done.rglob("*"))
 
     def full(*arguments, **options):

@@ -1,4 +1,4 @@
-"""A run whose folder cannot be written any more says so in one line, and can be gone on with."""
+"""A run whose folder cannot be written ends with one error of one line, and can be resumed."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_folder_that_is_removed(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_error_after_work_was_kept_is_a_failed_run_and_before_it_none(tmp_path, monkeypatch):
+def test_an_error_fails_a_run_with_checkpoints_and_discards_one_without(tmp_path, monkeypatch):
     def breaks(*args):
         raise ValueError("a fault")
 
@@ -97,7 +97,7 @@ def test_time_limit_in_a_thread_that_gets_no_signals(tmp_path):
     assert running.resume(tmp_path / "run", RunOptions(draw=False)).path == tmp_path / "run"
 
 
-def test_another_version_does_not_go_on_with_it(tmp_path):
+def test_another_version_does_not_resume_a_run(tmp_path):
     with pytest.raises(Interrupted):
         running.run(small(), tmp_path / "run", RunOptions(draw=False, max_walltime=1e-9))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
