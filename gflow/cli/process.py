@@ -21,7 +21,12 @@ from gflow.text import printable
 
 @contextlib.contextmanager
 def process_restored() -> Iterator[None]:
-    """Set up the streams, warnings and signals for a command, and restore them afterwards."""
+    """Set up the streams, warnings and signals for a command, and restore them afterwards.
+
+    Yields
+    ------
+    None
+    """
     streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
     error_modes = [stream.errors for stream in streams]
     handlers = {}
