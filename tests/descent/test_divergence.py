@@ -16,7 +16,7 @@ ZERO = torch.zeros(1, dtype=torch.float64)
 @pytest.mark.parametrize("eta", [2.1, 2.5, 10.0])
 def test_divergence_is_reported(eta):
     gd = gflow.descend(ONE, ZERO, eta, 5000, save_every=50)
-    assert gd.diverged_at == 0  # |1 − η| > 1: it grows from the first step
+    assert gd.diverged_at == 0  # |1 − η| > 1: the error grows from the first step
     assert torch.isfinite(gd.ys).all()
     assert "DIVERGED from step 0" in repr(gd)
     assert int(gd.steps[-1]) < 5000
@@ -40,7 +40,7 @@ def test_divergence_names_the_step_it_began_at():
 
 
 @pytest.mark.parametrize("eta", [0.1, 1.0, 1.9])
-def test_stable_descent_is_not_called_divergent(eta):
+def test_stable_descent_is_not_reported_as_divergent(eta):
     gd = gflow.descend(ONE, ZERO, eta, 500)
     assert gd.diverged_at is None
     assert relative(gd.ys[-1], ONE.targets) <= 1e-10
@@ -52,7 +52,7 @@ def test_stationary_start():
     assert torch.equal(gd.ys, ONE.targets.expand_as(gd.ys))
 
 
-def test_growth_from_a_saddle_is_no_divergence():
+def test_growth_from_a_saddle_is_not_divergence():
     flow = gflow.FactorFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)))
     gd = gflow.descend(flow, 1e-13 * torch.eye(2, dtype=torch.float64), 0.1, 600)
     assert gd.diverged_at is None

@@ -21,7 +21,9 @@ def test_measured_descent_has_the_same_states_and_leaves_the_start_unchanged():
 
 def test_measured_descent_names_the_members_that_diverge_and_continues_the_others():
     flow = KernelFlow(torch.diag(times(4.0, 1.0)), times(0.0, 0.0))
-    starts = torch.stack([times(0.0, 1.0), times(1.0, 1.0)])  # the first has no part in mode 4
+    starts = torch.stack(
+        [times(0.0, 1.0), times(1.0, 1.0)]
+    )  # the first has no component in the mode of eigenvalue 4
     record = descend_measured(flow, starts, 0.6, [200], lambda k, y: {"y": 1 * y})
     assert record.diverged_at[0] is None
     assert isinstance(record.diverged_at[1], int)

@@ -23,7 +23,7 @@ FLOW = EndToEndFlow(make_loss("distance", 2, 3), 3)
         (torch.full((2, 3), torch.nan).double(), "the state must be finite, but 6 of 6"),
     ],
 )
-def test_states_that_are_refused(y, message):
+def test_invalid_states_are_refused(y, message):
     with pytest.raises(InputError, match=message):
         FLOW.check_state(y)
 
@@ -66,7 +66,7 @@ def test_defaults_of_the_hooks():
     assert torch.equal(flow.linearised(U)(velocity), acceleration)
 
 
-def test_an_affine_flow_rests_at_its_targets():
+def test_an_affine_flow_has_its_targets_as_fixed_point():
     flow, _ = KernelFlow.example()
     assert flow.affine
     assert not flow(0.0, flow.rest).any()

@@ -18,7 +18,7 @@ RATE = 60.0
 
 
 def at_the_edge() -> tuple[NetworkFlow, torch.Tensor, float]:
-    """A tanh network, a state whose sharpness grows along the flow, and the η it is the edge of."""
+    """A tanh network, a state whose sharpness S grows along the flow, and η = 2/S."""
     flow, start = NetworkFlow.example()
     for seed in range(100):
         y = randn(len(start), seed=seed)
@@ -61,7 +61,7 @@ def test_two_eigenvalues_have_a_covariance():
     flow, y = valley(start=(EDGE, EDGE), goal=(0.0, 0.0))
     goal = matrix(140.0, 70.0) + torch.tensor([[0.0, 20.0], [20.0, 0.0]], dtype=torch.float64)
     flow._module.C.copy_(goal)
-    # S = 2/η·1 and what is beyond of C is held back: Σ = 2(C − 2/η)₊, the projection of −∇L.
+    # S = 2/η·1, and the part of C beyond it is cancelled: Σ = 2(C − 2/η)₊, the projection of −∇L.
     lam, V = torch.linalg.eigh(goal - EDGE * torch.eye(2, dtype=torch.float64))
     assert lam[0] < 0 < lam[1]
     expected = 2 * (V * lam.clamp_min(0)) @ V.mT
@@ -91,7 +91,7 @@ def test_path_is_the_closed_form(goal):
     assert float(central.observables(path.ys[-1])["variance"]) == pytest.approx(spread, rel=1e-6)
 
 
-def test_sharpness_never_passes_the_edge_and_reaches_it_sooner_at_a_higher_rate():
+def test_sharpness_stays_below_the_edge_and_reaches_it_sooner_at_a_higher_rate():
     flow, y0 = valley()
     arrival = math.log(70 / 50)  # of the gradient flow
     late = []

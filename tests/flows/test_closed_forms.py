@@ -1,4 +1,4 @@
-"""Closed forms against SciPy's DOP853 on right-hand sides written anew in numpy."""
+"""Closed forms against SciPy's DOP853 on right-hand sides rewritten in NumPy."""
 
 import numpy as np
 import pytest
@@ -30,11 +30,11 @@ def test_kernel_flow(rank, outputs):
     flow = KernelFlow(H, y, H_test)
     Hn, Tn, yn = H.numpy(), H_test.numpy(), y.numpy()
 
-    def both(state):  # training outputs, then the test outputs they drag along
+    def all_outputs(state):  # training outputs, then test outputs, which depend on them
         residual = state[:n] - yn
         return np.concatenate([-Hn @ residual, -Tn @ residual])
 
-    truth = dop853(both, torch.cat([u0, test_u0]), TS)
+    truth = dop853(all_outputs, torch.cat([u0, test_u0]), TS)
     states = flow.exact(times(*TS), u0)
     assert worst_relative(states, truth[:, :n]) <= 1e-9
     assert (
@@ -128,7 +128,7 @@ def test_aligned_mode_without_modes():
 @pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 3)])
 @pytest.mark.parametrize("start", [(2.0, 1.0, 0.3), (1.0, 1.0, 0.3), (1.0, 0.0, 0.0)])
 def test_common_singular_vectors_of_start_and_target(shape, start):
-    """Repeated singular values of the start do not fix its basis, that of the target does."""
+    """Singular vectors of repeated singular values are not unique; the target's decide."""
     U = torch.linalg.qr(randn(shape[0], 3, seed=1))[0]
     V = torch.linalg.qr(randn(shape[1], 3, seed=2))[0]
     W0, M = (U * times(*start)) @ V.mT, (U * times(0.5, -3.0, 1.0)) @ V.mT
@@ -144,7 +144,7 @@ def test_common_singular_vectors_of_start_and_target(shape, start):
 def test_aligned_start_of_the_end_to_end_flow(depth):
     M = of_rank(3, 3, 5) * 2
     U, sigma, Vh = torch.linalg.svd(M, full_matrices=False)
-    W0 = (U * times(0.1, 0.9, 0.9)) @ Vh  # equal singular values leave their basis open
+    W0 = (U * times(0.1, 0.9, 0.9)) @ Vh  # equal singular values: their vectors are not unique
     flow = EndToEndFlow(SquaredDistance(M), depth)
     states = flow.exact(times(*TS), W0)
     modes = torch.einsum("ir,tij,rj->tr", U, states, Vh)
@@ -165,7 +165,7 @@ def test_two_layers_from_any_start(shape, rank):
     rank = min(rank, *shape)
     M, W0 = randn(*shape), of_rank(rank, *shape, seed=7)
     flow = EndToEndFlow(SquaredDistance(M), depth=2)
-    # The same two layers by hand, of width rank so that nothing beyond it can grow.
+    # The same two layers by hand, of width `rank`, so that no further mode can grow.
     U, sigma, Vh = np.linalg.svd(W0.numpy(), full_matrices=False)
     root = np.sqrt(sigma[:rank])
     first, second = root[:, None] * Vh[:rank], U[:, :rank] * root
@@ -243,7 +243,7 @@ def test_riccati_equation(c):
     Fn = F.numpy()
     truth = dop853(lambda P: Fn @ P + P @ Fn - c * P @ P, Q0 @ Q0.mT, ts)
     assert worst_relative(riccati(F, Q0, c, times(*ts)), truth) <= 1e-9
-    # Any factor of the start gives the same.
+    # Any factor of the start gives the same solution.
     turn = torch.linalg.qr(randn(3, 3))[0]
     padded = torch.cat([Q0, torch.zeros(4, 1, dtype=torch.float64)], dim=1) @ turn
     assert relative(riccati(F, padded, c, times(*ts)), riccati(F, Q0, c, times(*ts))) <= 1e-12
@@ -276,7 +276,7 @@ def test_full_mask_and_whitened_inputs_use_the_closed_form(depth):
     assert worst_relative(path.ys, numeric.ys) <= 1e-10
 
 
-def test_partial_masks_and_correlated_inputs_have_none():
+def test_partial_masks_and_correlated_inputs_have_no_closed_form():
     partial = MatrixCompletion(randn(3, 4), torch.arange(12).reshape(3, 4) > 0)
     correlated = LinearRegression(randn(20, 4), randn(20, 3))
     for loss in (partial, correlated):

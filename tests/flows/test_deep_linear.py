@@ -80,8 +80,8 @@ def test_balanced_product_identity_is_measured():
     balanced = flow.observables(flow.balanced_start(randn(2, 3)))
     assert float(balanced["balanced_product_defect"].max()) <= 1e-12
     assert float(balanced["balancedness"].max()) <= 1e-13
-    other = flow.observables(flow.pack(random_layers(dims)))
-    assert float(other["balanced_product_defect"].min()) > 1e-2
+    unbalanced = flow.observables(flow.pack(random_layers(dims)))
+    assert float(unbalanced["balanced_product_defect"].min()) > 1e-2
 
 
 def missing_transpose(flow, t, y):

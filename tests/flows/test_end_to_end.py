@@ -23,7 +23,7 @@ DEPTHS = [1, 2, 3, 4, 5]
 
 
 def literal_sum(W, G, depth):
-    """−Σ_j [WWᵀ]^{(j−1)/N} G [WᵀW]^{(N−j)/N}, each power by an eigendecomposition of its own."""
+    """−Σ_j [WWᵀ]^{(j−1)/N} G [WᵀW]^{(N−j)/N}, each power by a separate eigendecomposition."""
 
     def power(A, exponent):
         if exponent == 0:
@@ -56,7 +56,7 @@ def test_matches_the_sum_of_fractional_powers(shape, depth):
 
 
 def literal_sum_full_precision(W, G, depth):
-    """The literal sum with the null space's eigenvalues set to zero by their known number."""
+    """The literal sum with the eigenvalues of the null space, of known dimension, set to zero."""
 
     def power(A, exponent, rank):
         if exponent == 0:
@@ -176,8 +176,8 @@ def test_start_with_a_conserved_rank():
     assert flow.for_start(of_rank(2, 4, 4)).rank == 2
     assert flow.for_start(of_rank(4, 4, 4)) is flow
     assert EndToEndFlow(make_loss("distance", 4, 4), 1).for_start(of_rank(2, 4, 4)).rank is None
-    other = altered(flow, lambda inner, t, y: -inner(t, y))
-    assert type(other.for_start(of_rank(2, 4, 4))) is type(other)
+    negated = altered(flow, lambda inner, t, y: -inner(t, y))
+    assert type(negated.for_start(of_rank(2, 4, 4))) is type(negated)
 
 
 @pytest.mark.parametrize("fault", ["half", "no outside part", "wrong power", "transposed"])
@@ -266,8 +266,8 @@ def test_inputs_of_zero_have_no_closed_form():
     assert EndToEndFlow(loss, 2).closed_form(torch.eye(2).double()) is None
 
 
-def test_the_product_of_unbalanced_layers_leaves_the_end_to_end_flow():
-    """The layers' product leaves the end-to-end flow where the start is not balanced."""
+def test_the_product_of_unbalanced_layers_does_not_follow_the_end_to_end_flow():
+    """The product of the layers departs from the end-to-end flow if the start is not balanced."""
     loss = make_loss("distance", 2, 3)
     layers = LayerwiseFlow(loss, [3, 3, 2])
     y0 = 0.6 * randn(15)

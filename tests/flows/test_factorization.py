@@ -21,7 +21,7 @@ def test_factor_velocity_is_autograd_of_the_loss(kind, columns):
     loss = make_loss(kind, 4, 4)
     U = randn(4, columns)
     G = loss.gradient(U @ U.mT)
-    assert relative(G.mT, G) > 0.1  # unsymmetric, else the test is void
+    assert relative(G.mT, G) > 0.1  # the gradient must be unsymmetric for this test to say anything
     leaf = U.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss(leaf @ leaf.mT), leaf)
     flow = FactorFlow(loss)

@@ -99,7 +99,7 @@ def test_indefinite_kernels_and_missing_test_points():
         KernelFlow(torch.eye(2), torch.zeros(2)).predict([0.0], torch.zeros(2), torch.zeros(1))
 
 
-# -- by products alone ------------------------------------------------------------------
+# -- kernels given by products ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3)])

@@ -80,7 +80,7 @@ def test_every_order_is_certified(kind, order):
     assert relative(modified.jvp(y, v), stencil) <= 1e-8
 
 
-def test_the_third_order_is_not_that_of_the_second():
+def test_the_third_order_differs_from_the_second():
     flow, y = FactorFlow.example()
     assert (
         relative(ModifiedFlow(flow, 0.3, order=3)(0.0, y), ModifiedFlow(flow, 0.3)(0.0, y)) > 0.01
@@ -106,7 +106,7 @@ def gaps_to_descent(order, momentum, *, at_rest=False):
 
 
 def fitted(gaps):
-    """The order of the two finest gaps, freed of its own first-order error (Richardson)."""
+    """The order of the two finest gaps, with the first-order error removed (Richardson)."""
     local = [math.log2(a / b) for a, b in itertools.pairwise(gaps)]
     return 2 * local[-1] - local[-2]
 
@@ -117,17 +117,17 @@ def test_descent_follows_the_modified_flow_to_its_order(order):
 
 
 @pytest.mark.parametrize("momentum", [0.3, 0.7])
-def test_heavy_ball_follows_to_order_one_and_two(momentum):
+def test_heavy_ball_follows_the_modified_flow_to_orders_one_and_two(momentum):
     assert fitted(gaps_to_descent(1, momentum)) == pytest.approx(1, abs=0.05)
     assert fitted(gaps_to_descent(2, momentum)) == pytest.approx(2, abs=0.05)
 
 
-def test_heavy_ball_starts_off_the_flow_it_follows():
+def test_heavy_ball_needs_a_corrected_start():
     """Without the corrected start the distance is of order one."""
     assert fitted(gaps_to_descent(2, 0.5, at_rest=True)) == pytest.approx(1, abs=0.05)
 
 
-def test_heavy_ball_on_a_quadratic_is_its_slow_root():
+def test_modified_flow_of_heavy_ball_on_a_quadratic_is_the_slow_root():
     """On L = ½λθ² descent is A z₁^k + B z₂^k; the modified flow is A z₁^{t/τ} to third order."""
     lam, beta = 1.5, 0.4
     errors = []
@@ -185,7 +185,7 @@ def test_only_flows_of_parameters_are_modified():
         ModifiedFlow(KernelFlow.example()[0], 0.1)
 
 
-def test_a_network_shares_its_forward():
+def test_a_network_shares_its_forward_pass():
     calls = []
     module = torch.nn.Linear(3, 1).double()
     module.register_forward_hook(lambda *_: calls.append(1))

@@ -1,4 +1,4 @@
-"""Heavy-ball descent on a quadratic, where everything is known in closed form."""
+"""Heavy-ball descent on a quadratic, whose solution is known in closed form."""
 
 import math
 

@@ -111,22 +111,22 @@ def test_products_are_those_of_autograds_hessian(name):
 
 @each_module
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 99])
-def test_chunks_change_nothing_but_round_off(name, chunk):
+def test_chunks_change_results_by_round_off_only(name, chunk):
     build, criterion, targets = MODULES[name]
     module, X = build(), randn(5, 3, seed=1)
-    whole = NetworkFlow(module, criterion, X, targets)
+    full_batch = NetworkFlow(module, criterion, X, targets)
     flow = NetworkFlow(module, criterion, X, targets, chunk=chunk)
-    theta, v = whole.pack(), randn(whole.state_shape[0], seed=7)
+    theta, v = full_batch.pack(), randn(full_batch.state_shape[0], seed=7)
     ensemble = torch.stack([theta, 1.1 * theta])[None]
     for y, direction in ((theta, v), (ensemble, torch.stack([v, -v])[None])):
         pairs = {
-            "velocity": (flow(0.0, y), whole(0.0, y)),
-            "loss": (flow.loss(y), whole.loss(y)),
-            "outputs": (flow.end_to_end(y), whole.end_to_end(y)),
-            "product": (flow.jvp(y, direction), whole.jvp(y, direction)),
-            "linearised": (flow.linearised(y)(direction), whole.linearised(y)(direction)),
-            "acceleration": [f.velocity_and_acceleration(y)[1] for f in (flow, whole)],
-            "reference": (flow.reference(y), whole.reference(y)),
+            "velocity": (flow(0.0, y), full_batch(0.0, y)),
+            "loss": (flow.loss(y), full_batch.loss(y)),
+            "outputs": (flow.end_to_end(y), full_batch.end_to_end(y)),
+            "product": (flow.jvp(y, direction), full_batch.jvp(y, direction)),
+            "linearised": (flow.linearised(y)(direction), full_batch.linearised(y)(direction)),
+            "acceleration": [f.velocity_and_acceleration(y)[1] for f in (flow, full_batch)],
+            "reference": (flow.reference(y), full_batch.reference(y)),
         }
         for what, (result, expected) in pairs.items():
             assert result.shape == expected.shape, what
@@ -221,8 +221,8 @@ def test_input_errors(module, message):
 
 def test_a_criterion_returns_one_number():
     def make(**options):
-        apart = lambda u, y: (u - y).square().sum(1)  # noqa: E731
-        return NetworkFlow(tanh_network(), apart, randn(5, 3), randn(5, 2), **options)
+        per_sample = lambda u, y: (u - y).square().sum(1)  # noqa: E731
+        return NetworkFlow(tanh_network(), per_sample, randn(5, 3), randn(5, 2), **options)
 
     flow = make()
     for use in (lambda: flow.loss(flow.pack()), lambda: make(chunk=2)):

@@ -16,7 +16,7 @@ X = nn.functional.normalize(randn(N, D), dim=1)
 
 
 class Module(nn.Module):
-    """The formula, neuron by neuron."""
+    """The network's formula as a module."""
 
     def __init__(self, W, a):
         super().__init__()
@@ -57,7 +57,7 @@ def test_outputs_velocity_and_kernel_are_those_of_the_module(m, k):
 
 
 @pytest.mark.parametrize("m", [3, 1024, 2500])
-def test_blocks_of_neurons_and_members_change_nothing(m):
+def test_results_do_not_depend_on_blocks_of_neurons_and_members(m):
     y, W, a = randn(N, seed=2), randn(3, m, D, seed=1), signs(3, m)
     flow = TwoLayerFlow(X, y, a)
     result = flow(0.0, W)
@@ -70,14 +70,14 @@ def test_blocks_of_neurons_and_members_change_nothing(m):
 def test_each_member_has_its_own_signs():
     y, W, a = randn(N, 2, seed=2), randn(4, 5, D, seed=1), signs(4, 5, 2)
     flow = TwoLayerFlow(X, y, a)
-    some = flow.of_members(torch.tensor([2, 0]))
+    selected = flow.of_members(torch.tensor([2, 0]))
     for i, j in enumerate([2, 0]):
         lone = TwoLayerFlow(X, y, a[j])
         assert lone.of_members(torch.tensor([0])) is lone
         for name in ("loss", "end_to_end", "gram"):
-            values = getattr(some, name)(W[[2, 0]])[i]
+            values = getattr(selected, name)(W[[2, 0]])[i]
             assert relative(values, getattr(lone, name)(W[j])) <= 1e-14
-        assert relative(some(0.0, W[[2, 0]])[i], lone(0.0, W[j])) <= 1e-14
+        assert relative(selected(0.0, W[[2, 0]])[i], lone(0.0, W[j])) <= 1e-14
     path = torch.stack([W, 2 * W])  # times before members
     assert relative(flow(0.0, path)[1], flow(0.0, 2 * W)) <= 1e-14
 

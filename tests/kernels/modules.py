@@ -117,7 +117,7 @@ def make(name):
 
 def by_loop(module, x1, x2=None):
     """J Jᵀ, (n1, k, n2, k), from torch.autograd.functional.jacobian point after point."""
-    own = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
     def jacobian(x):
         rows = []
@@ -125,10 +125,10 @@ def by_loop(module, x1, x2=None):
 
             def outputs(*values, point=point):
                 return functional_call(
-                    module, dict(zip(own, values, strict=True)), (point[None],)
+                    module, dict(zip(trained, values, strict=True)), (point[None],)
                 ).flatten()
 
-            parts = torch.autograd.functional.jacobian(outputs, tuple(own.values()))
+            parts = torch.autograd.functional.jacobian(outputs, tuple(trained.values()))
             rows.append(torch.cat([part.flatten(1) for part in parts], dim=1))
         return torch.stack(rows)
 

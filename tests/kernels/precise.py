@@ -1,4 +1,4 @@
-"""The kernels of two points with sixty digits: no rounding, no clever formula."""
+"""The kernels of two points in 60-digit decimal arithmetic, by the textbook formulas."""
 
 import decimal
 from decimal import Decimal
@@ -34,7 +34,7 @@ def precise_kernels(x, y, activation, depth, w_std, b_std):
 
 
 def _arctan(x):
-    """By halving the angle until the series is short."""
+    """The arc tangent: halve the angle until the series converges fast."""
     halvings = 0
     while abs(x) > Decimal("0.01"):
         x /= 1 + (1 + x * x).sqrt()

@@ -10,7 +10,7 @@ from gflow.kernels.activations import ACTIVATIONS, PiecewiseLinear
 
 
 def with_derivative(function):
-    """φ and φ' of NumPy arrays, from φ of tensors."""
+    """φ and φ' as functions of NumPy arrays, from φ of tensors."""
 
     def value(x):
         return function(torch.as_tensor(x)).numpy()
@@ -31,7 +31,7 @@ SMOOTH = tuple(n for n in ACTIVATIONS if n not in KINKED)
 
 def expectation(function, q1, q2, covariance, radial=160, angular=80):
     """E[f(x)f(y)] in polar coordinates, Gauss-Legendre between the angles where x or y changes
-    its sign: as good for kinks as for smooth functions."""
+    its sign: as accurate for kinks as for smooth functions."""
     theta = math.acos(max(-1.0, min(1.0, covariance / math.sqrt(q1 * q2))))
     breaks = sorted(
         v % (2 * math.pi)

@@ -13,7 +13,7 @@ from gflow.kernels.activations import ACTIVATIONS, Smooth
 from tests.helpers import randn
 from tests.kernels.quadrature import FUNCTIONS, expectation
 
-#: φ, written down a second time.
+#: φ, written independently.
 FORMULAS = {
     "abs": np.abs,
     "erf": erf,
@@ -36,7 +36,7 @@ def test_function_is_its_formula(name):
 @pytest.mark.parametrize(("r1", "r2"), [(1.0, 1.0), (0.3, 2.0)])
 def test_dual_maps_by_quadrature(name, cosine, r1, r2):
     activation, (function, slope) = ACTIVATIONS[name], FUNCTIONS[name]
-    if activation.even:  # pairs of an even activation come with a cosine that is not negative
+    if activation.even:  # an even activation is called with nonnegative cosines only
         cosine = abs(cosine)
     a, b, u = (torch.tensor([v], dtype=torch.float64) for v in (r1, r2, 1 - cosine))
     h1, h2 = (activation.feature_variance(r, r * r).sqrt() for r in (a, b))
@@ -54,14 +54,14 @@ def test_dual_maps_by_quadrature(name, cosine, r1, r2):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_even_is_said_of_even_functions_alone(name):
+def test_even_activations_are_declared_even(name):
     x = torch.linspace(0.1, 3.0, 20)
     function = ACTIVATIONS[name].function
     assert ACTIVATIONS[name].even == torch.equal(function(x), function(-x))
 
 
 def test_an_activation_is_one_file(tmp_path, monkeypatch):
-    """A new file in the folder is found, and can be given to a kernel."""
+    """A new file in the folder is discovered, and a kernel accepts its activation."""
     (tmp_path / "half.py").write_text(
         "from gflow.kernels.dual_maps import PiecewiseLinear\n"
         "ACTIVATION = PiecewiseLinear(alpha=0.5, beta=0.0)\n"
@@ -76,7 +76,7 @@ def test_an_activation_is_one_file(tmp_path, monkeypatch):
 
 
 def test_a_custom_activation_is_one_small_class():
-    """E[sin x sin y] = e^{−(q₁+q₂)/2} sinh K, by its two expectations alone."""
+    """E[sin x sin y] = e^{−(q₁+q₂)/2} sinh K, given by its two expectations."""
 
     class Sine(Smooth):
         def expectations(self, r1, r2, cosine, sine):

@@ -1,4 +1,4 @@
-"""Layers that are affine in their parameters: what is recognised, and what is not."""
+"""Layers affine in their parameters: the forms that are recognised, and others."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_an_input_that_was_overwritten_is_not_recognised():
     assert layer_factors(network, {"W": W, "V": V}, VECTORS) is None
 
 
-def test_a_weight_of_two_layers_is_not_recognised():
+def test_a_weight_shared_by_two_layers_is_not_recognised():
     def network(p, x):
         return torch.nn.functional.linear(x, p["W"], p["b"]) + torch.tanh(x @ p["W"].T)
 

@@ -1,4 +1,4 @@
-"""Bytes that a call allocates."""
+"""The number of bytes that a call allocates."""
 
 import torch
 

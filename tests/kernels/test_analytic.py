@@ -1,4 +1,4 @@
-"""NTK and NNGP: the recursion, its hard cases, and what is refused."""
+"""NTK and NNGP: the recursion, its hard cases, and input errors."""
 
 import decimal
 import math
@@ -34,12 +34,12 @@ def test_recursion_by_quadrature(name, w_std, b_std):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kernel", [ntk, nngp])
-def test_symmetric_positive_and_the_same_against_itself(name, kernel):
+def test_symmetric_positive_and_equal_to_the_kernel_between_equal_sets(name, kernel):
     x = torch.cat([randn(150, 12), randn(40, 12)])  # 40 rows twice
     H = kernel(x, activation=name, **NETWORK)
     assert torch.equal(H, H.mT)
     assert largest_error(kernel(x, x.clone(), activation=name, **NETWORK), H) <= 1e-14
-    assert largest_error(H[150:], H[:40]) <= 1e-14  # a repeated point is the same point
+    assert largest_error(H[150:], H[:40]) <= 1e-14  # a repeated point gives the same entries
     spectrum = torch.linalg.eigvalsh(H)
     assert float(spectrum[0]) >= -len(x) * torch.finfo(H.dtype).eps * float(spectrum[-1])
 
@@ -80,7 +80,7 @@ def test_points_that_nearly_coincide_under_smooth_activations(name, distance):
 
 
 def test_many_points_that_nearly_coincide():
-    """Where the pairs done again are more than are gathered at once."""
+    """More pairs to recompute than fit in one gathered batch."""
     x = 1.0 + 1e-5 * randn(64, 400)
     gram, cross = ntk(x, depth=2), ntk(x[:4], x[4:8], depth=2)
     for i in range(4):
@@ -122,7 +122,7 @@ def test_smooth_activations_of_very_short_and_long_points(name, length):
 
 
 def _one_layer(name, q1, q2, K):
-    """E[φφ] with many digits, by the textbook formula."""
+    """E[φφ] in high precision, by the textbook formula."""
     with decimal.localcontext(prec=60):
         q1, q2, K = (decimal.Decimal(v) for v in (q1, q2, K))
         if name == "erf":
@@ -142,7 +142,7 @@ def test_parts_of_the_layers_add_up_to_the_kernel():
     assert relative(sum(parts), ntk(x, y, **network)) <= 1e-15
     assert relative(parts[2], nngp(x, y, **network)) <= 1e-15
     assert relative(ntk(x, y, trained=(0, 2), **network), parts[0] + parts[2]) <= 1e-15
-    # With the read-out's numbers changed, the first layer's part scales by its variance.
+    # With another variance of the read-out, the first layer's part scales by it.
     changed = network | {"w_std": (1.0, 1.5, 6.0), "b_std": (0.1, 0.0, 7.0)}
     assert relative(ntk(x, y, trained=[0], **changed), 9 * parts[0]) <= 1e-14
 
@@ -181,7 +181,7 @@ def test_linear_networks_are_linear():
     assert relative(ntk(x, depth=4, activation="linear"), 5 * gram) <= 1e-14
 
 
-def test_an_even_activation_does_not_see_the_sign():
+def test_kernel_of_an_even_activation_ignores_the_sign():
     x = randn(4, 3)
     assert torch.equal(ntk(x, -x, depth=3, activation="abs"), ntk(x, x, depth=3, activation="abs"))
 

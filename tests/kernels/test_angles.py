@@ -36,16 +36,16 @@ def test_small_angles_keep_their_digits(angle, sign):
     e1 = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     e2 = sign * torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=torch.float64)
     minus, plus = one_minus_and_plus_cosine(e1, e2)
-    small, other = (minus, plus) if sign > 0 else (plus, minus)
+    small, large = (minus, plus) if sign > 0 else (plus, minus)
     expected = 2 * math.sin(angle / 2) ** 2
     assert small.item() == pytest.approx(expected, rel=1e-10, abs=1e-300)
-    assert other.item() == pytest.approx(2 - expected, rel=1e-15)
+    assert large.item() == pytest.approx(2 - expected, rel=1e-15)
 
 
 def test_pairs_are_gathered_in_parts_and_in_batches(monkeypatch):
     unit, _ = unit_and_square(1.0 + 1e-6 * randn(2, 9, 4))
-    whole = one_minus_and_plus_cosine(unit, unit)
+    reference = one_minus_and_plus_cosine(unit, unit)
     monkeypatch.setattr(angles, "_GATHERED", 8)
-    for value, expected in zip(one_minus_and_plus_cosine(unit, unit), whole, strict=True):
+    for value, expected in zip(one_minus_and_plus_cosine(unit, unit), reference, strict=True):
         assert torch.equal(value, expected)
-    assert not whole[0].diagonal(dim1=1, dim2=2).any()
+    assert not reference[0].diagonal(dim1=1, dim2=2).any()

@@ -23,13 +23,13 @@ def test_tiles_are_blocks_of_the_kernel(kind, full):
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.symmetric])
-def test_rows_and_columns_of_a_symmetric_contraction_are_alike(kind):
+def test_rows_and_columns_of_a_symmetric_contraction_are_equal(kind):
     module, x, _ = make("perceptron")
     network, parameters, *_ = prepare(module, x, None, None)
     contraction = kind(network, parameters, full=False)
-    both = contraction.prepare_columns(x)
+    prepared = contraction.prepare_columns(x)
     expected = by_loop(module, x).diagonal(dim1=1, dim2=3).sum(-1)
-    assert relative(contraction.tile(both, both), expected) <= 1e-12
+    assert relative(contraction.tile(prepared, prepared), expected) <= 1e-12
 
 
 def test_work_follows_the_table_of_the_paper():

@@ -53,7 +53,7 @@ def test_invalid_options(options, message):
         make_conv_layers(**options)
 
 
-def test_nothing_is_trained_of_untrained_layers():
+def test_untrained_layers_contribute_nothing():
     layers = make_conv_layers(trained=[1], depth=2, pooling="average", kernel_size=5)
     assert layers.trained == (False, True, False)
     untrained = layers.untrained()

@@ -13,7 +13,7 @@ from tests.helpers import randn, relative
 
 def shifts(height, width, size):
     """Matrices S_δ with (S_δ v)(p) = v(p + δ), zero outside."""
-    found = []
+    matrices = []
     for dy in range(-(size // 2), size // 2 + 1):
         for dx in range(-(size // 2), size // 2 + 1):
             S = torch.zeros(height * width, height * width, dtype=torch.float64)
@@ -21,8 +21,8 @@ def shifts(height, width, size):
                 for x in range(width):
                     if 0 <= y + dy < height and 0 <= x + dx < width:
                         S[y * width + x, (y + dy) * width + x + dx] = 1.0
-            found.append(S)
-    return found
+            matrices.append(S)
+    return matrices
 
 
 def relu(q1, q2, K):
@@ -62,10 +62,10 @@ def dense_recursion(x, y, maps, depth, w, b, size):
         features, slopes = maps(q1, q2, K["xy"])
         if layer == depth - 1:
             return features, slopes * theta
-        own = {
+        variances = {
             k: maps(K[k].diagonal()[:, None], K[k].diagonal()[None], K[k])[0] for k in ("xx", "yy")
         }
-        K = {k: convolve(v) + b * b for k, v in {**own, "xy": features}.items()}
+        K = {k: convolve(v) + b * b for k, v in {**variances, "xy": features}.items()}
         theta = K["xy"] + convolve(slopes * theta)
 
 

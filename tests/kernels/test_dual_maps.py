@@ -15,9 +15,9 @@ from tests.kernels.quadrature import SMOOTH
 def test_piecewise_linear_maps_keep_the_digits_of_small_angles(angle):
     """1 − κ = u − γθ³/3·(1 + O(θ²)) of points at a small angle."""
     relu = PiecewiseLinear(0.5, 0.5)
-    one, u = (torch.tensor(v, dtype=torch.float64) for v in (1.0, 2 * math.sin(angle / 2) ** 2))
+    unit, u = (torch.tensor(v, dtype=torch.float64) for v in (1.0, 2 * math.sin(angle / 2) ** 2))
     s = torch.tensor(math.sin(angle), dtype=torch.float64)
-    defect, slope = relu.pair(one, one, one, one, u.clone(), s)
+    defect, slope = relu.pair(unit, unit, unit, unit, u.clone(), s)
     expected = float(u) - angle**3 / (3 * math.pi)
     assert float(defect) == pytest.approx(expected, rel=1e-12 + angle**3)
     assert float(slope) == pytest.approx(1 - angle / math.pi, rel=1e-15)

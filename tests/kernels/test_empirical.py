@@ -22,14 +22,14 @@ def test_every_method_agrees_with_a_loop_over_jacobians(name):
     square, wide = by_loop(module, x), by_loop(module, x[:2], x[1:])
     for method in ("auto", "jacobian", "products", *(("structured",) if dense else ())):
         for full in (True, False):
-            want = (lambda K: K) if full else mean_over_outputs
-            got = empirical_ntk(module, x, full=full, method=method)
-            assert got.shape == want(square).shape
-            assert relative(got, want(square)) <= 1e-12, (method, full)
-            flat = got.flatten(2).flatten(0, 1) if full else got
+            reduced = (lambda K: K) if full else mean_over_outputs
+            result = empirical_ntk(module, x, full=full, method=method)
+            assert result.shape == reduced(square).shape
+            assert relative(result, reduced(square)) <= 1e-12, (method, full)
+            flat = result.flatten(2).flatten(0, 1) if full else result
             assert torch.equal(flat, flat.mT)
-            got = empirical_ntk(module, x[:2], x[1:], full=full, method=method)
-            assert relative(got, want(wide)) <= 1e-12, (method, full)
+            result = empirical_ntk(module, x[:2], x[1:], full=full, method=method)
+            assert relative(result, reduced(wide)) <= 1e-12, (method, full)
     if not dense:
         with pytest.raises(InputError, match=r"does not apply.* 'structured' needs dense"):
             empirical_ntk(module, x, method="structured")
@@ -37,26 +37,26 @@ def test_every_method_agrees_with_a_loop_over_jacobians(name):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("method", ["jacobian", "structured", "products"])
-def test_no_more_memory_is_taken_than_allowed(method, full, monkeypatch):
+def test_memory_stays_within_the_limit(method, full, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     from kernel_flow import LiveMemory
 
     torch.manual_seed(0)
     module, x, z = perceptron(8, 40, 3).double(), randn(12, 8), randn(9, 8, seed=1)
     for points in ((x, None), (x, z)):
-        want = empirical_ntk(module, *points, full=full, method=method)
+        expected = empirical_ntk(module, *points, full=full, method=method)
         with pytest.raises(InputError, match="max_memory must be at least about") as error:
-            empirical_ntk(module, *points, full=full, method=method, max_memory=want.nbytes)
+            empirical_ntk(module, *points, full=full, method=method, max_memory=expected.nbytes)
         least = int(str(error.value).split("about ")[1].split()[0])
         for max_memory in (least, 2 * least, 10 * least):
             with LiveMemory() as live:
-                got = empirical_ntk(
+                result = empirical_ntk(
                     module, *points, full=full, method=method, max_memory=max_memory
                 )
             assert live.peak <= max_memory
-            assert relative(got, want) <= 1e-13
+            assert relative(result, expected) <= 1e-13
             if points[1] is None:
-                flat = got.flatten(2).flatten(0, 1) if full else got
+                flat = result.flatten(2).flatten(0, 1) if full else result
                 assert torch.equal(flat, flat.mT)
 
 
@@ -78,29 +78,29 @@ def test_the_mean_over_outputs_is_the_kernel_of_one_output_of_a_wide_network():
     angle = torch.arccos(inner)
     first_layer = inner * (torch.pi - angle) / (2 * torch.pi)
     second_layer = (angle.sin() + (torch.pi - angle) * inner) / (2 * torch.pi)
-    got = empirical_ntk(Wide().double(), x)
-    assert float((got - first_layer - second_layer).abs().max()) <= 5 / m**0.5
+    result = empirical_ntk(Wide().double(), x)
+    assert float((result - first_layer - second_layer).abs().max()) <= 5 / m**0.5
 
 
 def test_three_layers_on_digits_in_both_precisions():
     x = torch.as_tensor(load("digits").inputs[:60]) / 16
     torch.manual_seed(0)
     module = perceptron(64, 128, 128, 10, activation=nn.ReLU).double()
-    want = mean_over_outputs(by_loop(module, x))
-    assert relative(empirical_ntk(module, x), want) <= 1e-12
-    got = empirical_ntk(module.float(), x.float())
-    assert got.dtype == torch.float32
-    assert relative(got.double(), want) <= 1e-6
-    assert float(torch.linalg.eigvalsh(got)[0]) >= -1e-5 * float(got.trace())
+    expected = mean_over_outputs(by_loop(module, x))
+    assert relative(empirical_ntk(module, x), expected) <= 1e-12
+    result = empirical_ntk(module.float(), x.float())
+    assert result.dtype == torch.float32
+    assert relative(result.double(), expected) <= 1e-6
+    assert float(torch.linalg.eigvalsh(result)[0]) >= -1e-5 * float(result.trace())
 
 
-def test_at_other_parameters():
+def test_kernel_at_given_parameters():
     module, x, _ = make("perceptron")
     flow = gflow.NetworkFlow(module, nn.functional.mse_loss, x, randn(6, 3))
     theta = flow.pack() + 0.1
-    got = empirical_ntk(module, x, params=flow.parameters_dict(theta))
+    result = empirical_ntk(module, x, params=flow.parameters_dict(theta))
     nn.utils.vector_to_parameters(theta, module.parameters())
-    assert relative(got, mean_over_outputs(by_loop(module, x))) <= 1e-12
+    assert relative(result, mean_over_outputs(by_loop(module, x))) <= 1e-12
     before = {name: p.clone() for name, p in module.state_dict().items()}
     empirical_ntk(module, x, params=flow.parameters_dict(2 * theta))
     assert all(torch.equal(p, before[name]) for name, p in module.state_dict().items())
@@ -177,7 +177,7 @@ class Doubled(torch.autograd.Function):
         return 2 * slope
 
 
-def test_a_module_beyond_torch_func_has_a_kernel_but_no_products():
+def test_a_module_that_torch_func_cannot_handle_has_a_kernel_but_no_products():
     class Strange(nn.Linear):
         def forward(self, x):
             return Doubled.apply(super().forward(x)) + 0 * self.weight.sum()
@@ -185,8 +185,8 @@ def test_a_module_beyond_torch_func_has_a_kernel_but_no_products():
     torch.manual_seed(0)
     module = Strange(5, 2).double()
     for full in (True, False):
-        want = by_loop(module, VECTORS) if full else mean_over_outputs(by_loop(module, VECTORS))
-        assert relative(empirical_ntk(module, VECTORS, full=full), want) <= 1e-12
+        expected = by_loop(module, VECTORS) if full else mean_over_outputs(by_loop(module, VECTORS))
+        assert relative(empirical_ntk(module, VECTORS, full=full), expected) <= 1e-12
     with pytest.raises(InputError, match=r"'products' derivatives by torch.func"):
         empirical_ntk(module, VECTORS, method="products")
     with pytest.raises(InputError, match=r"torch.func cannot.*use empirical_ntk"):

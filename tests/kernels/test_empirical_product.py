@@ -25,9 +25,9 @@ def test_products_make_the_kernel_times_a_vector(name, max_memory):
             product = empirical_ntk_product(module, *points, full=full, max_memory=max_memory)
             for shape in ((), (1,), (3,)):
                 v = randn(matrix.shape[1], *shape)
-                got = product(v)
-                assert got.shape == (len(matrix), *shape)
-                assert relative(got, matrix @ v) <= 1e-12
+                result = product(v)
+                assert result.shape == (len(matrix), *shape)
+                assert relative(result, matrix @ v) <= 1e-12
 
 
 def test_a_product_goes_straight_into_kernel_flow():
@@ -42,10 +42,10 @@ def test_a_product_goes_straight_into_kernel_flow():
     ts = torch.tensor([0.0, 0.3, 5.0], dtype=torch.float64)
     path = gflow.integrate(flow, u0[:4], ts, "krylov", 1e-10, 1e-12)
     assert relative(path.ys, known.exact(ts, u0[:4])) <= 1e-9
-    got = flow.predict(ts, u0[:4], u0[4:], method="krylov", rtol=1e-10).test
-    assert relative(got, known.predict(ts, u0[:4], u0[4:], method="exact").test) <= 1e-9
+    result = flow.predict(ts, u0[:4], u0[4:], method="krylov", rtol=1e-10).test
+    assert relative(result, known.predict(ts, u0[:4], u0[4:], method="exact").test) <= 1e-9
     # The full kernel couples the outputs: it is the flow of u as one vector.
     full = empirical_ntk(module, x, full=True).flatten(2).flatten(0, 1)
-    whole = gflow.KernelFlow(empirical_ntk_product(module, x, full=True), y.flatten())
-    rate = whole(0.0, u0.flatten())
+    full_flow = gflow.KernelFlow(empirical_ntk_product(module, x, full=True), y.flatten())
+    rate = full_flow(0.0, u0.flatten())
     assert relative(rate, full @ (y - u0).flatten()) <= 1e-12

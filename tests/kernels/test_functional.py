@@ -1,4 +1,4 @@
-"""Modules as functions of their parameters: Jacobians, products, and what is refused."""
+"""Modules as functions of their parameters: Jacobians, products, and input errors."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_pushforward_is_the_jacobian_times_tangents(name):
     assert relative(pushed, expected) <= 1e-12
 
 
-def test_given_parameters_take_the_place_of_the_module_s():
+def test_given_parameters_replace_those_of_the_module():
     module = nn.Linear(5, 2).double()
     values = {name: p.detach() + 1 for name, p in module.named_parameters()}
     prepared = prepare(module, VECTORS, None, values)

@@ -36,7 +36,7 @@ def test_tanh_by_quadrature():
 
 
 def test_the_error_is_within_the_tolerance():
-    """Tail against a series of many more terms."""
+    """The estimated tail against a series of many more terms."""
     x = 2.0 * randn(6, 3)
     truth = ntk(x, activation=HermiteSeries(torch.tanh, 1e-11, 1024))
     for tolerance, terms in ((5e-2, 32), (1e-2, 64), (1e-3, 128)):
@@ -46,7 +46,7 @@ def test_the_error_is_within_the_tolerance():
 
 
 def test_polynomials_end_exactly():
-    """E[x²y²] = q₁q₂ + 2K², E[2x·2y] = 4K, with an activation that is not zero at zero rows."""
+    """E[x²y²] = q₁q₂ + 2K², E[2x·2y] = 4K, with an activation that is not zero at 0."""
     x = torch.cat([torch.zeros(1, 3).double(), randn(3, 3)])
     K = x @ x.mT / 3
     q = K.diagonal()
@@ -59,7 +59,7 @@ def test_polynomials_end_exactly():
     assert relative(cosine, truth) <= 1e-9
 
 
-def test_a_kink_is_refused_with_what_the_series_leaves():
+def test_a_kink_is_refused_with_the_error_of_the_series():
     with pytest.raises(
         InputError, match=r"activation 'relu' must leave out at most 1e-06 .* leave out"
     ):

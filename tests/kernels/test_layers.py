@@ -12,7 +12,7 @@ from gflow.kernels.layers import check_points, find_activation, make_layers, pre
 from tests.helpers import randn
 
 
-def test_one_number_is_that_of_every_layer():
+def test_a_single_number_applies_to_every_layer():
     layers = make_layers(depth=2, w_std=1.5, b_std=(0.0, 1, 2.5))
     assert layers.w == (1.5, 1.5, 1.5)
     assert layers.b == (0.0, 1.0, 2.5)
@@ -22,7 +22,7 @@ def test_one_number_is_that_of_every_layer():
     assert make_layers(depth=2, trained=(2, 0)).trained == (True, False, True)
 
 
-def test_activations_by_name_by_function_and_themselves():
+def test_activations_by_name_by_function_and_as_objects():
     assert find_activation("erf") is ACTIVATIONS["erf"]
     assert find_activation(ACTIVATIONS["gelu"]) is ACTIVATIONS["gelu"]
     assert isinstance(find_activation(torch.tanh), HermiteSeries)
@@ -47,7 +47,7 @@ def test_a_variance_that_overflows_is_an_error():
         pre_activations(torch.tensor([math.inf]), 0.0)
 
 
-def test_points_must_fit_together():
+def test_points_must_have_the_right_shape_and_the_same_dtype():
     check_points(randn(2, 3), randn(4, 3), "(n, d)")
     with pytest.raises(InputError, match=r"x2 must have shape \(n, d\), got \(3,\)"):
         check_points(randn(2, 3), randn(3), "(n, d)")

@@ -1,4 +1,4 @@
-"""Analytic kernels against wide random networks, the standard error over seeds as yardstick."""
+"""Analytic kernels against wide random networks, within standard errors over seeds."""
 
 import math
 
@@ -19,8 +19,8 @@ def elementwise(function, z):
 
 
 def empirical(x, name, depth):
-    """NNGP and NTK of one random network a seed, shape (2, seeds, n, n): gradients by backward
-    recursion, the expectation over the last layer alone taken exactly."""
+    """NNGP and NTK of one random network per seed, shape (2, seeds, n, n): gradients by backward
+    recursion; only the expectation over the last layer is exact."""
     function, derivative = FUNCTIONS[name]
     rng = torch.Generator().manual_seed(7)
     draw = lambda *shape: torch.randn(shape, generator=rng, dtype=torch.float64)  # noqa: E731
@@ -53,10 +53,10 @@ def test_fully_connected(name, depth):
     activation = torch.tanh if name == "tanh" else name
     for value, kernel, spread in zip(mean, (nngp, ntk), error, strict=True):
         truth = kernel(x, activation=activation, **network)
-        # Finite width shifts the mean by about depth/width of it, besides.
+        # Finite width also shifts the mean, by a fraction of about depth/width.
         allowed = 4 * spread + 2 * depth / WIDTH * truth.diagonal().max()
         assert bool(((value - truth).abs() <= allowed).all())
-        assert float((allowed / truth.diagonal().max()).max()) < 0.3  # it can fail
+        assert float((allowed / truth.diagonal().max()).max()) < 0.3  # tight enough to fail
 
 
 @pytest.mark.parametrize("pooling", ["flatten", "average"])

@@ -20,7 +20,7 @@ def error(value, name):
     return float((value - VALUES[name]).abs().max() / VALUES[name].abs().max())
 
 
-def test_the_file_is_whole():
+def test_the_file_is_complete():
     assert (len(DENSE), len(CONVOLUTIONAL)) == (160, 8)
     assert torch.equal(X1[10], X1[11])
 

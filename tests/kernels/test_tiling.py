@@ -60,7 +60,7 @@ def test_on_disk(tmp_path):
     assert np.load(path).shape == (40, 2)
 
 
-def test_an_interrupted_computation_leaves_no_file_and_the_old_one(tmp_path):
+def test_an_interrupted_computation_leaves_an_existing_file_unchanged(tmp_path):
     path = tmp_path / "gram.npy"
     old = ntk(randn(3, 2), out=path).clone()
 
@@ -82,7 +82,7 @@ def test_out_must_be_a_file_that_can_be_written(tmp_path):
         ntk(randn(2, 2), out=tmp_path / "taken.npy")
 
 
-def test_memory_is_known_beforehand_and_respected(tmp_path):
+def test_memory_is_predicted_and_respected(tmp_path):
     x = randn(100, 3)
     needed = memory_needed(x, x[:50])
     assert (needed.result, needed.disk) == (100 * 50 * 8, 0)

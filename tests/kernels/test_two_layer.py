@@ -24,7 +24,7 @@ def test_formula():
             assert float(two_layer_relu_gram(x)[i, j]) == pytest.approx(truth, abs=1e-15)
 
 
-def test_is_an_expectation_over_gaussian_weights():
+def test_gram_is_an_expectation_over_gaussian_weights():
     """x·x' P(w·x > 0, w·x' > 0), by quadrature over the weight's angle in the plane."""
     x = on_circle(0.0, 0.7, 2.0) * times(1.0, 2.0, 0.5)[:, None]
     count = 200_000
@@ -34,14 +34,14 @@ def test_is_an_expectation_over_gaussian_weights():
     assert relative(two_layer_relu_gram(x), truth) <= 1e-5
 
 
-def test_is_homogeneous_in_both_points():
+def test_gram_is_homogeneous_in_both_points():
     x, y = randn(4, 3), randn(5, 3, seed=1)
     a, b = torch.rand(4, 1).double() + 0.1, torch.rand(5, 1).double() + 0.1
     gram = two_layer_relu_gram(x, y)
     assert relative(two_layer_relu_gram(a * x, b * y), a * gram * b.mT) <= 1e-13
 
 
-def test_symmetric_positive_with_its_diagonal():
+def test_gram_is_symmetric_and_positive_with_an_exact_diagonal():
     x = randn(40, 5)
     H = two_layer_relu_gram(x)
     assert torch.equal(H, H.mT)
@@ -59,7 +59,7 @@ def test_zero_vectors_repeated_and_opposite_points():
     assert float(H[1, 3]) == pytest.approx(0.0, abs=1e-15)
 
 
-def test_is_the_limit_of_the_finite_network():
+def test_gram_is_the_limit_of_the_finite_network():
     x = on_circle(0.0, 1.0, 2.5)
     width = 200_000
     w = torch.randn(width, 2, dtype=torch.float64)

@@ -22,7 +22,7 @@ def matrix(n, kind):
 @pytest.mark.parametrize("kind", ["definite", "indefinite", "unsymmetric"])
 @pytest.mark.parametrize("n", [1, 5, 40])
 def test_solves_in_as_many_products_as_unknowns(kind, n):
-    """40 are more than there is memory for at first."""
+    """The initial memory holds fewer than 40 directions."""
     A, b = matrix(n, kind), randn(n, seed=1)
     d, rest = conjugate_residuals(lambda v: A @ v, b, 1e-8, max_products=n + 2)
     assert float(rest.norm()) <= 1e-8
@@ -42,7 +42,7 @@ def test_products_are_of_vectors_of_the_given_length():
     assert relative(A @ d, b) <= 1e-8
 
 
-def test_the_residual_does_not_grow_and_the_budget_is_kept():
+def test_the_residual_does_not_grow_and_the_budget_is_respected():
     A, b, calls = matrix(40, "indefinite"), randn(40, seed=1), []
     sizes = [float(b.norm())]
     for budget in range(1, 12):

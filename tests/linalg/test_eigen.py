@@ -15,8 +15,8 @@ def test_sym_power(exponent):
     A = B @ B.mT
     truth = scipy.linalg.fractional_matrix_power(A.numpy(), exponent)
     assert relative(sym_power(A, exponent), torch.tensor(np.real(truth))) <= 1e-12
-    both = sym_power(torch.stack([A, 2 * A]), exponent)
-    assert relative(both[1], 2**exponent * sym_power(A, exponent)) <= 1e-13
+    powers = sym_power(torch.stack([A, 2 * A]), exponent)
+    assert relative(powers[1], 2**exponent * sym_power(A, exponent)) <= 1e-13
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -29,11 +29,11 @@ def test_sym_power_does_not_amplify_round_off(rank):
 
 def test_without_round_off():
     values = torch.tensor([[2.0, 1e-15, -1e-17], [1e-15, 1e-16, 0.0], [0.0, 0.0, 0.0]]).double()
-    kept = [[2.0, 0.0, 0.0], [1e-15, 1e-16, 0.0], [0.0, 0.0, 0.0]]
+    expected = [[2.0, 0.0, 0.0], [1e-15, 1e-16, 0.0], [0.0, 0.0, 0.0]]
     assert torch.equal(
         without_round_off(values, 4),
-        torch.tensor(kept, dtype=torch.float64).where(
-            torch.tensor(kept, dtype=torch.float64) == 0, values
+        torch.tensor(expected, dtype=torch.float64).where(
+            torch.tensor(expected, dtype=torch.float64) == 0, values
         ),
     )
 
@@ -64,7 +64,7 @@ def spectrum_of(lam, seed=0):
         times(*[0.0] * 9, 1e-8),
         times(-3.0, -2.0, -1.0),
         times(4.0, 4.0, 4.0),
-        times(5.0, *[1.0] * 7),  # the Krylov space is spent before there are three
+        times(5.0, *[1.0] * 7),  # the Krylov space has fewer than three dimensions
         times(1e12, 1e12 * (1 - 1e-3), 1.0),
     ],
 )
@@ -93,7 +93,7 @@ def test_residuals_bound_the_error():
 
 
 def test_a_warm_start_saves_products_and_sees_a_crossing():
-    """Two eigenvalues pass each other: the guard vector holds the one that takes over."""
+    """Two eigenvalues cross: the guard vector tracks the one that becomes larger."""
     Q = torch.linalg.qr(randn(60, 60, seed=1))[0]
     lam = torch.linspace(0, 1, 60, dtype=torch.float64)
     start, products = None, []

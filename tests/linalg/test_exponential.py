@@ -26,15 +26,15 @@ def test_all_times_from_one_space(order, name):
     (segment,) = exponential(lambda v: v @ H, r, 20.0, lambda w: 1e-9 * size, order=order)
     ts = [1e-6, 1e-3, 0.1, 3.0, 20.0]
     exact = truth(order, ts, lam, V, r)
-    got = segment.values(np.array(ts))
-    assert ((got - exact).norm(dim=2) <= 1e-9 * size).all()
+    result = segment.values(np.array(ts))
+    assert ((result - exact).norm(dim=2) <= 1e-9 * size).all()
     h = 1e-5
     slope = (segment.values(np.array([1.0 + h])) - segment.values(np.array([1.0 - h]))) / (2 * h)
     assert relative(segment.rates(np.array([1.0])), slope) <= 1e-5
 
 
 def test_products_are_few_where_the_spectrum_decays():
-    """A hundred digits' worth of time scales, and far fewer products than dimensions."""
+    """Eigenvalues over five orders of magnitude, far fewer products than dimensions."""
     lam = 400 * torch.arange(1, 501, dtype=torch.float64) ** -2.0
     r = randn(1, 500)
     (segment,) = exponential(lambda v: v * lam, r, 100.0, relative_tolerance(1e-8))
@@ -100,9 +100,9 @@ def test_invariant_subspaces_and_zero_starts_end_early():
         lambda v: calls.append(1) or v * lam, r, 1e6, lambda w: torch.full((3,), 1e-12)
     )
     assert len(calls) <= 8
-    got = segment.values(np.array([0.3, 1e6]))
+    result = segment.values(np.array([0.3, 1e6]))
     exact = torch.stack([r * torch.exp(-t * lam) for t in (0.3, 1e6)])
-    assert float((got - exact).abs().max()) <= 1e-14
+    assert float((result - exact).abs().max()) <= 1e-14
     assert float(segment.error.max()) <= 1e-12
 
 
@@ -112,9 +112,9 @@ def test_columns_are_independent():
     r = randn(4, len(lam), seed=2) * times(1.0, 1e-6, 1e6, 1.0)[:, None]
     (together,) = exponential(lambda v: v @ H, r, 3.0, relative_tolerance(1e-11))
     for i in range(4):
-        (alone,) = exponential(lambda v: v @ H, r[i : i + 1], 3.0, relative_tolerance(1e-11))
+        (single,) = exponential(lambda v: v @ H, r[i : i + 1], 3.0, relative_tolerance(1e-11))
         ts = np.array([0.1, 3.0])
-        assert worst_relative(together.values(ts)[:, i], alone.values(ts)[:, 0]) <= 1e-10
+        assert worst_relative(together.values(ts)[:, i], single.values(ts)[:, 0]) <= 1e-10
 
 
 def test_float32():
@@ -122,9 +122,9 @@ def test_float32():
     H, V = operator(lam)
     r = randn(2, len(lam))
     (segment,) = exponential(lambda v: v @ H.float(), r.float(), 1.0, relative_tolerance(1e-4))
-    got = segment.values(np.array([1.0]))
-    assert got.dtype == torch.float32
-    assert relative(got.double(), truth(0, [1.0], lam, V, r)) <= 2e-4
+    result = segment.values(np.array([1.0]))
+    assert result.dtype == torch.float32
+    assert relative(result.double(), truth(0, [1.0], lam, V, r)) <= 2e-4
 
 
 def test_invalid_operators_are_refused():

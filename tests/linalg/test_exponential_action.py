@@ -21,13 +21,13 @@ def test_phi1_action_through_a_linear_map(known, memory, monkeypatch):
     C = randn(7, 80, seed=3) @ (V * (lam > 0)) @ V.mT  # vanishes where H does
     r = randn(2, 80, seed=4)
     ts = times(3.0, 0.0, 10.0, 0.5, 3.0)
-    got = phi1_action(
+    result = phi1_action(
         lambda v: v @ H, r, ts, lambda v: v @ C.mT, float(C.norm()) if known else 0.0, 1e-8
     )
     exact = truth(1, ts.tolist(), lam, V, r) @ C.mT
-    assert got.shape == (5, 2, 7)
-    assert float((got - exact).norm(dim=(1, 2)).max()) <= 1e-8 * float(exact[2].norm())
-    assert torch.equal(got[1], torch.zeros(2, 7, dtype=torch.float64))
+    assert result.shape == (5, 2, 7)
+    assert float((result - exact).norm(dim=(1, 2)).max()) <= 1e-8 * float(exact[2].norm())
+    assert torch.equal(result[1], torch.zeros(2, 7, dtype=torch.float64))
 
 
 def test_phi1_action_is_constant_once_all_modes_have_decayed():
@@ -51,11 +51,11 @@ def test_exponential_action_at_times_in_any_order():
     H, V = operator(lam)
     r, rest = randn(2, 80, seed=4), randn(2, 80, seed=5)
     ts = times(3.0, 0.0, 0.5, 3.0)
-    got = exponential_action(lambda v: v @ H, r, ts, rest, 1e-9)
+    result = exponential_action(lambda v: v @ H, r, ts, rest, 1e-9)
     exact = truth(0, ts.tolist(), lam, V, r)
     scale = (r + rest).norm(dim=1).maximum((exact[0] + rest).norm(dim=1))
-    assert ((got - exact).norm(dim=2) <= 1e-9 * scale).all()
-    assert torch.equal(got[1], r)
+    assert ((result - exact).norm(dim=2) <= 1e-9 * scale).all()
+    assert torch.equal(result[1], r)
 
 
 def test_too_little_memory_for_the_last_time_is_an_error(monkeypatch):

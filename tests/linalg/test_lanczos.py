@@ -25,7 +25,7 @@ def test_phi_is_its_series(order):
 
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("name", SPECTRA)
-def test_the_bound_holds_and_is_near(order, name):
+def test_the_bound_holds_and_is_tight(order, name):
     """At every size of the space, at several times: never below the error, and, before
     round-off, within a factor of a hundred of it."""
     lam = SPECTRA[name]

@@ -24,6 +24,6 @@ def test_batches_are_independent_and_zero_rows_change_nothing():
     bases[1, 2] = 0.0
     vectors = randn(4, 1, 9, seed=9)
     rest, _ = orthogonalise(vectors, bases)
-    for vector, basis, found in zip(vectors, bases, rest, strict=True):
+    for vector, basis, result in zip(vectors, bases, rest, strict=True):
         expected = vector - vector @ basis.mT @ basis
-        assert float((found - expected).norm()) <= 1e-14
+        assert float((result - expected).norm()) <= 1e-14

@@ -91,7 +91,7 @@ def test_measurements_are_their_definitions():
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.5, 1.01, 2.0])
-def test_velocity_error_is_the_relative_fault(factor):
+def test_velocity_error_is_the_relative_error_of_the_right_hand_side(factor):
     flow, path = numeric_path()
     wrong = altered(flow, lambda inner, t, y: factor * inner(t, y))
     measured = recertified(wrong, path.ys, rtol=1e-14).velocity_error
@@ -153,7 +153,7 @@ def test_error_estimate_against_the_closed_form_is_the_error():
 @pytest.mark.parametrize("depth", [2, 3, 5])
 @pytest.mark.parametrize("size", [1e-2, 1e-6])
 def test_energy_of_the_exact_path(depth, size):
-    """Modes leave a small start late and turn fast then: the quadrature must see it."""
+    """Modes leave a small start late, and then fast: the quadrature must resolve this."""
     M = torch.diag(times(3.0, 1.0, 0.2))
     flow = EndToEndFlow(SquaredDistance(M), depth)
     for T in (1e-3, 1.0, 100.0, 1e4, 1e6):

@@ -1,4 +1,4 @@
-"""What a trajectory has beside its states; the error of a solve that stops early."""
+"""The observables and statistics of a trajectory; the error of a solve that stops early."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Predictions by products alone."""
+"""Predictions from products with the kernel matrix."""
 
 from pathlib import Path
 

@@ -56,12 +56,12 @@ def test_effective_dimension_counts_the_modes_that_are_learned():
 
 
 @pytest.mark.parametrize("ts", [[-1.0], [math.nan], [math.inf], 1.0, [[0.0]]])
-def test_times_must_be_one_row_of_finite_numbers(ts):
+def test_times_must_be_a_vector_of_finite_numbers(ts):
     with pytest.raises(InputError, match="times must be one row of finite numbers of at least 0"):
         require_times(ts)
 
 
 @pytest.mark.parametrize("steps", [[-1], [0.5], 3, [[1]], [1j]])
-def test_steps_must_be_one_row_of_whole_numbers(steps):
+def test_steps_must_be_a_vector_of_integers(steps):
     with pytest.raises(InputError, match="steps must be one row of whole numbers"):
         require_steps(steps, 0.1)

@@ -1,4 +1,4 @@
-"""A kernel matrix by its entries or by its products."""
+"""A kernel matrix given by its entries or by its products."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_products_are_tested_on_two_vectors(H, message):
 def test_spectral_radius_without_decomposition():
     x = torch.linspace(0.0, 1.0, 300, dtype=torch.float64)
     H = torch.exp(-4 * (x[:, None] - x).abs())
-    H[:100] *= 0.2  # row sums that differ, so that the largest is no good bound
+    H[:100] *= 0.2  # unequal row sums: the largest is a poor bound
     H[:, :100] *= 0.2
     top = float(torch.linalg.eigvalsh(H)[-1])
     flow = KernelFlow(H, x)
@@ -35,7 +35,7 @@ def test_spectral_radius_without_decomposition():
     assert not flow.invariants(x)
     assert top <= bound * (1 + 1e-14)
     assert bound <= 1.1 * top
-    assert flow.eigenvalues[-1] == flow.spectral_radius(x)  # sharp once it is known
+    assert flow.eigenvalues[-1] == flow.spectral_radius(x)  # exact once the eigenvalues are known
     signs = torch.where(torch.arange(300) % 2 == 0, 1.0, -1.0).double()
     assert KernelFlow(signs[:, None] * H * signs, x).spectral_radius(x) is None or (
         top <= KernelFlow(signs[:, None] * H * signs, x).spectral_radius(x) <= 1.1 * top

@@ -13,9 +13,11 @@ from tests.helpers import gram, randn, relative, times
 
 @pytest.mark.parametrize("rank", [3, 9])
 @pytest.mark.parametrize("shape", [(9,), (9, 4)])
-@pytest.mark.parametrize("few", [0, 2**20])
-def test_predictions_are_matrix_exponentials_in_any_order_of_times(shape, rank, few, monkeypatch):
-    monkeypatch.setattr(krylov, "_SMALL_BASIS", few)  # outputs one by one, or all at once
+@pytest.mark.parametrize("basis_limit", [0, 2**20])
+def test_predictions_are_matrix_exponentials_in_any_order_of_times(
+    shape, rank, basis_limit, monkeypatch
+):
+    monkeypatch.setattr(krylov, "_SMALL_BASIS", basis_limit)  # outputs one by one, or all at once
     J = randn(12, rank)
     H, H_test = J[:9] @ J[:9].mT, J[9:] @ J[:9].mT
     y, u0, test_u0 = randn(*shape, seed=1), randn(*shape, seed=2), randn(3, *shape[1:], seed=3)

@@ -52,6 +52,6 @@ def test_learning_times_energies_and_dimension():
     )
     assert relative(flow.effective_dimension(ts)[1:], expected) <= 1e-13
     assert flow.effective_dimension([0.0]) == 0
-    many = KernelFlow(flow.H, torch.stack([V @ weights, V @ weights.flip(0)], dim=1))
-    both = times(17.0, 13.0, 13.0, 17.0) / 60
-    assert relative(many.target_energy(torch.zeros(4, 2).double()), both) <= 1e-14
+    two_outputs = KernelFlow(flow.H, torch.stack([V @ weights, V @ weights.flip(0)], dim=1))
+    energies = times(17.0, 13.0, 13.0, 17.0) / 60
+    assert relative(two_outputs.target_energy(torch.zeros(4, 2).double()), energies) <= 1e-14

@@ -1,4 +1,4 @@
-"""Gram matrices split by rows, on a team of one; tests/distributed has several processes."""
+"""Gram matrices split by rows, on a team of one process; tests/distributed uses several."""
 
 import contextlib
 
@@ -43,7 +43,7 @@ def test_products_are_those_of_the_matrices(max_memory):
         assert relative(H.absolute(v), two_layer_relu_gram(x).abs() @ v) <= 1e-7
 
 
-def test_without_test_points_there_is_one_matrix():
+def test_without_test_points_there_is_no_cross_matrix():
     x = randn(4, 3)
     assert shared_gram(TeamOfOne(), two_layer_relu_gram, x, randn(4), None, 2**20)[1] is None
 

@@ -1,4 +1,4 @@
-"""The full batch in chunks."""
+"""Objectives that evaluate the full batch in chunks."""
 
 import pytest
 import torch

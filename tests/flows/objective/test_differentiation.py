@@ -20,7 +20,7 @@ def objective(x):
 
 
 def branching(x):
-    """The same with a branch on a value, which vmap cannot take."""
+    """The same with a branch on a value, which vmap does not support."""
     return objective(x) if x.sum().item() > -1e9 else x.sum()
 
 
@@ -46,8 +46,8 @@ def test_first_and_second_derivatives_of_one_vector_and_of_ensembles(function, b
     gradient, product = gradient_and_product(function, theta, v)
     assert relative(gradient.reshape(-1, 4), gradients) <= 1e-14
     assert relative(product.reshape(-1, 4), products) <= 1e-13
-    own = gradient_and_product(function, theta)[1].reshape(-1, 4)
-    assert relative(own, (hessians @ gradients[..., None])[..., 0]) <= 1e-13
+    own_hvps = gradient_and_product(function, theta)[1].reshape(-1, 4)
+    assert relative(own_hvps, (hessians @ gradients[..., None])[..., 0]) <= 1e-13
     assert relative(derivative(function, theta, v).reshape(-1, 4), products) <= 1e-13
 
 

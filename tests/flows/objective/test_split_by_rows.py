@@ -1,4 +1,4 @@
-"""Sums over parts of the samples, in one process; tests/distributed has several."""
+"""Sums over parts of the samples, in one process; tests/distributed uses several."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def part(rows):
     return lambda theta: torch.sin(X[rows] @ theta).square().sum()
 
 
-def whole(theta):
+def all_samples(theta):
     return part(slice(None))(theta)
 
 
@@ -56,7 +56,7 @@ def test_sums_are_those_of_all_samples(batch):
         (gradient_by_torch_func, ()),
     ):
         for result, expected in zip(
-            SUMS.sum(summand, theta, *vs), summand(whole, theta, *vs), strict=True
+            SUMS.sum(summand, theta, *vs), summand(all_samples, theta, *vs), strict=True
         ):
             assert relative(result, expected) <= 1e-13
     assert relative(SUMS.outputs(theta), outputs(theta)) <= 1e-15
@@ -74,5 +74,5 @@ def test_sums_can_be_differentiated_twice(summand):
         (first,) = torch.autograd.grad(inner, leaf, create_graph=True)
         return torch.autograd.grad((first * v).sum(), leaf)[0]
 
-    expected = second(lambda *ys: summand(whole, *ys))
+    expected = second(lambda *ys: summand(all_samples, *ys))
     assert relative(second(lambda *ys: SUMS.sum(summand, *ys)), expected) <= 1e-12
