@@ -63,7 +63,7 @@ def small(name: str) -> list[str]:
 
 
 def call(*arguments) -> SimpleNamespace:
-    """Run the command line here: its exit status, standard output and standard error."""
+    """Run the command line in this process; return its exit status, output and error output."""
     out, err = io.StringIO(), io.StringIO()
     streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
     with streams[0], streams[1], pytest.raises(SystemExit) as exit_:
@@ -72,19 +72,19 @@ def call(*arguments) -> SimpleNamespace:
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
+def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """What is tested does not depend on figures, which take most of the time."""
+    """Draw no figures: they take most of the time, and no test here depends on them."""
     monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """name -> (what the command printed, its folder), each scenario run once."""
+    """Return a function of a name: the completed command and its folder, run once per scenario."""
 
     @functools.cache
     def run(name):
@@ -94,16 +94,16 @@ def finished(tmp_path_factory):
     return run
 
 
-def refused(*arguments, say="", status=2):
-    """One line on standard error, the status, and nothing left behind."""
+def refused(*arguments, message="", status=2):
+    """Check for one line on standard error, the status, and no new files."""
     before = sorted(Path().rglob("*"))
-    done = call(*arguments)
-    assert done.status == status, done
-    assert done.err.startswith("gflow: ")
-    assert done.err.count("\n") == 1
-    assert done.err.endswith("\n")
-    assert done.out == ""
-    assert say in done.err
+    completed = call(*arguments)
+    assert completed.status == status, completed
+    assert completed.err.startswith("gflow: ")
+    assert completed.err.count("\n") == 1
+    assert completed.err.endswith("\n")
+    assert completed.out == ""
+    assert message in completed.err
     assert sorted(Path().rglob("*")) == before
 
 
@@ -118,20 +118,20 @@ def test_every_scenario_has_a_small_run():
 def test_help_lists_every_field(name):
     model = setting_model(read_scenario(name)["setting"])
     for arguments in ([name, "--help"], ["run", name, "--help"], ["converge", name, "--help"]):
-        done = call(*arguments)
-        assert done.status == 0
-        assert done.err == ""
+        completed = call(*arguments)
+        assert completed.status == 0
+        assert completed.err == ""
         for field in set(model.model_fields) - {"name", "title"}:
-            assert f"--{field.replace('_', '-')}" in done.out
-        assert "--output" in done.out
-        assert "--json" in done.out
+            assert f"--{field.replace('_', '-')}" in completed.out
+        assert "--output" in completed.out
+        assert "--json" in completed.out
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_run_folder_is_complete(name, finished):
-    done, folder = finished(name)
-    assert done.status == 0, done
-    assert done.err == ""
+    completed, folder = finished(name)
+    assert completed.status == 0, completed
+    assert completed.err == ""
     drawn = {f"figures/{f}.{kind}" for f in FIGURES[name] for kind in ("png", "pdf")}
     texts = {"scenario.toml", "manifest.json", "summary.json", "result.nc", "metrics.jsonl"}
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
@@ -155,8 +155,8 @@ def test_every_array_and_every_dimension_is_labelled(name, finished):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_json_is_one_object_equal_to_the_summary_in_the_folder(name, finished):
-    done, folder = finished(name)
-    summary = json.loads(done.out)
+    completed, folder = finished(name)
+    summary = json.loads(completed.out)
     assert summary["scenario"] == name
     assert summary["data"] == "synthetic"
     assert summary["folder"] == str(folder)
@@ -198,23 +198,23 @@ def test_shown_scenario_saved_and_run_is_the_same_scenario(name, tmp_path, no_fi
     own = tmp_path / "my.toml"
     own.write_text(shown.out, encoding="utf-8")
     assert load_scenario(str(own)) == load_scenario(name)
-    done = call("run", own, *small(name)[1:], "--output", "mine", "--json")
-    assert done.status == 0, done
+    completed = call("run", own, *small(name)[1:], "--output", "mine", "--json")
+    assert completed.status == 0, completed
     assert gflow.load_run("mine").scenario["name"] == name
 
 
 def test_table_goes_to_standard_output(no_figures):
-    done = call(*small("deep-linear"))
-    assert done.status == 0
-    assert done.err == ""
+    completed = call(*small("deep-linear"))
+    assert completed.status == 0
+    assert completed.err == ""
     for words in ("deep-linear on synthetic", "largest gap", "loss", "certified holds", "cost"):
-        assert words in done.out
+        assert words in completed.out
 
 
 def test_default_folder_is_under_outputs(tmp_path, no_figures):
-    done = call(*small("kernel"), "--json")
+    completed = call(*small("kernel"), "--json")
     (folder,) = (tmp_path / "outputs" / "kernel").iterdir()
-    assert json.loads(done.out)["folder"] == str(folder.relative_to(tmp_path))
+    assert json.loads(completed.out)["folder"] == str(folder.relative_to(tmp_path))
     call(*small("kernel"))
     assert len(list((tmp_path / "outputs" / "kernel").iterdir())) == 2
 
@@ -230,9 +230,9 @@ def test_data_from_a_file(name, kind, tmp_path, no_figures):
     else:
         np.savetxt(file, np.column_stack([X, y]), delimiter=",")
     options = SMALL[name].replace("--samples 20", "--samples 14")
-    done = call(name, "--data", file, *options.split(), "--output", "o")
-    assert done.status == 0, done
-    assert "certified holds" in done.out
+    completed = call(name, "--data", file, *options.split(), "--output", "o")
+    assert completed.status == 0, completed
+    assert "certified holds" in completed.out
 
 
 def test_files_of_both_kinds_give_the_same_run(tmp_path, no_figures):
@@ -279,28 +279,28 @@ def test_the_environment_sets_defaults_and_the_command_line_overrides_them(monke
         "--outputs all --depth 1",
     ],
 )
-def test_options_that_work(options, no_figures):
+def test_valid_options_are_accepted(options, no_figures):
     assert call(*small("deep-linear"), *options.split()).status == 0
 
 
-def test_an_error_that_was_not_measured_is_not_called_a_number(no_figures):
-    done = call(*small("deep-linear"), "--no-estimate-error")
-    assert "not measured" in done.out
-    assert "nan" not in done.out
+def test_an_error_that_was_not_measured_is_printed_as_not_measured(no_figures):
+    completed = call(*small("deep-linear"), "--no-estimate-error")
+    assert "not measured" in completed.out
+    assert "nan" not in completed.out
 
 
 def test_wide_network_measures_the_error_on_request(no_figures):
     options = "--widths 16 --epochs 2 --json"
-    done = call(*small("wide-network"), *options.split())
-    (row,) = json.loads(done.out)["widths"]
+    completed = call(*small("wide-network"), *options.split())
+    (row,) = json.loads(completed.out)["widths"]
     assert row["solver_error"] > 0
-    done = call(*small("wide-network"), *options.split(), "--no-estimate-error")
-    assert "solver_error" not in json.loads(done.out)
+    completed = call(*small("wide-network"), *options.split(), "--no-estimate-error")
+    assert "solver_error" not in json.loads(completed.out)
 
 
 def test_list_names_every_scenario():
-    done = call("list")
-    assert [line.split()[0] for line in done.out.splitlines()] == SCENARIOS
+    completed = call("list")
+    assert [line.split()[0] for line in completed.out.splitlines()] == SCENARIOS
 
 
 # -- converge -----------------------------------------------------------------------------
@@ -309,11 +309,11 @@ def test_list_names_every_scenario():
 @pytest.mark.parametrize("name", ["deep-linear", "kernel"])
 def test_converge_fits_order_one(name):
     sizes = "0.1,0.05,0.025,0.0125"
-    done = call(
+    completed = call(
         "converge", *small(name), "--step-sizes", sizes, "--points", "3", "--output", "o", "--json"
     )
-    assert done.status == 0, done
-    summary = json.loads(done.out)
+    assert completed.status == 0, completed
+    summary = json.loads(completed.out)
     assert abs(summary["order"] - 1) < 0.05
     assert summary["order_interval"][0] <= summary["order"] <= summary["order_interval"][1]
     run = gflow.load_run("o")
@@ -331,10 +331,10 @@ def test_converge_fits_order_one(name):
 
 def test_converge_against_the_modified_flow(no_figures):
     sizes = ["--step-sizes", "0.05,0.025,0.0125", "--points", "2", "--rtol", "1e-9"]
-    done = call("converge", *small("deep-linear"), *sizes, "--modified")
-    assert done.status == 0, done
-    assert "modified  order 2." in done.out
-    assert "gap to modified flow" in done.out
+    completed = call("converge", *small("deep-linear"), *sizes, "--modified")
+    assert completed.status == 0, completed
+    assert "modified  order 2." in completed.out
+    assert "gap to modified flow" in completed.out
     refused = call("converge", *small("kernel"), *sizes, "--modified")
     assert refused.status == 2
     assert "modified flow needs a flow of parameters, got KernelFlow" in refused.err
@@ -342,8 +342,8 @@ def test_converge_against_the_modified_flow(no_figures):
 
 
 def test_converge_chooses_step_sizes(no_figures):
-    done = call("converge", *small("kernel"), "--json")
-    assert len(json.loads(done.out)["step_sizes"]) == 6
+    completed = call("converge", *small("kernel"), "--json")
+    assert len(json.loads(completed.out)["step_sizes"]) == 6
 
 
 def test_converge_of_a_network(no_figures):
@@ -351,10 +351,10 @@ def test_converge_of_a_network(no_figures):
     assert call("converge", *small("wide-network"), *options).status == 0
 
 
-def test_converge_says_why_it_does_not_fit(no_figures):
-    done = call("converge", *small("kernel"), "--step-sizes", "0.1,0.05")
-    assert done.status == 0
-    assert "not fitted: 2 stable step sizes with a gap, a fit needs 3" in done.out
+def test_converge_prints_why_it_has_no_fit(no_figures):
+    completed = call("converge", *small("kernel"), "--step-sizes", "0.1,0.05")
+    assert completed.status == 0
+    assert "not fitted: 2 stable step sizes with a gap, a fit needs 3" in completed.out
 
 
 def test_converge_marks_unstable_sizes(no_figures):
@@ -371,7 +371,7 @@ def test_converge_marks_unstable_sizes(no_figures):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "say"),
+    ("arguments", "message"),
     [
         ("deep-liner", "did you mean 'deep-linear'"),
         ("zzz", "there is no command 'zzz'"),
@@ -428,17 +428,17 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("wide-network --step-sizes 0.1,0.2", "takes one step size, got 2"),
     ],
 )
-def test_bad_input_is_one_line(arguments, say):
-    refused(*arguments.split(), say=say)
+def test_bad_input_is_one_line(arguments, message):
+    refused(*arguments.split(), message=message)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_where_there_is_none():
-    refused("deep-linear", "--device", "cuda", say="device 'cuda' cannot be used here")
+def test_missing_cuda_is_reported():
+    refused("deep-linear", "--device", "cuda", message="device 'cuda' cannot be used here")
 
 
 @pytest.mark.parametrize(
-    ("text", "say"),
+    ("text", "message"),
     [
         ("setting = 'deep-liner'", "did you mean 'deep-linear'"),
         ("data = 'iris'", "must name its setting"),
@@ -460,50 +460,50 @@ def test_cuda_where_there_is_none():
         ("a = " + "[\n" * 5000, "not valid TOML"),
     ],
 )
-def test_bad_scenario_file_is_one_line(text, say, tmp_path):
+def test_bad_scenario_file_is_one_line(text, message, tmp_path):
     (tmp_path / "my.toml").write_text(text)
-    refused("run", "my.toml", say=say)
-    refused("converge", "my.toml", say=say)
+    refused("run", "my.toml", message=message)
+    refused("converge", "my.toml", message=message)
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf"])
-def test_data_that_is_not_finite(bad, tmp_path):
+def test_data_that_is_not_finite_is_refused(bad, tmp_path):
     (tmp_path / "x.csv").write_text(f"1,2\n3,{bad}\n")
-    refused("deep-linear", "--data", "x.csv", say=bad)
+    refused("deep-linear", "--data", "x.csv", message=bad)
 
 
-def test_data_without_targets(tmp_path):
+def test_data_without_targets_is_refused(tmp_path):
     np.save("x.npy", np.eye(4, 2))
-    refused("deep-linear", "--data", "x.npy", say="targets")
+    refused("deep-linear", "--data", "x.npy", message="targets")
 
 
-def test_output_that_holds_something(tmp_path):
+def test_an_output_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")
-    refused(*small("kernel"), "--output", "mine", say="mine is not empty")
+    refused(*small("kernel"), "--output", "mine", message="mine is not empty")
 
 
 @pytest.mark.parametrize("output", ["file", "file/run", "new/" + "n" * 300])
-def test_output_that_cannot_be_written(output, tmp_path):
+def test_an_output_folder_that_cannot_be_written_is_refused(output, tmp_path):
     (tmp_path / "file").write_text("")
-    refused(*small("kernel"), "--output", output, say="cannot write the output folder")
+    refused(*small("kernel"), "--output", output, message="cannot write the output folder")
 
 
 def test_without_arguments_the_help_is_shown():
-    done = call()
-    assert done.status == 2
-    assert done.out == ""
-    assert "deep-linear" in done.err
+    completed = call()
+    assert completed.status == 2
+    assert completed.out == ""
+    assert "deep-linear" in completed.err
 
 
 # -- other exit statuses ------------------------------------------------------------------
 
 
 def test_a_solver_that_stops_is_status_3_and_its_partial_path_is_written():
-    done = call(*small("deep-linear"), "--max-evals", "20", "--output", "o")
-    assert done.status == 3
-    assert done.out == ""
-    assert [line[:7] for line in done.err.splitlines()] == ["gflow: "] * 2
+    completed = call(*small("deep-linear"), "--max-evals", "20", "--output", "o")
+    assert completed.status == 3
+    assert completed.out == ""
+    assert [line[:7] for line in completed.err.splitlines()] == ["gflow: "] * 2
     run = gflow.load_run("o")
     assert run.manifest["state"] == "failed"
     assert "budget of 20" in run.summary["stopped"]
@@ -518,28 +518,28 @@ def test_a_certificate_that_does_not_hold_is_status_4_and_printed(monkeypatch, n
         return honest(replace(self, velocity_error=0.5))
 
     monkeypatch.setattr(Certificate, "failures", planted)
-    done = call(*small("kernel"), "--output", "o")
-    assert done.status == 4
-    assert "DOES NOT HOLD: velocity_error 0.5" in done.out
+    completed = call(*small("kernel"), "--output", "o")
+    assert completed.status == 4
+    assert "DOES NOT HOLD: velocity_error 0.5" in completed.out
     assert gflow.load_run("o").summary["certificate"]["holds"] is False
 
 
-def test_descent_that_diverges_is_status_5(no_figures):
-    done = call(*small("kernel"), "--t-end", "3000", "--step-sizes", "30", "--output", "o")
-    assert done.status == 5
-    assert "diverged from step 0" in done.out
+def test_diverging_descent_is_status_5(no_figures):
+    completed = call(*small("kernel"), "--t-end", "3000", "--step-sizes", "30", "--output", "o")
+    assert completed.status == 5
+    assert "diverged from step 0" in completed.out
     saved = gflow.load_run("o").summary
     assert saved["descent"][0]["stable"] is False
-    assert f"2/λ_max = {saved['stability_limit']:.4g}; beyond it: 30" in done.out
-    assert "time      t = epochs × step size, on the sum ½‖u − y‖² over 8 points" in done.out
+    assert f"2/λ_max = {saved['stability_limit']:.4g}; beyond it: 30" in completed.out
+    assert "time      t = epochs × step size, on the sum ½‖u − y‖² over 8 points" in completed.out
 
 
-def test_networks_that_diverge_are_status_5():
+def test_diverging_networks_are_status_5():
     options = ["--step-sizes", "20", "--epochs", "10", "--widths", "16"]
-    done = call(*small("wide-network"), *options, "--output", "o")
-    assert done.status == 5
-    assert "diverged from step 0" in done.out
-    assert "warning: the step size 20 is beyond 2/λ_max" in done.err
+    completed = call(*small("wide-network"), *options, "--output", "o")
+    assert completed.status == 5
+    assert "diverged from step 0" in completed.out
+    assert "warning: the step size 20 is beyond 2/λ_max" in completed.err
     assert gflow.load_run("o").summary["widths"][0]["diverged_at"] == 0
 
 
@@ -567,11 +567,11 @@ def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(where, interrupted)
-        done = call(*small("deep-linear"), "--output", "run")
-    assert done.status == status
-    told = "the time limit was reached" if why == "time" else why
-    expected = f"gflow: interrupted ({told}); resume it by: gflow resume run"
-    assert done.err.strip() == expected
+        completed = call(*small("deep-linear"), "--output", "run")
+    assert completed.status == status
+    reason = "the time limit was reached" if why == "time" else why
+    expected = f"gflow: interrupted ({reason}); resume it by: gflow resume run"
+    assert completed.err.strip() == expected
     listed = call("runs", ".")
     assert listed.out.split()[0] == "interrupted"
     assert "resume    gflow resume run" in call("inspect", "run").out
@@ -580,42 +580,42 @@ def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):
     assert call("runs", ".").out.split()[0] == "done"
 
 
-def test_walltime_interrupts_and_resume_ends_with_the_same_numbers(no_figures):
+def test_a_run_resumed_after_its_walltime_has_the_same_result(no_figures):
     arguments = [*small("deep-linear"), "--t-end", "200", "--points", "50"]
-    assert call(*arguments, "--output", "whole").status == 0
-    done = call(*arguments, "--output", "run", "--max-walltime", "0.1")
-    assert done.status == 143
-    assert "the time limit was reached" in done.err
+    assert call(*arguments, "--output", "uninterrupted").status == 0
+    completed = call(*arguments, "--output", "run", "--max-walltime", "0.1")
+    assert completed.status == 143
+    assert "the time limit was reached" in completed.err
     assert call("resume", "run").status == 0
-    whole, run = gflow.load_run("whole"), gflow.load_run("run")
-    assert whole.result.identical(run.result)
-    assert run.manifest["command"] == whole.manifest["command"] == sys.argv
+    uninterrupted, run = gflow.load_run("uninterrupted"), gflow.load_run("run")
+    assert uninterrupted.result.identical(run.result)
+    assert run.manifest["command"] == uninterrupted.manifest["command"] == sys.argv
     assert run.manifest["started"] <= run.manifest["written"]
 
 
 def test_runs_that_are_done_failed_or_missing_are_not_resumed(no_figures):
     assert call(*small("kernel"), "--output", "run").status == 0
-    done = call("resume", "run")
-    assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "is done: there is nothing to resume" in done.err
+    completed = call("resume", "run")
+    assert (completed.status, completed.err.count("\n")) == (2, 1)
+    assert "is done: there is nothing to resume" in completed.err
     failed = call(*small("deep-linear"), "--output", "short", "--max-evals", "9")
     assert failed.status == 3
-    done = call("resume", "short")
-    assert done.status == 2
-    assert "the budget of 9 evaluations ran out" in done.err
+    completed = call("resume", "short")
+    assert completed.status == 2
+    assert "the budget of 9 evaluations ran out" in completed.err
     assert "reason    integration stopped" in call("inspect", "short").out
-    said = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists runs\n"
-    assert call("resume", "nothing").err == said
+    expected = "gflow: no run at nothing: manifest.json is missing; `gflow runs` lists runs\n"
+    assert call("resume", "nothing").err == expected
 
 
-def test_a_run_that_is_being_written_is_left_alone(no_figures):
+def test_a_running_run_cannot_be_resumed(no_figures):
     arguments = [*small("kernel"), "--output", "run"]
     assert call(*arguments, "--max-walltime", "0.001").status == 143
     with contextlib.closing(store.RunFolder.reopen(Path("run"))):
         assert reading.state(Path("run")) == "running"
-        done = call("resume", "run")
-    assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "is running: wait for it" in done.err
+        completed = call("resume", "run")
+    assert (completed.status, completed.err.count("\n")) == (2, 1)
+    assert "is running: wait for it" in completed.err
 
 
 def test_runs_are_listed_with_their_state(no_figures):
@@ -630,16 +630,16 @@ def test_runs_are_listed_with_their_state(no_figures):
         name: name for name in ("done", "failed", "interrupted", "damaged")
     }
     assert call("runs", "elsewhere").status == 2
-    found = json.loads(call("inspect", "o/done", "--json").out)
-    assert found["state"] == "done"
-    assert found["summary"]["certificate"]["holds"] is True
+    report = json.loads(call("inspect", "o/done", "--json").out)
+    assert report["state"] == "done"
+    assert report["summary"]["certificate"]["holds"] is True
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1:2:3:4", "inf"])
 def test_an_invalid_time_is_refused_in_one_line(given):
-    done = call(*small("kernel"), "--max-walltime", given)
-    assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "max-walltime" in done.err
+    completed = call(*small("kernel"), "--max-walltime", given)
+    assert (completed.status, completed.err.count("\n")) == (2, 1)
+    assert "max-walltime" in completed.err
 
 
 # -- as a process -------------------------------------------------------------------------
@@ -647,10 +647,10 @@ def test_an_invalid_time_is_refused_in_one_line(given):
 
 def test_process_exit_status_and_streams(tmp_path):
     command = [sys.executable, "-m", "gflow", "deep-linear", "--depth", "-1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == "gflow: depth: input should be greater than or equal to 1, got -1\n"
+    completed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert completed.returncode == 2
+    assert completed.stdout == ""
+    assert completed.stderr == "gflow: depth: input should be greater than or equal to 1, got -1\n"
 
 
 def test_help_loads_nothing_heavy():
@@ -664,9 +664,9 @@ def test_help_loads_nothing_heavy():
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    *outputs, _ = done.stdout.split("END")
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    *outputs, _ = completed.stdout.split("END")
     assert len(outputs) == 3
     for output in outputs:
         assert "deep-linear" in output or "--depth" in output
@@ -680,27 +680,27 @@ def test_shown_toml_has_every_field_that_is_set():
 
 
 @pytest.mark.parametrize(
-    ("text", "say"),
+    ("text", "message"),
     [
         ('name = "a\\u0000b"', "name: must be one line of text without control characters"),
         ("seed = " + "9" * 5000, "lines of at most 2000 characters"),
         ("hidden_width = 3_000_000", "not enough memory"),
     ],
 )
-def test_odd_scenario_files(text, say, tmp_path):
+def test_unusual_scenario_files(text, message, tmp_path):
     head = 'setting = "deep-linear"\ndata = "synthetic"\nt_end = 1.0\n'
     (tmp_path / "odd.toml").write_text(head + text + "\n")
-    refused("run", "odd.toml", say=say)
+    refused("run", "odd.toml", message=message)
 
 
 def test_columns_that_do_not_vary(tmp_path):
     (tmp_path / "const.csv").write_text("1,1,2.5\n1,1,3.5\n1,1,1.5\n")
-    refused("deep-linear", "--data", "const.csv", "--depth", "2", say="input that varies")
+    refused("deep-linear", "--data", "const.csv", "--depth", "2", message="input that varies")
 
 
 def test_environment_reaches_a_scenario_run_by_name(monkeypatch):
     monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "0")
-    refused("run", "deep-linear", say="depth: input should be greater")
+    refused("run", "deep-linear", message="depth: input should be greater")
 
 
-# -- the process is left as it was found --------------------------------------------------
+# -- the process is restored --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A command leaves its process as it found it, whatever its end."""
+"""A command restores the state of its process, however it ends."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from tests.cli.test_main import small
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
+def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -29,7 +29,7 @@ _BY_IMPORTS = ("KMP_", "TORCHINDUCTOR_")
 
 
 def _process_state() -> dict[str, object]:
-    """Everything in the process that a command could change for its caller."""
+    """Return everything in the process that a command could change for its caller."""
     signals = {s: signal.getsignal(s) for s in signal.valid_signals()}
     return {
         "handlers": signals,
@@ -78,7 +78,7 @@ def _raised(error):
     ],
     ids=["run", "list", "fault", "input", "sweep", "SIGTERM", "SIGINT", "Ctrl-C", "time"],
 )
-def test_a_command_leaves_the_process_as_it_found_it(arguments, event, status, monkeypatch):
+def test_a_command_restores_the_state_of_the_process(arguments, event, status, monkeypatch):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), "utf-8", "strict"))
     monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: None)

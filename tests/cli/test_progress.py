@@ -1,4 +1,4 @@
-"""The bar: never off a terminal, and only for work that takes its time."""
+"""The progress bar: shown on a terminal only, and for long work only."""
 
 import io
 
@@ -15,13 +15,13 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when told."""
+    """A clock that a test advances."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_nothing_off_a_terminal(monkeypatch, clock):
+def test_nothing_is_shown_off_a_terminal(monkeypatch, clock):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     with Bar() as bar:

@@ -32,8 +32,8 @@ def test_a_sweep_from_the_command_line(workers, tmp_path, capsys):
     assert f"dataset   {folder}/sweep.nc" in out
     assert xr.load_dataset(folder / "sweep.nc").final_loss.shape == (2, 2)
     assert gflow(*command, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["counts"] == {"done": 4}
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"] == {"done": 4}
     assert gflow("sweep", "status", folder) == 0
     assert "runs      4 done, of 4" in capsys.readouterr().out
     assert gflow("plot", folder, "--x", "t_end", "--y", "final_loss", "--hue", "seed") == 0
@@ -47,9 +47,9 @@ def test_failures_are_listed_with_their_reason_and_a_status(workers, tmp_path, c
     data = f"data=synthetic,{tmp_path / 'bad.csv'}"
     command = ["sweep", "kernel", *SMALL, "--set", data, "--output", tmp_path / "s"]
     assert gflow(*command, "--scheduler", workers.scheduler) == 6
-    told = capsys.readouterr().out
-    assert "runs      1 done, 1 failed, of 2" in told
-    (line,) = [line for line in told.splitlines() if line.startswith("failed")]
+    out = capsys.readouterr().out
+    assert "runs      1 done, 1 failed, of 2" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("failed")]
     assert f"data = {tmp_path / 'bad.csv'}" in line
     assert "bad.csv" in line.split(": ", 1)[1]
 
@@ -69,7 +69,7 @@ def test_a_dry_run_prints_the_runs_or_the_job_and_writes_nothing(tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["sweep", "kernle"], "did you mean 'kernel'"),
         (["sweep", "--seeds", "3"], "the scenario must come first"),
@@ -84,12 +84,12 @@ def test_a_dry_run_prints_the_runs_or_the_job_and_writes_nothing(tmp_path, capsy
         (["plot", "nowhere", "--x", "a", "--y", "b"], "no sweep at nowhere"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, says, tmp_path, capsys, monkeypatch):
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert gflow(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("gflow: ")
-    assert says in error
+    assert message in error
     assert error.count("\n") == 1
 
 

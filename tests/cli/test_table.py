@@ -1,4 +1,4 @@
-"""A result's table on the terminal: title, cells and lines, with nothing taken as markup."""
+"""A result's table on the terminal: title, cells and lines, without interpreting markup."""
 
 import pytest
 

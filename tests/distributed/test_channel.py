@@ -49,7 +49,7 @@ def test_fingerprints_differ_by_value_order_and_length():
         ("Timed out waiting 1000ms", "did not answer in time, which ends the run"),
     ],
 )
-def test_a_failed_exchange_breaks_the_channel_and_says_why(error, reason):
+def test_a_failed_exchange_breaks_the_channel_and_reports_the_reason(error, reason):
     def collective():
         raise RuntimeError(error)
 

@@ -31,11 +31,11 @@ from tests.runs.test_hostile_runs import interrupted
 
 pytestmark = pytest.mark.xdist_group("processes")
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120.0  # seconds, for what takes ten
+PATIENCE = 120.0  # seconds; a run takes about ten
 
 
 def torchrun(*arguments: str) -> subprocess.Popen[str]:
-    """Processes in a session of their own, as a terminal starts them."""
+    """Start two processes in a new session, as a terminal does."""
     environment = {k: v for k, v in os.environ.items() if not re.match(r"GFLOW|RANK|WORLD", k)}
     return subprocess.Popen(
         [
@@ -52,7 +52,7 @@ def torchrun(*arguments: str) -> subprocess.Popen[str]:
 
 
 def outcome(started: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit status, standard output, standard error; nothing is left behind."""
+    """Return the exit status, output and error output; no process survives."""
     try:
         out, err = started.communicate(timeout=PATIENCE)
     finally:
@@ -70,7 +70,7 @@ class Pair:
         self._count = 0
 
     def start(self, *arguments: str) -> Callable[[], tuple[list[int], str, str]]:
-        """Hand out a request; what is returned waits for the statuses and outputs of both."""
+        """Start a request; return a function that waits for the statuses and outputs of both."""
         number, self._count = self._count, self._count + 1
         part = self._folder / "part"
         part.write_text(json.dumps(arguments))
@@ -79,12 +79,12 @@ class Pair:
 
     def _outcome(self, number: int) -> tuple[list[int], str, str]:
         until = time.monotonic() + PATIENCE
-        while len(ended := self._texts(number, "status")) < 2:
+        while len(statuses := self._texts(number, "status")) < 2:
             assert self._started.poll() is None, self._started.communicate()
             assert time.monotonic() < until
             time.sleep(0.02)
         out, err = ("".join(self._texts(number, stream)) for stream in ("out", "err"))
-        return list(map(int, ended)), out, err
+        return list(map(int, statuses)), out, err
 
     def _texts(self, number: int, kind: str) -> list[str]:
         return [file.read_text() for file in sorted(self._folder.glob(f"{number}.?.{kind}"))]
@@ -101,23 +101,23 @@ def pair(tmp_path_factory):
     pair.close()
 
 
-def said(err: str) -> list[str]:
-    """What gflow said, beside torchrun's own report."""
+def gflow_lines(err: str) -> list[str]:
+    """Return the lines of gflow, without the report of torchrun."""
     return [line for line in err.splitlines() if line.startswith("gflow: ")]
 
 
 def ranks(started: subprocess.Popen[str]) -> dict[int, int]:
-    """Rank → process id."""
+    """Return the process ids by rank."""
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-    found = {}
+    pids = {}
     for pid in map(int, children):
         match = re.search(rb"\0RANK=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())
         if match:
-            found[int(match[1])] = pid
-    return found
+            pids[int(match[1])] = pid
+    return pids
 
 
-def once_under_way(started: subprocess.Popen[str], folder: Path) -> None:
+def wait_for_checkpoint(started: subprocess.Popen[str], folder: Path) -> None:
     """Wait until a run writes a checkpoint."""
     until = time.monotonic() + PATIENCE
     while not list(folder.rglob("checkpoint.safetensors")):
@@ -127,14 +127,14 @@ def once_under_way(started: subprocess.Popen[str], folder: Path) -> None:
 
 
 def split(source: str, folder: Path, *options: str, **changes) -> list[str]:
-    """The command line of a run."""
+    """Return the command line of a run."""
     for name, value in changes.items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         options += (f"--{name.replace('_', '-')}", shown)
     return ["gflow", source, *options, "--output", str(folder)]
 
 
-def alone(source: str, folder: Path, **changes) -> xr.Dataset:
+def run_in_one_process(source: str, folder: Path, **changes) -> xr.Dataset:
     run(Job(load_scenario(source, changes)), folder, RunOptions(draw=False))
     return reading.load_run(folder).result
 
@@ -146,43 +146,43 @@ def test_processes_compute_the_values_of_one_process(pair, tmp_path):
     file = tmp_path / "values.pt"
     statuses, _, err = pair.start("values", str(file))()
     assert statuses == [0, 0], err
-    found = torch.load(file, weights_only=True)
-    whole = two_processes.measured(
+    values = torch.load(file, weights_only=True)
+    expected = two_processes.all_values(
         [two_processes.network(None, *key) for key in two_processes.NETWORKS],
         [two_processes.kernel(None, *key) for key in two_processes.KERNELS],
     )
-    assert found.keys() == whole.keys()
-    for name, value in whole.items():
-        assert found[name].shape == value.shape, name
-        gap = (found[name].double() - value.double()).abs().max()
+    assert values.keys() == expected.keys()
+    for name, value in expected.items():
+        assert values[name].shape == value.shape, name
+        gap = (values[name].double() - value.double()).abs().max()
         assert float(gap) <= 1e-12 * float(value.double().abs().max()), name
 
 
 def test_a_network_run_is_that_of_one_process(pair, tmp_path):
     changes = {"samples": 61, "width": 8, "t_end": 4.0, "step_sizes": (0.2,), "points": 5}
     outcome = pair.start(*split("network", tmp_path / "split", "--json", **changes))
-    whole = alone("network", tmp_path / "whole", **changes)
+    expected = run_in_one_process("network", tmp_path / "expected", **changes)
     statuses, out, err = outcome()
     assert statuses == [0, 0], err
-    assert len(out.splitlines()) == 1  # of the first process alone
-    require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
+    assert len(out.splitlines()) == 1  # of rank 0 only
+    require_same(reading.load_run(tmp_path / "split").result, expected, 1e-10)
 
 
 def test_a_kernel_run_is_that_of_one_process(pair, tmp_path):
     changes = {"samples": 41, "test_samples": 11, "step_sizes": (0.15,), "points": 5}
     _, *command = split("kernel", tmp_path / "split", **changes)
     outcome = pair.start("gflow without figures", *command)
-    whole = alone("kernel", tmp_path / "whole", **changes)
+    expected = run_in_one_process("kernel", tmp_path / "expected", **changes)
     statuses, _, err = outcome()
     assert statuses == [0, 0], err
-    require_same(reading.load_run(tmp_path / "split").result, whole, 1e-10)
+    require_same(reading.load_run(tmp_path / "split").result, expected, 1e-10)
 
 
-def require_same(found: xr.Dataset, whole: xr.Dataset, tolerance: float) -> None:
-    """Every variable to a tolerance relative to its largest value; NaN where the other is NaN."""
-    assert set(found.variables) == set(whole.variables)
-    for name, value in whole.variables.items():
-        a, b = found[name].values, value.values
+def require_same(result: xr.Dataset, expected: xr.Dataset, tolerance: float) -> None:
+    """Compare every variable relative to its largest value; NaN must be in the same places."""
+    assert set(result.variables) == set(expected.variables)
+    for name, value in expected.variables.items():
+        a, b = result[name].values, value.values
         assert a.shape == b.shape, name
         if b.dtype.kind != "f":
             assert (a == b).all(), name
@@ -199,29 +199,31 @@ def test_a_stopped_run_resumes_to_the_last_bit(pair, tmp_path):
     changes = {"samples": 62, "width": 8, "t_end": 60.0, "step_sizes": (0.1,), "points": 5}
     options = ["--no-estimate-error", "--checkpoint-every", "0.1"]
     started = torchrun(*split("network", folder, *options, **changes))
-    once_under_way(started, folder)
+    wait_for_checkpoint(started, folder)
     os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does; torchrun adds SIGTERM
     _, out, err = outcome(started)
     assert out == ""
-    assert len(said(err)) == 1, err
-    assert f"gflow resume {folder}" in said(err)[0]
+    assert len(gflow_lines(err)) == 1, err
+    assert f"gflow resume {folder}" in gflow_lines(err)[0]
     assert reading.state(folder) == "interrupted"
     resumed = pair.start("gflow without figures", "resume", str(folder))
-    whole = alone("network", tmp_path / "whole", chunk=31, estimate_error=False, **changes)
+    expected = run_in_one_process(
+        "network", tmp_path / "expected", chunk=31, estimate_error=False, **changes
+    )
     statuses, _, err = resumed()
     assert statuses == [0, 0], err
-    require_same(reading.load_run(folder).result, whole, 0.0)
+    require_same(reading.load_run(folder).result, expected, 0.0)
 
 
 def test_the_benchmark_runs():
     command = [sys.executable, "benchmarks/split_by_rows.py", "--quick", "--repeats", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    # 8,970 parameters of 8 bytes and the 256 that say what is asked; the loss comes back too.
+    # 8,970 parameters of 8 bytes and a header of 256; the loss is returned, too.
     assert "gradient | 8,970 | 72,016 | 71,768 |" in done.stdout
 
 
-# -- what goes wrong ----------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
@@ -230,30 +232,30 @@ def test_a_killed_process_ends_the_run(tmp_path, rank):
     folder = tmp_path / "run"
     changes = {"samples": 61, "width": 8, "t_end": 1000.0}
     started = torchrun(*split("network", folder, "--checkpoint-every", "0.1", **changes))
-    once_under_way(started, folder)
-    others = [pid for r, pid in ranks(started).items() if r != rank]
+    wait_for_checkpoint(started, folder)
+    other_pids = [pid for r, pid in ranks(started).items() if r != rank]
     os.kill(ranks(started)[rank], signal.SIGKILL)
     status, _, err = outcome(started)
     assert status != 0
-    assert len(others) == 1
-    assert not Path(f"/proc/{others[0]}").exists()
-    assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun has a report of its own
+    assert len(other_pids) == 1
+    assert not Path(f"/proc/{other_pids[0]}").exists()
+    assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun reports separately
     assert reading.state(folder) == "interrupted"
     if rank == 1:
-        assert len(said(err)) == 1, err
-        assert f"gflow resume {folder}" in said(err)[0]
+        assert len(gflow_lines(err)) == 1, err
+        assert f"gflow resume {folder}" in gflow_lines(err)[0]
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("case", "message"),
     [
         ("an error in one", "PeerError: process 1 of 2 failed: mat1 and mat2"),
         ("data that differ", "InputError: inputs and targets must be the same in every process"),
         ("too late", r"InputError: make every split flow in all processes, before team\.leads"),
     ],
 )
-def test_an_error_in_one_process_ends_all_and_is_reported(pair, what, message):
-    statuses, _, err = pair.start(what, "-")()
+def test_an_error_in_one_process_ends_all_and_is_reported(pair, case, message):
+    statuses, _, err = pair.start(case, "-")()
     assert statuses != [0, 0]
     assert re.search(rf"rank0\]: gflow\.errors\.{message}", err), err
 
@@ -261,7 +263,7 @@ def test_an_error_in_one_process_ends_all_and_is_reported(pair, what, message):
 def test_a_run_that_cannot_be_split_is_refused_once(pair, tmp_path):
     statuses, out, err = pair.start(*split("deep-linear", tmp_path / "run"))()
     assert (statuses, out) == ([2, 0], "")
-    assert said(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
+    assert gflow_lines(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
 
 
@@ -272,13 +274,13 @@ def test_a_sweep_is_not_split(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         command_line(command)
     assert caught.value.code == 2
-    (line,) = said(capsys.readouterr().err)
+    (line,) = gflow_lines(capsys.readouterr().err)
     assert line == "gflow: a sweep starts its own workers; start it without torchrun"
     assert not (tmp_path / "sweep").exists()
 
 
 def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
-    """One that only answers makes the model too."""
+    """Every rank builds the model, also those that only serve requests."""
     (tmp_path / "mine_too.py").write_text(
         "import pathlib, torch\n"
         "pathlib.Path('ran').touch()\n"
@@ -291,7 +293,7 @@ def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
     environment = {**os.environ, **COMPLETE, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     command = [sys.executable, "-m", "gflow", "resume", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")  # the first says why
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")  # rank 0 reports the reason
     assert not (tmp_path / "ran").exists()
 
 

@@ -1,4 +1,4 @@
-"""What processes started by torchrun do in the tests: `python -m torch.distributed.run ...`.
+"""The program that the tests start by torchrun: `python -m torch.distributed.run ...`.
 
 Usage: two_processes.py FOLDER. Each process takes requests from the folder, ``0.json``,
 ``1.json``, ..., and carries each out in a copy of itself, so that imports are made once.
@@ -44,13 +44,13 @@ def network(team: Team | None, criterion: str, chunk: int | None) -> NetworkFlow
     return NetworkFlow(module, CRITERIA[criterion], X, Y, chunk=chunk, team=team)
 
 
-def of_network(flow: NetworkFlow) -> dict[str, torch.Tensor]:
-    """Everything that solves, certificates and studies ask of a network's flow."""
+def network_values(flow: NetworkFlow) -> dict[str, torch.Tensor]:
+    """Return all that solves, certificates and studies evaluate of a network's flow."""
     theta = flow.pack()
-    v, several = randn(len(theta), seed=3), torch.stack([theta, 1.1 * theta, -theta])
+    v, states = randn(len(theta), seed=3), torch.stack([theta, 1.1 * theta, -theta])
     loss, velocity = flow.loss_and_velocity(theta)
     modified = gflow.ModifiedFlow(flow, 0.05, order=3)
-    found = {
+    results = {
         "velocity": flow(0.0, theta),
         "loss": flow.loss(theta),
         "loss beside the velocity": loss,
@@ -60,18 +60,18 @@ def of_network(flow: NetworkFlow) -> dict[str, torch.Tensor]:
         "acceleration": flow.velocity_and_acceleration(theta)[1],
         "reference": flow.reference(theta),
         "outputs": flow.end_to_end(theta),
-        "outputs of several": flow.end_to_end(several),
-        "losses": flow.loss(several[None]),
-        "velocities": flow(0.0, several[None]),
-        "products": flow.jvp(several, torch.stack([v, -v, 2 * v])),
+        "outputs of several": flow.end_to_end(states),
+        "losses": flow.loss(states[None]),
+        "velocities": flow(0.0, states[None]),
+        "products": flow.jvp(states, torch.stack([v, -v, 2 * v])),
         "modified velocity": modified(0.0, theta),
         "modified reference": modified.reference(theta),
-        "modified reference of order 2": gflow.ModifiedFlow(flow, 0.05).reference(several),
+        "modified reference of order 2": gflow.ModifiedFlow(flow, 0.05).reference(states),
     }
     path = gflow.integrate(flow, theta, [0.0, 1.0], "rkc2", rtol=1e-3)
-    found |= {"path": path.ys, "descent": gflow.descend(flow, theta, 0.1, 5).ys}
-    found["evaluations"] = torch.tensor(path.stats.rhs_evals)
-    return found
+    results |= {"path": path.ys, "descent": gflow.descend(flow, theta, 0.1, 5).ys}
+    results["evaluations"] = torch.tensor(path.stats.rhs_evals)
+    return results
 
 
 def kernel(team: Team | None, memory: int, outputs: int) -> gflow.KernelFlow:
@@ -80,19 +80,19 @@ def kernel(team: Team | None, memory: int, outputs: int) -> gflow.KernelFlow:
     return gflow.KernelFlow.from_kernel(ntk, x, y, x[:3] + 0.1, max_memory=memory, team=team)
 
 
-def of_kernel(flow: gflow.KernelFlow, decomposed: bool) -> dict[str, torch.Tensor]:
-    """Everything that is asked of a kernel's flow."""
+def kernel_values(flow: gflow.KernelFlow, decomposed: bool) -> dict[str, torch.Tensor]:
+    """Return all that solves and predictions evaluate of a kernel's flow."""
     u0 = 0.1 * flow.targets
-    several, ts = torch.stack([u0, 2 * u0, flow.targets + 1]), torch.tensor([0.0, 0.5, 9.0])
-    found = {
+    states, ts = torch.stack([u0, 2 * u0, flow.targets + 1]), torch.tensor([0.0, 0.5, 9.0])
+    results = {
         "velocity": flow(0.0, u0),
-        "velocities": flow(0.0, several),
-        "reference": flow.reference(several),
+        "velocities": flow(0.0, states),
+        "reference": flow.reference(states),
         "krylov": gflow.integrate(flow, u0, ts, "krylov", rtol=1e-10).ys,
     }
     if decomposed:
         predicted = flow.predict(ts, u0)
-        found |= {
+        results |= {
             "path": gflow.integrate(flow, u0, ts, "rkc2", rtol=1e-3).ys,
             "krylov at test points": flow.predict(ts, u0, method="krylov", rtol=1e-12).test,
             "bound": torch.tensor(flow.spectral_radius(u0)),
@@ -102,42 +102,42 @@ def of_kernel(flow: gflow.KernelFlow, decomposed: bool) -> dict[str, torch.Tenso
             "eigenvalues": flow.eigenvalues,
             "observed": flow.observables(u0)["mode_residuals"],
         }
-    return found
+    return results
 
 
 NETWORKS = [(criterion, chunk) for criterion in CRITERIA for chunk in (None, 2)]
 KERNELS = [(memory, outputs) for memory in (2**32, 700) for outputs in (1, 2)]
 
 
-def measured(networks: list, kernels: list) -> dict[str, torch.Tensor]:
-    """All of it under one name each."""
-    found = {}
+def all_values(networks: list, kernels: list) -> dict[str, torch.Tensor]:
+    """Return the values of all flows by name."""
+    results = {}
     for key, flow in zip(NETWORKS, networks, strict=True):
-        found |= {f"{key} {name}": x for name, x in of_network(flow).items()}
+        results |= {f"{key} {name}": x for name, x in network_values(flow).items()}
     for key, flow in zip(KERNELS, kernels, strict=True):
-        values = of_kernel(flow, decomposed=key[0] > 10**6)
-        found |= {f"{key} {name}": x for name, x in values.items()}
-    return found
+        values = kernel_values(flow, decomposed=key[0] > 10**6)
+        results |= {f"{key} {name}": x for name, x in values.items()}
+    return results
 
 
-def check(what: str, file: str) -> None:
-    """The first process writes the values it finds to the file."""
+def check(case: str, file: str) -> None:
+    """Evaluate the flows, or provoke an error; rank 0 writes the values to the file."""
     with processes(timeout=60.0) as team:
-        if what == "data that differ":
+        if case == "data that differ":
             X, module = randn(SAMPLES, 3, seed=team.rank), nn.Linear(3, 1).double()
             with torch.no_grad():
                 module.weight.zero_(), module.bias.zero_()
             NetworkFlow(module, nn.functional.mse_loss, X, X[:, :1], team=team)
         networks = [network(team, *key) for key in NETWORKS]
         kernels = [kernel(team, *key) for key in KERNELS]
-        if what == "an error in one" and team.rank == 1:
+        if case == "an error in one" and team.rank == 1:
             networks[0]._chunks[0].inputs = networks[0]._chunks[0].inputs[:, :2]
         if not team.leads():
             return
-        if what == "values":
-            torch.save(measured(networks, kernels), file)
+        if case == "values":
+            torch.save(all_values(networks, kernels), file)
             return
-        if what == "too late":
+        if case == "too late":
             network(team, "mean", None)
         until = time.monotonic() + 30
         while time.monotonic() < until:

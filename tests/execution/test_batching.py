@@ -1,4 +1,4 @@
-"""Jobs side by side: who goes on when, and what becomes of errors."""
+"""Jobs in lockstep: the order in which they run, and their errors."""
 
 import contextvars
 import threading
@@ -15,23 +15,23 @@ def test_without_a_batch_a_request_has_no_answer():
 
 
 def test_jobs_run_one_at_a_time_in_order_until_all_wait():
-    seen, asked = [], []
+    seen, batches = [], []
 
-    def job(name, questions):
+    def job(name, count):
         def work():
-            for i in range(questions):
+            for i in range(count):
                 seen.append((name, i))
                 assert current().request(name + str(i)) == f"{name}{i}!"
             return name
 
         return work
 
-    def answer(questions):
-        asked.append(list(questions))
-        return [q + "!" for q in questions]
+    def serve(requests):
+        batches.append(list(requests))
+        return [request + "!" for request in requests]
 
-    assert run_batched([job("a", 3), job("b", 1), job("c", 2)], answer) == ["a", "b", "c"]
-    assert asked == [["a0", "b0", "c0"], ["a1", "c1"], ["a2"]]
+    assert run_batched([job("a", 3), job("b", 1), job("c", 2)], serve) == ["a", "b", "c"]
+    assert batches == [["a0", "b0", "c0"], ["a1", "c1"], ["a2"]]
     assert seen == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("a", 2)]
 
 
@@ -46,7 +46,7 @@ def test_an_error_of_one_job_is_raised_when_the_others_have_ended():
         ended.append((current().request(1), current().request(2)))
 
     with pytest.raises(KeyError, match="bad"):
-        run_batched([bad, good], lambda asked: [10 * q for q in asked])
+        run_batched([bad, good], lambda requests: [10 * request for request in requests])
     assert ended == [(10, 20)]
 
 
@@ -56,13 +56,13 @@ def test_an_error_while_serving_is_raised_by_every_request_and_jobs_may_catch_it
             current().request(name)
         return name
 
-    def answer(asked):
+    def serve(requests):
         raise ValueError("no more")
 
-    assert run_batched([lambda: job("a"), lambda: job("b")], answer) == ["a", "b"]
+    assert run_batched([lambda: job("a"), lambda: job("b")], serve) == ["a", "b"]
 
 
-def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
+def test_jobs_inherit_the_context_of_their_caller_and_their_threads_end():
     variable = contextvars.ContextVar("variable", default=0)
     variable.set(7)
 
@@ -73,7 +73,7 @@ def test_jobs_have_the_context_of_who_started_them_and_leave_no_thread():
         return before
 
     before = threading.active_count()
-    assert run_batched([job, job], lambda asked: asked) == [7, 7]
+    assert run_batched([job, job], lambda requests: requests) == [7, 7]
     assert variable.get() == 7
     assert threading.active_count() == before
 
@@ -90,24 +90,26 @@ def test_requests_that_cannot_be_batched_continue_at_once():
 
         return work
 
-    found = run_batched(
-        [job("a"), job("b")], lambda asked: [1] * len(asked), lambda q: q.startswith("common")
+    results = run_batched(
+        [job("a"), job("b")],
+        lambda requests: [1] * len(requests),
+        lambda request: request.startswith("common"),
     )
-    assert found == [(None, 1)] * 2
+    assert results == [(None, 1)] * 2
     assert seen == ["a", "b", "a", "b"]
 
 
 @pytest.mark.parametrize("answers", [[], [1, 2, 3]])
-def test_nobody_is_left_waiting_where_answers_are_missing(answers):
+def test_no_job_waits_forever_after_a_wrong_number_of_answers(answers):
     before = threading.active_count()
     with pytest.raises(ValueError, match="zip"):
         run_batched(
-            [lambda: current().request(0), lambda: current().request(1)], lambda asked: answers
+            [lambda: current().request(0), lambda: current().request(1)], lambda requests: answers
         )
     assert threading.active_count() == before
 
 
-class Nowhere:
+class NullStore:
     def put_pieces(self, first, pieces):
         pass
 
@@ -125,7 +127,7 @@ class Nowhere:
 
 
 def test_no_request_is_made_inside_a_piece():
-    """It would stay open while others begin theirs."""
+    """The piece would stay open while other jobs begin theirs."""
 
     def job():
         with current().resumable("outer") as piece:
@@ -134,5 +136,5 @@ def test_no_request_is_made_inside_a_piece():
         with using(serve=None):
             return inside, current().request("alone"), None
 
-    with using(checkpointer=Checkpointer(Nowhere())):
-        assert run_batched([job, job], lambda asked: asked) == [(None, None, None)] * 2
+    with using(checkpointer=Checkpointer(NullStore())):
+        assert run_batched([job, job], lambda requests: requests) == [(None, None, None)] * 2

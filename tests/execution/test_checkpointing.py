@@ -18,16 +18,16 @@ from gflow.studies.oscillation import oscillating_descent
 from tests.cli.test_main import SMALL, small
 
 
-class Impatient(Checkpointer):
-    """Stops after so many steps, and checkpoints all of them."""
+class StopsAfterSteps(Checkpointer):
+    """Writes a checkpoint at every step, and stops after a number of steps."""
 
-    def __init__(self, on, steps):
-        super().__init__(on, every=0.0)
-        self._left_steps = steps
+    def __init__(self, checkpoint_store, steps):
+        super().__init__(checkpoint_store, every=0.0)
+        self._remaining_steps = steps
 
     def step(self, state):
-        self._left_steps -= 1
-        if self._left_steps <= 0:
+        self._remaining_steps -= 1
+        if self._remaining_steps <= 0:
             self._stop_reason = "SIGTERM"
         super().step(state)
 
@@ -37,11 +37,11 @@ def folder(tmp_path):
     return store.RunFolder(tmp_path / "run")
 
 
-def in_parts(work, folder, steps):
-    """What work() gives when it is stopped after every so many steps; how often that was."""
+def stop_and_resume(work, folder, steps):
+    """Stop and resume work() until it ends; return its result and the number of stops."""
     stops = 0
     while True:
-        checkpointer = Impatient(FolderCheckpointStore(folder), steps)
+        checkpointer = StopsAfterSteps(FolderCheckpointStore(folder), steps)
         try:
             with using(checkpointer=checkpointer):
                 return work(), stops
@@ -51,8 +51,8 @@ def in_parts(work, folder, steps):
             steps += 1 + steps // 4
 
 
-def job(name):
-    """A small scenario, from its options as the command line takes them."""
+def small_scenario(name):
+    """Return a small scenario made from its command-line options."""
     source, *options = small(name)
     model = setting_model(read_scenario(source)["setting"])
     command = click.Command(source, params=model_options(model, {}))
@@ -60,18 +60,18 @@ def job(name):
     return load_scenario(source, {k: v for k, v in given.items() if v is not None})
 
 
-def quiet(name, t_end):
+def no_progress(name, t_end):
     return None
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_scenario_resumes_to_the_same_last_bit(name, folder):
-    scenario = job(name)
-    whole = scenario.run(quiet)
-    parts, stops = in_parts(lambda: scenario.run(quiet), folder, 3)
-    assert stops > 2 or name == "kernel"  # which is solved in closed form
-    assert parts.dataset.identical(whole.dataset)
-    assert without_seconds(parts.summary) == without_seconds(whole.summary)
+    scenario = small_scenario(name)
+    uninterrupted = scenario.run(no_progress)
+    resumed, stops = stop_and_resume(lambda: scenario.run(no_progress), folder, 3)
+    assert stops > 2 or name == "kernel"  # solved in closed form
+    assert resumed.dataset.identical(uninterrupted.dataset)
+    assert without_seconds(resumed.summary) == without_seconds(uninterrupted.summary)
 
 
 def without_seconds(value):
@@ -83,82 +83,82 @@ def without_seconds(value):
 
 
 @pytest.mark.parametrize("method", ["auto", "tsit5", "rock4", "rkc2", "bdf", "dopri5", "scipy:BDF"])
-def test_a_solve_and_its_certificate(method, folder):
+def test_a_resumed_solve_has_the_same_path_and_certificate(method, folder):
     flow, y0 = gflow.FactorFlow.example()
 
     def work():
         return gflow.integrate(flow, y0, [0.0, 1.0, 5.0], method, estimate_error=True)
 
-    whole = work()
-    parts, stops = in_parts(work, folder, 5)
+    uninterrupted = work()
+    resumed, stops = stop_and_resume(work, folder, 5)
     assert stops > 0 or method in ("dopri5", "scipy:BDF")
-    assert torch.equal(parts.ys, whole.ys)
-    assert parts.certificate == whole.certificate
+    assert torch.equal(resumed.ys, uninterrupted.ys)
+    assert resumed.certificate == uninterrupted.certificate
     for name in ("method", "reason", "rhs_evals", "accepted", "rejected"):
-        assert getattr(parts.stats, name) == getattr(whole.stats, name)
+        assert getattr(resumed.stats, name) == getattr(uninterrupted.stats, name)
 
 
-def test_an_ensemble_with_a_member_that_fails(folder):
+def test_a_resumed_ensemble_has_the_same_failures(folder):
     flow, y0 = gflow.FactorFlow.example()
     starts = torch.stack([y0, 30 * y0, 2 * y0])
 
     def work():
         return gflow.integrate(flow, starts, [0.0, 1.0, 2.0], "tsit5", max_evals=400)
 
-    whole, (parts, stops) = work(), in_parts(work, folder, 4)
+    uninterrupted, (resumed, stops) = work(), stop_and_resume(work, folder, 4)
     assert stops > 1
-    assert list(whole.failures) == [1]
-    assert parts.failures == whole.failures
-    assert torch.equal(parts.ys.nan_to_num(), whole.ys.nan_to_num())
+    assert list(uninterrupted.failures) == [1]
+    assert resumed.failures == uninterrupted.failures
+    assert torch.equal(resumed.ys.nan_to_num(), uninterrupted.ys.nan_to_num())
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_descent(momentum, folder):
+def test_resumed_descent_has_the_same_path(momentum, folder):
     flow, y0 = gflow.FactorFlow.example()
 
     def work():
         return gflow.descend(flow, y0, 0.05, 130, 7, momentum=momentum)
 
-    whole, (parts, stops) = work(), in_parts(work, folder, 11)
+    uninterrupted, (resumed, stops) = work(), stop_and_resume(work, folder, 11)
     assert stops > 2
-    assert torch.equal(parts.ys, whole.ys)
-    assert torch.equal(parts.steps, whole.steps)
+    assert torch.equal(resumed.ys, uninterrupted.ys)
+    assert torch.equal(resumed.steps, uninterrupted.steps)
 
 
-def test_descent_that_diverges(folder):
+def test_resumed_descent_diverges_at_the_same_step(folder):
     flow, y0 = gflow.FactorFlow.example()
 
     def work():
         return gflow.descend(flow, y0, 5.0, 200)
 
-    whole, (parts, _) = work(), in_parts(work, folder, 3)
-    assert whole.diverged_at is not None
-    assert parts.diverged_at == whole.diverged_at
-    assert torch.equal(parts.ys, whole.ys)
+    uninterrupted, (resumed, _) = work(), stop_and_resume(work, folder, 3)
+    assert uninterrupted.diverged_at is not None
+    assert resumed.diverged_at == uninterrupted.diverged_at
+    assert torch.equal(resumed.ys, uninterrupted.ys)
 
 
-def test_oscillating_descent_and_central_path(folder):
+def test_resumed_oscillating_descent_and_central_path_are_the_same(folder):
     flow, y0 = gflow.FactorFlow.example()
     central = gflow.flows.CentralFlow(flow, 0.02)
 
     def work():
-        found = oscillating_descent(flow, y0, 0.02, [0, 3, 9, 20, 40])
+        descent = oscillating_descent(flow, y0, 0.02, [0, 3, 9, 20, 40])
         path = central_path(central, y0, [0.0, 0.2, 0.5, 0.9])
         return [
-            found.losses,
-            found.sharpness,
-            found.oscillation,
-            found.variances,
+            descent.losses,
+            descent.sharpness,
+            descent.oscillation,
+            descent.variances,
             *vars(path).values(),
         ]
 
-    whole, (parts, stops) = work(), in_parts(work, folder, 1)
+    uninterrupted, (resumed, stops) = work(), stop_and_resume(work, folder, 1)
     assert stops > 2
-    for a, b in zip(whole, parts, strict=True):
+    for a, b in zip(uninterrupted, resumed, strict=True):
         assert torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
-def test_a_piece_inside_of_another_is_part_of_it(folder):
+def test_a_nested_piece_is_part_of_the_outer_one(folder):
     with (
         using(checkpointer=Checkpointer(FolderCheckpointStore(folder), every=0.0)),
         current().resumable("outer") as outer,
@@ -166,8 +166,8 @@ def test_a_piece_inside_of_another_is_part_of_it(folder):
         with current().resumable("inner") as inner:
             inner.finish(Checkpoint)
         outer.finish(lambda: Checkpoint(meta={"a": 1}))
-    (found,) = FolderCheckpointStore(folder).pieces()
-    assert found.meta == {"a": 1, "piece": {"what": "outer"}}
+    (piece,) = FolderCheckpointStore(folder).pieces()
+    assert piece.meta == {"a": 1, "piece": {"what": "outer"}}
 
 
 def test_a_piece_with_other_inputs_is_refused(folder):
@@ -223,6 +223,3 @@ def test_writes_are_spaced_by_their_cost(folder, monkeypatch):
             piece.step(Checkpoint)
     assert written[0] == 10.0
     assert np.diff(written).min() >= 100.0
-
-
-# -- the shelf ----------------------------------------------------------------------------

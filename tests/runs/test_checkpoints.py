@@ -37,7 +37,7 @@ def require_same(tensors, expected):
         assert tensors[name].numpy().tobytes() == value.numpy().tobytes()
 
 
-def test_the_store_returns_what_was_put(folder):
+def test_the_store_returns_the_checkpoints_it_was_given(folder):
     store = FolderCheckpointStore(folder)
     meta = {"x": 0.1 + 0.2, "inf": float("inf"), "text": "é", "list": [1, [2]]}
     store.put_pieces(0, [Checkpoint(STATE, meta), Checkpoint({}, {})])
@@ -71,7 +71,7 @@ def damage(file, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "bit", "link"])
-def test_a_damaged_checkpoint_is_replaced_by_the_one_before(how, folder):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(how, folder):
     store = FolderCheckpointStore(folder)
     store.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
     store.put_checkpoint(1, Checkpoint({"a": times(7.0)}))
@@ -104,7 +104,7 @@ def test_a_compressed_part_is_refused(folder):
         assert list(FolderCheckpointStore(folder).pieces()) == []
 
 
-def test_a_kill_between_two_renames_leaves_the_checkpoint_before(folder, monkeypatch):
+def test_a_kill_between_two_renames_preserves_the_previous_checkpoint(folder, monkeypatch):
     store = FolderCheckpointStore(folder)
     store.put_checkpoint(0, Checkpoint({"a": times(5.0)}))
 

@@ -41,13 +41,13 @@ def test_discard_removes_only_the_folders_it_made(tmp_path):
     assert files(tmp_path) == ["there"]
     store.RunFolder(tmp_path / "there").discard()
     assert files(tmp_path) == ["there"]
-    kept = store.RunFolder(tmp_path / "there" / "new" / "run")
-    kept.write_text("a.txt", "written")
-    kept.discard()
-    assert (kept.path / "a.txt").read_text() == "written"
+    folder = store.RunFolder(tmp_path / "there" / "new" / "run")
+    folder.write_text("a.txt", "written")
+    folder.discard()
+    assert (folder.path / "a.txt").read_text() == "written"
 
 
-def test_refuses_a_folder_that_holds_something(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "notes").write_text("mine")
     with pytest.raises(InputError, match=r"is not empty; choose another --output"):
         store.RunFolder(tmp_path)

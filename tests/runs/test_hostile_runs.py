@@ -16,8 +16,7 @@ from safetensors.numpy import load_file, save_file
 import gflow
 from gflow.errors import InputError, Interrupted
 from gflow.runs import folder as store
-from gflow.runs import reading
-from gflow.runs import runner as running
+from gflow.runs import reading, runner
 from gflow.scenario import load_scenario
 from tests.cli.test_main import call
 
@@ -26,41 +25,41 @@ SMALL |= {"width": 3, "depth": 1, "step_sizes": (0.25,), "method": "tsit5", "rto
 
 
 def interrupted(path, *, at="flow", **keys):
-    """The folder of a run that was told to stop in a stage of its work."""
+    """Interrupt a run in a stage; return its folder."""
 
     def report(t, loss):
         signal.raise_signal(signal.SIGTERM)
 
-    job = running.Job(load_scenario("network", {**SMALL, **keys}))
-    options = running.RunOptions(
+    job = runner.Job(load_scenario("network", {**SMALL, **keys}))
+    options = runner.RunOptions(
         lambda name, t_end: report if name.startswith(at) else None, draw=False
     )
     with pytest.raises(Interrupted):
-        running.run(job, path, options)
+        runner.run(job, path, options)
     return path
 
 
-def read_about(run):
-    """What a checkpoint says beside its arrays."""
+def read_metadata(run):
+    """Return the metadata of a checkpoint."""
     with safe_open(run / "checkpoint.safetensors", framework="numpy") as opened:
         return json.loads(opened.metadata()["gflow"])
 
 
-def write_about(run, about):
-    """Let a checkpoint say something else."""
+def write_metadata(run, metadata):
+    """Replace the metadata of a checkpoint."""
     file = run / "checkpoint.safetensors"
-    save_file(load_file(file), file, {"gflow": json.dumps(about)})
+    save_file(load_file(file), file, {"gflow": json.dumps(metadata)})
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
+def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def done(tmp_path):
-    job = running.Job(load_scenario("network", SMALL))
-    running.run(job, tmp_path / "done", running.RunOptions(draw=False))
+    job = runner.Job(load_scenario("network", SMALL))
+    runner.run(job, tmp_path / "done", runner.RunOptions(draw=False))
     return tmp_path / "done"
 
 
@@ -87,7 +86,7 @@ def test_metrics_that_are_a_pipe_are_not_read(tmp_path):
     assert reading.state(run) == "interrupted"
     assert reading.last_metrics(run) == {}
     with pytest.raises(InputError, match=r"metrics.jsonl must be a plain file"):
-        running.resume(run)
+        runner.resume(run)
 
 
 def test_manifest_without_a_state_is_damaged(done):
@@ -100,7 +99,7 @@ def test_resuming_writes_through_no_link(name, tmp_path):
     run = interrupted(tmp_path / "run")
     (tmp_path / "mine").write_text("mine")
     (run / name).symlink_to(tmp_path / "mine")
-    running.resume(run, running.RunOptions(draw=False))
+    runner.resume(run, runner.RunOptions(draw=False))
     assert (tmp_path / "mine").read_text() == "mine"
     assert reading.state(run) == "done"
 
@@ -108,9 +107,9 @@ def test_resuming_writes_through_no_link(name, tmp_path):
 def test_a_folder_in_the_place_of_a_file_is_one_error(tmp_path):
     run = interrupted(tmp_path / "run")
     (run / ".manifest.json.part" / "inside").mkdir(parents=True)
-    said = call("resume", run)
-    assert said.status == 7
-    assert said.err == f"gflow: cannot write {run / 'manifest.json'}: Is a directory\n"
+    completed = call("resume", run)
+    assert completed.status == 7
+    assert completed.err == f"gflow: cannot write {run / 'manifest.json'}: Is a directory\n"
     assert reading.state(run) == "interrupted"
 
 
@@ -120,8 +119,8 @@ def test_folders_in_the_place_of_checkpoints_are_removed_when_the_run_is_done(na
     (run / name).unlink(missing_ok=True)
     (run / name / "inside").mkdir(parents=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a checkpoint that is damaged
-        running.resume(run, running.RunOptions(draw=False))
+        warnings.simplefilter("ignore")  # the checkpoint is damaged
+        runner.resume(run, runner.RunOptions(draw=False))
     assert reading.state(run) == "done"
     assert not (run / name).exists()
 
@@ -135,9 +134,9 @@ def test_a_folder_alone_runs_no_code(tmp_path):
         run = interrupted(tmp_path / "run", model="mine:make")
         (tmp_path / "ran").unlink()
         sys.modules.pop("mine")
-        said = call("resume", run)
-        assert said.status == 2
-        assert "if you trust it, pass --model mine:make" in said.err
+        completed = call("resume", run)
+        assert completed.status == 2
+        assert "if you trust it, pass --model mine:make" in completed.err
         assert call("resume", run, "--model", "other:make").status == 2
         assert call("inspect", run).status == 0
         assert not (tmp_path / "ran").exists()
@@ -152,17 +151,17 @@ def test_checkpoints_that_make_no_sense_are_one_error(tmp_path):
     (part,) = (run / "parts").iterdir()
     with np.load(part) as archive:
         arrays = dict(archive)
-    about = json.loads(arrays["0"].tobytes())
-    del about["meta"]["failures"]
-    arrays["0"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    metadata = json.loads(arrays["0"].tobytes())
+    del metadata["meta"]["failures"]
+    arrays["0"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
     np.savez(part, **arrays)
-    said = call("resume", run)
-    assert said.status == 2
-    assert "cannot be resumed (KeyError: 'failures'); run it again" in said.err
+    completed = call("resume", run)
+    assert completed.status == 2
+    assert "cannot be resumed (KeyError: 'failures'); run it again" in completed.err
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"certificate": 3}, "unexpected contents (TypeError: "),
         ({"descent": [{"step_size": "x"}]}, "unexpected contents (KeyError: "),
@@ -170,13 +169,13 @@ def test_checkpoints_that_make_no_sense_are_one_error(tmp_path):
         ({"a": 1}, "summary.json: a summary must name its kind, one of "),
     ],
 )
-def test_a_damaged_summary_is_reported_in_one_line(change, says, done):
+def test_a_damaged_summary_is_reported_in_one_line(change, message, done):
     summary = json.loads((done / "summary.json").read_text())
     (done / "summary.json").write_text(json.dumps(change if "a" in change else summary | change))
-    said = call("inspect", done)
-    assert said.status == 2
-    assert said.err.startswith(f"gflow: damaged run at {done}: {says}")
-    assert said.err.count("\n") == 1
+    completed = call("inspect", done)
+    assert completed.status == 2
+    assert completed.err.startswith(f"gflow: damaged run at {done}: {message}")
+    assert completed.err.count("\n") == 1
 
 
 def test_control_characters_are_not_printed(done, tmp_path):
@@ -191,22 +190,22 @@ def test_control_characters_are_not_printed(done, tmp_path):
     for command in ("inspect", "runs"):
         for form in ([], ["--json"]):
             place = "." if command == "runs" else tmp_path / "a\x1b[2J\n" / "run"
-            said = call(command, place, *form)
-            assert said.status == 0, said
-            assert not set("\x1b\x9b\u202e") & set(said.out + said.err)
-            assert "a" in said.out
-    assert json.loads(said.out)[0]["folder"] == "a\x1b[2J\n/run"
+            completed = call(command, place, *form)
+            assert completed.status == 0, completed
+            assert not set("\x1b\x9b\u202e") & set(completed.out + completed.err)
+            assert "a" in completed.out
+    assert json.loads(completed.out)[0]["folder"] == "a\x1b[2J\n/run"
 
 
 def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
     run = interrupted(tmp_path / "run")
-    about = read_about(run)
-    about["meta"]["switches"] = ["\x1b[2J"]
-    write_about(run, about)
-    said = call("resume", run)
-    assert said.status in (0, 4), said
-    assert "\x1b" not in said.out
-    assert "[2J" in said.out  # it was taken
+    metadata = read_metadata(run)
+    metadata["meta"]["switches"] = ["\x1b[2J"]
+    write_metadata(run, metadata)
+    completed = call("resume", run)
+    assert completed.status in (0, 4), completed
+    assert "\x1b" not in completed.out
+    assert "[2J" in completed.out  # the checkpoint was used
 
 
 def test_a_folder_name_need_not_be_valid_text(tmp_path):

@@ -1,4 +1,4 @@
-"""The manifest says with what a run was made; the default folder names its scenario."""
+"""The manifest records what made a run; the default folder is named after its scenario."""
 
 import json
 import os

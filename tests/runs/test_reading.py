@@ -1,4 +1,4 @@
-"""Runs are read back; a file that is missing, damaged or too large is one error of one line."""
+"""Runs are read back; a file that is missing, damaged or too large is an error of one line."""
 
 import random
 
@@ -10,7 +10,7 @@ from gflow.runs import reading
 from tests.runs.test_folder import write_run
 
 
-def test_a_loaded_result_does_not_keep_the_file_open(tmp_path):
+def test_loading_a_result_closes_its_file(tmp_path):
     write_run(tmp_path / "run")
     run = gflow.load_run(tmp_path / "run")
     (tmp_path / "run" / "result.nc").write_bytes(b"")
@@ -62,11 +62,13 @@ def test_json_that_is_not_an_object_is_refused(tmp_path):
 def test_a_result_that_is_cut_or_garbled_is_refused_or_read(tmp_path):
     folder = write_run(tmp_path / "run")
     file = folder.path / "result.nc"
-    whole = file.read_bytes()
+    complete = file.read_bytes()
     dice = random.Random(0)
     lines = []
     for _ in range(40):
-        broken = bytearray(whole[: dice.randrange(len(whole))] if dice.random() < 0.5 else whole)
+        broken = bytearray(
+            complete[: dice.randrange(len(complete))] if dice.random() < 0.5 else complete
+        )
         for _ in range(20):
             if broken:
                 broken[dice.randrange(len(broken))] = dice.randrange(256)

@@ -55,7 +55,7 @@ def test_signals_can_be_ignored_afterwards():
             signal.signal(signal.Signals[name], handler)
 
 
-def test_another_thread_catches_nothing():
+def test_no_signals_are_caught_in_another_thread():
     before, inside = handlers(), []
 
     def work():

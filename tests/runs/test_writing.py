@@ -2,11 +2,11 @@
 
 from gflow.runs import reading, runner
 from gflow.runs.runner import Job, RunOptions
-from tests.execution.test_checkpointing import job
+from tests.execution.test_checkpointing import small_scenario
 
 
 def small():
-    return Job(job("deep-linear"))
+    return Job(small_scenario("deep-linear"))
 
 
 def test_each_line_of_the_metrics_is_json(tmp_path, monkeypatch):
