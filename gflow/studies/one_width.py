@@ -20,7 +20,7 @@ from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.solvers import SolveOptions, integrate
 from gflow.solvers.solve import finer_states
-from gflow.studies.kernel_descent import kernel_descent, kernel_descent_test
+from gflow.studies.kernel_limit import kernel_descent, kernel_descent_test
 from gflow.trajectory import Certificate, Stats
 
 _GROUP_SIZE = 2**20  # numbers of an ensemble's state in descent

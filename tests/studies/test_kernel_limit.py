@@ -5,7 +5,7 @@ import torch
 
 from gflow.flows import KernelFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.kernel_descent import kernel_descent, kernel_descent_test
+from gflow.studies.kernel_limit import kernel_descent, kernel_descent_test
 from tests.helpers import randn, relative
 
 N, D = 8, 4

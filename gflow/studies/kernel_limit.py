@@ -1,6 +1,6 @@
-"""Descent in function space with a fixed kernel, at any steps without taking them.
+"""The limit of infinite width: descent in function space with a fixed kernel, in closed form.
 
-u_{k+1} = u_k − ηH(u_k − y) in closed form, by the eigendecomposition of H.
+u_{k+1} = u_k − ηH(u_k − y) by the eigendecomposition of H, at any steps without taking them.
 """
 
 from __future__ import annotations
