@@ -6,8 +6,20 @@ import torch
 from gflow.sweeping.workers import WorkerConfig
 
 torch.set_num_threads(1)
-SHARING = {"tests/plots"}  # folders whose files share a cache, of figures
-STARTS_PROCESSES = pytest.mark.xdist_group("processes")
+GROUPS = {
+    # They start workers, which must not compete for the cores.
+    "processes": (
+        "tests/cli/test_sweeps.py",
+        "tests/distributed/test_team.py",
+        "tests/sweeping/test_dataset.py",
+        "tests/sweeping/test_engine.py",
+        "tests/sweeping/test_folder.py",
+        "tests/sweeping/test_grouping.py",
+        "tests/sweeping/test_task.py",
+        "tests/test_stress.py",
+    ),
+    "figures": ("tests/plots/",),  # they share a cache
+}
 collect_ignore = ["stress"]  # scripts, of minutes each; tests/test_stress.py runs the small of them
 
 
@@ -27,17 +39,17 @@ def workers():
         yield WorkerConfig(scheduler=cluster.scheduler_address)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Say which tests pytest-xdist runs in the same process.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run the tests of a file, which share fixtures and caches, in one process of pytest-xdist.
 
-    Those of a file, which share fixtures and caches; and all that start workers, which must not
-    compete for the cores.
+    So do the files of a group. (The mark ``xdist_group`` has no effect with pytest 9.2.)
     """
-    for item in items:
-        if "workers" in getattr(item, "fixturenames", ()):
-            item.add_marker(STARTS_PROCESSES)
-        elif item.get_closest_marker("xdist_group") is None:
-            file = item.nodeid.partition("::")[0]
-            folder = file.rpartition("/")[0]
-            item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else file))
+    from xdist.scheduler import LoadFileScheduling
+
+    class GroupScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return next((group for group, names in GROUPS.items() if file.startswith(names)), file)
+
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -29,7 +29,6 @@ from tests.distributed.test_torchrun import COMPLETE
 from tests.helpers import randn
 from tests.runs.test_hostile_runs import interrupted
 
-pytestmark = pytest.mark.xdist_group("processes")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds; a run takes about ten
 

@@ -145,7 +145,6 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
             np.testing.assert_array_equal(gflow.load_run(resumed).result[name].values, values)
 
 
-@pytest.mark.xdist_group("processes")
 def test_dead_workers_are_replaced_and_a_run_that_kills_them_is_reported(tmp_path):
     plan = small_plan(seeds=5)
     bad = plan.members[1].id

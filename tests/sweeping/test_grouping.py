@@ -157,7 +157,6 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
     assert apart.default_folder() != plan.default_folder()
 
 
-@pytest.mark.xdist_group("processes")
 def test_run_that_kills_its_worker_spares_the_rest_of_its_group(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
     plan = linear_plan(seeds=3)

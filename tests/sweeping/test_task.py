@@ -80,7 +80,6 @@ execute_only_group(linear_plan(seeds=4), Path(sys.argv[1]), every=0.0)
 """
 
 
-@pytest.mark.xdist_group("processes")
 def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
     """Some runs are done then and some are not: the ensembles still have all members."""
     plan = linear_plan(seeds=4)
