@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 in their own formats: made here byte by byte, read, and damaged."""
+"""MNIST and CIFAR-10 in their own formats: written byte by byte, read, and damaged."""
 
 import gzip
 import struct
@@ -29,7 +29,7 @@ def write_mnist(folder, pixels, labels, suffix=""):
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_mnist_is_read_as_it_was_written(tmp_path, suffix):
+def test_mnist_round_trip(tmp_path, suffix):
     pixels, labels = bytes_of(7, 4, 5), bytes_of(7, high=10)
     write_mnist(tmp_path, pixels, labels, suffix)
     data = load(f"mnist:{tmp_path}")
@@ -41,7 +41,7 @@ def test_mnist_is_read_as_it_was_written(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("inside", ["", "cifar-10-batches-bin"])
-def test_cifar_is_read_as_it_was_written(tmp_path, inside):
+def test_cifar_round_trip(tmp_path, inside):
     folder = tmp_path / inside
     folder.mkdir(exist_ok=True)
     pixels, labels = bytes_of(6, 3072), np.array([0, 9, 3, 1, 1, 2], np.uint8)
@@ -76,7 +76,7 @@ PIXELS, NUMBERS = bytes_of(3, 2, 2), bytes_of(3, high=10)
         ({LABELS: idx(NUMBERS[:2])}, "a label for every image, got 3 images and 2 labels"),
     ],
 )
-def test_damaged_mnist_is_one_line(tmp_path, change, say):
+def test_damaged_mnist_is_reported_in_one_line(tmp_path, change, say):
     write_mnist(tmp_path, PIXELS, NUMBERS)
     for name, content in change.items():
         (tmp_path / name).unlink()
@@ -111,7 +111,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
         (b"\x0a" + bytes(3072), "labels from 0 to 9, got 10"),
     ],
 )
-def test_damaged_cifar_is_one_line(tmp_path, content, say):
+def test_damaged_cifar_is_reported_in_one_line(tmp_path, content, say):
     if content is not None:
         (tmp_path / "data_batch_1.bin").write_bytes(content)
     with pytest.raises(InputError, match=say):
@@ -119,7 +119,7 @@ def test_damaged_cifar_is_one_line(tmp_path, content, say):
 
 
 @pytest.mark.parametrize("kind", ["mnist", "cifar10"])
-def test_a_folder_that_is_not_there(tmp_path, kind):
+def test_a_missing_folder_is_reported(tmp_path, kind):
     with pytest.raises(InputError, match=f"{kind} must be read from a folder, .*no such folder"):
         load(f"{kind}:{tmp_path / 'nowhere'}")
     file = tmp_path / "file"

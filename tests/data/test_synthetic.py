@@ -1,4 +1,4 @@
-"""Synthetic data: its laws, its seeds, and what is refused."""
+"""Synthetic data: its distributions, its seeds, and the inputs that are refused."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_regression_without_noise_is_linear():
     assert 0.3 < (noisy.targets - data.targets).std() < 0.7
 
 
-def test_low_rank():
+def test_low_rank_data_have_their_rank():
     M = synthetic_low_rank(12, 3, seed=1)
     assert np.array_equal(M, M.T)
     np.testing.assert_allclose(M.diagonal(), 1)
@@ -43,7 +43,7 @@ def test_sphere():
         lambda seed: synthetic_sphere(5, 2, seed).inputs,
     ],
 )
-def test_the_seed_decides(draw):
+def test_synthetic_data_depend_on_the_seed(draw):
     assert np.array_equal(draw(4), draw(4))
     assert not np.array_equal(draw(4), draw(5))
 

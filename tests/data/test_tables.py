@@ -1,4 +1,4 @@
-"""Files: round trips, lying headers, pickles, damage, and every error line."""
+"""Files: round trips, false headers, pickles, damage, and every error message."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_pickles_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(20_000, 10_000), (2**40, 2**40), (10**30, 8)])
-def test_a_lying_header_takes_no_memory(tmp_path, shape):
+def test_a_false_header_allocates_no_memory(tmp_path, shape):
     small = archive(tmp_path / "a.npz", inputs=header(shape) + bytes(64))
     (tmp_path / "a.npy").write_bytes(header(shape) + bytes(64))
     tracemalloc.start()
@@ -146,7 +146,7 @@ def test_headers(tmp_path, shape, dtype, line):
     refused(tmp_path / "a.npy", "a.npy " + ".*" + line)
 
 
-def test_the_cap_counts_both_arrays_together(tmp_path, monkeypatch):
+def test_the_size_limit_holds_for_both_arrays_together(tmp_path, monkeypatch):
     monkeypatch.setattr("gflow.data.tables.MAX_BYTES", 2000)
     path = archive(tmp_path / "a.npz", inputs=npy(np.ones((200, 1))), targets=npy(np.ones(51)))
     refused(path, "targets in a.npz must take at most 400 bytes in memory")
@@ -154,7 +154,7 @@ def test_the_cap_counts_both_arrays_together(tmp_path, monkeypatch):
     refused(tmp_path / "a.csv", "at most 250 bytes as text, got 400; save it as .npz")
 
 
-def test_a_member_that_lies_about_its_size(tmp_path):
+def test_a_member_with_a_false_size_is_refused(tmp_path):
     path = archive(tmp_path / "a.npz", inputs=header((1000, 1000)) + bytes(80))
     raw = path.read_bytes()
     real = (len(header((1000, 1000))) + 80).to_bytes(4, "little")
@@ -164,7 +164,7 @@ def test_a_member_that_lies_about_its_size(tmp_path):
     refused(path, "readable .npz file, but ")
 
 
-def test_header_of_a_newer_version(tmp_path):
+def test_header_of_a_newer_version_is_refused(tmp_path):
     raw = bytearray(npy(X))
     raw[6] = 3
     (tmp_path / "a.npy").write_bytes(raw)
@@ -174,7 +174,7 @@ def test_header_of_a_newer_version(tmp_path):
     refused(tmp_path / "a.npy", "readable .npy file, but ValueError: the magic string")
 
 
-def test_version_2_header(tmp_path):
+def test_version_2_header_is_read(tmp_path):
     with (tmp_path / "a.npy").open("wb") as stream:
         np.lib.format.write_array(stream, X, version=(2, 0))
     assert np.array_equal(load(str(tmp_path / "a.npy")).inputs, X)
@@ -200,13 +200,13 @@ def test_version_2_header(tmp_path):
         ({"inputs": X, "targets": np.array([0, np.nan, 0])}, "targets .* got nan at row 1"),
     ],
 )
-def test_wrong_arrays(tmp_path, arrays, line):
+def test_invalid_arrays_are_refused(tmp_path, arrays, line):
     np.savez(tmp_path / "a.npz", **arrays)
     refused(tmp_path / "a.npz", line)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".csv"])
-def test_no_file(tmp_path, suffix):
+def test_a_missing_file_is_refused(tmp_path, suffix):
     refused(tmp_path / f"a{suffix}", "no such file; check the path")
     (tmp_path / f"a{suffix}").mkdir()
     refused(tmp_path / f"a{suffix}", "a folder; check the path")
@@ -217,7 +217,7 @@ def test_no_file(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])
-def test_damage_never_escapes_as_another_error(tmp_path, suffix):
+def test_damage_raises_no_other_error(tmp_path, suffix):
     """Every truncation, and 300 random changes of a byte: InputError, or the data."""
     path = tmp_path / f"a{suffix}"
     if suffix == ".npz":
@@ -289,6 +289,6 @@ def test_csv_header_of_numbers_with_a_word_at_the_end(tmp_path):
         ('1,"' + "x" * 200_000 + '"\n', "readable .csv file, but Error: field larger"),
     ],
 )
-def test_wrong_csv(tmp_path, text, line):
+def test_invalid_csv_files_are_refused(tmp_path, text, line):
     (tmp_path / "a.csv").write_text(text)
     refused(tmp_path / "a.csv", line)

@@ -1,4 +1,4 @@
-"""Files appear complete or not at all, and a failed write is one error of one line."""
+"""Files appear complete or not at all, and a failed write is an error of one line."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_each_kind_of_file_is_written(tmp_path):
     assert len(files(tmp_path)) == 6
 
 
-def test_the_file_before_is_preserved_under_its_name(tmp_path):
+def test_the_previous_file_is_preserved_under_its_name(tmp_path):
     folder = ResultFolder(tmp_path)
     for text in ("first", "second"):
         folder.write("now", lambda path, text=text: path.write_text(text), before="previous")
@@ -42,7 +42,7 @@ def test_the_file_before_is_preserved_under_its_name(tmp_path):
     assert (tmp_path / "previous").read_text() == "first"
 
 
-def test_a_folder_that_was_removed_is_not_made_again(tmp_path):
+def test_a_removed_folder_is_not_created_again(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write .*a\.txt: No such file"):
         ResultFolder(tmp_path / "gone").write_text("a.txt", "")
     assert files(tmp_path) == []
@@ -53,27 +53,27 @@ def test_the_message_names_the_file_and_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("what", ["text", "dataset", "figure", "replace"])
-def test_a_write_that_fails_half_way_leaves_nothing(what, error, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", ["text", "dataset", "figure", "replace"])
+def test_a_write_that_fails_half_way_leaves_no_file(case, error, tmp_path, monkeypatch):
     folder = ResultFolder(tmp_path)
 
-    def half(path, *args, **kwargs):
+    def write_half(path, *args, **kwargs):
         with open(path, "wb") as file:
             file.write(b"half")
         raise error
 
     def write():
-        if what == "text":
-            monkeypatch.setattr("pathlib.Path.write_text", half)
+        if case == "text":
+            monkeypatch.setattr("pathlib.Path.write_text", write_half)
             folder.write_text("manifest.json", "{}")
-        elif what == "replace":
-            monkeypatch.setattr("pathlib.Path.replace", half)
+        elif case == "replace":
+            monkeypatch.setattr("pathlib.Path.replace", write_half)
             folder.write_text("manifest.json", "{}")
-        elif what == "dataset":
-            monkeypatch.setattr("gflow.io.netcdf.write", lambda dataset, path: half(path))
+        elif case == "dataset":
+            monkeypatch.setattr("gflow.io.netcdf.write", lambda dataset, path: write_half(path))
             folder.write_dataset("result.nc", DATA)
         else:
-            monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: half(path))
+            monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: write_half(path))
             folder.write_figure("loss", Figure())
 
     with pytest.raises((OutputError, KeyboardInterrupt)) as caught:

@@ -1,4 +1,4 @@
-"""Locks: exclusive against shared, gone with their process, and the calls made on Windows."""
+"""Locks: exclusive against shared, released with their process, and the calls made on Windows."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def test_an_exclusive_lock_excludes_all_others(path):
         with path.open("ab") as second, path.open("rb") as third:
             assert not try_lock(second, exclusive=True)
             assert not try_lock(third, exclusive=False)
-    with path.open("ab") as file:  # closing released it
+    with path.open("ab") as file:  # closing releases the lock
         assert try_lock(file, exclusive=True)
 
 
@@ -44,7 +44,7 @@ def test_shared_locks_exclude_exclusive_ones_only(path):
         assert not try_lock(third, exclusive=True)
 
 
-def test_a_writer_waits_for_a_reader_that_looks_for_a_moment(path, monkeypatch):
+def test_a_writer_waits_for_a_brief_shared_lock(path, monkeypatch):
     with path.open("rb") as reader, path.open("ab") as writer:
         assert try_lock(reader, exclusive=False)
         monkeypatch.setattr(locks.time, "sleep", lambda seconds: reader.close())
@@ -65,7 +65,7 @@ def test_a_lock_ends_with_its_process(path):
         holder.communicate()
 
 
-def test_locking_changes_no_file_and_makes_none(path):
+def test_locking_changes_and_creates_no_file(path):
     path.chmod(0o444)
     path.parent.chmod(0o555)
     try:
@@ -78,7 +78,7 @@ def test_locking_changes_no_file_and_makes_none(path):
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EINVAL])
-def test_a_file_system_without_locks_refuses_nobody(code, path, monkeypatch):
+def test_a_file_system_without_locks_grants_every_lock(code, path, monkeypatch):
     def unsupported(file, mode):
         raise OSError(code, "no locks here")
 
@@ -112,7 +112,7 @@ def test_windows_locks_one_byte_beyond_the_content(windows, path):
     with path.open("ab") as writer, path.open("rb") as reader:
         assert try_lock(writer, exclusive=True)
         assert windows == [(2, 2**31 - 2, 1)]
-        assert writer.tell() == 7  # where it was
+        assert writer.tell() == 7  # unchanged position
         assert not try_lock(reader, exclusive=False)
         assert windows.count("sleep") == 4
         assert reader.read() == b"content"
@@ -120,7 +120,7 @@ def test_windows_locks_one_byte_beyond_the_content(windows, path):
     assert path.read_bytes() == b"content, more"
 
 
-def test_windows_without_locks_refuses_nobody(windows, path, monkeypatch):
+def test_windows_without_locks_grants_every_lock(windows, path, monkeypatch):
     def unsupported(descriptor, mode, count):
         raise OSError(errno.EINVAL, "Invalid argument")
 

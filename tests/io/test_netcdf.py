@@ -1,4 +1,4 @@
-"""netCDF-4 files by h5py alone: equal to xarray's; dangerous features of HDF5 are refused."""
+"""netCDF-4 files written by h5py alone equal those of xarray; unsafe features are refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,32 +41,32 @@ def test_read_variables_returns_numbers_with_their_dimensions(writer, tmp_path):
         netcdf.write(ALL_KINDS, path)
     else:
         ALL_KINDS.to_netcdf(path, engine="h5netcdf")
-    found = netcdf.read_variables(path)
-    assert set(found) == {*ALL_KINDS.variables} - {"word", "name"}
-    for name, variable in found.items():
+    variables = netcdf.read_variables(path)
+    assert set(variables) == {*ALL_KINDS.variables} - {"word", "name"}
+    for name, variable in variables.items():
         assert variable.dims == ALL_KINDS[name].dims
         np.testing.assert_array_equal(variable.values, ALL_KINDS[name].values)
-    assert found["curve"].attrs == ALL_KINDS["curve"].attrs
-    other = {name: variable * 0 for name, variable in found.items()}
-    other["single"] = found["single"][:1]  # of another shape: looked up again
-    again = netcdf.read_variables(path, other)
-    assert again.keys() == found.keys()
-    assert all(again[name].identical(found[name]) for name in found if name != "curve")
-    np.testing.assert_array_equal(again["curve"].values, found["curve"].values)
+    assert variables["curve"].attrs == ALL_KINDS["curve"].attrs
+    templates = {name: variable * 0 for name, variable in variables.items()}
+    templates["single"] = variables["single"][:1]  # another shape: read from the file
+    again = netcdf.read_variables(path, templates)
+    assert again.keys() == variables.keys()
+    assert all(again[name].identical(variables[name]) for name in variables if name != "curve")
+    np.testing.assert_array_equal(again["curve"].values, variables["curve"].values)
 
 
-def test_files_of_one_name_can_be_written_at_once(tmp_path):
+def test_files_of_equal_names_can_be_written_concurrently(tmp_path):
     def write(i):
         (tmp_path / str(i)).mkdir()
         netcdf.write(ALL_KINDS, tmp_path / str(i) / "result.nc")
         return xr.load_dataset(tmp_path / str(i) / "result.nc")
 
     with ThreadPoolExecutor(4) as threads:
-        for found in threads.map(write, range(12)):
-            xr.testing.assert_identical(found, ALL_KINDS)
+        for dataset in threads.map(write, range(12)):
+            xr.testing.assert_identical(dataset, ALL_KINDS)
 
 
-# -- files made by others ---------------------------------------------------------------
+# -- files from elsewhere ---------------------------------------------------------------
 
 MAX_BYTES = 10_000_000
 
@@ -76,14 +76,14 @@ def file(tmp_path):
     return tmp_path / "result.nc"
 
 
-def test_files_that_xarray_writes_pass(file):
+def test_files_written_by_xarray_are_accepted(file):
     data = DATA.assign_coords(name=("x", ["linear", "ü" * 3000])).assign(
-        number=3.5, whole=("x", [1, 2]), yes=("x", [True, False]), empty=("y", np.zeros(0))
+        number=3.5, count=("x", [1, 2]), yes=("x", [True, False]), empty=("y", np.zeros(0))
     )
     data.to_netcdf(file, engine="h5netcdf")
     require_plain_arrays(file, MAX_BYTES)
-    with xr.open_dataset(file, engine="h5netcdf") as found:
-        xr.testing.assert_identical(found.load(), data)
+    with xr.open_dataset(file, engine="h5netcdf") as dataset:
+        xr.testing.assert_identical(dataset.load(), data)
 
 
 def _soft(open_file):
@@ -133,7 +133,7 @@ def _strings_in_a_table(open_file):
 
 
 @pytest.mark.parametrize(
-    ("make", "say"),
+    ("make", "message"),
     [
         (_soft, "'a' is a link, not an array"),
         (_external_link, "'a' is a link, not an array"),
@@ -148,12 +148,12 @@ def _strings_in_a_table(open_file):
         (_strings_in_a_table, "'a' is not a list of strings"),
     ],
 )
-def test_features_that_a_run_does_not_need_are_refused(make, say, file):
+def test_features_that_a_run_does_not_need_are_refused(make, message, file):
     with h5py.File(file.with_name("other.nc"), "w") as other:
         other["secret"] = np.arange(3.0)
     with h5py.File(file, "w") as open_file:
         make(open_file)
-    with pytest.raises(ValueError, match=say):
+    with pytest.raises(ValueError, match=message):
         require_plain_arrays(file, MAX_BYTES)
 
 
@@ -171,11 +171,11 @@ def test_every_reference_to_one_long_string_is_counted(file):
         open_file["a"] = np.array(["x" * 50_000, *[""] * 99], h5py.string_dtype())
         where = open_file["a"].id.get_offset()
     content = bytearray(file.read_bytes())
-    entry = content[where : where + 16]  # length, and where the string is
+    entry = content[where : where + 16]  # the length of the string and its position
     content[where : where + 1600] = entry * 100
     file.write_bytes(content)
     with h5py.File(file) as open_file:
-        assert len(open_file["a"][99]) == 50_000  # HDF5 believes it
+        assert len(open_file["a"][99]) == 50_000  # HDF5 accepts the reference
     with pytest.raises(ValueError, match="it declares more than"):
         require_plain_arrays(file, MAX_BYTES)
 

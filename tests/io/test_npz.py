@@ -50,18 +50,18 @@ def test_objects_are_refused():
         ("f", 47, "must take at most 47 bytes in memory, but its header declares shape"),
     ],
 )
-def test_a_header_is_held_to_kind_and_memory(kinds, max_bytes, message):
+def test_headers_of_another_kind_or_size_are_refused(kinds, max_bytes, message):
     stream, size = saved(np.zeros((2, 3)))
     with pytest.raises(InputError, match=f"the array {message}"):
         check_header("the array", stream, size, kinds, max_bytes)
 
 
-def test_memory_is_that_of_float64():
+def test_memory_is_counted_as_float64():
     stream, size = saved(np.zeros(10, np.int8))
     assert check_header("a", stream, size, "i", 80) == 80
 
 
-def test_members_that_overlap_are_refused():
+def test_overlapping_members_are_refused():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for i in range(3):
@@ -71,4 +71,4 @@ def test_members_that_overlap_are_refused():
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert len(read_members(archive, len(content))) == 3
         with pytest.raises(InputError, match=r"1.npy must be stored without compression"):
-            read_members(archive, 9000)  # as if all three were one stretch of a shorter file
+            read_members(archive, 9000)  # a shorter file, in which the members must overlap

@@ -1,4 +1,4 @@
-"""Only plain files up to a size are read; pipes, devices, folders and links are named."""
+"""Only plain files up to a size are read; pipes, devices, folders and links are refused."""
 
 import os
 
@@ -30,7 +30,7 @@ def test_pipes_and_devices_are_refused(tmp_path):
             read_text(tmp_path / name, 10)
 
 
-def test_links_to_plain_files_are_plain_but_not_a_folders_own(tmp_path):
+def test_links_to_plain_files_are_plain_files_but_not_own_files(tmp_path):
     (tmp_path / "a").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "a")
     require_plain_file(tmp_path / "link")

@@ -11,7 +11,7 @@ from tests.preparation.examples import refused
 
 
 def tables() -> Iterator[np.ndarray]:
-    """Matrices whose entries lie between the smallest and the largest floats."""
+    """Yield matrices whose entries lie between the smallest and the largest floats."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         shape = (rng.integers(2, 9), rng.integers(1, 5))
@@ -70,12 +70,12 @@ def test_correlation_against_numpy():
 
 
 @pytest.mark.parametrize(
-    ("x", "got"),
+    ("x", "message"),
     [
         (np.array([[1.0, 2.0]]), "got 1 rows and 0 such columns"),
         (np.array([[1.0, 2.0], [1.0, 3.0]]), "got 2 rows and 1 such columns"),
         (np.ones((2, 0)), "got 2 rows and 0 such columns"),
     ],
 )
-def test_correlation_needs_two(x, got):
-    refused(got, correlation, x)
+def test_correlation_needs_two_rows_and_columns(x, message):
+    refused(message, correlation, x)

@@ -15,7 +15,7 @@ def test_subset_keeps_order_and_numbers_classes_as_given():
     assert data.classes == ("c", "a")
 
 
-def test_subset_of_everything_is_everything():
+def test_subset_of_all_rows_is_the_data():
     data = three_classes()
     assert subset(data) is data
     assert np.array_equal(subset(data, samples=5, classes=["a", "b", "c"]).targets, data.targets)

@@ -13,7 +13,7 @@ def test_one_hot():
     assert np.array_equal(one_hot(load("digits")).argmax(1)[:, None], load("digits").targets)
 
 
-def test_one_hot_is_bounded(monkeypatch):
+def test_one_hot_has_a_size_limit(monkeypatch):
     monkeypatch.setattr("gflow.preparation.targets.MAX_BYTES", 100)
     refused("at most 100 bytes, got 5 samples of 3 classes", one_hot, three_classes())
 
@@ -23,16 +23,16 @@ def test_signs():
     assert signs(subset(three_classes(), classes=["c", "a"]))[:, 0].tolist() == [1, -1, -1, 1]
 
 
-def test_signs_say_how_to_choose():
+def test_errors_of_signs_say_how_to_choose_classes():
     refused("exactly two classes, got 3 in it: a, b, c; .*classes=a,b$", signs, three_classes())
     refused("got 1 in it: a; ", signs, subset(three_classes(), classes=["a"]))
     refused("got 10 in digits: 0, 1, .*example classes=0,1", signs, load("digits"))
     single = subset(three_classes(), samples=1, classes=["a", "c"])
     refused("rows of both classes, a and c, got only a in it; use more", signs, single)
-    many = Data(
+    many_classes = Data(
         "it", np.ones((30, 1)), np.arange(30.0)[:, None], tuple(map(str, range(30))), ("x",)
     )
-    refused("18, 19, ...; choose", signs, many)
+    refused("18, 19, ...; choose", signs, many_classes)
 
 
 def test_targets_without_classes():

@@ -1,4 +1,4 @@
-"""What the tests of several kinds of results share."""
+"""Helpers for the tests of results."""
 
 import json
 from typing import Any
@@ -9,13 +9,13 @@ from gflow.text import plain
 
 
 def check_labels(ds: xr.Dataset) -> None:
-    """Every variable has a long name and units."""
+    """Check that every variable has a long name and units."""
     for name, variable in ds.variables.items():
         assert variable.attrs["long_name"], name
         assert variable.attrs["units"], name
 
 
 def as_read_back(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary as a run's folder has it."""
+    """Return the summary as it is read back from the folder of a run."""
     read: dict[str, Any] = json.loads(json.dumps(plain(summary), allow_nan=False))
     return read

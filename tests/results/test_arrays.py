@@ -21,7 +21,7 @@ def test_dataset_of_a_trajectory_that_stopped_at_once():
     check_labels(ds)
 
 
-def test_every_dimension_gets_a_coordinate_and_existing_ones_stay():
+def test_missing_coordinates_are_added_and_existing_ones_are_unchanged():
     ds = xr.Dataset({"a": (("time", "layer", "other"), np.zeros((2, 3, 1)))}, {"time": [0.0, 0.5]})
     coordinates = numbered(ds).coords
     assert coordinates["time"].values.tolist() == [0.0, 0.5]

@@ -1,4 +1,4 @@
-"""What the base of all results makes of a summary: cells, verdict and numbers."""
+"""The base of all results: cells, verdict and numbers of a summary."""
 
 import json
 
@@ -82,7 +82,7 @@ def test_table_ends_with_certificate_and_cost():
         (summary(row(diverged_at=2), certificate=BAD), Verdict.UNCERTIFIED),
     ],
 )
-def test_verdict(given, verdict):
+def test_verdict_follows_from_the_summary(given, verdict):
     assert Walks.verdict(given) is verdict
 
 
@@ -90,7 +90,7 @@ def test_numbers_of_a_single_row_are_prefixed_where_the_summary_has_the_name():
     numbers = Walks.numbers(summary(row(), loss=1.0, text="x", rhs_evals=9))
     assert numbers == {
         "loss": 1.0,
-        "rhs_evals": 9.0,  # the summary's, not the cost's
+        "rhs_evals": 9.0,  # from the summary, not from the cost
         "certificate_holds": 1.0,
         "wall_seconds": 0.5,
         "steps": 7.0,
@@ -108,7 +108,7 @@ def test_numbers_of_a_summary_read_from_json():
 
 
 @pytest.mark.parametrize("rows", [None, 3, {}, "walks", [1], [{}, None]])
-def test_rows_that_are_no_list_of_tables_are_refused(rows):
+def test_rows_that_are_not_a_list_of_tables_are_refused(rows):
     with pytest.raises(InputError, match="'walks' must have a list of rows 'walks'; run the"):
         Walks.rows({"walks": rows})
 

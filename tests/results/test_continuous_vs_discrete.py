@@ -48,7 +48,7 @@ def test_summary_and_table_have_a_row_for_each_network(made):
     assert result.verdict(summary) is Verdict.HOLDS
 
 
-def test_share_of_a_gap_that_is_zero_or_unknown_is_not_given(made):
+def test_share_of_a_zero_or_unknown_gap_is_omitted(made):
     summary = as_read_back(made[1].summary)
     for gap in (0.0, None):
         summary["networks"][0]["largest_gap"] = gap

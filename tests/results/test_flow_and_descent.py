@@ -64,12 +64,12 @@ def test_descent_variables_are_the_descents_with_nan_after_the_last(made):
     ds = result.dataset
     assert ds["step_size"].values.tolist() == [0.2, 0.1, 0.05]
     for i, (descent, gap) in enumerate(zip(both.descents, both.gaps, strict=True)):
-        there = len(descent.ts)
-        assert ds["descent_time"].values[i, :there].tolist() == descent.ts.tolist()
-        assert ds["descent_loss"].values[i, :there].tolist() == descent.losses.tolist()
+        count = len(descent.ts)
+        assert ds["descent_time"].values[i, :count].tolist() == descent.ts.tolist()
+        assert ds["descent_loss"].values[i, :count].tolist() == descent.losses.tolist()
         assert ds["gap"].values[i, : len(gap.ts)].tolist() == gap.end_to_end.tolist()
         for name in ("descent_time", "descent_loss", "gap", "gap_time"):
-            assert np.isnan(ds[name].values[i, there:]).all()
+            assert np.isnan(ds[name].values[i, count:]).all()
     for name in setup.measure(both.trajectory.ts, both.trajectory.ys):
         assert name in ds
         assert f"descent_{name}" in ds
@@ -154,7 +154,7 @@ def test_table_has_a_row_for_each_descent(made):
     assert result.verdict(result.summary) is Verdict.HOLDS
 
 
-def test_certificate_of_the_parameter_flow_counts_too():
+def test_certificate_of_the_parameter_flow_is_included():
     setup = deep()
     both = flow_and_descent(setup.flow, setup.y0, 1.0, [0.1], points=4)
     result = FlowAndDescentResult.from_study(both, setup)

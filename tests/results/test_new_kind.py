@@ -66,7 +66,7 @@ def test_command_prints_its_table_and_exits_by_its_verdict(returned, tmp_path):
 
 
 @pytest.mark.parametrize("step_sizes", [(0.5,), (0.5, 0.25)])
-def test_sweep_collects_its_numbers(step_sizes, returned, tmp_path):
+def test_sweep_collects_the_numbers_of_the_kind(step_sizes, returned, tmp_path):
     returned(lambda scenario: {size: size + scenario.seed for size in step_sizes})
     plan = small_plan(seeds=2)
     with SweepFolder(tmp_path).lock(plan):

@@ -1,4 +1,4 @@
-"""Every kind of result is found by its name, and declares what the others do."""
+"""Every kind of result is registered under its name, and declares the same attributes."""
 
 import pkgutil
 
@@ -13,13 +13,13 @@ from gflow.results.registry import find_kind, result_kinds
 KINDS = sorted(result_kinds().values(), key=lambda kind: kind.kind)
 
 
-def test_every_kind_is_found_once_in_a_file_of_its_name():
+def test_every_kind_is_registered_once_in_the_file_of_its_name():
     modules = [kind.__module__.removeprefix("gflow.results.") for kind in KINDS]
     assert [kind.kind.replace("-", "_") for kind in KINDS] == modules
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_a_kind_mirrors_its_study_and_implements_only_what_is_abstract(kind):
+def test_a_kind_has_the_name_of_its_study_and_implements_only_abstract_methods(kind):
     studies = {info.name for info in pkgutil.iter_modules(gflow.studies.__path__)}
     assert not kind.complete or kind.kind.replace("-", "_") in studies
     assert kind.__bases__ == (Result,)

@@ -1,4 +1,4 @@
-"""A solve that stopped early: what was reached, and its verdict."""
+"""A solve that stopped early: the partial path, and its verdict."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The summary of a width study agrees with its arrays, and is finite whatever diverged."""
+"""The summary of a width study agrees with its arrays, and is finite even after a divergence."""
 
 import json
 import math
@@ -102,7 +102,7 @@ def test_summary_of_networks_that_diverged_has_no_nan():
     )
 
 
-def test_error_that_was_not_measured_is_left_out():
+def test_an_error_that_was_not_measured_is_omitted():
     summary = WidthResult.from_study(width(epochs=1, estimate_error=False, test=None)).summary
     assert "solver_error" not in summary
     assert "solver_error" not in summary["widths"][0]

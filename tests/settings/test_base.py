@@ -14,7 +14,7 @@ SETTINGS = sorted(setting_models())
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_setting_is_found_by_its_file(name):
+def test_a_setting_is_discovered_from_its_file(name):
     model = setting_model(name)
     assert issubclass(model, Scenario)
     assert model.setting == name

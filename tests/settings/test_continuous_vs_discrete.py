@@ -1,4 +1,4 @@
-"""The setting of the gap and its proxy: networks, what is refused, what the summary says."""
+"""The setting of the gap and its proxy: networks, summary, and the inputs that it refuses."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_networks_are_a_linear_one_and_one_of_the_same_shape_without_biases(outc
         ({"model": "cnn"}, ["linear", "cnn"]),
     ],
 )
-def test_other_networks(keys, names):
+def test_other_networks_can_be_chosen(keys, names):
     assert [row["network"] for row in run(**keys).summary["networks"]] == names
 
 
@@ -59,7 +59,7 @@ def test_curves_are_those_of_descent_and_flow(outcome):
     assert ds["travelled"].sel(network="linear").values == pytest.approx(far.numpy())
 
 
-def test_kinks_take_fixed_steps_unless_a_method_is_named(outcome):
+def test_networks_with_kinks_use_fixed_steps_unless_a_method_is_named(outcome):
     linear, relu = outcome.summary["networks"]
     assert linear["cost"]["method"] == "dop853"
     assert relu["cost"]["method"] == "rk4"

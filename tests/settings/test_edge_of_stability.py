@@ -1,4 +1,4 @@
-"""The edge-of-stability setting: what its result holds, and what it refuses."""
+"""The edge-of-stability setting: its result, and the inputs that it refuses."""
 
 import math
 
@@ -61,11 +61,11 @@ def test_central_flow_begins_at_the_crossing(outcome):
     assert np.nanmax(spread) > 0
 
 
-def test_default_passes_each_edge_of_three_step_sizes():
-    made = load_scenario("edge-of-stability")
-    assert made.data == "digits"
-    assert len(made.step_sizes) == 3
-    assert made.setup().facts["samples"] == 300
+def test_the_default_path_crosses_the_edges_of_three_step_sizes():
+    scenario = load_scenario("edge-of-stability")
+    assert scenario.data == "digits"
+    assert len(scenario.step_sizes) == 3
+    assert scenario.setup().facts["samples"] == 300
 
 
 @pytest.mark.parametrize(

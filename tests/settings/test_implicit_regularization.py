@@ -1,4 +1,4 @@
-"""The setting of ‖∇L‖² along descent: its numbers are the study's, and what it refuses."""
+"""The setting of ‖∇L‖² along descent: it has the numbers of the study, and measures its error."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The kernels of the kernel setting, and what it measures."""
+"""The kernels of the kernel setting, and its test error."""
 
 import typing
 
@@ -56,7 +56,7 @@ def test_kernel_test_error_of_a_regression_is_that_of_the_exact_flow():
 
 
 @pytest.mark.parametrize(("name", "kernel"), [("ntk", ntk), ("nngp", nngp)])
-def test_kernel_of_a_deep_network_by_name(name, kernel):
+def test_kernels_of_deep_networks_are_chosen_by_name(name, kernel):
     network = {"depth": 3, "activation": "gelu", "w_std": 1.5, "b_std": 0.2}
     sizes = {"samples": 9, "test_samples": 4}
     flow = make("kernel", data="digits", kernel=name, **sizes, **network).setup().flow
@@ -69,12 +69,12 @@ def test_kernel_of_a_deep_network_by_name(name, kernel):
 @pytest.mark.parametrize(
     ("option", "value"), [("depth", 2), ("activation", "erf"), ("w_std", 2.0), ("b_std", 0.1)]
 )
-def test_two_layer_kernel_takes_no_option_of_deep_networks(option, value):
+def test_two_layer_kernel_refuses_options_of_deep_networks(option, value):
     message = f"{option} applies to the kernels ntk and nngp, got {option}={value} with kernel two"
     with pytest.raises(InputError, match=message):
         make("kernel", **{option: value}).setup()
 
 
-def test_kernel_names_every_activation_of_the_package():
+def test_kernel_lists_every_activation_of_the_package():
     field = setting_model("kernel").model_fields["activation"]
     assert set(typing.get_args(field.annotation)) == set(ACTIVATIONS)

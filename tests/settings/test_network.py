@@ -1,4 +1,4 @@
-"""The network setting: the flow it builds, what it measures, and what it refuses."""
+"""The network setting: its flow, its measurements, and the inputs that it refuses."""
 
 import numpy as np
 import pytest
@@ -85,19 +85,19 @@ def test_gap_and_solver_error_are_in_function_space(outcome):
     assert outcome.summary["certificate"]["holds"]
 
 
-def test_a_descent_that_diverges_is_measured_up_to_there():
-    made = make(step_sizes=[3.0, 0.5], t_end=30.0, model="linear", rtol=1e-4, points=10)
-    done = made.run(lambda name, t_end: None)
-    assert done.summary["descent"][0]["diverged_at"] is not None
-    assert done.summary["descent"][1]["diverged_at"] is None
-    there = np.isfinite(done.dataset["descent_time"].values[0])
-    assert there.sum() > 1
-    assert np.isfinite(done.dataset["descent_gradient_norm"].values[0][there][:2]).all()
-    assert np.isfinite(done.dataset["sharpness"].values).all()
+def test_diverging_descent_is_measured_up_to_its_divergence():
+    scenario = make(step_sizes=[3.0, 0.5], t_end=30.0, model="linear", rtol=1e-4, points=10)
+    result = scenario.run(lambda name, t_end: None)
+    assert result.summary["descent"][0]["diverged_at"] is not None
+    assert result.summary["descent"][1]["diverged_at"] is None
+    saved = np.isfinite(result.dataset["descent_time"].values[0])
+    assert saved.sum() > 1
+    assert np.isfinite(result.dataset["descent_gradient_norm"].values[0][saved][:2]).all()
+    assert np.isfinite(result.dataset["sharpness"].values).all()
 
 
 @pytest.mark.parametrize("model", ["linear", "cnn"])
-def test_other_built_in_models(model):
+def test_other_built_in_models_can_be_chosen(model):
     setup = make(model=model).setup()
     assert setup.flow.end_to_end(setup.y0).shape == (12, 10)
 
@@ -123,7 +123,7 @@ def test_seed_draws_the_start():
     assert not torch.equal(starts[0], starts[2])
 
 
-def test_a_users_own_model_and_mnist_from_a_folder(tmp_path, monkeypatch):
+def test_a_users_model_on_mnist_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_mnist(tmp_path, bytes_of(20, 4, 4), bytes_of(20, high=10, seed=1))
     text = "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(16, 10))\n"

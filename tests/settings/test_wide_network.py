@@ -10,7 +10,7 @@ from tests.helpers import relative
 from tests.settings.scenarios import make, no_stage
 
 
-def test_setup_is_the_narrowest():
+def test_setup_is_the_narrowest_network():
     setup = make("wide-network", widths=[8, 4], samples=5, inputs=3).setup()
     assert isinstance(setup.flow, TwoLayerFlow)
     assert setup.y0.shape == (4, 3)
@@ -52,7 +52,7 @@ def test_without_remaining_samples_there_is_no_test_error():
         make("wide-network", **keys | {"samples": 101}).run(no_stage)
 
 
-def test_takes_one_step_size():
+def test_several_step_sizes_are_refused():
     scenario = make("wide-network", step_sizes=[0.1, 0.2], samples=5, inputs=3)
     with pytest.raises(InputError, match="takes one step size, got 2"):
         scenario.run(no_stage)
@@ -62,7 +62,7 @@ def test_takes_one_step_size():
     ("data", "classes", "message"),
     [("digits", ["0", "1", "2"], "two"), ("diabetes", None, "must have classes")],
 )
-def test_needs_two_classes(data, classes, message):
+def test_two_classes_are_required(data, classes, message):
     keys = {"data": data, "samples": 10} | ({"classes": classes} if classes else {})
     with pytest.raises(InputError, match=message):
         make("wide-network", **keys).run(no_stage)

@@ -30,10 +30,10 @@ def test_measurements_are_the_observables_of_the_states():
     flow, y0 = valley((80.0, 70.0), (150.0, 120.0))
     central = CentralFlow(flow, STEP)
     path = central_path(central, y0, [0.0, 0.5, 2.0])
-    there = central.observables(path.ys)
-    assert relative(path.losses, there["loss"]) <= 1e-14
-    assert relative(path.variances, there["variance"]) <= 1e-12
-    assert relative(path.averaged_losses, there["averaged_loss"]) <= 1e-12
+    observables = central.observables(path.ys)
+    assert relative(path.losses, observables["loss"]) <= 1e-14
+    assert relative(path.variances, observables["variance"]) <= 1e-12
+    assert relative(path.averaged_losses, observables["averaged_loss"]) <= 1e-12
     assert path.ranks.tolist() == [0, 1, 2]
     assert relative(path.sharpness, eigenvalues(path.ys).amax(1)) <= 1e-12
 

@@ -58,7 +58,7 @@ def test_factor_against_product():
     assert relative(gap.end_to_end, truth) <= 1e-14
 
 
-def test_ensembles():
+def test_ensembles_are_compared_by_member():
     starts = torch.stack([START, START + 1, START - 2])
     gd = gflow.descend(FLOW, starts, 0.1, 5)
     gap = gflow.compare(gflow.integrate(FLOW, starts, gd.ts), gd)
@@ -69,7 +69,7 @@ def test_ensembles():
         assert float((gap.end_to_end[:, i] - alone.end_to_end).abs().max()) <= 1e-5
 
 
-def test_only_shared_times_count():
+def test_only_shared_times_are_compared():
     gd = gflow.descend(FLOW, START, 0.25, 8)  # 0, 0.25, …, 2
     path = gflow.integrate(FLOW, START, [0.0, 0.1, 0.5, 0.75 * (1 + 1e-12), 1.1, 2.0])
     assert gflow.compare(path, gd).ts.tolist() == [0.0, 0.5, 0.75 * (1 + 1e-12), 2.0]

@@ -1,4 +1,4 @@
-"""Descent, its proxy with a smaller step and the flow, against each run by itself."""
+"""Descent, its proxy with a smaller step and the flow, against separate runs."""
 
 import itertools
 
@@ -50,7 +50,7 @@ def test_distances_are_those_of_the_parts(linear):
     torch.testing.assert_close(result.descent_losses, flow.loss(descent))
 
 
-def test_proxy_sees_19_twentieths_of_the_gap_and_is_one_twentieth_off(linear):
+def test_proxy_with_a_twentieth_of_the_step_measures_19_twentieths_of_the_gap(linear):
     _, result = linear
     later = slice(1, None)
     ratio = result.proxy_gap[later] / result.gap[later]
@@ -60,7 +60,7 @@ def test_proxy_sees_19_twentieths_of_the_gap_and_is_one_twentieth_off(linear):
 
 
 @pytest.mark.parametrize("proxy", [2, 5])
-def test_other_proxies_see_the_share_that_order_1_says(proxy):
+def test_other_proxies_measure_the_share_of_a_first_order_gap(proxy):
     flow = network(relu=False)
     result = continuous_vs_discrete(flow, flow.pack(), T, STEP / 2, proxy=proxy, points=4)
     assert float(result.proxy_gap[-1] / result.gap[-1]) == pytest.approx(1 - 1 / proxy, abs=0.01)
@@ -72,7 +72,7 @@ def test_error_of_a_smooth_flow_is_far_below_every_gap(linear):
     assert float(result.solver_error.max()) < 1e-4 * float(result.proxy_error[1:].min())
 
 
-def test_flow_with_kinks_by_fixed_steps_knows_its_error():
+def test_fixed_steps_estimate_the_error_of_a_flow_with_kinks():
     flow = network(relu=True)
     y0 = flow.pack()
     options = {"points": 4, "method": "rk4", "solver_step": STEP / 10}
@@ -114,7 +114,7 @@ def test_proxy_must_be_a_whole_number_of_at_least_2(proxy, linear):
         continuous_vs_discrete(flow, flow.pack(), T, STEP, proxy=proxy)
 
 
-def test_one_start(linear):
+def test_several_starts_are_refused(linear):
     flow, _ = linear
     with pytest.raises(InputError, match="takes one start, got an ensemble"):
         continuous_vs_discrete(flow, torch.stack([flow.pack()] * 2), T, STEP)

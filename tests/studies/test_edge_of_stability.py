@@ -69,7 +69,7 @@ def test_relative_gap_is_relative_to_the_distance_travelled_by_the_crossing():
     assert float(edge.relative_parameter_gap[at]) == pytest.approx(float(apart), rel=1e-9)
 
 
-def test_on_digits_descent_leaves_at_the_edge_and_the_central_flow_follows_its_average():
+def test_on_digits_descent_leaves_the_flow_at_the_edge_and_the_central_flow_follows_its_average():
     result = of_digits()
     for edge in result.edges:
         limit = 2 / edge.step_size
@@ -92,7 +92,7 @@ def test_a_start_beyond_the_edge_has_no_central_flow():
     assert 0 < edge.after(edge.relative_gap) < math.inf
 
 
-def test_default_step_sizes_have_edges_that_the_flow_passes():
+def test_the_flow_crosses_the_edges_of_the_default_step_sizes():
     flow, y0 = valley(START, GOAL)
     result = edge_of_stability(flow, y0, 4.0, points=20)
     # The eigenvalue goes from 90 to 104 − 14e^{−4}: 1/2, 2/3 and 5/6 of the way.

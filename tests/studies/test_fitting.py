@@ -28,7 +28,7 @@ def test_fit_of_a_pure_power(order):
     assert fit.refusal is None
 
 
-def test_fit_takes_the_asymptotic_range_only():
+def test_fit_uses_the_asymptotic_range_only():
     sizes = np.array([0.8, 0.4, 0.2, 0.1, 0.05, 0.025])
     gaps = sizes * (1 + 8 * sizes**3)
     fit = fit_order(sizes, gaps, [True] * 6, 1e-12)
@@ -51,7 +51,7 @@ def test_confidence_interval_has_its_coverage(count):
 
 
 @pytest.mark.parametrize(("count", "factor"), [(3, 12.706), (12, 2.228), (22, 2.086)])
-def test_interval_is_by_students_t(count, factor):
+def test_interval_uses_students_t(count, factor):
     """Quantiles of Student's t from a printed table, at count - 2 degrees of freedom."""
     sizes = 0.5 ** np.arange(count)
     noise = 0.01 * np.sin(np.arange(count))
@@ -61,7 +61,7 @@ def test_interval_is_by_students_t(count, factor):
     assert (high - low) / 2 == pytest.approx(factor * regression.stderr, rel=1e-9)
 
 
-def test_fit_refuses_data_that_are_no_power():
+def test_fit_refuses_data_without_a_power():
     sizes = np.array([0.4, 0.2, 0.1, 0.05])
     fit = fit_order(sizes, [1.0, 0.3, 0.2, 0.01], [True] * 4, 1e-12)
     assert "no asymptotic range" in fit.refusal
@@ -96,7 +96,7 @@ def test_seeds_that_diverged_are_left_out():
 
 
 @pytest.mark.parametrize("fault", ["one width", "the same width", "zero", "all diverged"])
-def test_no_fit_where_there_is_none(fault):
+def test_data_without_a_power_have_no_fit(fault):
     widths, values = list(WIDTHS), sample(-0.5, 3, 0.1, 0)
     if fault == "one width":
         widths, values = widths[:1], values[:1]

@@ -1,4 +1,4 @@
-"""One flow, its parameters' flow and descents, against the parts run one by one."""
+"""One flow, its parameters' flow and descents, against separate runs of the parts."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_trajectory_is_that_of_integrate(both):
     assert times <= set(both.trajectory.ts.tolist())
 
 
-def test_early_times_are_there_for_fast_modes(both):
+def test_early_times_are_included_for_fast_modes(both):
     ts = both.trajectory.ts
     assert 0 < ts[1] <= 1.01e-4
     assert (ts.diff() > 0).all()
@@ -87,7 +87,7 @@ def test_default_step_sizes_are_halves_of_the_limit(scale):
     assert default_step_sizes(flow, start, 4e-3, count=1) == [min(1e-3, sizes[0])]
 
 
-def test_stages_are_named():
+def test_stages_report_their_names():
     begun, reported = {}, set()
 
     def stages(name, t_end):
@@ -101,7 +101,7 @@ def test_stages_are_named():
 
 
 @pytest.mark.parametrize("step", [0.0, -0.1, math.nan, 1.5])
-def test_refuses_step_sizes(step):
+def test_invalid_step_sizes_are_refused(step):
     with pytest.raises(InputError, match=r"positive and at most t_end = 1, got"):
         flow_and_descent(FLOW, START, 1.0, [step])
 

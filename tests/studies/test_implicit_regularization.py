@@ -42,7 +42,7 @@ def test_modified_flow_is_closer_by_an_order(experiment):
     assert all(b < a / 5 for a, b in zip(study.gaps, study.modified_gaps, strict=True))
 
 
-def test_at_equal_loss_descent_is_less_steep_the_more_so_the_larger_its_step(experiment):
+def test_at_equal_loss_larger_steps_have_smaller_gradients(experiment):
     medians = [float(r[1:].nanmedian()) for r in experiment[1].descent_ratios]
     assert medians == sorted(medians)
     assert all(median < 1 for median in medians)
@@ -80,7 +80,7 @@ def test_ratio_at_equal_loss_is_that_of_a_flow_stopped_there(experiment):
         assert float(result.descent_ratios[0][i]) == pytest.approx(float(truth), abs=1e-5)
 
 
-def test_a_path_that_is_only_faster_has_the_ratio_one():
+def test_a_faster_path_has_the_ratio_one():
     flow = KernelFlow(torch.eye(2).double(), torch.ones(2).double())
     sizes = [0.1, 0.05, 0.025]
     start = torch.tensor([0.2, -1.0], dtype=torch.float64)

@@ -31,7 +31,7 @@ def test_powers_are_explicit_steps(step_size, k):
         u, v = u - step_size * H @ (u - y), v - step_size * to_test @ (u - y)
 
 
-def test_test_points_with_a_singular_kernel():
+def test_predictions_at_test_points_with_a_singular_kernel():
     twice = torch.cat([X, X[:2]])
     flow = KernelFlow(two_layer_relu_gram(twice), torch.cat([Y, Y[:2]]))
     assert float(flow.eigenvalues[0]) == 0

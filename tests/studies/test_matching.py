@@ -16,7 +16,7 @@ def test_shared_times_are_equal_up_to_round_off():
     assert shared_times(times(1.0), times(2.0)) == ([], [])
 
 
-def test_logarithmic_spacing_begins_with_the_first_step():
+def test_logarithmic_spacing_starts_at_the_first_step():
     (counts,) = matched_times(100.0, [1.0], 4, spacing="log")[1]
     assert counts == [0, 1, 3, 10, 32, 100]
 
@@ -28,7 +28,7 @@ def test_linear_spacing_is_required():
 
 
 @pytest.mark.parametrize("sizes", [[0.1], [0.3, 0.1], [0.7, 0.2, 0.013]])
-def test_matched_times(sizes):
+def test_matched_times_are_steps_of_every_descent(sizes):
     times_, counts = matched_times(2.0, sizes, 20)
     assert times_ == sorted(set(times_))
     assert times_[0] == 0.0
@@ -42,7 +42,7 @@ def test_matched_times(sizes):
 
 
 @pytest.mark.parametrize("step", [0.0, -0.1, 2.5, math.nan])
-def test_matched_times_refuses(step):
+def test_invalid_matched_times_are_refused(step):
     with pytest.raises(InputError, match="positive and at most t_end = 2, got"):
         matched_times(2.0, [0.1, step], 10)
 

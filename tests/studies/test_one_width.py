@@ -40,8 +40,8 @@ def test_networks_are_random_and_reproducible():
     assert flow.signs.shape == (1, 6, 3)
 
 
-def test_one_seed_may_diverge_alone():
-    """Between the stability limits of narrow networks, found from their own kernels."""
+def test_a_single_seed_can_diverge():
+    """Between the stability limits of narrow networks, computed from their kernels."""
     flow, W = random_networks(X, Y, 4, range(6))
     sharpness = torch.linalg.eigvalsh(flow.gram(W))[:, -1]
     step = 2.6 / float(sharpness.median())

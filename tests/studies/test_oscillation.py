@@ -1,4 +1,4 @@
-"""Oscillating descent beside plain descent, and a closed form of its oscillation."""
+"""Oscillating descent against plain descent, and a closed form of its oscillation."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from gflow.studies.oscillation import moving_mean, oscillating_descent
 from tests.helpers import randn, relative
 
 
-def test_oscillating_descent_is_descent():
+def test_oscillating_descent_agrees_with_descent():
     flow, y0 = FactorFlow.example()
     steps = [0, 1, 4, 9]
     measured, gd = oscillating_descent(flow, y0, 0.05, steps), gflow.descend(flow, y0, 0.05, 9)

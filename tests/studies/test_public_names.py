@@ -1,4 +1,4 @@
-"""Every study is importable from ``gflow.studies``, and takes its options in the same way."""
+"""Every study is importable from ``gflow.studies``, and accepts its options in the same way."""
 
 import importlib
 import inspect
@@ -32,7 +32,7 @@ def test_studies_and_their_results_are_exported():
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
-def test_every_study_takes_options_and_keywords(study):
+def test_every_study_accepts_options_and_keywords(study):
     parameters = inspect.signature(study).parameters
     assert isinstance(parameters["options"].default, SolveOptions)
     assert parameters["keywords"].kind is inspect.Parameter.VAR_KEYWORD

@@ -58,7 +58,7 @@ def test_stability_limit_is_that_of_the_dense_hessian(kind):
     assert stability_limit(flow, ys) == pytest.approx(dense_limit(flow, ys), rel=1e-6)
 
 
-def test_stability_limit_of_a_kernel_and_of_nothing():
+def test_stability_limit_of_a_kernel_and_of_a_zero_hessian():
     flow = KernelFlow(torch.diag(times(8.0, 1.0)), times(1.0, 1.0))
     assert stability_limit(flow, torch.zeros(3, 2).double()) == pytest.approx(0.25, rel=1e-9)
     flat = KernelFlow(torch.zeros(2, 2).double(), times(1.0, 1.0))

@@ -148,7 +148,7 @@ def test_gaps_are_distances_at_matched_times():
     assert 0 < study.solver_error <= 1e-13
 
 
-def test_observed_quantity():
+def test_gaps_of_an_observed_quantity():
     flow, W0 = EndToEndFlow(make_loss("completion", 2, 3), 2), of_rank(2, 2, 3)
     sizes = [0.08, 0.04, 0.02, 0.01]
     study = gflow.step_size_study(flow, W0, 2.0, sizes, observe=torch.linalg.svdvals)

@@ -34,7 +34,7 @@ def network(seed, width=64, targets=Y):
     return TwoLayerFlow(X, targets, flow.signs[0]), W[0]
 
 
-def test_shapes_times_and_defaults(study):
+def test_the_study_has_its_shapes_times_and_defaults(study):
     saved = len(study.epochs)
     assert (study.epochs[0], study.epochs[-1]) == (0, 60)
     assert study.stability_limit == pytest.approx(2 / LARGEST, rel=1e-12)
@@ -67,7 +67,7 @@ def test_descent_is_that_of_explicit_steps(study):
     W0, u, v = W, flow.end_to_end(W), flow.outputs(W, X_TEST)
     to_test = two_layer_relu_gram(X_TEST, X)
 
-    def found(name, k):
+    def value_at(name, k):
         return float(study.measured[name][0, 1, study.epochs.index(k)])
 
     for k in range(study.epochs[4] + 1):
@@ -83,7 +83,7 @@ def test_descent_is_that_of_explicit_steps(study):
                 "kernel_test_error": (torch.sign(v) != Y_TEST).double().mean(),
             }
             for name, value in by_hand.items():
-                assert found(name, k) == pytest.approx(float(value), abs=1e-12), name
+                assert value_at(name, k) == pytest.approx(float(value), abs=1e-12), name
         W = W + study.step_size * flow(0.0, W)
         u, v = u - study.step_size * H @ (u - Y), v - study.step_size * to_test @ (u - Y)
     assert float(study.measured["kernel_error"][0, 1]) == pytest.approx(
@@ -95,7 +95,7 @@ def test_descent_is_that_of_explicit_steps(study):
     )
 
 
-def test_flow_is_the_one_integrated_separately(study):
+def test_flow_agrees_with_a_separate_solve(study):
     flow, W = network(seed=0)
     k = 4
     times = [0.0, study.epochs[k] * study.step_size]
