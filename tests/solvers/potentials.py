@@ -1,4 +1,4 @@
-"""Small gradient flows with a known solution, and a judge of what a solver returns for them."""
+"""Small gradient flows with a known solution, and the verdict on a solver's result."""
 
 import torch
 
@@ -56,17 +56,17 @@ class Bernoulli(Potential):
         super().__init__(n, phi, gradient)
 
     def at(self, ts, y0):
-        """States at ts, (T, n), in float64."""
+        """Return the states at ts, (T, n), in float64."""
         t = torch.as_tensor(ts, dtype=torch.float64)[:, None]
         t = t - t[0]
         x0 = y0.double() @ self.Q
         b = self.rates
         safe = torch.where(b == 0, torch.ones_like(b), b)
-        gone = torch.where(b == 0, 2 * t, -torch.expm1(-2 * b * t) / safe)
-        # Multiplied through by e^{2bt} where that is small: nothing overflows.
+        integral = torch.where(b == 0, 2 * t, -torch.expm1(-2 * b * t) / safe)
+        # Where e^{2bt} is small, numerator and denominator are multiplied by it: no overflow.
         below = torch.where(b < 0, torch.exp(2 * b * t), 1.0)
         up = torch.where(b < 0, 1.0, torch.exp(-b * t))
-        return (x0 * up / (below + self.cubic * x0.square() * gone * below).sqrt()) @ self.Q.mT
+        return (x0 * up / (below + self.cubic * x0.square() * integral * below).sqrt()) @ self.Q.mT
 
 
 def shifted(flow, by):
@@ -82,20 +82,20 @@ def mild():
     return flow, times(1.0, -0.5, 0.8, 0.3)
 
 
-def stiff(most=2000.0):
-    """Rates from 0.1 to most."""
-    flow = Bernoulli(torch.logspace(-1, torch.tensor(most).log10().item(), 12))
+def stiff(largest=2000.0):
+    """Rates from 0.1 to `largest`."""
+    flow = Bernoulli(torch.logspace(-1, torch.tensor(largest).log10().item(), 12))
     return flow, torch.linspace(1.0, -0.6, 12, dtype=torch.float64)
 
 
 def solve(flow, y0, ts, method, rtol, atol=None, max_evals=20_000, **options):
-    """gflow.integrate, bounded."""
+    """Call gflow.integrate with a budget of evaluations."""
     atol = 1e-3 * rtol if atol is None else atol
     return gflow.integrate(flow, y0, ts, method, rtol, atol, max_evals=max_evals, **options)
 
 
 def verdict(flow, y0, ts, method, rtol, truth, within, **options):
-    """'right', 'flagged' or the reason of an error; a silent wrong answer fails the test."""
+    """Return 'right', 'flagged' or the reason of an error; a silent wrong answer fails the test."""
     stopped = None
     try:
         path = solve(flow, y0, ts, method, rtol, **options)

@@ -1,4 +1,4 @@
-"""One step of a method on its own: increments, and problems to measure it on."""
+"""Single steps of a method: increments, and problems with a known solution."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 
 
 def increments(rhs, t, h):
-    """What a stepper gets: increment(c, Y) = h·F(t + c·h, Y), and optionally where to put it."""
+    """Return the argument of a stepper: increment(c, Y, out) = h·F(t + c·h, Y)."""
 
     def increment(c, Y, out=None):
         return torch.mul(rhs(t + c * h, Y), h, out=out)
@@ -21,7 +21,7 @@ def step(method, rhs, t, z, h, stages=None):
 
 
 def diagonal_step(method, products, stages=None, dtype=torch.float64):
-    """One step of size 1 from y = 1 of ẏ = zy, for many z at once."""
+    """One step of size 1 from y = 1 of ẏ = zy, for several z at once."""
     z = torch.as_tensor(products).to(dtype)[None]
     return step(method, lambda t, Y: z * Y, 0.0, torch.ones_like(z), 1.0, stages)
 
@@ -38,7 +38,7 @@ def solution(t):
 
 
 def global_error(method, count, stages=None, end=2.0):
-    """After count equal steps on the manufactured problem."""
+    """Return the error after `count` equal steps on the manufactured problem."""
     z, h = solution(0.0), end / count
     for i in range(count):
         z = step(method, manufactured, i * h, z, h, stages).y

@@ -1,4 +1,4 @@
-"""Error follows tolerance at every scale, in every spectrum, in both dtypes; or says so."""
+"""The error follows the tolerance at every scale, spectrum and dtype, or is reported."""
 
 import functools
 import itertools
@@ -25,14 +25,14 @@ from tests.solvers.potentials import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 every = pytest.mark.parametrize("method", [*OWN, "dopri5"])
-own = pytest.mark.parametrize("method", OWN)
+each_own_method = pytest.mark.parametrize("method", OWN)
 TS = [0.0, 0.5, 2.0]
 
 # -- tolerances -------------------------------------------------------------------------
 
 TIGHTEST = {"rkc2": 6, "rock4": 10, "dopri5": 10}
-# The global error in units of rtol: a step's error is held to it, so that it can pass
-# it where many steps add up, and stay far below it where the order is high.
+# The global error in units of rtol. The tolerance bounds the error of a step: the global error
+# exceeds it where many steps add up, and stays far below it where the order is high.
 LAG = {"tsit5": 1, "dop853": 1, "rkc2": 10, "rock4": 1, "bdf": 30, "auto": 30, "dopri5": 30}
 
 
@@ -58,7 +58,7 @@ def test_error_follows_the_tolerance_where_stiff(method):
         assert path.certificate.holds, path.certificate
 
 
-@own
+@each_own_method
 def test_float32(method):
     ts = [0.0, 0.5, 2.0]
     flow = Bernoulli([0.0, 0.3, 1.0, 3.0], dtype=torch.float32)
@@ -76,8 +76,8 @@ def test_float32_where_stiff(method):
     y0 = torch.linspace(1.0, -0.6, 12)
     truth = flow.at(TS, y0)
     for digits in (2, 3, 5):
-        got = verdict(flow, y0, TS, method, 10.0**-digits, truth, 30 * 10.0**-digits)
-        assert got == "right"
+        result = verdict(flow, y0, TS, method, 10.0**-digits, truth, 30 * 10.0**-digits)
+        assert result == "right"
 
 
 # -- scales -----------------------------------------------------------------------------
@@ -97,8 +97,8 @@ def test_huge_states(method):
 def _scaled(scale, method):
     flow = Bernoulli([0.0, 0.3, 1.0, 3.0], cubic=scale**-2)
     y0 = scale * times(1.0, -0.5, 0.8, 0.3)
-    got = verdict(flow, y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4, atol=0.0, max_evals=3000)
-    assert got == "right"
+    result = verdict(flow, y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4, atol=0.0, max_evals=3000)
+    assert result == "right"
 
 
 @every
@@ -118,27 +118,29 @@ def test_times_far_from_zero(origin, method):
     assert verdict(flow, y0, ts, method, 1e-5, flow.at(TS, y0), 1e-4) == "right"
 
 
-@own
+@each_own_method
 @pytest.mark.parametrize("span", [1e-9, 1e9])
 def test_spans_far_from_the_time_scale_of_the_flow(span, method):
-    """Almost nothing happens in the short one; in the long one the fast modes are at rest."""
+    """In the short span the state hardly changes; in the long one the fast modes are at rest."""
     flow = Bernoulli([1e-9, 0.1, 1.0], cubic=1e-9)
     y0 = times(1.0, -0.5, 0.8)
     ts = [0.0, 0.5 * span, span]
-    got = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-3, max_evals=4000)
-    assert got == "right" or (span > 1 and method in ("tsit5", "dop853", "rock4", "rkc2")), got
+    result = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-3, max_evals=4000)
+    assert result == "right" or (span > 1 and method in ("tsit5", "dop853", "rock4", "rkc2")), (
+        result
+    )
 
 
 @every
 def test_start_at_zero_without_atol(method):
     flow = shifted(Bernoulli([0.5, 2.0, 7.0]), 1.0)
     y0 = torch.zeros(3).double()
-    got = verdict(flow, y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4, atol=0.0)
+    result = verdict(flow, y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4, atol=0.0)
     # torchdiffeq chooses its first step relative to the start.
-    assert got == (NAN if method == "dopri5" else "right")
+    assert result == (NAN if method == "dopri5" else "right")
 
 
-# -- spectra that move ----------------------------------------------------------------------
+# -- spectra that change ----------------------------------------------------------------
 
 
 def valley(begin, end):
@@ -179,22 +181,22 @@ VALLEY = [0.0, 1.0, 3.0, 8.0]
 @pytest.mark.parametrize("method", STABILIZED)
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("way", [(0, 5), (5, 0)], ids=["sharpening", "flattening"])
-def test_spectrum_that_moves(way, rtol, method):
+def test_spectrum_that_changes(way, rtol, method):
     if method in ("rkc2", "rock4") and rtol < 1e-3:
         pytest.skip("of low order here")
     flow, y0 = valley(*way)
     truth = valley_truth(*way)
-    got = verdict(flow, y0, VALLEY, method, rtol, truth, 30 * rtol, max_evals=6000)
-    # rock4 does not see to the end of a step, and its last stages are of order 1 out there.
-    assert got == "right" or method == "rock4"
+    result = verdict(flow, y0, VALLEY, method, rtol, truth, 30 * rtol, max_evals=6000)
+    # rock4 does not evaluate at the end of a step, and its last stages are of order 1 there.
+    assert result == "right" or method == "rock4"
 
 
-# -- a network -------------------------------------------------------------------------------
+# -- a network --------------------------------------------------------------------------
 
 
 @functools.cache
 def tanh_network():
-    """DESIGN section 6 in small: 120 digits, width 16; its start, and the loss at t = 100."""
+    """A small tanh network on 120 digits, width 16; its start, and the loss at t = 100."""
     pixels, labels = load_digits(return_X_y=True)
     X = torch.from_numpy(pixels[:120] / 16)
     X = X - X.mean(dim=0)
@@ -220,12 +222,12 @@ def tanh_network():
         out = out / len(X)
         to_second = (out @ C) * (1 - second.square())
         to_first = (to_second @ B) * (1 - hidden.square())
-        found = (
+        gradients = (
             (to_first.mT @ X, to_first.sum(-2)),
             (to_second.mT @ hidden, to_second.sum(-2)),
             (out.mT @ second, out.sum(-2)),
         )
-        return torch.cat([g.flatten(y.ndim - 1) for pair in found for g in pair], dim=-1)
+        return torch.cat([g.flatten(y.ndim - 1) for pair in gradients for g in pair], dim=-1)
 
     y0 = torch.cat([p.flatten() for p in parts])
     flow = Potential(len(y0), phi, gradient)

@@ -41,15 +41,15 @@ def with_rates(method, y, h, stages):
 def test_energy_is_the_last_component_of_a_larger_system(method, stages):
     y, h = randn(4, 3, seed=2), 0.2
 
-    def both(t, Z):
+    def augmented(t, Z):
         return torch.cat([velocity(t, Z[:, :3]), rate(t, Z[:, :3])[:, None]], dim=1)
 
     alone, rates = with_rates(method, y, h, stages)
-    larger = step(method, both, 0.3, torch.cat([y, torch.zeros(4, 1).double()], 1), h, stages)
+    larger = step(method, augmented, 0.3, torch.cat([y, torch.zeros(4, 1).double()], 1), h, stages)
     integral, error = torch.as_tensor(h * method.energy(rates, stages))
     assert torch.allclose(larger.y[:, :3], alone.y, rtol=1e-13)
     assert torch.allclose(integral, larger.y[:, 3], rtol=1e-12, atol=1e-14)
-    if not isinstance(method, Dop853):  # it combines two estimates, each in its own units
+    if not isinstance(method, Dop853):  # it combines two estimates of different orders
         assert torch.allclose(error, larger.error[:, 3], rtol=1e-9, atol=1e-14)
 
 
@@ -68,5 +68,5 @@ def test_a_lone_start_has_the_energy_of_a_member(method, stages):
     rates = with_rates(method, randn(4, 3, seed=6), 0.1, stages)[1]
     lone = [method.energy(column, stages) for column in rates.T]
     together = method.energy(rates, stages)
-    # Round-off is that of the rates: the error is a small difference of them.
+    # The error is a small difference of the rates, whose round-off it has.
     assert np.allclose(np.stack(lone, axis=1), together, rtol=1e-13, atol=1e-15 * abs(rates).max())

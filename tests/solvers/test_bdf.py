@@ -20,14 +20,14 @@ def powers(degree):
 
 @pytest.mark.parametrize("order", range(1, 7))
 def test_formulas_are_exact_up_to_their_degrees(order):
-    found = bdf.formulas(TIMES, NEW, order)
-    assert sorted(found.predictors) == [p for p in (order - 1, order, order + 1) if 1 <= p <= 6]
+    formula = bdf.formulas(TIMES, NEW, order)
+    assert sorted(formula.predictors) == [p for p in (order - 1, order, order + 1) if 1 <= p <= 6]
     for degree in range(8):
         value, slope = powers(degree)
-        known = [value(t) for t in TIMES[: len(found.slope)]]
-        ends = found.alpha * value(NEW) + np.dot(found.slope, known)
+        known = [value(t) for t in TIMES[: len(formula.slope)]]
+        ends = formula.alpha * value(NEW) + np.dot(formula.slope, known)
         assert (ends == pytest.approx(slope(NEW), abs=1e-10)) == (degree <= order)
-        for p, weights in found.predictors.items():
+        for p, weights in formula.predictors.items():
             assert (np.dot(weights, known) == pytest.approx(value(NEW), abs=1e-10)) == (degree <= p)
 
 
@@ -35,11 +35,11 @@ def test_formulas_are_exact_up_to_their_degrees(order):
 def test_errors_are_what_the_slope_formula_misses(order):
     """For t^{p+1} the formula of order p misses the slope by α_p times the error."""
     for p, part in bdf.formulas(TIMES, NEW, order).errors.items():
-        own = bdf.formulas(TIMES, NEW, p)
+        formula = bdf.formulas(TIMES, NEW, p)
         value, slope = powers(p + 1)
-        known = [value(t) for t in TIMES[: len(own.slope)]]
-        missed = (slope(NEW) - np.dot(own.slope, known)) / own.alpha - value(NEW)
-        error = part * (value(NEW) - np.dot(own.predictors[p], known))
+        known = [value(t) for t in TIMES[: len(formula.slope)]]
+        missed = (slope(NEW) - np.dot(formula.slope, known)) / formula.alpha - value(NEW)
+        error = part * (value(NEW) - np.dot(formula.predictors[p], known))
         assert error == pytest.approx(missed, rel=1e-9)
 
 
@@ -49,16 +49,16 @@ def test_few_states_have_fewer_errors():
 
 @pytest.mark.parametrize("n", [1, 5, 40])
 def test_a_linear_step_solves_its_equation(n):
-    """α y + Σ w_j y_{n−j} = F(y), by more products than there is memory for at first."""
+    """α y + Σ w_j y_{n−j} = F(y), by more products than fit in the initial memory."""
     A = randn(n, n, seed=n)
     A = -(A @ A.mT) - torch.eye(n, dtype=torch.float64)
-    states, found = randn(4, n, seed=1), bdf.formulas(TIMES, NEW, 2)
-    step = bdf.bdf_step(lambda y: A @ y, states, found, 1e-9, 1e8)
+    states, formula = randn(4, n, seed=1), bdf.formulas(TIMES, NEW, 2)
+    step = bdf.bdf_step(lambda y: A @ y, states, formula, 1e-9, 1e8)
     assert step.converged
-    residual = A @ step.state - found.alpha * step.state
-    for weight, state in zip(found.slope, states, strict=True):
+    residual = A @ step.state - formula.alpha * step.state
+    for weight, state in zip(formula.slope, states, strict=True):
         residual -= weight * state
-    assert float(residual.norm()) <= found.alpha * 1e-9
+    assert float(residual.norm()) <= formula.alpha * 1e-9
     assert math.isclose(
         float((A @ step.state - step.rate).norm()), float(residual.norm()), rel_tol=1e-3
     )

@@ -1,4 +1,4 @@
-"""The trajectory of a solve that stopped early, and the members that its certificate covers."""
+"""The trajectory of a solve that stopped early, and the members in its certificate."""
 
 import pytest
 import torch

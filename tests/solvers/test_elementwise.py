@@ -1,4 +1,4 @@
-"""The helpers give the same on arrays as on their entries one by one, NaN and infinity included."""
+"""The helpers give equal results on arrays and on single entries, NaN and infinity included."""
 
 import itertools
 
@@ -12,7 +12,7 @@ PAIRS = np.array(list(itertools.product(SPECIAL, repeat=2)))
 
 
 @pytest.mark.parametrize("function", [ew.maximum, ew.minimum])
-def test_larger_and_smaller_of_two(function):
+def test_maximum_and_minimum_of_two(function):
     together = function(PAIRS[:, 0], PAIRS[:, 1])
     one_by_one = [function(a, b) for a, b in PAIRS]
     np.testing.assert_array_equal(together, one_by_one)

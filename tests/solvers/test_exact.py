@@ -11,7 +11,7 @@ FLOW = KernelFlow(torch.diag(times(1e4, 1.0, 0.0)), times(1.0, 2.0, 3.0))
 START = torch.zeros(3, dtype=torch.float64)
 
 
-def test_states_are_the_closed_form_on_any_clock():
+def test_states_are_the_closed_form_for_any_unit_of_time():
     path = gflow.integrate(FLOW, START, [5.0, 5.5, 1e6], "exact")
     assert torch.equal(path.ys, FLOW.exact(times(0.0, 0.5, 1e6 - 5), START))
     assert path.stats.method == "exact"
@@ -27,7 +27,7 @@ def test_energy_of_fast_and_slow_modes(T):
     assert path.certificate.holds, path.certificate
 
 
-def test_auto_says_why():
+def test_auto_reports_the_closed_form():
     assert "eigendecomposition of H" in gflow.integrate(FLOW, START, [0.0, 1.0]).stats.reason
     flow = EndToEndFlow(make_loss("completion", 2, 3), 2)
     W0 = 0.5 * randn(2, 3)
@@ -38,7 +38,7 @@ def test_auto_says_why():
 
 @pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-9])
 def test_energy_of_a_mode_that_leaves_late(rtol):
-    """The loss falls where no panel placed by the speed at the start is short."""
+    """The loss falls late, where the panels chosen from the speed at the start are long."""
     flow = EndToEndFlow(SquaredDistance(torch.diag(times(3.0, 1.0))), 2)
     W0 = torch.diag(times(1e-6, 1e-9))
     path = gflow.integrate(flow, W0, [0.0, 1.0, 100.0], "exact", rtol, 1e-3 * rtol)
@@ -47,11 +47,11 @@ def test_energy_of_a_mode_that_leaves_late(rtol):
 
 
 def test_requested_times_do_not_change_the_energy_or_the_states():
-    few = gflow.integrate(FLOW, START, [0.0, 2.0, 10.0], "exact")
-    many = gflow.integrate(FLOW, START, torch.linspace(0.0, 10.0, 101).double(), "exact")
-    assert few.stats.rhs_evals == many.stats.rhs_evals
-    assert relative(many.ys[[20, 100]], few.ys[1:]) <= 1e-15
-    assert many.stats.accepted == 100
+    sparse = gflow.integrate(FLOW, START, [0.0, 2.0, 10.0], "exact")
+    fine = gflow.integrate(FLOW, START, torch.linspace(0.0, 10.0, 101).double(), "exact")
+    assert sparse.stats.rhs_evals == fine.stats.rhs_evals
+    assert relative(fine.ys[[20, 100]], sparse.ys[1:]) <= 1e-15
+    assert fine.stats.accepted == 100
     seen = []
     gflow.integrate(FLOW, START, [0.0, 2.0, 10.0], "exact", progress=lambda t, loss: seen.append(t))
     assert seen == [2.0, 10.0]
@@ -70,7 +70,7 @@ def test_wrong_right_hand_side_is_caught_on_the_exact_path():
     assert not gflow.integrate(wrong, START, [0.0, 0.5, 2.0], "exact").certificate.holds
 
 
-def test_no_closed_form():
+def test_flows_and_starts_without_a_closed_form_are_refused():
     for flow, y0 in (
         (EndToEndFlow(SquaredDistance(randn(2, 3)), 3), randn(2, 3, seed=1)),
         (ProductFlow(make_loss("completion", 3, 3)), torch.eye(3, dtype=torch.float64)),

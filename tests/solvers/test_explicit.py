@@ -32,7 +32,9 @@ def test_fitted_order_of_the_estimate(method):
         estimates.append(float(taken.error.norm()))
         errors.append(float((taken.y - solution(0.3 + h)).norm()))
     order = np.polyfit(np.log(steps), np.log(estimates), 1)[0]
-    assert order == pytest.approx(method.error_order, abs=0.5)  # dop853's is no power of h
+    assert order == pytest.approx(
+        method.error_order, abs=0.5
+    )  # the estimate of dop853 is not a power of h
     assert all(error < estimate for error, estimate in zip(errors, estimates, strict=True))
 
 
@@ -60,8 +62,8 @@ def test_step_is_the_stability_polynomial(method):
 
 
 @each
-def test_measures_stiffness_for_free(method):
-    """h|λ| where one mode moves; near it where a stiff one dominates."""
+def test_step_measures_stiffness_without_extra_evaluations(method):
+    """Exactly h|λ| for a single mode; close to it where a stiff mode dominates."""
     for product in (0.5, 2.0, 3.0):
         taken = diagonal_step(method, [-product])
         assert float(taken.signal()) == pytest.approx(product, rel=1e-6)
@@ -70,7 +72,7 @@ def test_measures_stiffness_for_free(method):
 
 
 @each
-def test_cost_and_no_trace_on_its_input(method):
+def test_number_of_evaluations_and_unchanged_input(method):
     calls = []
 
     def rhs(t, Y):
@@ -88,14 +90,14 @@ def test_cost_and_no_trace_on_its_input(method):
 
 @each
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_members_are_kept_apart(method, dtype):
+def test_members_are_independent(method, dtype):
     rates = -torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
     together = step(method, lambda t, Y: rates * Y, 0.0, torch.ones_like(rates), 1.0)
     assert together.y.dtype == together.error.dtype == dtype
-    for i, own in enumerate(rates):
-        alone = diagonal_step(method, own, dtype=dtype)
-        assert torch.allclose(together.y[i], alone.y[0], rtol=4e-7, atol=0)
-        assert torch.allclose(together.error[i], alone.error[0], rtol=1e-3, atol=1e-7)
+    for i, rate in enumerate(rates):
+        single = diagonal_step(method, rate, dtype=dtype)
+        assert torch.allclose(together.y[i], single.y[0], rtol=4e-7, atol=0)
+        assert torch.allclose(together.error[i], single.error[0], rtol=1e-3, atol=1e-7)
     assert torch.equal(together.error[2], torch.zeros(3, dtype=dtype))
 
 
@@ -104,14 +106,14 @@ def velocity(t, Y):
 
 
 @each
-def test_memory_reused_from_step_to_step_changes_nothing(method):
+def test_reused_memory_does_not_change_the_step(method):
     y, fewer = randn(5, 3, seed=4), randn(2, 3, seed=5)
     first = step(method, velocity, 0.0, y, 0.1)
     copy, fresh = first.y.clone(), type(method)()
     for states in (y, fewer, fewer.float(), y):
-        again, anew = (step(m, velocity, 0.2, states, 0.1) for m in (method, fresh))
-        assert torch.equal(again.y, anew.y)
-        assert torch.equal(again.k, anew.k)
-        assert torch.equal(again.error, anew.error)
+        reused, recomputed = (step(m, velocity, 0.2, states, 0.1) for m in (method, fresh))
+        assert torch.equal(reused.y, recomputed.y)
+        assert torch.equal(reused.k, recomputed.k)
+        assert torch.equal(reused.error, recomputed.error)
         fresh = type(method)()
     assert torch.equal(first.y, copy)

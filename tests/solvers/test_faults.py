@@ -1,6 +1,6 @@
-"""Right within the tolerance, or an error in one line, or a certificate that does not hold.
+"""Faulty right-hand sides: the result is right, or an error is raised, or the certificate fails.
 
-Never a silent wrong answer, never a hang, never a warning.
+Never a silent wrong result, an endless loop or a warning.
 """
 
 import math
@@ -26,15 +26,15 @@ from tests.solvers.potentials import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 every = pytest.mark.parametrize("method", [*OWN, "dopri5"])
-own = pytest.mark.parametrize("method", OWN)
+each_own_method = pytest.mark.parametrize("method", OWN)
 TS = [0.0, 0.5, 2.0]
 
 
-# -- noise ----------------------------------------------------------------------------
+# -- noise ------------------------------------------------------------------------------
 
 
 def noisy(flow, size):
-    """flow, with fresh noise in every evaluation."""
+    """Return the flow with new noise in every evaluation."""
     source = torch.Generator().manual_seed(0)
 
     def rhs(flow, t, y):
@@ -50,15 +50,15 @@ def test_small_noise_is_harmless(problem, method):
     if problem is stiff and method in ("tsit5", "dop853", "dopri5"):
         pytest.skip("not for stiff flows")
     flow, y0 = problem()
-    got = verdict(noisy(flow, 1e-10), y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4)
-    assert got == "right"
+    result = verdict(noisy(flow, 1e-10), y0, TS, method, 1e-5, flow.at(TS, y0), 1e-4)
+    assert result == "right"
 
 
 @every
 @pytest.mark.parametrize("size", [1e-5, 1.0])
-def test_large_noise_is_survived_or_reported(size, method):
+def test_large_noise_is_integrated_or_reported(size, method):
     flow, y0 = mild()
-    within = 1e-4 + 2 * size  # its own effect on the path
+    within = 1e-4 + 2 * size  # the effect of the noise on the path
     verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1000)
 
 
@@ -74,7 +74,7 @@ def test_large_noise_in_a_stiff_flow(size, method):
 
 
 def nan_at(flow, which):
-    """flow, with NaN in the evaluations whose number (from 1) which() picks."""
+    """Return the flow with NaN in the evaluations n = 1, 2, … where which(n) is true."""
     calls = []
 
     def rhs(flow, t, y):
@@ -88,21 +88,21 @@ def _nan_once(problem, method, numbers):
     flow, y0 = problem()
     ts = [0.0, 0.3]
     truth = flow.at(ts, y0)
-    got = {
+    result = {
         k: verdict(nan_at(flow, lambda n, k=k: n == k), y0, ts, method, 1e-4, truth, 1e-3)
         for k in numbers
     }
-    assert got.pop(1) == NAN  # there is no step to try again
-    assert set(got.values()) == {"right"}, got
+    assert result.pop(1) == NAN  # no step has been tried yet
+    assert set(result.values()) == {"right"}, result
 
 
 @pytest.mark.parametrize("method", OWN)
-def test_one_nan_is_stepped_over(method):
+def test_a_single_nan_only_rejects_a_step(method):
     _nan_once(mild, method, range(1, 31))
 
 
 @pytest.mark.parametrize("method", STABILIZED)
-def test_one_nan_is_stepped_over_where_stiff(method):
+def test_a_single_nan_only_rejects_a_step_where_stiff(method):
     _nan_once(stiff, method, [1, *range(2, 152, 12)])
 
 
@@ -127,7 +127,7 @@ def test_infinity_from_a_state_on(method):
     assert verdict(altered(flow, rhs), y0, [0.0, 50.0], method, 1e-5, None, 0.0) == NAN
 
 
-# -- right-hand sides that are not a smooth gradient ------------------------------------------
+# -- right-hand sides that are not a smooth gradient ------------------------------------
 
 
 @every
@@ -135,8 +135,8 @@ def test_jump_in_time(method):
     still = Potential(2, lambda y: -y.sum(-1), lambda y: -torch.ones_like(y))
     jumps = altered(still, lambda flow, t, y: (1.0 if t < 0.7 else 2.0) * torch.ones_like(y))
     truth = torch.tensor([[0.0, 0.0], [0.5, 0.5], [3.3, 3.3]]).double()
-    got = verdict(jumps, torch.zeros(2).double(), TS, method, 1e-4, truth, 1e-2)
-    assert got in ("right", "flagged")
+    result = verdict(jumps, torch.zeros(2).double(), TS, method, 1e-4, truth, 1e-2)
+    assert result in ("right", "flagged")
 
 
 @every
@@ -168,24 +168,24 @@ def test_explosion(method):
 @every
 @pytest.mark.parametrize("rtol", [1e-2, 1e-6])
 @pytest.mark.parametrize("problem", [mild, stiff])
-def test_up_the_gradient(problem, rtol, method):
+def test_gradient_ascent(problem, rtol, method):
     flow, y0 = problem()
     wrong = altered(flow, lambda flow, t, y: -flow(t, y))
-    got = verdict(wrong, 0.1 * y0, TS, method, rtol, flow.at(TS, 0.1 * y0), 0.0, max_evals=400)
-    assert got != "right"
+    result = verdict(wrong, 0.1 * y0, TS, method, rtol, flow.at(TS, 0.1 * y0), 0.0, max_evals=400)
+    assert result != "right"
 
 
-@own
-def test_up_the_gradient_of_a_kernel(method):
+@each_own_method
+def test_gradient_ascent_on_a_kernel_flow(method):
     flow = KernelFlow(torch.diag(times(1.0, 20.0)), times(1.0, -1.0))
     wrong = altered(flow, lambda flow, t, y: -flow(t, y))
     wrong.closed_form = lambda y0: None
     y0 = torch.zeros(2).double()
-    got = verdict(wrong, y0, TS, method, 1e-4, flow.exact(times(*TS), y0), 0.0, max_evals=400)
-    assert got != "right"
+    result = verdict(wrong, y0, TS, method, 1e-4, flow.exact(times(*TS), y0), 0.0, max_evals=400)
+    assert result != "right"
 
 
-# -- standing still, and almost ---------------------------------------------------------
+# -- stationary and nearly stationary starts --------------------------------------------
 
 
 @every
@@ -211,39 +211,39 @@ def test_at_a_saddle_and_at_a_minimum(method):
 
 @every
 def test_beside_a_saddle_at_the_origin(method):
-    """The only scale is the start's: the time it takes to leave must be right."""
+    """The start sets the only scale: the time of departure must be right."""
     flow = Bernoulli([-1.0, 2.0])
     y0 = times(1e-12, 1e-12)
     ts = [0.0, 10.0, 27.0, 28.0, 60.0]
-    got = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-2, atol=0.0)
-    assert got == "right"
+    result = verdict(flow, y0, ts, method, 1e-5, flow.at(ts, y0), 1e-2, atol=0.0)
+    assert result == "right"
 
 
 @pytest.mark.parametrize("method", STABILIZED)
 @pytest.mark.parametrize("start", [1e-12, 1e-6])
 @pytest.mark.parametrize("rates", [(-1.0, 2.0, -0.3), (-10.0, 100.0, -1.0)])
 def test_saddle_to_saddle(rates, start, method):
-    """The second saddle is left when a mode has grown that was far below the tolerance all
-    the time: that time is not to be lost, nor the side on which the path falls."""
+    """The path leaves the second saddle along a mode that was far below the tolerance until then:
+    the time of departure and the side must be right."""
     flow = Bernoulli(rates)
     y0 = start * torch.ones(3).double()
     leaves = -math.log(start) / abs(rates[2])
     ts = [0.0, 0.7 * leaves, 1.5 * leaves, 3 * leaves]
     for rtol in (1e-2, 1e-4) if method in ("bdf", "auto") else (1e-2,):
-        got = verdict(flow, y0, ts, method, rtol, flow.at(ts, y0), 5e-2, atol=0.0)
-        assert got == "right"
+        result = verdict(flow, y0, ts, method, rtol, flow.at(ts, y0), 5e-2, atol=0.0)
+        assert result == "right"
 
 
 @every
 def test_beside_a_saddle_far_from_the_origin(method):
-    """Beside a state of size 1 the distance 1e-12 is below any rtol: the path is right where
-    the tolerance resolves it, and it must not stay on the saddle."""
+    """For a state of size 1 the distance 1e-12 is below any rtol: the path must be right where
+    the tolerance resolves it, and must leave the saddle."""
     flow = shifted(Bernoulli([-1.0, 2.0]), 1.0)
     x0 = times(1.0, 1.0) + times(1e-12, 1e-12)
     ts = [0.0, 5.0, 80.0]
     truth = flow.at(ts, x0)
-    got = verdict(flow, x0, ts, method, 1e-6, truth, 1e-4)
-    assert got == "right"
+    result = verdict(flow, x0, ts, method, 1e-6, truth, 1e-4)
+    assert result == "right"
 
 
 @pytest.mark.parametrize("method", [*OWN, "dopri5", "auto"])
@@ -257,7 +257,7 @@ def test_single_time(method):
 
 @pytest.mark.parametrize("method", ["bdf", "auto"])
 def test_decay_to_nothing_without_atol(method):
-    """Until squares underflow: right to within 1e-143, or an error that says so."""
+    """Until squares underflow: right to within 1e-143, or an error is raised."""
     flow, y0 = Bernoulli([20.0, 25.0]), times(7.0, 0.2)
     ts = [0.0, 490.0]
     try:
@@ -269,28 +269,29 @@ def test_decay_to_nothing_without_atol(method):
     assert (end - flow.at(ts, y0)[-1]).abs().max() <= 1e-143
 
 
-# -- budgets ------------------------------------------------------------------------------
+# -- budgets ----------------------------------------------------------------------------
 
 
-@own
+@each_own_method
 @pytest.mark.parametrize("budget", [20, 111])
 def test_resumed_after_the_budget_ran_out(budget, method):
     flow, y0 = stiff(100.0)
-    whole = solve(flow, y0, TS, method, 1e-5)
-    assert whole.stats.rhs_evals > 111
+    uninterrupted = solve(flow, y0, TS, method, 1e-5)
+    assert uninterrupted.stats.rhs_evals > 111
     with pytest.raises(gflow.IntegrationError, match="budget") as caught:
         solve(flow, y0, TS, method, 1e-5, max_evals=budget)
     assert caught.value.trajectory.stats.rhs_evals <= budget
     resumed = solve(flow, y0, TS, method, 1e-5, resume=caught.value.checkpoint)
-    assert torch.equal(resumed.ys, whole.ys)
+    assert torch.equal(resumed.ys, uninterrupted.ys)
     old, new = (
-        (s.rhs_evals, s.accepted, s.rejected, s.reason) for s in (whole.stats, resumed.stats)
+        (s.rhs_evals, s.accepted, s.rejected, s.reason)
+        for s in (uninterrupted.stats, resumed.stats)
     )
     assert old == new
-    assert repr(resumed.certificate) == repr(whole.certificate)
+    assert repr(resumed.certificate) == repr(uninterrupted.certificate)
 
 
-@own
+@each_own_method
 @pytest.mark.parametrize("budget", [1, 2, 3])
 def test_smallest_budgets(budget, method):
     flow, y0 = mild()

@@ -49,7 +49,7 @@ def test_coarse_atol_warns():
         gflow.integrate(FLOW, 1e-6 * START, [0.0, 1.0], atol=1e-6)
 
 
-def test_start_is_neither_changed_nor_tracked():
+def test_start_is_not_changed_and_not_tracked_by_autograd():
     y0 = START.clone().requires_grad_()
     path = gflow.integrate(FLOW, y0, [0.0, 1.0])
     assert not path.ys.requires_grad
@@ -66,12 +66,12 @@ def test_times_as_tensor_list_and_range():
 
 
 def test_more_times_do_not_change_the_path():
-    few = gflow.integrate(FLOW, START, [0.0, 5.0], "dopri8", 1e-11, 1e-14)
-    many = gflow.integrate(FLOW, START, torch.linspace(0, 5, 60), "dopri8", 1e-11, 1e-14)
-    assert relative(many.ys[-1], few.ys[-1]) <= 1e-10
+    sparse = gflow.integrate(FLOW, START, [0.0, 5.0], "dopri8", 1e-11, 1e-14)
+    fine = gflow.integrate(FLOW, START, torch.linspace(0, 5, 60), "dopri8", 1e-11, 1e-14)
+    assert relative(fine.ys[-1], sparse.ys[-1]) <= 1e-10
 
 
-def test_counts():
+def test_evaluations_and_steps_are_counted():
     calls = []
 
     class Counted(EndToEndFlow):
@@ -86,7 +86,7 @@ def test_counts():
     assert path.stats.rhs_evals == 2 + 6 * (path.stats.accepted + path.stats.rejected)
 
 
-def test_progress_sees_every_accepted_step():
+def test_progress_is_called_after_every_accepted_step():
     seen = []
     path = gflow.integrate(
         FLOW, START, [0.0, 1.0, 3.0], "dopri5", progress=lambda t, loss: seen.append((t, loss))
@@ -104,7 +104,7 @@ def test_progress_may_stop_the_solve():
         gflow.integrate(FLOW, START, [0.0, 1.0], "dopri5", progress=stop)
 
 
-def test_member_that_explodes_stops_the_ensemble():
+def test_a_member_that_blows_up_stops_the_ensemble():
     flow = KernelFlow(torch.eye(1, dtype=torch.float64), times(0.0))
 
     class Explodes(KernelFlow):
@@ -123,11 +123,13 @@ def test_keywords_take_precedence_over_options():
     path = gflow.integrate(FLOW, START, [0.0, 1.0], options=options)
     assert path.stats.method == "dopri5"
     assert path.certificate.error_estimate is not None
-    other = gflow.integrate(FLOW, START, [0.0, 1.0], "bosh3", estimate_error=False, options=options)
+    overridden = gflow.integrate(
+        FLOW, START, [0.0, 1.0], "bosh3", estimate_error=False, options=options
+    )
     same = gflow.integrate(FLOW, START, [0.0, 1.0], "bosh3", 1e-3, 1e-9)
-    assert other.stats.method == "bosh3"
-    assert torch.equal(other.ys, same.ys)
-    assert other.certificate.error_estimate is None
+    assert overridden.stats.method == "bosh3"
+    assert torch.equal(overridden.ys, same.ys)
+    assert overridden.certificate.error_estimate is None
 
 
 def test_defaults_are_those_of_the_options():

@@ -19,7 +19,7 @@ def kernel(n, rank=None, seed=0):
 
 
 class Affine(KernelFlow):
-    """A kernel flow without a known state at rest, and with the generic product."""
+    """A kernel flow without a known fixed point, and with the generic product."""
 
     rest = None
 
@@ -54,7 +54,7 @@ def test_products_are_counted_and_few():
     exact = KernelFlow(H, flow.targets).exact(times(0.0, 100.0), path.ys[0])
     assert worst_relative(path.ys[1:], exact[1:]) <= 1e-8
     lone = [s for s in calls if s == (400,)]
-    # One by one: the products; then a dozen states for the energy.
+    # Products are evaluated one by one; then a dozen states for the energy.
     assert path.stats.rhs_evals == len(lone) + 12
     assert len(lone) <= 150
 
@@ -115,8 +115,8 @@ def test_starts_in_an_invariant_subspace(start):
 def test_little_memory(monkeypatch):
     from gflow.linalg.exponential import exponential
 
-    few = {**exponential.__kwdefaults__, "memory": 12 * 60}
-    monkeypatch.setattr(exponential, "__kwdefaults__", few)
+    small = {**exponential.__kwdefaults__, "memory": 12 * 60}
+    monkeypatch.setattr(exponential, "__kwdefaults__", small)
     flow = KernelFlow(kernel(60), randn(60, seed=1))
     ts = torch.linspace(0.0, 2.0, 9, dtype=torch.float64)
     path = gflow.integrate(flow, torch.zeros(60).double(), ts, "krylov", 1e-7, 1e-10)

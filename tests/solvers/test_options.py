@@ -1,4 +1,4 @@
-"""The options of a solve are validated once, and changed by keywords."""
+"""Validation of the options of a solve, and their change by keywords."""
 
 import dataclasses
 import math

@@ -13,12 +13,12 @@ START = 0.3 * randn(2, 2, seed=1)
 STARTS = torch.stack([START, 2 * START, 3 * START])
 
 
-def made(y0=START, ts=(0.0, 1.0, 2.0), **options):
+def make_problem(y0=START, ts=(0.0, 1.0, 2.0), **options):
     return Problem(FLOW, y0, list(ts), **({"rtol": 1e-3, "atol": 1e-6} | options))
 
 
-def test_right_hand_side_carries_the_dissipated_energy():
-    problem = made(STARTS)
+def test_right_hand_side_includes_the_dissipated_energy():
+    problem = make_problem(STARTS)
     rate = problem.rhs(0.0, problem.z0)
     velocity = FLOW(0.0, STARTS)
     assert torch.equal(rate[:12], velocity.reshape(-1))
@@ -26,8 +26,8 @@ def test_right_hand_side_carries_the_dissipated_energy():
     assert problem.rhs_evals == 1
 
 
-def test_the_budget_of_evaluations_is_kept():
-    problem = made(max_evals=2)
+def test_the_budget_of_evaluations_is_enforced():
+    problem = make_problem(max_evals=2)
     for _ in range(2):
         problem.rhs(0.0, problem.z0)
     with pytest.raises(Stop, match="the budget of 2 evaluations ran out; loosen rtol"):
@@ -37,7 +37,7 @@ def test_the_budget_of_evaluations_is_kept():
 
 def test_accepted_states_are_saved_at_requested_times():
     seen = []
-    problem = made(progress=lambda t, loss: seen.append(t))
+    problem = make_problem(progress=lambda t, loss: seen.append(t))
     assert problem.next_time == 1.0
     for t, factor in ((0.5, 1.1), (1.0, 1.2), (2.0, 1.1)):
         problem.accept(t, torch.cat([factor * START.reshape(-1), torch.ones(1).double()]))
@@ -51,7 +51,7 @@ def test_accepted_states_are_saved_at_requested_times():
 
 
 def test_a_loss_that_is_not_finite_stops_the_solve():
-    problem = made()
+    problem = make_problem()
     with pytest.raises(Stop, match="the loss became NaN or infinite") as caught:
         problem.accept_state(1.0, START * torch.inf, None)
     assert str(caught.value) == EXPLODED
@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_stops_the_solve():
 
 def test_error_norm_is_the_largest_over_members():
     """Of the states in the Euclidean norm, and of the energy against its own tolerance."""
-    problem = made(STARTS)
+    problem = make_problem(STARTS)
     sizes = STARTS.flatten(1).norm(dim=1)
     bound = 1e-6 + 1e-3 * sizes
     for member in range(3):
@@ -75,8 +75,8 @@ def test_error_norm_is_the_largest_over_members():
 
 
 @pytest.mark.parametrize(("bad", "reason"), [(False, UNDERFLOW), (True, NOT_FINITE)])
-def test_why_a_step_size_underflowed(bad, reason):
-    problem = made()
+def test_reason_of_a_step_size_underflow(bad, reason):
+    problem = make_problem()
     problem.flow = altered(FLOW, lambda flow, t, y: flow(t, y) * (torch.nan if bad else 1.0))
     problem.rhs(0.0, problem.z0)
     assert problem.why_stuck() == reason
@@ -84,13 +84,13 @@ def test_why_a_step_size_underflowed(bad, reason):
 
 def test_the_closed_form_is_looked_up_once(monkeypatch):
     calls = []
-    problem = made()
+    problem = make_problem()
     monkeypatch.setattr(type(FLOW), "closed_form", lambda self, y0: calls.append(1))
     assert problem.closed_form is problem.closed_form is None
     assert calls == [1]
 
 
-def test_one_member_whose_decomposition_fails_does_not_spoil_the_others():
+def test_a_failed_decomposition_of_one_member_does_not_affect_the_others():
     class Failing(EndToEndFlow):
         def __call__(self, t, y):
             if bool(torch.isinf(y).any()):
@@ -106,6 +106,6 @@ def test_one_member_whose_decomposition_fails_does_not_spoil_the_others():
 
 
 def test_rejected_steps_are_counted():
-    problem = made()
+    problem = make_problem()
     problem.reject()
     assert problem.rejected == 1

@@ -1,4 +1,4 @@
-"""Where a solve is intercepted: answered from a batch, restored from a piece, or computed."""
+"""A solve is taken from a batch, restored from a piece, or computed."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ FLOW, START = EndToEndFlow.example()
 
 
 class Store:
-    """Pieces in memory."""
+    """A store of pieces in memory."""
 
     def __init__(self):
         self.finished: list[Checkpoint] = []
@@ -40,7 +40,7 @@ class Forbidden(Exception):
 
 
 def solve(name="tsit5", solver=None, **options):
-    """A problem that is solved where the execution context does not have the results."""
+    """Return a solved problem; the results come from the execution context if it has them."""
     given = {"rtol": 1e-6, "atol": 1e-9} | options
     problem = Problem(FLOW, START, [0.0, 0.5, 1.0], **given)
     solve_resumable(solver or methods()[name], problem, name, steps=True)
@@ -48,17 +48,17 @@ def solve(name="tsit5", solver=None, **options):
 
 
 def forbidden():
-    class Never:
+    class NeverCalled:
         names = ("tsit5",)
 
         def solve(self, problem, method):
             raise Forbidden
 
-    return Never()
+    return NeverCalled()
 
 
-def same(a, b):
-    """Whether two problems have the same results."""
+def same_results(a, b):
+    """Return whether two problems have the same results."""
     fields = ("t", "rhs_evals", "accepted", "rejected", "remark", "failures", "event_times")
     return (
         all(torch.equal(x, y) for x, y in zip(a.saved, b.saved, strict=True))
@@ -85,11 +85,11 @@ def test_a_finished_solve_is_restored_with_every_result():
         first = solve(sharpness=1)
     checkpointer.flush()
     with using(checkpointer=Checkpointer(store)):
-        again = solve(solver=forbidden(), sharpness=1)
-    assert same(first, again)
-    assert again.wall_seconds == pytest.approx(first.wall_seconds, abs=1e-9)
+        restored = solve(solver=forbidden(), sharpness=1)
+    assert same_results(first, restored)
+    assert restored.wall_seconds == pytest.approx(first.wall_seconds, abs=1e-9)
     assert torch.equal(
-        torch.stack(again.sharpness_path.values), torch.stack(first.sharpness_path.values)
+        torch.stack(restored.sharpness_path.values), torch.stack(first.sharpness_path.values)
     )
 
 
@@ -105,7 +105,7 @@ def test_a_solve_that_stopped_stops_again_for_the_same_reason():
     assert reasons[0] == reasons[1]
 
 
-def test_a_batch_may_answer_a_solve():
+def test_a_batch_may_serve_a_solve():
     direct, requests = solve(), []
     store = Store()
     checkpointer = Checkpointer(store)
@@ -119,7 +119,7 @@ def test_a_batch_may_answer_a_solve():
 
     with using(serve=serve):
         answered = solve(solver=forbidden())
-    assert same(answered, direct)
+    assert same_results(answered, direct)
     (request,) = requests
     assert isinstance(request, SolveRequest)
     assert request.problem is answered
@@ -128,6 +128,6 @@ def test_a_batch_may_answer_a_solve():
 
 def test_a_batch_may_leave_a_solve_to_its_job():
     with using(serve=lambda request: None):
-        assert same(solve(), solve())
+        assert same_results(solve(), solve())
     with using(serve=lambda request: None), pytest.raises(Forbidden):
         solve(solver=forbidden())

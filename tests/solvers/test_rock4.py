@@ -13,7 +13,7 @@ METHOD = ROCK4()
 STAGES = [row.stages for row in table()]
 EPS32, EPS64 = (torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64))
 
-# A rooted tree is the tuple of its children; these are all up to order 4.
+# A rooted tree is the tuple of its children; these are all trees up to order 4.
 LEAF, T2 = (), ((),)
 T3 = [(LEAF, LEAF), (T2,)]
 TREES = [LEAF, T2, *T3, (LEAF, LEAF, LEAF), (LEAF, T2), *((tree,) for tree in T3)]
@@ -33,9 +33,9 @@ EXACT = np.array([1 / density(tree) for tree in TREES])
 
 
 def step_of_weights(stages, autonomous):
-    """One step of size 1 from 0 of ẏ_t = Π y_child, which gives the weight of every tree.
+    """One step of size 1 from 0 of ẏ_t = Π y_child, which is the weight of every tree.
 
-    Unless ``autonomous``, time stands for the single node's y: that tests abscissae.
+    Unless ``autonomous``, time replaces y of the single node, which tests the abscissae.
     """
 
     def increment(c, Y):
@@ -56,7 +56,7 @@ def test_order_conditions_for_every_number_of_stages(autonomous):
         assert np.abs(step.y[0].numpy() - EXACT).max() < 1e-12, stages
         error = step.error[0].numpy()
         assert np.abs(error[ORDER <= 3]).max() < 1e-12, stages
-        # All four of one sign: no flow's estimate vanishes by cancellation.
+        # All four have the same sign: the estimate does not vanish by cancellation in any flow.
         principal = (error / SYMMETRY)[ORDER == 4]
         assert principal.min() > 0, stages
         assert np.linalg.norm(principal) == pytest.approx(1 / 48)
@@ -138,7 +138,7 @@ def test_estimate_sees_the_order_reduction_of_stiff_forced_modes(stages):
     assert float(step.error.norm()) >= float((step.y - 0.5).norm())
 
 
-def test_stages_are_the_fewest_that_reach():
+def test_number_of_stages_is_the_smallest_that_reaches():
     assert METHOD.stages(0.0) == 5
     for fewer, more in itertools.pairwise(STAGES):
         reach = METHOD.reach(fewer)
@@ -170,7 +170,7 @@ def evaluations(stages):
 
 
 @pytest.mark.parametrize("stages", [5, 6, 7, 20])
-def test_costs_its_stages_and_stays_near_the_step(stages):
+def test_number_of_evaluations_and_abscissae_near_the_step(stages):
     calls = evaluations(stages)
     assert len(calls) == stages
     assert calls[-1] == 1.0
@@ -185,7 +185,7 @@ def round_off(stages, dtype):
     Q = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]
     rates = -torch.linspace(0, METHOD.reach(stages), n, dtype=torch.float64)
     A = (Q * rates) @ Q.mT
-    y = Q[:, :1].mT.contiguous()  # the mode of rate 0: the exact step leaves it where it is
+    y = Q[:, :1].mT.contiguous()  # the mode of rate 0, which an exact step does not change
     A, z = A.to(dtype), y.to(dtype)
     step = METHOD.step(lambda c, Y: Y @ A, z, z @ A, stages)
     return float((step.y.double() - y).norm())
@@ -197,22 +197,22 @@ def round_off(stages, dtype):
     + [(torch.float64, 10.0**-k) for k in (3, 4, 6, 8, 10)],
 )
 def test_stages_are_capped_where_round_off_would_exceed_the_tolerance(dtype, rtol):
-    most = METHOD.max_stages(rtol, torch.finfo(dtype).eps)
-    assert round_off(most, dtype) <= rtol
-    assert round_off(METHOD.stages(3 * METHOD.reach(most)), dtype) > rtol
+    cap = METHOD.max_stages(rtol, torch.finfo(dtype).eps)
+    assert round_off(cap, dtype) <= rtol
+    assert round_off(METHOD.stages(3 * METHOD.reach(cap)), dtype) > rtol
 
 
-def test_a_tight_tolerance_leaves_the_fewest_stages():
+def test_a_tight_tolerance_allows_the_smallest_number_of_stages():
     assert METHOD.max_stages(1e-8, EPS32) == 5
     assert METHOD.max_stages(1e-4, EPS64) > METHOD.max_stages(1e-8, EPS64) > 10
 
 
-def test_members_and_dtypes_are_kept_apart():
+def test_members_are_independent_and_dtypes_are_preserved():
     z = -torch.linspace(0, 50, 20)
-    both = diagonal_step(16, torch.stack([z, z / 2]).tolist()[0], torch.float32)
-    assert both.y.dtype == both.error.dtype == torch.float32
+    batch = diagonal_step(16, torch.stack([z, z / 2]).tolist()[0], torch.float32)
+    assert batch.y.dtype == batch.error.dtype == torch.float32
     rates = torch.stack([z, z / 2]).double()
     step = METHOD.step(lambda c, Y: rates * Y, torch.ones_like(rates), rates, 16)
     for i in range(2):
-        alone = diagonal_step(16, rates[i].tolist())
-        assert torch.equal(step.y[i], alone.y[0])
+        single = diagonal_step(16, rates[i].tolist())
+        assert torch.equal(step.y[i], single.y[0])

@@ -18,7 +18,7 @@ def problem():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_lands_on_every_time(method):
+def test_solver_lands_on_every_time(method):
     flow, W0 = problem()
     ts = times(*np.linspace(0.0, 3.0, 31))
     rtol = 1e-5 if method == "RK23" else 1e-9
@@ -31,8 +31,8 @@ def test_lands_on_every_time(method):
 
 
 @pytest.mark.parametrize("method", ["LSODA", "DOP853"])
-def test_landing_is_as_good_as_the_steps(method):
-    """An interpolant would be worse than the steps by orders of magnitude."""
+def test_landing_is_as_accurate_as_the_steps(method):
+    """An interpolant would be less accurate by orders of magnitude."""
     flow, W0 = problem()
     ts = times(*np.linspace(0.0, 3.0, 31))
     path = gflow.integrate(flow, W0, ts, f"scipy:{method}", 1e-12, 1e-14)
@@ -72,8 +72,8 @@ def test_to_scipy():
     assert relative(torch.tensor(solution.y[:, -1]).reshape(W.shape), truth.ys[-1]) <= 1e-7
 
 
-def test_state_given_to_a_flow_is_its_own():
-    """SciPy reuses its work arrays; a flow that keeps a state must not see it change."""
+def test_states_passed_to_a_flow_are_copies():
+    """SciPy reuses its work arrays; a state that a flow stores must not change."""
     seen = []
     flow, W0 = problem()
     fun, start = gflow.to_scipy(lambda t, y: seen.append(y) or flow(t, y), W0)

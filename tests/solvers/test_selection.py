@@ -1,4 +1,4 @@
-"""Solvers by name, and the one that ``auto`` chooses."""
+"""Solvers by name, and the choice of ``auto``."""
 
 import pytest
 import torch

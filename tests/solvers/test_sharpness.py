@@ -1,4 +1,4 @@
-"""The sharpness along a solve, shared with the solver's own look at the spectrum."""
+"""The sharpness along a solve, shared with the solver's estimate of the spectral radius."""
 
 import functools
 import json
@@ -39,14 +39,14 @@ def hessian_eigenvalues(flow, y):
 
 
 def check(path, k):
-    """Each value has an eigenvalue within its residual, 2 % of λ_max; λ_max is right to less."""
+    """Each value is within its residual, 2 % of λ_max, of an eigenvalue; λ_max to 0.3 %."""
     flow = path.flow
     assert path.sharpness.shape == (len(path.ts), k)
-    for y, found in zip(path.ys, path.sharpness, strict=True):
+    for y, sharpness in zip(path.ys, path.sharpness, strict=True):
         truth = hessian_eigenvalues(flow.parameter_flow, flow.lift(y))
-        assert bool((found <= truth[:k] + 1e-10 * truth[0]).all())  # Rayleigh-Ritz
-        assert float((truth[:, None] - found).abs().amin(0).max()) <= 0.02 * float(truth[0])
-        assert float(found[0]) == pytest.approx(float(truth[0]), rel=3e-3)
+        assert bool((sharpness <= truth[:k] + 1e-10 * truth[0]).all())  # Rayleigh-Ritz
+        assert float((truth[:, None] - sharpness).abs().amin(0).max()) <= 0.02 * float(truth[0])
+        assert float(sharpness[0]) == pytest.approx(float(truth[0]), rel=3e-3)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -59,7 +59,7 @@ def test_sharpness_is_that_of_the_dense_hessian(method, dense):
 
 
 @pytest.mark.parametrize("method", ["dopri5", "scipy:LSODA"])
-def test_libraries_methods_are_measured_afterwards(method):
+def test_sharpness_of_library_methods_is_measured_afterwards(method):
     flow, y0 = network()
     path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, sharpness=2)
     values, products = sharpness_along(flow, path.ys, 2)
@@ -68,7 +68,7 @@ def test_libraries_methods_are_measured_afterwards(method):
     check(path, 2)
 
 
-def test_closed_forms_and_krylov_and_one_time():
+def test_sharpness_of_closed_forms_krylov_and_a_single_time():
     H = torch.diag(times(4.0, 3.0, 0.5, 0.0))
     flow, u0 = gflow.KernelFlow(H, torch.ones(4, dtype=torch.float64)), randn(4)
     for method in ("exact", "krylov", "rkc2"):
@@ -80,13 +80,13 @@ def test_closed_forms_and_krylov_and_one_time():
     assert float(path.sharpness) == pytest.approx(4.0, rel=1e-5)
 
 
-def test_of_a_reduced_flow_it_is_that_of_its_parameters():
+def test_sharpness_of_a_reduced_flow_is_that_of_its_parameters():
     flow = EndToEndFlow(SquaredDistance(torch.diag(times(3.0, 1.0))), 3)
     path = gflow.integrate(flow, randn(2, 2), [0.0, 0.1, 0.5], sharpness=3)
     check(path, 3)
 
 
-def test_the_second_solve_does_not_measure_it_again():
+def test_the_finer_solve_does_not_measure_the_sharpness():
     flow, y0 = network()
     products = []
 
@@ -104,21 +104,21 @@ def test_the_second_solve_does_not_measure_it_again():
 
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("method", ["auto", "rkc2"])
-def test_a_resumed_solve_has_the_same_sharpness_to_the_last_bit(method, dense):
+def test_a_resumed_solve_has_the_same_sharpness_bit_for_bit(method, dense):
     flow, y0 = network()
     options = {"rtol": 1e-5, "atol": 1e-8, "dense": dense, "sharpness": 2}
     seen: list[Checkpoint] = []
-    whole = gflow.integrate(
+    uninterrupted = gflow.integrate(
         flow, y0, TIMES, method, **options, checkpoint=seen.append, checkpoint_every=0.0
     )
-    for found in seen[:: len(seen) // 4]:
-        tensors = {name: value.clone() for name, value in found.tensors.items()}
-        kept = Checkpoint(tensors, json.loads(json.dumps(dict(found.meta))))
-        again = gflow.integrate(flow, y0, TIMES, method, **options, resume=kept)
-        assert torch.equal(again.ys, whole.ys)
-        assert torch.equal(again.sharpness, whole.sharpness)
-        assert again.stats.jvp_evals == whole.stats.jvp_evals
-        assert again.stats.rhs_evals == whole.stats.rhs_evals
+    for stored in seen[:: len(seen) // 4]:
+        tensors = {name: value.clone() for name, value in stored.tensors.items()}
+        restored = Checkpoint(tensors, json.loads(json.dumps(dict(stored.meta))))
+        resumed = gflow.integrate(flow, y0, TIMES, method, **options, resume=restored)
+        assert torch.equal(resumed.ys, uninterrupted.ys)
+        assert torch.equal(resumed.sharpness, uninterrupted.sharpness)
+        assert resumed.stats.jvp_evals == uninterrupted.stats.jvp_evals
+        assert resumed.stats.rhs_evals == uninterrupted.stats.rhs_evals
     with pytest.raises(InputError, match=r"the same flow.*and sharpness; got another"):
         gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, resume=seen[0])
 

@@ -1,4 +1,4 @@
-"""What the error of a solve is measured against, computed at most once."""
+"""The reference states of a solve, computed at most once."""
 
 import pytest
 import torch
@@ -40,13 +40,13 @@ def test_closed_form_is_looked_up_once_a_solve(depth, options):
         assert path.certificate.error_estimate is not None
 
 
-def test_no_closed_form_is_looked_up_once_a_solve_too():
+def test_a_missing_closed_form_is_looked_up_once_a_solve():
     flow = Counting(SquaredDistance(randn(2, 3)), 3)
     gflow.integrate(flow, 0.3 * randn(2, 3, seed=1), [0.0, 0.5])
     assert flow.calls == {"closed_form": 1, "exact": 0}
 
 
-def test_study_measures_its_error_by_the_closed_form_that_the_solve_has_found():
+def test_a_study_measures_its_error_by_the_closed_form_of_the_solve():
     M = torch.diag(times(3.0, 2.0))
     flow = Counting(SquaredDistance(M), 2)
     gflow.step_size_study(flow, 0.3 * M, 1.0, [0.1, 0.05], method="tsit5", points=2)

@@ -10,7 +10,7 @@ import pytest
 from gflow.solvers.tableaus import DOP853, TSIT5
 
 TABLEAUS = {"tsit5": (TSIT5, 5), "dop853": (DOP853, 8)}  # with their orders
-ESTIMATES = {"tsit5": [4], "dop853": [5, 3]}  # orders of the solutions compared with
+ESTIMATES = {"tsit5": [4], "dop853": [5, 3]}  # orders of the embedded solutions
 each = pytest.mark.parametrize("name", TABLEAUS)
 
 

@@ -1,4 +1,4 @@
-"""Landing on times, orders, and failing aloud."""
+"""Landing on times, orders, and reported failures."""
 
 import math
 import subprocess
@@ -16,7 +16,7 @@ from tests.helpers import altered, randn, relative, times, worst_relative
 
 ADAPTIVE = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 # Global error in units of rtol. fehlberg2 estimates the error of its first-order solution,
-# 1/256 of Euler's, and goes on with the second-order one: it is looser than the others.
+# 1/256 of Euler's, and continues with the second-order one: it is less accurate than the others.
 LAG = {"dopri5": 30, "dopri8": 30, "bosh3": 30, "fehlberg2": 300, "adaptive_heun": 30}
 ORDERS = {
     "euler": 1,
@@ -53,7 +53,7 @@ def natural_steps(flow, y0, method, rtol, T=3.0):
 
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_step_that_ends_on_a_requested_time_by_itself(method):
-    """torchdiffeq's index stays behind there, and it interpolates from then on."""
+    """torchdiffeq does not advance its index there, and would interpolate from then on."""
     flow, W0 = product_problem()
     rtol = {"dopri8": 1e-12, "dopri5": 1e-9, "bosh3": 1e-5}.get(method, 1e-4)
     steps = natural_steps(flow, W0, method, rtol)
@@ -72,7 +72,7 @@ def test_step_that_ends_on_a_requested_time_by_itself(method):
         assert worst_relative(path.ys, truth) <= (
             1e-12 if method == "dopri8" else LAG[method] * rtol
         )
-        # A time landed on is a step's end: what is asked for after it does not matter.
+        # A time landed on is the end of a step, whatever is requested after it.
         longer = gflow.integrate(flow, W0, [*ts[:3], 3.5], method, rtol, 1e-3 * rtol)
         assert worst_relative(path.ys[:3], longer.ys[:3]) <= 1e-13
 
@@ -87,7 +87,7 @@ def test_error_follows_the_tolerance(method):
 
 
 def test_error_norm_does_not_average_a_sharp_direction_away():
-    """One stiff mode among thousands at rest must not be lost in a root mean square."""
+    """The error of one stiff mode among thousands at rest must not vanish in a root mean square."""
     n = 4000
     lam = torch.full((n,), 1e-4, dtype=torch.float64)
     lam[0] = 50.0
@@ -105,7 +105,7 @@ def test_fixed_step_methods_have_their_order(method, ts):
     factor, U0 = flow.parameter_flow, flow.lift(W0)
     truth = gflow.integrate(factor, U0, ts, "dopri8", 1e-13, 1e-16).ys[-1]
     sizes = [0.005, 0.0025, 0.00125]
-    if method == "implicit_adams":  # later in its asymptotic range than the others
+    if method == "implicit_adams":  # reaches its asymptotic range at smaller steps than the others
         sizes = [*sizes[1:], 0.000625]
     errors = []
     for step in sizes:
@@ -113,12 +113,12 @@ def test_fixed_step_methods_have_their_order(method, ts):
         assert path.ts.tolist() == ts
         errors.append(float((path.ys[-1] - truth).norm()))
     local = np.diff(np.log(errors)) / np.diff(np.log(sizes))
-    # A new start of higher order at every time lets Adams gain a little on short gaps.
+    # A restart of higher order at every time makes Adams slightly more accurate on short gaps.
     slack = (0.1, 0.6) if "adams" in method else (0.1, 0.1)
     assert ORDERS[method] - slack[0] <= local[-1] <= ORDERS[method] + slack[1], (local, errors)
 
 
-def test_every_fixed_method_has_an_order_here():
+def test_every_fixed_step_method_is_in_the_table_of_orders():
     known = methods()["euler"]
     assert set(known.fixed_step) == set(ORDERS)
     assert set(known.names) == set(ORDERS) | set(ADAPTIVE)
@@ -140,7 +140,7 @@ def test_no_warning_from_torchdiffeq(method, recwarn):
     assert [str(w.message) for w in recwarn if w.category is UserWarning] == []
 
 
-# -- faults -------------------------------------------------------------------------
+# -- faults -----------------------------------------------------------------------------
 
 SIMPLE = KernelFlow(torch.diag(times(1.0, 2.0)), times(1.0, -1.0))
 START = torch.zeros(2, dtype=torch.float64)
@@ -170,7 +170,7 @@ ALL = [*ADAPTIVE, "scipy:LSODA", "scipy:BDF", "scipy:Radau", "scipy:DOP853"]
 
 @pytest.mark.parametrize("method", ALL)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_raise_with_the_evidence(fault, method):
+def test_faults_raise_with_reason_time_and_state(fault, method):
     build, phrase, latest = FAULTS[fault]
     ts = [0.0, 1e-3, 0.9, 5.0]
     with pytest.raises(gflow.IntegrationError) as caught:
@@ -195,14 +195,14 @@ def test_faults_raise_with_the_evidence(fault, method):
 
 @pytest.mark.parametrize("method", ["euler", "rk4", "explicit_adams", "implicit_adams"])
 @pytest.mark.filterwarnings("ignore:Functional iteration did not converge")
-def test_fixed_steps_that_explode_raise(method):
+def test_fixed_steps_that_blow_up_raise(method):
     flow = KernelFlow(torch.eye(2, dtype=torch.float64), times(1.0, 1.0))
     with pytest.raises(gflow.IntegrationError, match="NaN or infinite"):
         gflow.integrate(flow, START, [0.0, 1e5], method, step_size=20.0)
 
 
 @pytest.mark.parametrize("method", [*ALL, "rk4", "euler"])
-def test_overflow_inside_a_step_is_no_bare_linear_algebra_error(method):
+def test_overflow_inside_a_step_is_an_integration_error(method):
     flow = gflow.EndToEndFlow(SquaredDistance(randn(2, 3)), 3)
     with pytest.raises(gflow.IntegrationError, match="NaN or infini"):
         gflow.integrate(flow, 1e120 * randn(2, 3, seed=1), [0.0, 1.0], method, step_size=0.5)
@@ -210,8 +210,8 @@ def test_overflow_inside_a_step_is_no_bare_linear_algebra_error(method):
 
 def test_discontinuous_right_hand_side_ends_in_an_error_or_in_the_right_state():
     sliding = altered(SIMPLE, lambda flow, t, y: -torch.sign(y - 0.3))
-    # fehlberg2 is left out: it compares the slopes at both ends of a step only, which agree
-    # across the jump, and steps over it 4 % too low.
+    # fehlberg2 is excluded: it compares only the slopes at both ends of a step, which agree
+    # across the jump, and its state is 4 % too low.
     for method in set(ALL) - {"fehlberg2"}:
         try:
             path = gflow.integrate(sliding, START, [0.0, 1.0], method, 1e-6, 1e-9, max_evals=1500)
@@ -302,7 +302,7 @@ for kind in (Bad, Explodes):
 
 
 def test_without_asserts():
-    """Under python -O torchdiffeq's guards are gone."""
+    """Under python -O torchdiffeq's assertions are not checked."""
     code = WITHOUT_ASSERTS.format(after=30, methods=["dopri5", "scipy:LSODA"])
     done = subprocess.run(
         [sys.executable, "-O", "-W", "ignore", "-c", code],

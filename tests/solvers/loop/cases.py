@@ -31,7 +31,7 @@ STARTS = SCALES[:, None, None] * torch.eye(3, dtype=torch.float64)
 
 
 def tolerance(method: str) -> float:
-    """rkc2 is of order 2: a tenth of the tolerance costs it three times as much."""
+    """rkc2 is of order 2: a ten times tighter tolerance costs three times as much."""
     return 1e-4 if method == "rkc2" else 1e-6
 
 

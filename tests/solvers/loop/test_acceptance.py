@@ -19,7 +19,7 @@ ROWS = np.arange(2)
 ACCEPTED = np.array([True, False])
 
 
-def made(**options):
+def make_state_and_judge(**options):
     problem = Problem(FLOW, randn(2, 2, 2), [0.0, 1.0, 10.0], rtol=1e-3, atol=0.0, **options)
     state = LoopState.initial(problem, (Tsit5(),), starter=False)
     m = state.members
@@ -32,7 +32,7 @@ def plan(step=0.5, rows=ROWS):
     return StepPlan(rows, 0, lengths, lengths, 0.0, 6)
 
 
-def measured(error=(0.0, 0.0), loss=(0.9, 0.9), event=(1.0, 1.0)):
+def make_measurement(error=(0.0, 0.0), loss=(0.9, 0.9), event=(1.0, 1.0)):
     zeros, ones = np.zeros(2), np.ones(2)
     return StepMeasurement(
         np.array(error), zeros, 0.1 * ones, ones, ones, np.array(loss), zeros, np.array(event)
@@ -40,26 +40,26 @@ def measured(error=(0.0, 0.0), loss=(0.9, 0.9), event=(1.0, 1.0)):
 
 
 def test_small_errors_are_accepted_and_large_ones_rejected():
-    _, judge = made()
-    outcome = judge.judge(plan(), measured(error=(5e-4, 2e-3)))
+    _, judge = make_state_and_judge()
+    outcome = judge.judge(plan(), make_measurement(error=(5e-4, 2e-3)))
     assert outcome.accepted.tolist() == [True, False]
     assert outcome.rejected.tolist() == [False, True]
     assert outcome.error == pytest.approx([0.5, 2.0])
 
 
 def test_a_good_step_over_an_event_is_neither_accepted_nor_rejected():
-    state, judge = made(event=lambda y: y.flatten(1).sum(dim=1))
-    outcome = judge.judge(plan(), measured(event=(-1.0, 0.5)))
+    state, judge = make_state_and_judge(event=lambda y: y.flatten(1).sum(dim=1))
+    outcome = judge.judge(plan(), make_measurement(event=(-1.0, 0.5)))
     assert outcome.accepted.tolist() == [False, True]
     assert outcome.rejected.tolist() == [False, False]
     assert state.members.high[0] == 0.5
     state.members.h[:] = 0.7
     judge.set_next_steps(plan(), outcome)
-    assert state.members.h[0] == 0.7  # its own
+    assert state.members.h[0] == 0.7  # unchanged
 
 
 def test_rejected_steps_shrink_and_do_not_grow_at_once():
-    state, judge = made()
+    state, judge = make_state_and_judge()
     m = state.members
     judge.set_next_steps(plan(), Outcome(np.array([1e-3, 32.0]), ACCEPTED, ~ACCEPTED))
     assert m.h[0] > 0.5
@@ -73,7 +73,7 @@ def test_rejected_steps_shrink_and_do_not_grow_at_once():
 
 
 def test_a_step_cut_short_to_land_does_not_shorten_the_next_one():
-    state, judge = made()
+    state, judge = make_state_and_judge()
     good = np.array([True, True])
     state.members.before[:], state.members.error_before[:] = 1e-3, 0.9
     judge.set_next_steps(plan(1e-3), Outcome(np.array([0.9, 0.9]), good, ~good))
@@ -82,10 +82,10 @@ def test_a_step_cut_short_to_land_does_not_shorten_the_next_one():
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_only_accepted_members_move(dense):
-    state, judge = made(dense=dense)
+    state, judge = make_state_and_judge(dense=dense)
     m, old = state.members, state.members.y
     y, f = randn(2, 4, seed=3), randn(2, 4, seed=4)
-    judge.accept(plan(), TrialStep(y, f, measured(loss=(1.25, 9.0))), ACCEPTED)
+    judge.accept(plan(), TrialStep(y, f, make_measurement(loss=(1.25, 9.0))), ACCEPTED)
     assert torch.equal(m.y, torch.stack([y[0], old[1]]))
     assert torch.equal(m.f[0], f[0])
     assert m.t.tolist() == [0.5, 0.0]
@@ -97,9 +97,9 @@ def test_only_accepted_members_move(dense):
 
 
 def test_a_state_on_a_requested_time_is_saved_and_an_event_noted():
-    state, judge = made(event=lambda y: y.flatten(1).sum(dim=1))
+    state, judge = make_state_and_judge(event=lambda y: y.flatten(1).sum(dim=1))
     y = randn(2, 4, seed=3)
-    step = TrialStep(y, y, measured(event=(0.0, 0.5)))
+    step = TrialStep(y, y, make_measurement(event=(0.0, 0.5)))
     judge.accept(plan(1.0), step, np.array([True, True]))
     assert torch.equal(state.record.saved[1], y)
     assert state.record.event_times == {0: 1.0}

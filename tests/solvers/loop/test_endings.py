@@ -14,7 +14,7 @@ from tests.solvers.loop.cases import ENSEMBLE_METHODS, STARTS, M
 
 
 class Explosive(KernelFlow):
-    """u̇ = −u below 1/2 and u² above: a loss with a bound below only for small starts."""
+    """u̇ = −u below 1/2 and u² above: the loss is bounded below only for small starts."""
 
     affine = False
 
@@ -56,7 +56,7 @@ def test_a_member_that_fails_does_not_stop_the_others(method):
     path = gflow.integrate(Explosive(), starts, [0.0, 0.5, 5.0], method, max_evals=3_000)
     assert list(path.failures) == [1]
     assert "stopped at t = " in path.failures[1]
-    assert float(path.ends[1]) > 10  # it had got close to the pole at t = 1
+    assert float(path.ends[1]) > 10  # close to the pole at t = 1
     assert torch.isnan(path.ys[2, 1]).all()
     for i in (0, 2):
         decayed = float(starts[i]) * math.exp(-5.0)
@@ -64,7 +64,7 @@ def test_a_member_that_fails_does_not_stop_the_others(method):
     assert "1 members FAILED" in repr(path)
 
 
-def test_where_all_members_fail_it_is_an_error():
+def test_an_error_is_raised_if_all_members_fail():
     with pytest.raises(IntegrationError, match="stopped at t = ") as caught:
         gflow.integrate(Explosive(), times(1.0, 2.0)[:, None], [0.0, 5.0], "tsit5", max_evals=999)
     assert list(caught.value.trajectory.failures) == [0, 1]

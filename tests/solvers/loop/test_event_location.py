@@ -18,7 +18,7 @@ from tests.solvers.loop.cases import FLOW, GFLOW_METHODS, STARTS, tolerance
 
 @pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
 def test_an_event_is_located_to_the_tolerance(method):
-    """u = e^{−t}: ½u² reaches ½e^{−2c} at c, to what the method's own error is."""
+    """u = e^{−t}: ½u² reaches ½e^{−2c} at c, to within the error of the method."""
     flow = KernelFlow(torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
     u0 = times(1.0, 0.0)
     event = loss_reaches(flow, 0.5 * math.exp(-2 * 3.21))
@@ -38,25 +38,25 @@ def test_every_member_stops_at_its_event():
     assert [path.event_times[i] for i in range(4)] == sorted(path.event_times.values())[::-1]
     assert torch.allclose(FLOW.loss(path.ends), torch.full((4,), 1e-4).double(), rtol=1e-6)
     for i, y in enumerate(STARTS):
-        alone = gflow.integrate(FLOW, y, [0.0, 1e4], until=event)
-        assert path.event_times[i] == pytest.approx(alone.event_times[0], rel=1e-4)
+        single = gflow.integrate(FLOW, y, [0.0, 1e4], until=event)
+        assert path.event_times[i] == pytest.approx(single.event_times[0], rel=1e-4)
 
 
-def test_gradient_rank_and_first_of_several():
+def test_events_of_gradient_and_rank_and_the_first_of_several():
     start = 1e-3 * torch.eye(3, dtype=torch.float64)
     small = gradient_norm_reaches(FLOW, 1e-5)
     second = rank_reaches(FLOW, 2, 1.0)
-    found = gflow.integrate(FLOW, start, [0.0, 1e3], until=second)
-    assert float(torch.linalg.svdvals(found.ends)[1]) == pytest.approx(1.0, rel=1e-6)
+    to_rank = gflow.integrate(FLOW, start, [0.0, 1e3], until=second)
+    assert float(torch.linalg.svdvals(to_rank.ends)[1]) == pytest.approx(1.0, rel=1e-6)
     late = gflow.integrate(FLOW, start, [0.0, 1e3], until=small)
     assert float(FLOW(0.0, late.ends).norm()) == pytest.approx(1e-5, rel=1e-5)
-    both = gflow.integrate(FLOW, start, [0.0, 1e3], until=first_of(small, second))
-    assert both.event_times[0] == pytest.approx(found.event_times[0], rel=1e-9)
+    to_first = gflow.integrate(FLOW, start, [0.0, 1e3], until=first_of(small, second))
+    assert to_first.event_times[0] == pytest.approx(to_rank.event_times[0], rel=1e-9)
     with pytest.raises(InputError, match="rank must be at least 1, got 0"):
         rank_reaches(FLOW, 0, 1.0)
 
 
-def test_events_that_never_happen_and_that_have_happened():
+def test_events_that_never_occur_and_that_occurred_before_the_start():
     never = gflow.integrate(FLOW, STARTS[2], [0.0, 1.0], until=loss_reaches(FLOW, 1e-30))
     assert not never.event_times
     assert never.ts.tolist() == [0.0, 1.0]
@@ -65,7 +65,7 @@ def test_events_that_never_happen_and_that_have_happened():
     assert at_once.ts.tolist() == [0.0]
 
 
-# -- brackets --------------------------------------------------------------------------
+# -- brackets ---------------------------------------------------------------------------
 
 
 def members(event=1.0):
@@ -76,7 +76,7 @@ def members(event=1.0):
 
 
 def narrow(m, step, event, good=True, rtol=1e-6):
-    """Whether a step of the only member may be accepted."""
+    """Return whether a step of the only member may be accepted."""
     accepted = event_location.narrow(
         m, np.arange(1), np.array([good]), np.array([step]), np.array([event]), rtol
     )
@@ -90,7 +90,7 @@ def test_a_step_before_any_event_is_accepted():
 
 
 def test_regula_falsi_closes_in_on_the_event():
-    """The event is at √½ of the step; from the first bracket on, no step before it is accepted."""
+    """The event is at √½ of the step; once bracketed, no step that ends before it is accepted."""
     m, taken = members(0.5), 0
     assert not narrow(m, 1.0, -0.5)
     assert (m.low[0], m.high[0]) == (0.0, 1.0)
@@ -103,7 +103,7 @@ def test_regula_falsi_closes_in_on_the_event():
     assert taken <= 12
 
 
-def test_a_rejected_step_forgets_the_bracket():
+def test_a_rejected_step_discards_the_bracket():
     m = members()
     narrow(m, 1.0, -0.5)
     assert not narrow(m, 0.5, -0.1, good=False)

@@ -1,4 +1,4 @@
-"""What ``auto`` does: it hands members over to the method that is cheaper for them."""
+"""``auto`` hands members over to the method that is cheaper for them."""
 
 import itertools
 
@@ -20,37 +20,37 @@ def evaluations(flow, y0, ts, method, rtol, **options):
 
 
 @pytest.mark.parametrize(("rtol", "explicit"), [(1e-2, "tsit5"), (1e-5, "tsit5"), (1e-9, "dop853")])
-def test_stays_explicit_where_not_stiff(rtol, explicit):
+def test_auto_stays_explicit_where_not_stiff(rtol, explicit):
     flow, y0 = mild()
-    alone = solve(flow, y0, TS, explicit, rtol)
+    direct = solve(flow, y0, TS, explicit, rtol)
     auto = solve(flow, y0, TS, "auto", rtol)
     assert auto.stats.method == explicit
     assert f"{explicit}, and bdf or rkc2 where stiff, for rtol {rtol:g}" in auto.stats.reason
     assert " from t = " not in auto.stats.reason
-    assert auto.stats.rhs_evals == alone.stats.rhs_evals
-    assert torch.equal(auto.ys, alone.ys)
+    assert auto.stats.rhs_evals == direct.stats.rhs_evals
+    assert torch.equal(auto.ys, direct.ys)
 
 
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-9])
-def test_moves_where_stiff_and_says_so(rtol):
+def test_auto_switches_where_stiff_and_reports_it(rtol):
     flow, y0 = stiff()
     auto, reason = evaluations(flow, y0, TS, "auto", rtol)
     assert "; bdf from t = 0." in reason
     if rtol > 1e-5:
         assert auto < evaluations(flow, y0, TS, "tsit5", rtol)[0] / 5
-    # What it takes to notice weighs in a short solve.
+    # The cost of detecting stiffness matters in a short solve.
     assert auto <= 1.5 * evaluations(flow, y0, TS, "bdf", rtol)[0]
 
 
-def test_does_not_move_for_a_few_steps():
-    """Stiff, but at its end before another method would pay."""
+def test_auto_does_not_switch_for_a_few_steps():
+    """Stiff, but finished before another method would pay off."""
     flow, y0 = stiff()
     auto, reason = evaluations(flow, y0, [0.0, 0.02], "auto", 1e-4)
     assert " from t = " not in reason
     assert auto == evaluations(flow, y0, [0.0, 0.02], "tsit5", 1e-4)[0]
 
 
-def test_comes_back_when_the_stiffness_goes():
+def test_auto_switches_back_when_the_stiffness_ends():
     flow, y0 = valley(4, -6)
     auto, reason = evaluations(flow, y0, [0.0, 10.0], "auto", 1e-6)
     there, back = reason.index("; bdf from t"), reason.index("; tsit5 from t")
@@ -59,7 +59,7 @@ def test_comes_back_when_the_stiffness_goes():
     assert auto <= 1.3 * evaluations(flow, y0, [0.0, 10.0], "bdf", 1e-6)[0]
 
 
-def test_moves_when_stiffness_comes():
+def test_auto_switches_when_stiffness_begins():
     flow, y0 = valley(0, 4)
     for rtol in (1e-3, 1e-6):
         _, reason = evaluations(flow, y0, [0.0, 10.0], "auto", rtol)
@@ -68,7 +68,7 @@ def test_moves_when_stiffness_comes():
 
 
 def kinks(count, n=30):
-    """A stiff quadratic and as many jumps of the slope, as of a narrow ReLU network."""
+    """A stiff quadratic with n jumps of the slope, as in a narrow ReLU network."""
     Q = torch.linalg.qr(randn(n, n, seed=5))[0]
     H = (Q * torch.logspace(0, 3, n, dtype=torch.float64)) @ Q.mT
     W, knots = randn(count, n, seed=2) / n**0.5, torch.linspace(-1, 1, count).double()
@@ -80,13 +80,13 @@ def kinks(count, n=30):
     return flow, torch.linspace(2.0, -2.0, n, dtype=torch.float64)
 
 
-def test_moves_to_the_rival_where_the_slope_jumps():
+def test_auto_switches_to_the_rival_where_the_slope_jumps():
     flow, y0 = kinks(20)
     # Round-off decides on which side of a jump a state is: one start costs 1850 to 2800.
     starts = [y0 * (1 + 1e-13 * i) for i in range(11)]
-    found = [evaluations(flow, start, [0.0, 5.0], "auto", 1e-3) for start in starts]
-    assert all("; rkc2 from t = " in reason for _, reason in found)
-    auto = sorted(count for count, _ in found)[5]
+    costs = [evaluations(flow, start, [0.0, 5.0], "auto", 1e-3) for start in starts]
+    assert all("; rkc2 from t = " in reason for _, reason in costs)
+    auto = sorted(count for count, _ in costs)[5]
     assert auto <= 1.3 * evaluations(flow, y0, [0.0, 5.0], "rkc2", 1e-3)[0]
     with pytest.raises(gflow.IntegrationError, match="budget"):
         solve(flow, y0, [0.0, 5.0], "bdf", 1e-3, max_evals=2 * auto)
@@ -94,7 +94,7 @@ def test_moves_to_the_rival_where_the_slope_jumps():
 
 @pytest.mark.parametrize("span", [2.0, 30.0])
 def test_ensembles_move_between_rock4_and_rkc2(span):
-    """A long rest lies beyond the steps of rock4, a smooth path does not."""
+    """A long time at rest needs longer steps than rock4 has; a smooth path does not."""
     flow, y0 = stiff(1e3)
     starts = torch.stack([y0, 0.5 * y0, 2.0 * y0])
     cost = {
@@ -124,7 +124,7 @@ EXPENSIVE = pytest.mark.xfail(strict=True, reason="defect 9: 1.7 times the price
         pytest.param(jumping, 1e-2, marks=EXPENSIVE),
     ],
 )
-def test_never_much_more_expensive_than_the_best_single_method(problem, rtol):
+def test_auto_is_never_much_more_expensive_than_the_best_single_method(problem, rtol):
     flow, y0 = problem()
     cost = {}
     for method in ("tsit5", "rkc2", "rock4", "bdf", "auto"):
@@ -132,5 +132,5 @@ def test_never_much_more_expensive_than_the_best_single_method(problem, rtol):
             cost[method] = evaluations(flow, y0, TS, method, rtol, max_evals=3000)[0]
         except gflow.IntegrationError:
             assert method != "auto"
-    # A handful of evaluations is what it takes to notice.
+    # Detecting stiffness takes a handful of evaluations.
     assert cost.pop("auto") <= 1.3 * min(cost.values()) + 40, cost

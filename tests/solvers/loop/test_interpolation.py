@@ -11,7 +11,7 @@ NODES = [[0.0, 1.0], [0.0, 0.3, 1.0], [-1.0, 0.5, 0.75], [1.0, 0.0, 3.0]]
 
 
 def path(t):
-    """Smooth, no polynomial."""
+    """A smooth path that is not a polynomial."""
     t = torch.as_tensor(t, dtype=torch.float64)
     return torch.stack([torch.exp(-t), torch.sin(2 * t), 1 / (2 + t)])
 
@@ -26,7 +26,7 @@ def interpolated(t, nodes):
 
 
 @pytest.mark.parametrize("nodes", NODES)
-def test_takes_values_and_slopes_at_the_nodes(nodes):
+def test_interpolant_takes_values_and_slopes_at_the_nodes(nodes):
     for node in nodes:
         assert relative(interpolated(node, nodes), path(node)) <= 1e-14
         h = 1e-5
@@ -35,13 +35,13 @@ def test_takes_values_and_slopes_at_the_nodes(nodes):
 
 
 @pytest.mark.parametrize("nodes", NODES)
-def test_exact_for_polynomials_of_its_degree_and_no_more(nodes):
+def test_interpolant_is_exact_up_to_its_degree_and_not_beyond(nodes):
     degree = 2 * len(nodes) - 1
     for power, exact in ((degree, True), (degree + 1, False)):
         values = [times(s**power) for s in nodes]
         slopes = [times(power * s ** (power - 1)) for s in nodes]
-        found = hermite(0.6, nodes, values, slopes)
-        assert (abs(float(found) - 0.6**power) <= 1e-12) == exact
+        value = hermite(0.6, nodes, values, slopes)
+        assert (abs(float(value) - 0.6**power) <= 1e-12) == exact
 
 
 @pytest.mark.parametrize(("shape", "order"), [((0.0, 1.0), 4), ((0.0, 0.4, 1.0), 6)])
@@ -56,12 +56,12 @@ def test_fitted_order(shape, order):
     assert fitted == pytest.approx(order, abs=0.25)
 
 
-# -- in a solve ------------------------------------------------------------------------
+# -- in a solve -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", OWN)
 @pytest.mark.parametrize("problem", [mild, stiff])
-def test_dense_output_is_as_good_as_landing_and_cheaper(problem, method):
+def test_dense_output_is_as_accurate_as_landing_and_cheaper(problem, method):
     flow, y0 = problem()
     if problem is stiff and method in ("tsit5", "dop853"):
         pytest.skip("not for stiff flows")
@@ -80,10 +80,10 @@ def test_dense_output_is_as_good_as_landing_and_cheaper(problem, method):
 @pytest.mark.parametrize("method", OWN)
 def test_steps_do_not_depend_on_the_requested_times(method):
     flow, y0 = mild()
-    few = solve(flow, y0, [0.0, 2.0], method, 1e-5, dense=True)
-    many = solve(flow, y0, np.linspace(0.0, 2.0, 101), method, 1e-5, dense=True)
-    assert few.stats.rhs_evals == many.stats.rhs_evals
-    assert torch.equal(few.ys[-1], many.ys[-1])
+    sparse = solve(flow, y0, [0.0, 2.0], method, 1e-5, dense=True)
+    fine = solve(flow, y0, np.linspace(0.0, 2.0, 101), method, 1e-5, dense=True)
+    assert sparse.stats.rhs_evals == fine.stats.rhs_evals
+    assert torch.equal(sparse.ys[-1], fine.ys[-1])
 
 
 def test_times_that_fall_on_steps_or_very_near_them():
@@ -97,7 +97,7 @@ def test_times_that_fall_on_steps_or_very_near_them():
 
 
 def test_many_times_in_the_first_step():
-    """There is one step only: the interpolant is of order 4, its error must not show."""
+    """There is only one step: the interpolant is of order 4, and its error must be negligible."""
     flow, y0 = mild()
     first = []
     solve(flow, y0, [0.0, 2.0], "tsit5", 1e-5, progress=lambda t, loss: first.append(t))

@@ -1,4 +1,4 @@
-"""The rows of members: their start, selecting some, and going through a checkpoint."""
+"""The rows of members: their start, selection, and storage in a checkpoint."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ INTEGERS = {"index", "next", "method", "age", "due", "signs", "calm", "mark", "p
 INTEGERS |= {"retried", "evals", "good", "bad", "side"}
 
 
-def started(count=4, size=3):
+def make_members(count=4, size=3):
     return Members.start(randn(count, size), randn(count, size, seed=1), 2.5)
 
 
-def test_a_start_is_nothing_measured_yet():
-    m = started()
+def test_measured_numbers_are_nan_at_the_start():
+    m = make_members()
     assert len(m) == 4
     assert m.t.tolist() == [2.5] * 4
     assert m.index.tolist() == [0, 1, 2, 3]
@@ -32,27 +32,27 @@ def test_a_start_is_nothing_measured_yet():
             assert (value.dtype == np.int64) == (field.name in INTEGERS), field.name
 
 
-def test_some_of_them():
-    m = started()
+def test_selected_members_are_copies():
+    m = make_members()
     m.h[:] = [1.0, 2.0, 3.0, 4.0]
-    some = m.only(np.array([False, True, False, True]))
-    assert some.index.tolist() == [1, 3]
-    assert some.h.tolist() == [2.0, 4.0]
-    assert torch.equal(some.y, m.y[[1, 3]])
-    some.h[0] = 9.0
+    selected = m.only(np.array([False, True, False, True]))
+    assert selected.index.tolist() == [1, 3]
+    assert selected.h.tolist() == [2.0, 4.0]
+    assert torch.equal(selected.y, m.y[[1, 3]])
+    selected.h[0] = 9.0
     assert m.h[1] == 2.0
 
 
-def test_tensors_and_back():
-    m = started()
+def test_members_are_restored_from_their_tensors():
+    m = make_members()
     m.h[:], m.evals[:] = [0.1, 0.2, np.nan, 0.4], [1, 2, 3, 4]
     tensors = m.tensors()
     m.h[0] = 7.0  # what the loop writes later is not in the checkpoint
-    again = Members.from_tensors(tensors, m.y)
-    assert again.h[0] == 0.1
+    restored = Members.from_tensors(tensors, m.y)
+    assert restored.h[0] == 0.1
     m.h[0] = 0.1
     for field in dataclasses.fields(m):
-        a, b = getattr(m, field.name), getattr(again, field.name)
+        a, b = getattr(m, field.name), getattr(restored, field.name)
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=field.name)
-    again.evals[0] = 100  # nor does a resumed solve write to it
+    restored.evals[0] = 100  # nor does a resumed solve write to it
     assert int(tensors["evals"][0]) == 1

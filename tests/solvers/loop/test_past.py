@@ -10,21 +10,21 @@ from gflow.solvers.loop.past import Past
 
 
 def test_a_step_rejected_without_an_error_is_shortened():
-    """Such as one whose loss rises although its error is 0."""
+    """For example, one whose loss rises although its error is 0."""
     assert 0 < Past().shorter_step(1.0, 0.0, again=False) < 1
 
 
-def filled(count, size=3):
-    """A past of this number of states: state i is at time i."""
+def make_past(count, size=3):
+    """A past of the given number of states: state i is at time i."""
     past = Past()
     for i in range(count):
         past.add(float(i), torch.full((size,), float(i)), 10.0 * i)
     return past
 
 
-def test_states_are_the_newest_first_however_many_were_added():
+def test_states_are_ordered_newest_first():
     for count in (1, 3, bdf.HISTORY, bdf.HISTORY + 1, 100):
-        past, length = filled(count), min(count, bdf.HISTORY)
+        past, length = make_past(count), min(count, bdf.HISTORY)
         newest = [float(i) for i in range(count - 1, count - 1 - length, -1)]
         assert past.times == newest
         assert past.energies == [10 * t for t in newest]
@@ -32,21 +32,21 @@ def test_states_are_the_newest_first_however_many_were_added():
         assert past.states.shape == (length, 3)
 
 
-def test_restored_is_the_same():
-    past = filled(50)
+def test_a_restored_past_is_equal():
+    past = make_past(50)
     past.order, past.since, past.steps, past.patience = 3, 2, 17, 40
-    other = Past()
-    other.restore(past.states.clone(), past.meta)
-    assert other.meta == past.meta
-    assert torch.equal(other.states, past.states)
+    restored = Past()
+    restored.restore(past.states.clone(), past.meta)
+    assert restored.meta == past.meta
+    assert torch.equal(restored.states, past.states)
 
 
 def test_four_states_are_enough_to_start():
-    assert [filled(count).can_start for count in range(6)] == [False] * 4 + [True] * 2
+    assert [make_past(count).can_start for count in range(6)] == [False] * 4 + [True] * 2
 
 
 def test_a_restart_goes_back_to_order_1_and_doubles_the_patience():
-    past = filled(9)
+    past = make_past(9)
     past.order, past.steps = 4, 30
     patience = past.patience
     past.restart()
@@ -54,7 +54,7 @@ def test_a_restart_goes_back_to_order_1_and_doubles_the_patience():
 
 
 def test_the_order_falls_only_if_a_step_is_rejected_again():
-    past = filled(9)
+    past = make_past(9)
     past.order = 3
     past.shorter_step(1.0, 2.0, again=False)
     assert past.order == 3
@@ -63,6 +63,6 @@ def test_the_order_falls_only_if_a_step_is_rejected_again():
 
 
 def test_steps_are_shortened_by_their_error():
-    past = filled(9)
+    past = make_past(9)
     for error, factor in ((1.1, 0.7), (3.0, 0.85 / 3**0.5), (1e9, 0.3), (math.inf, 0.4)):
         assert past.shorter_step(2.0, error, again=False) == pytest.approx(2 * factor)

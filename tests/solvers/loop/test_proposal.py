@@ -18,8 +18,8 @@ FLOW = EndToEndFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)), 3)
 STARTS = randn(4, 2, 2)
 
 
-def made(*methods, y0=STARTS, ts=(0.0, 1.0, 10.0), **options):
-    """The state of a solve at its start, and what proposes steps from it."""
+def make_state_and_proposer(*methods, y0=STARTS, ts=(0.0, 1.0, 10.0), **options):
+    """Return the state of a solve at its start, and a proposer of its steps."""
     problem = Problem(FLOW, y0, list(ts), rtol=1e-4, atol=1e-9, **options)
     state = LoopState.initial(problem, methods or (Tsit5(),), starter=False)
     state.members.radius[:] = 1.0
@@ -36,7 +36,7 @@ def made(*methods, y0=STARTS, ts=(0.0, 1.0, 10.0), **options):
     ],
 )
 def test_steps_land_on_the_next_time_without_a_sliver_before_it(h, step, t_new):
-    state, proposer = made()
+    state, proposer = make_state_and_proposer()
     state.members.h[:] = h
     steps, ends = proposer.propose()
     assert steps == pytest.approx(np.full(4, step))
@@ -44,13 +44,13 @@ def test_steps_land_on_the_next_time_without_a_sliver_before_it(h, step, t_new):
 
 
 def test_dense_output_lands_on_the_last_time_only():
-    state, proposer = made(dense=True)
+    state, proposer = make_state_and_proposer(dense=True)
     state.members.h[:] = 5.0
     assert proposer.propose()[1].tolist() == [5.0] * 4
 
 
-def test_a_lone_start_is_proposed_scalars():
-    state, proposer = made(y0=STARTS[0])
+def test_proposals_for_a_lone_start_are_scalars():
+    state, proposer = make_state_and_proposer(y0=STARTS[0])
     state.members.h[:] = 0.25
     assert proposer.propose() == (0.25, 0.25)
     (plan,) = proposer.plans(*proposer.propose())
@@ -58,14 +58,14 @@ def test_a_lone_start_is_proposed_scalars():
 
 
 def test_steps_of_stabilized_methods_do_not_exceed_their_largest_reach():
-    state, proposer = made(ROCK4(), ts=(0.0, 1e9))
+    state, proposer = make_state_and_proposer(ROCK4(), ts=(0.0, 1e9))
     state.members.h[:] = 1e8
     step, _ = proposer.propose()
     assert step == pytest.approx(np.full(4, state.methods.max_reach[0]))
 
 
 def test_members_of_one_method_and_similar_stiffness_step_together():
-    state, proposer = made(Tsit5(), ROCK4(), RKC2())
+    state, proposer = make_state_and_proposer(Tsit5(), ROCK4(), RKC2())
     m = state.members
     m.method[:], m.radius[:] = [1, 2, 1, 1], [60.0, 60.0, 50.0, 6000.0]
     plans = proposer.plans(np.ones(4), np.ones(4))
@@ -76,8 +76,8 @@ def test_members_of_one_method_and_similar_stiffness_step_together():
     assert groups[1,].method == 2
 
 
-def test_explicit_members_step_together_however_stiff():
-    state, proposer = made()
+def test_explicit_members_step_together_whatever_their_stiffness():
+    state, proposer = make_state_and_proposer()
     state.members.radius[:] = [1.0, 100.0, np.nan, 1e6]
     (plan,) = proposer.plans(np.ones(4), np.ones(4))
     assert plan.rows.tolist() == [0, 1, 2, 3]

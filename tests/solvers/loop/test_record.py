@@ -1,4 +1,4 @@
-"""What a solve leaves behind: states at requested times, ends, and why members failed."""
+"""The results of a solve: states at requested times, ends, and reasons of failures."""
 
 import numpy as np
 import pytest
@@ -15,24 +15,24 @@ FLOW = EndToEndFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)), 3)
 STARTS = randn(3, 2, 2)
 
 
-def made(ts=(0.0, 1.0, 3.0), **options):
+def make_record(ts=(0.0, 1.0, 3.0), **options):
     problem = Problem(FLOW, STARTS, list(ts), rtol=1e-6, atol=1e-9, **options)
     y = STARTS.reshape(3, 4)
     return problem, Record(problem), Members.start(y, y, ts[0])
 
 
-def test_members_may_have_their_own_times():
-    own = [[0.0, 1.0], [0.0, 2.0, 3.0, 4.0], [0.0, 0.5]]
-    _, record, _ = made(member_ts=own)
+def test_members_may_have_different_times():
+    member_times = [[0.0, 1.0], [0.0, 2.0, 3.0, 4.0], [0.0, 0.5]]
+    _, record, _ = make_record(member_ts=member_times)
     assert record.ends.tolist() == [1.0, 4.0, 0.5]
-    for row, ts in zip(record.ts, own, strict=True):
+    for row, ts in zip(record.ts, member_times, strict=True):
         assert row[: len(ts)].tolist() == ts
         assert np.isnan(row[len(ts) :]).all()
-        assert len(row) == 5  # one NaN at least: there is always a next time to compare with
+        assert len(row) == 5  # at least one NaN: there is always a next time to compare with
 
 
 def test_states_are_saved_where_a_step_lands():
-    _, record, m = made()
+    _, record, m = make_record()
     m.t[:], m.y = [1.0, 0.7, 1.0], randn(3, 4, seed=5)
     record.save_landed(m, np.arange(3))
     assert torch.equal(record.saved[1, [0, 2]], m.y[[0, 2]])
@@ -41,8 +41,8 @@ def test_states_are_saved_where_a_step_lands():
 
 
 def test_states_within_a_step_are_interpolated():
-    """A cubic through a step whose ends lie beside the requested times."""
-    _, record, m = made([0.0, 0.25, 0.5, 2.0])
+    """A cubic path over a step that does not end on the requested times."""
+    _, record, m = make_record([0.0, 0.25, 0.5, 2.0])
     cubic = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
     m.y = m.f = torch.zeros(3, 4, dtype=torch.float64)
     end, slope = cubic.expand(3, 4), 3 * cubic.expand(3, 4)  # y = c t³
@@ -54,7 +54,7 @@ def test_states_within_a_step_are_interpolated():
 
 
 def test_results_are_written_to_the_problem():
-    problem, record, m = made()
+    problem, record, m = make_record()
     m.t[:], m.energy[:], m.next[:] = [3.0, 3.0, 1.5], [0.1, 0.2, 0.3], [3, 3, 2]
     m.evals[:], m.good[:], m.bad[:] = [10, 20, 30], [3, 4, 5], [0, 1, 2]
     m.y = randn(3, 4, seed=7)
@@ -70,21 +70,21 @@ def test_results_are_written_to_the_problem():
     assert problem.failures == {2: "stopped"}
 
 
-def test_if_every_member_failed_the_solve_stops():
-    _, record, m = made()
+def test_the_solve_stops_if_every_member_failed():
+    _, record, m = make_record()
     record.failures.update({0: "first", 1: "second", 2: "third"})
     record.save_ends(m, np.ones(3, bool))
     with pytest.raises(Stop, match=r"^first$"):
         record.write_results()
 
 
-def test_tensors_and_back():
-    _, record, m = made()
+def test_record_is_restored_from_its_tensors():
+    _, record, m = make_record()
     m.t[:], m.y = 1.0, randn(3, 4, seed=5)
     record.save_landed(m, np.arange(3))
     record.save_ends(m, np.array([True, False, False]))
     record.rise[:] = [0.0, 1e-9, 2e-9]
-    _, other, _ = made()
-    other.restore(record.tensors())
+    _, restored, _ = make_record()
+    restored.restore(record.tensors())
     for name, value in record.tensors().items():
-        np.testing.assert_array_equal(value, other.tensors()[name], err_msg=name)
+        np.testing.assert_array_equal(value, restored.tensors()[name], err_msg=name)

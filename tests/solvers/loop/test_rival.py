@@ -1,4 +1,4 @@
-"""When rkc2 takes over from the second method, and when that is tried again."""
+"""When rkc2 replaces the second method, and when the second method is tried again."""
 
 import numpy as np
 import pytest
@@ -12,23 +12,23 @@ from tests.solvers.potentials import Bernoulli
 from tests.solvers.steps import step
 
 
-def test_the_rival_s_error_is_that_of_its_own_step():
+def test_the_error_of_the_rival_is_that_of_an_rkc2_step():
     flow, y = Bernoulli([1.0, 20.0]), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
-    own = step(RKC2(), flow, 0.0, y, 0.2, 4)
-    found = rival.rival_error(y, 0.2 * flow(0.0, y), own.y, own.k)
-    assert float(found) == pytest.approx(float(own.error.norm()))
+    rkc2_step = step(RKC2(), flow, 0.0, y, 0.2, 4)
+    result = rival.rival_error(y, 0.2 * flow(0.0, y), rkc2_step.y, rkc2_step.k)
+    assert float(result) == pytest.approx(float(rkc2_step.error.norm()))
 
 
-def test_price_of_the_rival():
+def test_cost_of_the_rival():
     """(2 + √(1 + 1.54 hρ))/h evaluations per unit of time, for the h that its error allows."""
     m = members(radius=100.0)
     for error, longest in ((1.0, 1.0), (1e-9, 2.0), (8.0, 0.5)):
         price = (2 + np.sqrt(1 + 1.54 * longest * 100.0)) / longest
         for spent, cheaper in ((price / 0.69, True), (price / 0.71, False)):
-            found = rival.rival_is_cheaper(
+            result = rival.rival_is_cheaper(
                 m, ROWS[:1], np.array([spent]), np.ones(1), np.array([error])
             )
-            assert found.tolist() == [cheaper]
+            assert result.tolist() == [cheaper]
 
 
 def test_pauses_of_the_rival_grow():

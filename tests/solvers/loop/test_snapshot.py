@@ -1,4 +1,4 @@
-"""Checkpoints of a solve: resuming from one gives the same numbers, to the last bit."""
+"""Checkpoints of a solve: a resumed solve gives bitwise the same numbers."""
 
 import json
 
@@ -12,14 +12,14 @@ from tests.solvers.loop.cases import FLOW, GFLOW_METHODS, LONE_METHODS, STARTS, 
 
 
 def _through_files(state: Checkpoint) -> Checkpoint:
-    """A checkpoint as a file stores it: bytes of tensors, and JSON."""
+    """Return a checkpoint after the round trip through files: bytes of tensors, and JSON."""
     return Checkpoint(
         {name: value.clone() for name, value in state.tensors.items()},
         json.loads(json.dumps(dict(state.meta))),
     )
 
 
-# Every pair of a method, lone or not, dense or not.
+# Every method, for a lone start or an ensemble, with or without dense output.
 CASES = [
     ("auto", True, False),
     ("auto", True, True),
@@ -41,8 +41,8 @@ CASES = [
 def test_cases_have_every_method():
     assert {method for method, *_ in CASES} == {"auto", *GFLOW_METHODS}
     assert {method for method, lone, _ in CASES if lone} == {"auto", *GFLOW_METHODS}
-    many = {method for method, lone, _ in CASES if not lone}
-    assert many == {"auto", *GFLOW_METHODS} - set(LONE_METHODS)
+    ensemble_methods = {method for method, lone, _ in CASES if not lone}
+    assert ensemble_methods == {"auto", *GFLOW_METHODS} - set(LONE_METHODS)
 
 
 @pytest.mark.parametrize(("method", "lone", "dense"), CASES)
@@ -50,16 +50,16 @@ def test_a_resumed_solve_agrees_to_the_last_bit(method, lone, dense):
     y0, ts = (STARTS[1] if lone else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
     options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
     seen: list[Checkpoint] = []
-    whole = gflow.integrate(
+    uninterrupted = gflow.integrate(
         FLOW, y0, ts, method, **options, checkpoint=seen.append, checkpoint_every=0.0
     )
     assert len(seen) > 10
     for state in seen[:: max(1, len(seen) // 6)]:
-        again = gflow.integrate(FLOW, y0, ts, method, **options, resume=_through_files(state))
-        assert torch.equal(again.ys, whole.ys)
-        assert again.certificate == whole.certificate
+        resumed = gflow.integrate(FLOW, y0, ts, method, **options, resume=_through_files(state))
+        assert torch.equal(resumed.ys, uninterrupted.ys)
+        assert resumed.certificate == uninterrupted.certificate
         for name in ("rhs_evals", "accepted", "rejected", "reason"):
-            assert getattr(again.stats, name) == getattr(whole.stats, name)
+            assert getattr(resumed.stats, name) == getattr(uninterrupted.stats, name)
 
 
 def test_a_checkpoint_of_another_solve_is_refused():

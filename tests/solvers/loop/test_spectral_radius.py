@@ -1,4 +1,4 @@
-"""The estimate of max(−Re λ): a slight upper bound, in every spectrum, in few products."""
+"""The estimate of max(−Re λ) is a slight upper bound in every spectrum, in few products."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def symmetric(values, seed=0):
 
 
 def estimate(A, y=None, vectors=None):
-    """The radius of ẏ = A y, the vector, and how many products that took."""
+    """Return the radius of ẏ = A y, the vector, and the number of products."""
     n = len(A)
     y = randn(1, n, seed=3) if y is None else y
     calls = []
@@ -36,7 +36,7 @@ def estimate(A, y=None, vectors=None):
 
 
 def overestimates(radius, truth):
-    """An upper bound, a slight one."""
+    """Return whether each estimate is a slight upper bound."""
     return truth <= radius <= 1.01 * MARGIN * truth
 
 
@@ -52,7 +52,7 @@ SPECTRA = {
 
 
 @pytest.mark.parametrize("kind", SPECTRA)
-def test_symmetric(kind):
+def test_symmetric_jacobian(kind):
     values = SPECTRA[kind].double()
     A, _ = symmetric(values)
     radius, vectors, products = estimate(A)
@@ -62,15 +62,15 @@ def test_symmetric(kind):
 
 
 @pytest.mark.parametrize("up", [1.0, 60.0, 1e4])
-def test_saddle(up):
-    """Positive eigenvalues, even larger ones, cost no stages: the sign is not lost."""
+def test_jacobian_at_a_saddle(up):
+    """Positive eigenvalues, even larger ones, need no stages: the estimate respects the sign."""
     values = torch.cat([-torch.linspace(0.1, 50.0, 20), torch.tensor([0.3 * up, up])])
     A, _ = symmetric(values)
     radius, _, _ = estimate(A)
     assert overestimates(radius[0], 50.0), radius
 
 
-def test_nothing_decays():
+def test_radius_is_zero_where_nothing_decays():
     A, _ = symmetric(torch.linspace(0.5, 5.0, 6))
     radius, vectors, _ = estimate(A)
     assert radius[0] == 0.0
@@ -95,13 +95,13 @@ def skewed(A, seed):
 
 
 @pytest.mark.parametrize("kind", ["spread", "decades", "outliers", "multiple"])
-def test_not_symmetric(kind):
+def test_unsymmetric_jacobian(kind):
     A, _ = symmetric(SPECTRA[kind].double())
     radius, _, _ = estimate(skewed(A, 9))
     assert overestimates(radius[0], float(-SPECTRA[kind].min())), radius
 
 
-def test_not_symmetric_and_slow_to_settle():
+def test_unsymmetric_jacobian_with_slow_convergence():
     A, _ = symmetric(-torch.linspace(0.1, 80.0, 25))
     radius, _, _ = estimate(skewed(A, 9))
     assert overestimates(radius[0], 80.0), radius
@@ -122,7 +122,7 @@ def jacobian(flow, y):
 @pytest.mark.parametrize("kind", ["EndToEndFlow", "ProductFlow"])
 @pytest.mark.parametrize("near", [0.0, 0.5])
 def test_reduced_flows(kind, near):
-    """Their Jacobian is not symmetric; here at a minimum and away from it."""
+    """Their Jacobian is not symmetric; tested at a minimum and away from it."""
     target = torch.diag(times(3.0, 2.0, 1.5, 1.0))
     flow = {
         "EndToEndFlow": EndToEndFlow(SquaredDistance(target), 3),
@@ -167,18 +167,18 @@ def test_every_member_has_its_radius(members):
 def test_warm_start_takes_few_products():
     A, _ = symmetric(SPECTRA["outliers"].double())
     _, vectors, _ = estimate(A)
-    radius, again, warm = estimate(1.1 * A, vectors=vectors)
+    radius, new_vectors, warm = estimate(1.1 * A, vectors=vectors)
     assert overestimates(radius[0], 1.1 * 91.0)
     assert warm <= 3
     drift, _ = symmetric(0.5 * randn(100, seed=4))
-    radius, _, third = estimate(A + drift, vectors=again)
+    radius, _, third = estimate(A + drift, vectors=new_vectors)
     truth = float(-torch.linalg.eigvalsh(A + drift)[0])
     assert overestimates(radius[0], truth)
     assert third <= 4
 
 
-def test_a_warm_start_from_the_wrong_vector_still_finds_the_end():
-    """The spectrum has turned: the old vector is an eigenvector of a small eigenvalue."""
+def test_a_warm_start_from_the_wrong_vector_still_converges():
+    """The eigenvectors have changed: the old vector now belongs to a small eigenvalue."""
     A, Q = symmetric(-torch.linspace(1.0, 100.0, 30))
     nearly = Q[:, 0] + 1e-3 * Q.sum(dim=1)
     radius, _, _ = estimate(A, vectors=(nearly / nearly.norm())[None])
@@ -193,7 +193,7 @@ def test_float32():
 
 
 def test_non_linear_about_a_large_state():
-    """The step of a difference follows the state's size."""
+    """The step of the difference scales with the size of the state."""
     y = 1e6 * (1 + randn(1, 5).abs())
     radius, _ = spectral_radius(lambda s: -(s**3), y, -(y**3), first_vectors(y))
     assert overestimates(radius[0], float(3 * y.max() ** 2)), radius
@@ -205,7 +205,7 @@ def test_non_linear_about_a_small_state():
     assert overestimates(radius[0], float(3 * y.max() ** 2)), radius
 
 
-def test_first_vectors_are_the_same_for_everyone():
+def test_first_vectors_are_the_same_for_every_member():
     a, b = first_vectors(torch.zeros(3, 7)), first_vectors(torch.ones(3, 7).double())
     assert torch.equal(a, b.float())
     assert torch.equal(a[0], a[2])

@@ -20,7 +20,7 @@ STARTS = randn(3, 2, 2)
 EPS = 2.0**-52
 
 
-def made(y0, *methods):
+def make_state(y0, *methods):
     problem = Problem(FLOW, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
     return LoopState.initial(problem, methods, starter=False)
 
@@ -36,32 +36,32 @@ def test_limits_of_methods_follow_the_tolerance():
 
 
 def test_a_lone_start_counts_scalars_and_an_ensemble_rows():
-    lone, many = made(STARTS[0], Tsit5()), made(STARTS, Tsit5())
+    lone, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
     lone.count_evals(0, 5)
-    many.count_evals(np.array([0, 2]), 5)
+    ensemble.count_evals(np.array([0, 2]), 5)
     assert (lone.problem.rhs_evals, lone.members.evals.tolist()) == (5, [5])
-    assert (many.problem.rhs_evals, many.members.evals.tolist()) == (10, [5, 0, 5])
+    assert (ensemble.problem.rhs_evals, ensemble.members.evals.tolist()) == (10, [5, 0, 5])
 
 
 def test_rows_of_all_members():
-    lone, many = made(STARTS[0], Tsit5()), made(STARTS, Tsit5())
-    many.members.t[:] = [1.0, 2.0, 3.0]
+    lone, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
+    ensemble.members.t[:] = [1.0, 2.0, 3.0]
     assert lone.members.t[lone.all_rows] == 0.0
-    assert many.members.t[many.all_rows].tolist() == [1.0, 2.0, 3.0]
+    assert ensemble.members.t[ensemble.all_rows].tolist() == [1.0, 2.0, 3.0]
     assert lone.covers(0)
-    assert many.covers(np.arange(3))
-    assert not many.covers(np.arange(2))
+    assert ensemble.covers(np.arange(3))
+    assert not ensemble.covers(np.arange(2))
 
 
 def test_the_first_losses_are_those_of_the_starts():
-    assert made(STARTS, Tsit5()).first_loss == pytest.approx(FLOW.loss(STARTS).abs().numpy())
+    assert make_state(STARTS, Tsit5()).first_loss == pytest.approx(FLOW.loss(STARTS).abs().numpy())
 
 
 def test_past_states_are_kept_for_a_multistep_method_only():
-    assert made(STARTS[0], Tsit5()).past is None
-    assert made(STARTS[0], Tsit5(), BDF()).past is not None
+    assert make_state(STARTS[0], Tsit5()).past is None
+    assert make_state(STARTS[0], Tsit5(), BDF()).past is not None
 
 
 def test_a_multistep_method_takes_one_start():
     with pytest.raises(InputError, match=r"integrates one start, got an ensemble of \(3,\)"):
-        made(STARTS, Tsit5(), BDF())
+        make_state(STARTS, Tsit5(), BDF())

@@ -19,38 +19,38 @@ from tests.solvers.loop.cases import (
 )
 
 
-def test_methods_of_the_loop_are_found():
+def test_methods_of_the_loop_are_registered():
     assert set(GFLOW_METHODS) == {"tsit5", "dop853", "rkc2", "rock4", "bdf"}
 
 
-# -- ensembles ------------------------------------------------------------------------
+# -- ensembles --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["auto", *ENSEMBLE_METHODS])
-def test_members_have_their_own_steps_and_errors(method):
+def test_members_have_separate_steps_and_errors(method):
     ts = [0.0, 1.0, 5.0, 12.0]
     rtol = tolerance(method)
     path = gflow.integrate(FLOW, STARTS, ts, method, rtol, 1e-13)
     assert path.certificate.holds, path.certificate
     assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 100 * rtol
-    alone = [gflow.integrate(FLOW, y, ts, method, rtol, 1e-13) for y in STARTS]
-    if method in ENSEMBLE_METHODS:  # the same arithmetic, but for sums in another order
-        steps = sum(p.stats.accepted for p in alone)
+    singles = [gflow.integrate(FLOW, y, ts, method, rtol, 1e-13) for y in STARTS]
+    if method in ENSEMBLE_METHODS:  # the same arithmetic, except for the order of sums
+        steps = sum(p.stats.accepted for p in singles)
         assert path.stats.accepted == pytest.approx(steps, abs=0.05 * steps + 2)
-        assert worst_relative(path.ys, torch.stack([p.ys for p in alone], dim=1)) <= rtol
+        assert worst_relative(path.ys, torch.stack([p.ys for p in singles], dim=1)) <= rtol
 
 
-def test_cost_is_that_of_the_members_not_of_the_slowest():
+def test_cost_is_the_sum_over_members():
     """One stiff member among many: with common steps each would pay for it."""
     flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3])
     calm = [0.1 * randn(18, seed=i) for i in range(20)]
     stiff = 6 * randn(18, seed=99)
-    few = gflow.integrate(flow, torch.stack(calm), [0.0, 2.0], "tsit5")
+    calm_only = gflow.integrate(flow, torch.stack(calm), [0.0, 2.0], "tsit5")
     lone = gflow.integrate(flow, stiff, [0.0, 2.0], "tsit5")
-    both = gflow.integrate(flow, torch.stack([*calm, stiff]), [0.0, 2.0], "tsit5")
-    assert lone.stats.rhs_evals > 5 * few.stats.rhs_evals / 20
-    total = few.stats.rhs_evals + lone.stats.rhs_evals
-    assert both.stats.rhs_evals == pytest.approx(total, rel=0.02)
+    together = gflow.integrate(flow, torch.stack([*calm, stiff]), [0.0, 2.0], "tsit5")
+    assert lone.stats.rhs_evals > 5 * calm_only.stats.rhs_evals / 20
+    total = calm_only.stats.rhs_evals + lone.stats.rhs_evals
+    assert together.stats.rhs_evals == pytest.approx(total, rel=0.02)
 
 
 def test_ensembles_of_any_shape():
@@ -60,7 +60,7 @@ def test_ensembles_of_any_shape():
     assert relative(path.ys[-1], truth(FLOW, grid, [0.0, 3.0])[-1]) <= 1e-6
 
 
-def test_members_with_parameters_of_their_own():
+def test_members_with_different_parameters():
     """u̇ = −a_i u for member i: the flow is restricted to the members still in the loop."""
 
     class Rates(KernelFlow):
@@ -104,32 +104,32 @@ def test_plateaus_of_millions_of_time_units():
     assert path.stats.rhs_evals < 10_000  # explicit methods need 1.8·λT = 7e7
 
 
-# -- dense output and what only these methods do --------------------------------------------
+# -- dense output and features of these methods only ------------------------------------
 
 
 @pytest.mark.parametrize("method", GFLOW_METHODS)
-def test_dense_output_costs_nothing_and_is_right(method):
+def test_dense_output_is_free_and_accurate(method):
     ts = torch.linspace(0, 20, 401)
     rtol = tolerance(method)
-    few = gflow.integrate(FLOW, STARTS[1], [0.0, 20.0], method, rtol, 1e-13)
-    many = gflow.integrate(FLOW, STARTS[1], ts, method, rtol, 1e-13, dense=True)
-    assert many.stats.rhs_evals == few.stats.rhs_evals
-    assert torch.equal(many.ys[-1], few.ys[-1])
+    sparse = gflow.integrate(FLOW, STARTS[1], [0.0, 20.0], method, rtol, 1e-13)
+    fine = gflow.integrate(FLOW, STARTS[1], ts, method, rtol, 1e-13, dense=True)
+    assert fine.stats.rhs_evals == sparse.stats.rhs_evals
+    assert torch.equal(fine.ys[-1], sparse.ys[-1])
     landed = gflow.integrate(FLOW, STARTS[1], ts, "dop853", 1e-11, 1e-14)
     scale = landed.ys.flatten(1).norm(dim=1).max()
-    assert float((many.ys - landed.ys).flatten(1).norm(dim=1).max() / scale) <= 200 * rtol
+    assert float((fine.ys - landed.ys).flatten(1).norm(dim=1).max() / scale) <= 200 * rtol
 
 
 @pytest.mark.parametrize(
     "option", [{"dense": True}, {"until": lambda y: y}, {"checkpoint": lambda c: None}]
 )
-def test_libraries_methods_refuse_what_they_cannot_do(option):
+def test_library_methods_refuse_unsupported_options(option):
     with pytest.raises(InputError, match="own stepping methods, got 'dopri5'; choose auto"):
         gflow.integrate(FLOW, STARTS[0], [0.0, 1.0], "dopri5", **option)
 
 
 @pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
-def test_the_loss_does_not_rise_however_loose_the_tolerance(method):
+def test_the_loss_does_not_rise_at_loose_tolerances(method):
     flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3, 3])
     path = gflow.integrate(flow, randn(27, seed=3), torch.linspace(0, 30, 61), method, 1e-2, 1e-5)
     assert path.certificate.loss_increase <= 1e-3

@@ -23,31 +23,31 @@ def members(h=1.0, radius=1.0, method=EXPLICIT):
 def test_votes_count_up_near_the_edge_and_down_elsewhere():
     m, explicit = members(), Tsit5()
     near, calm = np.array([3.4, 0.5]), np.array([0.1, 0.1])
-    asked = [len(switching.vote(explicit, m, ROWS, near, 90.0)) for _ in range(3)]
-    assert asked == [0, 0, 1]
+    counts = [len(switching.vote(explicit, m, ROWS, near, 90.0)) for _ in range(3)]
+    assert counts == [0, 0, 1]
     m = members()
-    for _ in range(20):  # every third step near the edge: accuracy limits, too
+    for _ in range(20):  # every third step near the edge: accuracy also limits the step
         for signal in (near, calm, calm):
             assert not len(switching.vote(explicit, m, ROWS, signal, 90.0))
 
 
-def test_one_vote_is_enough_where_much_is_at_stake():
+def test_one_vote_is_enough_where_many_steps_remain():
     near, far = np.array([3.4, 0.5]), 150.0  # steps to go
     assert switching.vote(Tsit5(), members(), ROWS, near, far).tolist() == [0]
 
 
-def test_who_asked_in_vain_needs_more_votes_the_next_time():
+def test_unconfirmed_votes_raise_the_number_needed_next_time():
     m, near = members(radius=1e-3), np.array([3.4, 3.4])
-    asked = []
+    counts = []
     for _ in range(8):
         rows = switching.vote(Tsit5(), m, ROWS, near, 150.0)
         switching.confirm(Tsit5(), m, rows)
-        asked.append(len(rows))
-    assert asked == [2, 0, 0, 2, 0, 0, 2, 0]
+        counts.append(len(rows))
+    assert counts == [2, 0, 0, 2, 0, 0, 2, 0]
 
 
-def test_a_signal_that_is_not_finite_is_no_vote():
-    """At rest it is 0/0."""
+def test_a_signal_that_is_not_finite_does_not_vote():
+    """At rest the signal is 0/0."""
     m = members()
     for _ in range(20):
         assert not len(switching.vote(Tsit5(), m, ROWS, np.full(2, np.nan), 1e3))
@@ -59,7 +59,7 @@ def test_no_vote_shortly_before_the_end():
         assert not len(switching.vote(Tsit5(), m, ROWS, np.array([3.4, 3.4]), 15.0))
 
 
-def test_the_measured_radius_has_the_last_word():
+def test_the_measured_radius_decides():
     m = members(h=1.0, radius=3.0)
     m.signs[:] = 9
     assert switching.confirm(Tsit5(), m, ROWS).tolist() == [0]
@@ -69,12 +69,12 @@ def test_the_measured_radius_has_the_last_word():
     assert not len(switching.confirm(Tsit5(), m, ROWS))
 
 
-def test_hands_back_after_calm_steps_in_a_row():
+def test_members_are_handed_back_after_consecutive_calm_steps():
     m = members(h=1.0, radius=1.0, method=SECOND)
     m.radius[1] = 100.0
     for _ in range(9):
         assert not len(switching.hand_back(Tsit5(), m, ROWS))
-    m.h[0] = 2.0  # one that is not calm: count anew
+    m.h[0] = 2.0  # a step that is not calm resets the count
     assert not len(switching.hand_back(Tsit5(), m, ROWS))
     m.h[0] = 1.0
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
@@ -82,7 +82,7 @@ def test_hands_back_after_calm_steps_in_a_row():
     assert m.method.tolist() == [EXPLICIT, SECOND]
 
 
-def test_steps_that_still_grow_are_no_sign_of_calm():
+def test_steps_that_still_grow_do_not_count_as_calm():
     m = members(h=1.0, method=SECOND)
     m.before[:] = [0.5, 0.9]
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]

@@ -15,26 +15,26 @@ FLOW = EndToEndFlow(SquaredDistance(torch.eye(2, dtype=torch.float64)), 3)
 STARTS = randn(3, 2, 2)
 
 
-def made(y0, flow=FLOW):
+def make_system(y0, flow=FLOW):
     return System(Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9))
 
 
 def test_a_lone_start_is_an_ensemble_of_one():
-    lone, many = made(STARTS[0]), made(STARTS[:1])
-    assert (lone.lone, many.lone) == (True, False)
-    assert lone.size == many.size == 4
+    lone, ensemble = make_system(STARTS[0]), make_system(STARTS[:1])
+    assert (lone.lone, ensemble.lone) == (True, False)
+    assert lone.size == ensemble.size == 4
     y = STARTS[:1].reshape(1, 4)
     rates: list[torch.Tensor] = []
-    a, b = lone.rhs(0.0, y, rates), many.rhs(times(0.0), y, rates)
+    a, b = lone.rhs(0.0, y, rates), ensemble.rhs(times(0.0), y, rates)
     assert a.shape == b.shape == (1, 4)
     assert torch.allclose(a, b)
     assert torch.allclose(rates[0].reshape(-1), rates[1])
     assert lone.scalars(np.float64(0.5)) == 0.5
-    assert torch.equal(many.scalars(np.array([0.5])), times(0.5))
+    assert torch.equal(ensemble.scalars(np.array([0.5])), times(0.5))
 
 
 def test_every_evaluation_is_counted():
-    system, y = made(STARTS), STARTS.reshape(3, 4)
+    system, y = make_system(STARTS), STARTS.reshape(3, 4)
     system.velocity(times(0.0, 0.0, 0.0), y)
     system.rhs(times(0.0, 0.0, 0.0), y, [])
     system.measure(y, None)
@@ -55,15 +55,15 @@ def test_the_flow_is_restricted_to_the_selected_members():
         def __call__(self, t, y):
             return -self.rates * y
 
-    system = made(torch.ones(3, 1).double(), Rates(times(1.0, 10.0, 100.0)[:, None]))
+    system = make_system(torch.ones(3, 1).double(), Rates(times(1.0, 10.0, 100.0)[:, None]))
     system.select(np.array([2, 0]))
     velocity = system.velocity(0.0, torch.ones(2, 1).double())
     assert velocity.reshape(-1).tolist() == [-100.0, -1.0]
 
 
 @pytest.mark.parametrize("event", [None, lambda y: y.flatten(1).sum(dim=1)])
-def test_measurements_come_one_per_row(event):
-    system, y = made(STARTS), STARTS.reshape(3, 4)
+def test_measurements_have_one_row_per_number(event):
+    system, y = make_system(STARTS), STARTS.reshape(3, 4)
     loss, size, value, first, second = system.measure(y, event, times(1, 2, 3), times(4, 5, 6))
     assert loss == pytest.approx(FLOW.loss(STARTS).numpy())
     assert size == pytest.approx(y.norm(dim=1).numpy())
@@ -72,9 +72,9 @@ def test_measurements_come_one_per_row(event):
     assert second.tolist() == [4, 5, 6]
 
 
-def test_a_radius_that_the_flow_knows_costs_nothing():
+def test_a_known_radius_needs_no_evaluation():
     flow = KernelFlow(torch.diag(times(1.0, 20.0)), times(1.0, -1.0))
-    system, y = made(torch.zeros(2).double(), flow), torch.zeros(1, 2).double()
+    system, y = make_system(torch.zeros(2).double(), flow), torch.zeros(1, 2).double()
     known = flow.spectral_radius(y[0])
     radius, _ = system.radius(0.0, y, y, first_vectors(y))
     if known is not None:

@@ -1,4 +1,4 @@
-"""A trial step of some members: the same as of each alone, whatever their step lengths."""
+"""A trial step of several members equals the step of each one, whatever their step lengths."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ STEPS = np.array([0.1, 0.02, 0.05])
 each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 
 
-def computed(method, y0, rows, steps):
-    """The state of a solve, and a trial step of some members from its start."""
+def compute_trial(method, y0, rows, steps):
+    """Return the state of a solve, and a trial step of the given members from its start."""
     problem = Problem(FLOW, y0, [0.0, 10.0], rtol=1e-6, atol=1e-9)
     state = LoopState.initial(problem, (method,), starter=False)
     with np.errstate(all="ignore"):
@@ -43,35 +43,35 @@ def rhs(t, Y):
 
 @each
 def test_members_with_different_steps(method):
-    _, trial = computed(method, STARTS, np.arange(3), STEPS)
+    _, trial = compute_trial(method, STARTS, np.arange(3), STEPS)
     for i, h in enumerate(STEPS):
-        alone = plain_step(method, rhs, 0.0, STARTS[i].reshape(1, 4), h, method.stages(3.0))
-        assert torch.allclose(trial.y[i], alone.y[0], rtol=1e-13)
-        assert trial.measured.error[i] == pytest.approx(float(alone.error.norm()), rel=1e-6)
-        assert torch.allclose(trial.f[i], rhs(0.0, alone.y)[0], rtol=1e-12)
+        single = plain_step(method, rhs, 0.0, STARTS[i].reshape(1, 4), h, method.stages(3.0))
+        assert torch.allclose(trial.y[i], single.y[0], rtol=1e-13)
+        assert trial.measured.error[i] == pytest.approx(float(single.error.norm()), rel=1e-6)
+        assert torch.allclose(trial.f[i], rhs(0.0, single.y)[0], rtol=1e-12)
 
 
 @each
-def test_some_members_only(method):
-    _, every = computed(method, STARTS, np.arange(3), STEPS)
-    _, some = computed(method, STARTS, np.array([2, 0]), STEPS[[2, 0]])
-    assert torch.allclose(some.y, every.y[[2, 0]], rtol=1e-13)
+def test_selected_members_only(method):
+    _, every = compute_trial(method, STARTS, np.arange(3), STEPS)
+    _, selected = compute_trial(method, STARTS, np.array([2, 0]), STEPS[[2, 0]])
+    assert torch.allclose(selected.y, every.y[[2, 0]], rtol=1e-13)
 
 
 @each
 def test_a_lone_start(method):
-    _, every = computed(method, STARTS, np.arange(3), STEPS)
-    _, lone = computed(method, STARTS[1], 0, np.float64(STEPS[1]))
+    _, every = compute_trial(method, STARTS, np.arange(3), STEPS)
+    _, lone = compute_trial(method, STARTS[1], 0, np.float64(STEPS[1]))
     assert torch.allclose(lone.y[0], every.y[1], rtol=1e-13)
     for name in ("energy", "rate", "size", "loss"):
-        one, many = getattr(lone.measured, name), getattr(every.measured, name)
-        assert one == pytest.approx(many[1], rel=1e-10), name
+        value, values = getattr(lone.measured, name), getattr(every.measured, name)
+        assert value == pytest.approx(values[1], rel=1e-10), name
 
 
 @each
 def test_energy_and_loss_at_the_end(method):
-    """A short step dissipates what the loss falls by."""
-    state, trial = computed(method, STARTS, np.arange(3), np.full(3, 1e-3))
+    """A short step dissipates as much energy as the loss falls."""
+    state, trial = compute_trial(method, STARTS, np.arange(3), np.full(3, 1e-3))
     loss = FLOW.loss(trial.y.reshape(3, 2, 2)).numpy()
     assert trial.measured.loss == pytest.approx(loss)
     fallen = state.members.loss - loss
@@ -80,7 +80,7 @@ def test_energy_and_loss_at_the_end(method):
 
 @each
 def test_a_trial_step_changes_nothing_but_the_counters(method):
-    state, _ = computed(method, STARTS, np.arange(3), STEPS)
+    state, _ = compute_trial(method, STARTS, np.arange(3), STEPS)
     assert torch.equal(state.members.y, STARTS.reshape(3, 4))
     assert state.members.t.tolist() == [0.0] * 3
     assert state.problem.rhs_evals == state.members.evals.sum()
