@@ -1,4 +1,4 @@
-"""Integrating a flow: `integrate`, and the solvers it finds in this folder."""
+"""Integrate a flow: `integrate`, and the solvers in this folder."""
 
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveOptions

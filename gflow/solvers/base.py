@@ -10,7 +10,7 @@ A **library's method** is a `Solver` that passes the whole problem to the librar
 ``names`` are what users pass as ``method``. `Solver.solve` integrates by calling
 
 1. ``problem.rhs(t, z)`` for the right-hand side, where z is one vector: the state,
-   then the energy dissipated so far (an integral carried along, one entry per member);
+   then the energy dissipated so far (one entry per member);
 2. ``problem.accept(t, z)`` after each accepted step, in order of time, landing on every
    time in ``problem.ts`` exactly (to the bit);
 3. ``problem.reject()`` after each rejected one.
@@ -47,7 +47,7 @@ class Solver(abc.ABC):
 
     #: What users pass as ``method``.
     names: tuple[str, ...]
-    #: Those that take steps of a size given by the caller.
+    #: The names of fixed-step methods, whose step size the caller gives.
     fixed_step: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
@@ -79,13 +79,13 @@ class Step(NamedTuple):
 
 
 class Method(abc.ABC):
-    """A method of gflow's own, as the stepping loop sees it."""
+    """A method of gflow's own: the interface that the stepping loop uses."""
 
     #: What users pass as ``method``; empty for a base class.
     name: ClassVar[str] = ""
-    #: Of the error estimate: error = O(h^error_order).
+    #: Order of the error estimate: error = O(h^error_order).
     error_order: ClassVar[int]
-    #: Whether more stages reach farther: the loop then estimates ρ = max(−λ).
+    #: Whether more stages allow longer stable steps: the loop then estimates ρ = max(−λ).
     stabilized: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -109,11 +109,11 @@ class Method(abc.ABC):
 
 
 class Stepper(Method):
-    """One explicit method: data and the formula of a step; the loop owns everything else.
+    """One explicit method: the data and the formula of a step; the loop does the rest.
 
-    A step does not see t, and sees one h, the longest; see `Increment`. It must not write to the
-    increments. The last one that it computes is at the end of the step. An instance serves one
-    solve at a time, so that it may reuse memory from step to step.
+    A step does not receive t, and receives one h, the longest; see `Increment`. It must not write
+    to the increments. The last one that it computes is at the end of the step. An instance serves
+    one solve at a time, so that it may reuse memory from step to step.
     """
 
     @abc.abstractmethod
@@ -125,7 +125,7 @@ class Stepper(Method):
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         """Return the energy dissipated in a step and its estimated error, both over h.
 
-        The integral is one more equation, solved by the same step.
+        The integral is treated as one more equation, solved by the same step.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Stepper(Method):
 def quadrature(method: type[Stepper], stages: int) -> np.ndarray:
     """Return the weights of a step's increments in its end and in its error estimate.
 
-    They are read off one step from zero whose i-th increment is the i-th unit vector.
+    They are the result of one step from zero whose i-th increment is the i-th unit vector.
 
     Parameters
     ----------

@@ -12,14 +12,14 @@ the last p + 1 states, a Newton iteration solves
     (α − J) d = F(q) − α q − Σ_j w_j y_{n−j},     J = F'(q),    y_new = q + d.
 
 Why it suits gradient flow: −J is a Hessian, so the usual objection to high orders, complex
-eigenvalues, is void: BDF to order 6 is stable on the whole negative real axis. Why it is
+eigenvalues, does not apply: BDF to order 6 is stable on the whole negative real axis. Why it is
 cheap: the correction d is only some tolerances long, so that two to four products J·v,
-differences of F about q, give it to the digits that count; and F at the new state comes
-out of the linear solve. Time is that of the flow.
+differences of F about q, determine it accurately enough; and the linear solve also yields F
+at the new state. Time is that of the flow.
 
-On a plateau all that is left of F is the growth of modes far below rtol·‖y‖. A step that
-answers to rtol·‖y‖ alone may freeze there and look converged (an explicit method is kept
-from it by its stability); so its error is held to a part of the step's way, too.
+On a plateau F consists only of the growth of modes far below rtol·‖y‖. With the tolerance
+rtol·‖y‖ alone the solve may freeze there and look converged (the stability limit prevents this
+in an explicit method); so the error is also bounded by a fraction of the distance of the step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RESIDUAL = 0.3  # of the tolerance: allowed error of the linear solve
 _NONLINEAR = 0.1  # of the tolerance: allowed error of Newton's method, for a curvature of 1/‖y‖
 _MAX_NEWTON = 4
 MAX_PRODUCTS = 60  # of one linear solve
-_MAX_FRACTION = 0.01  # of the distance of a step that its error may be, at most √rtol
+_MAX_FRACTION = 0.01  # of the distance of a step: bound on its error, at most √rtol
 _SAFETY = 0.85
 
 
@@ -61,16 +61,16 @@ class Formulas(NamedTuple):
     order: int
     alpha: float
     slope: list[float]  #: w_j
-    predictors: dict[int, list[float]]  #: of q_p, which p + 1 states extrapolate to, by p
-    errors: dict[int, float]  #: of y_new − q_p in the local error of order p
+    predictors: dict[int, list[float]]  #: of q_p, the extrapolation of p + 1 states, by p
+    errors: dict[int, float]  #: factors of y_new − q_p in the local error of order p
 
 
 def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
-    """Return the formulas of a step, and the errors of its order and of those next to it.
+    """Return the formulas of a step, and the errors of its order and of the adjacent orders.
 
     The error of order p is y[t_new, t_n, …, t_{n−p}] Π_{j<p}(t_new − t_{n−j})/α_p =
-    (y_new − q_p)/((t_new − t_{n−p}) α_p); y[…] is a divided difference. A bound where J has no
-    positive eigenvalues: the error itself is smaller by α(α − J)⁻¹ in the stiff directions.
+    (y_new − q_p)/((t_new − t_{n−p}) α_p); y[…] is a divided difference. It is a bound if J has no
+    positive eigenvalues: the actual error is smaller by α(α − J)⁻¹ in the stiff directions.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def bdf_step(
         if d is None:
             break
         # The remaining residual is corrected as if J were 0, so that modes below the tolerance
-        # follow their equation. Left to the predictor, they would grow by its instability,
+        # follow their equation. With the predictor alone they would grow by its instability,
         # and a path would leave a saddle at the wrong time, to the wrong side.
         d.add_(rest, alpha=1 / alpha)
         y = y + d

@@ -1,4 +1,4 @@
-"""From a solved problem to a certified trajectory."""
+"""Build a certified trajectory from a solved problem."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gflow.trajectory import Stats, Trajectory, certify
 def certified_trajectory(
     problem: Problem, method: str, reason: str, error: float | None
 ) -> Trajectory:
-    """Return the trajectory that a solver left in a problem, with its certificate.
+    """Return the trajectory in a solved problem, with its certificate.
 
     Parameters
     ----------
@@ -21,13 +21,13 @@ def certified_trajectory(
     method, reason : str
         The method, and why it was chosen.
     error : float, optional
-        The relative error of the states, where it was measured.
+        The relative error of the states, if measured.
 
     Returns
     -------
     Trajectory
-        At the requested times that were reached. Of one start that stopped early, the last
-        state that was accepted is appended.
+        At the requested times that were reached. If a single start stopped early, its last
+        accepted state is appended.
 
     Examples
     --------
@@ -78,10 +78,10 @@ def certified_trajectory(
 
 
 def _certified_states(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the states that the certificate covers, and of which members (None: of all).
+    """Return the states that the certificate covers, and their members (None: all).
 
-    A member that an event stopped stays where it ended; one that failed is left out,
-    unless all did.
+    A member that an event stopped keeps its last state; one that failed is excluded,
+    unless all failed.
     """
     if not (problem.failures or problem.event_times) or not problem.batch:
         return ys, None

@@ -3,7 +3,7 @@
 The energy integral is a quadrature of the dissipation along the closed form, with the
 flow's own right-hand side: Gauss–Legendre of 7 to 16 points, by the tolerance, on panels
 whose ends grow six-fold away from the start, where the fast modes decay. Panels where it
-differs from the loss lost there by more than the tolerance allows are cut in two, all those
+differs from the fall of the loss by more than the tolerance allows are bisected, all those
 of a level in one call. Mostly there is one level, of 35 to 80 states, whatever the number of
 requested times.
 """
@@ -23,7 +23,7 @@ from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem
 
 _RATIO = 6.0  # of the ends of a panel
-_MAX_SPLITS = 400  # panels cut in two where the quadrature and the loss differ
+_MAX_SPLITS = 400  # bisections of panels where the quadrature and the loss differ
 _ALLOWED = 1e-3  # of rtol: their difference in one panel, relative to the first loss
 _MEMORY = 2**24  # numbers in the states computed at once
 
@@ -57,7 +57,7 @@ class ExactSolver(Solver):
         before = np.concatenate([[float(start)], after[:-1]])
         total, splits = 0.0, _MAX_SPLITS
         while True:
-            # A mode that leaves a small start late turns within a part of its panel.
+            # A mode that leaves a small start late changes within a part of its panel.
             wrong = np.abs(parts - (before - after)) > tolerance
             if not wrong.any() or splits <= 0:
                 break

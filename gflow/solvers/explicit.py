@@ -9,7 +9,7 @@ estimates of orders 5 and 3 combined as in their eq. 10.17, 12 evaluations a ste
 
 Both have a last stage at c = 1 beside the end of the step, so the difference of the two
 slopes over the difference of the two states measures h|λ| of the stiffest mode for free
-(their section IV.2): how `auto` notices stiffness.
+(their section IV.2). `auto` detects stiffness by it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class _Slopes(NamedTuple):
         return cls(K.unbind(), [columns[:, :i] for i in range(count + 1)])
 
     def fit(self, y: Tensor) -> bool:
-        """Return whether the memory is for states like y."""
+        """Return whether the memory fits states like y."""
         row = self.rows[0]
         return (row.shape, row.dtype, row.device) == (y.shape, y.dtype, y.device)
 
 
 class ExplicitStepper(Stepper):
-    """A Runge–Kutta method given by its tableau; the slope at the end is the next's first."""
+    """A Runge–Kutta method given by its tableau; a step's last slope is the first of the next."""
 
     tableau: ClassVar[Tableau]
     _slopes: _Slopes | None = None  # reused from step to step

@@ -1,4 +1,4 @@
-"""`integrate`: the one way into every solver."""
+"""`integrate`: the entry point of every solver."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def integrate(
     ----------
     flow : Flow
     y0 : Tensor, shape (..., *state)
-        The start, or an ensemble of starts in leading dimensions. Its dtype and device
-        are the solve's. With gflow's own methods each member of an ensemble has its own
+        The start, or an ensemble of starts in leading dimensions. The solve uses
+        its dtype and device. With gflow's own methods each member of an ensemble has its own
         steps, and one that fails is named in ``failures`` while the others continue; with
         the libraries' methods all members have common steps and stop together.
     ts : sequence of float, shape (T,)
-        Strictly increasing times; the first is the start's. Every one is landed on.
+        Strictly increasing times; the first is the start's. The solver lands on each.
     method : str, optional
         ``auto``, the default; gflow's own ``tsit5``, ``dop853`` (explicit), ``rkc2``, ``rock4``
         (stabilised, for stiff flows), ``bdf`` (implicit); ``exact`` and ``krylov`` where they
@@ -62,12 +62,12 @@ def integrate(
         1e-6 and 1e-9.
     options : SolveOptions
         Options of the solve that several calls share. ``method``, ``rtol``, ``atol``,
-        ``estimate_error`` and ``max_evals``, where given, take precedence over it.
+        ``estimate_error`` and ``max_evals``, if given, take precedence over it.
     step_size : float, optional
-        Longest step of the fixed-step methods (``euler``, ``rk4``, …), which need it.
+        Longest step of the fixed-step methods (``euler``, ``rk4``, …), which require it.
     dense : bool
         Take the states at requested times from dense output instead of ending a step on
-        each: cheaper where there are many more times than steps.
+        each: cheaper if there are many more times than steps.
     until : callable, optional
         An event: ``until(y)``, of the shape of the ensemble, is positive at first, and the
         solve (of that member) stops where it falls to zero; see `gflow.events`.
@@ -90,7 +90,7 @@ def integrate(
     checkpoint_every : float
         Seconds between two checkpoints.
     resume : Checkpoint, optional
-        Continue from there; all else must be as in the solve it was taken from.
+        Checkpoint to continue from; all other arguments must be those of its solve.
 
     Returns
     -------

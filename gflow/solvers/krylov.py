@@ -6,7 +6,7 @@ With A = −∂f/∂y, symmetric positive semidefinite,
     y(t) = y₀ + (t−t₀) φ_1(−(t−t₀)A) f(y₀)     else,
 
 by Lanczos (`gflow.linalg.exponential`): matrix-free, one space for all times, and a bound on the
-error that holds it to ``atol + rtol · (the larger of ‖y₀‖ and ‖y(T)‖)`` at every time, as the
+error that keeps it below ``atol + rtol · (the larger of ‖y₀‖ and ‖y(T)‖)`` at every time, as the
 global error, not a step's. Members of an ensemble have a space each and share the calls.
 
 The energy integral does not rely on the space. It is the quadrature of ⟨−∇φ, ẏ⟩ along the

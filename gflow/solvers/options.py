@@ -1,4 +1,4 @@
-"""How flows are solved: the options that `integrate`, every study and every scenario share."""
+"""Options of a solve, shared by `integrate`, every study and every scenario."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class SolveOptions:
         Parameters
         ----------
         factor : float
-            Both tolerances are divided by it.
+            Divisor of both tolerances.
         least_rtol : float
             The smallest relative tolerance that the dtype allows.
 

@@ -1,4 +1,4 @@
-"""One solve: the request, the counters and the results; and why a solve stops early."""
+"""One solve: the request, the counters and the results; and the reasons of early stops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STIFF = "it has become stiff; integrating it outside the ensemble is faster"
 
 
 def out_of_budget(max_evals: int) -> str:
-    """Return the reason of a solve that used up its evaluations."""
+    """Return the reason of a stop at the limit on evaluations."""
     return (
         f"the budget of {max_evals} evaluations ran out; loosen rtol, shorten the "
         "time or raise max_evals"
@@ -98,13 +98,13 @@ def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
         batch = y.ndim - flow.state_ndim
         if batch == 0 or len(y) == 1:
             return torch.full_like(y, torch.nan)
-        # One bad member must not spoil the others.
+        # One bad member must not affect the others.
         return torch.stack([velocity_of(flow, t, member) for member in y])
 
 
 @dataclass(eq=False, repr=False)
 class Problem:
-    """One solve: the request, and what a solver fills in: counters, states, failures.
+    """One solve: the request, and the counters, states and failures that a solver fills in.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Problem:
     max_evals : int
         Limit on the evaluations of the right-hand side.
     member_ts : list of list of float, optional
-        Requested times of each member, all from ``ts[0]`` on, where they differ.
+        Requested times of each member, all from ``ts[0]`` on, if they differ.
     fail_if_stiff : bool
         Whether a member of an ensemble fails where ``auto`` would hand it over as stiff.
     dense : bool
@@ -164,7 +164,7 @@ class Problem:
     last_checkpoint: Checkpoint | None = field(default=None, init=False)
     #: What the solver adds to ``stats.reason``.
     remark: str = field(default="", init=False)
-    #: The piece of a run that this solve is, where a run stores its pieces.
+    #: This solve as a piece of a run, if the run stores its pieces.
     piece: Piece = field(default_factory=Piece, init=False)
     began: float = field(init=False)
     ended: float | None = field(default=None, init=False)
@@ -187,7 +187,7 @@ class Problem:
 
     @functools.cached_property
     def closed_form(self) -> str | None:
-        """The name of the flow's closed form from this start, found once (it can take an SVD)."""
+        """The name of the flow's closed form from this start, computed once (perhaps by an SVD)."""
         return self.flow.closed_form(self.y0)
 
     @property
@@ -197,7 +197,7 @@ class Problem:
         return torch.cat([self.y0.reshape(-1), energy])
 
     def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
-        """Return dz/dt and count it; note on the device whether it is finite.
+        """Return dz/dt, count the evaluation, and record on the device whether it is finite.
 
         Raises
         ------

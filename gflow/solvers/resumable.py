@@ -1,4 +1,4 @@
-"""Where a solve can be intercepted: answered from a batch, or restored as a piece of a run."""
+"""Resumable solves: served from a batch, restored as a piece of a run, or computed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
 
 
 def _restore_results(problem: Problem, results: Checkpoint) -> None:
-    """Write what `_results` returned to a problem."""
+    """Write the results of `_results` to a problem."""
     tensors = {name: value.to(problem.y0.device) for name, value in results.tensors.items()}
     for name in _STATES:
         setattr(problem, name, tensors[name])

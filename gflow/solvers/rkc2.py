@@ -61,7 +61,7 @@ class RKC2(Stepper):
 
 
 def rkc2_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
-    """Return RKC2's local error, from both ends of a step of this or any other method.
+    """Return RKC2's local error, from both ends of a step of any method.
 
     Parameters
     ----------

@@ -11,27 +11,27 @@ The first s − 4 stages follow the three-term recurrence of the P_j,
 
     Y_j = μ_j h F(Y_{j−1}) + ν_j Y_{j−1} + κ_j Y_{j−2},   ν_j + κ_j = 1,  Y_0 = y_n,
 
-and a classical four-stage method goes on from Y = Y_{s−4} so that the composition has
+and a classical four-stage method continues from Y = Y_{s−4} so that the composition has
 order 4 on any ẏ = F(t, y). Its four slopes and Y − y_n also give the error estimate, of
 order 3. It differs from Abdulle's, which takes F(y_{n+1}) in place of Y − y_n: there a
 stiff mode's share in the error grows in proportion to hρ, here it is at most 3 times the mode.
 
-Damping to 0.7 where 0.95 is usual costs 3 % of the stages. Modes that a large step has
-stirred then die out before they fill the error estimates of the steps after it.
+Damping to 0.7, where 0.95 is usual, costs 3 % of the stages. Modes that a large step has
+excited then decay before they dominate the error estimates of the next steps.
 
-Limits, all of them mathematics:
+Limits of the method:
 
-- The last four stages multiply what is left in the stiffest modes at Y by up to
-  |w(−β)| ~ 10⁻⁴s⁸. Of round-off: tight tolerances, and float32, cap the number of stages
-  (`ROCK4.max_stages`). Of stiff modes that a moving slow state drags along (non-linear or
+- The last four stages multiply the stiffest modes in Y by up to |w(−β)| ~ 10⁻⁴s⁸. If they
+  hold round-off: tight tolerances, and float32, cap the number of stages
+  (`ROCK4.max_stages`). If they are driven by a moving slow state (non-linear or
   non-autonomous flows; not ẏ = Ay + b): their local error is ψ(hλ) h² with max ψ = 6, 310,
   13,000, 8·10⁵ at 8, 16, 30, 60 stages, where every stage of rkc2 is of order 2 and ψ is
-  below 0.01. The estimate sees it, so steps shrink rather than go wrong: beyond some 20
-  stages on such flows rkc2 is the faster method but for tight tolerances.
+  below 0.01. The estimate includes it, so steps shrink and stay correct: beyond about 20
+  stages on such flows rkc2 is faster, except at tight tolerances.
 - The last slope is taken up to 5 % of the step past its end.
 
 The table rock4.json holds, for every s, ω, ξ, the zeros of w in z, and the finishing method.
-``python benchmarks/derive_rock4.py`` derives it anew.
+``python benchmarks/derive_rock4.py`` derives it again.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ROCK4(Stepper):
         return _reaches()[_position(stages)]
 
     def max_stages(self, rtol: float, eps: float) -> int:
-        # A step's round-off is about a tenth of eps·amplification, and the estimate sees it too.
+        # A step's round-off is about a tenth of eps·amplification, and the estimate includes it.
         fit = [row.stages for row in table() if 2 * eps * row.amplification <= rtol]
         return max(fit, default=table()[0].stages)
 

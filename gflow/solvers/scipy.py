@@ -1,4 +1,4 @@
-"""SciPy's stiff and high-order methods, and a flow as a SciPy right-hand side.
+"""SciPy's stiff and high-order methods, and flows as SciPy right-hand sides.
 
 ``scipy:LSODA``, ``scipy:BDF``, ``scipy:Radau``, ``scipy:DOP853``, ``scipy:RK45`` and
 ``scipy:RK23`` step on the host in float64 with SciPy's own error norm (a root mean

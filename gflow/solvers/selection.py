@@ -1,4 +1,4 @@
-"""The solvers by name, and the one that runs a given problem."""
+"""The solvers by name, and the choice of the solver of a problem."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluati
 
 @functools.cache
 def methods() -> dict[str, Solver]:
-    """Return every method by name, found in the files of ``gflow/solvers``.
+    """Return all methods of ``gflow/solvers`` by name.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
     ----------
     problem : Problem
     method : str
-        What the user passed.
+        Name passed by the user.
     steps : bool
         Whether the solve needs a method that steps: for dense output, events or checkpoints.
 

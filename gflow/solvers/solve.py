@@ -1,4 +1,4 @@
-"""A solve with what its error is measured against; `gflow.integrate` returns its trajectory."""
+"""A solve with the reference states of its error; `gflow.integrate` returns its trajectory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
 
 class SolveDetails(TypedDict, total=False):
-    """What belongs to a single solve, as in `integrate`; ``event`` is its ``until``."""
+    """Keywords of a single solve, as in `integrate`; ``event`` is its ``until``."""
 
     step_size: float | None
     dense: bool
@@ -41,14 +41,14 @@ class SolveDetails(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Solution:
-    """A trajectory with the states that its error was measured against.
+    """A trajectory with the reference states of its error.
 
     Attributes
     ----------
     trajectory : Trajectory
     problem : Problem
     reference : Tensor, shape (T, *y0.shape), or None
-        States without the solver's error, where they were computed.
+        States without the solver's error, if computed.
     """
 
     trajectory: Trajectory
@@ -56,7 +56,7 @@ class Solution:
     reference: Tensor | None
 
     def reference_states(self) -> Tensor:
-        """Return ``reference``, computed by the method of the trajectory where it is missing."""
+        """Return ``reference``; compute it by the method of the trajectory if it is missing."""
         if self.reference is not None:
             return self.reference
         return _reference_states(self.problem, self.trajectory.stats.method)
@@ -142,9 +142,9 @@ def solve(
 
 
 def _reference_states(problem: Problem, method: str) -> Tensor:
-    """Return states to measure a solve's error against, shape (T, *y0.shape).
+    """Return reference states of a solve's error, shape (T, *y0.shape).
 
-    By the closed form where there is one, else by a finer solve with a method.
+    They come from the closed form if there is one, else from a finer solve.
     """
     if problem.closed_form is not None:
         elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
@@ -170,7 +170,7 @@ def finer_states(
 ) -> Tensor:
     """Solve with tighter tolerances, to measure the error of a solve with the given options.
 
-    The finer solve lands on the midpoints too, so that it differs even where the requested times
+    The finer solve also lands on the midpoints, so that it differs even if the requested times
     alone set the steps.
 
     Parameters
@@ -181,7 +181,7 @@ def finer_states(
     options : SolveOptions
         Of the solve whose error is measured.
     factor : float
-        The tolerances are divided by it.
+        Divisor of the tolerances.
     **details
         As in `integrate`.
 

@@ -1,4 +1,4 @@
-"""torchdiffeq's methods by their own names, made to land on times and to report failures.
+"""torchdiffeq's methods by their names, extended to land on times and to report failures.
 
 Beyond torchdiffeq: requested times are ends of steps, not interpolated (``step_t``); a step
 below resolution raises instead of being accepted or, under ``python -O``, looping; errors are
@@ -64,7 +64,7 @@ class _AdaptiveRightHandSide(_RightHandSide):
         if problem.t == expected == problem.ts[len(problem.saved) - 1]:
             # A step that ends on a requested time without being cut does not advance
             # torchdiffeq's index: from then on it would interpolate.
-            self._natural_end = math.nan  # so that the restart here does not happen twice
+            self._natural_end = math.nan  # so that the restart does not happen twice
             raise _Restart
 
     def callback_reject_step(self, t0: Tensor, z0: Tensor, dt: Tensor) -> None:

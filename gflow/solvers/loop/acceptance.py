@@ -27,7 +27,7 @@ from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
 
 class Outcome(NamedTuple):
-    """What becomes of a trial step, for every member that took it."""
+    """The outcome of a trial step, for every member that took it."""
 
     error: Values  #: relative to the tolerance
     accepted: Values
@@ -65,7 +65,7 @@ class StepJudge:
         return Outcome(error, accepted, ~good)
 
     def set_next_steps(self, plan: StepPlan, outcome: Outcome) -> None:
-        """Set the next step length of every member; one that passes an event keeps its own."""
+        """Set the next step length of every member; one that passes an event keeps its length."""
         m, rows, method = self._state.members, plan.rows, self._state.methods[plan.method]
         past = self._state.past if isinstance(method, BDF) else None
         if any_true(outcome.accepted):
@@ -76,7 +76,7 @@ class StepJudge:
                 before, error_before = m.before[at], m.error_before[at]
                 longer = control.grown(h, error, before, error_before, method.error_order)
             longer = where(m.retried[at] > 0, minimum(longer, h), longer)
-            # A step cut short to land says nothing against the longer one it was cut from.
+            # A step shortened to land is no evidence against the longer step it was cut from.
             planned = m.h[at]
             m.h[at] = maximum(longer, where(h < planned, planned, 0.0))
             m.before[at], m.error_before[at] = h, error
@@ -90,7 +90,7 @@ class StepJudge:
         m.retried[rows] = outcome.rejected
 
     def accept(self, plan: StepPlan, trial: TrialStep, accepted: Values) -> None:
-        """Move the members whose step is accepted, and record what they have reached."""
+        """Move the members whose step is accepted, and record the times they reached."""
         state, m, record = self._state, self._state.members, self._state.record
         y, f, measured, t_new, rows = trial.y, trial.f, trial.measured, plan.t_new, plan.rows
         if not all_true(accepted):

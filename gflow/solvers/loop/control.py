@@ -97,7 +97,7 @@ def grown(step: Values, error: Values, before: Values, error_before: Values, ord
     Söderlind (2003), ACM Trans. Math. Softw. 29, 1-26, table V. Near the edge of stability
     the error is noisy, and a controller that follows it (the predictive one of the RKC
     literature) makes the step oscillate by factors of 5: on a tanh network rock4 rejected
-    every eighth step with it and none with this one, for two thirds of the evaluations.
+    every eighth step with it and none with this one, at two thirds of the evaluations.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Finding the step that ends on an event, for many members at once.
+"""Find the step that ends on an event, for all members at once.
 
 An event is a function of the state that starts positive; the solve stops where it falls
 to zero. The first good step over it gives a bracket (low, high) of step lengths from the
@@ -95,13 +95,13 @@ def narrow(
     high, low = (m.high, m.event_high), (m.low, m.event_low)
     _move_end(high, m.event_low, m.side, 1, rows[crossed], step[crossed], event[crossed])
     _move_end(low, m.event_high, m.side, -1, rows[short], step[short], event[short])
-    m.high[rows[~good]] = np.nan  # a bad step: look for the event anew
+    m.high[rows[~good]] = np.nan  # a bad step: discard the bracket
     on_event = crossed & (m.high - m.low <= _allowed_delay(m, rtol))[rows]
     return on_event | (good & ~crossed & ~was_bracketed)
 
 
 def _allowed_delay(members: Members, rtol: float) -> np.ndarray:
-    """Return how far behind an event a step may end."""
+    """Return how far past an event a step may end."""
     resolved = 4 * np.spacing(np.abs(members.t) + members.high)
     return np.maximum(_DELAY * rtol * members.high, resolved)
 

@@ -1,4 +1,4 @@
-"""Handing members over to another method, by the rules of switching.py and rival.py."""
+"""Hand members over to another method, by the rules of switching.py and rival.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gflow.solvers.loop.system import StepMeasurement
 
 
 class Handover:
-    """Moves members to the method that has become the better one for them."""
+    """Moves members to the method that has become cheaper for them."""
 
     def __init__(self, state: LoopState, spectrum: SpectrumMonitor):
         self._state = state

@@ -1,4 +1,4 @@
-"""The members of an ensemble that are still integrated, and what the loop knows of each."""
+"""The members of an ensemble that are still integrated, and the loop's data on each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Members:
     mark: np.ndarray  #: evals at the end of the last accepted step
     event: np.ndarray  #: the event's value, positive; NaN without one
     low: np.ndarray  #: a step length that ends before the event
-    high: np.ndarray  #: one that ends behind it; NaN while no event is bracketed
+    high: np.ndarray  #: one that ends after it; NaN while no event is bracketed
     event_low: np.ndarray  #: the event's values at both
     event_high: np.ndarray
     side: np.ndarray  #: which end of the bracket moved last, −1 low or 1 high
@@ -104,7 +104,7 @@ class Members:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], like: Tensor) -> Members:
-        """Return the members whose `tensors` are given, on the device of like."""
+        """Return members from the result of `tensors`, on the device of like."""
         fields: dict[str, Any] = {
             field.name: tensors[field.name].to(like)
             if field.name in _ON_DEVICE

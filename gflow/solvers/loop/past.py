@@ -17,7 +17,7 @@ from gflow.solvers.loop.rival import rival_error
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
 
-_CAPACITY = 4 * bdf.HISTORY  # rows of memory: the more, the more rarely states are moved
+_CAPACITY = 4 * bdf.HISTORY  # rows of memory: with more rows, states are moved less often
 
 
 class Past:
@@ -40,7 +40,7 @@ class Past:
         return self._memory[self._first : self._first + len(self.times)]
 
     def add(self, t: float, y: Tensor, energy: float) -> None:
-        """Add an accepted state, and forget the oldest one."""
+        """Add an accepted state, and drop the oldest one."""
         self.times = [t, *self.times][: bdf.HISTORY]
         self.energies = [energy, *self.energies][: bdf.HISTORY]
         if not len(self._memory):
@@ -54,11 +54,11 @@ class Past:
 
     @property
     def meta(self) -> list[Any]:
-        """Return everything besides the states, as plain numbers."""
+        """Return everything except the states, as plain numbers."""
         return [self.times, self.energies, self.order, self.since, self.steps, self.patience]
 
     def restore(self, states: Tensor, meta: list[Any]) -> None:
-        """Restore what `states` and `meta` returned."""
+        """Restore the values of `states` and `meta`."""
         for state in states.flip(0):
             self.add(0.0, state, 0.0)
         self.times, self.energies, self.order, self.since, self.steps, self.patience = meta

@@ -27,7 +27,7 @@ class Record:
         self.last = y.clone()  #: each member's last accepted state
         self.dissipated = np.zeros(count)
         self.t = np.full(count, problem.ts[0])  #: of the last accepted state
-        self.reached = np.ones(count, np.int64)  #: how many requested times
+        self.reached = np.ones(count, np.int64)  #: number of requested times reached
         self.rise = np.zeros(count)  #: the largest rise of the loss in a step
         #: Evaluations, accepted steps and rejected steps of each member.
         self.spent = np.zeros((3, count), np.int64)
@@ -100,7 +100,7 @@ class Record:
             raise Stop(next(iter(self.failures.values())))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return copies of everything but failures and events, as tensors."""
+        """Return copies of everything except failures and events, as tensors."""
         return {
             "saved": self.saved.clone(),
             "last": self.last.clone(),
@@ -112,7 +112,7 @@ class Record:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `tensors` returned."""
+        """Restore the result of `tensors`."""
         for name in ("saved", "last"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()

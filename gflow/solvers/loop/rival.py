@@ -1,4 +1,4 @@
-"""When the second method gives way to its rival, rkc2, and when it is tried again.
+"""When rkc2, the rival, replaces the second method, and when the second is tried again.
 
 The reasons are in the head of switching.py.
 """
@@ -13,7 +13,7 @@ from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.switching import RIVAL, SECOND, move
 from gflow.solvers.rkc2 import RKC2, rkc2_error
 
-_CHEAPER = 0.7  # part of the second method's price at which a change is worth it
+_CHEAPER = 0.7  # fraction of the second method's cost below which rkc2 takes over
 _CHEAPER_STEPS = 4
 _EXPENSIVE = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # steps of rkc2 before the second method is tried again

@@ -34,7 +34,7 @@ def snapshot(state: LoopState) -> Checkpoint:
 
 
 def restore(state: LoopState, checkpoint: Checkpoint) -> None:
-    """Put the state of a checkpoint in the place of a new one.
+    """Replace a new state by that of a checkpoint.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def restore(state: LoopState, checkpoint: Checkpoint) -> None:
 
 
 def _inputs(state: LoopState) -> list[object]:
-    """Return what must be the same in a resumed solve."""
+    """Return the inputs that must be equal in a resumed solve."""
     problem = state.problem
     names = [method.name for method in state.methods.methods]
     times = problem.member_ts or problem.ts

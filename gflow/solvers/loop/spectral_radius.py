@@ -1,10 +1,10 @@
 """The negative end of the Jacobian's spectrum, which sets the stages of a stabilised step.
 
 Arnoldi iteration on differences of the right-hand side, one evaluation per product: the
-Jacobian of a reduced flow is not symmetric, and half of an exact product's price is enough
-for two digits. It starts from the last eigenvector and stops where the estimate settles.
-Only max(−Re λ) is estimated: a positive eigenvalue, as at a saddle, needs no stages, and
-a norm-based power iteration would lose the sign.
+Jacobian of a reduced flow is not symmetric, and a difference gives two digits at half the
+cost of an exact product. It starts from the last eigenvector and stops where the estimate
+settles. Only max(−Re λ) is estimated: a positive eigenvalue, as at a saddle, needs no
+stages, and a norm-based power iteration would lose the sign.
 """
 
 from __future__ import annotations

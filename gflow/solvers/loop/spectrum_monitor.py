@@ -69,7 +69,7 @@ class SpectrumMonitor:
         m.due[rows] = old | (rejected & (m.age[rows] > 0)) if method.stabilized else old
 
     def over_budget(self) -> Values | None:
-        """Return which members cannot pay for the estimate that is due; None where none is due."""
+        """Return which members lack the budget for an estimate that is due; None if none is due."""
         state, m = self._state, self._state.members
         if not any_true(m.due[state.all_rows]):
             return None
@@ -99,7 +99,7 @@ class SpectrumMonitor:
         system.select(m.index[rows])
         before, y, f, t = system.calls, m.y[at], m.f[at], system.scalars(m.t[rows])
         radius, vectors = system.radius(t, y, f, m.vector[at])
-        if np.isnan(radius).any():  # once more: the fault may have been transient
+        if np.isnan(radius).any():  # estimate again: the fault may have been transient
             radius, vectors = system.radius(t, y, f, m.vector[at])
         m.radius[rows] = np.where(np.isnan(radius), m.radius[rows], radius)
         m.vector = m.vector.index_copy(0, at, vectors)

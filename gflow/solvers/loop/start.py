@@ -24,7 +24,7 @@ class Start:
         self._endings = endings
 
     def evaluate(self) -> None:
-        """Fill in what the loop knows of every member, and drop those that end at once."""
+        """Measure every member, and drop those that end at once."""
         state, problem, system, m = (
             self._state,
             self._state.problem,
@@ -54,7 +54,7 @@ class Start:
         self._endings.drop(ended[~bad])
 
     def _first_step(self, speed: np.ndarray) -> np.ndarray:
-        """Estimate how fast the velocity turns along itself, at the price of one evaluation."""
+        """Estimate how fast the velocity turns along itself, by one evaluation."""
         state, system, m = self._state, self._state.system, self._state.members
         span = state.record.ends - m.t
         nudge = np.minimum(1e-4 * m.size / speed, 1e-3 * span)

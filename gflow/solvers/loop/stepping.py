@@ -1,7 +1,7 @@
-"""The one stepping loop of gflow's own methods.
+"""The stepping loop of gflow's own methods.
 
 Every member of an ensemble has its own time, step size, stages and method; members that have
-ended leave the loop. The loop lets its parts act in turn on one state (state.py):
+ended leave the loop. The parts of the loop act in turn on one state (state.py):
 
 ===================  ==============================================================
 start.py             the first evaluation and the first step length
@@ -13,8 +13,9 @@ handover.py          hands members over to another method (switching.py, rival.p
 endings.py           drops members that have ended or failed
 ===================  ==============================================================
 
-What is measured of a step comes to the host in one copy. A rejected step is tried again shorter;
-where it cannot be shorter the member has failed, and the others continue. Time is that of the flow.
+The measurements of a step are copied to the host at once. A rejected step is repeated with a
+shorter length; where that underflows the member fails, and the others continue. Time is that of
+the flow.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class SteppingLoop:
             return
         any_accepted = False
         for plan in self._proposer.plans(step, t_new):
-            if problem.rhs_evals + plan.stages > problem.max_evals:  # perhaps a member's, too
+            if problem.rhs_evals + plan.stages > problem.max_evals:  # perhaps also that of a member
                 over_budget = np.zeros(len(m), bool)
                 over_budget[plan.rows] = m.evals[plan.rows] + plan.stages > problem.max_evals
                 if any_true(over_budget):

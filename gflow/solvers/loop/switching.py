@@ -1,6 +1,6 @@
 """Which method a member uses: an explicit one, or where it is stiff one of two others.
 
-Stiff means that stability, not accuracy, limits the explicit method's step. It notices by
+Stiff means that stability, not accuracy, limits the explicit method's step. It detects this
 itself: the last two slopes of a step measure h|λ| of the stiffest mode for free. After
 several steps near the edge of stability the spectral radius is measured, and the second
 method takes over where that confirms it. It hands back after some steps so short that the
@@ -9,13 +9,13 @@ explicit method would be stable too.
 The second method is of high order, its rival is rkc2. For a lone start the second one is
 bdf, which wins on every smooth flow, and loses where the right-hand side jumps (a narrow
 ReLU network). For an ensemble it is rock4, which wins where the path is smooth and the
-tolerance tight. It loses where stiff modes are dragged along by slow ones, for its stages
+tolerance tight. It loses where slow modes drive stiff ones, for its stages
 are of order 1 (local error ψh²g'' on the problem of Prothero & Robinson, ψ = 6 at 8 stages
-and 13,000 at 30, against 0.002 for rkc2), and far out, where its stages run out.
+and 13,000 at 30, against 0.002 for rkc2), and at very large h·ρ, beyond its number of stages.
 
 rkc2's error estimate takes both ends of a step and nothing else, so every step of the second
-method tells what rkc2 would cost from there. The other way round nothing tells: the
-second method is tried again after a pause, which doubles whenever it loses.
+method yields the cost of rkc2 from there. A step of rkc2 does not yield the cost of the
+second method, which is tried again after a pause that doubles whenever it loses.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gflow.solvers.loop.members import Members
 EXPLICIT, SECOND, RIVAL = range(3)
 _EDGE = 0.7  # of the explicit method's stability: near it
 _CALM = 0.4  # of the same: shorter steps of the second method are no gain
-_VOTES = 6  # that ask for an estimate of the spectral radius
-_MIN_STEPS = 20  # explicit steps still to make: fewer are not worth a change
+_VOTES = 6  # votes that trigger an estimate of the spectral radius
+_MIN_STEPS = 20  # explicit steps still to make: fewer do not justify a change
 _MIN_STEPS_ENSEMBLE = 60  # the same for a member of an ensemble: small groups cost more per member
 _MANY_STEPS = 100  # explicit steps still to make: one vote is enough
 _CALM_STEPS = 10  # in a row; those that grow by more than this do not count:
@@ -54,7 +54,7 @@ def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Val
     Returns
     -------
     ndarray of int
-        The rows with enough votes, except those that arrive before a change would pay.
+        The rows with enough votes, except those that finish before a change would pay off.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Val
     m, near = members, reach > _EDGE * explicit.reach(0)
     steps = (end - m.t[rows]) / m.h[rows]
     # Near the edge good and bad steps alternate, and only some show the stiff mode. Where many
-    # steps remain one is enough, unless it was too long for its error anyway.
+    # steps remain one vote is enough, unless it was too long for its error anyway.
     votes = where((steps > _MANY_STEPS) & (m.retried[rows] == 0), _VOTES, 2)
     m.signs[rows] += where(near, votes, where(m.signs[rows] > 0, -1, 0))
     min_steps = _MIN_STEPS if len(m) == 1 else _MIN_STEPS_ENSEMBLE
@@ -143,7 +143,7 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
 
 
 def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
-    """Give members another method.
+    """Switch members to another method.
 
     Parameters
     ----------
@@ -167,5 +167,5 @@ def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:
     """
     members.method[rows] = method
     members.signs[rows] = members.calm[rows] = 0
-    members.before[rows] = np.nan  # the last step of another method says nothing about the next one
+    members.before[rows] = np.nan  # the last step of another method does not predict the next one
     return rows

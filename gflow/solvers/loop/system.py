@@ -17,7 +17,7 @@ from gflow.solvers.problem import Problem, velocity_of
 
 
 class StepMeasurement(NamedTuple):
-    """What the host knows of a trial step, one entry per member."""
+    """Measurements of a trial step on the host, one entry per member."""
 
     error: Values  #: ‖e‖ of the state
     energy_error: Values  #: of the energy integral, signed
@@ -68,7 +68,7 @@ class System:
 
     def states(self, y: Tensor) -> Tensor:
         """Return rows of states in the shape that the flow takes."""
-        # Reading a shape to view another tensor by takes longer than an operation on few numbers.
+        # view_as reads no shape, which would take longer than an operation on a few numbers.
         return y.view_as(self._like) if self.lone else y.reshape(-1, *self._shape)
 
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:

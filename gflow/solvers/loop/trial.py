@@ -1,4 +1,4 @@
-"""Computing a trial step of some members, by a one-step or a multistep method."""
+"""Compute a trial step of some members, by a one-step or a multistep method."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
 
 class StepComputer:
-    """Computes trial steps; of the state of a solve it changes the counters alone."""
+    """Computes trial steps; changes only the counters in the state of a solve."""
 
     def __init__(self, state: LoopState):
         self._state = state
 
     def compute(self, plan: StepPlan) -> TrialStep:
-        """Return a step and what is measured of it on the host."""
+        """Return a step and its measurements on the host."""
         state, system, m = self._state, self._state.system, self._state.members
         method = state.methods[plan.method]
         system.select(m.index[plan.rows])
@@ -79,7 +79,7 @@ class StepComputer:
         return TrialStep(new.y, f, measured)
 
     def _signal(self, plan: StepPlan, new: Step, y: Tensor, k0: Tensor, h: float) -> Tensor | None:
-        """Return what says whether another method would do better; None if nothing does."""
+        """Return the signal for the choice of method; None if there is none."""
         if len(self._state.methods) == 1:
             return None
         if new.signal is not None:
