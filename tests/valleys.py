@@ -48,7 +48,7 @@ def eigenvalues(y: Tensor) -> Tensor:
     return torch.einsum("ik,...ij,jk->...k", BASIS, S, BASIS)
 
 
-def held(t: float, start: float, goal: float, rate: float) -> float:
+def central_eigenvalue(t: float, start: float, goal: float, rate: float) -> float:
     """The eigenvalue of the central flow: λ̇ = min(c − λ, rate·(2/η − λ))."""
     if goal <= EDGE:
         return goal + (start - goal) * math.exp(-t)

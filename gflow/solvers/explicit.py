@@ -126,10 +126,10 @@ class Dop853(ExplicitStepper):
         """Return the estimate of order 5, reduced by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
         fifth, third = estimates
         small = vector_norm(fifth, dim=1)
-        both = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
-        return fifth * torch.where(both > 0, small / both, both)[:, None]
+        combined = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
+        return fifth * torch.where(combined > 0, small / combined, combined)[:, None]
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         integral, fifth, third = super().energy(rates, stages)
-        both = np.hypot(fifth, 0.1 * third)
-        return np.stack([integral, fifth * (abs(fifth) / where(both > 0, both, 1.0))])
+        combined = np.hypot(fifth, 0.1 * third)
+        return np.stack([integral, fifth * (abs(fifth) / where(combined > 0, combined, 1.0))])

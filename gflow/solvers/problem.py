@@ -162,7 +162,7 @@ class Problem:
     event_times: dict[int, float] = field(default_factory=dict, init=False)
     #: Where a solve that stopped early can be resumed, given a larger budget.
     last_checkpoint: Checkpoint | None = field(default=None, init=False)
-    #: What the solver adds to ``stats.reason``.
+    #: A remark that the solver adds to ``stats.reason``.
     remark: str = field(default="", init=False)
     #: This solve as a piece of a run, if the run stores its pieces.
     piece: Piece = field(default_factory=Piece, init=False)
@@ -218,8 +218,8 @@ class Problem:
         """The largest acceptable error of the energy integral in one step, for each member.
 
         A third of rtol of the loss, and at least the energy of an acceptable error of the state.
-        Without its own tolerance, the integral is wrong by 6 % where dopri5 at rtol 1e-3 has states
-        right to 0.2 %; with it, a solve takes up to 10 % more evaluations.
+        Without this tolerance, the integral of dopri5 at rtol 1e-3 is wrong by 6 % where its states
+        are right to 0.2 %; with it, a solve takes up to 10 % more evaluations.
         """
         loss = torch.maximum(self.first_loss.abs(), self._loss.abs())
         return energy_bound(self.rtol, loss, self.atol + self.rtol * self.y_norm)

@@ -98,7 +98,7 @@ class ROCK4(Stepper):
         return max(fit, default=table()[0].stages)
 
     def error_factor(self, rtol: float) -> float:
-        # Steps as long as 1e-2 allows leave the loss of a tanh network 2 % off at t = 300.
+        # With the steps of rtol 1e-2 the loss of a tanh network is 2 % off at t = 300.
         return max(1.0, rtol / _LOOSEST)
 
     def step(

@@ -97,7 +97,7 @@ class TorchdiffeqSolver(Solver):
                 options["max_order"] = _ADAMS_ORDER
             ends = times[[0, -1]]
             try:
-                # rtol 0 and atol 1 hand error_norm the raw error estimate, and leave
+                # rtol 0 and atol 1 pass the raw error estimate to error_norm, and keep
                 # implicit_adams at one correction a step, which has its full order.
                 z = odeint(rhs, rhs.z, ends, rtol=0.0, atol=1.0, method=method, options=options)
             except _Restart:

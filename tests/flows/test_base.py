@@ -1,4 +1,4 @@
-"""What the base classes of flows do for every flow."""
+"""The features that base classes provide for every flow."""
 
 import pytest
 import torch

@@ -12,7 +12,7 @@ from gflow.flows import central as module
 from gflow.flows.modified import second_derivative
 from gflow.flows.sharpness import sharpness
 from tests.helpers import randn, relative
-from tests.valleys import EDGE, STEP, eigenvalues, held, matrix, valley
+from tests.valleys import EDGE, STEP, central_eigenvalue, eigenvalues, matrix, valley
 
 RATE = 60.0
 
@@ -85,7 +85,9 @@ def test_path_is_the_closed_form(goal):
     central = CentralFlow(flow, STEP, rate=RATE)
     ts = [0.0, 0.1, 0.3, 0.6, 1.2]
     path = gflow.integrate(central, y0, ts, "dopri5", 1e-10, 1e-10)
-    expected = [[held(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts]
+    expected = [
+        [central_eigenvalue(t, s, c, RATE) for s, c in zip((80, 70), goal, strict=True)] for t in ts
+    ]
     assert relative(eigenvalues(path.ys), torch.tensor(expected, dtype=torch.float64)) <= 1e-8
     spread = sum(2 * max(0.0, c - EDGE) for c in goal)
     assert float(central.observables(path.ys[-1])["variance"]) == pytest.approx(spread, rel=1e-6)
@@ -94,15 +96,15 @@ def test_path_is_the_closed_form(goal):
 def test_sharpness_stays_below_the_edge_and_reaches_it_sooner_at_a_higher_rate():
     flow, y0 = valley()
     arrival = math.log(70 / 50)  # of the gradient flow
-    late = []
+    gaps = []
     for rate in (50.0, 100.0, 200.0):
         central = CentralFlow(flow, STEP, rate=rate)
         ts = [0.0, arrival, arrival + 0.05]
         lam = eigenvalues(gflow.integrate(central, y0, ts, "dopri5", 1e-9, 1e-9).ys)[:, 0]
         assert float(lam.max()) <= EDGE * (1 + 1e-8)
-        late.append(EDGE - float(lam[1]))
-    assert 1.9 <= late[0] / late[1] <= 2.1
-    assert 1.9 <= late[1] / late[2] <= 2.1
+        gaps.append(EDGE - float(lam[1]))
+    assert 1.9 <= gaps[0] / gaps[1] <= 2.1
+    assert 1.9 <= gaps[1] / gaps[2] <= 2.1
 
 
 def test_descent_at_the_edge_oscillates_with_the_variance_and_the_averaged_loss():
@@ -110,14 +112,14 @@ def test_descent_at_the_edge_oscillates_with_the_variance_and_the_averaged_loss(
     flow, y0 = valley(start=(99.0, 90.0), goal=goal, y=2.0)
     gd = gflow.descend(flow, y0, STEP, 2000)
     last = gd.ys[-2:]
-    swing = (last[1, 4:] - last[0, 4:]) / 2
+    amplitude = (last[1, 4:] - last[0, 4:]) / 2
     central = CentralFlow(flow, STEP)
     path = gflow.integrate(
         central, valley((99.0, 90.0), goal)[1], [0.0, 2.0], "dopri5", 1e-10, 1e-10
     )
-    there = central.observables(path.ys[-1])
-    assert float(swing.square().sum()) == pytest.approx(float(there["variance"]), rel=1e-6)
-    assert float(gd.losses[-1]) == pytest.approx(float(there["averaged_loss"]), rel=1e-6)
+    at_end = central.observables(path.ys[-1])
+    assert float(amplitude.square().sum()) == pytest.approx(float(at_end["variance"]), rel=1e-6)
+    assert float(gd.losses[-1]) == pytest.approx(float(at_end["averaged_loss"]), rel=1e-6)
     assert relative(last.mean(0), path.ys[-1]) <= 1e-7
     assert float(sharpness(flow, path.ys[-1]).values) == pytest.approx(EDGE, rel=1e-9)
 

@@ -97,7 +97,7 @@ def test_aligned_mode(depth, s0, m):
     elif s0 == 0:
         assert torch.equal(states, torch.zeros_like(states))
     else:
-        # In log s the relative error is what DOP853 bounds, for tiny s too.
+        # In log s DOP853 bounds the relative error, for tiny s too.
         log_truth = dop853(
             lambda x: depth * np.exp(x * (1 - 2 / depth)) * (m - np.exp(x)), [np.log(s0)], ts
         )[:, 0]

@@ -43,8 +43,8 @@ def literal_sum(W, G, depth):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_the_sum_of_fractional_powers(shape, depth):
     W, G = of_rank(min(shape), *shape), randn(*shape, seed=5)
-    # The eigenvalues of WWᵀ beyond the rank are round-off, 1e-17: their small powers, up to
-    # (1e-17)^{1/5} = 4e-4, are the formula's own error and must be left out there.
+    # The eigenvalues of WWᵀ beyond the rank are round-off, 1e-17. Their small powers, up to
+    # (1e-17)^{1/5} = 4e-4, are an error of the formula, which is excluded there.
     square = shape[0] == shape[1]
     bound = 1e-13 if square or depth == 1 else None
     velocity = end_to_end_rhs(W, G, depth)

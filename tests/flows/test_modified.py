@@ -20,7 +20,7 @@ every_flow = pytest.mark.parametrize("kind", PARAMETER_FLOWS, ids=lambda c: c.__
 
 
 def dense(flow, y):
-    """g, H and ∇³L[g, g] at one state by autograd of the loss alone, flattened."""
+    """g, H and ∇³L[g, g] at one state by autograd of the loss, flattened."""
 
     def loss(flat):
         return flow.loss(flat.reshape(y.shape))
@@ -29,10 +29,10 @@ def dense(flow, y):
     (g,) = torch.autograd.grad(loss(leaf := flat.clone().requires_grad_()), leaf)
     H = torch.autograd.functional.hessian(loss, flat)
 
-    def bend(point):
+    def curvature(point):
         return g @ torch.autograd.functional.hessian(loss, point, create_graph=True) @ g
 
-    (third,) = torch.autograd.grad(bend(leaf := flat.clone().requires_grad_()), leaf)
+    (third,) = torch.autograd.grad(curvature(leaf := flat.clone().requires_grad_()), leaf)
     return g, H, third
 
 

@@ -128,9 +128,9 @@ def test_chunks_change_results_by_round_off_only(name, chunk):
             "acceleration": [f.velocity_and_acceleration(y)[1] for f in (flow, full_batch)],
             "reference": (flow.reference(y), full_batch.reference(y)),
         }
-        for what, (result, expected) in pairs.items():
-            assert result.shape == expected.shape, what
-            assert relative(result, expected) <= 1e-14, what
+        for quantity, (result, expected) in pairs.items():
+            assert result.shape == expected.shape, quantity
+            assert relative(result, expected) <= 1e-14, quantity
     assert torch.equal(flow(0.0, theta), flow(0.0, theta))
 
 

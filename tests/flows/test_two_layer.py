@@ -94,13 +94,15 @@ def test_kernel_drives_the_outputs():
 def test_kernel_tends_to_the_limit_at_the_rate_of_sampling(k):
     limit = torch.kron(two_layer_relu_gram(X), torch.eye(k).double())
 
-    def miss(m):
+    def distance_to_limit(m):
         grams = [
             two_layer_gram(randn(m, D, seed=10 + s), signs(m, k, seed=90 + s), X) for s in range(8)
         ]
         return math.sqrt(sum(float((gram - limit).norm()) ** 2 for gram in grams) / len(grams))
 
-    assert math.log(miss(6400) / miss(100)) / math.log(64) == pytest.approx(-0.5, abs=0.1)
+    assert math.log(distance_to_limit(6400) / distance_to_limit(100)) / math.log(
+        64
+    ) == pytest.approx(-0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What flows that wrap another one forward to it."""
+"""Flows that wrap another flow forward most methods to it."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ from tests.helpers import randn
 
 
 class Tied(nn.Module):
-    """A layer used twice, and weights used by two layers with biases of their own."""
+    """A layer used twice, or a weight shared by two layers with separate biases."""
 
     def __init__(self, shared_weight=False):
         super().__init__()

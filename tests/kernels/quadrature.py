@@ -53,7 +53,7 @@ def expectation(function, q1, q2, covariance, radial=160, angular=80):
 
 
 def recursion(x1, x2, activation, depth, w, b):
-    """NNGP and NTK of two points by quadrature alone."""
+    """NNGP and NTK of two points by quadrature."""
     function, derivative = FUNCTIONS[activation]
     d = len(x1)
     K = w * w * np.array([[x1 @ x1, x1 @ x2], [x1 @ x2, x2 @ x2]]) / d + b * b

@@ -174,7 +174,7 @@ def test_first_layer_only_is_the_two_layer_gram():
 
 
 def test_linear_networks_are_linear():
-    """Deep linear networks keep the inner product: Θ = (depth + 1)·K for w_std = 1."""
+    """Θ = (depth + 1)·K, a multiple of the inner product, for w_std = 1."""
     x = randn(5, 3)
     gram = x @ x.mT / 3
     assert relative(nngp(x, depth=4, activation="linear"), gram) <= 1e-14

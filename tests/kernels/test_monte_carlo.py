@@ -93,6 +93,6 @@ def test_convolutional(pooling):
     allowed = 4 * sample.std(0) / math.sqrt(seeds) + 4 / width * truth.diagonal().max()
     assert bool(((sample.mean(0) - truth).abs() <= allowed).all())
     assert float((allowed / truth.diagonal().max()).max()) < 0.3
-    # The read-out's own part of the tangent kernel is the NNGP kernel.
+    # The read-out's part of the tangent kernel is the NNGP kernel.
     read_out = conv_ntk(images, b_std=[B_STD, B_STD, 0.0], trained=[2], **network)
     assert torch.equal(read_out, conv_nngp(images, b_std=[B_STD, B_STD, 0.0], **network))

@@ -38,9 +38,9 @@ def test_errors_are_what_the_slope_formula_misses(order):
         formula = bdf.formulas(TIMES, NEW, p)
         value, slope = powers(p + 1)
         known = [value(t) for t in TIMES[: len(formula.slope)]]
-        missed = (slope(NEW) - np.dot(formula.slope, known)) / formula.alpha - value(NEW)
+        defect = (slope(NEW) - np.dot(formula.slope, known)) / formula.alpha - value(NEW)
         error = part * (value(NEW) - np.dot(formula.predictors[p], known))
-        assert error == pytest.approx(missed, rel=1e-9)
+        assert error == pytest.approx(defect, rel=1e-9)
 
 
 def test_few_states_have_fewer_errors():

@@ -157,7 +157,7 @@ def test_caps_hold_in_a_float32_solve(name, rtol):
     )
     longest = 1000.0 * max(b - a for a, b in itertools.pairwise(seen))
     assert longest <= farthest
-    assert longest >= 0.3 * farthest  # the cap is what binds
+    assert longest >= 0.3 * farthest  # the cap is the active limit
     assert relative(path.ys[-1].double(), flow.at([0.0, 15.0], torch.ones(3))[-1]) <= 3 * rtol
 
 

@@ -125,8 +125,8 @@ def test_estimate_is_of_order_four_and_bounds_the_error_of_small_steps(stages):
     estimates = [float(step.error.norm()) for step in taken]
     order = np.polyfit(np.log(steps[1:]), np.log(estimates[1:]), 1)[0]
     assert order == pytest.approx(METHOD.error_order, abs=0.2)
-    for h, made, estimate in zip(steps, taken, estimates, strict=True):
-        assert float((made.y - solution(0.3 + h)).norm()) < estimate
+    for h, result, estimate in zip(steps, taken, estimates, strict=True):
+        assert float((result.y - solution(0.3 + h)).norm()) < estimate
 
 
 @pytest.mark.parametrize("stages", [8, 16, 30, 60])

@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
 
     error: Values  #: relative to the tolerance
     accepted: Values
-    #: Whether the error, the loss or a number that is not finite forbids the step. One that is
+    #: Whether the error, the loss or a number that is not finite rules the step out. One that is
     #: good but passes an event is neither accepted nor rejected.
     rejected: Values
 

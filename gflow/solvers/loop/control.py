@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
     error: Values  #: relative to the tolerance
     good: Values
-    fault: Values  #: index into `FAULTS`; without meaning where the step is good
+    fault: Values  #: index into `FAULTS`; undefined where the step is good
 
 
 def judge(

@@ -136,9 +136,9 @@ class Past:
         self.order = order
         return h
 
-    def shorter_step(self, step: float, error: float, again: bool) -> float:
+    def shorter_step(self, step: float, error: float, retried: bool) -> float:
         """Return the next step after a rejected one; lower the order if it is rejected again."""
-        if again and self.order > 1:
+        if retried and self.order > 1:
             self.order, self.since = self.order - 1, 0
         if not 0 < error < math.inf:  # no estimate, or rejected for its loss alone
             return 0.4 * step

@@ -71,7 +71,7 @@ class StepProposer:
         return StepPlan(rows, method, step, t_new, reach, chosen.stages(reach))
 
     def _limit_to_stability(self) -> None:
-        """Shorten the steps of stabilized methods to what their largest number of stages allows."""
+        """Shorten steps of stabilized methods to the limit of their largest number of stages."""
         m, methods, rows = self._state.members, self._state.methods, self._state.all_rows
         for i, method in enumerate(methods.methods):
             if method.stabilized:

@@ -24,16 +24,16 @@ def test_a_kernel_function_is_its_matrices_or_products_by_tiles(shape, rows, mon
     x, z, y = points(11), points(5, seed=1), randn(*shape, seed=2)
     H, H_test = two_layer_relu_gram(x), two_layer_relu_gram(z, x)
     stored = KernelFlow(H, y, H_test)
-    made = KernelFlow.from_kernel(two_layer_relu_gram, x, y, z)
-    assert relative(made.H, H) <= 1e-7  # off the diagonal the arc cosine rounds either way
-    assert torch.equal(made.H, made.H.mT)
-    assert torch.equal(made.H.diagonal(), H.diagonal())
-    assert relative(made.H_test, H_test) <= 1e-7
+    from_function = KernelFlow.from_kernel(two_layer_relu_gram, x, y, z)
+    assert relative(from_function.H, H) <= 1e-7  # off the diagonal the arc cosine rounds either way
+    assert torch.equal(from_function.H, from_function.H.mT)
+    assert torch.equal(from_function.H.diagonal(), H.diagonal())
+    assert relative(from_function.H_test, H_test) <= 1e-7
     tiled = KernelFlow.from_kernel(two_layer_relu_gram, x, y, z, max_memory=600)
     assert not isinstance(tiled.H_test, torch.Tensor)
     ts, u0 = times(0.0, 0.5, 30.0), randn(*shape, seed=3)
     expected = stored.predict(ts, u0, method="exact")
-    for flow in (made, tiled):
+    for flow in (from_function, tiled):
         result = flow.predict(ts, u0, method="krylov", rtol=1e-10)
         assert relative(result.train, expected.train) <= 1e-6
         assert relative(result.test, expected.test) <= 1e-6

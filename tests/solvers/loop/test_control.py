@@ -183,7 +183,7 @@ def test_rejected_step_shrinks_to_where_the_error_would_be_right(order):
 def test_rejected_step_always_shrinks_by_a_bounded_factor():
     for error in (0.0, 0.5, 1.0, 1.0001, 10.0, 1e300, np.inf, NAN):
         assert 0.1 <= float(control.shrunk(row(1.0), row(error), 5)[0]) <= 0.7
-    # If the loss rises although the error is small, nothing says how much to shrink.
+    # If the loss rises although the error is small, the error does not determine the factor.
     assert control.shrunk(row(1.0), row(0.5), 5) == control.shrunk(row(1.0), row(NAN), 5)
 
 

@@ -48,8 +48,8 @@ def test_events_of_gradient_and_rank_and_the_first_of_several():
     second = rank_reaches(FLOW, 2, 1.0)
     to_rank = gflow.integrate(FLOW, start, [0.0, 1e3], until=second)
     assert float(torch.linalg.svdvals(to_rank.ends)[1]) == pytest.approx(1.0, rel=1e-6)
-    late = gflow.integrate(FLOW, start, [0.0, 1e3], until=small)
-    assert float(FLOW(0.0, late.ends).norm()) == pytest.approx(1e-5, rel=1e-5)
+    to_gradient = gflow.integrate(FLOW, start, [0.0, 1e3], until=small)
+    assert float(FLOW(0.0, to_gradient.ends).norm()) == pytest.approx(1e-5, rel=1e-5)
     to_first = gflow.integrate(FLOW, start, [0.0, 1e3], until=first_of(small, second))
     assert to_first.event_times[0] == pytest.approx(to_rank.event_times[0], rel=1e-9)
     with pytest.raises(InputError, match="rank must be at least 1, got 0"):

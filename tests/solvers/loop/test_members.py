@@ -47,12 +47,12 @@ def test_members_are_restored_from_their_tensors():
     m = make_members()
     m.h[:], m.evals[:] = [0.1, 0.2, np.nan, 0.4], [1, 2, 3, 4]
     tensors = m.tensors()
-    m.h[0] = 7.0  # what the loop writes later is not in the checkpoint
+    m.h[0] = 7.0  # later changes are not in the checkpoint
     restored = Members.from_tensors(tensors, m.y)
     assert restored.h[0] == 0.1
     m.h[0] = 0.1
     for field in dataclasses.fields(m):
         a, b = getattr(m, field.name), getattr(restored, field.name)
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=field.name)
-    restored.evals[0] = 100  # nor does a resumed solve write to it
+    restored.evals[0] = 100  # a resumed solve does not write to it either
     assert int(tensors["evals"][0]) == 1

@@ -11,7 +11,7 @@ from gflow.solvers.loop.past import Past
 
 def test_a_step_rejected_without_an_error_is_shortened():
     """For example, one whose loss rises although its error is 0."""
-    assert 0 < Past().shorter_step(1.0, 0.0, again=False) < 1
+    assert 0 < Past().shorter_step(1.0, 0.0, retried=False) < 1
 
 
 def make_past(count, size=3):
@@ -56,13 +56,13 @@ def test_a_restart_goes_back_to_order_1_and_doubles_the_patience():
 def test_the_order_falls_only_if_a_step_is_rejected_again():
     past = make_past(9)
     past.order = 3
-    past.shorter_step(1.0, 2.0, again=False)
+    past.shorter_step(1.0, 2.0, retried=False)
     assert past.order == 3
-    past.shorter_step(1.0, 2.0, again=True)
+    past.shorter_step(1.0, 2.0, retried=True)
     assert past.order == 2
 
 
 def test_steps_are_shortened_by_their_error():
     past = make_past(9)
     for error, factor in ((1.1, 0.7), (3.0, 0.85 / 3**0.5), (1e9, 0.3), (math.inf, 0.4)):
-        assert past.shorter_step(2.0, error, again=False) == pytest.approx(2 * factor)
+        assert past.shorter_step(2.0, error, retried=False) == pytest.approx(2 * factor)

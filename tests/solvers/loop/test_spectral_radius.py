@@ -148,8 +148,8 @@ def test_every_member_has_its_radius(members):
     """A member that settles early waits for the others; one that is NaN does not affect them."""
     n = 12
     bases = [symmetric(-torch.linspace(0.1, 1.0, n), seed=i)[0] for i in range(members)]
-    tops = torch.logspace(0, 4, members, dtype=torch.float64)
-    A = torch.stack([top * base for top, base in zip(tops, bases, strict=True)])
+    largest = torch.logspace(0, 4, members, dtype=torch.float64)
+    A = torch.stack([top * base for top, base in zip(largest, bases, strict=True)])
     A[1] = torch.nan
     y = randn(members, n)
 
@@ -159,7 +159,7 @@ def test_every_member_has_its_radius(members):
     radius, vectors = spectral_radius(rhs, y, rhs(y), first_vectors(y))
     assert np.isnan(radius[1])
     for i in set(range(members)) - {1}:
-        assert overestimates(radius[i], float(tops[i])), i
+        assert overestimates(radius[i], float(largest[i])), i
     assert torch.isfinite(vectors).all()
     assert vectors.norm(dim=1).numpy() == pytest.approx(np.ones(members))
 

@@ -74,8 +74,8 @@ def test_energy_and_loss_at_the_end(method):
     state, trial = compute_trial(method, STARTS, np.arange(3), np.full(3, 1e-3))
     loss = FLOW.loss(trial.y.reshape(3, 2, 2)).numpy()
     assert trial.measured.loss == pytest.approx(loss)
-    fallen = state.members.loss - loss
-    assert trial.measured.energy == pytest.approx(fallen, rel=1e-5)
+    decrease = state.members.loss - loss
+    assert trial.measured.energy == pytest.approx(decrease, rel=1e-5)
 
 
 @each
