@@ -119,10 +119,10 @@ def work(options: argparse.Namespace) -> int:
             return 0
         rows = []
         for (samples, width), part in zip(networks, split, strict=True):
-            lone = network(samples, width, device, None)
-            y, name = lone.pack(), f"network, {samples:,} samples, width {width:,}"
+            single = network(samples, width, device, None)
+            y, name = single.pack(), f"network, {samples:,} samples, width {width:,}"
             for what, of in (("gradient", gradient), ("Hessian product", product)):
-                pair = of(lone, y), of(part, y)
+                pair = of(single, y), of(part, y)
                 rows.append(measure(f"{name}: {what}", len(y), *pair, counter, options))
         for (n, outputs), made in zip(kernels, shared, strict=True):
             alone = kernel(n, outputs, device, None)

@@ -131,7 +131,7 @@ class Stepper(Method):
         ----------
         rates : ndarray, shape (evaluations + 1, members)
             −dφ/dt at the start and at every increment, in the order of their evaluation. For a
-            lone start without the dimension of members.
+            single start without the dimension of members.
         stages : int
 
         Returns

@@ -1,9 +1,9 @@
 """Element-wise helpers that work on arrays and on NumPy scalars.
 
-Each member of an ensemble has one entry of an array; a lone start has NumPy scalars. Arithmetic on
-these takes a tenth of the time of arrays of length one, and is the same to the last bit, with the
-same infinities and NaN. The functions here cover what Python's operators do not; NumPy's own are
-slow on scalars.
+Each member of an ensemble has one entry of an array; a single start has NumPy scalars. Arithmetic
+on these takes a tenth of the time of arrays of length one, and is the same to the last bit, with
+the same infinities and NaN. The functions here cover what Python's operators do not; NumPy's own
+are slow on scalars.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-#: One entry per member: an array, or a NumPy scalar for a lone start.
+#: One entry per member: an array, or a NumPy scalar for a single start.
 Values: TypeAlias = Any
-#: Row numbers of members: an array, or 0 for a lone start.
+#: Row numbers of members: an array, or 0 for a single start.
 Rows: TypeAlias = Any
 
-LONE_ROW = np.zeros(1, np.int64)  # the only row of a lone start, as an array
+SINGLE_ROW = np.zeros(1, np.int64)  # the only row of a single start, as an array
 NO_ROWS = np.zeros(0, np.int64)
 
 
@@ -130,7 +130,7 @@ def select(mask: Values, *values: Values) -> tuple[Values, ...]:
 
 
 def select_rows(rows: Rows, mask: Values) -> np.ndarray:
-    """Return the rows where the mask is true, as an array for a lone start too.
+    """Return the rows where the mask is true, as an array for a single start too.
 
     Parameters
     ----------
@@ -149,4 +149,4 @@ def select_rows(rows: Rows, mask: Values) -> np.ndarray:
     if isinstance(mask, np.ndarray):
         selected: np.ndarray = rows[mask]
         return selected
-    return LONE_ROW if mask else NO_ROWS
+    return SINGLE_ROW if mask else NO_ROWS

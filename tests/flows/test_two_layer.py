@@ -72,12 +72,12 @@ def test_each_member_has_its_own_signs():
     flow = TwoLayerFlow(X, y, a)
     selected = flow.of_members(torch.tensor([2, 0]))
     for i, j in enumerate([2, 0]):
-        lone = TwoLayerFlow(X, y, a[j])
-        assert lone.of_members(torch.tensor([0])) is lone
+        single = TwoLayerFlow(X, y, a[j])
+        assert single.of_members(torch.tensor([0])) is single
         for name in ("loss", "end_to_end", "gram"):
             values = getattr(selected, name)(W[[2, 0]])[i]
-            assert relative(values, getattr(lone, name)(W[j])) <= 1e-14
-        assert relative(selected(0.0, W[[2, 0]])[i], lone(0.0, W[j])) <= 1e-14
+            assert relative(values, getattr(single, name)(W[j])) <= 1e-14
+        assert relative(selected(0.0, W[[2, 0]])[i], single(0.0, W[j])) <= 1e-14
     path = torch.stack([W, 2 * W])  # times before members
     assert relative(flow(0.0, path)[1], flow(0.0, 2 * W)) <= 1e-14
 

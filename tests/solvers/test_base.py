@@ -64,9 +64,11 @@ def test_energy_error_follows_the_estimate_s_order(method, stages):
 
 
 @pytest.mark.parametrize(("method", "stages"), CASES, ids=IDS)
-def test_a_lone_start_has_the_energy_of_a_member(method, stages):
+def test_a_single_start_has_the_energy_of_a_member(method, stages):
     rates = with_rates(method, randn(4, 3, seed=6), 0.1, stages)[1]
-    lone = [method.energy(column, stages) for column in rates.T]
+    single = [method.energy(column, stages) for column in rates.T]
     together = method.energy(rates, stages)
     # The error is a small difference of the rates, whose round-off it has.
-    assert np.allclose(np.stack(lone, axis=1), together, rtol=1e-13, atol=1e-15 * abs(rates).max())
+    assert np.allclose(
+        np.stack(single, axis=1), together, rtol=1e-13, atol=1e-15 * abs(rates).max()
+    )

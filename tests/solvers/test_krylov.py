@@ -53,10 +53,10 @@ def test_products_are_counted_and_few():
     path = gflow.integrate(flow, torch.zeros(400).double(), [0.0, 100.0], "krylov", 1e-8, 1e-11)
     exact = KernelFlow(H, flow.targets).exact(times(0.0, 100.0), path.ys[0])
     assert worst_relative(path.ys[1:], exact[1:]) <= 1e-8
-    lone = [s for s in calls if s == (400,)]
+    single = [s for s in calls if s == (400,)]
     # Products are evaluated one by one; then a dozen states for the energy.
-    assert path.stats.rhs_evals == len(lone) + 12
-    assert len(lone) <= 150
+    assert path.stats.rhs_evals == len(single) + 12
+    assert len(single) <= 150
 
 
 def test_no_decomposition_is_made(monkeypatch):

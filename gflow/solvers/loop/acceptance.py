@@ -73,13 +73,13 @@ class StepJudge:
             if past:
                 longer = past.next_step(float(h))
             else:
-                before, error_before = m.before[at], m.error_before[at]
+                before, error_before = m.last_step[at], m.error_before[at]
                 longer = control.grown(h, error, before, error_before, method.error_order)
             longer = where(m.retried[at] > 0, minimum(longer, h), longer)
             # A step shortened to land is no evidence against the longer step it was cut from.
             planned = m.h[at]
             m.h[at] = maximum(longer, where(h < planned, planned, 0.0))
-            m.before[at], m.error_before[at] = h, error
+            m.last_step[at], m.error_before[at] = h, error
         if any_true(outcome.rejected):
             at, h, error = select(outcome.rejected, rows, plan.step, outcome.error)
             if past:
@@ -111,7 +111,7 @@ class StepJudge:
         m.energy[rows] += measured.energy
         m.age[rows] += 1
         m.good[rows] += 1
-        m.mark[rows] = m.evals[rows]
+        m.evals_at_last_accept[rows] = m.evals[rows]
         m.fault[rows] = 0
         record.save_landed(m, rows)
         if state.past is not None:

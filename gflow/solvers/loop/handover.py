@@ -1,15 +1,15 @@
-"""Hand members over to another method, by the rules of switching.py and rival.py."""
+"""Hand members over to another method, by the rules of switching.py and rkc2_switch.py."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gflow.solvers.elementwise import NO_ROWS, Values, any_true, select, select_rows
-from gflow.solvers.loop import rival, switching
+from gflow.solvers.loop import rkc2_switch, switching
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import EXPLICIT, RIVAL, SECOND
+from gflow.solvers.loop.switching import EXPLICIT, HIGH_ORDER, RKC2_METHOD
 from gflow.solvers.loop.system import StepMeasurement
 
 
@@ -39,21 +39,21 @@ class Handover:
         elif plan.method == EXPLICIT:
             moved = self._from_explicit(plan, measured)
         elif any_true(accepted):
-            moved = self._from_second(plan, measured, accepted, spent)
+            moved = self._from_stiff_method(plan, measured, accepted, spent)
         else:
             return
         if not len(moved):
             return
-        if past is not None and m.method[0] == SECOND:
+        if past is not None and m.method[0] == HIGH_ORDER:
             past.restart()
-        if state.system.lone:
+        if state.system.single:
             state.switches.append(f"{state.methods[m.method[0]].name} from t = {m.t[0]:.3g}")
 
     def _from_starter(self, plan: StepPlan, accepted: Values) -> np.ndarray:
         past = self._state.past
         if plan.method != EXPLICIT or past is None or not past.can_start:
             return NO_ROWS
-        return switching.move(self._state.members, select_rows(plan.rows, accepted), SECOND)
+        return switching.move(self._state.members, select_rows(plan.rows, accepted), HIGH_ORDER)
 
     def _from_explicit(self, plan: StepPlan, measured: StepMeasurement) -> np.ndarray:
         state, m, explicit = self._state, self._state.members, self._state.methods[EXPLICIT]
@@ -64,24 +64,24 @@ class Handover:
         self._spectrum.estimate_unless_fresh(stiff)
         return switching.confirm(explicit, m, stiff)
 
-    def _from_second(
+    def _from_stiff_method(
         self, plan: StepPlan, measured: StepMeasurement, accepted: Values, spent: Values
     ) -> np.ndarray:
-        """From the second method to its rival or back, or from either to the explicit one."""
+        """From the high-order method to rkc2 or back, or from either to the explicit one."""
         state, m, problem = self._state, self._state.members, self._state.problem
         values = select(accepted, plan.rows, plan.step, spent, measured.signal, measured.size)
         rows, step, spent, signal, size = (np.atleast_1d(v) for v in values)
-        if plan.method == RIVAL:
-            moved = rival.from_rival(m, rows, spent)
+        if plan.method == RKC2_METHOD:
+            moved = rkc2_switch.switch_from_rkc2(m, rows, spent)
         else:
             bound = problem.atol + problem.rtol * size
-            error = state.methods.error_factor[RIVAL] * signal / bound
-            cheaper = rival.rival_is_cheaper(m, rows, spent, step, error)
-            doubted = rival.doubt(m, rows, cheaper)
-            self._spectrum.estimate_unless_fresh(rows[doubted])
-            m.signs[rows[doubted]] = 0
-            sure = doubted & rival.rival_is_cheaper(m, rows, spent, step, error)
-            moved = rival.to_rival(m, rows[sure])
+            error = state.methods.error_factor[RKC2_METHOD] * signal / bound
+            cheaper = rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error)
+            candidates = rkc2_switch.count_votes(m, rows, cheaper)
+            self._spectrum.estimate_unless_fresh(rows[candidates])
+            m.votes[rows[candidates]] = 0
+            sure = candidates & rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error)
+            moved = rkc2_switch.switch_to_rkc2(m, rows[sure])
         if state.past is None or state.past.steps >= state.past.patience:
             back = switching.hand_back(state.methods[EXPLICIT], m, rows)
             moved = np.union1d(moved, back)

@@ -32,20 +32,20 @@ class Members:
     size: np.ndarray  #: ‖y‖
     next: np.ndarray  #: number of the first requested time not reached
     method: np.ndarray  #: number of the method in the solve's `MethodSet`
-    before: np.ndarray  #: length of the last accepted step; NaN before the first
+    last_step: np.ndarray  #: length of the last accepted step; NaN before the first
     error_before: np.ndarray  #: its error, relative to the tolerance
     radius: np.ndarray  #: max(−Re λ) of the Jacobian; NaN where not estimated
     age: np.ndarray  #: accepted steps since the radius was estimated
     due: np.ndarray  #: whether to estimate the radius before the next step
-    signs: np.ndarray  #: votes for another method
-    calm: np.ndarray  #: steps in a row that the explicit method could have taken
-    pause: np.ndarray  #: steps of the rival before the second method is tried again
+    votes: np.ndarray  #: votes for another method
+    nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
+    pause: np.ndarray  #: steps of rkc2 before the high-order method is tried again
     fault: np.ndarray  #: of the last step, in `control.FAULTS`; 0 without one
     retried: np.ndarray  #: whether the last step was rejected: the next one does not grow
     evals: np.ndarray  #: evaluations of the right-hand side
     good: np.ndarray  #: accepted steps
     bad: np.ndarray  #: rejected steps
-    mark: np.ndarray  #: evals at the end of the last accepted step
+    evals_at_last_accept: np.ndarray  #: evals at the end of the last accepted step
     event: np.ndarray  #: the event's value, positive; NaN without one
     low: np.ndarray  #: a step length that ends before the event
     high: np.ndarray  #: one that ends after it; NaN while no event is bracketed
@@ -63,9 +63,9 @@ class Members:
             "method",
             "age",
             "due",
-            "signs",
-            "calm",
-            "mark",
+            "votes",
+            "nonstiff_steps",
+            "evals_at_last_accept",
             "pause",
             "fault",
             "retried",

@@ -1,4 +1,4 @@
-"""The multistep method in the stepping loop: past states of a lone start, order and step size."""
+"""The multistep method in the stepping loop: past states of a single start, order and step size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.linalg import vector_norm
 
 from gflow.solvers import bdf
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.rival import rival_error
+from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
 
@@ -84,11 +84,11 @@ class Past:
         t_new: float,
         first_loss: float,
         *,
-        rival: bool,
+        with_rkc2_error: bool,
     ) -> TrialStep:
         """Compute a step of the only member to a new time.
 
-        With ``rival``, its signal is the error that rkc2 would have made in this step.
+        With ``with_rkc2_error``, its signal is the error that rkc2 would have made in this step.
         """
         m, order, dtype = members, self.order, torch.finfo(members.y.dtype)
         size, distance = float(m.size[0]), (t_new - self.times[0]) * float(vector_norm(m.f))
@@ -108,8 +108,8 @@ class Past:
         )
         y, f = step.state[None], step.rate[None]
         signal = rate = system.dissipation(y, f)
-        if rival:
-            signal = rival_error(m.y, m.f, y, f, t_new - self.times[0])
+        if with_rkc2_error:
+            signal = rkc2_error_of_step(m.y, m.f, y, f, t_new - self.times[0])
         numbers = system.measure(y, problem.event, signal, rate, step.misses)
         loss, size, event, signal, rate = numbers[:5]
         # The energy obeys the same formulas.

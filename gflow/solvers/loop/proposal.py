@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gflow.solvers.elementwise import LONE_ROW, Rows, Values, max_of, minimum, where
+from gflow.solvers.elementwise import SINGLE_ROW, Rows, Values, max_of, minimum, where
 from gflow.solvers.loop import event_location
 from gflow.solvers.loop.state import LoopState
 
@@ -56,7 +56,7 @@ class StepProposer:
         """Return the steps to compute, each of members that step together."""
         m, stabilized = self._state.members, self._state.methods.stabilized
         if len(m) == 1:
-            rows = 0 if self._state.system.lone else LONE_ROW
+            rows = 0 if self._state.system.single else SINGLE_ROW
             return (self._plan(rows, int(m.method[0]), step, t_new),)
         reach = np.where(stabilized[m.method], np.fmax(step * m.radius, 1.0), 1.0)
         key = m.method * 10_000 + np.ceil(np.log2(reach)).astype(np.int64)

@@ -12,7 +12,7 @@ from gflow.solvers.loop.control import FAULTS
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectral_radius import PRODUCTS, with_margin
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import SECOND
+from gflow.solvers.loop.switching import HIGH_ORDER
 from gflow.solvers.problem import NOT_FINITE
 
 _MAX_AGE = 10  # good steps between two estimates
@@ -37,7 +37,7 @@ class SpectrumMonitor:
         )
 
     def measure_sharpness(self) -> None:
-        """Measure the sharpness of a lone start at the times just reached, if it is requested.
+        """Measure the sharpness of a single start at the times just reached, if it is requested.
 
         Each measurement starts from the eigenvector of the last estimate.
         """
@@ -61,8 +61,8 @@ class SpectrumMonitor:
         """Mark the members of a step whose estimate is too old for the next one."""
         state, m, rows = self._state, self._state.members, plan.rows
         method = state.methods[plan.method]
-        second = plan.method == SECOND and not state.methods.starter
-        if not (method.stabilized or second) or state.problem.flow.affine:
+        high_order = plan.method == HIGH_ORDER and not state.methods.starter
+        if not (method.stabilized or high_order) or state.problem.flow.affine:
             return
         ample = _AMPLE * plan.reach <= method.reach(plan.stages)
         old = m.age[rows] >= (_MAX_AGE_AMPLE if ample else _MAX_AGE)

@@ -76,7 +76,7 @@ class LoopState:
             If a method takes one start and the problem is an ensemble.
         """
         system, multistep = System(problem), any(isinstance(m, BDF) for m in methods)
-        if multistep and not system.lone:
+        if multistep and not system.single:
             raise InputError(
                 f"method 'bdf' integrates one start, got an ensemble of {tuple(problem.batch)}; "
                 "choose auto, rock4 or rkc2, or integrate one start at a time"
@@ -91,14 +91,14 @@ class LoopState:
             Members.start(y, first_vectors(y), problem.ts[0]),
             Past() if multistep else None,
             np.abs(to_numpy(problem.first_loss.reshape(-1))),
-            0 if system.lone else slice(None),
+            0 if system.single else slice(None),
         )
 
     def covers(self, rows: Rows) -> bool:
         """Return whether rows are those of all members."""
-        return self.system.lone or len(rows) == len(self.members)
+        return self.system.single or len(rows) == len(self.members)
 
     def count_evals(self, rows: Rows, calls: int) -> None:
         """Add evaluations of some members to the counters."""
-        self.problem.rhs_evals += calls * (1 if self.system.lone else len(rows))
+        self.problem.rhs_evals += calls * (1 if self.system.single else len(rows))
         self.members.evals[rows] += calls

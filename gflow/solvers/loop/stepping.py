@@ -4,13 +4,13 @@ Every member of an ensemble has its own time, step size, stages and method; memb
 ended leave the loop. The parts of the loop act in turn on one state (state.py):
 
 ===================  ==============================================================
-start.py             the first evaluation and the first step length
+initialization.py    the first evaluation and the first step length
 spectrum_monitor.py  estimates the spectral radius when it is too old
 proposal.py          proposes a step for each member, and groups members
 trial.py             computes the step of a group
 acceptance.py        accepts or rejects it (control.py), sets the next step length
-handover.py          hands members over to another method (switching.py, rival.py)
-endings.py           drops members that have ended or failed
+handover.py          hands members over to another method (switching.py, rkc2_switch.py)
+member_removal.py    drops members that have ended or failed
 ===================  ==============================================================
 
 The measurements of a step are copied to the host at once. A rejected step is repeated with a
@@ -29,12 +29,12 @@ from gflow.solvers.base import Method, Solver
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import all_true, any_true
 from gflow.solvers.loop.acceptance import StepJudge
-from gflow.solvers.loop.endings import Endings
 from gflow.solvers.loop.handover import Handover
+from gflow.solvers.loop.initialization import Initializer
+from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.proposal import StepPlan, StepProposer
 from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
-from gflow.solvers.loop.start import Start
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.trial import StepComputer
 from gflow.solvers.problem import Problem, out_of_budget
@@ -76,7 +76,7 @@ class SteppingLoop:
 
     def __init__(self, state: LoopState):
         self._state = state
-        self._endings = Endings(state)
+        self._removal = MemberRemoval(state)
         self._spectrum = SpectrumMonitor(state)
         self._proposer = StepProposer(state)
         self._computer = StepComputer(state)
@@ -88,7 +88,7 @@ class SteppingLoop:
         """Integrate to the end of every member, and write the results to the problem."""
         state, problem = self._state, self._state.problem
         if problem.resume is None:
-            Start(state, self._spectrum, self._endings).evaluate()
+            Initializer(state, self._spectrum, self._removal).evaluate()
         else:
             restore(state, problem.resume)
         while len(state.members):
@@ -105,13 +105,13 @@ class SteppingLoop:
         over_budget = self._spectrum.over_budget()
         if over_budget is not None:
             if any_true(over_budget):
-                self._endings.fail(over_budget, out_of_budget(problem.max_evals))
+                self._removal.fail(over_budget, out_of_budget(problem.max_evals))
                 return
             self._spectrum.estimate_due()
         step, t_new = self._proposer.propose()
         moves = t_new > m.t[state.all_rows]
         if not all_true(moves):
-            self._endings.fail(~moves, None)
+            self._removal.fail(~moves, None)
             return
         any_accepted = False
         for plan in self._proposer.plans(step, t_new):
@@ -119,12 +119,12 @@ class SteppingLoop:
                 over_budget = np.zeros(len(m), bool)
                 over_budget[plan.rows] = m.evals[plan.rows] + plan.stages > problem.max_evals
                 if any_true(over_budget):
-                    self._endings.fail(over_budget, out_of_budget(problem.max_evals))
+                    self._removal.fail(over_budget, out_of_budget(problem.max_evals))
                     return
             any_accepted |= self._try(plan)
         if any_accepted:
             self._report_progress()
-        self._endings.drop_finished()
+        self._removal.drop_finished()
 
     def _try(self, plan: StepPlan) -> bool:
         """Take a step of some members; return whether any was accepted."""
@@ -132,7 +132,7 @@ class SteppingLoop:
         trial = self._computer.compute(plan)
         outcome = self._judge.judge(plan, trial.measured)
         self._judge.set_next_steps(plan, outcome)
-        spent = m.evals[plan.rows] - m.mark[plan.rows]
+        spent = m.evals[plan.rows] - m.evals_at_last_accept[plan.rows]
         any_accepted = any_true(outcome.accepted)
         if any_accepted:
             self._judge.accept(plan, trial, outcome.accepted)
@@ -145,7 +145,7 @@ class SteppingLoop:
     def _report_progress(self) -> None:
         state, m, progress = self._state, self._state.members, self._state.problem.progress
         if progress is not None:
-            t, loss = (m.t[0], m.loss[0]) if state.system.lone else (m.t.min(), m.loss.mean())
+            t, loss = (m.t[0], m.loss[0]) if state.system.single else (m.t.min(), m.loss.mean())
             progress(float(t), float(loss))
 
     def _save_if_due(self) -> None:

@@ -40,12 +40,12 @@ class TrialStep(NamedTuple):
 class System:
     """dy/dt of some members of an ensemble, one state per row, and the energy it dissipates.
 
-    A lone start is an ensemble of one member, without the leading dimension in the flow's states.
+    A single start is an ensemble of one member, without the leading dimension in the flow's states.
     """
 
     def __init__(self, problem: Problem):
         self.calls = 0  #: evaluations of dy/dt
-        self.lone = len(problem.batch) == 0
+        self.single = len(problem.batch) == 0
         self._flow = self._ensemble_flow = problem.flow
         self._index: np.ndarray | None = None
         self._like = problem.y0
@@ -54,7 +54,7 @@ class System:
 
     def select(self, index: Values) -> None:
         """Select the members of the ensemble whose states the next calls pass."""
-        if not self.lone and (self._index is None or not np.array_equal(index, self._index)):
+        if not self.single and (self._index is None or not np.array_equal(index, self._index)):
             self._index = index
             self._flow = self._ensemble_flow.of_members(self.indices(index))
 
@@ -63,13 +63,13 @@ class System:
         return torch.as_tensor(np.atleast_1d(rows), device=self._like.device)
 
     def scalars(self, values: Values) -> Tensor | float:
-        """Return one number per member in the form that flows take; a float for a lone start."""
-        return values.item() if self.lone else torch.as_tensor(values).to(self._like)
+        """Return one number per member in the form that flows take; a float for a single start."""
+        return values.item() if self.single else torch.as_tensor(values).to(self._like)
 
     def states(self, y: Tensor) -> Tensor:
         """Return rows of states in the shape that the flow takes."""
         # view_as reads no shape, which would take longer than an operation on a few numbers.
-        return y.view_as(self._like) if self.lone else y.reshape(-1, *self._shape)
+        return y.view_as(self._like) if self.single else y.reshape(-1, *self._shape)
 
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
         """Return dy/dt of states, (members, size), or of one state, (size,)."""
@@ -82,7 +82,7 @@ class System:
         states = self.states(y)
         velocity = velocity_of(self._flow, t, states)
         rates.append(self._flow.dissipation(states, velocity))
-        return velocity.reshape(1 if self.lone else len(states), -1)
+        return velocity.reshape(1 if self.single else len(states), -1)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         """Return −dφ/dt of rows of states and velocities."""
@@ -98,7 +98,7 @@ class System:
         value = loss if event is None else event(states).reshape(-1)
         rows = torch.hstack((loss, vector_norm(y, dim=1), value, *more))
         values = to_numpy(rows)
-        return values if self.lone else values.reshape(-1, len(y))
+        return values if self.single else values.reshape(-1, len(y))
 
     def radius(
         self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor

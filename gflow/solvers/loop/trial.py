@@ -9,9 +9,9 @@ from torch.linalg import vector_norm
 from gflow.solvers.base import Step, Stepper
 from gflow.solvers.elementwise import max_of
 from gflow.solvers.loop.proposal import StepPlan
-from gflow.solvers.loop.rival import rival_error
+from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.state import LoopState
-from gflow.solvers.loop.switching import RIVAL, SECOND
+from gflow.solvers.loop.switching import HIGH_ORDER, RKC2_METHOD
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
 
@@ -30,9 +30,11 @@ class StepComputer:
         if isinstance(method, Stepper):
             trial = self._one_step(method, plan)
         elif state.past is not None:
-            first_loss, rival = float(state.first_loss[0]), len(state.methods) > RIVAL
-            t_new = float(plan.t_new)
-            trial = state.past.attempt(system, state.problem, m, t_new, first_loss, rival=rival)
+            first_loss, t_new = float(state.first_loss[0]), float(plan.t_new)
+            with_rkc2 = len(state.methods) > RKC2_METHOD
+            trial = state.past.attempt(
+                system, state.problem, m, t_new, first_loss, with_rkc2_error=with_rkc2
+            )
         state.count_evals(plan.rows, system.calls - before)
         return trial
 
@@ -84,4 +86,4 @@ class StepComputer:
             return None
         if new.signal is not None:
             return new.signal()
-        return rival_error(y, k0, new.y, new.k, h) if plan.method == SECOND else None
+        return rkc2_error_of_step(y, k0, new.y, new.k, h) if plan.method == HIGH_ORDER else None

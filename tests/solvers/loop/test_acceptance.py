@@ -75,7 +75,7 @@ def test_rejected_steps_shrink_and_do_not_grow_at_once():
 def test_a_step_cut_short_to_land_does_not_shorten_the_next_one():
     state, judge = make_state_and_judge()
     good = np.array([True, True])
-    state.members.before[:], state.members.error_before[:] = 1e-3, 0.9
+    state.members.last_step[:], state.members.error_before[:] = 1e-3, 0.9
     judge.set_next_steps(plan(1e-3), Outcome(np.array([0.9, 0.9]), good, ~good))
     assert state.members.h.tolist() == [0.5, 0.5]
 

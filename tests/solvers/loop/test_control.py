@@ -211,7 +211,7 @@ def test_first_step():
 SPECIAL = [0.0, 0.3, 1.0, 2.0, 1e-300, 1e300, np.inf, NAN]
 
 
-def test_a_lone_start_is_judged_and_steered_as_a_member_of_an_ensemble():
+def test_a_single_start_is_judged_and_steered_as_a_member_of_an_ensemble():
     """NumPy scalars and arrays give the same results, infinities and NaN included."""
     keys = {"rtol": 1e-3, "atol": 1e-9, "error_factor": 2.0, "round_off": 1e-14}
     rows = list(itertools.product(SPECIAL, repeat=3))

@@ -80,7 +80,7 @@ def kinks(count, n=30):
     return flow, torch.linspace(2.0, -2.0, n, dtype=torch.float64)
 
 
-def test_auto_switches_to_the_rival_where_the_slope_jumps():
+def test_auto_switches_to_rkc2_where_the_slope_jumps():
     flow, y0 = kinks(20)
     # Round-off decides on which side of a jump a state is: one start costs 1850 to 2800.
     starts = [y0 * (1 + 1e-13 * i) for i in range(11)]

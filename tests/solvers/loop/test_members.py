@@ -8,8 +8,8 @@ import torch
 from gflow.solvers.loop.members import Members
 from tests.helpers import randn
 
-INTEGERS = {"index", "next", "method", "age", "due", "signs", "calm", "mark", "pause", "fault"}
-INTEGERS |= {"retried", "evals", "good", "bad", "side"}
+INTEGERS = {"index", "next", "method", "age", "due", "votes", "nonstiff_steps", "pause", "fault"}
+INTEGERS |= {"retried", "evals", "evals_at_last_accept", "good", "bad", "side"}
 
 
 def make_members(count=4, size=3):
@@ -23,7 +23,7 @@ def test_measured_numbers_are_nan_at_the_start():
     assert m.index.tolist() == [0, 1, 2, 3]
     assert m.next.tolist() == [1] * 4  # the first time is that of the start
     assert m.energy.tolist() == [0.0] * 4
-    for name in ("h", "loss", "size", "radius", "before", "older_t", "event", "high"):
+    for name in ("h", "loss", "size", "radius", "last_step", "older_t", "event", "high"):
         assert np.isnan(getattr(m, name)).all(), name
     for field in dataclasses.fields(m):
         value = getattr(m, field.name)

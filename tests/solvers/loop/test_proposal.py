@@ -49,7 +49,7 @@ def test_dense_output_lands_on_the_last_time_only():
     assert proposer.propose()[1].tolist() == [5.0] * 4
 
 
-def test_proposals_for_a_lone_start_are_scalars():
+def test_proposals_for_a_single_start_are_scalars():
     state, proposer = make_state_and_proposer(y0=STARTS[0])
     state.members.h[:] = 0.25
     assert proposer.propose() == (0.25, 0.25)

@@ -19,7 +19,7 @@ def _through_files(state: Checkpoint) -> Checkpoint:
     )
 
 
-# Every method, for a lone start or an ensemble, with or without dense output.
+# Every method, for a single start or an ensemble, with or without dense output.
 CASES = [
     ("auto", True, False),
     ("auto", True, True),
@@ -40,14 +40,14 @@ CASES = [
 
 def test_cases_have_every_method():
     assert {method for method, *_ in CASES} == {"auto", *GFLOW_METHODS}
-    assert {method for method, lone, _ in CASES if lone} == {"auto", *GFLOW_METHODS}
-    ensemble_methods = {method for method, lone, _ in CASES if not lone}
+    assert {method for method, single, _ in CASES if single} == {"auto", *GFLOW_METHODS}
+    ensemble_methods = {method for method, single, _ in CASES if not single}
     assert ensemble_methods == {"auto", *GFLOW_METHODS} - set(LONE_METHODS)
 
 
-@pytest.mark.parametrize(("method", "lone", "dense"), CASES)
-def test_a_resumed_solve_agrees_to_the_last_bit(method, lone, dense):
-    y0, ts = (STARTS[1] if lone else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
+@pytest.mark.parametrize(("method", "single", "dense"), CASES)
+def test_a_resumed_solve_agrees_to_the_last_bit(method, single, dense):
+    y0, ts = (STARTS[1] if single else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
     options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
     seen: list[Checkpoint] = []
     uninterrupted = gflow.integrate(

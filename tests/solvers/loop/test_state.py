@@ -35,20 +35,20 @@ def test_limits_of_methods_follow_the_tolerance():
         assert methods.error_factor[i] == method.error_factor(1e-6)
 
 
-def test_a_lone_start_counts_scalars_and_an_ensemble_rows():
-    lone, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
-    lone.count_evals(0, 5)
+def test_a_single_start_counts_scalars_and_an_ensemble_rows():
+    single, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
+    single.count_evals(0, 5)
     ensemble.count_evals(np.array([0, 2]), 5)
-    assert (lone.problem.rhs_evals, lone.members.evals.tolist()) == (5, [5])
+    assert (single.problem.rhs_evals, single.members.evals.tolist()) == (5, [5])
     assert (ensemble.problem.rhs_evals, ensemble.members.evals.tolist()) == (10, [5, 0, 5])
 
 
 def test_rows_of_all_members():
-    lone, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
+    single, ensemble = make_state(STARTS[0], Tsit5()), make_state(STARTS, Tsit5())
     ensemble.members.t[:] = [1.0, 2.0, 3.0]
-    assert lone.members.t[lone.all_rows] == 0.0
+    assert single.members.t[single.all_rows] == 0.0
     assert ensemble.members.t[ensemble.all_rows].tolist() == [1.0, 2.0, 3.0]
-    assert lone.covers(0)
+    assert single.covers(0)
     assert ensemble.covers(np.arange(3))
     assert not ensemble.covers(np.arange(2))
 

@@ -46,10 +46,10 @@ def test_cost_is_the_sum_over_members():
     calm = [0.1 * randn(18, seed=i) for i in range(20)]
     stiff = 6 * randn(18, seed=99)
     calm_only = gflow.integrate(flow, torch.stack(calm), [0.0, 2.0], "tsit5")
-    lone = gflow.integrate(flow, stiff, [0.0, 2.0], "tsit5")
+    single = gflow.integrate(flow, stiff, [0.0, 2.0], "tsit5")
     together = gflow.integrate(flow, torch.stack([*calm, stiff]), [0.0, 2.0], "tsit5")
-    assert lone.stats.rhs_evals > 5 * calm_only.stats.rhs_evals / 20
-    total = calm_only.stats.rhs_evals + lone.stats.rhs_evals
+    assert single.stats.rhs_evals > 5 * calm_only.stats.rhs_evals / 20
+    total = calm_only.stats.rhs_evals + single.stats.rhs_evals
     assert together.stats.rhs_evals == pytest.approx(total, rel=0.02)
 
 

@@ -6,7 +6,7 @@ import torch
 from gflow.solvers.explicit import Tsit5
 from gflow.solvers.loop import switching
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.switching import EXPLICIT, SECOND
+from gflow.solvers.loop.switching import EXPLICIT, HIGH_ORDER
 
 ROWS = np.arange(2)
 
@@ -22,12 +22,12 @@ def members(h=1.0, radius=1.0, method=EXPLICIT):
 
 def test_votes_count_up_near_the_edge_and_down_elsewhere():
     m, explicit = members(), Tsit5()
-    near, calm = np.array([3.4, 0.5]), np.array([0.1, 0.1])
+    near, nonstiff = np.array([3.4, 0.5]), np.array([0.1, 0.1])
     counts = [len(switching.vote(explicit, m, ROWS, near, 90.0)) for _ in range(3)]
     assert counts == [0, 0, 1]
     m = members()
     for _ in range(20):  # every third step near the edge: accuracy also limits the step
-        for signal in (near, calm, calm):
+        for signal in (near, nonstiff, nonstiff):
             assert not len(switching.vote(explicit, m, ROWS, signal, 90.0))
 
 
@@ -61,29 +61,29 @@ def test_no_vote_shortly_before_the_end():
 
 def test_the_measured_radius_decides():
     m = members(h=1.0, radius=3.0)
-    m.signs[:] = 9
+    m.votes[:] = 9
     assert switching.confirm(Tsit5(), m, ROWS).tolist() == [0]
-    assert m.method.tolist() == [SECOND, EXPLICIT]
-    assert m.signs[0] == 0 > m.signs[1]
+    assert m.method.tolist() == [HIGH_ORDER, EXPLICIT]
+    assert m.votes[0] == 0 > m.votes[1]
     m = members(radius=np.nan)
     assert not len(switching.confirm(Tsit5(), m, ROWS))
 
 
-def test_members_are_handed_back_after_consecutive_calm_steps():
-    m = members(h=1.0, radius=1.0, method=SECOND)
+def test_members_are_handed_back_after_consecutive_nonstiff_steps():
+    m = members(h=1.0, radius=1.0, method=HIGH_ORDER)
     m.radius[1] = 100.0
     for _ in range(9):
         assert not len(switching.hand_back(Tsit5(), m, ROWS))
-    m.h[0] = 2.0  # a step that is not calm resets the count
+    m.h[0] = 2.0  # a step that is stiff resets the count
     assert not len(switching.hand_back(Tsit5(), m, ROWS))
     m.h[0] = 1.0
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
     assert moved == [[]] * 9 + [[0]]
-    assert m.method.tolist() == [EXPLICIT, SECOND]
+    assert m.method.tolist() == [EXPLICIT, HIGH_ORDER]
 
 
-def test_steps_that_still_grow_do_not_count_as_calm():
-    m = members(h=1.0, method=SECOND)
-    m.before[:] = [0.5, 0.9]
+def test_steps_that_still_grow_do_not_count_as_nonstiff():
+    m = members(h=1.0, method=HIGH_ORDER)
+    m.last_step[:] = [0.5, 0.9]
     moved = [switching.hand_back(Tsit5(), m, ROWS).tolist() for _ in range(10)]
     assert moved == [[]] * 9 + [[1]]

@@ -19,17 +19,17 @@ def make_system(y0, flow=FLOW):
     return System(Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9))
 
 
-def test_a_lone_start_is_an_ensemble_of_one():
-    lone, ensemble = make_system(STARTS[0]), make_system(STARTS[:1])
-    assert (lone.lone, ensemble.lone) == (True, False)
-    assert lone.size == ensemble.size == 4
+def test_a_single_start_is_an_ensemble_of_one():
+    single, ensemble = make_system(STARTS[0]), make_system(STARTS[:1])
+    assert (single.single, ensemble.single) == (True, False)
+    assert single.size == ensemble.size == 4
     y = STARTS[:1].reshape(1, 4)
     rates: list[torch.Tensor] = []
-    a, b = lone.rhs(0.0, y, rates), ensemble.rhs(times(0.0), y, rates)
+    a, b = single.rhs(0.0, y, rates), ensemble.rhs(times(0.0), y, rates)
     assert a.shape == b.shape == (1, 4)
     assert torch.allclose(a, b)
     assert torch.allclose(rates[0].reshape(-1), rates[1])
-    assert lone.scalars(np.float64(0.5)) == 0.5
+    assert single.scalars(np.float64(0.5)) == 0.5
     assert torch.equal(ensemble.scalars(np.array([0.5])), times(0.5))
 
 

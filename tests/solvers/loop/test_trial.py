@@ -7,10 +7,10 @@ import torch
 from gflow.flows import EndToEndFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers.explicit import Dop853, Tsit5
-from gflow.solvers.loop.endings import Endings
+from gflow.solvers.loop.initialization import Initializer
+from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
-from gflow.solvers.loop.start import Start
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.trial import StepComputer
 from gflow.solvers.problem import Problem
@@ -31,7 +31,7 @@ def compute_trial(method, y0, rows, steps):
     problem = Problem(FLOW, y0, [0.0, 10.0], rtol=1e-6, atol=1e-9)
     state = LoopState.initial(problem, (method,), starter=False)
     with np.errstate(all="ignore"):
-        Start(state, SpectrumMonitor(state), Endings(state)).evaluate()
+        Initializer(state, SpectrumMonitor(state), MemberRemoval(state)).evaluate()
     stages = method.stages(3.0)
     plan = StepPlan(rows, 0, steps, steps, 3.0, stages)
     return state, StepComputer(state).compute(plan)
@@ -59,12 +59,12 @@ def test_selected_members_only(method):
 
 
 @each
-def test_a_lone_start(method):
+def test_a_single_start(method):
     _, every = compute_trial(method, STARTS, np.arange(3), STEPS)
-    _, lone = compute_trial(method, STARTS[1], 0, np.float64(STEPS[1]))
-    assert torch.allclose(lone.y[0], every.y[1], rtol=1e-13)
+    _, single = compute_trial(method, STARTS[1], 0, np.float64(STEPS[1]))
+    assert torch.allclose(single.y[0], every.y[1], rtol=1e-13)
     for name in ("energy", "rate", "size", "loss"):
-        value, values = getattr(lone.measured, name), getattr(every.measured, name)
+        value, values = getattr(single.measured, name), getattr(every.measured, name)
         assert value == pytest.approx(values[1], rel=1e-10), name
 
 

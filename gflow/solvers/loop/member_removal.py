@@ -12,7 +12,7 @@ from gflow.solvers.loop.switching import EXPLICIT
 from gflow.solvers.problem import STIFF
 
 
-class Endings:
+class MemberRemoval:
     """Removes members from the state of a solve and records why."""
 
     def __init__(self, state: LoopState):
@@ -39,7 +39,7 @@ class Endings:
         state.problem.last_checkpoint = snapshot(state)
         for row in np.flatnonzero(mask).tolist():
             why = FAULTS[m.fault[row]] if reason is None else reason
-            if not state.system.lone:
+            if not state.system.single:
                 why = f"stopped at t = {m.t[row]:.6g}: {why}"
             state.record.failures[int(m.index[row])] = why
         self.drop(mask)

@@ -9,19 +9,19 @@ from torch.linalg import vector_norm
 
 from gflow.linalg.arrays import to_numpy
 from gflow.solvers.loop import control
-from gflow.solvers.loop.endings import Endings
+from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.problem import NOT_FINITE
 
 
-class Start:
+class Initializer:
     """Evaluates the members of a new solve at their start."""
 
-    def __init__(self, state: LoopState, spectrum: SpectrumMonitor, endings: Endings):
+    def __init__(self, state: LoopState, spectrum: SpectrumMonitor, removal: MemberRemoval):
         self._state = state
         self._spectrum = spectrum
-        self._endings = endings
+        self._removal = removal
 
     def evaluate(self) -> None:
         """Measure every member, and drop those that end at once."""
@@ -50,8 +50,8 @@ class Start:
             self._spectrum.estimate_unless_fresh(everyone)
         ended, bad = m.event <= 0, ~np.isfinite(speed + m.loss)
         state.record.event_times.update({int(i): problem.ts[0] for i in m.index[ended & ~bad]})
-        self._endings.fail(bad, NOT_FINITE)
-        self._endings.drop(ended[~bad])
+        self._removal.fail(bad, NOT_FINITE)
+        self._removal.drop(ended[~bad])
 
     def _first_step(self, speed: np.ndarray) -> np.ndarray:
         """Estimate how fast the velocity turns along itself, by one evaluation."""

@@ -1,4 +1,4 @@
-"""When rkc2, the rival, replaces the second method, and when the second is tried again.
+"""When rkc2 replaces the high-order method, and when that is tried again.
 
 The reasons are in the head of switching.py.
 """
@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.loop.members import Members
-from gflow.solvers.loop.switching import RIVAL, SECOND, move
+from gflow.solvers.loop.switching import HIGH_ORDER, RKC2_METHOD, move
 from gflow.solvers.rkc2 import RKC2, rkc2_error
 
-_CHEAPER = 0.7  # fraction of the second method's cost below which rkc2 takes over
+_CHEAPER = 0.7  # fraction of the high-order method's cost below which rkc2 takes over
 _CHEAPER_STEPS = 4
 _EXPENSIVE = 12  # evaluations in a step of rkc2
-_PAUSE = 40  # steps of rkc2 before the second method is tried again
+_PAUSE = 40  # steps of rkc2 before the high-order method is tried again
 
 
-def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
+def rkc2_error_of_step(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
     """Return the error ‖e‖ that rkc2 would have made in a step of another method.
 
     Parameters
@@ -38,13 +38,13 @@ def rival_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -
     --------
     >>> import torch
     >>> y, k0 = torch.zeros(1, 2), torch.ones(1, 2)
-    >>> rival_error(y, k0, y + 1, k0)  # a straight line
+    >>> rkc2_error_of_step(y, k0, y + 1, k0)  # a straight line
     tensor([0.])
     """
     return vector_norm(rkc2_error(y, k0, end, k, h), dim=1)
 
 
-def rival_is_cheaper(
+def rkc2_is_cheaper(
     members: Members, rows: np.ndarray, spent: np.ndarray, step: np.ndarray, error: np.ndarray
 ) -> np.ndarray:
     """Return whether rkc2 would have been cheaper than the steps just taken.
@@ -69,7 +69,7 @@ def rival_is_cheaper(
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
     >>> m.radius[:] = 100.0  # 2 + √155 = 14.4 evaluations
-    >>> [rival_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1)).item() for n in (20, 22)]
+    >>> [rkc2_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1)).item() for n in (20, 22)]
     [False, True]
     """
     # At rest the steps of both methods grow as fast as the controller allows.
@@ -78,15 +78,15 @@ def rival_is_cheaper(
     return price < _CHEAPER * spent / step
 
 
-def doubt(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
-    """Count votes for rkc2 after a good step of the second method.
+def count_votes(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
+    """Count votes for rkc2 after a good step of the high-order method.
 
     Parameters
     ----------
     members : Members
     rows : ndarray of int, shape (k,)
     cheaper : ndarray of bool, shape (k,)
-        From `rival_is_cheaper`.
+        From `rkc2_is_cheaper`.
 
     Returns
     -------
@@ -98,16 +98,16 @@ def doubt(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray
     >>> import torch
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
-    >>> [doubt(m, np.arange(1), np.array([True])).item() for _ in range(4)]
+    >>> [count_votes(m, np.arange(1), np.array([True])).item() for _ in range(4)]
     [False, False, False, True]
     """
     m = members
-    m.signs[rows] = np.where(cheaper, m.signs[rows] + 1, np.maximum(m.signs[rows] - 1, 0))
-    return m.signs[rows] >= _CHEAPER_STEPS
+    m.votes[rows] = np.where(cheaper, m.votes[rows] + 1, np.maximum(m.votes[rows] - 1, 0))
+    return m.votes[rows] >= _CHEAPER_STEPS
 
 
-def to_rival(members: Members, rows: np.ndarray) -> np.ndarray:
-    """Move members to rkc2, and double the pause before the second method is tried again.
+def switch_to_rkc2(members: Members, rows: np.ndarray) -> np.ndarray:
+    """Move members to rkc2, and double the pause before the high-order method is tried again.
 
     Parameters
     ----------
@@ -125,15 +125,15 @@ def to_rival(members: Members, rows: np.ndarray) -> np.ndarray:
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
     >>> m.pause[:] = 0
-    >>> to_rival(m, np.arange(1)).tolist(), m.pause.tolist()
+    >>> switch_to_rkc2(m, np.arange(1)).tolist(), m.pause.tolist()
     ([0], [40])
     """
     members.pause[rows] = np.maximum(2 * members.pause[rows], _PAUSE)
-    return move(members, rows, RIVAL)
+    return move(members, rows, RKC2_METHOD)
 
 
-def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
-    """Count good steps of rkc2, and move members to the second method after the pause.
+def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
+    """Count good steps of rkc2, and move members to the high-order method after the pause.
 
     Steps of many stages count more: there rkc2 is at its worst.
 
@@ -155,12 +155,12 @@ def from_rival(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndar
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
     >>> m.pause[:] = 20
-    >>> [len(from_rival(m, np.arange(1), np.array([30]))) for _ in range(2)]
+    >>> [len(switch_from_rkc2(m, np.arange(1), np.array([30]))) for _ in range(2)]
     [0, 1]
     """
     m = members
-    m.signs[rows] += np.where(spent > _EXPENSIVE, 10, 1)
-    moved = rows[m.signs[rows] >= m.pause[rows]]
-    move(m, moved, SECOND)
-    m.signs[moved] = _CHEAPER_STEPS // 2
+    m.votes[rows] += np.where(spent > _EXPENSIVE, 10, 1)
+    moved = rows[m.votes[rows] >= m.pause[rows]]
+    move(m, moved, HIGH_ORDER)
+    m.votes[moved] = _CHEAPER_STEPS // 2
     return moved

@@ -7,9 +7,9 @@ import torch
 from gflow.flows import EndToEndFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers.explicit import Tsit5
-from gflow.solvers.loop.endings import Endings
+from gflow.solvers.loop.initialization import Initializer
+from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
-from gflow.solvers.loop.start import Start
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.problem import NOT_FINITE, Problem
 from gflow.solvers.rkc2 import RKC2
@@ -23,7 +23,7 @@ def make_started_state(method=None, flow=FLOW, y0=STARTS, **options):
     problem = Problem(flow, y0, [0.0, 10.0], rtol=1e-6, atol=1e-9, **options)
     state = LoopState.initial(problem, (method or Tsit5(),), starter=False)
     with np.errstate(all="ignore"):
-        Start(state, SpectrumMonitor(state), Endings(state)).evaluate()
+        Initializer(state, SpectrumMonitor(state), MemberRemoval(state)).evaluate()
     return state
 
 
