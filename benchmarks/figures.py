@@ -18,10 +18,10 @@ def draw(rows: list[Row]) -> None:
     for name in PROBLEMS:
         groups = by_method(rows, name)
         if any(row.answered for group in groups.values() for row in group):
-            _draw_one(name, groups)
+            _draw_problem(name, groups)
 
 
-def _draw_one(name: str, groups: dict[str, list[Row]]) -> None:
+def _draw_problem(name: str, groups: dict[str, list[Row]]) -> None:
     problem = PROBLEMS[name]()
     figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharey=True, layout="constrained")
     sizes = {"gflow": 0, "peer": 0, "yardstick": 0}

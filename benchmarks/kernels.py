@@ -90,10 +90,10 @@ def seconds(call: Callable[[], Tensor]) -> float:
 
 def calls(x: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Return the measured kernels; the bounds hold for the first two."""
-    other = x.clone()
+    x2 = x.clone()
     kinds: dict[str, Callable[[], Tensor]] = {
         "ntk relu": lambda: ntk(x, **NETWORK),
-        "ntk relu, x2 given": lambda: ntk(x, other, **NETWORK),
+        "ntk relu, x2 given": lambda: ntk(x, x2, **NETWORK),
         "nngp relu": lambda: nngp(x, **NETWORK),
     }
     for name in ("erf", "gelu", "abs"):

@@ -56,16 +56,16 @@ def read_by_xarray(file: Path) -> xr.Dataset:
 
 def measure(dataset: xr.Dataset, repeats: int, folder: Path) -> dict[str, float]:
     """Return the medians of writing and reading one dataset both ways."""
-    own, other = folder / "own.nc", folder / "other.nc"
+    gflow_file, xarray_file = folder / "gflow.nc", folder / "xarray.nc"
     ways = {
-        "write": lambda: netcdf.write(dataset, own),
-        "xarray writes": lambda: dataset.to_netcdf(other, engine="h5netcdf"),
-        "read": lambda: netcdf.read_variables(own),
-        "xarray reads": lambda: read_by_xarray(own),
+        "write": lambda: netcdf.write(dataset, gflow_file),
+        "xarray writes": lambda: dataset.to_netcdf(xarray_file, engine="h5netcdf"),
+        "read": lambda: netcdf.read_variables(gflow_file),
+        "xarray reads": lambda: read_by_xarray(gflow_file),
     }
     for work in ways.values():
         work()
-    xr.testing.assert_identical(xr.load_dataset(own), xr.load_dataset(other))
+    xr.testing.assert_identical(xr.load_dataset(gflow_file), xr.load_dataset(xarray_file))
     times = [{name: milliseconds(work) for name, work in ways.items()} for _ in range(repeats)]
     return {name: statistics.median(row[name] for row in times) for name in ways}
 

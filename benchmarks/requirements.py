@@ -173,12 +173,12 @@ def _faster(
     label, value = theirs
     ratio = value.value / auto.value
     best = fastest(groups, "gflow", level, wall)
-    other = f"; best: {best[0]} {_format_ratio(value.value / best[1].value)}" if best else ""
+    details = f"; best: {best[0]} {_format_ratio(value.value / best[1].value)}" if best else ""
     solve = matched(groups["gflow auto"], level, lambda row: row.inner)
     if solve is not None:
-        other = f"; without the certificate {_format_ratio(value.value / solve.value)}{other}"
+        details = f"; without the certificate {_format_ratio(value.value / solve.value)}{details}"
     mark = "at least " if value.mark == ">" else ""
-    measured = f"`auto` {mark}{_format_ratio(ratio)} times ({label}{other})"
+    measured = f"`auto` {mark}{_format_ratio(ratio)} times ({label}{details})"
     return Requirement(subject, bound, measured, ratio >= times)
 
 

@@ -43,7 +43,7 @@ class Row:
 
 
 def solve(problem: Problem, t_end: float, measured: bool) -> Row:
-    """Integrate to t_end, and measure λ_max at `TIMES` times if asked."""
+    """Integrate to t_end, and optionally measure λ_max at `TIMES` times."""
     flow = problem.make()
     ts = [t_end * i / TIMES for i in range(TIMES + 1)] if measured else [0.0, t_end]
     tolerances, k = (RTOL, 1e-3 * RTOL), int(measured)

@@ -121,9 +121,9 @@ def work(options: argparse.Namespace) -> int:
         for (samples, width), part in zip(networks, split, strict=True):
             single = network(samples, width, device, None)
             y, name = single.pack(), f"network, {samples:,} samples, width {width:,}"
-            for what, of in (("gradient", gradient), ("Hessian product", product)):
+            for evaluation, of in (("gradient", gradient), ("Hessian product", product)):
                 pair = of(single, y), of(part, y)
-                rows.append(measure(f"{name}: {what}", len(y), *pair, counter, options))
+                rows.append(measure(f"{name}: {evaluation}", len(y), *pair, counter, options))
         for (n, outputs), made in zip(kernels, shared, strict=True):
             alone = kernel(n, outputs, device, None)
             u = torch.zeros_like(alone.targets)

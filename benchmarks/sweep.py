@@ -85,7 +85,7 @@ def main() -> int:
     from result_files import write_result  # it imports torch, which this process does not need
 
     each = 1e3 * usage.seconds / progress.total
-    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     lines = [
         "# Overhead of a sweep",
         "",

@@ -20,7 +20,7 @@ GROUPS = {
     ),
     "figures": ("tests/plots/",),  # they share a cache
 }
-collect_ignore = ["stress"]  # scripts, of minutes each; tests/test_stress.py runs the small of them
+collect_ignore = ["stress"]  # scripts of minutes each; tests/test_stress.py runs small versions
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _seed():
 
 @pytest.fixture(scope="session")
 def workers():
-    """A scheduler with two workers in this process: quick to start, reached as any other."""
+    """A scheduler with two workers in this process, which start quickly."""
     import distributed
 
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}

@@ -29,20 +29,20 @@ def times(*values: float) -> Tensor:
 
 
 def of_rank(rank: int, d_out: int, d_in: int, seed: int = 0) -> Tensor:
-    """A random matrix of the given rank with singular values between 0.3 and 1."""
+    """Return a random matrix of the given rank with singular values between 0.3 and 1."""
     U = torch.linalg.qr(randn(d_out, min(d_out, d_in), seed=seed))[0][:, :rank]
     V = torch.linalg.qr(randn(d_in, min(d_out, d_in), seed=seed + 1))[0][:, :rank]
     return (U * torch.linspace(1.0, 0.3, rank, dtype=torch.float64)) @ V.mT
 
 
 def gram(n: int, rank: int, seed: int = 0) -> Tensor:
-    """A random positive semidefinite matrix (n, n) of the given rank."""
+    """Return a random positive semidefinite matrix (n, n) of the given rank."""
     J = randn(n, rank, seed=seed)
     return J @ J.mT / rank
 
 
 def make_loss(kind: str, d_out: int, d_in: int, seed: int = 10) -> Loss:
-    """One of the four losses, without any symmetry."""
+    """Return one of the four losses, without any symmetry."""
     if kind == "distance":
         return SquaredDistance(randn(d_out, d_in, seed=seed))
     if kind == "regression":
@@ -58,18 +58,18 @@ def make_loss(kind: str, d_out: int, d_in: int, seed: int = 10) -> Loss:
 
 
 def relative(value: Tensor, truth: Tensor) -> float:
-    """‖value − truth‖/‖truth‖, over everything at once."""
+    """Return ‖value − truth‖/‖truth‖ over all entries."""
     value, truth = torch.as_tensor(value), torch.as_tensor(truth)
     return float((value - truth).norm() / truth.norm().clamp_min(1e-300))
 
 
 def worst_relative(values: Tensor, truth: Tensor) -> float:
-    """The largest relative difference over the first dimension (times)."""
+    """Return the largest relative difference over the first dimension (times)."""
     return max(relative(v, w) for v, w in zip(values, truth, strict=True))
 
 
 def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
-    """States at ts of ẏ = fun(y) on numpy arrays by SciPy's DOP853, landing on every time."""
+    """Return the states at ts of ẏ = fun(y) on NumPy arrays by DOP853, restarted at each time."""
     y = torch.as_tensor(y0, dtype=torch.float64).numpy()
     shape, result = y.shape, [y]
     for a, b in itertools.pairwise(ts):
@@ -87,7 +87,7 @@ def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
 
 
 def flow_classes() -> list[type[Flow]]:
-    """Every concrete flow in the package gflow.flows."""
+    """Return every concrete flow in the package gflow.flows."""
     result = set()
     for info in pkgutil.iter_modules(gflow.flows.__path__, "gflow.flows."):
         for value in vars(importlib.import_module(info.name)).values():
@@ -97,14 +97,14 @@ def flow_classes() -> list[type[Flow]]:
 
 
 def ensemble_of(y0: Tensor) -> Tensor:
-    """A (2, 3) ensemble of starts around y0."""
+    """Return a (2, 3) ensemble of starts around y0."""
     factors = torch.tensor([[1.0, 0.5, 0.9], [1.2, 0.7, 0.3]], dtype=y0.dtype)
     return factors.reshape(2, 3, *[1] * y0.ndim) * y0
 
 
 @functools.cache
 def modified_study() -> StepSizeStudy:
-    """A study against both flows, its largest step size beyond the stability limit."""
+    """Return a study against both flows; its largest step size exceeds the stability limit."""
     flow, y0 = gflow.FactorFlow.example()
     sizes = [2.0, 0.04, 0.02, 0.01]
     options = {"modified": True, "points": 3, "rtol": 1e-9, "atol": 1e-12}
@@ -112,9 +112,9 @@ def modified_study() -> StepSizeStudy:
 
 
 def altered(flow: Flow, rhs) -> Flow:
-    """A flow that is flow but for its right-hand side rhs(flow, t, y)."""
+    """Return a copy of a flow with the right-hand side rhs(flow, t, y)."""
     kind = type(f"Altered{type(flow).__name__}", (type(flow),), {})
     kind.__call__ = lambda self, t, y: rhs(flow, t, y)
-    other = object.__new__(kind)
-    other.__dict__.update(flow.__dict__)
-    return other
+    copied = object.__new__(kind)
+    copied.__dict__.update(flow.__dict__)
+    return copied

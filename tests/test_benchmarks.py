@@ -19,7 +19,7 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_quick_run_of_work_precision():
+def test_work_precision_runs_on_every_problem_and_method():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "work_precision.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +74,7 @@ def test_cost_of_a_solve_out_of_time_is_extrapolated(benchmarks):
     assert row.wall >= 0.4
 
 
-def test_gflow_counts_its_evaluations(benchmarks):
+def test_evaluations_of_gflow_are_counted(benchmarks):
     """The evaluations in ``stats`` are the calls of the flow."""
     from overhead import Tiny
 
@@ -123,13 +123,13 @@ def test_sharpness_along_a_flow_is_accurate_and_its_products_are_counted(benchma
     assert float(accuracy(problem, 1.0, both.sharpness).max()) < 0.02
 
 
-def test_netcdf_runs():
+def test_netcdf_benchmark_runs():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "netcdf.py"), "--repeats", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "| deep-linear, the result of a run | 22 |" in done.stdout, done.stderr
 
 
-def test_scripts_are_in_the_readme_and_hide_no_library():
+def test_scripts_are_in_the_readme_and_shadow_no_library():
     """The folder of a script precedes the libraries on the path."""
     readme = (BENCHMARKS / "README.md").read_text()
     scripts = [p for p in BENCHMARKS.glob("*.py") if "argparse.ArgumentParser" in p.read_text()]
@@ -141,7 +141,7 @@ def test_scripts_are_in_the_readme_and_hide_no_library():
         assert importlib.machinery.PathFinder.find_spec(file.stem, elsewhere) is None, file
 
 
-def test_stored_table_of_requirements_is_that_of_the_stored_rows(benchmarks):
+def test_stored_table_of_requirements_agrees_with_the_stored_rows(benchmarks):
     from requirements import requirements_table
     from rows import load
 

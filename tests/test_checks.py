@@ -1,4 +1,4 @@
-"""Checks of arguments: what passes, and the one line that is raised for what does not."""
+"""Checks of arguments: values that pass, and the one-line errors of those that do not."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What every flow and every solver must do, on every flow's own example."""
+"""The contracts of flows and solvers, checked on the example of every flow."""
 
 import copy
 import functools
@@ -60,7 +60,7 @@ def test_a_call_changes_no_state(kind):
 
 @every_flow
 def test_every_call_returns_a_new_tensor(kind):
-    """A step stores the velocities of earlier calls."""
+    """A step stores the velocities of earlier calls, which later calls must not overwrite."""
     flow, y0 = kind.example()
     first, again = flow(0.0, y0), flow(0.0, y0)
     memory = {t.untyped_storage().data_ptr() for t in (y0, first, again)}
@@ -138,7 +138,7 @@ def test_lift_and_project_are_inverse(kind):
 
 
 @every_flow
-def test_invariants_do_not_move(kind):
+def test_invariants_are_conserved(kind):
     flow, y0 = kind.example()
     assert set(flow.invariants(y0)) == set(flow.invariant_scales(y0))
     for name in flow.invariants(y0):
@@ -179,7 +179,7 @@ TIMES = [0.0, 0.05, 0.3, 0.5, 1.0]
 
 @functools.cache
 def reference_states(kind):
-    """States of the flow's example at TIMES, by a tight tolerance."""
+    """Return the states of the flow's example at TIMES, by a tight tolerance."""
     flow, y0 = kind.example()
     return gflow.integrate(flow, y0, TIMES, "dopri8", 1e-12, 1e-14).ys
 
@@ -281,7 +281,7 @@ def test_closed_form_agrees_with_the_integrator(kind):
 
 
 @every_flow
-def test_ensemble_integrates_as_its_members_do(kind):
+def test_ensemble_solve_equals_solves_of_its_members(kind):
     flow, y0 = kind.example()
     ys = ensemble_of(y0)[0]
     ts = [0.0, 0.3, 1.0]
@@ -294,7 +294,7 @@ def test_ensemble_integrates_as_its_members_do(kind):
 
 
 @every_flow
-def test_float32_on_request(kind):
+def test_float32_is_used_on_request(kind):
     flow, y0 = kind.example()
     single = _to(flow, torch.float32)
     path = gflow.integrate(single, y0.float(), [0.0, 0.5, 1.0], "dopri5", 1e-4, 1e-6)
@@ -307,14 +307,14 @@ def test_float32_on_request(kind):
 
 @every_flow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda(kind):
+def test_solves_on_cuda_agree_with_the_cpu(kind):
     flow, y0 = kind.example()
-    there = _to(flow, torch.device("cuda"))
-    path = gflow.integrate(there, y0.cuda(), [0.0, 0.5, 1.0], "dopri8", 1e-10, 1e-13)
-    here = gflow.integrate(flow, y0, [0.0, 0.5, 1.0], "dopri8", 1e-10, 1e-13)
+    flow_on_cuda = _to(flow, torch.device("cuda"))
+    path = gflow.integrate(flow_on_cuda, y0.cuda(), [0.0, 0.5, 1.0], "dopri8", 1e-10, 1e-13)
+    reference = gflow.integrate(flow, y0, [0.0, 0.5, 1.0], "dopri8", 1e-10, 1e-13)
     assert path.ys.is_cuda
     assert path.certificate.holds
-    assert worst_relative(path.ys.cpu(), here.ys) <= 1e-9
+    assert worst_relative(path.ys.cpu(), reference.ys) <= 1e-9
 
 
 @pytest.mark.parametrize(
@@ -329,20 +329,20 @@ def test_right_hand_side_stays_on_the_device(kind):
     are at the edge is a branch on values."""
     flow, y0 = kind.example()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        there = _to(flow, torch.device("cuda"))
+        flow_on_cuda = _to(flow, torch.device("cuda"))
         y = torch.empty(y0.shape, dtype=y0.dtype, device="cuda")
         for value in (
-            there(0.0, y),
-            there.loss(y),
-            there.dissipation(y, y),
-            there.norm(y),
-            there.end_to_end(y),
+            flow_on_cuda(0.0, y),
+            flow_on_cuda.loss(y),
+            flow_on_cuda.dissipation(y, y),
+            flow_on_cuda.norm(y),
+            flow_on_cuda.end_to_end(y),
         ):
             assert value.device.type == "cuda"
 
 
 def _to(thing, where):
-    """A copy of a flow or loss with all its tensors (and modules) in a dtype or on a device."""
+    """Return a copy of a flow or loss with all tensors (and modules) in a dtype or on a device."""
     if isinstance(thing, torch.Tensor):
         if where == torch.device("cuda") and not torch.cuda.is_available():
             return torch.empty(thing.shape, dtype=thing.dtype, device=where)  # within a fake mode
@@ -354,17 +354,17 @@ def _to(thing, where):
     if isinstance(thing, dict):
         return {k: _to(v, where) for k, v in thing.items()}
     if type(thing).__module__.startswith("gflow"):
-        other = copy.copy(thing)
-        other.__dict__ = _to(vars(thing), where)
-        return other
+        copied = copy.copy(thing)
+        copied.__dict__ = _to(vars(thing), where)
+        return copied
     return thing
 
 
-# -- elsewhere ----------------------------------------------------------------------
+# -- other libraries ----------------------------------------------------------------
 
 
 @every_flow
-def test_goes_straight_into_torchdiffeq(kind):
+def test_flow_is_a_right_hand_side_for_torchdiffeq(kind):
     flow, y0 = kind.example()
     ts = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     with torch.no_grad():
@@ -373,7 +373,7 @@ def test_goes_straight_into_torchdiffeq(kind):
 
 
 @every_flow
-def test_goes_into_scipy(kind):
+def test_flow_is_a_right_hand_side_for_scipy(kind):
     flow, y0 = kind.example()
     fun, start = gflow.to_scipy(flow, y0)
     solution = solve_ivp(fun, (0, 1), start, rtol=1e-10, atol=1e-12)

@@ -12,13 +12,13 @@ from gflow.errors import GflowError, InputError, Interrupted, OutputError, PeerE
     ("kind", "builtin"),
     [(InputError, ValueError), (PeerError, RuntimeError), (OutputError, OSError)],
 )
-def test_errors_are_gflows_and_also_of_a_builtin_kind(kind, builtin):
+def test_errors_derive_from_gflow_error_and_a_builtin_error(kind, builtin):
     for base in (GflowError, builtin):
         with pytest.raises(base, match="one line"):
             raise kind("one line")
 
 
-def test_every_error_is_documented_and_has_the_base():
+def test_every_error_is_documented_and_derives_from_the_base():
     kinds = [k for k in vars(errors).values() if isinstance(k, type)]
     assert all(k.__doc__ for k in kinds)
     assert {k for k in kinds if not issubclass(k, GflowError)} == {Interrupted}

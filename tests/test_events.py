@@ -1,4 +1,4 @@
-"""Events: where they are zero, and that solves stop there."""
+"""Events: their zeros, at which solves stop."""
 
 import math
 
@@ -27,7 +27,7 @@ DECAY = KernelFlow(torch.eye(1).double(), torch.zeros(1).double())
         ),
     ],
 )
-def test_a_solve_stops_where_the_event_happens(event, time):
+def test_a_solve_stops_at_the_event(event, time):
     path = gflow.integrate(
         DECAY, torch.ones(1).double(), [0.0, 100.0], "tsit5", 1e-8, 1e-10, until=event
     )
@@ -35,7 +35,7 @@ def test_a_solve_stops_where_the_event_happens(event, time):
     assert path.ts.tolist() == [0.0, path.event_times[0]]
 
 
-def test_events_are_of_each_member():
+def test_each_member_has_its_events():
     u = randn(2, 3, 1)
     for event in (loss_reaches(DECAY, 0.1), gradient_norm_reaches(DECAY, 0.1)):
         assert event(u).shape == (2, 3)

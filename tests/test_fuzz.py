@@ -15,7 +15,7 @@ EXAMPLES = {"scenario": 60, "data": 50, "run folder": 60, "command line": 40}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_hostile_inputs_cause_no_error_of_any_kind(kind, tmp_path):
+def test_hostile_inputs_cause_no_unexpected_error(kind, tmp_path):
     statuses = set()
 
     @settings(

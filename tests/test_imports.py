@@ -86,19 +86,19 @@ TABLE = {
 
 @functools.cache
 def imports(path: Path, types: bool = False) -> frozenset[str]:
-    """Every module a file imports when it runs, inside functions too; for types alone if asked."""
+    """Return all modules that a file imports, also in functions; with ``types``, for types too."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types:
             node.body = []
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
+            modules |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(modules)
 
 
 def name(path: Path) -> str:
@@ -115,17 +115,17 @@ MODULES = {dotted(path): path for path in FILES}
 
 
 def imported_modules(path: Path, types: bool = False) -> set[str]:
-    """The modules of gflow that a file imports, each by its full name."""
-    found = {m for m in imports(path, types) if m in MODULES}
-    # ``from package import module`` names the package, too: it is the module that is meant.
-    return {m for m in found if not any(other.startswith(m + ".") for other in found)}
+    """Return the full names of the modules of gflow that a file imports."""
+    names = {m for m in imports(path, types) if m in MODULES}
+    # ``from package import module`` also names the package: drop it.
+    return {m for m in names if not any(other.startswith(m + ".") for other in names)}
 
 
 def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "gflow"
 
 
-def those_that_import(module: str) -> set[str]:
+def importers_of(module: str) -> set[str]:
     return {
         name(path)
         for path in FILES
@@ -133,7 +133,7 @@ def those_that_import(module: str) -> set[str]:
     }
 
 
-def test_every_room_is_in_the_table():
+def test_every_package_is_in_the_table():
     rooms = {room(module) for module in MODULES} - GROUND - {"gflow"}
     assert rooms == set(TABLE)
 
@@ -150,54 +150,54 @@ def test_the_table_runs_downwards():
 
 
 @pytest.mark.parametrize("types", [False, True], ids=["run", "types"])
-def test_rooms_import_what_the_table_says(types):
+def test_packages_import_only_what_the_table_allows(types):
     wrong = sorted(
-        (name(path), other)
+        (name(path), target)
         for module, path in MODULES.items()
-        for other in imported_modules(path, types)
+        for target in imported_modules(path, types)
         if room(module) != "gflow"
-        and room(other) not in {room(module), "gflow"} | GROUND | TABLE.get(room(module), set())
+        and room(target) not in {room(module), "gflow"} | GROUND | TABLE.get(room(module), set())
     )
     assert wrong == []
 
 
-def test_the_table_names_no_import_that_is_not_used():
+def test_every_import_in_the_table_is_used():
     used = {
-        (room(module), room(other))
+        (room(module), room(target))
         for module, path in MODULES.items()
-        for other in imported_modules(path, True)
+        for target in imported_modules(path, True)
     }
     assert [(a, b) for a in TABLE for b in sorted(TABLE[a]) if (a, b) not in used] == []
 
 
 @pytest.mark.parametrize("types", [False, True], ids=["run", "types"])
-def test_no_import_circle(types):
+def test_imports_have_no_cycle(types):
     graph = {m: imported_modules(path, types) - {m} for m, path in MODULES.items()}
-    while leaves := {m for m, others in graph.items() if not others & graph.keys()}:
-        graph = {m: others for m, others in graph.items() if m not in leaves}
-    # What is left imports another that is left: take away what only leads into a circle.
+    while leaves := {m for m, imported in graph.items() if not imported & graph.keys()}:
+        graph = {m: imported for m, imported in graph.items() if m not in leaves}
+    # The remaining modules import one another: remove those that only lead to a cycle.
     while roots := graph.keys() - set().union(*graph.values()):
-        graph = {m: others for m, others in graph.items() if m not in roots}
+        graph = {m: imported for m, imported in graph.items() if m not in roots}
     assert sorted(graph) == []
 
 
-def test_few_files_on_top():
+def test_number_of_files_in_the_top_folder():
     assert len([path for path in ROOT.iterdir() if path.is_file()]) <= 16
 
 
 def test_only_the_command_line_imports_click():
-    importers = those_that_import("click")
+    importers = importers_of("click")
     assert not [f for f in importers if not f.startswith("cli/")]
 
 
 def test_only_plots_import_matplotlib():
-    importers = those_that_import("matplotlib")
+    importers = importers_of("matplotlib")
     assert not [f for f in importers if not f.startswith("plots/")]
 
 
 def test_only_the_adapters_import_the_integrators():
-    assert those_that_import("torchdiffeq") == {"solvers/torchdiffeq.py"}
-    assert those_that_import("scipy.integrate") == {"solvers/scipy.py"}
+    assert importers_of("torchdiffeq") == {"solvers/torchdiffeq.py"}
+    assert importers_of("scipy.integrate") == {"solvers/scipy.py"}
 
 
 def test_no_user_input_is_checked_by_assert():
@@ -222,7 +222,7 @@ def test_importing_gflow_loads_nothing_heavy():
     assert not heavy & loaded_after("import gflow")
 
 
-def test_flows_load_no_interface():
+def test_flows_do_not_load_the_interface():
     loaded = loaded_after("import gflow.flows, gflow.solvers, gflow.studies")
     assert "torch" in loaded
     assert not {"matplotlib", "click", "pydantic", "sklearn"} & loaded

@@ -67,7 +67,7 @@ def test_unobserved_entries_are_ignored():
     assert loss.observed_count == 2
 
 
-def test_as_squared_distance():
+def test_losses_as_squared_distances():
     M, W, V = randn(3, 4), randn(3, 4, seed=1), randn(3, 4, seed=2)
     Q = torch.linalg.qr(randn(9, 4))[0] * 3 * 0.8
     distances = {

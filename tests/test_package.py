@@ -1,4 +1,4 @@
-"""The public names: there, documented, and of the version that was installed."""
+"""The public names: present, documented, and of the installed version."""
 
 import importlib
 import importlib.metadata
@@ -19,12 +19,12 @@ PACKAGES = [
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_public_name_is_there_and_documented(package):
+def test_every_public_name_exists_and_is_documented(package):
     module = importlib.import_module(package)
     assert module.__doc__
-    own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == package]
-    own = [n for n in own if not n.startswith("_")]
-    names = getattr(module, "__all__", own)
+    defined = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == package]
+    defined = [n for n in defined if not n.startswith("_")]
+    names = getattr(module, "__all__", defined)
     assert len(set(names)) == len(names) > 0
     for name in names:
         value = getattr(module, name)
@@ -32,8 +32,8 @@ def test_every_public_name_is_there_and_documented(package):
             continue
         assert inspect.getdoc(value), f"{package}.{name}"
         if inspect.isclass(value):
-            for member, what in vars(value).items():
-                if inspect.isfunction(what) and not member.startswith("_"):
+            for member, attribute in vars(value).items():
+                if inspect.isfunction(attribute) and not member.startswith("_"):
                     assert inspect.getdoc(getattr(value, member)), f"{package}.{name}.{member}"
 
 
@@ -55,7 +55,7 @@ def test_command_is_installed():
     assert entry.load() is importlib.import_module("gflow.cli.main").main
 
 
-def test_errors_can_be_caught_as_one():
+def test_errors_have_a_common_base():
     for error in (gflow.InputError, gflow.IntegrationError):
         assert issubclass(error, gflow.GflowError)
     assert issubclass(gflow.InputError, ValueError)

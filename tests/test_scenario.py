@@ -1,4 +1,4 @@
-"""Scenario files and their models: found, resolved, read back, refused."""
+"""Scenario files and their models: loaded, resolved, read back, refused."""
 
 import functools
 import os
@@ -27,13 +27,13 @@ _TEXTS = ("title", "data", "method", "device")
 NESTED = functools.reduce(lambda table, _: {"a": table}, range(10_000), {})
 
 
-def test_scenarios_of_the_issue_are_there():
+def test_required_scenarios_are_shipped():
     wanted = {"deep-linear", "deep-matrix", "factorization", "kernel", "wide-network"}
     assert wanted <= set(scenario_names())
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_loads_with_a_title_on_real_data(name):
+def test_shipped_scenarios_have_a_title_and_real_data(name):
     scenario = load_scenario(name)
     assert isinstance(scenario, Scenario)
     assert scenario.name == name
@@ -44,7 +44,7 @@ def test_loads_with_a_title_on_real_data(name):
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_resolved_reads_back_to_the_same_model(name, tmp_path):
+def test_resolved_scenario_is_read_back_to_the_same_model(name, tmp_path):
     import tomli_w
 
     scenario = load_scenario(name, {"seed": 7, "step_sizes": (0.5, 0.25)})
@@ -77,7 +77,7 @@ def test_models_are_frozen():
 
 
 @pytest.mark.parametrize(
-    ("change", "say"),
+    ("change", "message"),
     [
         ({"setting": None}, "must name its setting: one of continuous-vs-discrete, deep-linear"),
         ({"setting": "kernels"}, "there is no setting 'kernels'; did you mean 'kernel'?"),
@@ -107,10 +107,10 @@ def test_models_are_frozen():
         ({"a\nb\x1b": 1}, "there is no key 'a b'"),
     ],
 )
-def test_refused_in_one_line(change, say):
+def test_invalid_keys_are_refused_in_one_line(change, message):
     with pytest.raises(InputError) as caught:
         validate(GOOD | change, "my file")
-    assert say in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -131,22 +131,22 @@ def test_large_or_binary_file_is_refused(tmp_path):
         load_scenario(f"{tmp_path}/folder.toml")
 
 
-def test_seed_makes_the_generator():
+def test_the_generator_depends_on_the_seed():
     draws = [torch.rand(3, generator=validate(GOOD | {"seed": s}, "x").generator()) for s in (1, 1)]
     assert torch.equal(*draws)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_torch_options(dtype):
+def test_torch_options_have_the_device_and_dtype(dtype):
     options = validate(GOOD | {"dtype": dtype}, "x").torch_options()
     assert options == {"device": torch.device("cpu"), "dtype": getattr(torch, dtype)}
 
 
-# -- what somebody else made ---------------------------------------------------------------
+# -- untrusted files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "say"),
+    ("text", "message"),
     [
         (".".join("a" * 10_000) + " = 1", "lines of at most 2000 characters"),
         ("[" + ".".join("a" * 10_000) + "]", "lines of at most 2000 characters"),
@@ -157,10 +157,10 @@ def test_torch_options(dtype):
         ("\n".join(f"[{'.'.join('a' * (i + 1))}]" for i in range(300)), "no key 'a'"),
     ],
 )
-def test_tables_without_bounds_are_refused(tmp_path, text, say):
+def test_oversized_tables_are_refused(tmp_path, text, message):
     file = tmp_path / "a.toml"
     file.write_text('setting = "deep-linear"\ndata = "synthetic"\nt_end = 1.0\n' + text)
-    with pytest.raises(InputError, match=say) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         load_scenario(str(file))
     assert len(str(caught.value)) < 1_000
 
@@ -174,7 +174,7 @@ def test_pipes_and_devices_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["network", "continuous-vs-discrete"])
-def test_a_file_alone_runs_no_code(tmp_path, monkeypatch, setting):
+def test_code_named_by_a_scenario_file_is_not_run(tmp_path, monkeypatch, setting):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("open('ran', 'w').close()\nfrom torch.nn import Identity as make")
     Path("a.toml").write_text(
@@ -189,12 +189,12 @@ def test_a_file_alone_runs_no_code(tmp_path, monkeypatch, setting):
     assert not Path("ran").exists()
 
 
-def test_help_of_a_file_obeys_no_control_characters(tmp_path):
+def test_help_of_a_file_prints_no_control_characters(tmp_path):
     file = tmp_path / "a\x1b[2J.toml"
     file.write_text(
         'setting = "kernel"\ntitle = "\\u001b[2J"\ndata = "\\u009b2J"\nclasses = ["\\u202e"]\n'
         f"seed = 0x{'f' * 1_990}\n{'.'.join(['depth'] * 300)} = 1\n"
     )
-    said = call("run", file, "--help")
-    assert said.status == 0
-    assert CONTROL.search(said.out.replace("\n", "")) is None
+    completed = call("run", file, "--help")
+    assert completed.status == 0
+    assert CONTROL.search(completed.out.replace("\n", "")) is None

@@ -1,4 +1,4 @@
-"""The names that gflow.spectra hands on."""
+"""The names that gflow.spectra re-exports."""
 
 import gflow.flows.sharpness
 import gflow.linalg.eigen

@@ -24,7 +24,7 @@ def test_printable_is_one_line_without_control_characters(text, line):
     assert CONTROL.search(printable(text)) is None
 
 
-def test_brief_cuts_every_value():
+def test_brief_shortens_every_value():
     nested = []
     for _ in range(100_000):
         nested = [nested]
@@ -34,7 +34,7 @@ def test_brief_cuts_every_value():
     assert brief(16**5000) == "int too large to show"
 
 
-def test_printable_values_keeps_the_tree():
+def test_printable_values_preserves_the_tree():
     tree = {"a\n": ["\x1b", 1, None, {"b": "c" * 600}], "d": 0.5}
     assert printable_values(tree) == {"a": ["", 1, None, {"b": "c" * 500}], "d": 0.5}
 
@@ -45,14 +45,14 @@ def test_one_line_names_the_type_of_an_error():
     assert one_line(ValueError("x" * 500)).endswith("...")
 
 
-def test_plain_is_json_that_any_reader_accepts():
+def test_plain_values_are_standard_json():
     nested = {"a": (1, float("inf")), 2: {"b": float("nan")}, "c": [True, None, "x", -2.5]}
-    found = plain(nested)
-    assert found == {"a": [1, "inf"], "2": {"b": None}, "c": [True, None, "x", -2.5]}
-    json.dumps(found, allow_nan=False)
+    result = plain(nested)
+    assert result == {"a": [1, "inf"], "2": {"b": None}, "c": [True, None, "x", -2.5]}
+    json.dumps(result, allow_nan=False)
 
 
-def test_unknown_names_the_nearest_or_all_known_names():
+def test_unknown_suggests_the_nearest_or_all_known_names():
     assert unknown("key", "dept", ["depth", "seed"]) == (
         "there is no key 'dept'; did you mean 'depth'?"
     )

@@ -60,7 +60,7 @@ PIXELS, NUMBERS = bytes_of(3, 2, 2), bytes_of(3, high=10)
 
 
 @pytest.mark.parametrize(
-    ("change", "say"),
+    ("change", "message"),
     [
         ({IMAGES: None}, "must hold the file train-images-idx3-ubyte or"),
         ({LABELS: None}, "must hold the file train-labels-idx1-ubyte or"),
@@ -76,13 +76,13 @@ PIXELS, NUMBERS = bytes_of(3, 2, 2), bytes_of(3, high=10)
         ({LABELS: idx(NUMBERS[:2])}, "a label for every image, got 3 images and 2 labels"),
     ],
 )
-def test_damaged_mnist_is_reported_in_one_line(tmp_path, change, say):
+def test_damaged_mnist_is_reported_in_one_line(tmp_path, change, message):
     write_mnist(tmp_path, PIXELS, NUMBERS)
     for name, content in change.items():
         (tmp_path / name).unlink()
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=say) as error:
+    with pytest.raises(InputError, match=message) as error:
         load(f"mnist:{tmp_path}")
     assert "\n" not in str(error.value)
 
@@ -103,7 +103,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "say"),
+    ("content", "message"),
     [
         (None, "must hold data_batch_1.bin to data_batch_5.bin"),
         (b"", "images of 3073 bytes each, got 0 bytes"),
@@ -111,10 +111,10 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
         (b"\x0a" + bytes(3072), "labels from 0 to 9, got 10"),
     ],
 )
-def test_damaged_cifar_is_reported_in_one_line(tmp_path, content, say):
+def test_damaged_cifar_is_reported_in_one_line(tmp_path, content, message):
     if content is not None:
         (tmp_path / "data_batch_1.bin").write_bytes(content)
-    with pytest.raises(InputError, match=say):
+    with pytest.raises(InputError, match=message):
         load(f"cifar10:{tmp_path}")
 
 

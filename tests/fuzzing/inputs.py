@@ -126,9 +126,9 @@ values = st.deferred(
 
 
 @st.composite
-def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
+def mutated(draw: st.DrawFn, original: bytes) -> bytes:
     """Draw a file with bytes changed, removed, repeated or inserted."""
-    data = bytearray(whole)
+    data = bytearray(original)
     for _ in range(draw(st.integers(1, 6))):
         if not data:
             break
@@ -151,8 +151,8 @@ def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
     return bytes(data)
 
 
-def or_mutated(whole: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    return st.one_of(whole, whole, whole.flatmap(mutated))
+def or_mutated(original: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.one_of(original, original, original.flatmap(mutated))
 
 
 # -- scenarios ----------------------------------------------------------------------------
@@ -226,8 +226,8 @@ def _array(draw: st.DrawFn, targets: bool) -> np.ndarray:
     good = [(6,), (6, 1)] if targets else [(6, 2), (6, 3)]
     if draw(st.integers(0, 3)):
         shape = draw(st.sampled_from(good))
-        whole = rng.integers(0, 2, shape)
-        return whole if targets and draw(st.booleans()) else whole + rng.standard_normal(shape)
+        values = rng.integers(0, 2, shape)
+        return values if targets and draw(st.booleans()) else values + rng.standard_normal(shape)
     shape = draw(st.sampled_from([*good, (5, 2), (6,), (0, 2), ()]))
     array = rng.integers(0, 2, shape)
     kinds = ["f4", "f2", "i8", "u1", "?", "U2", "S2", "c16", "O", "M8[s]"]
@@ -413,9 +413,9 @@ _JSON = st.recursive(
 
 
 @st.composite
-def _changed_json(draw: st.DrawFn, whole: bytes) -> bytes:
+def _changed_json(draw: st.DrawFn, original: bytes) -> bytes:
     try:
-        table = json.loads(whole)
+        table = json.loads(original)
     except ValueError:
         table = {}
     for key in draw(st.lists(st.sampled_from([*table, "a"]), max_size=3)):
@@ -424,7 +424,7 @@ def _changed_json(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 @st.composite
-def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
+def _changed_file(draw: st.DrawFn, name: str, original: bytes) -> Content:
     """Draw a file of a run's folder that is changed, replaced, or a link to elsewhere."""
     special = st.sampled_from(
         [
@@ -438,8 +438,8 @@ def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
         ]
     )
     options = [
-        mutated(whole),
-        mutated(whole),
+        mutated(original),
+        mutated(original),
         special,
         st.binary(max_size=60),
         _JSON.map(json.dumps).map(str.encode),
@@ -452,16 +452,16 @@ def _changed_file(draw: st.DrawFn, name: str, whole: bytes) -> Content:
             b'{"a": NaN}',
             b"\xff",
         ]
-        options += [_changed_json(whole), _changed_json(whole), st.sampled_from(deep)]
+        options += [_changed_json(original), _changed_json(original), st.sampled_from(deep)]
     if name.endswith(".toml"):
         options += [scenario_bytes, scenario_bytes]
     return draw(st.one_of(options))
 
 
 @st.composite
-def _changed_part(draw: st.DrawFn, whole: bytes) -> bytes:
+def _changed_part(draw: st.DrawFn, original: bytes) -> bytes:
     """Draw finished pieces in a valid archive with other contents."""
-    with np.load(io.BytesIO(whole)) as archive:
+    with np.load(io.BytesIO(original)) as archive:
         arrays = dict(archive)
     for name in draw(
         st.lists(st.sampled_from([*arrays, "9", "0/a", "../0", "²"]), min_size=1, max_size=2)
@@ -482,11 +482,11 @@ def _full(value: float, shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 
 @st.composite
-def _changed_checkpoint(draw: st.DrawFn, whole: bytes) -> bytes:
+def _changed_checkpoint(draw: st.DrawFn, original: bytes) -> bytes:
     """Draw a checkpoint with a valid checksum and other contents."""
-    length = int.from_bytes(whole[:8], "little")
-    about = json.loads(json.loads(whole[8 : 8 + length])["__metadata__"]["gflow"])
-    arrays = safetensors.numpy.load(whole)
+    length = int.from_bytes(original[:8], "little")
+    about = json.loads(json.loads(original[8 : 8 + length])["__metadata__"]["gflow"])
+    arrays = safetensors.numpy.load(original)
     kinds = st.sampled_from(["f8", "f4", "i8", "u1", "?"])
     for name in draw(st.lists(st.sampled_from([*arrays, "a"]), max_size=2)):
         shape = draw(
@@ -513,14 +513,14 @@ def run_folders(draw: st.DrawFn) -> Case:
         if draw(st.integers(0, 9)) == 0 or (f"r/{name.partition('/')[0]}" in files and "/" in name):
             files.pop(f"r/{name}", None)
             continue
-        whole = good.get(name, b"")
+        original = good.get(name, b"")
         files = {k: v for k, v in files.items() if not k.startswith(f"r/{name}/")}
         if name.startswith("parts/") and draw(st.booleans()):
-            files[f"r/{name}"] = draw(_changed_part(whole))
+            files[f"r/{name}"] = draw(_changed_part(original))
         elif name.startswith("checkpoint") and draw(st.booleans()):
-            files[f"r/{name}"] = draw(_changed_checkpoint(whole))
+            files[f"r/{name}"] = draw(_changed_checkpoint(original))
         else:
-            files[f"r/{name}"] = draw(_changed_file(name, whole))
+            files[f"r/{name}"] = draw(_changed_file(name, original))
     commands = [["load_run", "r"], ["inspect", "r"], ["inspect", "r", "--json"], ["runs", "."]]
     commands += [["runs", ".", "--json"], *[["resume", "r"]] * 4]
     return Case("run folder", tuple(draw(st.sampled_from(commands))), files, output=("r",))

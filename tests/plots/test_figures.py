@@ -31,6 +31,7 @@ def _toy(ds, figure):
 @pytest.fixture
 def add_figure_file(tmp_path, monkeypatch):
     """Add files to the folder of figures for the time of a test."""
+    plots.figures(xr.Dataset())  # register all figures before the registry is copied
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "FIGURES", dict(registry.FIGURES))
 
@@ -45,7 +46,7 @@ def add_figure_file(tmp_path, monkeypatch):
         vars(plots).pop(name, None)
 
 
-def test_new_figure_is_one_file(add_figure_file):
+def test_a_new_figure_needs_one_file_only(add_figure_file):
     values = ("time", [3.0, 2.0, 1.0])
     ds = xr.Dataset({"toy_norm": values}, {"time": [0.0, 1.0, 2.0]})
     assert plots.figures(ds) == {}
@@ -60,18 +61,18 @@ def test_new_figure_is_one_file(add_figure_file):
     }
 
 
-def test_name_of_a_figure_in_another_file_is_refused(add_figure_file):
+def test_a_figure_of_an_existing_name_is_refused(add_figure_file):
     add_figure_file("copied", TOY.replace('"toy"', '"loss"'))
     with pytest.raises(ValueError, match=r"different names, got 'loss' in gflow.plots.paths and"):
         plots.figures(xr.Dataset())
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figures_of_each_result(name):
+def test_each_result_has_its_figures(name):
     assert set(drawn(name)) == FIGURES[name]
 
 
-def test_every_figure_is_drawn_by_some_result():
+def test_every_figure_is_drawn_for_some_result():
     plots.figures(xr.Dataset())  # imports every file
     assert set(registry.FIGURES) == set.union(*FIGURES.values())
 

@@ -22,7 +22,7 @@ def test_sharpness_of_a_diverging_descent_does_not_set_the_scale():
     assert "gradient flow" in labels(axes.figure)
 
 
-def test_accuracy_is_drawn_of_classification_and_loss_otherwise():
+def test_accuracy_is_drawn_for_classification_and_the_loss_otherwise():
     assert drawn("network of digits")["network"].axes[0].get_ylabel() == "accuracy"
     assert drawn("network")["network"].axes[0].get_ylabel() == "loss"
 

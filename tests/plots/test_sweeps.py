@@ -74,7 +74,7 @@ def test_round_off_does_not_set_the_scale():
         (("seed", "order"), "at least one run with order must be done"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_one_line(names, message):
+def test_variables_that_cannot_be_drawn_are_refused_in_one_line(names, message):
     ds = sweep()
     ds["state"] = ("seed", np.full(9, "done", dtype=object))
     ds["order"] = ("seed", np.full(9, np.nan))

@@ -21,7 +21,7 @@ def test_peaks_have_their_fitted_slopes():
     assert text.startswith(f"network to kernel, descent: slope {slope:.2f}")
 
 
-def test_descents_that_diverged_at_every_width_are_left_out():
+def test_descents_that_diverged_at_every_width_are_not_drawn():
     assert not np.isfinite(dataset("diverged")["descent_distance"].values.max(axis=2)).any()
     texts = labels(drawn("diverged")["peak"])
     assert not any("kernel, descent" in text for text in texts)

@@ -41,8 +41,8 @@ def main() -> int:
         for job in concurrent.futures.as_completed(jobs):
             counts, errors = job.result()
             total.update(counts)
-            for what in errors.keys() - examples.keys():
-                print(f"\n--- {what}\n{errors[what][:6000]}", file=sys.stderr)
+            for kind in errors.keys() - examples.keys():
+                print(f"\n--- {kind}\n{errors[kind][:6000]}", file=sys.stderr)
             examples |= errors
             done = sum(n for key, n in total.items() if key.startswith("kind "))
             print(f"{done} inputs after {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -75,7 +75,7 @@ def _batch(size: int, seed: int) -> tuple[collections.Counter[str], dict[str, st
             counts.update(
                 [f"kind {record['kind']}", f"status {record['status']}", *record["trouble"]]
             )
-            errors |= {what: f"{text}\n{last}" for what, text in record["trouble"].items()}
+            errors |= {kind: f"{text}\n{last}" for kind, text in record["trouble"].items()}
         if done.returncode:
             counts["crash"] += 1
             errors["crash"] = f"status {done.returncode}\n{err.read().decode()[-3000:]}\n{last}"

@@ -98,12 +98,15 @@ def main() -> None:
         killed_at_each_change, options.changes, (options.case or [*CASES])[0], undisturbed
     )
     kill, term = [signal.SIGKILL], [signal.SIGTERM]
-    others, both = _cycled(_OTHERS, options.other), _cycled(kill + term, options.processes)
+    other_signals, kill_and_term = (
+        _cycled(_OTHERS, options.other),
+        _cycled(kill + term, options.processes),
+    )
     parts: dict[str, Callable[..., None]] = {
         "SIGKILL": functools.partial(at_random, kill * options.kill, start=forked),
         "SIGTERM": functools.partial(at_random, term * options.term, start=forked),
-        "other signals": functools.partial(at_random, others, start=forked),
-        "new processes": functools.partial(at_random, both, start=process, imports=4.0),
+        "other signals": functools.partial(at_random, other_signals, start=forked),
+        "new processes": functools.partial(at_random, kill_and_term, start=process, imports=4.0),
         "SIGKILL before each change of a file": at_changes,
     }
     errors = 0

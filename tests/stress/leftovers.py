@@ -66,36 +66,38 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def differences(one: Path, other: Path, *, killed: bool = False) -> list[str]:
+def differences(before: Path, after: Path, *, killed: bool = False) -> list[str]:
     """Return the differences between two finished runs; none if they are equal to the last bit.
 
-    ``killed`` says that the other run was killed after it was done and before it removed its
+    ``killed`` says that ``after`` was killed after it was done and before it removed its
     checkpoints.
     """
     errors = []
-    for folder in (one, other):
+    for folder in (before, after):
         errors += list(unreadable(folder))
         if any(folder.rglob(".*.part")):
             errors.append(f"{folder} has an unfinished file")
     ignored = {"figures", *(_CHECKPOINTS if killed else ())}
-    names = [{f.name for f in folder.iterdir()} - ignored for folder in (one, other)]
+    names = [{f.name for f in folder.iterdir()} - ignored for folder in (before, after)]
     if names[0] != names[1]:
         errors.append(f"files in only one of them: {sorted(names[0] ^ names[1])}")
     if errors:
         return errors
     errors += _compare_arrays(
-        *(xr.load_dataset(f / "result.nc", engine="h5netcdf") for f in (one, other))
+        *(xr.load_dataset(f / "result.nc", engine="h5netcdf") for f in (before, after))
     )
-    errors += _compare_values(*(json.loads((f / "summary.json").read_text()) for f in (one, other)))
+    errors += _compare_values(
+        *(json.loads((f / "summary.json").read_text()) for f in (before, after))
+    )
     return errors
 
 
-def _compare_arrays(one: xr.Dataset, other: xr.Dataset) -> Iterator[str]:
-    if set(one.variables) != set(other.variables) or one.attrs != other.attrs:
+def _compare_arrays(before: xr.Dataset, after: xr.Dataset) -> Iterator[str]:
+    if set(before.variables) != set(after.variables) or before.attrs != after.attrs:
         yield "result.nc has other variables or attributes"
         return
-    for name in one.variables:
-        a, b = one[name], other[name]
+    for name in before.variables:
+        a, b = before[name], after[name]
         if a.dtype != b.dtype or a.dims != b.dims or a.attrs != b.attrs:
             yield f"result.nc: {name} has another type, other dimensions or attributes"
         elif name not in _MAY_DIFFER and not _same_bits(a.values, b.values):
@@ -111,15 +113,15 @@ def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(numbers, ~np.isnan(b)) and a[numbers].tobytes() == b[numbers].tobytes()
 
 
-def _compare_values(one: Any, other: Any, at: str = "summary.json") -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        for key in one.keys() - set(_MAY_DIFFER):
-            yield from _compare_values(one[key], other[key], f"{at}: {key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for k, (a, b) in enumerate(zip(one, other, strict=True)):
+def _compare_values(before: Any, after: Any, at: str = "summary.json") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        for key in before.keys() - set(_MAY_DIFFER):
+            yield from _compare_values(before[key], after[key], f"{at}: {key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for k, (a, b) in enumerate(zip(before, after, strict=True)):
             yield from _compare_values(a, b, f"{at}[{k}]")
-    elif one != other and not (_is_nan(one) and _is_nan(other)):
-        yield f"{at}: {one} and {other}"
+    elif before != after and not (_is_nan(before) and _is_nan(after)):
+        yield f"{at}: {before} and {after}"
 
 
 def _is_nan(value: Any) -> bool:

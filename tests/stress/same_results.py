@@ -77,16 +77,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit")
     parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
-    given = parser.parse_args()
+    options = parser.parse_args()
     different = 0
     with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "code"
-        clone = ["git", "clone", "--quiet", str(ROOT), str(other)]
+        checkout = Path(folder) / "code"
+        clone = ["git", "clone", "--quiet", str(ROOT), str(checkout)]
         subprocess.run(clone, check=True)
-        subprocess.run(["git", "-C", str(other), "checkout", "--quiet", given.commit], check=True)
-        for name in given.only:
+        subprocess.run(
+            ["git", "-C", str(checkout), "checkout", "--quiet", options.commit], check=True
+        )
+        for name in options.only:
             files = []
-            for label, code in (("before", other), ("after", ROOT)):
+            for label, code in (("before", checkout), ("after", ROOT)):
                 path = Path(folder) / label / name.replace(" ", "-")
                 run(code, COMMANDS[name], path)
                 files.append(path / "result.nc")
@@ -95,7 +97,7 @@ def main() -> int:
             verdict = f"DIFFERS in {', '.join(changed)}" if changed else f"{count} arrays equal"
             print(f"{name}: {verdict}", flush=True)
             different += bool(changed)
-    print(f"{len(given.only) - different} of {len(given.only)} results equal bit for bit")
+    print(f"{len(options.only) - different} of {len(options.only)} results equal bit for bit")
     return int(different > 0)
 
 

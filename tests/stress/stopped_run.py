@@ -53,13 +53,13 @@ class Report:
         self.counts: dict[str, collections.Counter[str]] = {}
         self.errors: list[str] = []
 
-    def add(self, what: str, value: object) -> None:
-        self.counts.setdefault(what, collections.Counter())[str(value)] += 1
+    def add(self, kind: str, value: object) -> None:
+        self.counts.setdefault(kind, collections.Counter())[str(value)] += 1
 
     def show(self) -> None:
-        for what, seen in self.counts.items():
+        for kind, seen in self.counts.items():
             parts = ", ".join(f"{key} {count}" for key, count in sorted(seen.items()))
-            print(f"{what:<10} {sum(seen.values()):5}: {parts}")
+            print(f"{kind:<10} {sum(seen.values()):5}: {parts}")
         print(f"{'errors':<10} {len(self.errors):5}", flush=True)
 
 
@@ -102,7 +102,7 @@ class Run:
         self._every = ("--checkpoint-every", every)
         self._folder = folder
         self._log = folder.with_suffix(".log")
-        self._whole = reference
+        self._reference = reference
         self._report = report
         self._history: list[str] = []
         self._over = False
@@ -180,14 +180,14 @@ class Run:
 
     def _end(self, *, killed: bool = False) -> None:
         self._over = True
-        differing = leftovers.differences(self._whole, self._folder, killed=killed)
+        differing = leftovers.differences(self._reference, self._folder, killed=killed)
         self._report.add("ends", "different" if differing else "bit-identical")
         for difference in differing:
             self._add_error(difference)
         if not differing:
             shutil.rmtree(self._folder)
 
-    def _add_error(self, what: str) -> None:
+    def _add_error(self, description: str) -> None:
         self._over = True
-        self._report.errors.append(f"{self._name} [{', '.join(self._history)}]: {what}")
+        self._report.errors.append(f"{self._name} [{', '.join(self._history)}]: {description}")
         print(f"ERROR {self._report.errors[-1]} ({self._folder})", flush=True)

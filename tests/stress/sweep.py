@@ -58,16 +58,16 @@ class Work:
         self._write("done", request.id)
         return summary
 
-    def _write(self, what: str, id: str) -> None:
+    def _write(self, event: str, id: str) -> None:
         with open(self.log, "ab", buffering=0) as file:
-            file.write(f"{what} {id}\n".encode())
+            file.write(f"{event} {id}\n".encode())
 
 
 def counts(log: Path) -> dict[str, collections.Counter[str]]:
     events: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for line in log.read_text().splitlines():
-        what, id = line.split()
-        events[what][id] += 1
+        event, id = line.split()
+        events[event][id] += 1
     return events
 
 
@@ -130,17 +130,17 @@ def workers_killed(root: Path, runs: int, poisoned: int, every: float, seconds: 
     events = counts(log)
     states = run_states(root / "sweep", plan)
     done = {id for id, state in states.items() if state == "done"}
-    others = {m.id for m in plan.members} - poisoned_ids
+    expected = {m.id for m in plan.members} - poisoned_ids
     repeated = {id: n for id, n in events["done"].items() if n > 1}
     kills_by_runs = sum(events["began"][id] for id in poisoned_ids)
     print(f"workers killed: {len(killed)}, and {kills_by_runs} by poisoned runs")
     print(f"runs begun: {sum(events['began'].values())}")
-    print(f"done: {len(done)} of {len(others)} others; more than once: {len(repeated)}")
+    print(f"done: {len(done)} of {len(expected)} others; more than once: {len(repeated)}")
     print(
         f"reported: {len(progress.failed)} of {poisoned} poisoned: {set(progress.failed.values())}"
     )
     print(f"seconds: {time.monotonic() - began:.0f}")
-    return done == others and set(progress.failed) == poisoned_ids and not repeated
+    return done == expected and set(progress.failed) == poisoned_ids and not repeated
 
 
 def drive(root: str, runs: str, seconds: str) -> None:

@@ -28,10 +28,10 @@ def result_arrays(folder, plan):
     return arrays
 
 
-def assert_same_bits(one, other):
-    assert one.keys() == other.keys()
-    for key, values in one.items():
-        np.testing.assert_array_equal(other[key], values, err_msg=str(key))
+def assert_same_bits(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key, values in actual.items():
+        np.testing.assert_array_equal(expected[key], values, err_msg=str(key))
 
 
 def requests_of(plan, folder, every=60.0):

@@ -29,7 +29,7 @@ DEEP, WIDE = setting_model("deep-linear"), setting_model("wide-network")
         ("estimate_error", "true,False", (True, False)),
     ],
 )
-def test_specification_gives_its_values(key, spec, values):
+def test_specification_is_expanded_to_its_values(key, spec, values):
     axis = make_axis(key, spec, DEEP)
     assert axis.key == key.replace("-", "_")
     assert [type(v) for v in axis.values] == [type(v) for v in values]
@@ -42,7 +42,7 @@ def test_specification_gives_its_values(key, spec, values):
         assert axis.values == values
 
 
-def test_list_is_set_whole_and_swept_by_its_singular():
+def test_list_is_set_by_its_plural_and_swept_by_its_singular():
     assert make_axis("step_sizes", "0.5,0.25", DEEP) == Axis("step_sizes", ((0.5, 0.25),))
     swept = make_axis("step_size", "0.5,0.25", DEEP)
     assert swept.values == (0.5, 0.25)

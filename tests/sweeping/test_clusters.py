@@ -33,7 +33,7 @@ def test_untrusted_schedulers_are_refused(address, message, tmp_path):
         pass
 
 
-def test_scheduler_that_does_not_answer_is_reported(tmp_path, monkeypatch):
+def test_scheduler_that_does_not_respond_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_CONNECT_TIMEOUT", "0.3s")
     address = "tcp://127.0.0.1:1"
     with pytest.raises(InputError, match="no scheduler answers at"):  # noqa: SIM117
@@ -56,7 +56,7 @@ def test_missing_slurm_is_reported(tmp_path, monkeypatch):
         pass
 
 
-def test_workers_get_their_threads_and_one_gpu_each(monkeypatch):
+def test_workers_have_their_threads_and_a_gpu_each(monkeypatch):
     monkeypatch.setattr(workers, "core_count", lambda: 8)
     assert len(clusters._worker_environments(WorkerConfig())) == 8
     environments = clusters._worker_environments(WorkerConfig(threads=3))

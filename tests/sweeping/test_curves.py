@@ -27,14 +27,14 @@ def test_arrays_are_at_the_position_of_their_run_and_nan_elsewhere():
     assert np.isnan(ds["loss"].values[1]).all()
 
 
-def test_arrays_of_several_shapes_and_texts_are_left_out():
+def test_arrays_of_several_shapes_and_texts_are_omitted():
     first = {"loss": (("time",), [1.0]), "name": (("time",), ["a"])}
     ds = combined(first, {"loss": (("time",), [1.0, 2.0]), "name": (("time",), ["b"])})
     assert not ds.data_vars
     assert ds.attrs["left_out"] == "loss, name"
 
 
-def test_equal_coordinates_stay_coordinates_and_others_get_another_name():
+def test_equal_coordinates_are_preserved_and_others_are_renamed():
     ds = combined({"time": (("time",), [0.0, 1.0])}, {"time": (("time",), [0.0, 1.0])})
     assert ds["time"].dims == ("time",)
     ds = combined({"time": (("time",), [0.0, 1.0])}, {"time": (("time",), [0.0, 2.0])})

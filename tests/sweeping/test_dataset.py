@@ -19,7 +19,7 @@ from tests.sweeping.conftest import small_plan
 BARE = running.RunOptions(draw=False)
 
 
-def run_here(plan, folder, members=None):
+def execute_plan(plan, folder, members=None):
     """Execute the runs of a plan in this process."""
     with SweepFolder(folder).lock(plan):
         for member in plan.members if members is None else members:
@@ -28,7 +28,7 @@ def run_here(plan, folder, members=None):
 
 def test_numbers_and_curves_are_at_the_position_of_their_run(tmp_path):
     plan = small_plan(("t_end", "1.0,3.0"), ("step_size", "0.1,0.2"), seeds=2)
-    run_here(plan, tmp_path)
+    execute_plan(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
     assert dict(ds.final_loss.sizes) == {"t_end": 2, "step_size": 2, "seed": 2}
     for member in plan.members:
@@ -52,7 +52,7 @@ def test_numbers_and_curves_are_at_the_position_of_their_run(tmp_path):
 
 def test_values_of_runs_that_are_not_done_are_nan(tmp_path):
     plan = small_plan(("step_size", "0.1,0.2"), seeds=2)
-    run_here(plan, tmp_path, plan.members[:3])
+    execute_plan(plan, tmp_path, plan.members[:3])
     (run_path(tmp_path, plan.members[0].id) / "result.nc").write_bytes(b"\x89HDF")
     with pytest.warns(UserWarning, match=r"damaged run .*; delete its folder and resume the sweep"):
         ds = gflow.load_sweep(tmp_path)
@@ -63,7 +63,7 @@ def test_values_of_runs_that_are_not_done_are_nan(tmp_path):
 
 def test_sweep_without_a_completed_run_has_states_only(tmp_path):
     plan = small_plan(seeds=2)
-    run_here(plan, tmp_path, [])
+    execute_plan(plan, tmp_path, [])
     ds = gflow.load_sweep(tmp_path)
     assert ds.state.values.tolist() == ["missing", "missing"]
     assert set(ds) == {"state", "run"}
@@ -71,9 +71,9 @@ def test_sweep_without_a_completed_run_has_states_only(tmp_path):
         sweep_figure(ds, "seed", "final_loss")
 
 
-def test_rows_get_a_dimension_where_there_are_several(tmp_path):
+def test_several_rows_have_a_dimension(tmp_path):
     plan = small_plan(("step_sizes", "0.1,0.2,0.4"), seeds=2)
-    run_here(plan, tmp_path)
+    execute_plan(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
     assert ds.largest_gap.dims == ("seed", "step_size")
     run = gflow.load_run(run_path(tmp_path, plan.members[1].id))
@@ -82,11 +82,11 @@ def test_rows_get_a_dimension_where_there_are_several(tmp_path):
     assert ds.final_loss.dims == ("seed",)
 
 
-def test_one_width_and_one_seed_a_run(tmp_path):
+def test_runs_of_a_single_width_and_seed(tmp_path):
     keys = "data=synthetic samples=4 inputs=3 epochs=6 points=3 test_samples=3 rtol=1e-3"
     sets = [tuple(word.split("=")) for word in keys.split()]
     plan = make_plan("wide-network", [*sets, ("width", "8,16")], seeds=2)
-    run_here(plan, tmp_path)
+    execute_plan(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
     assert ds.peak_distance.dims == ("width", "seed")
     assert ds.descent_distance.dims == ("width", "seed", "epoch")
@@ -101,7 +101,7 @@ def test_zipped_axes_share_a_dimension(tmp_path):
     plan = small_plan(("t_end", "1.0,3.0"), ("step_size", "0.1,0.2"))
     assert plan.shape == (2, 2)
     plan = make_plan("kernel", list(plan_sets()), [["t_end", "step_size"]])
-    run_here(plan, tmp_path)
+    execute_plan(plan, tmp_path)
     ds = gflow.load_sweep(tmp_path)
     assert ds.final_loss.dims == ("t_end",)
     assert ds.step_size.dims == ("t_end",)
@@ -115,15 +115,15 @@ def plan_sets():
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [({"kind": "other"}, "must name its kind"), ({"descent": 3}, "must have a list of rows")],
 )
-def test_run_with_a_damaged_summary_is_left_out(change, says, tmp_path):
+def test_run_with_a_damaged_summary_is_omitted(change, message, tmp_path):
     plan = small_plan(seeds=2)
-    run_here(plan, tmp_path)
+    execute_plan(plan, tmp_path)
     file = run_path(tmp_path, plan.members[0].id) / "summary.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.warns(UserWarning, match=f"damaged run .*summary.json: .*{says}"):
+    with pytest.warns(UserWarning, match=f"damaged run .*summary.json: .*{message}"):
         ds = gflow.load_sweep(tmp_path)
     assert ds.state.values.tolist() == ["damaged", "done"]
     assert np.isnan(ds.final_loss.values).tolist() == [True, False]

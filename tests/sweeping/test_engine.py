@@ -99,7 +99,7 @@ def test_run_in_any_state_is_completed(state, workers, tmp_path):
     assert gflow.load_run(path).summary["final_loss"] > 0
 
 
-def test_run_locked_by_another_process_is_left_alone(workers, tmp_path, monkeypatch):
+def test_run_locked_by_another_process_is_skipped(workers, tmp_path, monkeypatch):
     monkeypatch.setattr(task, "_LOCK_TIMEOUT", 0.3)
     plan = small_plan(seeds=2)
     path = run_path(tmp_path, plan.members[0].id)
@@ -139,9 +139,9 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
     assert "interrupted" in run_states(tmp_path / "sweep", plan).values()
     assert run_sweep(plan, tmp_path / "sweep", workers).done == 2
     for member in plan.members:
-        whole = runner.run(runner.Job(member.scenario), tmp_path / member.id, BARE).path
+        reference = runner.run(runner.Job(member.scenario), tmp_path / member.id, BARE).path
         resumed = run_path(tmp_path / "sweep", member.id)
-        for name, values in gflow.load_run(whole).result.variables.items():
+        for name, values in gflow.load_run(reference).result.variables.items():
             np.testing.assert_array_equal(gflow.load_run(resumed).result[name].values, values)
 
 

@@ -20,8 +20,8 @@ from tests.solvers.potentials import Potential
 TIMES = [0.0, 0.5, 1.0, 2.5, 4.0]
 
 
-def both(jobs):
-    """Return the results of jobs alone and in lockstep, and the numbers of requests served."""
+def run_individually_and_batched(jobs):
+    """Return the results of individual and batched jobs, and the numbers of requests served."""
     served, server = [], Ensembles()
 
     def serve(requests):
@@ -46,9 +46,9 @@ def test_solve_equals_an_individual_solve(cls, method):
         )
         for i, y0 in enumerate(starts(flow, y0, 3))
     ]
-    alone, batched, served = both(jobs)
+    individual, batched, served = run_individually_and_batched(jobs)
     assert served[0] == 3
-    for a, b in zip(alone, batched, strict=True):
+    for a, b in zip(individual, batched, strict=True):
         assert torch.equal(a.ts, b.ts)  # the times that it requested
         assert a.ys.shape == b.ys.shape
         assert (a.ys - b.ys).norm() <= 3e-6 * a.ys.norm()
@@ -58,7 +58,7 @@ def test_solve_equals_an_individual_solve(cls, method):
         )
         assert b.stats.method == a.stats.method
         assert b.stats.reason.endswith("solved in one ensemble with 2 other runs")
-        # It takes its own steps: what others do costs it nothing.
+        # Every member has individual steps: the steps of others cost it nothing.
         assert b.stats.rhs_evals <= 1.3 * a.stats.rhs_evals + 40
 
 
@@ -68,8 +68,8 @@ def test_costs_of_a_member_equal_those_of_an_individual_solve():
         lambda y0=y0, t=t: gflow.integrate(flow, y0, [0.0, t], "dop853", 1e-8, 1e-11)
         for y0, t in zip(starts(flow, y0, 3), (0.1, 1.0, 30.0), strict=True)
     ]
-    alone, batched, _ = both(jobs)
-    for a, b in zip(alone, batched, strict=True):
+    individual, batched, _ = run_individually_and_batched(jobs)
+    for a, b in zip(individual, batched, strict=True):
         assert (a.stats.accepted, a.stats.rejected) == (b.stats.accepted, b.stats.rejected)
         assert a.stats.rhs_evals == b.stats.rhs_evals
         # Steps follow error estimates, which round-off changes in some late digit.
@@ -86,7 +86,7 @@ def test_solves_that_differ_in_more_than_start_and_times_are_separate():
         return lambda: gflow.integrate(flow, y0, TIMES, method, rtol).ys[-1]
 
     single = y0.float()
-    others = [
+    different_jobs = [
         job(target=target * (1 + 1e-15)),
         job(depth=2),
         job(rtol=1e-7),
@@ -100,19 +100,19 @@ def test_solves_that_differ_in_more_than_start_and_times_are_separate():
             EndToEndFlow(SquaredDistance(target.float()), depth=3), single, TIMES, rtol=1e-4
         ).ys[-1],
     ]
-    alone, batched, served = both([job(), *others])
+    individual, batched, served = run_individually_and_batched([job(), *different_jobs])
     assert served[0] == 0
-    for a, b in zip(alone, batched, strict=True):
+    for a, b in zip(individual, batched, strict=True):
         assert torch.equal(a, b)
 
 
 def test_closed_forms_and_large_states_are_solved_individually(monkeypatch):
     flow, y0 = KernelFlow.example()
-    _, _, served = both([lambda: gflow.integrate(flow, y0, TIMES)] * 2)
+    _, _, served = run_individually_and_batched([lambda: gflow.integrate(flow, y0, TIMES)] * 2)
     assert served == [0]
     flow, y0 = LayerwiseFlow.example()
     monkeypatch.setattr(ensembles, "MAX_STATE_SIZE", y0.numel() - 1)
-    _, _, served = both([lambda: gflow.integrate(flow, y0, TIMES)] * 2)
+    _, _, served = run_individually_and_batched([lambda: gflow.integrate(flow, y0, TIMES)] * 2)
     assert not any(served)
 
 
@@ -120,11 +120,13 @@ def test_dense_output_events_and_ensembles_are_solved_individually():
     flow, y0 = LayerwiseFlow.example()
     options = [{"dense": True}, {"until": lambda y: flow.loss(y) - 1e-3}, {"sharpness": 1}]
     for keys in options:
-        alone, batched, served = both([lambda k=keys: gflow.integrate(flow, y0, TIMES, **k)] * 2)
+        individual, batched, served = run_individually_and_batched(
+            [lambda k=keys: gflow.integrate(flow, y0, TIMES, **k)] * 2
+        )
         assert not any(served)
-        assert torch.equal(alone[0].ys, batched[1].ys)
-    many = torch.stack([y0, y0])
-    _, _, served = both([lambda: gflow.integrate(flow, many, TIMES)] * 2)
+        assert torch.equal(individual[0].ys, batched[1].ys)
+    states = torch.stack([y0, y0])
+    _, _, served = run_individually_and_batched([lambda: gflow.integrate(flow, states, TIMES)] * 2)
     assert not any(served)
 
 
@@ -138,7 +140,7 @@ def walled():
     return Potential(2, lambda y: 0.5 * (rates * y.square()).sum(-1), gradient)
 
 
-def test_failing_member_fails_as_alone_and_spares_the_others():
+def test_failing_member_does_not_affect_the_others():
     flow = walled()
     fine = torch.tensor([1.0, 1.0], dtype=torch.float64)
     bad = torch.tensor([5.0, 1.0], dtype=torch.float64)
@@ -152,23 +154,23 @@ def test_failing_member_fails_as_alone_and_spares_the_others():
 
         return work
 
-    alone, batched, served = both([job(fine), job(bad), job(2 * fine)])
+    individual, batched, served = run_individually_and_batched([job(fine), job(bad), job(2 * fine)])
     assert served == [2]
-    assert batched[1] == alone[1] == (problem.NOT_FINITE, 0.0)
-    torch.testing.assert_close(batched[0], alone[0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(batched[2], alone[2], rtol=1e-12, atol=1e-12)
+    assert batched[1] == individual[1] == (problem.NOT_FINITE, 0.0)
+    torch.testing.assert_close(batched[0], individual[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(batched[2], individual[2], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [3, ensembles.MIN_ROCK4_MEMBERS])
 def test_member_that_becomes_stiff_is_solved_alone_in_small_ensembles(count):
-    """bdf takes one start at a time; rock4 in its place pays only for many members."""
+    """bdf solves one start at a time; replacing it by rock4 is faster for many members only."""
     flow = load_scenario("deep-linear", {"t_end": 300.0}).setup().flow
     ts = [0.0, 100.0, 300.0]
     ys = 0.05 * torch.randn(count, *flow.state_shape, dtype=torch.float64)
     jobs = [lambda y0=y0: gflow.integrate(flow, y0, ts, rtol=1e-6) for y0 in ys]
     twice = [lambda job=job: (job(), job()) for job in jobs]
-    alone, batched, served = both(twice)
-    for (a, _), (b, c) in zip(alone, batched, strict=True):
+    individual, batched, served = run_individually_and_batched(twice)
+    for (a, _), (b, c) in zip(individual, batched, strict=True):
         assert "bdf from t = " in a.stats.reason
         if count < ensembles.MIN_ROCK4_MEMBERS:
             assert torch.equal(a.ys, b.ys)
@@ -180,10 +182,10 @@ def test_member_that_becomes_stiff_is_solved_alone_in_small_ensembles(count):
 
 
 def test_members_of_an_ensemble_that_raises_are_solved_individually(monkeypatch):
-    """As when memory runs out."""
+    """The ensemble raises as it does when memory runs out."""
 
     def gradient(y):
-        if y.shape == (2, 2):  # two states: an ensemble's
+        if y.shape == (2, 2):  # an ensemble of two states
             raise RuntimeError("out of memory")
         return y
 
@@ -191,10 +193,10 @@ def test_members_of_an_ensemble_that_raises_are_solved_individually(monkeypatch)
     y0 = torch.tensor([1.0, 2.0], dtype=torch.float64)
     solve = lambda: gflow.integrate(flow, y0, TIMES, "tsit5").ys  # noqa: E731
     descend = lambda: gflow.descend(flow, y0, 0.1, 9).ys  # noqa: E731
-    alone, batched, served = both([solve, solve])
-    assert torch.equal(alone[0], batched[1])
-    alone, batched, more = both([descend, descend])
-    assert torch.equal(alone[0], batched[1])
+    individual, batched, served = run_individually_and_batched([solve, solve])
+    assert torch.equal(individual[0], batched[1])
+    individual, batched, more = run_individually_and_batched([descend, descend])
+    assert torch.equal(individual[0], batched[1])
     assert served + more == [0, 0]
 
 
@@ -219,10 +221,10 @@ def test_budget_holds_for_each_member():
 
         return work
 
-    alone, batched, _ = both([job(0.5), job(400.0), job(0.6)])
-    assert batched[1] == alone[1]
+    individual, batched, _ = run_individually_and_batched([job(0.5), job(400.0), job(0.6)])
+    assert batched[1] == individual[1]
     assert "budget" in batched[1]
-    torch.testing.assert_close(batched[2], alone[2], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(batched[2], individual[2], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -232,9 +234,9 @@ def test_descent_equals_an_individual_descent(momentum):
         lambda y0=y0: gflow.descend(flow, y0, 0.05, 120, 7, momentum=momentum)
         for y0 in starts(flow, y0, 4)
     ]
-    alone, batched, served = both(jobs)
+    individual, batched, served = run_individually_and_batched(jobs)
     assert served == [4]
-    for a, b in zip(alone, batched, strict=True):
+    for a, b in zip(individual, batched, strict=True):
         assert torch.equal(a.steps, b.steps)
         assert torch.equal(a.ts, b.ts)
         torch.testing.assert_close(a.ys, b.ys, rtol=1e-12, atol=1e-13)
@@ -245,15 +247,15 @@ def test_diverging_descents_and_other_step_sizes_are_separate():
     flow, y0 = FactorFlow.example()
     sizes = [(0.01, y0), (0.01, 60 * y0), (0.01, 0.5 * y0), (0.02, y0)]
     jobs = [lambda s=s, y=y: gflow.descend(flow, y, s, 200) for s, y in sizes]
-    alone, batched, served = both(jobs)
+    individual, batched, served = run_individually_and_batched(jobs)
     assert served == [2]
-    assert alone[1].diverged_at is not None
-    for a, b in zip(alone, batched, strict=True):
+    assert individual[1].diverged_at is not None
+    for a, b in zip(individual, batched, strict=True):
         assert a.diverged_at == b.diverged_at
         assert torch.equal(a.steps, b.steps)
 
 
-def test_flows_are_equal_by_their_numbers():
+def test_flows_are_compared_by_their_numbers():
     x = torch.randn(6, 3, dtype=torch.float64)
     y = torch.randn(6, 2, dtype=torch.float64)
     assert equal(LinearRegression(x, y), LinearRegression(x.clone(), y.clone()))
@@ -266,7 +268,7 @@ def test_flows_are_equal_by_their_numbers():
     assert equal({"a": (1, None, "x")}, {"a": (1, None, "x")})
     flow, y0 = EndToEndFlow.example()
     gflow.integrate(flow, y0, TIMES)
-    assert equal(flow, EndToEndFlow.example()[0])  # whatever it has cached
+    assert equal(flow, EndToEndFlow.example()[0])  # caches are ignored
 
 
 def _ready(name):
@@ -279,13 +281,13 @@ def test_start_keys_do_not_change_the_flow(name):
     scenario = _ready(name)
     changes = {"seed": scenario.seed + 1, "init_scale": 0.5 * getattr(scenario, "init_scale", 1.0)}
     for key in scenario.start_keys():
-        other = scenario.model_copy(update={key: changes[key]})
-        a, b = scenario.setup(), other.setup()
+        changed = scenario.model_copy(update={key: changes[key]})
+        a, b = scenario.setup(), changed.setup()
         assert equal(a.flow.for_start(a.y0), b.flow.for_start(b.y0)), key
         assert not torch.equal(a.y0, b.y0), key
 
 
-def test_seed_that_draws_data_is_no_start_key():
+def test_seed_that_draws_data_is_not_a_start_key():
     keys = load_scenario("deep-linear", {"data": "synthetic"}).start_keys()
     assert keys == {"init_scale"}
 
@@ -296,9 +298,11 @@ def test_runs_in_lockstep_have_the_numbers_of_individual_runs(name):
     key = "seed" if "seed" in scenario.start_keys() else "init_scale"
     values = range(3) if key == "seed" else (1e-3, 2e-3, 4e-3)
     runs = [scenario.model_copy(update={key: value}) for value in values]
-    alone, batched, served = both([lambda r=r: r.run(lambda name, t_end: None) for r in runs])
+    individual, batched, served = run_individually_and_batched(
+        [lambda r=r: r.run(lambda name, t_end: None) for r in runs]
+    )
     assert served == [3] * len(served)  # flow, its finer solve, parameters, descent
-    for a, b in zip(alone, batched, strict=True):
+    for a, b in zip(individual, batched, strict=True):
         for path in ("loss", "gap", "descent_loss", "stability_limit"):
             np.testing.assert_allclose(
                 b.dataset[path].values, a.dataset[path].values, rtol=1e-9, atol=1e-12, err_msg=path

@@ -53,8 +53,11 @@ def test_groups_are_small_enough_to_occupy_all_workers(tmp_path):
     plan = linear_plan(seeds=10)
     assert group_indices(plan, tmp_path / "a", workers=4) == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
     assert group_indices(plan, tmp_path / "b", workers=20) == [[i] for i in range(10)]
-    many = linear_plan(seeds=70)
-    assert max(map(len, group_indices(many, tmp_path / "c", workers=1))) <= grouping.MAX_GROUP_SIZE
+    large_plan = linear_plan(seeds=70)
+    assert (
+        max(map(len, group_indices(large_plan, tmp_path / "c", workers=1)))
+        <= grouping.MAX_GROUP_SIZE
+    )
 
 
 def test_runs_with_different_flows_are_single(tmp_path):
@@ -62,11 +65,11 @@ def test_runs_with_different_flows_are_single(tmp_path):
     assert group_indices(drawn, tmp_path, workers=1) == [[0], [1], [2]]
     masks = make_plan("factorization", [("t_end", "1.0")], seeds=2)
     assert group_indices(masks, tmp_path, workers=1) == [[0], [1]]
-    apart = linear_plan(seeds=3, apart=True)
-    assert group_indices(apart, tmp_path, workers=1) == [[0], [1], [2]]
+    individual = linear_plan(seeds=3, apart=True)
+    assert group_indices(individual, tmp_path, workers=1) == [[0], [1], [2]]
 
 
-def test_recorded_groups_keep_their_runs(tmp_path):
+def test_recorded_groups_have_the_same_runs_again(tmp_path):
     plan = linear_plan(seeds=8)
     before = group_indices(plan, tmp_path, workers=2)
     states = {m.id: MISSING for m in plan.members}
@@ -97,7 +100,7 @@ def test_damaged_group_folders_are_ignored(text, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["bdf", "exact", "dopri5", "scipy:LSODA"])
-def test_methods_of_one_start_at_a_time_form_no_group(method, tmp_path):
+def test_methods_without_ensembles_form_no_group(method, tmp_path):
     plan = linear_plan(("method", method), seeds=3)
     assert group_indices(plan, tmp_path, workers=1) == [[0], [1], [2]]
 
@@ -151,13 +154,13 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
         execute_only_group(plan, tmp_path)
     assert (tmp_path / "together").is_dir()
     SweepFolder(tmp_path).write_text("sweep.toml", "")  # of an existing sweep
-    apart = linear_plan(seeds=2, apart=True)
-    assert run_sweep(apart, tmp_path, workers).done == 2
+    individual = linear_plan(seeds=2, apart=True)
+    assert run_sweep(individual, tmp_path, workers).done == 2
     assert not (tmp_path / "together").exists()
-    assert apart.default_folder() != plan.default_folder()
+    assert individual.default_folder() != plan.default_folder()
 
 
-def test_run_that_kills_its_worker_spares_the_rest_of_its_group(tmp_path, monkeypatch):
+def test_run_that_kills_its_worker_does_not_affect_the_rest_of_its_group(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
@@ -168,7 +171,7 @@ def test_run_that_kills_its_worker_spares_the_rest_of_its_group(tmp_path, monkey
 
 def test_stopped_sweep_in_groups_resumes_to_the_same_bits(workers, tmp_path, monkeypatch):
     plan = linear_plan(("t_end", "40.0"), seeds=4)
-    assert run_sweep(plan, tmp_path / "whole", workers).done == 4
+    assert run_sweep(plan, tmp_path / "undisturbed", workers).done == 4
     checks, check_stop = itertools.count(1), task._check_stop
 
     def stop_at_check_30(sweep_id):
@@ -187,6 +190,6 @@ def test_stopped_sweep_in_groups_resumes_to_the_same_bits(workers, tmp_path, mon
     assert "interrupted" in run_states(tmp_path / "sweep", plan).values()
     assert run_sweep(plan, tmp_path / "sweep", workers).done == 4
     assert_same_bits(
-        result_arrays(tmp_path / "whole", plan), result_arrays(tmp_path / "sweep", plan)
+        result_arrays(tmp_path / "undisturbed", plan), result_arrays(tmp_path / "sweep", plan)
     )
-    shutil.rmtree(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "undisturbed")

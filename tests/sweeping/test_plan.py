@@ -116,7 +116,7 @@ def test_invalid_tables_are_refused_in_one_line(table, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_all_runs_or_none_take_a_gpu():
+def test_all_runs_or_none_use_a_gpu():
     assert not make_plan("deep-linear", [("depth", "2,3")]).gpus
     assert make_plan("deep-linear", [("depth", "2,3"), ("device", "cuda")]).gpus
     for devices in ("cpu,cuda", "cuda:1"):
@@ -124,7 +124,7 @@ def test_all_runs_or_none_take_a_gpu():
             _ = make_plan("deep-linear", [("device", devices)]).gpus
 
 
-def test_file_alone_may_not_name_code(tmp_path):
+def test_code_named_by_a_file_is_refused(tmp_path):
     keys = {**load_scenario("network").resolved(), "model": "package.module:make"}
     (tmp_path / "a.toml").write_text(tomli_w.dumps({**keys, "sweep": {"seeds": 2}}))
     with pytest.raises(InputError, match="names code to run"):

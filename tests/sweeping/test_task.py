@@ -27,7 +27,7 @@ from tests.sweeping.groups import (
 )
 
 
-def test_failing_run_of_a_group_spares_the_others(workers, tmp_path):
+def test_failing_run_of_a_group_does_not_affect_the_others(workers, tmp_path):
     plan = linear_plan(("init_scale", "0.1,0.2,0.4"), ("max_evals", "100000"))
     bad = plan.members[1].id
 
@@ -45,8 +45,8 @@ def test_failing_run_of_a_group_spares_the_others(workers, tmp_path):
 
 def test_group_stopped_anywhere_ends_with_the_same_bits(tmp_path, monkeypatch):
     plan = linear_plan(("t_end", "4.0,8.0"), seeds=2)
-    assert [r["state"] for r in execute_only_group(plan, tmp_path / "whole")] == ["done"] * 4
-    truth = result_arrays(tmp_path / "whole", plan)
+    assert [r["state"] for r in execute_only_group(plan, tmp_path / "undisturbed")] == ["done"] * 4
+    truth = result_arrays(tmp_path / "undisturbed", plan)
     checks = [0]
     monkeypatch.setattr(task, "_check_stop", lambda sweep_id: checks.__setitem__(0, checks[0] + 1))
     execute_only_group(plan, tmp_path / "counted")
@@ -81,10 +81,10 @@ execute_only_group(linear_plan(seeds=4), Path(sys.argv[1]), every=0.0)
 
 
 def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
-    """Some runs are done then and some are not: the ensembles still have all members."""
+    """Some runs are done and some are not: the ensembles must still have all members."""
     plan = linear_plan(seeds=4)
-    execute_only_group(plan, tmp_path / "whole")
-    truth = result_arrays(tmp_path / "whole", plan)
+    execute_only_group(plan, tmp_path / "undisturbed")
+    truth = result_arrays(tmp_path / "undisturbed", plan)
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", _PROGRAM, folder], stdout=subprocess.PIPE)
     end = time.monotonic() + 60
@@ -106,7 +106,7 @@ def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
 
 def test_solves_of_a_group_survive_a_full_disk(tmp_path, monkeypatch):
     plan = linear_plan(seeds=3)
-    execute_only_group(plan, tmp_path / "whole")
+    execute_only_group(plan, tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
 
         def full(self, name, dataset):
@@ -118,7 +118,7 @@ def test_solves_of_a_group_survive_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(stepping.SteppingLoop, "run", None)  # nothing is solved again
     assert [r["state"] for r in execute_only_group(plan, tmp_path / "full")] == ["done"] * 3
     assert_same_bits(
-        result_arrays(tmp_path / "whole", plan), result_arrays(tmp_path / "full", plan)
+        result_arrays(tmp_path / "undisturbed", plan), result_arrays(tmp_path / "full", plan)
     )
 
 

@@ -18,7 +18,7 @@ time.sleep(60)
 """
 
 
-def test_set_up_imports_what_runs_need(monkeypatch):
+def test_set_up_imports_the_modules_of_runs(monkeypatch):
     imported = []
     monkeypatch.delenv(worker_preload.EXIT_WITH_PARENT, raising=False)
     monkeypatch.setattr(importlib, "import_module", imported.append)

@@ -22,13 +22,13 @@ from gflow.sweeping.workers import WorkerConfig
         (WorkerConfig(scheduler="tcp://127.0.0.1:8786"), None),
     ],
 )
-def test_number_of_workers(config, count, monkeypatch):
+def test_default_number_of_workers(config, count, monkeypatch):
     monkeypatch.setattr(workers, "core_count", lambda: 8)
     monkeypatch.setattr(workers, "visible_gpus", lambda: ["0", "1"])
     assert config.count == count
 
 
-def test_runs_on_gpus_take_one_each():
+def test_runs_on_gpus_use_one_each():
     assert WorkerConfig(gpus=True).resources == {"GPU": 1}
     assert WorkerConfig().resources == {}
 
