@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,10 +130,11 @@ def _print(summary: Mapping[str, Any], path: Path, figures: tuple[str, ...]) -> 
 
     summary = printable_values(summary)  # a resumed run may take texts from its folder
     table = find_kind(summary).table(summary)
-    print_table(f"{summary['scenario']} on {summary['data']}", table)
     folder = CONTROL.sub("?", str(path))
-    click.echo(f"folder    {folder}")
-    click.echo(f"figures   {folder}/figures: {printable(', '.join(figures))}")
+    names = printable(", ".join(sorted(figures)))  # the order in which `inspect` finds the files
+    place = (("folder", folder), ("figures", f"{folder}/figures: {names}"))
+    lines = (*table.lines, *place)
+    print_table(f"{summary['scenario']} on {summary['data']}", replace(table, lines=lines))
 
 
 def interruption_message(stop: Interrupted) -> str:
@@ -245,7 +247,7 @@ def _inspect_run(run: Path, as_json: bool) -> None:
     if state == "interrupted":
         click.echo(f"resume    gflow resume {run}")
     if summary is not None:
-        figures = tuple(sorted(f.stem for f in (run / "figures").glob("*.png")))
+        figures = tuple(f.stem for f in (run / "figures").glob("*.png"))
         titled = {"scenario": job.scenario.name, "data": job.scenario.data, **summary}
         try:
             _print(titled, run, figures)

@@ -22,7 +22,7 @@ def print_table(title: str, table: Table) -> None:
     >>> from gflow.results.base import Table
     >>> print_table("kernel on digits", Table((), (), (("loss", "0.5 at the end of the flow"),)))
     kernel on digits
-    loss      0.5 at the end of the flow
+    loss  0.5 at the end of the flow
     """
     from rich import table as rich_table
     from rich.console import Console
@@ -39,5 +39,6 @@ def print_table(title: str, table: Table) -> None:
         console.print(grid)
     else:
         console.print(heading)
+    width = max((len(label) for label, _ in table.lines), default=0)
     for label, text in table.lines:
-        console.print(f"{label:<9} {text}", soft_wrap=True, markup=False)
+        console.print(Text(f"{label:<{width}}  {text}"), soft_wrap=True)

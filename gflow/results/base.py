@@ -14,7 +14,7 @@ from torch import Tensor
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.results.arrays import STEP_SIZE, label
-from gflow.results.lines import Line, certificate_line, cost_line, format_value
+from gflow.results.lines import Line, certificate_line, cost_lines, format_value
 from gflow.results.summaries import plain_numbers
 
 #: Extra measurements of a setting: name -> (long name, values over leading times)
@@ -164,7 +164,7 @@ class Result(abc.ABC):
             lines=(
                 *cls.lines(summary),
                 certificate_line(failures),
-                cost_line(summary["cost"]),
+                *cost_lines(summary["cost"]),
             ),
         )
 

@@ -49,6 +49,7 @@ class FlowAndDescentResult(Result):
     certificate_keys: ClassVar[tuple[str, ...]] = ("certificate", "parameter_certificate")
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
         "descent_final_loss": label("loss at the end of descent"),
+        "descent_t_end": label("time at the end of descent", "step size × steps"),
     }
 
     @classmethod
@@ -78,10 +79,13 @@ class FlowAndDescentResult(Result):
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
-        """Return step size, steps, final loss and largest gap."""
+        """Return step size, steps, end time, final loss and largest gap."""
+        # Runs of earlier versions have no end times.
+        has_end = all("t_end" in row for row in cls.rows(summary))
         return (
             Column("step_size", "step size"),
             Column("steps", "steps"),
+            *([Column("t_end", "at t")] if has_end else []),
             Column("final_loss", "final loss"),
             Column("largest_gap", "largest gap"),
         )
@@ -92,7 +96,8 @@ class FlowAndDescentResult(Result):
         lines = [loss_line(summary), solver_error_line(summary)]
         if "reduction_error" in summary:
             error = format_value(summary["reduction_error"], ".2g")
-            lines.append(("reduction", f"{error} between the flow and its parameters' flow"))
+            text = f"{error}: end-to-end flow against the flow of the layers"
+            lines.append(("reduction error", text))
         return [*lines, stability_line(summary, cls.rows(summary)), *fact_lines(summary)]
 
 
@@ -149,6 +154,7 @@ def _summary(study: FlowAndDescent, setup: Setup) -> dict[str, Any]:
         {
             "step_size": descent.step_size,
             "steps": int(descent.steps[-1]),
+            "t_end": float(descent.ts[-1]),
             "final_loss": float(descent.losses[-1]),
             "largest_gap": gap.largest,
             "stable": descent.step_size < study.stability_limit,

@@ -45,8 +45,8 @@ def loss_line(summary: Mapping[str, Any]) -> Line:
 def solver_error_line(summary: Mapping[str, Any]) -> Line:
     """Return the line of ``solver_error``, which is NaN or None where it was not measured."""
     error = format_value(summary["solver_error"], ".2g")
-    text = "not measured" if error == "-" else f"{error}, the solver's own"
-    return "error", f"{text}, to compare with the gaps"
+    text = "not measured" if error == "-" else f"{error} (compare with the gaps)"
+    return "solver error", text
 
 
 def stability_line(summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]] = ()) -> Line:
@@ -74,22 +74,42 @@ def stability_line(summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
 
 
 def fact_lines(summary: Mapping[str, Any]) -> list[Line]:
-    """Return the lines of ``time_unit`` and of every ``final_...`` but the losses."""
+    """Return the lines of ``time_unit`` and of every ``final_...`` but the losses.
+
+    A quantity whose name ends in ``_holds`` is a truth value, stored as 0 or 1.
+
+    Examples
+    --------
+    >>> fact_lines({"final_test_error": 0.25, "final_bound_holds": 1.0})
+    [('test error', '0.25 at the end of the flow'), ('bound holds', 'yes at the end of the flow')]
+    """
     lines = [("time", summary["time_unit"])] if "time_unit" in summary else []
     for key, value in summary.items():
         if key.startswith("final_") and key not in ("final_loss", "final_kernel_loss"):
             name = key.removeprefix("final_").replace("_", " ")
-            lines.append(("final", f"{name} {format_value(value)}"))
+            text = format_value(value)
+            if key.endswith("_holds") and text != "-":
+                text = format_value(bool(value))
+            lines.append((name, f"{text} at the end of the flow"))
     return lines
 
 
 def certificate_line(failures: Sequence[str]) -> Line:
     """Return the line of the certificates' failures."""
-    return "certified", "DOES NOT HOLD: " + "; ".join(failures) if failures else "holds"
+    return "certificate", "DOES NOT HOLD: " + "; ".join(failures) if failures else "holds"
 
 
-def cost_line(cost: Mapping[str, Any]) -> Line:
-    """Return the line of a summary's ``cost``."""
+def cost_lines(cost: Mapping[str, Any]) -> list[Line]:
+    """Return the lines of a summary's ``cost``: evaluations and time, method and its reason.
+
+    Examples
+    --------
+    >>> cost = {"rhs_evals": 48, "wall_seconds": 0.012, "method": "exact", "reason": "closed form"}
+    >>> cost_lines(cost)
+    [('cost', '48 evaluations, 0.01 s'), ('method', 'exact, closed form')]
+    """
     seconds = format_value(cost["wall_seconds"], ".2f")
-    text = f"{cost['rhs_evals']} evaluations, {seconds} s, {cost['method']}"
-    return "cost", f"{text} ({cost['reason']})"
+    return [
+        ("cost", f"{cost['rhs_evals']} evaluations, {seconds} s"),
+        ("method", f"{cost['method']}, {cost['reason']}"),
+    ]

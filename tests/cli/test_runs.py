@@ -50,7 +50,7 @@ def test_inspect_shows_the_part_that_a_stopped_solver_reached(tmp_path):
         )
     done = CliRunner().invoke(cli, ["inspect", folder])
     assert done.exit_code == 0
-    for words in ("state     failed", "deep-linear on synthetic", "stopped   at t = ", "cost"):
+    for words in ("state     failed", "deep-linear on synthetic", "stopped      at t = ", "cost"):
         assert words in done.stdout
     shown = json.loads(CliRunner().invoke(cli, ["inspect", folder, "--json"]).stdout)
     assert shown["summary"] == gflow.load_run(folder).summary

@@ -28,9 +28,9 @@ def test_title_headings_cells_and_lines_are_printed(printed):
 
 def test_lines_are_aligned_and_neither_wrapped_nor_markup(printed):
     long = " ".join(["word"] * 40)
-    table = Table((), (), (("cost", long), ("certified", "[bold]holds[/bold]")))
+    table = Table((), (), (("cost", long), ("certificate", "[bold]holds[/bold] :smile:")))
     assert printed("[red]data[/red]", table) == [
         "[red]data[/red]",
-        f"cost      {long}",
-        "certified [bold]holds[/bold]",
+        f"cost         {long}",
+        "certificate  [bold]holds[/bold] :smile:",
     ]

@@ -60,13 +60,14 @@ def test_cells_of_a_row(values, cells):
     assert Walks.table(summary(row(**values))).rows == (cells,)
 
 
-def test_table_ends_with_certificate_and_cost():
+def test_table_ends_with_certificate_cost_and_method():
     table = Walks.table(summary(row(), second=BAD))
     assert table.headings == ("name", "steps", "loss")
     assert table.lines == (
         ("loss", "as given"),
-        ("certified", "DOES NOT HOLD: velocity_error 1"),
-        ("cost", "3 evaluations, 0.50 s, exact (closed form)"),
+        ("certificate", "DOES NOT HOLD: velocity_error 1"),
+        ("cost", "3 evaluations, 0.50 s"),
+        ("method", "exact, closed form"),
     )
 
 

@@ -44,7 +44,7 @@ def test_summary_and_table_have_a_row_for_each_step_size(made):
     assert table.rows[0][5] == f"{first.central_error:.4g}"
     assert table.rows[1][2] == table.rows[1][5] == "-"
     assert math.isnan(second.central_error)
-    assert ("final", f"sharpness {summary['final_sharpness']:.4g}") in table.lines
+    assert ("sharpness", f"{summary['final_sharpness']:.4g} at the end of the flow") in table.lines
     assert result.verdict(summary) is Verdict.HOLDS
 
 

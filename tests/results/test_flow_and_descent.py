@@ -142,16 +142,37 @@ def test_solver_error_is_nan_where_it_was_not_measured():
 def test_table_has_a_row_for_each_descent(made):
     _, both, result = made
     table = result.table(as_read_back(result.summary))
-    assert table.headings == ("step size", "steps", "final loss", "largest gap")
-    assert [row[:2] for row in table.rows] == [("0.2", "5"), ("0.1", "10"), ("0.05", "20")]
-    assert table.rows[0][3] == f"{both.gaps[0].largest:.4g}"
+    assert table.headings == ("step size", "steps", "at t", "final loss", "largest gap")
+    expected = [("0.2", "5", "1"), ("0.1", "10", "1"), ("0.05", "20", "1")]
+    assert [row[:3] for row in table.rows] == expected
+    assert table.rows[0][4] == f"{both.gaps[0].largest:.4g}"
     labels = [label for label, _ in table.lines]
-    reduction = ["reduction"] if both.parameters is not None else []
-    assert labels[:2] == ["loss", "error"]
+    reduction = ["reduction error"] if both.parameters is not None else []
+    assert labels[:2] == ["loss", "solver error"]
     assert labels[2 : 2 + len(reduction)] == reduction
-    assert labels[-2:] == ["certified", "cost"]
-    assert ("final" in labels) == ("trace" in result.dataset or "ones" in result.dataset)
+    assert labels[-3:] == ["certificate", "cost", "method"]
+    assert [name for name in ("trace", "ones") if name in labels] == [
+        name for name in ("trace", "ones") if name in result.dataset
+    ]
     assert result.verdict(result.summary) is Verdict.HOLDS
+
+
+def test_end_of_descent_is_where_its_whole_steps_end():
+    setup = deep()
+    both = flow_and_descent(setup.flow, setup.y0, 1.0, [0.3], points=4)
+    result = FlowAndDescentResult.from_study(both, setup)
+    (row,) = result.summary["descent"]
+    assert row["t_end"] == row["steps"] * 0.3
+    assert result.table(result.summary).rows[0][1:3] == ("3", "0.9")
+
+
+def test_table_of_a_run_without_end_times_has_no_such_column(made):
+    summary = as_read_back(made[2].summary)
+    for row in summary["descent"]:
+        del row["t_end"]
+    table = made[2].table(summary)
+    assert table.headings == ("step size", "steps", "final loss", "largest gap")
+    assert len(table.rows) == 3
 
 
 def test_certificate_of_the_parameter_flow_is_included():
@@ -161,7 +182,7 @@ def test_certificate_of_the_parameter_flow_is_included():
     failed = {"holds": False, "failures": ["balancedness 0.1 > 1e-6"]}
     summary = result.summary | {"parameter_certificate": failed}
     assert result.verdict(summary) is Verdict.UNCERTIFIED
-    assert dict(result.table(summary).lines)["certified"] == (
+    assert dict(result.table(summary).lines)["certificate"] == (
         "DOES NOT HOLD: balancedness 0.1 > 1e-6"
     )
 

@@ -9,9 +9,13 @@ from gflow.results import lines
 
 @pytest.mark.parametrize("error", [math.nan, None])
 def test_solver_error_that_was_not_measured(error):
-    label, text = lines.solver_error_line({"solver_error": error})
-    assert label == "error"
-    assert text.startswith("not measured")
+    line = lines.solver_error_line({"solver_error": error})
+    assert line == ("solver error", "not measured")
+
+
+def test_solver_error_is_to_be_compared_with_the_gaps():
+    line = lines.solver_error_line({"solver_error": 1.4e-15})
+    assert line == ("solver error", "1.4e-15 (compare with the gaps)")
 
 
 @pytest.mark.parametrize("limit", [math.inf, "inf"])
@@ -24,15 +28,24 @@ def test_facts_are_the_time_unit_and_final_values_but_no_losses():
     summary = {"final_loss": 1.0, "final_kernel_loss": 2.0, "final_test_error": 0.25}
     assert lines.fact_lines(summary | {"time_unit": "epochs"}) == [
         ("time", "epochs"),
-        ("final", "test error 0.25"),
+        ("test error", "0.25 at the end of the flow"),
     ]
 
 
+@pytest.mark.parametrize(("value", "text"), [(1.0, "yes"), (0.0, "no"), (None, "-")])
+def test_fact_that_holds_or_not_is_yes_or_no(value, text):
+    line = ("bound holds", f"{text} at the end of the flow")
+    assert lines.fact_lines({"final_bound_holds": value}) == [line]
+
+
 def test_certificate_line_names_every_failure():
-    assert lines.certificate_line([]) == ("certified", "holds")
-    assert lines.certificate_line(["a 1", "b 2"]) == ("certified", "DOES NOT HOLD: a 1; b 2")
+    assert lines.certificate_line([]) == ("certificate", "holds")
+    assert lines.certificate_line(["a 1", "b 2"]) == ("certificate", "DOES NOT HOLD: a 1; b 2")
 
 
-def test_cost_line_has_method_and_reason():
+def test_cost_lines_have_evaluations_seconds_method_and_reason():
     cost = {"rhs_evals": 48, "wall_seconds": 0.0123, "method": "exact", "reason": "closed form"}
-    assert lines.cost_line(cost) == ("cost", "48 evaluations, 0.01 s, exact (closed form)")
+    assert lines.cost_lines(cost) == [
+        ("cost", "48 evaluations, 0.01 s"),
+        ("method", "exact, closed form"),
+    ]

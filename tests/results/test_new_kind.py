@@ -53,8 +53,8 @@ def test_command_prints_its_table_and_exits_by_its_verdict(returned, tmp_path):
         "half-life",
         "1.250",
         "diverged from step 3",
-        "longest   1.25",
-        "certified holds",
+        "longest      1.25",
+        "certificate  holds",
     ):
         assert words in done.stdout
     inspected = CliRunner().invoke(cli, ["inspect", folder])
