@@ -103,7 +103,7 @@ def images_a_window(pooling: Pooling) -> int:
     return 1 if pooling == "flatten" else 2
 
 
-class Images(NamedTuple):
+class ImageBatch(NamedTuple):
     """One side of the kernel: unit patches, and the deviations of every pixel.
 
     Attributes
@@ -122,9 +122,9 @@ class Images(NamedTuple):
     stds: tuple[Tensor, ...]
     features: tuple[Tensor, ...]
 
-    def part(self, rows: slice) -> Images:
+    def part(self, rows: slice) -> ImageBatch:
         """Return some of the images."""
-        return Images(
+        return ImageBatch(
             self.unit[rows],
             PreActivations(*(v[rows] for v in self.first)),
             tuple(v[rows] for v in self.stds),
@@ -132,7 +132,7 @@ class Images(NamedTuple):
         )
 
 
-def propagate_images(x: Tensor, layers: ConvLayers) -> Images:
+def propagate_images(x: Tensor, layers: ConvLayers) -> ImageBatch:
     """Propagate each pixel of single images through all convolutions.
 
     Parameters
@@ -144,7 +144,7 @@ def propagate_images(x: Tensor, layers: ConvLayers) -> Images:
 
     Returns
     -------
-    Images
+    ImageBatch
 
     Examples
     --------
@@ -165,7 +165,7 @@ def propagate_images(x: Tensor, layers: ConvLayers) -> Images:
         stds.append(z.std)
         features.append(variance.sqrt())
         z = pre_activations(_convolve(_pad(variance, size, 1), size, 1) * (w / size) ** 2, b)
-    return Images(unit, first, tuple(stds), tuple(features))
+    return ImageBatch(unit, first, tuple(stds), tuple(features))
 
 
 def _pad(v: Tensor, size: int, images: int) -> Tensor:
@@ -194,7 +194,7 @@ def _sides(v1: Tensor, v2: Tensor, layers: ConvLayers) -> tuple[Tensor, Tensor]:
     return v1[:, None, :, :, None, None], v2[:, None, None]
 
 
-def _first(a: Images, b: Images, layers: ConvLayers) -> tuple[Tensor, Tensor]:
+def _first(a: ImageBatch, b: ImageBatch, layers: ConvLayers) -> tuple[Tensor, Tensor]:
     """Return u and s of the first pre-activations."""
     if layers.images == 1:
         e1, e2 = (e.permute(1, 2, 0, 3) for e in (a.unit, b.unit))
@@ -211,12 +211,12 @@ def _first(a: Images, b: Images, layers: ConvLayers) -> tuple[Tensor, Tensor]:
     return first_pair(pair[0], pair[1], z1, z2, layers)
 
 
-def propagate_image_pairs(a: Images, b: Images, layers: ConvLayers) -> Tensor:
+def propagate_image_pairs(a: ImageBatch, b: ImageBatch, layers: ConvLayers) -> Tensor:
     """Propagate all pairs of images through all layers.
 
     Parameters
     ----------
-    a, b : Images
+    a, b : ImageBatch
         Images of both sides.
     layers : ConvLayers
         The network.

@@ -1,4 +1,4 @@
-"""Figures of networks: sharpness, the edge of stability, implicit regularisation."""
+"""Figures of networks: sharpness, the edge of stability, implicit regularization."""
 
 from __future__ import annotations
 

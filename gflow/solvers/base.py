@@ -86,7 +86,7 @@ class Method(abc.ABC):
     #: Order of the error estimate: error = O(h^error_order).
     error_order: ClassVar[int]
     #: Whether more stages allow longer stable steps: the loop then estimates ρ = max(−λ).
-    stabilized: ClassVar[bool] = False
+    stabilised: ClassVar[bool] = False
 
     @abc.abstractmethod
     def stages(self, reach: float) -> int:

@@ -51,7 +51,7 @@ class BDFStep(NamedTuple):
 
     state: Tensor  #: y_new, (n,)
     rate: Tensor  #: c'(t_new), (n,): F(state) to within α times the tolerance
-    misses: Tensor  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
+    predictor_errors: Tensor  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
     converged: bool  #: if False, as where F is not finite, the step must be shorter
 
 

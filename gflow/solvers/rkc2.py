@@ -28,7 +28,7 @@ class RKC2(Stepper):
 
     name = "rkc2"
     error_order = 3
-    stabilized = True
+    stabilised = True
 
     def stages(self, reach: float) -> int:
         return max(2, 1 + math.isqrt(int(1 + 1.54 * reach)))

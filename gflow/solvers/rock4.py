@@ -79,7 +79,7 @@ class ROCK4(Stepper):
 
     name = "rock4"
     error_order = 4
-    stabilized = True
+    stabilised = True
 
     def stages(self, reach: float) -> int:
         farthest = _reaches()[-1]

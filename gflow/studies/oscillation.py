@@ -89,12 +89,12 @@ def oscillating_descent(
     inputs: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
     with current().resumable("oscillating descent", start=y0, **inputs) as piece:
         if piece.finished is not None:
-            state = _DescentState.from_checkpoint(piece.finished, y0)
+            state = _OscillationState.from_checkpoint(piece.finished, y0)
         else:
             if piece.resumed is not None:
-                state = _DescentState.from_checkpoint(piece.resumed, y0)
+                state = _OscillationState.from_checkpoint(piece.resumed, y0)
             else:
-                state = _DescentState(y0, flow.loss(y0))
+                state = _OscillationState(y0, flow.loss(y0))
             for first, last in itertools.islice(
                 itertools.pairwise(steps), len(state.saved) - 1, None
             ):
@@ -127,7 +127,7 @@ def oscillating_descent(
     )
 
 
-class _DescentState:
+class _OscillationState:
     """An oscillating descent between two of its requested steps."""
 
     def __init__(self, y0: Tensor, loss: Tensor):
@@ -177,7 +177,7 @@ class _DescentState:
         return Checkpoint({**present, **saved, **curves}, {"diverged_at": self.diverged_at})
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, like: Tensor) -> _DescentState:
+    def from_checkpoint(cls, checkpoint: Checkpoint, like: Tensor) -> _OscillationState:
         """Return the state of a checkpoint, on the device of another tensor."""
         tensors = {name: value.to(like.device) for name, value in checkpoint.tensors.items()}
         state = cls(tensors["saved"][0], tensors["losses"][0])

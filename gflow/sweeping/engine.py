@@ -23,7 +23,7 @@ from gflow.runs.signals import catch_signals
 from gflow.sweeping.clusters import connect
 from gflow.sweeping.folder import SweepFolder, run_path, run_states
 from gflow.sweeping.grouping import GroupFolder, Unit, remove_groups, units_of_work
-from gflow.sweeping.plan import Member, Plan
+from gflow.sweeping.plan import Plan, SweepRun
 from gflow.sweeping.progress import SweepProgress
 from gflow.sweeping.task import Execute, RunRequest, execute_unit, start_or_resume, stop_sweep
 from gflow.sweeping.workers import WorkerConfig
@@ -150,7 +150,7 @@ class _Submission:
             resources=self.resources,
         )
 
-    def _request(self, member: Member) -> RunRequest:
+    def _request(self, member: SweepRun) -> RunRequest:
         return RunRequest(
             member.id,
             str(run_path(self.folder, member.id).absolute()),
@@ -209,7 +209,7 @@ class _Loop:
         units = (unit for _, unit in self.submitted.values())
         self.progress.running = sum(len(self._pending(unit)) for unit in units)
 
-    def _pending(self, unit: Unit) -> list[Member]:
+    def _pending(self, unit: Unit) -> list[SweepRun]:
         """Return the runs of a unit that were not done before the sweep."""
         return [member for member in unit.members if member.id not in self.done_before]
 
@@ -246,7 +246,7 @@ class _Loop:
                 self._record(member, record)
         return True
 
-    def _record(self, member: Member, record: Mapping[str, Any]) -> None:
+    def _record(self, member: SweepRun, record: Mapping[str, Any]) -> None:
         progress = self.progress
         if record["state"] == "done":
             progress.done += 1

@@ -23,7 +23,7 @@ from gflow.io.atomic import Folder, cannot_write
 from gflow.io.locks import try_lock
 from gflow.io.plain import read_text
 from gflow.settings.base import ENSEMBLE_METHODS
-from gflow.sweeping.plan import Member, Plan
+from gflow.sweeping.plan import Plan, SweepRun
 
 MAX_GROUP_SIZE = 32  # the gain grows little beyond, but more is lost with a worker
 _FOLDER, _FILE, _MAX_BYTES = "together", "runs.json", 10_000
@@ -37,12 +37,12 @@ class Unit:
 
     Attributes
     ----------
-    members : tuple of Member
+    members : tuple of SweepRun
     folder : Path or None
         The folder of a group; None for a single run.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[SweepRun, ...]
     folder: Path | None = None
 
 
@@ -57,7 +57,7 @@ class GroupFolder(Folder):
     def __init__(self, path: Path):
         self.path = path
 
-    def create(self, members: Iterable[Member]) -> None:
+    def create(self, members: Iterable[SweepRun]) -> None:
         """Create the folder and record the runs of the group.
 
         Raises
@@ -164,9 +164,9 @@ def _groups_begun(plan: Plan, folder: Path, states: Mapping[str, str]) -> Iterat
             yield Unit(tuple(by_id[id] for id in ids), path)
 
 
-def _with_equal_flows(members: Iterable[Member]) -> list[list[Member]]:
+def _with_equal_flows(members: Iterable[SweepRun]) -> list[list[SweepRun]]:
     """Return the members by the keys that determine their flow and its solver."""
-    groups: dict[str, list[Member]] = {}
+    groups: dict[str, list[SweepRun]] = {}
     for member in members:
         scenario = member.scenario
         start = scenario.start_keys() if scenario.method in ENSEMBLE_METHODS else frozenset()
@@ -182,5 +182,5 @@ def remove_groups(folder: Path) -> None:
         GroupFolder(path).remove()
 
 
-def _group_id(members: Iterable[Member]) -> str:
+def _group_id(members: Iterable[SweepRun]) -> str:
     return hashlib.sha256("".join(m.id for m in members).encode()).hexdigest()[:16]

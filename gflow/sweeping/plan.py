@@ -37,7 +37,7 @@ _TABLE_KEYS = ("set", "zip", "seeds", "converge", "modified", "apart")
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepRun:
     """One run of a sweep.
 
     Attributes
@@ -66,7 +66,7 @@ class Plan:
         The scenario's keys that all runs share.
     groups : tuple of tuple of Axis
         Axes that vary together; each group is one dimension.
-    members : tuple of Member
+    members : tuple of SweepRun
         The runs.
     converge, modified : bool
         Whether every run is a step-size study; with the modified flow.
@@ -76,7 +76,7 @@ class Plan:
 
     keys: Mapping[str, Any]
     groups: tuple[tuple[Axis, ...], ...]
-    members: tuple[Member, ...]
+    members: tuple[SweepRun, ...]
     converge: bool = False
     modified: bool = False
     apart: bool = False
@@ -207,7 +207,7 @@ def make_plan(
 
 def _make_members(
     keys: Mapping[str, Any], groups: Sequence[Sequence[Axis]], source: str, study: tuple[bool, bool]
-) -> tuple[Member, ...]:
+) -> tuple[SweepRun, ...]:
     shape = [len(group[0].values) for group in groups]
     if math.prod(shape) > _MAX_RUNS:
         raise InputError(f"a sweep has at most {_MAX_RUNS} runs, got {math.prod(shape)}")
@@ -220,7 +220,7 @@ def _make_members(
                 point[axis.key] = axis.values[i]
                 changes |= axis.changes(axis.values[i])
         scenario = validate({**keys, **changes}, source)
-        members.append(Member(_run_id(scenario, study), scenario, point, index))
+        members.append(SweepRun(_run_id(scenario, study), scenario, point, index))
     return tuple(members)
 
 

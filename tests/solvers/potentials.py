@@ -8,7 +8,7 @@ from tests.helpers import randn, times, worst_relative
 
 OWN = ["tsit5", "dop853", "rkc2", "rock4", "bdf", "auto"]
 NAN = "the right-hand side returned NaN or infinity"
-STABILIZED = ["rkc2", "rock4", "bdf", "auto"]
+STABILISED = ["rkc2", "rock4", "bdf", "auto"]
 
 
 class Potential(ParameterFlow):

@@ -13,7 +13,7 @@ from tests.helpers import dop853, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
     OWN,
-    STABILIZED,
+    STABILISED,
     Bernoulli,
     Potential,
     mild,
@@ -47,7 +47,7 @@ def test_error_follows_the_tolerance(method):
         assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 def test_error_follows_the_tolerance_where_stiff(method):
     flow, y0 = stiff()
     truth = flow.at(TS, y0)
@@ -70,7 +70,7 @@ def test_float32(method):
         assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 def test_float32_where_stiff(method):
     flow = Bernoulli(torch.logspace(-1, 3, 12), dtype=torch.float32)
     y0 = torch.linspace(1.0, -0.6, 12)
@@ -178,7 +178,7 @@ def valley_truth(begin, end):
 VALLEY = [0.0, 1.0, 3.0, 8.0]
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("way", [(0, 5), (5, 0)], ids=["sharpening", "flattening"])
 def test_spectrum_that_changes(way, rtol, method):

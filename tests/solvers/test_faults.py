@@ -14,7 +14,7 @@ from tests.helpers import altered, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
     OWN,
-    STABILIZED,
+    STABILISED,
     Bernoulli,
     Potential,
     mild,
@@ -62,7 +62,7 @@ def test_large_noise_is_integrated_or_reported(size, method):
     verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1000)
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 @pytest.mark.parametrize("size", [1e-4, 1.0])
 def test_large_noise_in_a_stiff_flow(size, method):
     flow, y0 = stiff()
@@ -101,7 +101,7 @@ def test_a_single_nan_only_rejects_a_step(method):
     _nan_once(mild, method, range(1, 31))
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 def test_a_single_nan_only_rejects_a_step_where_stiff(method):
     _nan_once(stiff, method, [1, *range(2, 152, 12)])
 
@@ -204,7 +204,7 @@ def test_at_a_saddle_and_at_a_minimum(method):
     flow = Bernoulli([-1.0, 2.0])
     for x0 in (times(0.0, 0.0), times(1.0, 0.0)):
         y0 = x0 @ flow.Q.mT
-        path = solve(flow, y0, [0.0, 1.0, 1e4 if method in STABILIZED else 1e3], method, 1e-6)
+        path = solve(flow, y0, [0.0, 1.0, 1e4 if method in STABILISED else 1e3], method, 1e-6)
         assert worst_relative(path.ys, y0.expand(3, 2)) <= 1e-9
         assert path.certificate.holds, path.certificate
 
@@ -219,7 +219,7 @@ def test_beside_a_saddle_at_the_origin(method):
     assert result == "right"
 
 
-@pytest.mark.parametrize("method", STABILIZED)
+@pytest.mark.parametrize("method", STABILISED)
 @pytest.mark.parametrize("start", [1e-12, 1e-6])
 @pytest.mark.parametrize("rates", [(-1.0, 2.0, -0.3), (-10.0, 100.0, -1.0)])
 def test_saddle_to_saddle(rates, start, method):

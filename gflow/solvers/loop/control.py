@@ -19,11 +19,11 @@ _MAX_GROWTH = 2.0  # from one step to the next, except after the first
 _MIN_ERROR = 1e-10  # stands in for an error of 0: growth is bounded anyway
 _TINY = np.finfo(float).tiny
 
-#: Why a step is rejected; `Verdict.fault` is an index into this tuple.
+#: Why a step is rejected; `StepVerdict.fault` is an index into this tuple.
 FAULTS = (UNDERFLOW, NOT_FINITE, RISES)
 
 
-class Verdict(NamedTuple):
+class StepVerdict(NamedTuple):
     """The decision on a step, for every member."""
 
     error: Values  #: relative to the tolerance
@@ -41,7 +41,7 @@ def judge(
     atol: float,
     error_factor: float,
     round_off: float,
-) -> Verdict:
+) -> StepVerdict:
     """Decide which steps are good.
 
     In a good step the error of the state, times ``error_factor``, is at most atol + rtol‖y‖ with
@@ -65,7 +65,7 @@ def judge(
 
     Returns
     -------
-    Verdict
+    StepVerdict
 
     Examples
     --------
@@ -86,7 +86,7 @@ def judge(
     good = small & (rise <= (0.1 * rtol + round_off) * first_loss + bound * bound)
     # The next step starts from the slope at the end, so that must be finite, too.
     sound = is_finite(error + rise + measured.rate)
-    return Verdict(
+    return StepVerdict(
         error, good & sound & is_finite(measured.size), where(sound, where(small, 2, 0), 1)
     )
 

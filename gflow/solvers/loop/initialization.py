@@ -46,7 +46,7 @@ class Initializer:
         m.h[:] = self._first_step(speed)
         state.count_evals(everyone, system.calls)
         self._spectrum.measure_sharpness()
-        if state.methods[0].stabilized:
+        if state.methods[0].stabilised:
             self._spectrum.estimate_unless_fresh(everyone)
         ended, bad = m.event <= 0, ~np.isfinite(speed + m.loss)
         state.record.event_times.update({int(i): problem.ts[0] for i in m.index[ended & ~bad]})

@@ -110,16 +110,16 @@ class Past:
         signal = rate = system.dissipation(y, f)
         if with_rkc2_error:
             signal = rkc2_error_of_step(m.y, m.f, y, f, t_new - self.times[0])
-        numbers = system.measure(y, problem.event, signal, rate, step.misses)
+        numbers = system.measure(y, problem.event, signal, rate, step.predictor_errors)
         loss, size, event, signal, rate = numbers[:5]
         # The energy obeys the same formulas.
         before = [past_energy - self.energies[0] for past_energy in self.energies]
         energy = (float(rate) - _dot(formulas.slope, before)) / formulas.alpha
         self._errors = {}
-        misses = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
-        for (p, weights), miss in misses:
-            energy_miss = abs(energy - _dot(weights, before)) / energy_tolerance
-            self._errors[p] = formulas.errors[p] * max(miss / tolerance, energy_miss)
+        predictors = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
+        for (p, weights), predictor_error in predictors:
+            energy_error = abs(energy - _dot(weights, before)) / energy_tolerance
+            self._errors[p] = formulas.errors[p] * max(predictor_error / tolerance, energy_error)
         # The larger of both errors counts as one of the state; it is infinite if not converged.
         error = self._errors[order] * bound if step.converged else math.inf
         measured = StepMeasurement(error, 0.0, energy, rate, size, loss, signal, event)

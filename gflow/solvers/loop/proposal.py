@@ -54,11 +54,11 @@ class StepProposer:
 
     def plans(self, step: Values, t_new: Values) -> Sequence[StepPlan]:
         """Return the steps to compute, each of members that step together."""
-        m, stabilized = self._state.members, self._state.methods.stabilized
+        m, stabilised = self._state.members, self._state.methods.stabilised
         if len(m) == 1:
             rows = 0 if self._state.system.single else SINGLE_ROW
             return (self._plan(rows, int(m.method[0]), step, t_new),)
-        reach = np.where(stabilized[m.method], np.fmax(step * m.radius, 1.0), 1.0)
+        reach = np.where(stabilised[m.method], np.fmax(step * m.radius, 1.0), 1.0)
         key = m.method * 10_000 + np.ceil(np.log2(reach)).astype(np.int64)
         groups = (np.flatnonzero(key == k) for k in np.unique(key))
         return [
@@ -67,14 +67,14 @@ class StepProposer:
 
     def _plan(self, rows: Rows, method: int, step: Values, t_new: Values) -> StepPlan:
         chosen = self._state.methods[method]
-        reach = max_of(step * self._state.members.radius[rows]) if chosen.stabilized else 0.0
+        reach = max_of(step * self._state.members.radius[rows]) if chosen.stabilised else 0.0
         return StepPlan(rows, method, step, t_new, reach, chosen.stages(reach))
 
     def _limit_to_stability(self) -> None:
-        """Shorten steps of stabilized methods to the limit of their largest number of stages."""
+        """Shorten steps of stabilised methods to the limit of their largest number of stages."""
         m, methods, rows = self._state.members, self._state.methods, self._state.all_rows
         for i, method in enumerate(methods.methods):
-            if method.stabilized:
+            if method.stabilised:
                 longest = methods.max_reach[i] / m.radius[rows]
                 too_long = (m.method[rows] == i) & (longest < m.h[rows])  # not where it is NaN
                 m.h[rows] = where(too_long, longest, m.h[rows])

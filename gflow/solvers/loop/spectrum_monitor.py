@@ -1,4 +1,4 @@
-"""When to estimate the spectral radius that sets the stages of a stabilized method."""
+"""When to estimate the spectral radius that sets the stages of a stabilised method."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class SpectrumMonitor:
         state, m, rows = self._state, self._state.members, plan.rows
         method = state.methods[plan.method]
         high_order = plan.method == HIGH_ORDER and not state.methods.starter
-        if not (method.stabilized or high_order) or state.problem.flow.affine:
+        if not (method.stabilised or high_order) or state.problem.flow.affine:
             return
         ample = _AMPLE * plan.reach <= method.reach(plan.stages)
         old = m.age[rows] >= (_MAX_AGE_AMPLE if ample else _MAX_AGE)
-        m.due[rows] = old | (rejected & (m.age[rows] > 0)) if method.stabilized else old
+        m.due[rows] = old | (rejected & (m.age[rows] > 0)) if method.stabilised else old
 
     def over_budget(self) -> Values | None:
         """Return which members lack the budget for an estimate that is due; None if none is due."""
@@ -80,7 +80,7 @@ class SpectrumMonitor:
         m = self._state.members
         # Refresh members that are nearly due as well: estimating a few radii costs about as much
         # as estimating many.
-        nearly = self._state.methods.stabilized[m.method] & (m.age >= _MAX_AGE // 2)
+        nearly = self._state.methods.stabilised[m.method] & (m.age >= _MAX_AGE // 2)
         self._estimate(np.flatnonzero((m.due > 0) | nearly))
 
     def estimate_unless_fresh(self, rows: np.ndarray) -> None:
@@ -105,5 +105,5 @@ class SpectrumMonitor:
         m.vector = m.vector.index_copy(0, at, vectors)
         m.age[rows] = m.due[rows] = 0
         state.count_evals(rows, system.calls - before)
-        lost = rows[np.isnan(m.radius[rows]) & state.methods.stabilized[m.method[rows]]]
+        lost = rows[np.isnan(m.radius[rows]) & state.methods.stabilised[m.method[rows]]]
         m.h[lost], m.fault[lost] = 0.0, FAULTS.index(NOT_FINITE)

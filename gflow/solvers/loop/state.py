@@ -39,7 +39,7 @@ class MethodSet:
         #: The largest stable h·ρ of each, with as many stages as round-off allows.
         self.max_reach = [m.reach(m.max_stages(rtol, eps)) for m in methods]
         self.error_factor = [m.error_factor(rtol) for m in methods]
-        self.stabilized = np.array([m.stabilized for m in methods])
+        self.stabilised = np.array([m.stabilised for m in methods])
 
     def __getitem__(self, index: int) -> Method:
         return self.methods[index]

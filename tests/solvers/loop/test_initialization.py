@@ -39,7 +39,7 @@ def test_every_member_is_measured():
     assert np.isnan(m.radius).all()
 
 
-def test_a_stabilized_method_estimates_the_spectral_radius():
+def test_a_stabilised_method_estimates_the_spectral_radius():
     state = make_started_state(RKC2())
     assert (state.members.radius > 0).all()
     assert state.problem.rhs_evals == state.members.evals.sum() > 2 * 3

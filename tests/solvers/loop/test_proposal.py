@@ -57,7 +57,7 @@ def test_proposals_for_a_single_start_are_scalars():
     assert (plan.rows, plan.method, plan.reach) == (0, 0, 0.0)
 
 
-def test_steps_of_stabilized_methods_do_not_exceed_their_largest_reach():
+def test_steps_of_stabilised_methods_do_not_exceed_their_largest_reach():
     state, proposer = make_state_and_proposer(ROCK4(), ts=(0.0, 1e9))
     state.members.h[:] = 1e8
     step, _ = proposer.propose()

@@ -29,7 +29,7 @@ def test_limits_of_methods_follow_the_tolerance():
     methods = MethodSet((Tsit5(), ROCK4(), RKC2()), 1e-6, EPS, starter=False)
     assert len(methods) == 3
     assert methods[1].name == "rock4"
-    assert methods.stabilized.tolist() == [False, True, True]
+    assert methods.stabilised.tolist() == [False, True, True]
     for i, method in enumerate(methods.methods):
         assert methods.max_reach[i] == method.reach(method.max_stages(1e-6, EPS))
         assert methods.error_factor[i] == method.error_factor(1e-6)
