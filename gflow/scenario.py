@@ -8,10 +8,8 @@ its bounds and its help.
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.resources
 import inspect
-import pkgutil
 import tomllib
 import types
 import typing
@@ -21,6 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import ValidationError
 
+from gflow.discovery import discover
 from gflow.errors import InputError
 from gflow.io.plain import read_text
 from gflow.settings.base import RUNS_CODE, Scenario
@@ -194,15 +193,9 @@ def setting_models() -> dict[str, type[Scenario]]:
     >>> "kernel" in setting_models()
     True
     """
-    package = importlib.import_module("gflow.settings")
-    files = [
-        importlib.import_module(f"gflow.settings.{info.name}")
-        for info in pkgutil.iter_modules(package.__path__)
-    ]
-    classes = [value for file in files for value in vars(file).values()]
     return {
         value.setting: value
-        for value in classes
+        for value in discover("gflow.settings")
         if isinstance(value, type) and issubclass(value, Scenario) and not inspect.isabstract(value)
     }
 

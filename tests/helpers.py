@@ -1,17 +1,16 @@
 """Random inputs, the four losses, and an independent integrator."""
 
 import functools
-import importlib
 import inspect
 import itertools
-import pkgutil
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-import gflow.flows
+import gflow
+from gflow.discovery import discover
 from gflow.flows import Flow
 from gflow.losses import LinearRegression, Loss, MatrixCompletion, MatrixSensing, SquaredDistance
 from gflow.studies import StepSizeStudy
@@ -88,11 +87,11 @@ def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
 
 def flow_classes() -> list[type[Flow]]:
     """Return every concrete flow in the package gflow.flows."""
-    result = set()
-    for info in pkgutil.iter_modules(gflow.flows.__path__, "gflow.flows."):
-        for value in vars(importlib.import_module(info.name)).values():
-            if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value):
-                result.add(value)
+    result = {
+        value
+        for value in discover("gflow.flows")
+        if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value)
+    }
     return sorted(result, key=lambda c: c.__name__)
 
 

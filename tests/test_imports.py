@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: The rooms from the top floor to the ground, with the rooms that each may import beside itself
 #: and the ground.
-GROUND = {"_version", "errors", "text", "checks", "callbacks"}
+GROUND = {"_version", "errors", "text", "checks", "callbacks", "discovery"}
 TABLE = {
     "__main__": {"cli"},
     "cli": {

@@ -15,16 +15,37 @@ this folder, which is discovered, not listed::
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots import registry
+from gflow.discovery import discover
+from gflow.plots.registry import FigureSpec
 from gflow.plots.style import STYLE, TIME_LABEL
+
+
+def figure_specs() -> list[FigureSpec]:
+    """Return every figure in the files of this folder.
+
+    Raises
+    ------
+    ValueError
+        If two figures have the same name.
+
+    Examples
+    --------
+    >>> "singular_values" in {spec.name for spec in figure_specs()}
+    True
+    """
+    specs: dict[str, FigureSpec] = {}
+    for spec in discover(__name__):
+        if isinstance(spec, FigureSpec) and specs.setdefault(spec.name, spec) is not spec:
+            raise ValueError(
+                f"figures must have different names, got '{spec.name}' in "
+                f"{specs[spec.name].draw.__module__} and {spec.draw.__module__}; rename one"
+            )
+    return list(specs.values())
 
 
 def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
@@ -50,7 +71,7 @@ def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
     """
     drawn = {}
     with mpl.rc_context(STYLE):
-        for spec in _discover():
+        for spec in figure_specs():
             if all(name in ds for name in spec.variables):
                 figure = Figure(figsize=(5.6 * spec.panels, 3.9))
                 figure.subplots(1, spec.panels)
@@ -72,10 +93,3 @@ def _scale_time(ds: xr.Dataset, figure: Figure) -> None:
             if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
                 axes.set_xscale("symlog", linthresh=times[0])
                 axes.set_xlim(0, 1.1 * times[-1])
-
-
-def _discover() -> list[registry.FigureSpec]:
-    """Import the files of this folder and return the figures that they register."""
-    for info in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{info.name}")
-    return list(registry.FIGURES.values())

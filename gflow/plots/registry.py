@@ -1,4 +1,4 @@
-"""The registry of figures: what each needs, and how it is drawn."""
+"""What a figure needs, and how it is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Draw = Callable[[xr.Dataset, Figure], None]
 
 
 class FigureSpec(NamedTuple):
-    """A registered figure.
+    """A figure of a result.
 
     Attributes
     ----------
@@ -32,14 +32,10 @@ class FigureSpec(NamedTuple):
     panels: int
 
 
-#: Every registered figure, by name.
-FIGURES: dict[str, FigureSpec] = {}
-
-
 def register_figure(
     name: str, variables: Sequence[str], *, panels: int = 1
-) -> Callable[[Draw], Draw]:
-    """Register the decorated function as a figure.
+) -> Callable[[Draw], FigureSpec]:
+    """Turn the decorated function into a figure, which `gflow.plots.figures` discovers.
 
     Parameters
     ----------
@@ -55,27 +51,16 @@ def register_figure(
     callable
         A decorator of ``draw(dataset, figure)``.
 
-    Raises
-    ------
-    ValueError
-        If a function of another module has the name.
-
     Examples
     --------
     >>> @register_figure("example", ["loss_of_example"])
     ... def _example(ds, figure):
     ...     figure.axes[0].plot(ds["time"], ds["loss_of_example"])
-    >>> FIGURES.pop("example").variables
+    >>> _example.variables
     ('loss_of_example',)
     """
 
-    def register(draw: Draw) -> Draw:
-        if name in FIGURES and FIGURES[name].draw.__module__ != draw.__module__:
-            raise ValueError(
-                f"figures must have different names, got '{name}' in "
-                f"{FIGURES[name].draw.__module__} and {draw.__module__}; rename one"
-            )
-        FIGURES[name] = FigureSpec(name, tuple(variables), draw, panels)
-        return draw
+    def register(draw: Draw) -> FigureSpec:
+        return FigureSpec(name, tuple(variables), draw, panels)
 
     return register

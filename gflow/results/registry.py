@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from gflow.discovery import discover
 from gflow.errors import InputError
 from gflow.results.base import Result
 from gflow.text import brief
@@ -23,15 +22,9 @@ def result_kinds() -> dict[str, type[Result]]:
     >>> sorted(result_kinds())[:2]
     ['continuous-vs-discrete', 'edge-of-stability']
     """
-    package = importlib.import_module("gflow.results")
-    files = [
-        importlib.import_module(f"gflow.results.{info.name}")
-        for info in pkgutil.iter_modules(package.__path__)
-    ]
     return {
         value.kind: value
-        for file in files
-        for value in vars(file).values()
+        for value in discover("gflow.results")
         if isinstance(value, type) and issubclass(value, Result) and not inspect.isabstract(value)
     }
 

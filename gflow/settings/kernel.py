@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import pkgutil
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import Field
 
 import gflow
+from gflow.discovery import module_names
 from gflow.errors import InputError
 from gflow.settings.base import Count, Positive
 from gflow.settings.sphere_base import PointScenario
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 else:
     # Each file of this folder is an activation; its name is known without loading it.
     _FOLDERS = [f"{folder}/kernels/activations" for folder in gflow.__path__]
-    _NAMES = sorted(module.name for module in pkgutil.iter_modules(_FOLDERS))
-    ActivationName = Literal[tuple(_NAMES)]
+    ActivationName = Literal[tuple(module_names(_FOLDERS))]
 
 
 class Kernel(PointScenario):

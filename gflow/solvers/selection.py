@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
 import math
-import pkgutil
 
+from gflow.discovery import discover
 from gflow.errors import InputError
 from gflow.solvers.base import Solver, Stepper
 from gflow.solvers.bdf import BDF
@@ -30,18 +29,15 @@ def methods() -> dict[str, Solver]:
     ['adaptive_heun', 'bdf', 'bosh3', 'dop853']
     """
     solvers: dict[str, Solver] = {}
-    package = importlib.import_module("gflow.solvers")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"gflow.solvers.{info.name}")
-        for value in vars(module).values():
-            if not isinstance(value, type) or inspect.isabstract(value):
-                continue
-            if issubclass(value, Stepper) and value.name:
-                solvers.setdefault(value.name, SteppedSolver(value()))
-            elif issubclass(value, BDF):
-                solvers[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
-            elif issubclass(value, Solver) and value is not SteppedSolver:
-                solvers |= {name: value() for name in value.names if name not in solvers}
+    for value in discover("gflow.solvers"):
+        if not isinstance(value, type) or inspect.isabstract(value):
+            continue
+        if issubclass(value, Stepper) and value.name:
+            solvers.setdefault(value.name, SteppedSolver(value()))
+        elif issubclass(value, BDF):
+            solvers[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
+        elif issubclass(value, Solver) and value is not SteppedSolver:
+            solvers |= {name: value() for name in value.names if name not in solvers}
     return solvers
 
 

@@ -10,7 +10,6 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from gflow import plots
-from gflow.plots import registry
 from gflow.plots.style import COLOURS
 from tests.plots.results import FIGURES, dataset, drawn, title
 
@@ -31,9 +30,7 @@ def _toy(ds, figure):
 @pytest.fixture
 def add_figure_file(tmp_path, monkeypatch):
     """Add files to the folder of figures for the time of a test."""
-    plots.figures(xr.Dataset())  # register all figures before the registry is copied
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "FIGURES", dict(registry.FIGURES))
 
     def add(name, text):
         (tmp_path / f"{name}.py").write_text(text)
@@ -62,7 +59,7 @@ def test_a_new_figure_needs_one_file_only(add_figure_file):
 
 
 def test_a_figure_of_an_existing_name_is_refused(add_figure_file):
-    add_figure_file("copied", TOY.replace('"toy"', '"loss"'))
+    add_figure_file("repeated", TOY.replace('"toy"', '"loss"'))
     with pytest.raises(ValueError, match=r"different names, got 'loss' in gflow.plots.paths and"):
         plots.figures(xr.Dataset())
 
@@ -73,8 +70,7 @@ def test_each_result_has_its_figures(name):
 
 
 def test_every_figure_is_drawn_for_some_result():
-    plots.figures(xr.Dataset())  # imports every file
-    assert set(registry.FIGURES) == set.union(*FIGURES.values())
+    assert {spec.name for spec in plots.figure_specs()} == set.union(*FIGURES.values())
 
 
 @pytest.mark.parametrize("name", FIGURES)
