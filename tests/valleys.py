@@ -30,12 +30,12 @@ class Valley(nn.Module):
 
 
 def matrix(first: float, second: float) -> Tensor:
-    """A symmetric matrix with these eigenvalues, in the basis of the start."""
+    """Return a symmetric matrix with these eigenvalues, in the basis of the start."""
     return (BASIS * torch.tensor([first, second], dtype=torch.float64)) @ BASIS.mT
 
 
 def valley(start=(80.0, 70.0), goal=(150.0, 90.0), y: float = 0.0) -> tuple[NetworkFlow, Tensor]:
-    """The flow of (S, y) in one vector of 6, and its start."""
+    """Return the flow of (S, y) in one vector of 6, and its start."""
     module = Valley(matrix(*start), matrix(*goal), y)
     nothing = torch.zeros(1, 1, dtype=torch.float64)
     flow = NetworkFlow(module, lambda outputs, targets: outputs, nothing, nothing)
@@ -43,13 +43,13 @@ def valley(start=(80.0, 70.0), goal=(150.0, 90.0), y: float = 0.0) -> tuple[Netw
 
 
 def eigenvalues(y: Tensor) -> Tensor:
-    """Of S along the basis, (..., 2)."""
+    """Return the eigenvalues of S along the basis, of shape (..., 2)."""
     S = y[..., :4].reshape(*y.shape[:-1], 2, 2)
     return torch.einsum("ik,...ij,jk->...k", BASIS, S, BASIS)
 
 
 def central_eigenvalue(t: float, start: float, goal: float, rate: float) -> float:
-    """The eigenvalue of the central flow: λ̇ = min(c − λ, rate·(2/η − λ))."""
+    """Return the eigenvalue of the central flow: λ̇ = min(c − λ, rate·(2/η − λ))."""
     if goal <= EDGE:
         return goal + (start - goal) * math.exp(-t)
     switch = (rate * EDGE - goal) / (rate - 1)

@@ -196,10 +196,10 @@ def test_load_run_reads_the_folder(name, finished):
 def test_shown_scenario_saved_and_run_is_the_same_scenario(name, tmp_path, no_figures):
     shown = call("show", name)
     assert shown.status == 0
-    own = tmp_path / "my.toml"
-    own.write_text(shown.out, encoding="utf-8")
-    assert load_scenario(str(own)) == load_scenario(name)
-    completed = call("run", own, *small(name)[1:], "--output", "mine", "--json")
+    file = tmp_path / "my.toml"
+    file.write_text(shown.out, encoding="utf-8")
+    assert load_scenario(str(file)) == load_scenario(name)
+    completed = call("run", file, *small(name)[1:], "--output", "mine", "--json")
     assert completed.status == 0, completed
     assert gflow.load_run("mine").scenario["name"] == name
 

@@ -93,7 +93,7 @@ def test_a_piece_is_computed_once_and_stored_with_its_inputs():
     assert piece.meta["piece"] == {"what": "sum", "of": digest(x), "times": 2}
 
 
-def test_requests_inside_a_piece_are_computed_there():
+def test_requests_inside_a_piece_are_not_served():
     with (
         using(checkpointer=Checkpointer(Memory()), serve=lambda request: "answer"),
         current().resumable("solve"),

@@ -8,7 +8,7 @@ from gflow.preparation import subset
 from tests.preparation.examples import refused, three_classes
 
 
-def test_subset_keeps_order_and_numbers_classes_as_given():
+def test_subset_preserves_the_order_and_numbers_classes_as_given():
     data = subset(three_classes(), samples=3, classes=["c", "a"])
     assert data.inputs[:, 0].tolist() == [0, 2, 6]
     assert data.targets[:, 0].tolist() == [1, 0, 0]

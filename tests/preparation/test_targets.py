@@ -23,7 +23,7 @@ def test_signs():
     assert signs(subset(three_classes(), classes=["c", "a"]))[:, 0].tolist() == [1, -1, -1, 1]
 
 
-def test_errors_of_signs_say_how_to_choose_classes():
+def test_errors_of_signs_explain_how_to_choose_classes():
     refused("exactly two classes, got 3 in it: a, b, c; .*classes=a,b$", signs, three_classes())
     refused("got 1 in it: a; ", signs, subset(three_classes(), classes=["a"]))
     refused("got 10 in digits: 0, 1, .*example classes=0,1", signs, load("digits"))

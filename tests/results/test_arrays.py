@@ -29,7 +29,7 @@ def test_missing_coordinates_are_added_and_existing_ones_are_unchanged():
     assert coordinates["other"].values.tolist() == [0]
 
 
-def test_padding_is_nan_and_keeps_the_other_dimensions():
+def test_padding_is_nan_and_preserves_the_other_dimensions():
     full = padded([np.ones((2, 3)), np.ones((1, 3))])
     assert full.shape == (2, 2, 3)
     assert np.isnan(full[1, 1]).all()

@@ -125,7 +125,7 @@ def test_folders_in_the_place_of_checkpoints_are_removed_when_the_run_is_done(na
     assert not (run / name).exists()
 
 
-def test_a_folder_alone_runs_no_code(tmp_path):
+def test_code_named_by_a_run_folder_is_not_run(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\nopen('ran', 'w').close()\n"
         "def make(): return nn.Sequential(nn.Linear(2, 1))\n"

@@ -89,7 +89,7 @@ def test_one_seed_has_no_interval():
     assert fit_power(WIDTHS, sample(-0.5, 1, 0.1, 0)).interval is None
 
 
-def test_seeds_that_diverged_are_left_out():
+def test_seeds_that_diverged_are_omitted():
     values = sample(-0.5, 3, 0.0, 0)
     values[1, 2] = math.nan
     assert fit_power(WIDTHS, values).slope == pytest.approx(-0.5, abs=1e-12)

@@ -61,7 +61,7 @@ def test_modified_flow_predicts_the_ratio_at_equal_loss(experiment):
     assert errors[0] / errors[1] > 3  # of order 2, the effect of order 1
 
 
-def test_ratio_at_equal_loss_is_that_of_a_flow_stopped_there(experiment):
+def test_ratio_at_equal_loss_is_that_of_a_flow_stopped_at_this_loss(experiment):
     setup, result = experiment
     flow, descent = setup.flow, result.study.descents[0]
     for i in (5, 20):

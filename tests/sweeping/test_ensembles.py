@@ -162,7 +162,7 @@ def test_failing_member_does_not_affect_the_others():
 
 
 @pytest.mark.parametrize("count", [3, ensembles.MIN_ROCK4_MEMBERS])
-def test_member_that_becomes_stiff_is_solved_alone_in_small_ensembles(count):
+def test_stiff_member_of_a_small_ensemble_is_solved_individually(count):
     """bdf solves one start at a time; replacing it by rock4 is faster for many members only."""
     flow = load_scenario("deep-linear", {"t_end": 300.0}).setup().flow
     ts = [0.0, 100.0, 300.0]

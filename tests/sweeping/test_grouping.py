@@ -85,7 +85,7 @@ def test_recorded_groups_have_the_same_runs_again(tmp_path):
     assert sorted(map(len, group_indices(grown, tmp_path, 1, states))) == [2, 4]
 
 
-def test_run_begun_alone_is_resumed_alone(tmp_path):
+def test_run_started_individually_is_resumed_individually(tmp_path):
     plan = linear_plan(seeds=4)
     states = {m.id: MISSING for m in plan.members} | {plan.members[1].id: "interrupted"}
     assert group_indices(plan, tmp_path, 1, states) == [[0, 2, 3], [1]]
@@ -106,8 +106,12 @@ def test_methods_without_ensembles_form_no_group(method, tmp_path):
 
 
 def test_ensemble_methods_are_those_that_solve_ensembles():
-    own = {name: s for name, s in methods().items() if isinstance(s, stepping.SteppedSolver)}
-    assert {n for n, s in own.items() if s.for_ensembles()} == set(ENSEMBLE_METHODS) - {"auto"}
+    native_methods = {
+        name: s for name, s in methods().items() if isinstance(s, stepping.SteppedSolver)
+    }
+    assert {n for n, s in native_methods.items() if s.for_ensembles()} == set(ENSEMBLE_METHODS) - {
+        "auto"
+    }
 
 
 def test_group_folder_that_cannot_be_written_is_reported(tmp_path):
