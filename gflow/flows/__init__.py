@@ -1,4 +1,4 @@
-"""Right-hand sides of gradient flow, one file a setting; each pure function is exported too."""
+"""Right-hand sides of gradient flow, one file a flow; each pure function is exported too."""
 
 from gflow.flows.base import Flow, ParameterFlow, ReducedFlow
 from gflow.flows.central import CentralFlow

@@ -5,7 +5,7 @@ A flow is a plain callable ``f(t, y)`` that stores no state, so it can be passed
 of starts. Time is measured in units of gradient descent on the same loss:
 t = k·step_size.
 
-What the author of a setting writes (see CONTRIBUTING.md):
+What the author of a flow writes (see CONTRIBUTING.md):
 
 1. a pure function of tensors, the right-hand side;
 2. a subclass of `ParameterFlow` (the state is what descent acts on) or of
@@ -43,7 +43,7 @@ class Flow(abc.ABC):
     #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
     observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    # -- what a setting must implement ------------------------------------------
+    # -- what a flow must implement ---------------------------------------------
 
     @property
     @abc.abstractmethod

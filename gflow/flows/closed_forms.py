@@ -1,4 +1,4 @@
-r"""Closed forms shared by several settings, written so that large t cannot overflow.
+r"""Closed forms shared by several flows, written so that large t cannot overflow.
 
 `riccati` solves Ṗ = F P + P F − c P² for P(0) = Q₀Q₀ᵀ, F symmetric:
 
