@@ -87,10 +87,10 @@ def ntk(
     progress : callable, optional
         Called with the entries done and their total.
     **network : NetworkOptions
-        ``depth=1``, the hidden layers; ``activation="relu"``: relu, leaky_relu (slope 0.1),
-        abs, erf, gelu, linear, a smooth function of tensors or an `Activation`; ``w_std=1.0``
-        and ``b_std=0.0``, standard deviations of weights and biases, one for all layers or
-        one for each of depth + 1, the read-out last.
+        ``depth=1``, the hidden layers; ``activation="relu"``: a name in
+        `gflow.kernels.activations`, a smooth function of tensors or an `Activation`;
+        ``w_std=1.0`` and ``b_std=0.0``, standard deviations of weights and biases, one for all
+        layers or one for each of depth + 1, the read-out last.
 
     Returns
     -------

@@ -30,8 +30,8 @@ class Activation(abc.ABC):
     Attributes
     ----------
     function : callable
-        φ itself, elementwise on tensors. The files in `gflow.kernels.activations` have it, and
-        are tested with it; the kernels do not need it.
+        φ itself, elementwise on tensors. The kernels use the dual maps alone; the tests
+        need φ, to integrate it by quadrature, so every file in `gflow.kernels.activations` has it.
     even : bool
         Whether φ(−x) = φ(x): then a pair (x, −x) is a pair of equal points.
     """

@@ -14,6 +14,7 @@ from torch import Tensor
 from gflow.checks import require_count, require_finite, require_nonempty
 from gflow.errors import InputError
 from gflow.kernels.activations import ACTIVATIONS, Activation
+from gflow.text import unknown
 
 #: One number for all layers, or one a layer with weights, the read-out included.
 PerLayer = float | Sequence[float]
@@ -142,9 +143,7 @@ def find_activation(given: AnyActivation) -> Activation:
         return given
     if isinstance(given, str):
         if given not in ACTIVATIONS:
-            raise InputError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, or a callable, got {given!r}"
-            )
+            raise InputError(f"{unknown('activation', given, ACTIVATIONS)}; or pass a callable")
         return ACTIVATIONS[given]
     if callable(given):
         from gflow.kernels.hermite import HermiteSeries

@@ -224,7 +224,7 @@ def test_no_gradients_flow_through_the_kernel():
         ({"depth": 1.5}, "depth must be a whole number"),
         (
             {"activation": "rleu"},
-            "activation must be one of abs, .*, relu, or a callable, got 'rleu'",
+            r"there is no activation 'rleu'; did you mean 'relu'\?; or pass a callable",
         ),
         ({"activation": 3}, "activation must be a name, a callable or an Activation, got int"),
         ({"w_std": 0.0}, "w_std must be finite and positive, got 0.0"),
