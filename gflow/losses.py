@@ -46,12 +46,12 @@ class Loss(abc.ABC):
     ----------
     shape : (int, int)
         (d_N, d_0), the shape of one W.
-    like : Tensor
+    reference_tensor : Tensor
         A tensor of the data; W must share its dtype and device.
     """
 
     shape: tuple[int, int]
-    like: Tensor
+    reference_tensor: Tensor
 
     @abc.abstractmethod
     def __call__(self, W: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class SquaredDistance(Loss):
 
     def __init__(self, target: Tensor):
         _require_matrix("target", target)
-        self.target = self.like = target
+        self.target = self.reference_tensor = target
         self.shape = (target.shape[0], target.shape[1])
 
     def __call__(self, W: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class LinearRegression(Loss):
         n, d = inputs.shape
         self.samples = n
         self.shape = (targets.shape[1], d)
-        self.like = inputs
+        self.reference_tensor = inputs
         self._X, self._Y = inputs, targets
         self._constant = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         if n > d:
@@ -207,7 +207,7 @@ class MatrixSensing(Loss):
             )
         self.shape = (measurements.shape[1], measurements.shape[2])
         self._A = measurements.flatten(1)
-        self._b = self.like = values
+        self._b = self.reference_tensor = values
 
     def _residual(self, W: Tensor) -> Tensor:
         return W.flatten(-2) @ self._A.mT - self._b
@@ -263,7 +263,7 @@ class MatrixCompletion(Loss):
         filled = torch.where(observed, values, torch.zeros_like(values))
         _require_matrix("observed values", filled)
         self.shape = (values.shape[0], values.shape[1])
-        self._v = self.like = filled
+        self._v = self.reference_tensor = filled
         self._mask = observed.to(values.dtype)
 
     def _residual(self, W: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class Flow(abc.ABC):
     affine: bool = False
 
     @property
-    def rest(self) -> Tensor | None:
+    def stationary_state(self) -> Tensor | None:
         """A stationary state of an affine flow; None where not known."""
         return None
 
@@ -115,7 +115,7 @@ class Flow(abc.ABC):
         return None
 
     @property
-    def like(self) -> Tensor | None:
+    def reference_tensor(self) -> Tensor | None:
         """A tensor of the dtype and device of states; None where any are allowed."""
         return None
 
@@ -168,7 +168,7 @@ class Flow(abc.ABC):
         """Return this flow specialised to a start, such as to its conserved rank."""
         return self
 
-    def of_members(self, index: Tensor) -> Flow:
+    def for_members(self, index: Tensor) -> Flow:
         """Return this flow for some members of an ensemble, index (k,) into its starts.
 
         A flow whose settings differ from member to member selects them here.
@@ -252,8 +252,8 @@ class Flow(abc.ABC):
             raise InputError(
                 f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
             )
-        if self.like is not None:
-            require_dtype_and_device("a state", y, self.like, "the flow's data")
+        if self.reference_tensor is not None:
+            require_dtype_and_device("a state", y, self.reference_tensor, "the flow's data")
         require_finite("the state", y)
 
 

@@ -188,8 +188,8 @@ class LayerwiseFlow(ParameterFlow):
         return (sum(self._sizes),)
 
     @property
-    def like(self) -> Tensor:
-        return self._loss.like
+    def reference_tensor(self) -> Tensor:
+        return self._loss.reference_tensor
 
     def pack(self, layers: Sequence[Tensor]) -> Tensor:
         """Concatenate the layers [W_1, …, W_N], each (..., d_j, d_{j−1}), to one state."""

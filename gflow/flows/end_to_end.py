@@ -192,8 +192,8 @@ class EndToEndFlow(ReducedFlow):
         return self._loss.shape
 
     @property
-    def like(self) -> Tensor:
-        return self._loss.like
+    def reference_tensor(self) -> Tensor:
+        return self._loss.reference_tensor
 
     @property
     def single_output(self) -> bool:

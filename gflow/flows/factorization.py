@@ -142,8 +142,8 @@ class FactorFlow(ParameterFlow):
         return (self._loss.shape[0], -1)
 
     @property
-    def like(self) -> Tensor:
-        return self._loss.like
+    def reference_tensor(self) -> Tensor:
+        return self._loss.reference_tensor
 
     def product(self, U: Tensor) -> Tensor:
         """Compute W = UUᵀ."""
@@ -210,8 +210,8 @@ class ProductFlow(ReducedFlow):
         return self._loss.shape
 
     @property
-    def like(self) -> Tensor:
-        return self._loss.like
+    def reference_tensor(self) -> Tensor:
+        return self._loss.reference_tensor
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)

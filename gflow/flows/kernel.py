@@ -132,8 +132,8 @@ class KernelFlow(KernelPredictor):
             if H_test.ndim != 2 or H_test.shape[1] != n:
                 raise InputError(f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}")
             require_finite("H_test", H_test)
-            require_dtype_and_device("H_test", H_test, self.like, "H")
-        require_dtype_and_device("targets", targets, self.like, "H")
+            require_dtype_and_device("H_test", H_test, self.reference_tensor, "H")
+        require_dtype_and_device("targets", targets, self.reference_tensor, "H")
         self.targets = targets
         self.H_test = H_test
 
@@ -206,8 +206,8 @@ class KernelFlow(KernelPredictor):
         return tuple(self.targets.shape)
 
     @property
-    def like(self) -> Tensor:
-        return self._operator.like
+    def reference_tensor(self) -> Tensor:
+        return self._operator.reference_tensor
 
     # -- right-hand side --------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class KernelFlow(KernelPredictor):
         return self._operator.largest_eigenvalue_bound()
 
     @property
-    def rest(self) -> Tensor:
+    def stationary_state(self) -> Tensor:
         return self.targets
 
     @property

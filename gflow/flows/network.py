@@ -25,11 +25,11 @@ from gflow.flows.objective.differentiation import (
     gradient_and_product,
     gradient_by_torch_func,
     hessian,
-    of_each,
+    map_over_ensemble,
     value,
     value_and_gradient,
 )
-from gflow.flows.objective.split_by_rows import Summand, Sums
+from gflow.flows.objective.split_by_rows import SampleSums, Summand
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -154,14 +154,16 @@ class NetworkFlow(ParameterFlow):
             team.require_equal("the module", [*module.parameters(), *module.buffers()])
             team.require_equal("inputs and targets", [inputs, targets])
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
-        self._shared = Sums(team, self._local_sum, self._local_outputs, len(inputs), self.like)
+        self._shared = SampleSums(
+            team, self._local_sum, self._local_outputs, len(inputs), self.reference_tensor
+        )
 
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (sum(self._sizes),)
 
     @property
-    def like(self) -> Tensor:
+    def reference_tensor(self) -> Tensor:
         return next(iter(self._start.values()))
 
     def pack(self, parameters: dict[str, Tensor] | None = None) -> Tensor:
@@ -259,7 +261,9 @@ class NetworkFlow(ParameterFlow):
             flat, batch = split_ensemble(y, 1)
             rows = torch.stack([self._local_outputs(row) for row in flat])
             return rows.reshape(*batch, *rows.shape[1:])
-        parts = [of_each(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks]
+        parts = [
+            map_over_ensemble(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks
+        ]
         outputs: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         return outputs
 

@@ -187,10 +187,10 @@ class TwoLayerFlow(ParameterFlow):
         return (self._columns.shape[-2], self.inputs.shape[1])
 
     @property
-    def like(self) -> Tensor:
+    def reference_tensor(self) -> Tensor:
         return self.inputs
 
-    def of_members(self, index: Tensor) -> TwoLayerFlow:
+    def for_members(self, index: Tensor) -> TwoLayerFlow:
         if self.signs.ndim == self.targets.ndim:
             return self
         members = copy.copy(self)

@@ -74,8 +74,8 @@ class WrappedFlow(ParameterFlow):
         return self.flow.state_shape
 
     @property
-    def like(self) -> Tensor | None:
-        return self.flow.like
+    def reference_tensor(self) -> Tensor | None:
+        return self.flow.reference_tensor
 
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)
@@ -86,8 +86,8 @@ class WrappedFlow(ParameterFlow):
     def end_to_end(self, y: Tensor) -> Tensor:
         return self.flow.end_to_end(y)
 
-    def of_members(self, index: Tensor) -> Flow:
-        return self._wrap(self.flow.of_members(index), index)
+    def for_members(self, index: Tensor) -> Flow:
+        return self._wrap(self.flow.for_members(index), index)
 
     @abc.abstractmethod
     def _wrap(self, flow: Flow, index: Tensor) -> Flow:

@@ -56,7 +56,7 @@ def certified_trajectory(
     ys = torch.stack(states)
     certified, members = _certified_states(problem, ys)
     certificate = certify(
-        problem.flow if members is None else problem.flow.of_members(members),
+        problem.flow if members is None else problem.flow.for_members(members),
         certified,
         rtol=problem.rtol,
         resolution=_select(members, problem.resolution),

@@ -118,12 +118,12 @@ def _paths(problem: Problem, span: float) -> Iterator[_Path]:
         size = torch.maximum(rows(y0).norm(dim=1), rows(origin + w.reshape(y0.shape)).norm(dim=1))
         return problem.atol + max(problem.rtol, 10 * torch.finfo(w.dtype).eps) * size
 
-    rest = flow.rest
-    if rest is None:
+    stationary_state = flow.stationary_state
+    if stationary_state is None:
         problem.rhs_evals += 1
         origin, start, order = y0, flow(t0, y0), 1
     else:
-        origin, start, order = rest.expand(y0.shape), y0 - rest, 0
+        origin, start, order = stationary_state.expand(y0.shape), y0 - stationary_state, 0
     # A dozen evaluations are reserved for the energy.
     max_products = max(problem.max_evals - problem.rhs_evals - len(_COARSE[0]) * 4, 0)
     segments = exponential(

@@ -141,7 +141,7 @@ def train(
     """
     groups = torch.arange(len(W), device=W.device).split(max(1, _GROUP_SIZE // W[0].numel()))
     parts = [
-        _train_group(experiment, flow.of_members(members), W[members], label) for members in groups
+        _train_group(experiment, flow.for_members(members), W[members], label) for members in groups
     ]
     measured = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
     return measured, [epoch for _, epochs in parts for epoch in epochs]

@@ -51,11 +51,11 @@ def test_flows_without_a_closed_form_say_so():
 
 def test_defaults_of_the_hooks():
     flow, U = FactorFlow.example()
-    assert flow.rest is None
+    assert flow.stationary_state is None
     assert flow.spectral_radius(U) is None
     assert not flow.affine
     assert flow.invariants(U) == flow.invariant_scales(U) == {}
-    assert flow.for_start(U) is flow.of_members(torch.zeros(1)) is flow
+    assert flow.for_start(U) is flow.for_members(torch.zeros(1)) is flow
     assert flow.parameter_flow is flow
     assert flow.lift(U) is flow.project(U) is U
     loss, velocity = flow.loss_and_velocity(U)
@@ -69,7 +69,7 @@ def test_defaults_of_the_hooks():
 def test_an_affine_flow_has_its_targets_as_fixed_point():
     flow, _ = KernelFlow.example()
     assert flow.affine
-    assert not flow(0.0, flow.rest).any()
+    assert not flow(0.0, flow.stationary_state).any()
 
 
 def test_gradient_of_a_sum():

@@ -155,7 +155,7 @@ def test_each_member_has_its_own_step_size():
         assert relative(batched.start(ys)[i], single.start(ys[i])) == 0
         path = gflow.integrate(single, ys[i], ts, "tsit5", 1e-9, 1e-12)
         assert relative(paths.ys[:, i], path.ys) <= 1e-8
-    part = batched.of_members(torch.tensor([2, 0]))
+    part = batched.for_members(torch.tensor([2, 0]))
     assert torch.equal(part(0.0, ys[[2, 0]]), batched(0.0, ys)[[2, 0]])
     with pytest.raises(InputError, match=r"shape of the ensemble, \(2,\), got \(3,\)"):
         gflow.integrate(batched, ys[:2], ts)

@@ -70,10 +70,10 @@ def test_results_do_not_depend_on_blocks_of_neurons_and_members(m):
 def test_each_member_has_its_own_signs():
     y, W, a = randn(N, 2, seed=2), randn(4, 5, D, seed=1), signs(4, 5, 2)
     flow = TwoLayerFlow(X, y, a)
-    selected = flow.of_members(torch.tensor([2, 0]))
+    selected = flow.for_members(torch.tensor([2, 0]))
     for i, j in enumerate([2, 0]):
         single = TwoLayerFlow(X, y, a[j])
-        assert single.of_members(torch.tensor([0])) is single
+        assert single.for_members(torch.tensor([0])) is single
         for name in ("loss", "end_to_end", "gram"):
             values = getattr(selected, name)(W[[2, 0]])[i]
             assert relative(values, getattr(single, name)(W[j])) <= 1e-14

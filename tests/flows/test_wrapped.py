@@ -30,7 +30,7 @@ def test_states_and_losses_are_those_of_the_inner_flow():
     doubled, U = Doubled.example()
     flow = doubled.flow
     assert doubled.state_shape == flow.state_shape
-    assert doubled.like is flow.like
+    assert doubled.reference_tensor is flow.reference_tensor
     assert torch.equal(doubled.loss(U), flow.loss(U))
     assert torch.equal(doubled.end_to_end(U), flow.end_to_end(U))
     assert torch.equal(doubled(0.0, U), 2 * flow(0.0, U))
@@ -43,7 +43,7 @@ def test_members_of_the_inner_flow_are_selected(wrap):
     signs = torch.where(randn(3, 4) > 0, 1.0, -1.0).double()
     flow = TwoLayerFlow(randn(5, 2), randn(5, seed=1), signs)
     W, index = randn(3, 4, 2, seed=2), torch.tensor([2, 0])
-    members = wrap(flow).of_members(index)
+    members = wrap(flow).for_members(index)
     assert type(members) is type(wrap(flow))
     assert torch.equal(members.flow(0.0, W[index]), flow(0.0, W)[index])
 

@@ -21,7 +21,7 @@ def kernel(n, rank=None, seed=0):
 class Affine(KernelFlow):
     """A kernel flow without a known fixed point, and with the generic product."""
 
-    rest = None
+    stationary_state = None
 
     def jvp(self, y, v):
         return super(KernelFlow, self).jvp(y, v)

@@ -47,7 +47,7 @@ class KernelOperator:
     def __init__(self, given: Tensor | Product, like: Tensor):
         self.given = given
         #: A tensor of the dtype and on the device of H.
-        self.like = given if isinstance(given, Tensor) else like
+        self.reference_tensor = given if isinstance(given, Tensor) else like
         if isinstance(given, Tensor):
             _check_entries(given)
         else:
@@ -130,7 +130,7 @@ class KernelOperator:
         # λ_max ≤ max_i (|H|x)_i/x_i for every x > 0 (Collatz–Wielandt); with x = 1 this is the
         # largest row sum, and each sweep x ← |H|x brings it nearer to |H|'s largest eigenvalue,
         # which is H's own where its entries are positive.
-        x = self.like.new_ones(self.like.shape[0])
+        x = self.reference_tensor.new_ones(self.reference_tensor.shape[0])
         for _ in range(_SWEEPS):
             x = self._absolute(x / x.max().clamp_min(torch.finfo(x.dtype).tiny))
         if not bool(x.max() > 0):

@@ -161,7 +161,7 @@ class KernelSpectrum(Flow):
 
     def effective_dimension(self, ts: Tensor | Sequence[float]) -> Tensor:
         """Σ_i λ_i/(λ_i + 1/t), (T,): see `gflow.flows.gram.modes.effective_dimension`."""
-        return effective_dimension(self.eigenvalues, require_times(ts).to(self.like))
+        return effective_dimension(self.eigenvalues, require_times(ts).to(self.reference_tensor))
 
     def residual_bound(self, ts: Tensor | Sequence[float], u0: Tensor) -> Tensor:
         """Compute e^{−2λ_min t}‖u₀ − y‖², the bound on ‖u(t) − y‖² (Du et al. 2019).

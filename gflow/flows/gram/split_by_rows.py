@@ -144,9 +144,11 @@ def shared_gram(
         cross = (
             None if x_test is None else Tiles(kernel, x_test, x, max_memory, team.rows(len(x_test)))
         )
-        require_dtype_and_device("targets", targets, square.like, "H")
+        require_dtype_and_device("targets", targets, square.reference_tensor, "H")
         fits = bool(team.minimum(torch.tensor(int(fit(square, cross, max_memory)))))
-    H = SharedGram(team, square.matrix() if fits else square, len(x), square.like)
+    H = SharedGram(team, square.matrix() if fits else square, len(x), square.reference_tensor)
     if cross is None or x_test is None:
         return H, None
-    return H, SharedGram(team, cross.matrix() if fits else cross, len(x_test), square.like)
+    return H, SharedGram(
+        team, cross.matrix() if fits else cross, len(x_test), square.reference_tensor
+    )

@@ -71,7 +71,7 @@ class Tiles:
                 f"kernel(x1, x2) must return a tensor (n1, n2), here (1, 1), got {received}"
             )
         #: A tensor of the dtype and on the device of K.
-        self.like = probe
+        self.reference_tensor = probe
         self._rows = min(_TILE, int((max_memory / (_WORK * probe.element_size())) ** 0.5))
         if self._rows < 1:
             least = _WORK * probe.element_size()
@@ -80,12 +80,12 @@ class Tiles:
     @property
     def nbytes(self) -> int:
         """Size of the matrix in bytes."""
-        return self.shape[0] * self.shape[1] * self.like.element_size()
+        return self.shape[0] * self.shape[1] * self.reference_tensor.element_size()
 
     @property
     def work(self) -> int:
         """Estimate of the bytes that computing a tile takes."""
-        return _WORK * self._rows**2 * self.like.element_size()
+        return _WORK * self._rows**2 * self.reference_tensor.element_size()
 
     def _tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield rows (counted from the first one taken), columns, and their tile."""
@@ -114,7 +114,7 @@ class Tiles:
 
     def matrix(self) -> Tensor:
         """Compute K, (n, n_z), or its rows."""
-        K = self.like.new_empty(self.shape)
+        K = self.reference_tensor.new_empty(self.shape)
         for rows, columns, tile in self._tiles():
             K[rows, columns] = tile
             if self._mirrored and rows != columns:

@@ -41,7 +41,7 @@ def value(objective: Objective, theta: Tensor) -> tuple[Tensor]:
     >>> value(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor(25.),)
     """
-    return (of_each(objective, theta),)
+    return (map_over_ensemble(objective, theta),)
 
 
 def gradient_by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]:
@@ -65,7 +65,7 @@ def gradient_by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]
     >>> gradient_by_torch_func(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor([6., 8.]),)
     """
-    return (of_each(grad(objective), theta),)
+    return (map_over_ensemble(grad(objective), theta),)
 
 
 def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,11 +92,11 @@ def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Ten
     (tensor(25.), tensor([6., 8.]))
     """
     if _in_transform():
-        gradient, loss = of_each(grad_and_value(objective), theta)
+        gradient, loss = map_over_ensemble(grad_and_value(objective), theta)
         return loss, gradient
     with torch.enable_grad():
         leaf, differentiable = _leaf(theta)
-        loss = of_each(objective, leaf)
+        loss = map_over_ensemble(objective, leaf)
         (gradient,) = torch.autograd.grad(loss.sum(), leaf, create_graph=differentiable)
     return (loss if differentiable else loss.detach()), gradient
 
@@ -130,11 +130,13 @@ def gradient_and_product(
     (tensor([1., 4.]), tensor([2., 4.]))
     """
     if _in_transform():
-        gradient, pullback, *_ = vjp(lambda x: of_each(grad(objective), x), theta)
+        gradient, pullback, *_ = vjp(lambda x: map_over_ensemble(grad(objective), x), theta)
         return gradient, pullback(gradient if v is None else v)[0]
     with torch.enable_grad():
         leaf, differentiable = _leaf(theta)
-        (gradient,) = torch.autograd.grad(of_each(objective, leaf).sum(), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(
+            map_over_ensemble(objective, leaf).sum(), leaf, create_graph=True
+        )
         if gradient.requires_grad:
             along = gradient if v is None else v
             (product,) = torch.autograd.grad(
@@ -174,7 +176,7 @@ def derivative(objective: Objective, theta: Tensor, *vs: Tensor) -> Tensor:
     """
     with torch.enable_grad():
         leaf = theta.detach().requires_grad_()
-        result = of_each(objective, leaf).sum()
+        result = map_over_ensemble(objective, leaf).sum()
         for v in (torch.ones_like(result), *vs):
             if not result.requires_grad:
                 return torch.zeros_like(theta)
@@ -220,7 +222,7 @@ def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
     return product
 
 
-def of_each(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
+def map_over_ensemble(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
     """Apply a function of one vector to every vector of an ensemble.
 
     All at once by vmap, or one by one where vmap fails (an operation without a batching rule, a
@@ -241,7 +243,7 @@ def of_each(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
     Examples
     --------
     >>> import torch
-    >>> of_each(torch.sum, torch.ones(2, 3, 5)).shape
+    >>> map_over_ensemble(torch.sum, torch.ones(2, 3, 5)).shape
     torch.Size([2, 3])
     """
     if theta.ndim == 1:

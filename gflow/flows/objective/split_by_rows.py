@@ -47,7 +47,7 @@ _SUMMANDS: tuple[Summand, ...] = (
 )
 
 
-class Sums:
+class SampleSums:
     """Sums over all samples of a team, from the sums over each process's samples.
 
     Parameters
@@ -108,7 +108,7 @@ class _Value(torch.autograd.Function):
     """L(θ)."""
 
     @staticmethod
-    def forward(ctx: Any, sums: Sums, y: Tensor) -> Tensor:
+    def forward(ctx: Any, sums: SampleSums, y: Tensor) -> Tensor:
         ctx.sums = sums
         ctx.save_for_backward(y)
         return sums.total(value, y)
@@ -123,7 +123,7 @@ class _Derivative(torch.autograd.Function):
     """D(θ; v_1, …, v_k)."""
 
     @staticmethod
-    def forward(ctx: Any, sums: Sums, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, sums: SampleSums, *tensors: Tensor) -> Tensor:
         ctx.sums = sums
         ctx.save_for_backward(*tensors)
         return sums.total(_derivative, *tensors)

@@ -56,7 +56,7 @@ class System:
         """Select the members of the ensemble whose states the next calls pass."""
         if not self.single and (self._index is None or not np.array_equal(index, self._index)):
             self._index = index
-            self._flow = self._ensemble_flow.of_members(self.indices(index))
+            self._flow = self._ensemble_flow.for_members(self.indices(index))
 
     def indices(self, rows: Rows) -> Tensor:
         """Return rows as a tensor of indices on the solve's device, (k,)."""

@@ -8,7 +8,7 @@ from gflow.flows.objective.differentiation import (
     gradient_and_product,
     gradient_by_torch_func,
     hessian,
-    of_each,
+    map_over_ensemble,
     value,
     value_and_gradient,
 )
@@ -96,4 +96,4 @@ def test_an_error_of_the_function_itself_is_raised():
         raise RuntimeError("of the function")
 
     with pytest.raises(RuntimeError, match="of the function"):
-        of_each(broken, randn(2, 3))
+        map_over_ensemble(broken, randn(2, 3))

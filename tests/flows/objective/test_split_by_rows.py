@@ -9,7 +9,7 @@ from gflow.flows.objective.differentiation import (
     value,
     value_and_gradient,
 )
-from gflow.flows.objective.split_by_rows import Sums
+from gflow.flows.objective.split_by_rows import SampleSums
 from tests.helpers import randn, relative
 
 X = randn(6, 3)
@@ -43,7 +43,7 @@ def outputs(theta):
     return torch.sin(theta @ X.mT)
 
 
-SUMS = Sums(TwoParts(), local_sum, outputs, len(X), X)
+SUMS = SampleSums(TwoParts(), local_sum, outputs, len(X), X)
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])

@@ -70,7 +70,7 @@ def test_members_with_different_parameters():
             super().__init__(torch.eye(1, dtype=torch.float64), times(0.0))
             self.rates = rates
 
-        def of_members(self, index):
+        def for_members(self, index):
             return Rates(self.rates[index])
 
         def __call__(self, t, y):

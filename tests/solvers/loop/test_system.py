@@ -49,7 +49,7 @@ def test_the_flow_is_restricted_to_the_selected_members():
             super().__init__(torch.eye(1, dtype=torch.float64), times(0.0))
             self.rates = rates
 
-        def of_members(self, index):
+        def for_members(self, index):
             return Rates(self.rates[index])
 
         def __call__(self, t, y):
