@@ -104,7 +104,7 @@ def rank_reaches(flow: Flow, rank: int, threshold: float) -> Event:
     0.5
     """
     if rank < 1:
-        raise InputError(f"rank must be at least 1, got {rank}")
+        raise InputError(f"rank must be at least 1, got {rank}; 1 is the largest singular value")
     return lambda y: threshold - torch.linalg.svdvals(flow.end_to_end(y))[..., rank - 1]
 
 

@@ -108,7 +108,7 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         cli_runs.finish(lambda stages: start(job, output, make_options(stages)), job, as_json)
 
     summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
-    prefix = "Step-size study: " if study else ""
+    text = f"Step-size study: {summary}" if study else summary[0].upper() + summary[1:]
     return click.Command(
         printable(Path(source).stem),
         callback=run,
@@ -117,7 +117,7 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
             *(_study_options() if study else []),
             *output_options(),
         ],
-        help=f"{prefix}{summary}.\n\n{' '.join((model.__doc__ or '').split())}",
+        help=f"{text}.\n\n{' '.join((model.__doc__ or '').split())}",
         short_help=summary,
     )
 
@@ -139,7 +139,7 @@ def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
 @click.argument("file", required=False)
 @click.pass_context
 def _run(ctx: click.Context, file: str | None) -> None:
-    """Run the scenario in FILE.toml, or one by name, with its options (see FILE --help)."""
+    """Run the scenario in FILE.toml, or one by name; gflow run FILE --help lists its options."""
     _require_argument(ctx, file, "run FILE.toml [OPTIONS]")
     _delegate(ctx, str(file), study=False)
 

@@ -87,7 +87,10 @@ class _List(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
+        try:
+            return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
+        except click.BadParameter as error:  # only numbers can be refused
+            self.fail(f"{error.message.rstrip('.')}; separate numbers by commas", param, ctx)
 
 
 class Duration(click.ParamType):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -170,14 +171,18 @@ def _resume(
 
 
 @click.command("runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("outputs"))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="print a list as JSON")
-def _runs(folder: Path, as_json: bool) -> None:
+def _runs(folder: Path | None, as_json: bool) -> None:
     """List the runs in FOLDER, by default outputs/, with their states."""
     from gflow.runs.reading import find_runs
 
-    if not folder.is_dir():
-        raise InputError(f"FOLDER must exist, got {folder}; runs are in outputs/ by default")
+    is_new_place = folder is None and not Path("outputs").exists()  # nothing was run here yet
+    folder = folder or Path("outputs")
+    if not folder.is_dir() and not is_new_place:
+        raise InputError(
+            f"FOLDER must be a folder that exists, got {folder}; runs are in outputs/ by default"
+        )
     rows = [_row(path) for path in find_runs(folder)]
     if as_json:
         click.echo(_json(rows))
@@ -185,7 +190,7 @@ def _runs(folder: Path, as_json: bool) -> None:
     for row in map(printable_values, rows):
         click.echo(f"{row['state']:<11} {row['written'] or '-':<19.19}  {row['folder']}")
     if not rows:
-        click.echo(f"there are no runs in {folder}", err=True)
+        click.echo(f"no runs in {printable(os.path.join(folder, ''))}", err=True)
 
 
 def _json(value: Any) -> str:

@@ -38,7 +38,8 @@ class _Sweeps(click.Group):
                 [
                     (
                         "SCENARIO",
-                        "Sweep over a scenario, by its name or file; see SCENARIO --help.",
+                        "Sweep over a scenario, by its name or file; "
+                        "gflow sweep SCENARIO --help lists the options.",
                     ),
                     ("status FOLDER", "Show the progress of a sweep."),
                 ]
@@ -74,7 +75,9 @@ def _sweep(source: str, options: dict[str, Any]) -> None:
     for setting in options["set"]:
         key, equals, spec = setting.partition("=")
         if not equals:
-            raise InputError(f"--set must read KEY=SPEC, got '{setting}'")
+            raise InputError(
+                f"--set must read KEY=SPEC, got '{setting}'; for example --set depth=2,3"
+            )
         sets.append((key.strip(), spec.strip()))
     plan = make_plan(
         source,

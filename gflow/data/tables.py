@@ -46,9 +46,10 @@ def read_table(path: Path) -> Table:
     InputError
         If the file is missing, damaged, too large or holds something else.
     """
+    if path.is_dir():
+        raise InputError(f"data must be a file, got the folder {str(path)!r}; check the path")
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"data must be a file, got {str(path)!r}, {kind}; check the path")
+        raise InputError(f"there is no file {str(path)!r}; check the path")
     try:
         return READERS[path.suffix.lower()](path)
     except InputError:

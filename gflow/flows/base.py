@@ -161,7 +161,7 @@ class Flow(abc.ABC):
         """
         raise InputError(
             f"{type(self).__name__} has no closed form for this loss and start; "
-            "choose a numerical method, such as method='dopri5'"
+            "choose a numerical method, such as dopri5"
         )
 
     def for_start(self, y0: Tensor) -> Flow:

@@ -148,7 +148,10 @@ class Lanczos:
         stacked = torch.stack([torch.stack(x) for x in (self._along, self._beta, self._inverse)])
         alpha, beta, inverse = to_numpy(stacked).transpose(0, 2, 1)
         if not np.isfinite(alpha).all() or not np.isfinite(beta).all():
-            raise InputError("the product with the operator returned NaN or infinity")
+            raise InputError(
+                "the product with the operator must be finite, but it returned NaN or infinity; "
+                "check the operator and the start, or scale them down"
+            )
         beta = np.where(inverse > 0, beta, 0.0)
         if self.size == self.n:  # the space is everything
             beta[:, -1] = 0.0
@@ -183,7 +186,8 @@ class Lanczos:
         if (theta < -10 * noise).any():
             raise InputError(
                 "the operator must be positive semidefinite, but it has an eigenvalue below "
-                f"{theta.min():.3g} (largest {theta.max():.3g}); such a flow explodes"
+                f"{theta.min():.3g} (largest {theta.max():.3g}), along which the flow "
+                "explodes; pass a positive semidefinite one"
             )
         return np.where(theta > noise, theta, 0.0)
 

@@ -95,10 +95,14 @@ class RunFolder(Folder):
         try:
             self._metrics = (self.path / METRICS).open("ab")
         except OSError as error:
-            raise InputError(f"cannot write {self.path / METRICS}: {error.strerror}") from None
+            raise InputError(
+                f"cannot write {self.path / METRICS}: {error.strerror}; check its permissions"
+            ) from None
         if not try_lock(self._metrics, exclusive=True):
             self.close()
-            raise InputError(f"the run in {self.path} is being written by another process")
+            raise InputError(
+                f"another process is writing the run in {self.path}; wait until it ends"
+            )
 
     def close(self) -> None:
         """Release the lock on the folder."""

@@ -125,6 +125,8 @@ def test_help_lists_every_field(name):
         for field in set(model.model_fields) - {"name", "title"}:
             assert f"--{field.replace('_', '-')}" in completed.out
         assert "--output" in completed.out
+        text = completed.out.split("\n\n")[1].strip()
+        assert text[0].isupper()
         assert "--json" in completed.out
 
 
@@ -334,7 +336,7 @@ def test_converge_against_the_modified_flow(no_figures):
     sizes = ["--step-sizes", "0.05,0.025,0.0125", "--points", "2", "--rtol", "1e-9"]
     completed = call("converge", *small("deep-linear"), *sizes, "--modified")
     assert completed.status == 0, completed
-    assert "modified  order 2." in completed.out
+    assert re.search(r"^modified +order 2\.", completed.out, re.MULTILINE)
     assert "gap to modified flow" in completed.out
     refused = call("converge", *small("kernel"), *sizes, "--modified")
     assert refused.status == 2
@@ -395,7 +397,7 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("deep-linear --t-end 0", "t-end: input should be greater than 0"),
         ("deep-linear --step-sizes 0.1,0", "step-sizes: input should be greater than 0, got 0"),
         ("deep-linear --step-sizes nan", "step-sizes: input should be a finite number"),
-        ("deep-linear --step-sizes 0.1,x", "'x' is not a valid float"),
+        ("deep-linear --step-sizes 0.1,x", "'x' is not a valid float; separate numbers by commas"),
         ("deep-linear --step-sizes 100", "at most t_end"),
         ("deep-linear --rtol 0", "rtol: input should be greater than 0"),
         ("deep-linear --atol -1", "atol: input should be greater than or equal to 0"),
@@ -532,7 +534,8 @@ def test_diverging_descent_is_status_5(no_figures):
     saved = gflow.load_run("o").summary
     assert saved["descent"][0]["stable"] is False
     assert f"2/λ_max = {saved['stability_limit']:.4g}; beyond it: 30" in completed.out
-    assert "time      t = epochs × step size, on the sum ½‖u − y‖² over 8 points" in completed.out
+    line = "^time +t = epochs × step size, on the sum ½‖u − y‖² over 8 points"
+    assert re.search(line, completed.out, re.MULTILINE)
 
 
 def test_diverging_networks_are_status_5():
@@ -634,6 +637,15 @@ def test_runs_are_listed_with_their_state(no_figures):
     report = json.loads(call("inspect", "o/done", "--json").out)
     assert report["state"] == "done"
     assert report["summary"]["certificate"]["holds"] is True
+
+
+def test_runs_of_a_new_place_are_none():
+    listed = call("runs")
+    assert (listed.status, listed.out, listed.err) == (0, "", "no runs in outputs/\n")
+    assert call("runs", "--json").out == "[]\n"
+    refused = call("runs", "outputs")
+    assert refused.status == 2
+    assert "FOLDER must be a folder that exists, got outputs" in refused.err
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1:2:3:4", "inf"])

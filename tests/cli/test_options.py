@@ -39,7 +39,9 @@ def test_a_field_is_an_option_with_type_help_and_default():
 def test_lists_are_separated_by_commas():
     option = options_of("kernel")["step_sizes"]
     assert option.type.convert("0.1, 0.05", option, None) == (0.1, 0.05)
-    with pytest.raises(click.BadParameter, match="'x' is not a valid float"):
+    with pytest.raises(
+        click.BadParameter, match="'x' is not a valid float; separate numbers by commas"
+    ):
         option.type.convert("0.1,x", option, None)
 
 

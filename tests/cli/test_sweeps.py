@@ -73,7 +73,10 @@ def test_a_dry_run_prints_the_runs_or_the_job_and_writes_nothing(tmp_path, capsy
     [
         (["sweep", "kernle"], "did you mean 'kernel'"),
         (["sweep", "--seeds", "3"], "the scenario must come first"),
-        (["sweep", "kernel", "--set", "points"], "must read KEY=SPEC"),
+        (
+            ["sweep", "kernel", "--set", "points"],
+            "--set must read KEY=SPEC, got 'points'; for example --set depth=2,3",
+        ),
         (["sweep", "kernel", "--set", "points=x"], "an integer"),
         (["sweep", "kernel", "--seeds", "0"], "from 1 to"),
         (["sweep", "kernel", "--slurm-queue", "x"], "pass that too"),
@@ -95,7 +98,9 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, capsys
 
 def test_help_lists_commands_and_options(capsys):
     assert gflow("sweep", "--help") == 0
-    assert "status FOLDER" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "status FOLDER" in out
+    assert "gflow sweep SCENARIO --help lists the options" in out
     assert gflow("sweep", "kernel", "--help") == 0
     assert "--scheduler" in capsys.readouterr().out
 

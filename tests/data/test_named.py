@@ -161,10 +161,10 @@ def test_openml_names_must_not_be_paths(monkeypatch, name):
         ("zzz", "digits, diabetes, .*, got 'zzz'; choose one of these$"),
         ("", "got ''"),
         ("data.txt", r"ending in .npz, .npy or .csv"),
-        ("nowhere.npz", "got 'nowhere.npz', no such file; check the path"),
-        ("~nobody-here/x.csv", "no such file"),
-        ("nul\0byte.npy", "no such file"),
-        ("two\nlines.csv", "no such file"),
+        ("nowhere.npz", "there is no file 'nowhere.npz'; check the path"),
+        ("~nobody-here/x.csv", "there is no file"),
+        ("nul\0byte.npy", "there is no file"),
+        ("two\nlines.csv", "there is no file"),
     ],
 )
 def test_unknown_names_are_refused(name, line):

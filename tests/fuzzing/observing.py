@@ -141,7 +141,7 @@ def _wrong_lines(status: object, out: str, err: str) -> Iterator[tuple[str, str]
         return
     if status not in STATUSES:
         yield "status", repr(status)
-    mild = ("gflow: warning: ", "there are no runs in ")
+    mild = ("gflow: warning: ", "no runs in ")
     lines = [line for line in err.split("\n") if line and not line.startswith(mild)]
     expected = {2: 1, 3: 2, 7: 1, 130: 1, 143: 1}.get(status, 0) if isinstance(status, int) else 0
     usage = status == 2 and err.startswith("Usage:")
