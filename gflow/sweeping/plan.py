@@ -175,7 +175,7 @@ def make_plan(
     keys = read_scenario(source)
     table = _validate_table(keys.pop("sweep", {}), source)
     model = setting_model(keys.get("setting"), source)
-    options = {key.replace("-", "_"): spec for key, spec in sets}
+    options = _specs_by_key(sets)
     specs = {**table.get("set", {}), **options}
     seeds = table.get("seeds") if seeds is None else seeds
     if seeds is not None:
@@ -203,6 +203,19 @@ def make_plan(
             values = member.scenario.model_dump()
             refuse_code(member.scenario, {key: values.get(key) for key in options}, source)
     return Plan(keys, tuple(groups), members, converge, modified, apart)
+
+
+def _specs_by_key(sets: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the specifications by key; raise InputError if a key is given twice."""
+    specs: dict[str, Any] = {}
+    for name, spec in sets:
+        key = name.replace("-", "_")
+        if key in specs:
+            joined = ",".join(dict.fromkeys(f"{specs[key]},{spec}".split(",")))
+            example = "VALUE,VALUE" if ":" in joined else joined
+            raise InputError(f"--set {key} is given twice; write --set {key}={example:.80}")
+        specs[key] = spec
+    return specs
 
 
 def _make_members(

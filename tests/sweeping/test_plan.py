@@ -85,6 +85,9 @@ def test_ids_depend_on_the_scenario_the_study_and_the_version_only(monkeypatch):
     [
         ([("depth", "0,1")], {}, "depth: .* got 0"),
         ([("step_size", "0.1,0.2"), ("step_sizes", "0.1")], {}, "set only one of the two"),
+        ([("depth", "2"), ("depth", "3")], {}, "--set depth is given twice; .* --set depth=2,3$"),
+        ([("t-end", "1,2"), ("t_end", "2,3")], {}, "t_end is given twice; .* --set t_end=1,2,3$"),
+        ([("depth", "2:4"), ("depth", "9")], {}, "depth is given twice; .* depth=VALUE,VALUE$"),
         ([("seed", "0,1")], {"seeds": 2}, "seeds must be given once"),
         ([], {"seeds": 0}, "from 1 to"),
         ([], {"modified": True}, "--converge"),
