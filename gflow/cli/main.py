@@ -213,9 +213,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         error.show()
         status = 2
     except click.exceptions.NoSuchOption as error:
-        close = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        status = _fail(f"there is no option {error.option_name}{hint}", 2)
+        status = _fail(f"there is no option {error.option_name}{_option_hint(error)}", 2)
     except click.ClickException as error:
         status = _fail(error.format_message(), 2)
     except GflowError as error:
@@ -234,6 +232,14 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         status = 1
     # torchrun stops all ranks when one fails: rank 0 is to report the reason first.
     return status if isinstance(status, int) and not is_follower else 0
+
+
+def _option_hint(error: click.NoSuchOption) -> str:
+    """Return how to mend an unknown option, or nothing."""
+    if error.option_name == "--set":
+        return "; give one value as --KEY VALUE; for several, use gflow sweep"
+    close = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _error_status(error: GflowError) -> int:

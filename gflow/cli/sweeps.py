@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,11 +57,40 @@ def sweep() -> None:
     """Run a scenario at many points in parallel; an existing sweep is resumed."""
 
 
+class _SweepCommand(click.Command):
+    """The sweep over a scenario."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        arguments = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            _refuse_key_as_option(str(self.name), error.option_name, arguments)
+            raise
+
+
+def _refuse_key_as_option(source: str, option: str, arguments: list[str]) -> None:
+    """Raise InputError if an unknown option is a key of the scenario: --data for --set data=..."""
+    from gflow.scenario import field_kind, read_scenario, setting_model
+
+    fields = setting_model(read_scenario(source).get("setting"), source).model_fields
+    key = option.removeprefix("--").replace("-", "_")
+    plural = fields.get(f"{key}s")
+    if key not in fields and (plural is None or not field_kind(plural.annotation)[1]):
+        return
+    value = "VALUE"
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        name, equals, assigned = argument.partition("=")
+        if name == option and (equals or not following.startswith("--")):
+            value = assigned if equals else following
+    raise InputError(f"a sweep has no option {option}; set it with --set {key}={value:.80}")
+
+
 def _sweep_command(source: str) -> click.Command:
     def callback(**options: Any) -> None:
         _sweep(source, options)
 
-    return click.Command(
+    return _SweepCommand(
         source,
         callback=callback,
         params=sweep_options(),

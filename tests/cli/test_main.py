@@ -387,6 +387,12 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("--halp", "no option --halp"),
         ("deep-linear --dept 3", "did you mean --depth"),
         ("run deep-linear --dept 3", "did you mean --depth"),
+        (
+            "deep-linear --set depth=3",
+            "no option --set; give one value as --KEY VALUE; for several",
+        ),
+        ("run deep-linear --set depth=3", "use gflow sweep"),
+        ("converge deep-linear --set depth=3", "use gflow sweep"),
         ("converge deep-linear --step-size 1,2", "did you mean --step-sizes"),
         ("deep-linear --depth", "requires an argument"),
         ("deep-linear --depth x", "'x' is not a valid integer"),
