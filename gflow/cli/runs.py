@@ -89,13 +89,13 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     from gflow.distributed import processes
 
     with processes() as team:
-        if team.size > 1 and not job.scenario.splits:
+        if team.size > 1 and not job.scenario.can_be_split:
             raise InputError(f"{job.name} runs in one process; start it without torchrun")
         if team.rank == 0:
             _finish(do, job, as_json)
             return
         torch.set_num_threads(job.scenario.threads)
-        job.scenario.share()
+        job.scenario.build_flow()
         team.leads()
 
 

@@ -76,7 +76,7 @@ class Team:
         return slice(*(n * rank // self.size for rank in (self.rank, self.rank + 1)))
 
     def leads(self) -> bool:
-        """Return True on rank 0; other ranks serve requests until the context ends, then get False.
+        """Serve requests on other ranks until the context ends; return whether this is rank 0.
 
         The context is that of ``with processes()`` on rank 0. Split flows must have been made by
         now, in every process. While they serve, other ranks ignore SIGINT and SIGTERM: rank 0
@@ -88,7 +88,7 @@ class Team:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def collective(self) -> Iterator[None]:
         """Run a block that every process runs in the same order, such as making a split flow.
 
         Operations inside are not announced, and every process gets their results.

@@ -104,7 +104,7 @@ class Execution:
             yield UNSTORED
             return
         values = {k: digest(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-        piece = checkpointer.start_piece({"what": kind, **values}, steps=steps)
+        piece = checkpointer.start_piece({"kind": kind, **values}, steps=steps)
         try:
             # A request inside would leave this piece open while other jobs start theirs.
             with using(serve=None):

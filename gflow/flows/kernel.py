@@ -193,7 +193,7 @@ class KernelFlow(KernelPredictor):
             H, H_test = gram(kernel, x, x_test, max_memory)
             return cls(H, targets, H_test)
         shared, shared_test = shared_gram(team, kernel, x, targets, x_test, max_memory)
-        with team.together():
+        with team.collective():
             return cls(shared, targets, shared_test)
 
     @property

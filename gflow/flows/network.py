@@ -150,7 +150,7 @@ class NetworkFlow(ParameterFlow):
         if team is None or team.size == 1:
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
             return
-        with team.together():
+        with team.collective():
             team.require_equal("the module", [*module.parameters(), *module.buffers()])
             team.require_equal("inputs and targets", [inputs, targets])
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)

@@ -228,12 +228,11 @@ def read_dataset(folder: Path, name: str) -> xr.Dataset:
     """
     import xarray as xr
 
-    file = folder / name
-    with _damage_reported(folder, name):
-        require_own_file(file)
-        netcdf.require_plain_arrays(file, _MAX_ARRAYS)
-        with xr.open_dataset(file, engine="h5netcdf") as opened:
-            return opened.load()
+    with (
+        _checked_netcdf(folder, name) as file,
+        xr.open_dataset(file, engine="h5netcdf") as opened,
+    ):
+        return opened.load()
 
 
 def read_variables(
@@ -265,18 +264,18 @@ def read_variables(
         ...
     gflow.errors.InputError: no run at nowhere: result.nc is missing; `gflow runs` lists runs
     """
-    file = folder / name
-    with _damage_reported(folder, name):
-        require_own_file(file)
-        netcdf.require_plain_arrays(file, _MAX_ARRAYS)
+    with _checked_netcdf(folder, name) as file:
         return netcdf.read_variables(file, like)
 
 
 @contextlib.contextmanager
-def _damage_reported(folder: Path, name: str) -> Iterator[None]:
-    """Turn every error into an InputError about the file."""
+def _checked_netcdf(folder: Path, name: str) -> Iterator[Path]:
+    """Check a netCDF file and yield its path; turn every error into an InputError about it."""
+    file = folder / name
     try:
-        yield
+        require_own_file(file)
+        netcdf.require_plain_arrays(file, _MAX_ARRAYS)
+        yield file
     except FileNotFoundError:
         raise _no_run(folder, name) from None
     except Exception as error:  # HDF5 raises many kinds of errors for a damaged file

@@ -51,8 +51,8 @@ class Scenario(BaseModel, abc.ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
     setting: ClassVar[str]
-    #: Whether several processes can share the work on its one flow, see `gflow.distributed`.
-    splits: ClassVar[bool] = False
+    #: Whether the work on its one flow can be split across processes, see `gflow.distributed`.
+    can_be_split: ClassVar[bool] = False
 
     name: Text = Field(
         "unnamed",
@@ -123,8 +123,8 @@ class Scenario(BaseModel, abc.ABC):
         """
         return frozenset()
 
-    def share(self) -> Flow:
-        """Return the flow of `setup` alone, for processes that only compute their share of it."""
+    def build_flow(self) -> Flow:
+        """Return the flow of `setup` alone, for processes that only compute their part of it."""
         return self.setup().flow
 
     @abc.abstractmethod

@@ -18,7 +18,7 @@ class EdgeOfStability(NetworkScenario):
     """A network's flow, descents and their central flows, with the sharpness along each."""
 
     setting: ClassVar[str] = "edge-of-stability"
-    splits: ClassVar[bool] = True
+    can_be_split: ClassVar[bool] = True
 
     step_sizes: tuple[Positive, ...] | None = Field(
         None,

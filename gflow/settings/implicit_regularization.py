@@ -15,7 +15,7 @@ class ImplicitRegularization(NetworkScenario):
     """A network's flow, descent with several step sizes, and the modified flow of each."""
 
     setting: ClassVar[str] = "implicit-regularization"
-    splits: ClassVar[bool] = True
+    can_be_split: ClassVar[bool] = True
 
     def run(self, stages: Stages) -> Result:
         """Run the flow, and descent and the modified flow for every step size."""

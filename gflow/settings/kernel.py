@@ -11,7 +11,7 @@ import gflow
 from gflow.discovery import module_names
 from gflow.errors import InputError
 from gflow.settings.base import Count, Positive
-from gflow.settings.sphere_base import PointScenario
+from gflow.settings.sphere_base import SphereScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ else:
     ActivationName = Literal[tuple(module_names(_FOLDERS))]
 
 
-class Kernel(PointScenario):
+class Kernel(SphereScenario):
     """Kernel flow u̇ = −H(u − y) from u = 0 on the sum ½‖u − y‖², beside descent.
 
     Epoch k of full-batch descent with step size η on that sum is the time t = kη; on the mean
@@ -41,7 +41,7 @@ class Kernel(PointScenario):
     """
 
     setting: ClassVar[str] = "kernel"
-    splits: ClassVar[bool] = True
+    can_be_split: ClassVar[bool] = True
 
     test_samples: Count = Field(
         200, description="number of test samples, those after the training samples"
@@ -87,7 +87,7 @@ class Kernel(PointScenario):
                 )
         return two_layer_relu_gram
 
-    def share(self) -> Flow:
+    def build_flow(self) -> Flow:
         """Make the kernel's flow."""
         return self._build()[0]
 

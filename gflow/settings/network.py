@@ -23,7 +23,7 @@ class Network(NetworkScenario):
     """Flow θ̇ = −∇L(θ) of a network beside descent, with sharpness, gradient and distance."""
 
     setting: ClassVar[str] = "network"
-    splits: ClassVar[bool] = True
+    can_be_split: ClassVar[bool] = True
 
     def setup(self) -> Setup:
         """Make the network's flow, its start, and the measurements along its paths."""

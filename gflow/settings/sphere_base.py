@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gflow.data.named import Data
 
 
-class PointScenario(Scenario):
+class SphereScenario(Scenario):
     """A setting on points of the unit sphere with targets."""
 
     inputs: Count = Field(20, description="with synthetic data: dimension of the inputs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gflow.settings.base import Count, Positive
-from gflow.settings.sphere_base import PointScenario
+from gflow.settings.sphere_base import SphereScenario
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SAMPLES = 100
 
 
-class WideNetwork(PointScenario):
+class WideNetwork(SphereScenario):
     """Two-layer networks, their first layer trained from N(0, 1) on the sum ½‖u − y‖².
 
     Epoch k is one full-batch step of size η on that sum, at time t = kη; on a mean over n
@@ -90,7 +90,7 @@ class WideNetwork(PointScenario):
         """Make the flow of the narrowest network, for step-size studies."""
         from gflow.flows import TwoLayerFlow
         from gflow.results.base import Setup
-        from gflow.studies.one_width import random_networks
+        from gflow.studies.width_experiment import random_networks
 
         inputs, targets = (part[: self.samples or _SAMPLES] for part in self._samples())
         flow, start = random_networks(inputs, targets, min(self.widths), [self.seed])

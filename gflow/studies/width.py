@@ -30,7 +30,13 @@ from gflow.kernels import two_layer_relu_gram
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.fitting import PowerLaw, fit_power
 from gflow.studies.matching import require_linear_spacing
-from gflow.studies.one_width import HeldOut, WidthExperiment, follow, random_networks, train
+from gflow.studies.width_experiment import (
+    HeldOutPoints,
+    WidthExperiment,
+    follow,
+    random_networks,
+    train,
+)
 from gflow.trajectory import Certificate, Stats
 
 #: The right-hand side jumps wherever a neuron switches: tighter tolerances gain little.
@@ -166,7 +172,7 @@ def width_study(
         raise InputError("the kernel must not be zero, but all rows of the inputs are")
     eta = 0.5 / largest if step_size is None else float(step_size)
     require_positive("step_size", eta)
-    held_out = None if test is None else HeldOut(*test, two_layer_relu_gram(test[0], inputs))
+    held_out = None if test is None else HeldOutPoints(*test, two_layer_relu_gram(test[0], inputs))
     points = options.points
     epoch_grid = tuple(sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))}))
     experiment = WidthExperiment(kernel, held_out, eta, epoch_grid, options, stages)

@@ -167,7 +167,7 @@ def test_a_nested_piece_is_part_of_the_outer_one(folder):
             inner.finish(Checkpoint)
         outer.finish(lambda: Checkpoint(meta={"a": 1}))
     (piece,) = FolderCheckpointStore(folder).pieces()
-    assert piece.meta == {"a": 1, "piece": {"what": "outer"}}
+    assert piece.meta == {"a": 1, "piece": {"kind": "outer"}}
 
 
 def test_a_piece_with_other_inputs_is_refused(folder):

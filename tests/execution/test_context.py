@@ -90,7 +90,7 @@ def test_a_piece_is_computed_once_and_stored_with_its_inputs():
             assert compute() == expected
             checkpointer.flush()
     (piece,) = store.stored
-    assert piece.meta["piece"] == {"what": "sum", "of": digest(x), "times": 2}
+    assert piece.meta["piece"] == {"kind": "sum", "of": digest(x), "times": 2}
 
 
 def test_requests_inside_a_piece_are_not_served():

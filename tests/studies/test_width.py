@@ -10,8 +10,8 @@ import gflow
 from gflow.errors import InputError
 from gflow.flows import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
-from gflow.studies.one_width import random_networks
 from gflow.studies.width import width_study
+from gflow.studies.width_experiment import random_networks
 from tests.helpers import randn, relative
 
 N, D = 8, 4

@@ -138,7 +138,7 @@ def shared_gram(
     """
     require_points(x, x_test)
     points = [x] if x_test is None else [x, x_test]
-    with team.together(), torch.no_grad():
+    with team.collective(), torch.no_grad():
         team.require_equal("points and targets", [*points, targets])
         square = Tiles(kernel, x, None, max_memory, team.rows(len(x)))
         cross = (

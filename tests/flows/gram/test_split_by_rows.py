@@ -13,7 +13,7 @@ from tests.helpers import randn, relative
 class TeamOfOne:
     """The operations of a team, without other processes."""
 
-    together = contextlib.nullcontext
+    collective = contextlib.nullcontext
 
     def rows(self, n):
         return slice(0, n)

@@ -62,7 +62,7 @@ def random_networks(
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPoints:
     """Test points: inputs (n_test, d), targets of the training ones' form, and H_*."""
 
     inputs: Tensor
@@ -77,13 +77,13 @@ def _classes(outputs: Tensor, ndim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class WidthExperiment:
-    """What the networks of all widths and seeds share.
+    """The data and settings that the networks of all widths and seeds share.
 
     Attributes
     ----------
     kernel : KernelFlow
         The limiting kernel, with the targets.
-    held_out : HeldOut or None
+    held_out : HeldOutPoints or None
     step_size : float
     epochs : tuple of int
         At which descent and flow are measured, 0 first.
@@ -94,7 +94,7 @@ class WidthExperiment:
     """
 
     kernel: KernelFlow
-    held_out: HeldOut | None
+    held_out: HeldOutPoints | None
     step_size: float
     epochs: tuple[int, ...]
     options: SolveOptions

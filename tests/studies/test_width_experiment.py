@@ -6,7 +6,7 @@ import torch
 from gflow.flows import KernelFlow
 from gflow.kernels import two_layer_relu_gram
 from gflow.solvers import SolveOptions
-from gflow.studies.one_width import (
+from gflow.studies.width_experiment import (
     WidthExperiment,
     random_networks,
     train,
@@ -55,7 +55,7 @@ def test_a_single_seed_can_diverge():
 def test_groups_of_seeds_in_descent_change_nothing(monkeypatch):
     flow, W = random_networks(X, Y, 16, range(3))
     together, _ = train(experiment(0.1, (0, 1, 9)), flow, W, "")
-    monkeypatch.setattr("gflow.studies.one_width._GROUP_SIZE", 1)
+    monkeypatch.setattr("gflow.studies.width_experiment._GROUP_SIZE", 1)
     alone, diverged = train(experiment(0.1, (0, 1, 9)), flow, W, "")
     assert diverged == [None] * 3
     for name, values in together.items():
