@@ -33,11 +33,11 @@ def require_float(name: str, value: object) -> None:
     >>> require_float("targets", [1.0])
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: targets must be a floating-point tensor, got list
+    gflow.errors.InputError: targets must be a floating-point tensor, got list; convert it
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"{name} must be a floating-point tensor, got {kind}")
+        raise InputError(f"{name} must be a floating-point tensor, got {kind}; convert it")
 
 
 def require_nonempty(name: str, value: Tensor) -> None:
@@ -61,10 +61,10 @@ def require_nonempty(name: str, value: Tensor) -> None:
     >>> require_nonempty("targets", torch.ones(0, 2))
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: targets must not be empty, got shape (0, 2)
+    gflow.errors.InputError: targets must not be empty, got shape (0, 2); add entries
     """
     if value.numel() == 0:
-        raise InputError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+        raise InputError(f"{name} must not be empty, got shape {tuple(value.shape)}; add entries")
 
 
 def require_finite(name: str, value: Tensor) -> None:
@@ -149,10 +149,12 @@ def require_single_start(user: str, y0: Tensor, ndim: int) -> None:
     >>> require_single_start("a study", torch.ones(5, 3), ndim=1)
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: a study takes one start, got an ensemble of shape (5, 3)
+    gflow.errors.InputError: a study takes one start, got an ensemble of shape (5, 3); pass one
     """
     if y0.ndim != ndim:
-        raise InputError(f"{user} takes one start, got an ensemble of shape {tuple(y0.shape)}")
+        raise InputError(
+            f"{user} takes one start, got an ensemble of shape {tuple(y0.shape)}; pass one"
+        )
 
 
 def require_table(name: str, x: np.ndarray) -> None:

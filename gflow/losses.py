@@ -140,7 +140,8 @@ class LinearRegression(Loss):
         if inputs.shape[0] != targets.shape[0]:
             raise InputError(
                 "inputs and targets must have one row a sample, "
-                f"got {inputs.shape[0]} and {targets.shape[0]} rows"
+                f"got {inputs.shape[0]} and {targets.shape[0]} rows; "
+                "transpose one, or remove samples without a partner"
             )
         n, d = inputs.shape
         self.samples = n
@@ -203,7 +204,8 @@ class MatrixSensing(Loss):
         if measurements.shape[0] != values.shape[0]:
             raise InputError(
                 "there must be one value a measurement, "
-                f"got {measurements.shape[0]} measurements and {values.shape[0]} values"
+                f"got {measurements.shape[0]} measurements "
+                f"and {values.shape[0]} values; remove those without a partner"
             )
         self.shape = (measurements.shape[1], measurements.shape[2])
         self._A = measurements.flatten(1)
@@ -250,7 +252,7 @@ class MatrixCompletion(Loss):
         if not isinstance(values, Tensor) or values.ndim != 2:
             raise InputError(f"values must be a matrix, got {_kind(values)}")
         if not isinstance(mask, Tensor):
-            raise InputError(f"mask must be a tensor, got {_kind(mask)}")
+            raise InputError(f"mask must be a tensor, got {_kind(mask)}; use torch.as_tensor")
         if mask.shape != values.shape:
             raise InputError(
                 f"mask must have the shape of values, {tuple(values.shape)}, "
@@ -259,7 +261,7 @@ class MatrixCompletion(Loss):
         observed = mask.to(torch.bool)
         self.observed_count = int(observed.sum())
         if self.observed_count == 0:
-            raise InputError("mask must observe at least one entry, got none")
+            raise InputError("mask must observe at least one entry, got none; set one to True")
         filled = torch.where(observed, values, torch.zeros_like(values))
         _require_matrix("observed values", filled)
         self.shape = (values.shape[0], values.shape[1])

@@ -60,7 +60,9 @@ def read_scenario(source: str) -> dict[str, Any]:
         try:
             text = read_text(path, _MAX_BYTES)
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot read the scenario file {source}: {_reason(error)}") from None
+            raise InputError(
+                f"cannot read the scenario file {source}: {_reason(error)}; check the file"
+            ) from None
         longest = max(map(len, text.split("\n")))
         if longest > _MAX_LINE:
             raise InputError(
@@ -73,7 +75,9 @@ def read_scenario(source: str) -> dict[str, Any]:
     try:
         keys = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{source} is not valid TOML: {printable(str(error))}") from None
+        raise InputError(
+            f"{source} is not valid TOML: {printable(str(error))}; correct the file"
+        ) from None
     return {"name": name, **keys}
 
 

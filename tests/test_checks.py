@@ -50,11 +50,23 @@ def test_valid_values_pass(check, arguments):
 @pytest.mark.parametrize(
     ("check", "arguments", "message"),
     [
-        (require_float, ("x", [1.0]), "x must be a floating-point tensor, got list"),
-        (require_float, ("x", None), "x must be a floating-point tensor, got NoneType"),
-        (require_float, ("x", ONES.long()), "x must be a floating-point tensor, got torch.int64"),
-        (require_float, ("x", ONES + 1j), "x must be a floating-point tensor, got torch.complex64"),
-        (require_nonempty, ("x", ONES[:, :0]), "x must not be empty, got shape (2, 0)"),
+        (require_float, ("x", [1.0]), "x must be a floating-point tensor, got list; convert it"),
+        (require_float, ("x", None), "x must be a floating-point tensor, got NoneType; convert it"),
+        (
+            require_float,
+            ("x", ONES.long()),
+            "x must be a floating-point tensor, got torch.int64; convert it",
+        ),
+        (
+            require_float,
+            ("x", ONES + 1j),
+            "x must be a floating-point tensor, got torch.complex64; convert it",
+        ),
+        (
+            require_nonempty,
+            ("x", ONES[:, :0]),
+            "x must not be empty, got shape (2, 0); add entries",
+        ),
         (
             require_finite,
             ("x", torch.tensor([1.0, math.nan, -math.inf])),
@@ -75,7 +87,7 @@ def test_valid_values_pass(check, arguments):
         (
             require_single_start,
             ("a study", ONES, 1),
-            "a study takes one start, got an ensemble of shape (2, 3)",
+            "a study takes one start, got an ensemble of shape (2, 3); pass one",
         ),
         (
             require_table,

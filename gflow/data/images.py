@@ -99,7 +99,8 @@ def _find_file(folder: Path, *names: str) -> Path:
             if file.is_file():
                 return file
     raise InputError(
-        f"{str(folder)!r} must hold the file {names[0]} or {names[0]}.gz; it holds neither"
+        f"{str(folder)!r} must hold the file {names[0]} or {names[0]}.gz, it holds neither; "
+        "check the folder, or download the file"
     )
 
 
@@ -117,7 +118,8 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
         if size == 0 or 8 * size > MAX_BYTES:  # as float64
             raise InputError(
                 f"{path.name!r} must take at most {MAX_BYTES} bytes in memory and not be empty, "
-                f"but its header declares shape {shape}, {8 * size} bytes as float64"
+                f"but its header declares shape {shape}, {8 * size} bytes as float64; "
+                "download it again"
             )
         if path.suffix != ".gz":
             _require_size(path, path.stat().st_size - len(header), size)
@@ -144,7 +146,8 @@ def _cifar10(folder: Path) -> Images:
     if not files:
         raise InputError(
             f"{str(folder)!r} must hold data_batch_1.bin to data_batch_5.bin, CIFAR-10's binary "
-            "version (the Python version is a pickle, which could run code); it holds no such file"
+            "version (the Python version is a pickle, which could run code), it holds none; "
+            "check the folder, or download the files"
         )
     record_size = 1 + math.prod(_CIFAR_SHAPE)  # a label, then the pixels
     total = sum(file.stat().st_size for file in files)

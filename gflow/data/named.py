@@ -73,11 +73,14 @@ class Data:
         require_table(f"inputs of {self.name}", self.inputs)
         require_table(f"targets of {self.name}", self.targets)
         if self.inputs.shape[1] == 0:
-            raise InputError(f"inputs of {self.name} must have at least one column, got none")
+            raise InputError(
+                f"inputs of {self.name} must have at least one column, got none; add one"
+            )
         if len(self.inputs) != len(self.targets):
             raise InputError(
                 f"inputs and targets of {self.name} must have one row a sample, "
-                f"got {len(self.inputs)} and {len(self.targets)} rows"
+                f"got {len(self.inputs)} and {len(self.targets)} rows; "
+                "remove samples without a partner"
             )
 
 

@@ -170,12 +170,13 @@ class LayerwiseFlow(ParameterFlow):
         widths = list(dims)
         if len(widths) < 2 or any(isinstance(d, bool) or d != int(d) or d < 1 for d in widths):
             raise InputError(
-                f"dims must be at least two positive whole numbers [d_0, ..., d_N], got {widths}"
+                "dims must be at least two positive whole numbers [d_0, ..., d_N], "
+                f"got {widths}; for example [3, 2, 1]"
             )
         if (widths[-1], widths[0]) != tuple(loss.shape):
             raise InputError(
                 f"dims must run from d_0 = {loss.shape[1]} to d_N = {loss.shape[0]} "
-                f"to fit the loss, got {widths}"
+                f"to fit the loss, got {widths}; change its ends or the loss"
             )
         self._loss = loss
         self.layer_dims = tuple(int(d) for d in widths)

@@ -178,7 +178,7 @@ class EndToEndFlow(ReducedFlow):
         if hidden_width is not None and hidden_width < full_rank:
             raise InputError(
                 f"a balanced start needs hidden_width of at least min(d_N, d_0) = {full_rank}, "
-                f"got {hidden_width}"
+                f"got {hidden_width}; widen the hidden layers"
             )
         if rank is not None and not 0 <= rank <= full_rank:
             raise InputError(f"rank must be between 0 and {full_rank}, got {rank}")

@@ -87,7 +87,10 @@ def product_rhs(W: Tensor, G: Tensor) -> Tensor:
 
 def _check_square(loss: Loss) -> None:
     if loss.shape[0] != loss.shape[1]:
-        raise InputError(f"W = UUᵀ is square, but the loss takes matrices of shape {loss.shape}")
+        raise InputError(
+            "a factorization W = UUᵀ needs a loss of square matrices, got one of shape "
+            f"{tuple(loss.shape)}; use EndToEndFlow or another loss"
+        )
 
 
 def _observables(W: Tensor, loss: Loss) -> Observables:
@@ -226,7 +229,8 @@ class ProductFlow(ReducedFlow):
         least = float(torch.linalg.eigvalsh(y).min())
         if least < -limit * y.shape[-1] * scale:
             raise InputError(
-                f"W = UUᵀ must be positive semidefinite, but its least eigenvalue is {least:.3g}"
+                "W = UUᵀ must be positive semidefinite, but its least eigenvalue is "
+                f"{least:.3g}; start from U @ U.mT"
             )
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:

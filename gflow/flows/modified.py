@@ -154,7 +154,7 @@ class ModifiedFlow(WrappedFlow):
         if isinstance(self.step_size, Tensor) and self.step_size.shape not in ((), batch):
             raise InputError(
                 "step_size must be one number or have the shape of the ensemble, "
-                f"{tuple(batch)}, got {tuple(self.step_size.shape)}"
+                f"{tuple(batch)}, got {tuple(self.step_size.shape)}; expand it"
             )
 
     @classmethod

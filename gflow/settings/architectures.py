@@ -204,7 +204,9 @@ def factory(path: str) -> Callable[[], nn.Module]:
     make = getattr(module, name, None)
     if not callable(make):
         kind = "no such name" if make is None else f"a {type(make).__name__}"
-        raise InputError(f"model {path!r} must name a function in {module_name}, got {kind}")
+        raise InputError(
+            f"model {path!r} must name a function in {module_name}, got {kind}; check the name"
+        )
 
     def checked() -> nn.Module:
         from torch import nn
@@ -213,11 +215,13 @@ def factory(path: str) -> Callable[[], nn.Module]:
             made = make()
         except Exception as error:
             raise InputError(
-                f"model {path!r} must be callable without arguments, but {one_line(error)}"
+                f"model {path!r} must be callable without arguments, but "
+                f"{one_line(error)}; correct the function"
             ) from error
         if not isinstance(made, nn.Module):
             raise InputError(
-                f"model {path!r} must return a torch.nn.Module, got {type(made).__name__}"
+                f"model {path!r} must return a torch.nn.Module, got "
+                f"{type(made).__name__}; correct its return"
             )
         return made
 
@@ -252,11 +256,12 @@ def require_fit(module: nn.Module, inputs: Tensor, outputs: int) -> None:
             result = module(batch)
     except Exception as error:  # of any kind, from inside the user's module
         raise InputError(
-            f"the model must take inputs of shape {('n', *batch.shape[1:])}, but {one_line(error)}"
+            f"the model must take inputs of shape {('n', *batch.shape[1:])}, but "
+            f"{one_line(error)}; change its first layer"
         ) from error
     shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
     if shape != (len(batch), outputs):
         raise InputError(
             f"the model must return outputs of shape {(len(batch), outputs)} for {len(batch)} "
-            f"samples, got {shape}"
+            f"samples, got {shape}; change its last layer"
         )

@@ -49,7 +49,10 @@ class ContinuousVsDiscrete(NetworkScenario):
 
         if self.step_sizes is None or len(self.step_sizes) != 1:
             count = 0 if self.step_sizes is None else len(self.step_sizes)
-            raise InputError(f"continuous-vs-discrete takes one step size, got {count}")
+            raise InputError(
+                f"continuous-vs-discrete takes one step size, got {count}; "
+                "pass one, for example --step-sizes 0.1"
+            )
         (step,) = self.step_sizes
         options = self.solve_options()
         results, facts = {}, {}

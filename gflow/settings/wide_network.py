@@ -104,7 +104,9 @@ class WideNetwork(SphereScenario):
         from gflow.studies.width import width_study
 
         if self.step_sizes is not None and len(self.step_sizes) > 1:
-            raise InputError(f"wide-network takes one step size, got {len(self.step_sizes)}")
+            raise InputError(
+                f"wide-network takes one step size, got {len(self.step_sizes)}; keep one of them"
+            )
         inputs, targets = self._samples()
         train = self.samples or _SAMPLES
         study = width_study(

@@ -217,9 +217,9 @@ def finer_states(
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
     times = [float(t) for t in ts]
     if not times:
-        raise InputError("ts must hold at least one time, got none")
+        raise InputError("ts must hold at least one time, got none; add the times to save")
     if not all(math.isfinite(t) for t in times):
-        raise InputError("ts must be finite, got NaN or infinity")
+        raise InputError("ts must be finite, got NaN or infinity; remove such times")
     if any(b <= a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be strictly increasing; sort it and remove repeated times")
     return times
@@ -227,7 +227,10 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
 
 def _check_sharpness(flow: Flow, y0: Tensor, sharpness: int) -> None:
     if not isinstance(sharpness, int) or sharpness < 0:
-        raise InputError(f"sharpness must be the number of eigenvalues to compute, got {sharpness}")
+        raise InputError(
+            f"sharpness must be the number of eigenvalues to compute, got {sharpness}; "
+            "use 0 for none"
+        )
     if sharpness and flow.batch_shape(y0):
         raise InputError(
             "sharpness is computed along one start, got an ensemble of shape "

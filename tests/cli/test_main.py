@@ -434,7 +434,7 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("wide-network --data digits --classes 0,1,2", "two"),
         ("wide-network --data digits --classes 0", "two"),
         ("wide-network --data digits --classes 0,x", "classes"),
-        ("wide-network --step-sizes 0.1,0.2", "takes one step size, got 2"),
+        ("wide-network --step-sizes 0.1,0.2", "takes one step size, got 2; keep one of them"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):

@@ -152,5 +152,7 @@ def test_starts_of_the_product_flow_are_checked():
     flow = ProductFlow(SquaredDistance(randn(3, 3)))
     with pytest.raises(InputError, match="symmetric, but"):
         gflow.integrate(flow, randn(3, 3), [0.0, 1.0])
-    with pytest.raises(InputError, match="semidefinite, but its least eigenvalue is -1"):
+    with pytest.raises(
+        InputError, match=r"semidefinite, but its least eigenvalue is -1; start from U @ U\.mT"
+    ):
         gflow.integrate(flow, -torch.eye(3, dtype=torch.float64), [0.0, 1.0])

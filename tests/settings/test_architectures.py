@@ -84,7 +84,7 @@ def test_a_users_model_is_imported_from_the_current_folder(user):
         ("user_bad_c:make", "must be importable, but ZeroDivisionError"),
         (":make", "must be importable, but ValueError"),
         ("user_bad_a:needs", "callable without arguments, but TypeError"),
-        ("user_bad_a:text", "must return a torch.nn.Module, got str"),
+        ("user_bad_a:text", "must return a torch.nn.Module, got str; correct its return"),
     ],
 )
 def test_errors_of_a_users_model_are_reported_in_one_line(user, path, message):

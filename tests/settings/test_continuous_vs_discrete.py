@@ -87,8 +87,8 @@ def test_summary_agrees_with_the_curves(outcome):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"step_sizes": None}, "takes one step size, got 0"),
-        ({"step_sizes": [0.2, 0.1]}, "takes one step size, got 2"),
+        ({"step_sizes": None}, "takes one step size, got 0; pass one"),
+        ({"step_sizes": [0.2, 0.1]}, "takes one step size, got 2; pass one"),
         ({"time": "log"}, "compares at equally spaced times, got log spacing"),
         ({"proxy": 1}, "proxy: input should be greater than or equal to 2, got 1"),
         ({"substeps": 0}, "substeps: input should be greater than or equal to 1, got 0"),

@@ -54,7 +54,7 @@ def test_without_remaining_samples_there_is_no_test_error():
 
 def test_several_step_sizes_are_refused():
     scenario = make("wide-network", step_sizes=[0.1, 0.2], samples=5, inputs=3)
-    with pytest.raises(InputError, match="takes one step size, got 2"):
+    with pytest.raises(InputError, match="takes one step size, got 2; keep one of them"):
         scenario.run(no_stage)
 
 

@@ -153,8 +153,14 @@ def test_nothing_is_measured_unless_requested():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sharpness": -1}, "sharpness must be the number of eigenvalues to compute, got -1"),
-        ({"sharpness": 1.5}, "sharpness must be the number of eigenvalues to compute, got 1.5"),
+        (
+            {"sharpness": -1},
+            "sharpness must be the number of eigenvalues to compute, got -1; use 0 for none",
+        ),
+        (
+            {"sharpness": 1.5},
+            "sharpness must be the number of eigenvalues to compute, got 1.5; use 0 for none",
+        ),
         (
             {"y0": torch.zeros(3, 51, dtype=torch.float64)},
             r"one start, got an ensemble of shape \(3,\); integrate its members one by one",

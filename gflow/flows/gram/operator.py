@@ -110,7 +110,8 @@ class KernelOperator:
         if low < -10 * noise:
             raise InputError(
                 "H must be positive semidefinite, but its least eigenvalue is "
-                f"{low:.3g} (largest {top:.3g}); such a flow explodes"
+                f"{low:.3g} (largest {top:.3g}), along which the flow explodes; "
+                "pass a positive semidefinite kernel"
             )
         return torch.where(lam > noise, lam, torch.zeros_like(lam)), V
 
@@ -144,7 +145,10 @@ class KernelOperator:
 
 def _check_entries(H: Tensor) -> None:
     if H.ndim != 2 or H.shape[0] != H.shape[1]:
-        raise InputError(f"H must be a square matrix, got {tuple(H.shape)}")
+        raise InputError(
+            f"H must be a square matrix, got {tuple(H.shape)}; pass the kernel of all pairs of "
+            "training points"
+        )
     if not bool(torch.stack([torch.isfinite(rows).all() for rows in H.split(_ROWS)]).all()):
         require_finite("H", H)  # counts the entries, which takes as much memory as H
     blocks = list(zip(H.split(_ROWS), H.split(_ROWS, dim=1), strict=True))

@@ -95,7 +95,8 @@ def in_chunks(
         return [Chunk(inputs, targets, 1.0)]
     if len(targets) != n:
         raise InputError(
-            f"inputs and targets must have one row a sample, got {n} and {len(targets)} rows"
+            f"inputs and targets must have one row a sample, got {n} and {len(targets)} "
+            "rows; remove samples without a partner"
         )
     device = next(module.parameters()).device
     pairs, tested = _pairs(inputs, targets, size, team, device)
