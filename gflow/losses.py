@@ -26,7 +26,9 @@ from gflow.errors import InputError
 def _require_matrix(name: str, value: Tensor, ndim: int = 2) -> None:
     require_float(name, value)
     if value.ndim != ndim:
-        raise InputError(f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}")
+        raise InputError(
+            f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}; reshape it"
+        )
     require_nonempty(name, value)
     require_finite(name, value)
 
@@ -256,7 +258,7 @@ class MatrixCompletion(Loss):
         if mask.shape != values.shape:
             raise InputError(
                 f"mask must have the shape of values, {tuple(values.shape)}, "
-                f"got {tuple(mask.shape)}"
+                f"got {tuple(mask.shape)}; make one entry for each value"
             )
         observed = mask.to(torch.bool)
         self.observed_count = int(observed.sum())

@@ -250,7 +250,8 @@ class Flow(abc.ABC):
         ):
             shown = ", ".join("any" if e == -1 else str(e) for e in expected)
             raise InputError(
-                f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}"
+                f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}; "
+                "reshape it"
             )
         if self.reference_tensor is not None:
             require_dtype_and_device("a state", y, self.reference_tensor, "the flow's data")

@@ -123,14 +123,18 @@ class KernelFlow(KernelPredictor):
             n = H.shape[0]
         if targets.ndim not in (1, 2) or targets.shape[0] != n:
             raise InputError(
-                f"targets must have shape (n,) or (n, k) with n = {n}, got {tuple(targets.shape)}"
+                f"targets must have shape (n,) or (n, k) with n = {n}, got "
+                f"{tuple(targets.shape)}; give one row for each row of H"
             )
         require_nonempty("targets", targets)
         require_finite("targets", targets)
         self._operator = KernelOperator(H, targets)
         if isinstance(H_test, Tensor):
             if H_test.ndim != 2 or H_test.shape[1] != n:
-                raise InputError(f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}")
+                raise InputError(
+                    f"H_test must have shape (n_test, {n}), got {tuple(H_test.shape)}; "
+                    "its rows are the test points, its columns those of H"
+                )
             require_finite("H_test", H_test)
             require_dtype_and_device("H_test", H_test, self.reference_tensor, "H")
         require_dtype_and_device("targets", targets, self.reference_tensor, "H")

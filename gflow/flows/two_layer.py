@@ -167,7 +167,7 @@ class TwoLayerFlow(ParameterFlow):
         if inputs.ndim != 2 or targets.ndim not in (1, 2) or len(targets) != len(inputs):
             raise InputError(
                 "inputs must have shape (n, d) and targets (n,) or (n, k), "
-                f"got {tuple(inputs.shape)} and {tuple(targets.shape)}"
+                f"got {tuple(inputs.shape)} and {tuple(targets.shape)}; reshape them"
             )
         outputs = tuple(targets.shape[1:])
         if signs.ndim < targets.ndim or tuple(signs.shape[signs.ndim - len(outputs) :]) != outputs:

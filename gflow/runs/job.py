@@ -77,7 +77,7 @@ def read_job(path: Path) -> Job:
     manifest = read_manifest(path)
     keys = manifest.get("scenario")
     if not isinstance(keys, dict):
-        raise InputError(f"damaged run at {path}: manifest.json holds no scenario")
+        raise InputError(f"damaged run at {path}: manifest.json holds no scenario; run it again")
     scenario = validate(keys, str(path))
     return Job(scenario, manifest.get("study") is True, manifest.get("modified") is True)
 

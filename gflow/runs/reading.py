@@ -280,7 +280,7 @@ def _checked_netcdf(folder: Path, name: str) -> Iterator[Path]:
         raise _no_run(folder, name) from None
     except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
         why = printable(str(error)) or type(error).__name__
-        raise InputError(f"damaged run at {folder}: {name}: {why}") from None
+        raise InputError(f"damaged run at {folder}: {name}: {why}; run it again") from None
 
 
 def _no_run(folder: Path, name: str) -> InputError:
@@ -295,7 +295,10 @@ def _read(folder: Path, name: str, parse: Callable[[str], dict[str, Any]]) -> di
     except FileNotFoundError:
         raise _no_run(folder, name) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"damaged run at {folder}: {name}: {printable(str(error))}") from None
+        why = printable(str(error))
+        raise InputError(f"damaged run at {folder}: {name}: {why}; run it again") from None
     if not isinstance(values, dict):
-        raise InputError(f"damaged run at {folder}: {name} must be an object with keys")
+        raise InputError(
+            f"damaged run at {folder}: {name} must be an object with keys; run it again"
+        )
     return values

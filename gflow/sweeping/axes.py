@@ -95,7 +95,7 @@ def make_axis(key: str, spec: str | Sequence[Any], model: type[Scenario]) -> Axi
         return Axis(key, (values,))
     if len(set(values)) < len(values):
         repeated = next(v for i, v in enumerate(values) if v in values[:i])
-        raise InputError(f"--set {key}: values must differ, got {repeated} twice")
+        raise InputError(f"--set {key}: values must differ, got {repeated} twice; remove one")
     return Axis(key, values, singular=is_list)
 
 
@@ -208,7 +208,9 @@ def group_axes(axes: Sequence[Axis], zips: Sequence[Sequence[str]]) -> list[tupl
         lengths = {key: len(by_key[key].values) for key in keys}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{n} of {key}" for key, n in lengths.items())
-            raise InputError(f"--zip: axes must have equally many values, got {counts}")
+            raise InputError(
+                f"--zip: axes must have equally many values, got {counts}; add or remove some"
+            )
         group_of |= dict.fromkeys(keys, keys)
     groups = dict.fromkeys(group_of.get(a.key, (a.key,)) for a in axes)
     return [tuple(by_key[key] for key in keys) for keys in groups]

@@ -85,7 +85,9 @@ def connect(workers: WorkerConfig, folder: Path) -> Iterator[tuple[Client, Calla
                 client = distributed.Client(address, security=security, timeout=_CONNECT_TIMEOUT)
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                raise InputError(f"no scheduler answers at {address}: {reason}") from None
+                raise InputError(
+                    f"no scheduler answers at {address}: {reason}; check the address"
+                ) from None
         elif workers.slurm is not None:
             cluster = stack.enter_context(slurm.slurm_cluster(workers, folder))
             client = distributed.Client(cluster)
@@ -110,7 +112,9 @@ def _worker_environments(workers: WorkerConfig) -> list[dict[str, str]]:
         gpus = visible_gpus()
         count = workers.workers or len(gpus)
         if count > len(gpus):
-            raise InputError(f"this machine has {len(gpus)} GPUs, got --workers {count}")
+            raise InputError(
+                f"this machine has {len(gpus)} GPUs, got --workers {count}; use fewer workers"
+            )
         devices = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:count]]
     else:
         devices = [{}] * (workers.count or 1)

@@ -223,7 +223,9 @@ def _make_members(
 ) -> tuple[SweepRun, ...]:
     shape = [len(group[0].values) for group in groups]
     if math.prod(shape) > _MAX_RUNS:
-        raise InputError(f"a sweep has at most {_MAX_RUNS} runs, got {math.prod(shape)}")
+        raise InputError(
+            f"a sweep has at most {_MAX_RUNS} runs, got {math.prod(shape)}; set fewer values"
+        )
     members = []
     for index in itertools.product(*map(range, shape)):
         point: dict[str, Any] = {}

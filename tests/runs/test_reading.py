@@ -47,7 +47,7 @@ def test_a_damaged_file_is_named_in_one_line(name, content, tmp_path):
 def test_deeply_nested_json_is_refused(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder.path / "summary.json").write_text("[" * 50_000)
-    with pytest.raises(InputError, match=r"damaged run at .*summary\.json"):
+    with pytest.raises(InputError, match=r"damaged run at .*summary\.json.* again$"):
         gflow.load_run(folder.path)
 
 

@@ -64,5 +64,7 @@ def test_workers_have_their_threads_and_a_gpu_each(monkeypatch):
     monkeypatch.setattr(clusters, "visible_gpus", lambda: ["0", "1", "4"])
     environments = clusters._worker_environments(WorkerConfig(gpus=True))
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments] == ["0", "1", "4"]
-    with pytest.raises(InputError, match="this machine has 3 GPUs, got --workers 4"):
+    with pytest.raises(
+        InputError, match="this machine has 3 GPUs, got --workers 4; use fewer workers"
+    ):
         clusters._worker_environments(WorkerConfig(gpus=True, workers=4))

@@ -173,7 +173,10 @@ class KernelPredictor(KernelSpectrum):
         if step_size >= limit:
             excess = f"step_size {step_size:g} is not below 2/λ_max = {limit:g}"
             if not bool(torch.isfinite(power).all() & torch.isfinite(weights).all()):
-                raise InputError(f"{excess}, and descent overflows by step {int(counts.max())}")
+                raise InputError(
+                    f"{excess}, and descent overflows by step {int(counts.max())}; "
+                    "take smaller or fewer steps"
+                )
             warnings.warn(f"{excess}: descent is unstable", RuntimeWarning, stacklevel=2)
         train = self.apply_modes(power, u0 - self.targets) + self.targets
         at_start = self._for_outputs(counts[:, None]) == 0
