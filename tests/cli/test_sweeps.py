@@ -13,7 +13,12 @@ import xarray as xr
 from gflow.cli import main as cli
 
 FIXED = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0 step_size=0.1"
-SMALL = [part for word in FIXED.split() for part in ("--set", word)]
+
+
+def small(**sets):
+    """Return the options of a small sweep, with some keys set otherwise."""
+    specs = dict(word.split("=") for word in FIXED.split()) | sets
+    return [part for key, spec in specs.items() for part in ("--set", f"{key}={spec}")]
 
 
 def gflow(*arguments):
@@ -24,7 +29,7 @@ def gflow(*arguments):
 
 def test_a_sweep_from_the_command_line(workers, tmp_path, capsys):
     folder = tmp_path / "sweep"
-    command = ["sweep", "kernel", *SMALL, "--set", "t_end=1,3", "--seeds", 2, "--output", folder]
+    command = ["sweep", "kernel", *small(t_end="1,3"), "--seeds", 2, "--output", folder]
     command += ["--scheduler", workers.scheduler]
     assert gflow(*command) == 0
     out = capsys.readouterr().out
@@ -44,8 +49,8 @@ def test_a_sweep_from_the_command_line(workers, tmp_path, capsys):
 
 def test_failures_are_listed_with_their_reason_and_a_status(workers, tmp_path, capsys):
     (tmp_path / "bad.csv").write_text("nonsense")
-    data = f"data=synthetic,{tmp_path / 'bad.csv'}"
-    command = ["sweep", "kernel", *SMALL, "--set", data, "--output", tmp_path / "s"]
+    data = f"synthetic,{tmp_path / 'bad.csv'}"
+    command = ["sweep", "kernel", *small(data=data), "--output", tmp_path / "s"]
     assert gflow(*command, "--scheduler", workers.scheduler) == 6
     out = capsys.readouterr().out
     assert "runs      1 done, 1 failed, of 2" in out
@@ -56,7 +61,7 @@ def test_failures_are_listed_with_their_reason_and_a_status(workers, tmp_path, c
 
 def test_a_dry_run_prints_the_runs_or_the_job_and_writes_nothing(tmp_path, capsys):
     folder = tmp_path / "sweep"
-    command = ["sweep", "kernel", *SMALL, "--seeds", 3, "--output", folder, "--dry-run"]
+    command = ["sweep", "kernel", *small(), "--seeds", 3, "--output", folder, "--dry-run"]
     assert gflow(*command) == 0
     assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == [
         "seed = 0",
@@ -116,7 +121,7 @@ def test_help_lists_commands_and_options(capsys):
 
 def test_a_terminated_sweep_prints_how_to_resume_and_stores_its_runs(tmp_path):
     folder = tmp_path / "sweep"
-    command = [sys.executable, "-m", "gflow", "sweep", "kernel", *SMALL, "--seeds", "400"]
+    command = [sys.executable, "-m", "gflow", "sweep", "kernel", *small(), "--seeds", "400"]
     command += ["--workers", "1", "--output", str(folder)]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 100

@@ -10,7 +10,8 @@ from gflow.sweeping.plan import make_plan
 def small_plan(*sets, **options):
     """Return a plan of kernel flows of eight points, of some milliseconds each."""
     fixed = "data=synthetic samples=8 test_samples=4 inputs=3 points=4 t_end=3.0"
-    return make_plan("kernel", [*(tuple(w.split("=")) for w in fixed.split()), *sets], **options)
+    specs = dict(word.split("=") for word in fixed.split()) | dict(sets)
+    return make_plan("kernel", list(specs.items()), **options)
 
 
 def killing(id):

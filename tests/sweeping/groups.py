@@ -15,7 +15,8 @@ from gflow.sweeping.plan import make_plan
 def linear_plan(*sets, **options):
     """Return a plan of runs of the two-layer network that differ in their start."""
     fixed = "samples=60 depth=2 t_end=4.0 points=4 step_size=0.2 rtol=1e-6"
-    return make_plan("deep-linear", [*(w.split("=") for w in fixed.split()), *sets], **options)
+    specs = dict(word.split("=") for word in fixed.split()) | dict(sets)
+    return make_plan("deep-linear", list(specs.items()), **options)
 
 
 def result_arrays(folder, plan):
