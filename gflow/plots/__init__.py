@@ -3,10 +3,10 @@
 `figures` draws every figure whose variables a dataset has. A figure is one function in any file of
 this folder, which is discovered, not listed::
 
-    from gflow.plots.registry import register_figure
+    from gflow.plots.figure_spec import figure_spec
     from gflow.plots.style import TIME_LABEL
 
-    @register_figure("gradient", variables=["gradient_norm"])
+    @figure_spec("gradient", variables=["gradient_norm"])
     def _gradient(ds: xr.Dataset, figure: Figure) -> None:
         axes = figure.axes[0]
         axes.plot(ds["time"], ds["gradient_norm"])
@@ -21,7 +21,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gflow.discovery import discover
-from gflow.plots.registry import FigureSpec
+from gflow.plots.figure_spec import FigureSpec
 from gflow.plots.style import STYLE, TIME_LABEL
 
 

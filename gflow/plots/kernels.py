@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.registry import register_figure
+from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, LOG_ZERO, TIME_LABEL, descent_curves
 
 _BOUND = r"bound  $e^{-\lambda_{\min} t}\,\|u_0 - y\|$"
 
 
-@register_figure(
+@figure_spec(
     "residual",
     variables=["residual_norm", "residual_bound", "mode_residuals", "descent_residual_norm"],
     panels=2,
@@ -53,7 +53,7 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
     right.legend(title="largest\neigenvalue\nfirst", loc="upper left", bbox_to_anchor=(1, 1))
 
 
-@register_figure(
+@figure_spec(
     "learning",
     variables=[
         "kernel_eigenvalues",

@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.registry import register_figure
+from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, descent_curves, format_number
 
 _SHARPNESS = r"sharpness  $\lambda_{\max}$ of the Hessian"
 _AVERAGED = r"central flow  $L + \mathrm{tr}\,\Sigma/\eta$"
 
 
-@register_figure("sharpness", variables=["sharpness", "descent_sharpness"])
+@figure_spec("sharpness", variables=["sharpness", "descent_sharpness"])
 def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     limits = []
@@ -36,7 +36,7 @@ def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend()
 
 
-@register_figure(
+@figure_spec(
     "network", variables=["gradient_norm", "distance", "descent_distance", "gap"], panels=3
 )
 def _network(ds: xr.Dataset, figure: Figure) -> None:
@@ -58,7 +58,7 @@ def _network(ds: xr.Dataset, figure: Figure) -> None:
     right.legend()
 
 
-@register_figure(
+@figure_spec(
     "edge_of_stability",
     variables=["flow_loss", "flow_sharpness", "edge_sharpness", "step_loss"],
     panels=2,
@@ -99,7 +99,7 @@ def _edge(ds: xr.Dataset, figure: Figure) -> None:
     right.legend(loc="lower right")
 
 
-@register_figure("leaving", variables=["relative_gap", "oscillation", "smooth_variance"], panels=3)
+@figure_spec("leaving", variables=["relative_gap", "oscillation", "smooth_variance"], panels=3)
 def _leaving(ds: xr.Dataset, figure: Figure) -> None:
     left, middle, right = figure.axes
     gaps = descent_curves(ds, "relative_gap")
@@ -127,7 +127,7 @@ def _leaving(ds: xr.Dataset, figure: Figure) -> None:
     right.legend()
 
 
-@register_figure(
+@figure_spec(
     "implicit_regularization",
     variables=["squared_gradient", "descent_squared_gradient", "descent_ratio", "modified_ratio"],
     panels=2,
@@ -157,7 +157,7 @@ def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
     right.legend()
 
 
-@register_figure(
+@figure_spec(
     "continuous_vs_discrete",
     variables=["travelled", "gap_to_flow", "gap_to_proxy", "proxy_to_flow"],
     panels=2,

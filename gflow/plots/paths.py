@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gflow.plots.registry import register_figure
+from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import (
     COLOURS,
     LOG_ZERO,
@@ -23,7 +23,7 @@ _MODES_SHOWN = 10
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
 
 
-@register_figure("loss", variables=["loss", "descent_loss"])
+@figure_spec("loss", variables=["loss", "descent_loss"])
 def _loss(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     for i, (label, t, values) in enumerate(descent_curves(ds, "descent_loss")):
@@ -35,12 +35,12 @@ def _loss(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend(title="gradient descent")
 
 
-@register_figure("singular_values", variables=["singular_values"])
+@figure_spec("singular_values", variables=["singular_values"])
 def _singular_values(ds: xr.Dataset, figure: Figure) -> None:
     _spectrum(ds, figure.axes[0], "singular_values", "singular values of W")
 
 
-@register_figure("eigenvalues", variables=["eigenvalues"])
+@figure_spec("eigenvalues", variables=["eigenvalues"])
 def _eigenvalues(ds: xr.Dataset, figure: Figure) -> None:
     _spectrum(ds, figure.axes[0], "eigenvalues", "eigenvalues of W = UUᵀ")
 
@@ -64,7 +64,7 @@ def _spectrum(ds: xr.Dataset, axes: Axes, name: str, label: str) -> None:
     axes.legend()
 
 
-@register_figure("gap", variables=["gap", "gap_time"])
+@figure_spec("gap", variables=["gap", "gap_time"])
 def _gap(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     error = float(ds["solver_error"])
@@ -77,7 +77,7 @@ def _gap(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend(title="step size", ncols=1 + (ds.sizes["step_size"] > 3), loc="center")
 
 
-@register_figure("step_size", variables=["largest_gap", "order"])
+@figure_spec("step_size", variables=["largest_gap", "order"])
 def _step_size(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     steps, gaps = ds["step_size"].values, ds["largest_gap"].values
@@ -129,7 +129,7 @@ def _order_line(
     axes.plot(span, np.exp(level) * span**order, style, color="black", lw=1, label=label, zorder=1)
 
 
-@register_figure("invariants", variables=["drift_bound"])
+@figure_spec("invariants", variables=["drift_bound"])
 def _invariants(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     time = ds["time"].values[1:]
@@ -148,7 +148,7 @@ def _invariants(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend(loc="upper right")
 
 
-@register_figure("completion", variables=["held_out_error", "effective_rank"], panels=2)
+@figure_spec("completion", variables=["held_out_error", "effective_rank"], panels=2)
 def _completion(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     left.plot(ds["time"], ds["held_out_error"], color="black")

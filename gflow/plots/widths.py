@@ -9,11 +9,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gflow.plots.registry import register_figure
+from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, draw_median_band, format_number
 
 
-@register_figure("distance", variables=["descent_distance", "flow_distance"])
+@figure_spec("distance", variables=["descent_distance", "flow_distance"])
 def _distance(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     epochs = ds["epoch"].values
@@ -54,7 +54,7 @@ def _phases(axes: Axes, epochs: np.ndarray, medians: np.ndarray, peak: int) -> N
     _note(axes, "decline", (epochs[late], medians[late]), (24, 8), "grey")
 
 
-@register_figure("peak", variables=["descent_distance", "fit_slope"])
+@figure_spec("peak", variables=["descent_distance", "fit_slope"])
 def _peak(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     parts = {
@@ -75,9 +75,7 @@ def _peak(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend(loc="lower left")
 
 
-@register_figure(
-    "kernel_drift", variables=["kernel_drift", "kernel_error", "kernel_norm"], panels=2
-)
+@figure_spec("kernel_drift", variables=["kernel_drift", "kernel_error", "kernel_norm"], panels=2)
 def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     norm = float(ds["kernel_norm"])
@@ -99,7 +97,7 @@ def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
     right.legend()
 
 
-@register_figure("training", variables=["network_loss", "kernel_loss"])
+@figure_spec("training", variables=["network_loss", "kernel_loss"])
 def _training(ds: xr.Dataset, figure: Figure) -> None:
     axes = figure.axes[0]
     time = ds["time"].values
@@ -118,7 +116,7 @@ def _training(ds: xr.Dataset, figure: Figure) -> None:
     axes.legend()
 
 
-@register_figure("test", variables=["test_distance", "test_error"], panels=2)
+@figure_spec("test", variables=["test_distance", "test_error"], panels=2)
 def _test(ds: xr.Dataset, figure: Figure) -> None:
     left, right = figure.axes
     epochs = ds["epoch"].values

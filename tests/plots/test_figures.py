@@ -15,11 +15,11 @@ from tests.plots.results import FIGURES, dataset, drawn, title
 
 NEUTRAL = {"#000000", "#808080"}
 TOY = """
-from gflow.plots.registry import register_figure
+from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import TIME_LABEL
 
 
-@register_figure("toy", variables=["toy_norm"], panels=2)
+@figure_spec("toy", variables=["toy_norm"], panels=2)
 def _toy(ds, figure):
     for axes in figure.axes:
         axes.plot(ds["time"], ds["toy_norm"])

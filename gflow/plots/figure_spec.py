@@ -32,7 +32,7 @@ class FigureSpec(NamedTuple):
     panels: int
 
 
-def register_figure(
+def figure_spec(
     name: str, variables: Sequence[str], *, panels: int = 1
 ) -> Callable[[Draw], FigureSpec]:
     """Turn the decorated function into a figure, which `gflow.plots.figures` discovers.
@@ -53,7 +53,7 @@ def register_figure(
 
     Examples
     --------
-    >>> @register_figure("example", ["loss_of_example"])
+    >>> @figure_spec("example", ["loss_of_example"])
     ... def _example(ds, figure):
     ...     figure.axes[0].plot(ds["time"], ds["loss_of_example"])
     >>> _example.variables
