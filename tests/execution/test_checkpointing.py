@@ -15,7 +15,7 @@ from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
 from gflow.studies.oscillation import oscillating_descent
-from tests.cli.test_main import SMALL, small
+from tests.cli.test_main import SCENARIOS, small
 
 
 class StopsAfterSteps(Checkpointer):
@@ -64,7 +64,7 @@ def no_progress(name, t_end):
     return None
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_resumes_to_the_same_last_bit(name, folder):
     scenario = small_scenario(name)
     uninterrupted = scenario.run(no_progress)
