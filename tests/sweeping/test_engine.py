@@ -126,7 +126,7 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
     def stop_at_check_20(sweep_id):
         if next(checks) == 20:  # in a run, which then waits to be stopped
             os.kill(os.getpid(), signal.SIGUSR1)
-            end = time.monotonic() + 20
+            end = time.monotonic() + 10
             while sweep_id not in task._STOPPED_SWEEPS and time.monotonic() < end:
                 time.sleep(0.01)
         check_stop(sweep_id)
