@@ -97,7 +97,19 @@ class Method(abc.ABC):
         """Return the largest stable h·ρ with this number of stages."""
 
     def max_stages(self, rtol: float, eps: float) -> int:
-        """Return the number of stages beyond which amplified round-off exceeds the tolerance."""
+        """Return the number of stages beyond which amplified round-off exceeds the tolerance.
+
+        Parameters
+        ----------
+        rtol : float
+            Relative tolerance of the solve.
+        eps : float
+            Unit round-off of the state's dtype.
+
+        Returns
+        -------
+        int
+        """
         return self.stages(0.0)
 
     def error_factor(self, rtol: float) -> float:
@@ -120,7 +132,26 @@ class Stepper(Method):
     def step(
         self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
     ) -> Step:
-        """Return a step h from y, (members, entries), where the increment is k0."""
+        """Compute one step of every member.
+
+        Parameters
+        ----------
+        increment : callable
+            ``increment(c, Y)`` is f(t + c·h, Y), scaled as `Increment` says; one evaluation.
+        y : Tensor, shape (members, entries)
+            The states at the start of the step.
+        k0 : Tensor, shape (members, entries)
+            The increment there; it must not be written to.
+        stages : int
+            The number of stages, as `stages` returned it.
+        h : float
+            The step size, the longest where members differ.
+
+        Returns
+        -------
+        Step
+            The states at its end, with their estimated errors.
+        """
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         """Return the energy dissipated in a step and its estimated error, both over h.

@@ -199,6 +199,18 @@ class Problem:
     def rhs(self, t: Tensor | float, z: Tensor) -> Tensor:
         """Return dz/dt, count the evaluation, and record on the device whether it is finite.
 
+        Parameters
+        ----------
+        t : Tensor or float
+            The time, in units of step size × steps.
+        z : Tensor, shape (size + members,)
+            The state as one vector, then the energy that each member has dissipated.
+
+        Returns
+        -------
+        Tensor
+            Of the shape of z.
+
         Raises
         ------
         Stop
@@ -240,12 +252,30 @@ class Problem:
         return torch.maximum(size / bound, energy).max()
 
     def accept(self, t: float, z: Tensor) -> None:
-        """Record an accepted step that ends at t in z."""
+        """Record an accepted step.
+
+        Parameters
+        ----------
+        t : float
+            The time at its end.
+        z : Tensor, shape (size + members,)
+            State and dissipated energy there, as in `rhs`.
+        """
         y = z[: self.size].view(self.y0.shape).clone()
         self.accept_state(t, y, z[self.size :].reshape(self.batch).clone())
 
     def accept_state(self, t: float, y: Tensor, dissipated: Tensor | None) -> None:
-        """Record an accepted state; for solvers that do not integrate the energy."""
+        """Record an accepted state; for solvers that do not integrate the energy.
+
+        Parameters
+        ----------
+        t : float
+            Its time.
+        y : Tensor
+            The state, of the shape of the start.
+        dissipated : Tensor or None, of the shape of the ensemble
+            The energy dissipated up to t, where it is known.
+        """
         loss = self.flow.loss(y)
         self.require_finite(loss)
         self.largest_rise = torch.maximum(self.largest_rise, loss - self._loss)
