@@ -21,6 +21,7 @@ def certificate_summary(path: Trajectory) -> dict[str, Any]:
         "velocity_error": c.velocity_error,
         "error_estimate": c.error_estimate,
         "bounds": dict(c.bounds),
+        "not_run": list(c.not_run),
     }
 
 

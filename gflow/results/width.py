@@ -210,5 +210,7 @@ def _certificate(study: WidthStudy, i: int) -> dict[str, Any]:
         ],
         "energy_residual": max(c.energy_residual for c in certificates),
         "loss_increase": max(c.loss_increase for c in certificates),
-        "velocity_error": max(c.velocity_error for c in certificates),
+        "velocity_error": max(
+            (c.velocity_error for c in certificates if c.velocity_error is not None), default=None
+        ),
     }

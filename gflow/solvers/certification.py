@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from gflow.solvers.problem import Problem
-from gflow.trajectory import Stats, Trajectory, certify
+from gflow.trajectory import Stats, Trajectory, attempt, certify
 
 
 def certified_trajectory(
-    problem: Problem, method: str, reason: str, error: float | None
+    problem: Problem,
+    method: str,
+    reason: str,
+    error: float | None,
+    not_run: tuple[str, ...] = (),
 ) -> Trajectory:
     """Return the trajectory in a solved problem, with its certificate.
 
@@ -22,6 +26,8 @@ def certified_trajectory(
         The method, and why it was chosen.
     error : float, optional
         The relative error of the states, if measured.
+    not_run : tuple of str
+        Checks that could not run.
 
     Returns
     -------
@@ -42,8 +48,10 @@ def certified_trajectory(
         reached, states = [*reached, problem.t], [*states, problem.y]
     sharpness = problem.sharpness_path
     if sharpness is not None:
-        for y in states[len(sharpness.values) :]:
-            sharpness.add(y)
+        rest = states[len(sharpness.values) :]
+        not_run += attempt("sharpness", lambda: [sharpness.add(y) for y in rest])[1]
+        unknown = problem.y0.new_full((sharpness.k,), torch.nan)
+        sharpness.values += [unknown] * (len(states) - len(sharpness.values))
     stats = Stats(
         method=method,
         reason=f"{reason}; {problem.remark}" if problem.remark else reason,
@@ -63,6 +71,7 @@ def certified_trajectory(
         dissipated=None if problem.dissipated is None else _select(members, problem.dissipated),
         largest_rise=_select(members, problem.largest_rise),
         error_estimate=error,
+        not_run=not_run,
     )
     return Trajectory(
         torch.tensor(reached, dtype=torch.float64),

@@ -23,7 +23,7 @@ from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.resumable import solve_resumable
 from gflow.solvers.selection import choose_solver
-from gflow.trajectory import IntegrationError, Trajectory, relative_error
+from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
 
 
 class SolveDetails(TypedDict, total=False):
@@ -133,12 +133,17 @@ def solve(
                 str(stop), problem.t, problem.y, path, problem.last_checkpoint
             ) from None
         reference = error = None
+        not_run: tuple[str, ...] = ()
         complete = not problem.failures and not problem.event_times
         measurable = complete and name not in ("exact", "krylov")
         if measurable and (options.estimate_error or problem.closed_form is not None):
-            reference = _reference_states(problem, options.method)
+            reference, not_run = attempt(
+                "error_estimate", lambda: _reference_states(problem, options.method)
+            )
+        if reference is not None:
             error = relative_error(flow, torch.stack(problem.saved), reference)
-        return Solution(certified_trajectory(problem, name, reason, error), problem, reference)
+        path = certified_trajectory(problem, name, reason, error, not_run)
+        return Solution(path, problem, reference)
 
 
 def _reference_states(problem: Problem, method: str) -> Tensor:

@@ -14,13 +14,17 @@
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
     against the same solve at a tenth of the tolerance where ``estimate_error`` is set.
+
+A check that cannot run (a network whose operations cannot be differentiated that way, memory that
+is exhausted) is named in ``not_run``. The path is kept, and the other checks decide.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +32,9 @@ from torch import Tensor
 
 from gflow.flows.base import Flow, Observables
 from gflow.linalg.arrays import to_numpy
+from gflow.text import brief
+
+_T = TypeVar("_T")
 
 _VELOCITY_SAMPLES = 9  # states at which the velocity is checked
 _INVARIANT_SAMPLES = 33  # states at which invariants are measured
@@ -40,22 +47,27 @@ class Certificate:
 
     Attributes
     ----------
-    energy_residual, loss_increase, velocity_error : float
+    energy_residual, loss_increase : float
         Relative measurements; see `gflow.trajectory.certificate`.
     invariant_drift : mapping of str to float
         Relative drift of each invariant.
+    velocity_error : float or None
+        Relative error of the velocity; None where the check could not run.
     error_estimate : float or None
         Relative error of the states, where it was measured.
     bounds : mapping of str to float
         The largest values that count as correct, by name.
+    not_run : tuple of str
+        The checks that could not run, each with its cause.
     """
 
     energy_residual: float
     loss_increase: float
     invariant_drift: Mapping[str, float]
-    velocity_error: float
+    velocity_error: float | None
     error_estimate: float | None
     bounds: Mapping[str, float]
+    not_run: tuple[str, ...] = ()
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
@@ -83,11 +95,13 @@ class Certificate:
     def __repr__(self) -> str:
         drift = max(self.invariant_drift.values(), default=0.0)
         error = "-" if self.error_estimate is None else f"{self.error_estimate:.1e}"
+        velocity = "-" if self.velocity_error is None else f"{self.velocity_error:.1e}"
         verdict = "holds" if self.holds else "DOES NOT HOLD: " + "; ".join(self.failures())
+        missing = f" | not run: {'; '.join(self.not_run)}" if self.not_run else ""
         return (
             f"Certificate({verdict} | energy_residual={self.energy_residual:.1e}, "
             f"loss_increase={self.loss_increase:.1e}, invariant_drift={drift:.1e}, "
-            f"velocity_error={self.velocity_error:.1e}, error_estimate={error})"
+            f"velocity_error={velocity}, error_estimate={error}{missing})"
         )
 
 
@@ -100,6 +114,7 @@ def certify(
     dissipated: Tensor | None,
     largest_rise: Tensor,
     error_estimate: float | None,
+    not_run: tuple[str, ...] = (),
 ) -> Certificate:
     """Measure the certificate of a path.
 
@@ -119,6 +134,8 @@ def certify(
         Largest rise of φ between accepted steps, of each member.
     error_estimate : float or None
         Relative error of the states, where it was measured.
+    not_run : tuple of str
+        Checks of the caller's that could not run.
 
     Returns
     -------
@@ -146,16 +163,28 @@ def certify(
     largest = np.maximum(np.maximum(abs(first), abs(last)), abs(first - last))
     unresolved = to_numpy(resolution) if isinstance(resolution, Tensor) else resolution
     scale = largest + (_CURVATURE * unresolved + torch.finfo(ys.dtype).tiny) / accumulated
-    return Certificate(
-        energy_residual=_worst(abs(missing) / scale),
-        loss_increase=_worst(to_numpy(largest_rise) / scale),
-        invariant_drift={
-            name: _worst(to_numpy(drift))
-            for name, drift in invariant_drift(
+    drift, without_drift = attempt(
+        "invariant_drift",
+        lambda: {
+            name: _worst(to_numpy(change))
+            for name, change in invariant_drift(
                 flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]
             ).items()
         },
-        velocity_error=_velocity_error(flow, ys[_sample(len(ys), _VELOCITY_SAMPLES)], rtol),
+    )
+    velocity_error, without_velocity = attempt(
+        "velocity_error",
+        lambda: _velocity_error(flow, ys[_sample(len(ys), _VELOCITY_SAMPLES)], rtol),
+    )
+    energy_residual = _worst(abs(missing) / scale)
+    not_run = (*not_run, *without_drift, *without_velocity)
+    if not_run and dissipated is velocity_error is error_estimate is None and not drift:
+        energy_residual = math.nan  # nothing but the loss could run, which is no evidence
+    return Certificate(
+        energy_residual=energy_residual,
+        loss_increase=_worst(to_numpy(largest_rise) / scale),
+        invariant_drift=drift or {},
+        velocity_error=velocity_error,
         error_estimate=error_estimate,
         bounds={
             "energy_residual": accumulated,
@@ -164,7 +193,39 @@ def certify(
             "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
             "velocity_error": max(accumulated, 10 * eps**0.5),
         },
+        not_run=not_run,
     )
+
+
+def attempt(name: str, check: Callable[[], _T]) -> tuple[_T | None, tuple[str, ...]]:
+    """Run a check behind a solve, whose path must not be lost where the check cannot run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the measurement.
+    check : callable
+        ``check()`` measures it.
+
+    Returns
+    -------
+    value : object or None
+        The measurement; None where the check raised.
+    not_run : tuple of str
+        The name with the cause, where the check raised; else empty.
+
+    Examples
+    --------
+    >>> attempt("ratio", lambda: 1 / 2)
+    (0.5, ())
+    >>> attempt("ratio", lambda: 1 / 0)
+    (None, ('ratio (ZeroDivisionError: division by zero)',))
+    """
+    try:
+        return check(), ()
+    except Exception as error:  # of any kind: the network's operations may raise what they like
+        cause = (str(error).splitlines() or [""])[0]
+        return None, (f"{name} ({type(error).__name__}: {brief(cause, str)})",)
 
 
 def _worst(values: np.ndarray) -> float:

@@ -182,3 +182,47 @@ def test_certificate_holds_at_a_minimum(method):
     flow = EndToEndFlow(LinearRegression(X, X @ W.mT), 3)
     path = gflow.integrate(flow, W, [0.0, 1.0, 10.0], method)
     assert path.certificate.holds, path.certificate
+
+
+class Unchecked(FactorFlow):
+    """A flow whose checks behind the solve cannot run."""
+
+    def reference(self, y):
+        raise RuntimeError("derivative for aten::thing is not implemented\nand more")
+
+    def invariants(self, y):
+        raise TypeError("no invariants here")
+
+
+def test_a_path_is_kept_where_a_check_cannot_run():
+    flow, U = FactorFlow.example()
+    right = gflow.integrate(flow, U, [0.0, 1.0])
+    path = gflow.integrate(Unchecked(flow._loss), U, [0.0, 1.0])
+    assert torch.equal(path.ys, right.ys)
+    assert path.certificate.holds
+    assert path.certificate.velocity_error is None
+    assert path.certificate.not_run == (
+        "invariant_drift (TypeError: no invariants here)",
+        "velocity_error (RuntimeError: derivative for aten::thing is not implemented)",
+    )
+    assert "not run: invariant_drift (TypeError" in repr(path.certificate)
+
+
+def test_nothing_but_the_loss_is_no_evidence():
+    flow, U = FactorFlow.example()
+    measured = recertified(Unchecked(flow._loss), torch.stack([U, U]), dissipated=None)
+    assert not measured.holds
+
+
+def test_an_error_estimate_that_cannot_be_computed_does_not_lose_the_path(monkeypatch):
+    from gflow.solvers import solve
+
+    def out_of_memory(*args, **options):
+        raise MemoryError("no memory for the finer solve")
+
+    monkeypatch.setattr(solve, "finer_states", out_of_memory)
+    flow, theta = gflow.NetworkFlow.example()
+    path = gflow.integrate(flow, theta, [0.0, 1.0], estimate_error=True)
+    assert path.certificate.holds
+    assert path.certificate.error_estimate is None
+    assert "error_estimate (MemoryError" in path.certificate.not_run[0]
