@@ -7,12 +7,19 @@
 ``openml:NAME``      the active version of a data set of openml.org
 ``FILE.npz``         arrays ``inputs`` and, optional, ``targets`` (or ``X`` and ``y``)
 ``FILE.npy``         a matrix; no targets
-``FILE.csv``         numbers, header line optional; the last column is the target
+``FILE.csv``         a table as text, header line optional; the last column is the target
 ===================  =========================================================
 
+A table as text is separated by commas, semicolons, tabs, bars or blanks, with decimal points or
+commas; ``.tsv``, ``.txt``, ``.dat`` and ``.data`` are read alike, and all of them compressed by
+gzip (``.csv.gz``). pandas' index is no input; true and false are 1 and 0.
+
 The meaning of targets: in array files a column of integers or strings holds classes, and
-floats are regression targets; in a .csv words are classes and numbers are regression
-targets. Loading never runs code, and sizes that a header declares are checked before
+floats are regression targets; in a table as text words are classes and numbers are regression
+targets. A category (nominal column) of OpenML becomes one column of 0 and 1 for each
+of its values: its codes 0, 1, 2 would claim an order and distances.
+
+Loading never runs code, and sizes that a header declares are checked before
 memory is allocated.
 """
 
@@ -22,21 +29,20 @@ import dataclasses
 import difflib
 import importlib
 import os
-import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
 from gflow.checks import require_table
 from gflow.data.images import FORMATS, read_images
-from gflow.data.tables import READERS, read_table
+from gflow.data.openml import fetch
+from gflow.data.tables import READERS, read_table, table_suffix
+from gflow.data.values import missing_labels
 from gflow.errors import InputError
-from gflow.text import one_line
+from gflow.text import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +90,14 @@ class Data:
             )
 
 
-def load(name: str) -> Data:
+def load(name: str | os.PathLike[str]) -> Data:
     """Load a data set by its name, from openml.org or from a file.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         One of `names`, ``openml:NAME``, ``mnist:FOLDER``, ``cifar10:FOLDER``, or a path that
-        ends in .npz, .npy or .csv.
+        ends in .npz, .npy, .csv or another suffix of the table above.
 
     Returns
     -------
@@ -112,6 +118,12 @@ def load(name: str) -> Data:
     >>> digits.inputs.shape, digits.targets.shape, digits.classes[:3]
     ((1797, 64), (1797, 1), ('0', '1', '2'))
     """
+    if not isinstance(name, str | os.PathLike) or isinstance(os.fspath(name), bytes):
+        raise InputError(
+            f"data must be a name or a path, got {type(name).__name__}; save arrays as .npz, or "
+            "make a flow of them directly"
+        )
+    name = os.fspath(name)
     if name in _NAMED:
         return _NAMED[name](name)
     if name.startswith("openml:"):
@@ -120,15 +132,22 @@ def load(name: str) -> Data:
     if colon and kind in FORMATS:
         return _images(kind, folder)
     path = Path(os.path.expanduser(name))
-    if path.suffix.lower() in READERS:
+    if table_suffix(path) in READERS:
         return _table(path.name, *read_table(path))
-    close = difflib.get_close_matches(name.lower(), _NAMED, n=1)
     raise InputError(
         "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, a file ending in .npz, .npy or "
-        ".csv, or one of "
-        f"{', '.join(_NAMED)}, got {name!r}"
-        + (f"; did you mean {close[0]}?" if close else "; choose one of these")
+        f".csv, or one of {', '.join(_NAMED)}, got {brief(name)}; {_hint(name, path)}"
     )
+
+
+def _hint(name: str, path: Path) -> str:
+    """Return how to mend an unknown name."""
+    close = difflib.get_close_matches(name.lower(), _NAMED, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    if os.path.isfile(path):
+        return "save the table as CSV or .npz, or give a text file the suffix .csv"
+    return "name a file in this folder" if os.path.isdir(path) else "choose one of these"
 
 
 def names() -> list[str]:
@@ -184,34 +203,10 @@ def _mnist5k(name: str) -> Data:
 
 
 def _openml(name: str) -> Data:
-    if not _OPENML_NAME.fullmatch(name):  # it becomes part of an address and of a path on disk
-        raise InputError(
-            "the name of a data set of openml.org must have letters, digits and -_.,()+= only, got "
-            f"{name!r}; copy it from its page"
-        )
-    fetch_openml = importlib.import_module("sklearn.datasets").fetch_openml
-    issparse = importlib.import_module("scipy.sparse").issparse
-    try:  # liac-arff and arrays need no pandas
-        with warnings.catch_warnings():  # one for each retry: the error below reports it once
-            warnings.simplefilter("ignore")
-            bunch = fetch_openml(name.removeprefix("openml:"), as_frame=False, parser="liac-arff")
-    except (OSError, ValueError, KeyError, HTTPException, ImportError) as error:
-        raise InputError(
-            f"{name!r} must be a numeric data set of openml.org, but {one_line(error)}; "
-            "check the name and the network"
-        ) from error
-    if issparse(bunch.data) or bunch.data.dtype.kind not in "biuf":
-        raise InputError(
-            f"{name!r} must have dense numeric features, got {bunch.data.dtype} "
-            f"{type(bunch.data).__name__}; choose another or save it as a .csv of numbers"
-        )
-    targets = bunch.target
-    if targets is not None and targets.dtype.kind == "O":
-        targets = targets.astype(str)
-    return _table(name, bunch.data, targets, tuple(map(str, bunch.feature_names)))
+    return _table(name, *fetch(name))
 
 
-_OPENML_NAME = re.compile(r"openml:[A-Za-z0-9_][A-Za-z0-9_.,()+=-]{0,127}")
+_DIFFERENT = 20  # so many labels that all differ are no classes
 _NAMED: dict[str, Callable[[str], Data]] = {
     "digits": partial(_shipped, scale=16.0, image=(1, 8, 8)),
     "diabetes": _shipped,
@@ -237,13 +232,15 @@ def _table(
     """Make Data from arrays of any dtype; one column of integers or strings holds classes."""
     inputs = inputs.astype(np.float64)
     classes = None
+    if targets is not None and targets.dtype.kind == "S":
+        targets = np.char.decode(targets, "utf-8")
     if targets is None:
         targets = np.empty((len(inputs) if inputs.ndim else 0, 0))
     if targets.ndim == 1:
         targets = targets[:, None]
     if targets.dtype.kind != "f" and targets.ndim == 2 and targets.shape[1] == 1:
         values, index = np.unique(targets.ravel(), return_inverse=True)
-        classes, targets = tuple(map(str, values)), index[:, None]
+        classes, targets = _class_names(name, values, index), index[:, None]
     elif targets.dtype.kind == "U":
         raise InputError(
             f"targets of {name} must be numbers or one column of class names, got strings of "
@@ -252,3 +249,23 @@ def _table(
     columns = inputs.shape[1] if inputs.ndim == 2 else 0
     features = features or tuple(f"x{i}" for i in range(columns))
     return Data(name, inputs, targets.astype(np.float64), classes, features)
+
+
+def _class_names(name: str, values: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
+    """Return the names of the classes, which must stand for values and be shared by samples."""
+    names = tuple(map(str, values))
+    missing = missing_labels(names) if values.dtype.kind == "U" else []
+    if missing:
+        rows = np.flatnonzero(index == missing[0])
+        raise InputError(
+            f"targets of {name} must have a value for every sample, but one is missing, got "
+            f"{brief(names[missing[0]])} at row {rows[0]} (counted from 0; {len(rows)} such rows); "
+            "remove these samples"
+        )
+    if len(names) == len(index) >= _DIFFERENT:
+        raise InputError(
+            f"targets of {name} that are words or integers name classes, but all {len(names)} "
+            "differ; save numbers for a regression as floating point, and in a text file put the "
+            "targets into the last column"
+        )
+    return names

@@ -1,4 +1,4 @@
-"""Read arrays from .npz, .npy and .csv files, without running code or trusting a header.
+"""Read arrays from .npz, .npy and text files, without running code or trusting a header.
 
 A header of a few bytes can declare any size, and an archive of 1.5 MB can hold 1.6 GB:
 the declared size is checked against `MAX_BYTES` and against the file's own bytes before
@@ -7,23 +7,25 @@ memory is allocated. Pickled objects are refused.
 
 from __future__ import annotations
 
-import csv
+import gzip
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
+from gflow.data.columns import Table, table_of
+from gflow.data.content import require_content
+from gflow.data.delimited import decode, split_rows
 from gflow.errors import InputError
 from gflow.io.npz import check_header
 from gflow.text import one_line
 
 #: The largest size of one file's arrays in memory.
 MAX_BYTES = 2 * 2**30
-_CSV_GROWTH = 8  # memory per byte of text: while it is read, each short cell is an object
-
-Table = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]  # inputs, targets, column names
-Row = tuple[int, list[str]]  # line number, cells
+_TEXT_GROWTH = 8  # memory per byte of text: while it is read, each short cell is an object
+_INPUTS = ("inputs", "X", "x", "X_train", "x_train", "data", "features", "arr_0")
+_TARGETS = ("targets", "target", "y", "Y", "y_train", "Y_train", "labels", "label", "arr_1")
 
 
 def read_table(path: Path) -> Table:
@@ -51,12 +53,14 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}; check the path")
     try:
-        return READERS[path.suffix.lower()](path)
+        with path.open("rb") as file:
+            require_content(path.name, file.read(512), table_suffix(path))
+        return READERS[table_suffix(path)](path)
     except InputError:
         raise
     except Exception as error:  # on damaged bytes the parsers raise almost any error
         raise InputError(
-            f"{path.name!r} must be a readable {path.suffix.lower()} file, but "
+            f"{path.name!r} must be a readable {table_suffix(path)} file, but "
             f"{one_line(error)}; save it again"
         ) from error
 
@@ -71,17 +75,8 @@ def _npy(path: Path) -> Table:
 def _npz(path: Path) -> Table:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        pair = next((p for p in (("inputs", "targets"), ("X", "y")) if p[0] in members), None)
-        if pair is None:
-            names = ", ".join(map(repr, list(members)[:9])) or "no array"
-            raise InputError(
-                f"{path.name!r} must hold an array inputs (and targets), or X (and y), "
-                f"got {names}; save it under these names"
-            )
         arrays, available = [], MAX_BYTES
-        for key, kinds in zip(pair, ("biuf", "biufU"), strict=True):
-            if key not in members:
-                continue
+        for key, kinds in zip(_find_pair(path, members), ("biuf", "biufUS"), strict=False):
             name = f"{key} in {path.name}"
             with archive.open(members[key]) as stream:
                 available -= check_header(name, stream, members[key].file_size, kinds, available)
@@ -90,80 +85,68 @@ def _npz(path: Path) -> Table:
     return arrays[0], arrays[1] if len(arrays) > 1 else None, ()
 
 
-def _csv(path: Path) -> Table:
-    # Why not pandas.read_csv: it reads 20 MB of numbers in 0.3 s, not 2 s, but it fills short lines
-    # with NaN, reads "NA", "null" and empty cells as NaN, makes a column text because of one word,
-    # and names no line. Every check below would have to read the text again.
-    max_size = MAX_BYTES // _CSV_GROWTH
-    if path.stat().st_size > max_size:
+def _find_pair(path: Path, members: Collection[str]) -> list[str]:
+    """Return the names of inputs and, where there are any, targets."""
+    names = ", ".join(map(repr, list(members)[:9])) or "no array"
+    pair = [[name for name in known if name in members] for known in (_INPUTS, _TARGETS)]
+    unnamed = len(members) > 2 and any("arr_0" in found for found in pair)
+    if not pair[0] or unnamed:
         raise InputError(
-            f"{path.name!r} must have at most {max_size} bytes as text, got {path.stat().st_size}; "
-            "save it as .npz"
+            f"{path.name!r} must hold an array inputs (and targets), or X (and y), "
+            f"got {names}; save it under these names"
         )
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream, skipinitialspace=True)
-        rows = [(reader.line_num, [" ".join(c.split()) for c in row]) for row in reader if any(row)]
-    header: list[str] = []
-    if rows and _is_header([row for _, row in rows[:2]]):
-        header = rows.pop(0)[1]
-    if not rows:
-        raise InputError(f"{path.name!r} must have rows of numbers, got none; add samples")
-    _require_columns(path, rows, len(header or rows[0][1]))
-    inputs = np.array([[_number(path, line, c) for c in row[:-1]] for line, row in rows])
-    return inputs, _last_column(path, rows), tuple(header[:-1])
-
-
-def _require_columns(path: Path, rows: list[Row], width: int) -> None:
-    if width < 2:
-        raise InputError(
-            f"{path.name!r} must have at least two columns, inputs and a target, got {width}; "
-            "separate them by commas, or save a matrix without targets as .npy"
-        )
-    for line, row in rows:
-        if len(row) != width:
+    for found in pair:
+        if len(found) > 1:
             raise InputError(
-                f"{path.name!r} must have {width} columns in every line, got {len(row)} "
-                f"in line {line}; correct that line"
+                f"{path.name!r} must hold one array of inputs and one of targets, got "
+                f"{' and '.join(map(repr, found))}; leave out all but one"
             )
+    return pair[0] + pair[1]
 
 
-def _last_column(path: Path, rows: list[Row]) -> np.ndarray:
-    """Return the targets: all words or all numbers."""
-    words = not _is_number(rows[0][1][-1])
-    labels: list[str | float] = []
-    for line, row in rows:
-        if not row[-1] or words == _is_number(row[-1]):
-            raise InputError(
-                f"the last column of {path.name!r} must hold only {'words' if words else 'numbers'}"
-                f" as in line {rows[0][0]}, got {row[-1]!r} in line {line}; correct that line"
-            )
-        labels.append(row[-1] if words else float(row[-1]))
-    return np.array(labels)
+def _text(path: Path) -> Table:
+    raw = _read_text(path)
+    require_content(path.name, raw[:512], table_suffix(path))  # again, as it may be unpacked
+    return table_of(path.name, split_rows(path.name, decode(path.name, raw)))
 
 
-def _is_header(rows: list[list[str]]) -> bool:
-    """Return whether the first of (at most two) rows has words where numbers are required."""
-    first = rows[0]
-    if any(first[:-1]) and not any(map(_is_number, first[:-1])):
-        return True
-    return len(rows) > 1 and not _is_number(first[-1]) and _is_number(rows[1][-1])
+def _read_text(path: Path) -> bytes:
+    """Return the bytes of a text, unpacked if it is compressed by gzip."""
+    max_size = MAX_BYTES // _TEXT_GROWTH
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    size = path.stat().st_size
+    if not packed and size > max_size:
+        raise _too_large(path, max_size, str(size))
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        raw = stream.read(max_size + 1)
+    if len(raw) > max_size:
+        raise _too_large(path, max_size, "more")
+    return raw
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _too_large(path: Path, max_size: int, size: str) -> InputError:
+    return InputError(
+        f"{path.name!r} must have at most {max_size} bytes as text, got {size}; save it as .npz"
+    )
 
 
-def _number(path: Path, line: int, cell: str) -> float:
-    if not _is_number(cell):
-        raise InputError(
-            f"{path.name!r} must hold numbers before its last column, got {cell!r} "
-            f"in line {line}; correct that line"
-        )
-    return float(cell)
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data")
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    **dict.fromkeys(_TEXT_SUFFIXES, _text),
+    **dict.fromkeys((f"{suffix}.gz" for suffix in _TEXT_SUFFIXES), _text),
+}
 
 
-READERS: dict[str, Callable[[Path], Table]] = {".npz": _npz, ".npy": _npy, ".csv": _csv}
+def table_suffix(path: Path) -> str:
+    """Return the suffix by which `READERS` has a reader, or another one.
+
+    Examples
+    --------
+    >>> table_suffix(Path("a.b.CSV.gz")), table_suffix(Path("x.npy")), table_suffix(Path("digits"))
+    ('.csv.gz', '.npy', '')
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from urllib.error import URLError
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.datasets
-from scipy.sparse import csr_matrix
-from sklearn.utils import Bunch
 
 from gflow.checks import require_count
 from gflow.data.named import Data, load, names
@@ -90,66 +88,6 @@ def test_mnist5k_names_the_package_to_install(monkeypatch):
         load("mnist5k")
 
 
-# -- openml -----------------------------------------------------------------------
-
-
-def fetch(result):
-    def fetch_openml(name, *, as_frame, parser):
-        assert (name, as_frame, parser) == ("thing", False, "liac-arff")
-        if isinstance(result, Exception):
-            raise result
-        return Bunch(feature_names=["a", "b"], **result)
-
-    return fetch_openml
-
-
-def test_openml_classes_and_numbers(monkeypatch):
-    x = np.arange(6.0).reshape(3, 2)
-    words = np.array(["yes", "no", "yes"], dtype=object)
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch({"data": x, "target": words}))
-    data = load("openml:thing")
-    assert np.array_equal(data.inputs, x)
-    assert data.classes == ("no", "yes")
-    assert data.targets[:, 0].tolist() == [1, 0, 1]
-    assert data.features == ("a", "b")
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch({"data": x, "target": x[:, 0]}))
-    assert load("openml:thing").classes is None
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch({"data": x, "target": None}))
-    assert load("openml:thing").targets.shape == (3, 0)
-
-
-@pytest.mark.parametrize(
-    ("result", "line"),
-    [
-        (URLError("no route"), "no route.*check the name and the network"),
-        (ValueError("No active dataset\nthing found."), "No active dataset thing found"),
-        (KeyError("target"), "check the name"),
-        (TimeoutError("timed out"), "timed out"),
-        (
-            {"data": csr_matrix(np.eye(2)), "target": None},
-            "dense numeric features, got float64 csr",
-        ),
-        ({"data": np.array([["a", 1]], dtype=object), "target": None}, "dense numeric .* object"),
-        ({"data": np.array([[1.0, np.nan]]), "target": None}, "must be finite, got nan at row 0"),
-    ],
-)
-def test_openml_errors(monkeypatch, result, line):
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch(result))
-    with pytest.raises(InputError, match=line) as caught:
-        load("openml:thing")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "..", "../../../../home/me/.cache", "a/b", "a%2fb", "a b", "a\n", "/etc", "a" * 200],
-)
-def test_openml_names_must_not_be_paths(monkeypatch, name):
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", pytest.fail)
-    with pytest.raises(InputError, match="must have letters, digits and"):
-        load(f"openml:{name}")
-
-
 # -- names and Data ---------------------------------------------------------------
 
 
@@ -160,7 +98,10 @@ def test_openml_names_must_not_be_paths(monkeypatch, name):
         ("Wine", "did you mean wine\\?$"),
         ("zzz", "digits, diabetes, .*, got 'zzz'; choose one of these$"),
         ("", "got ''"),
-        ("data.txt", r"ending in .npz, .npy or .csv"),
+        ("data.xlsx", r"ending in .npz, .npy or .csv, .*, got 'data.xlsx'; choose one of these"),
+        (["x.csv"], "data must be a name or a path, got list; save arrays as .npz"),
+        (b"x.csv", "a name or a path, got bytes"),
+        (None, "a name or a path, got NoneType"),
         ("nowhere.npz", "there is no file 'nowhere.npz'; check the path"),
         ("~nobody-here/x.csv", "there is no file"),
         ("nul\0byte.npy", "there is no file"),
@@ -173,10 +114,19 @@ def test_unknown_names_are_refused(name, line):
     assert "\n" not in str(caught.value)
 
 
+def test_the_hint_depends_on_what_is_there(tmp_path):
+    (tmp_path / "x.xlsx").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"save the table as CSV or .npz, or give a text file"):
+        load(tmp_path / "x.xlsx")
+    with pytest.raises(InputError, match="name a file in this folder"):
+        load(tmp_path)
+
+
 def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.save(tmp_path / "x.npy", np.ones((2, 3)))
     assert load("~/x.npy").inputs.shape == (2, 3)
+    assert load(Path("~/x.npy")).inputs.shape == (2, 3)
 
 
 @pytest.mark.parametrize(

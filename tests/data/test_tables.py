@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 import random
@@ -48,7 +49,9 @@ def archive(path, **members: bytes):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("keys", [("inputs", "targets"), ("X", "y")])
+@pytest.mark.parametrize(
+    "keys", [("inputs", "targets"), ("X", "y"), ("x_train", "y_train"), ("data", "target")]
+)
 def test_npz_round_trip(tmp_path, save, keys):
     y = np.array([0.5, 1.5, -1.0])
     save(tmp_path / "a.npz", **dict(zip(keys, (X, y), strict=True)))
@@ -67,6 +70,7 @@ def test_npz_round_trip(tmp_path, save, keys):
         (np.array([[7], [3], [7]], dtype=np.uint8), ("3", "7"), [1, 0, 1]),
         (np.array([True, False, True]), ("False", "True"), [1, 0, 1]),
         (np.array(["cat", "dog", "ant"]), ("ant", "cat", "dog"), [1, 2, 0]),
+        (np.array([b"cat", b"dog", b"ant"]), ("ant", "cat", "dog"), [1, 2, 0]),
     ],
 )
 def test_integers_and_strings_are_classes(tmp_path, y, classes, index):
@@ -74,6 +78,13 @@ def test_integers_and_strings_are_classes(tmp_path, y, classes, index):
     data = load(str(tmp_path / "a.npz"))
     assert data.classes == classes
     assert data.targets[:, 0].tolist() == index
+
+
+def test_arrays_without_names_are_inputs_and_targets(tmp_path):
+    np.savez(tmp_path / "a.npz", X, X[:, 0])
+    data = load(tmp_path / "a.npz")
+    assert np.array_equal(data.inputs, X)
+    assert np.array_equal(data.targets, X[:, :1])
 
 
 def test_several_columns_of_integers_are_numbers(tmp_path):
@@ -84,9 +95,10 @@ def test_several_columns_of_integers_are_numbers(tmp_path):
     assert np.array_equal(data.inputs, X)
 
 
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "f2", "i1", "u8", "longdouble"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_round_trip(tmp_path, order):
-    np.save(tmp_path / "a.NPY.npy", np.asarray(X, order=order))
+def test_npy_round_trip(tmp_path, order, dtype):
+    np.save(tmp_path / "a.NPY.npy", np.asarray(X, dtype, order=order))
     data = load(str(tmp_path / "a.NPY.npy"))
     assert np.array_equal(data.inputs, X)
     assert data.targets.shape == (3, 0)
@@ -107,7 +119,7 @@ def test_pickles_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", inputs=X, targets=objects)
     refused(tmp_path / "b.npz", "targets in b.npz must hold numbers or strings, got dtype object")
     (tmp_path / "c.npy").write_bytes(pickle.dumps(Bomb()))
-    refused(tmp_path / "c.npy", "readable .npy file, but ValueError.*save it again")
+    refused(tmp_path / "c.npy", "'c.npy' must be a .npy file, but it is a pickle, which could run")
 
 
 @pytest.mark.parametrize("shape", [(20_000, 10_000), (2**40, 2**40), (10**30, 8)])
@@ -186,6 +198,11 @@ def test_version_2_header_is_read(tmp_path):
         ({f"a{i}": X for i in range(99)}, "got 'a0', .*'a8'; save"),
         ({"a": X, "b": X}, r"must hold an array inputs .*, or X .*, got 'a', 'b'; save it under"),
         ({"targets": X}, "must hold an array inputs"),
+        ({"X": X, "x_train": X}, "one array of inputs .*, got 'X' and 'x_train'; leave out"),
+        ({"X": X, "y": X, "labels": X}, "one of targets, got 'y' and 'labels'"),
+        ({"arr_0": X, "arr_1": X, "arr_2": X}, "got 'arr_0', 'arr_1', 'arr_2'; save it under"),
+        ({"X": X, "y": np.array(["a", "nan", "nan"])}, "missing, got 'nan' at row 1 .*2 such rows"),
+        ({"X": np.ones((20, 1)), "y": np.arange(20)}, "all 20 differ; save numbers .* as floating"),
         ({}, "got no array"),
         ({"inputs": X[0]}, r"must be a matrix .* got shape \(2,\)"),
         ({"inputs": X[None]}, r"reshape to \(samples, -1\)"),
@@ -243,54 +260,130 @@ def test_damage_raises_no_other_error(tmp_path, suffix):
     refused(path, "a.np")
 
 
-# -- csv --------------------------------------------------------------------------
+# -- tables as people have them ---------------------------------------------------
+
+INPUTS = [[1.5, 2.0], [2.5, 3.0]]
+#: Name, text, and inputs with targets (numbers, or the names of classes); or a word of the refusal.
+TABLES = [
+    ("plain", "a,b,y\n1.5,2,3\n2.5,3,4\n", (INPUTS, [3, 4])),
+    ("no header", "1.5,2,3\n2.5,3,4\n", (INPUTS, [3, 4])),
+    ("words are classes", "a,b,kind\n1.5,2,dog\n2.5,3,cat\n", (INPUTS, ["dog", "cat"])),
+    ("semicolons", "a;b;y\n1.5;2;3\n2.5;3;4\n", (INPUTS, [3, 4])),
+    ("decimal commas", "a;b;y\n1,5;2;3\n2,5;3;4,0\n", (INPUTS, [3, 4])),
+    ("quoted decimal commas", 'a,b,y\n"1,5",2,3\n"2,5",3,4\n', (INPUTS, [3, 4])),
+    ("tabs", "a\tb\ty\n1.5\t2\t3\n2.5\t3\t4\n", (INPUTS, [3, 4])),
+    ("tabs and decimal commas", "1,5\t2\t3\n2,5\t3\t4\n", (INPUTS, [3, 4])),
+    ("bars", "a|b|y\n1.5|2|3\n2.5|3|4\n", (INPUTS, [3, 4])),
+    ("blanks", " 1.5  2 3\n 2.5  3\t4 \n", (INPUTS, [3, 4])),
+    ("blanks after commas", "a, b, y\n1.5, 2, yes\n2.5, 3, no\n", (INPUTS, ["yes", "no"])),
+    ("Excel's sep=", "sep=;\na;b;y\n1.5;2;3\n2.5;3;4\n", (INPUTS, [3, 4])),
+    ("comments", "# by a tool, v. 2\n\n% m\na,b,y\n1.5,2,3\n#0,0,0\n2.5,3,4\n", (INPUTS, [3, 4])),
+    ("header in a comment", "# a b y\n1.5 2 3\n2.5 3 4\n", (INPUTS, [3, 4])),
+    ("byte order mark, CRLF", "\ufeffa,b,y\r\n1.5,2,3\r\n2.5,3,4\r\n", (INPUTS, [3, 4])),
+    ("CR", "a,b,y\r1.5,2,3\r2.5,3,4\r", (INPUTS, [3, 4])),
+    ("UTF-16", "a,b,ÿ\n1.5,2,é\n2.5,3,ü\n".encode("utf-16"), (INPUTS, ["é", "ü"])),
+    ("blank lines", "a,b,y\n\n1.5,2,3\n,,\n2.5,3,4\n , ,\n", (INPUTS, [3, 4])),
+    ("separators at the ends", "a,b,y,\n1.5,2,3,\n2.5,3,4,\n", (INPUTS, [3, 4])),
+    ("separators after rows only", "a,b,y\n1.5,2,3,\n2.5,3,4,\n", (INPUTS, [3, 4])),
+    ("bars around", "|a|b|y|\n|1.5|2|3|\n|2.5|3|4|\n", (INPUTS, [3, 4])),
+    ("pandas' index", ",a,b,y\n0,1.5,2,3\n1,2.5,3,4\n", (INPUTS, [3, 4])),
+    ("pandas' index, twice", ",Unnamed: 0,a,b,y\n0,7,1.5,2,3\n1,3,2.5,3,4\n", (INPUTS, [3, 4])),
+    ("pandas' index and names", ",0,1,2\n0,1.5,2,3\n1,2.5,3,4\n", (INPUTS, [3, 4])),
+    ("R's row names", '"a" "b" "y"\n"Mazda 4" 1.5 2 3\n"Ford" 2.5 3 4\n', (INPUTS, [3, 4])),
+    ("numeric names, named target", "0,1,y\n1.5,2,3\n2.5,3,4\n", (INPUTS, [3, 4])),
+    ("numeric names, floats", "0,1,2\n1.5,2.0,3\n2.5,3.0,4\n", (INPUTS, [3, 4])),
+    ("numeric names, integers", "0,1,2\n1.5,2,3\n2.5,3,4\n", "line 1 .* 0,1,2, can be names"),
+    ("booleans", "a,b,y\nTRUE,2,3\nfalse,3,4\n", ([[1.0, 2.0], [0.0, 3.0]], [3, 4])),
+    ("booleans, no header", "True,1,yes\nFalse,0,no\n", ([[1, 1], [0, 0]], ["yes", "no"])),
+    ("signs as classes", "a,y\n1,+\n2,-\n", ([[1], [2]], ["+", "-"])),
+    ("equal targets", "a,b,y\n1.5,2,3\n2.5,3,3\n", (INPUTS, [3, 3])),
+    (
+        "large integers",
+        "a,y\n123456789012345678901,3\n-7,4\n",
+        ([[float(123456789012345678901)], [-7]], [3, 4]),
+    ),
+    ("repeated names", "a,a,y\n1.5,2,3\n2.5,3,4\n", (INPUTS, [3, 4])),
+    ("commas in words", 'a,b,y\n1.5,2,"x, z"\n2.5,3,"u, v"\n', (INPUTS, ["x, z", "u, v"])),
+    ("gzip", gzip.compress(b"a;b;y\n1,5;2;3\n2,5;3;4\n"), (INPUTS, [3, 4])),
+    ("an integer as a float", "a,b,y\n1.5,2.,+3\n2.5e0,3E0,4\n", (INPUTS, [3, 4])),
+    ("Latin-1", "a,b,y\n1.5,2,é\n2.5,3,u\n".encode("latin-1"), (INPUTS, ["é", "u"])),
+    ("a missing number", "a,b,y\n1.5,2,3\n2.5,,4\n,NA,4\n", r"missing in line 4 \(column 'a'\)"),
+    ("a missing label", "a,y\n1,yes\n2,NA\n3,no\n", r"missing in line 3 \(column 'y'\), got 'NA'"),
+    ("an empty target", "a,y\n1,\n2,4\n", "missing in line 2"),
+    ("question marks", "?,1,yes\n2,1,no\n", "missing in line 1"),
+    ("NaN", "a,y\n1,nan\n2,3\n", "missing in line 2"),
+    ("Excel's errors", "a,y\n#DIV/0!,2\n2,3\n", "missing in line 2"),
+    ("infinity", "a,y\ninf,2\n2,3\n", "finite numbers .* 'inf' in line 2"),
+    ("overflow", "a,y\n1,2\n2,1e999\n", "finite numbers .* '1e999' in line 3"),
+    ("a word", "a,b,y\n1,2,3\n4,x,6\n", r"got 'x' in line 3 \(column 'b'\); correct"),
+    ("a word in the first line", "1,x,3\n4,5,6\n", "got 'x' in line 1 .* none of them may be a"),
+    ("categories", "a,y\nred,1\nblue,2\n", "got 'red' in line 2 .* one column of 0 and 1"),
+    ("percent signs", "a,y\n50%,1\n20%,2\n", "got '50%' in line 2 .* write plain numbers"),
+    ("percent signs in targets", "a,y\n1,50%\n2,20%\n", "plain numbers .* '50%' in line 2"),
+    ("dates", "a,y\n1,2020-01-31\n2,2020-02-01\n", "plain numbers .* '2020-01-31' in line 2"),
+    ("thousands", 'a,y\n"1,000.5",2\n3,4\n', "'1,000.5' in line 2 .* write plain numbers"),
+    ("thousands or decimals", 'a,y\n"1,000",2\n3,4\n', "'1,000' in line 2 .* is 1000 .* and 1.000"),
+    ("both signs", "a;y\n1,5;2\n2.5;3\n", "one decimal sign .*'1,5' in line 2 .*'2.5' in line 3"),
+    ("underscores", "a,y\n1_0,2\n3,4\n", "got '1_0' in line 2"),
+    ("other digits", "a,y\n\u0661,2\n3,4\n", "got '\u0661' in line 2"),
+    ("a short line", "a,b,y\n1,2,3\n4,5\n", "3 columns in every line, got 2 in line 3"),
+    ("a long line", "1,2,3\n4,5,6\n\n7,8,9,10\n", "3 columns in every line, got 4 in line 4"),
+    (
+        "an open quotation mark",
+        'a,y\n1,"x\n2,z\n',
+        "in pairs.* in line 2 unexpected",
+    ),
+    ("a repeated header", "a,y\n1,2\na,y\n3,4\n", "got 'a' in line 3"),
+    ("words and numbers", "a,y\n1,cat\n2,dog\n3,4\n", "only words as in line 2, got '4' in line 4"),
+    ("a comma or a blank", "1,5 cat\n2,5 dog\n", "commas and as separated by blanks; put the line"),
+    ("a nameless column", ",a,y\n0.5,1,2\n0.5,2,3\n", "no name and does not number the rows"),
+    ("all labels differ", "a,y\n" + "".join(f"{i},n{i}\n" for i in range(20)), "all 20 differ"),
+    ("a header alone", "a,y\n", "rows of numbers, got none"),
+    ("one column", "a\n1\n2\n", "at least two columns"),
+    ("one column, decimal commas", "a\n1,5\n2,5\n", "at least two columns"),
+    ("an empty file", "", "rows of numbers, got none"),
+    (
+        "git-lfs",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        "run: git lfs",
+    ),
+    ("a web page", "\n<!DOCTYPE html>\n<p>404, not found", "a web page"),
+    ("JSON", '[{"a": 1, "y": 2}]', "JSON"),
+    ("ARFF", "% iris\n@RELATION iris\n@DATA\n1,2\n", "ARFF"),
+    ("a workbook", b"PK\x03\x04\x14\0\0\0[Content_Types].xml", "a spreadsheet .* save it as CSV"),
+    ("a pickle", pickle.dumps([1.0, 2.0]), "a pickle"),
+    ("UTF-16 without its mark", "a,y\n1,2\n".encode("utf-16-le"), "the byte 0 in line 1"),
+]
 
 
-@pytest.mark.parametrize("head", ["", "a,b,c\n", "a, b ,c\n\n"])
-def test_csv_numbers(tmp_path, head):
-    (tmp_path / "a.csv").write_text(head + "1,2,3\n4,5.5,-6e0\n")
-    data = load(str(tmp_path / "a.csv"))
-    assert data.inputs.tolist() == [[1, 2], [4, 5.5]]
-    assert data.targets.tolist() == [[3], [-6]]
-    assert data.classes is None
-    assert data.features == (("a", "b") if head else ("x0", "x1"))
+@pytest.mark.parametrize(("text", "expected"), [t[1:] for t in TABLES], ids=[t[0] for t in TABLES])
+@pytest.mark.filterwarnings("ignore:.* is (not in UTF-8|read as names)")
+def test_tables_as_people_have_them(tmp_path, text, expected):
+    path = tmp_path / "a.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if isinstance(expected, str):
+        refused(path, expected)
+        return
+    data = load(path)
+    inputs, targets = expected
+    assert data.inputs.tolist() == inputs
+    if isinstance(targets[0], str):
+        assert [data.classes[int(i)] for i in data.targets[:, 0]] == targets
+    else:
+        assert data.classes is None
+        assert data.targets[:, 0].tolist() == targets
 
 
-@pytest.mark.parametrize("head", ["", "a,b,kind\n", '"a","b, c",kind\n'])
-def test_csv_classes(tmp_path, head):
-    (tmp_path / "a.csv").write_text("\ufeff" + head + "1,2,dog\r\n4,5,cat\r\n\r\n1,1, dog\r\n")
-    data = load(str(tmp_path / "a.csv"))
-    assert data.classes == ("cat", "dog")
-    assert data.targets[:, 0].tolist() == [1, 0, 1]
+@pytest.mark.parametrize("suffix", [".csv", ".TSV", ".txt", ".dat", ".data", ".csv.gz", ".txt.gz"])
+def test_suffixes_of_tables_as_text(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("a\tb\ty\n1\t2\t3\n")
+    assert load(path).features == ("a", "b")
 
 
-def test_csv_header_of_numbers_with_a_word_at_the_end(tmp_path):
-    (tmp_path / "a.csv").write_text("0,1,target\n4,5,6\n7,8,9\n")
-    assert load(str(tmp_path / "a.csv")).inputs.tolist() == [[4, 5], [7, 8]]
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("a,b\n", "must have rows of numbers, got none"),
-        ("\n\n", "got none; add samples"),
-        ("1\n2\n", "at least two columns, inputs and a target, got 1"),
-        ("1;2\n3;4\n", "got 1; separate them by commas"),
-        ("1,2,3\n4,5\n", "3 columns in every line, got 2 in line 2; correct"),
-        ("a,b\n1,2\n\n1,2,3\n", "2 columns in every line, got 3 in line 4"),
-        ("1,2,3\n4,x,6\n", "numbers before its last column, got 'x' in line 2"),
-        ("1,x,3\n4,5,6\n", "numbers before its last column, got 'x' in line 1"),
-        ("a,b,c\n1,,3\n", "got '' in line 2"),
-        ("1,2\n3,oops\n", "must hold only numbers as in line 1, got 'oops' in line 2"),
-        ("1,cat\n3,4\n5,cat\n", "only words as in line 1|got 'cat' in line 3"),
-        ("1,cat\n2,dog\n3,4\n", "must hold only words as in line 1, got '4' in line 3"),
-        ("1,2\n3,\n", "only numbers as in line 1, got '' in line 2"),
-        ("1,\n3,\n", "got '' in line 1"),
-        ("a,b\n1,2\n3,nan\n", "targets of a.csv must be finite, got nan at row 1, column 0"),
-        ("1,2\n1e999,4\n", "inputs of a.csv must be finite, got inf at row 1, column 0"),
-        ('1,"' + "x" * 200_000 + '"\n', "readable .csv file, but Error: field larger"),
-    ],
-)
-def test_invalid_csv_files_are_refused(tmp_path, text, line):
-    (tmp_path / "a.csv").write_text(text)
-    refused(tmp_path / "a.csv", line)
+def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("gflow.data.tables.MAX_BYTES", 2000)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 100))
+    refused(tmp_path / "a.csv.gz", "at most 250 bytes as text, got more")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 100)[:-4])
+    refused(tmp_path / "a.csv.gz", "at most 250|readable .csv.gz file, but EOFError")
