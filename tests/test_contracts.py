@@ -319,14 +319,14 @@ def test_solves_on_cuda_agree_with_the_cpu(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    [c for c in FLOWS if c.__name__ not in ("CentralFlow", "NetworkFlow")],
+    [c for c in FLOWS if c.__name__ not in ("CentralFlow", "LossFlow", "NetworkFlow")],
     ids=lambda c: c.__name__,
 )
 def test_right_hand_side_stays_on_the_device(kind):
     """With made-up CUDA tensors, so that it is checked without a GPU too.
 
-    Not for a network: autograd needs the device. Nor for the central flow: which eigenvalues
-    are at the edge is a branch on values."""
+    Not for a network or a loss: autograd needs the device. Nor for the central flow: which
+    eigenvalues are at the edge is a branch on values."""
     flow, y0 = kind.example()
     with FakeTensorMode(allow_non_fake_inputs=True):
         flow_on_cuda = _to(flow, torch.device("cuda"))

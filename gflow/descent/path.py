@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress
-from gflow.checks import require_fraction, require_positive
+from gflow.callbacks import Progress, as_progress
+from gflow.checks import require_count, require_fraction, require_positive
 from gflow.descent.loop import DescentRequest, serve_descent
-from gflow.errors import InputError
 from gflow.execution import current
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
+from gflow.flows.starts import checked_start
+
+_USAGE = "gflow.descend(flow, y0, step_size, steps)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +77,7 @@ def descend(
     save_every: int = 1,
     *,
     momentum: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Descent:
     """Run full-batch gradient descent from the start of a flow.
 
@@ -95,8 +98,8 @@ def descend(
         Number of steps between two saved ones; the last is always saved.
     momentum : float
         Heavy-ball momentum β in [0, 1).
-    progress : callable, optional
-        ``progress(t, loss)``, called every 50 steps and at the end.
+    progress : callable or bool, optional
+        ``progress(t, loss)``, called every 50 steps and at the end; True prints a line each second.
 
     Returns
     -------
@@ -116,13 +119,9 @@ def descend(
     >>> gflow.descend(flow, torch.zeros(1, dtype=torch.float64), step_size=0.5, steps=2).ys.tolist()
     [[0.0], [0.5], [0.75]]
     """
-    require_positive("step_size", step_size)
-    require_fraction("momentum", momentum)
-    if steps < 0 or steps != int(steps) or save_every < 1 or save_every != int(save_every):
-        raise InputError(
-            f"steps must be a whole number ≥ 0 and save_every one ≥ 1, got {steps} and {save_every}"
-        )
-    saved_steps = {*range(0, int(steps) + 1, int(save_every)), int(steps)}
+    require_flow(flow, _USAGE)
+    steps, save_every = require_count("steps", steps, 0), require_count("save_every", save_every)
+    saved_steps = {*range(0, steps + 1, save_every), steps}
     return descend_to(
         flow, y0, step_size, sorted(saved_steps), momentum=momentum, progress=progress
     )
@@ -135,7 +134,7 @@ def descend_to(
     saved_steps: list[int],
     *,
     momentum: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Descent:
     """Run gradient descent as `descend` does, saving a given list of steps.
 
@@ -151,8 +150,8 @@ def descend_to(
         Step counts to save, ascending; the last one is the number of steps.
     momentum : float
         Heavy-ball momentum β in [0, 1).
-    progress : callable, optional
-        ``progress(t, loss)``, called every 50 steps and at the end.
+    progress : callable or bool, optional
+        ``progress(t, loss)``, called every 50 steps and at the end; True prints a line each second.
 
     Returns
     -------
@@ -166,10 +165,12 @@ def descend_to(
     >>> descend_to(flow, torch.zeros(1).double(), 0.5, [0, 2]).ys.tolist()
     [[0.0], [0.75]]
     """
-    flow.check_state(y0)
-    flow = flow.for_start(y0)
+    step_size = require_positive("step_size", step_size)
+    momentum = require_fraction("momentum", momentum)
+    flow, y0 = checked_start(flow, y0, _USAGE)
+    progress = as_progress(progress)
     with torch.no_grad():
-        start = flow.lift(y0.detach())
+        start = flow.lift(y0)
         request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)
         record = current().request(request) or serve_descent(request, progress)
         diverged_at = [k for k in record.diverged_at if k is not None]

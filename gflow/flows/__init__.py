@@ -6,6 +6,7 @@ from gflow.flows.closed_forms import aligned_mode, riccati
 from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_product, layerwise_rhs
 from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
+from gflow.flows.from_loss import LossFlow, flow_from_loss
 from gflow.flows.kernel import KernelFlow, Prediction, kernel_rhs
 from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
@@ -23,6 +24,7 @@ __all__ = [
     "Flow",
     "KernelFlow",
     "LayerwiseFlow",
+    "LossFlow",
     "ModifiedFlow",
     "NetworkFlow",
     "ParameterFlow",
@@ -34,6 +36,7 @@ __all__ = [
     "balanced_layers",
     "end_to_end_rhs",
     "factor_rhs",
+    "flow_from_loss",
     "gradient_rhs",
     "kernel_rhs",
     "layer_product",

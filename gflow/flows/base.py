@@ -5,14 +5,10 @@ A flow is a plain callable ``f(t, y)`` that stores no state, so it can be passed
 of starts. Time is measured in units of gradient descent on the same loss:
 t = k·step_size.
 
-What the author of a flow writes (see CONTRIBUTING.md):
-
-1. a pure function of tensors, the right-hand side;
-2. a subclass of `ParameterFlow` (the state is what descent acts on) or of
-   `ReducedFlow` (the state is what the parameters induce), which implements the
-   abstract methods and whichever hooks apply;
-3. ``example()``: a small instance with a start. The shared contract tests in
-   ``tests/test_contracts.py`` find the class and run on it.
+A flow of one's own is a subclass of `ParameterFlow` (the state is what descent acts on) or of
+`ReducedFlow` (the state is what the parameters induce) with ``state_shape``, ``loss`` and
+``__call__``; all else has a default: see docs/own-flows.md. A loss alone makes a flow by
+`gflow.flow_from_loss`.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +26,7 @@ from torch.linalg import vecdot, vector_norm
 
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
+from gflow.flows.invariant_scale import response_scales
 
 Observables = dict[str, Tensor]
 
@@ -43,12 +40,24 @@ class Flow(abc.ABC):
     #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
     observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    def __new__(cls, *args: object, **keywords: object) -> Self:
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        if missing:
+            raise InputError(
+                f"a flow must define state_shape, loss(self, y) and __call__(self, t, y), but "
+                f"{cls.__name__} has no {missing}; define it"
+            )
+        return super().__new__(cls)
+
     # -- what a flow must implement ---------------------------------------------
 
-    @property
-    @abc.abstractmethod
+    @functools.cached_property
     def state_shape(self) -> tuple[int, ...]:
         """Shape of one state; -1 where any size is allowed."""
+        raise InputError(
+            f"a flow must define state_shape, the shape of one state, but {type(self).__name__} "
+            "has none; define it as a property, or set it in __init__"
+        )
 
     @abc.abstractmethod
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
@@ -96,9 +105,9 @@ class Flow(abc.ABC):
         """Return the state that parameters induce; ``project(lift(y)) = y``."""
 
     @classmethod
-    @abc.abstractmethod
     def example(cls) -> tuple[Flow, Tensor]:
-        """Return a small instance and a start, for tests and documentation."""
+        """Return a small instance and a start: of gflow's own flows, for its tests."""
+        raise InputError(f"{cls.__name__} has no example; make one by its constructor")
 
     # -- hooks: nothing by default ------------------------------------------------
 
@@ -132,8 +141,12 @@ class Flow(abc.ABC):
         return {}
 
     def invariant_scales(self, y: Tensor) -> Observables:
-        """Compute the scale that a change of each invariant is relative to (same keys)."""
-        return {}
+        """Compute the scale, (...), that a change of each invariant is relative to.
+
+        By default what a relative error of the state changes (`gflow.flows.invariant_scale`);
+        keys that an override leaves out have the default, too.
+        """
+        return response_scales(self.invariants, y, self.state_ndim)
 
     def closed_form(self, y0: Tensor) -> str | None:
         """Name the closed form that applies from this start; None where there is none."""
@@ -279,11 +292,32 @@ class ParameterFlow(Flow):
 
 
 class ReducedFlow(Flow):
-    """The flow that a parameter flow induces on the end-to-end object."""
+    """The flow that a parameter flow induces on the end-to-end object.
 
-    @abc.abstractmethod
+    Without ``parameter_flow``, ``lift`` and ``project`` it can be integrated, but there is nothing
+    to descend on, nor to check its velocity against.
+    """
+
     def gradient(self, y: Tensor) -> Tensor:
         """Compute ∇ℓ(y), the Euclidean gradient of the loss of the end-to-end object."""
+        return gradient_of(self.loss, y)
+
+    @property
+    def parameter_flow(self) -> Flow:
+        raise self._without("parameter_flow")
+
+    def lift(self, y: Tensor) -> Tensor:
+        raise self._without("lift")
+
+    def project(self, parameters: Tensor) -> Tensor:
+        raise self._without("project")
+
+    def _without(self, name: str) -> InputError:
+        return InputError(
+            "descent, the sharpness and the check of the velocity need the parameters of a reduced "
+            f"flow, but {type(self).__name__} has no {name}; define parameter_flow, lift and "
+            "project"
+        )
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return -self.inner(self.gradient(y), velocity)

@@ -150,7 +150,7 @@ class ModifiedFlow(WrappedFlow):
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)
-        batch = self.batch_shape(y)
+        batch = self.for_start(y).batch_shape(y)
         if isinstance(self.step_size, Tensor) and self.step_size.shape not in ((), batch):
             raise InputError(
                 "step_size must be one number or have the shape of the ensemble, "

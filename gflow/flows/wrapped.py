@@ -7,10 +7,12 @@ whatever else differs.
 from __future__ import annotations
 
 import abc
+import copy
 
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow, ParameterFlow
 
 
@@ -36,6 +38,7 @@ def require_parameter_flow(user: str, flow: Flow) -> None:
     """
     if isinstance(flow, ParameterFlow):
         return
+    require_flow(flow, "a flow of parameters first, then the rest")
     mend = "take its flow.parameter_flow, and start from flow.lift(y0)"
     if flow.parameter_flow is flow:
         mend = "its states are outputs, not parameters"
@@ -79,6 +82,14 @@ class WrappedFlow(ParameterFlow):
 
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)
+
+    def for_start(self, y0: Tensor) -> Flow:
+        flow = self.flow.for_start(y0)
+        if flow is self.flow:
+            return self
+        specialised = copy.copy(self)
+        specialised.flow = flow
+        return specialised
 
     def loss(self, y: Tensor) -> Tensor:
         return self.flow.loss(y)

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gflow.callbacks import Progress
+from gflow.callbacks import Progress, as_progress
+from gflow.checks import shown
+from gflow.errors import InputError
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
@@ -33,7 +35,7 @@ def integrate(
     estimate_error: bool | None = None,
     sharpness: int = 0,
     max_evals: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     checkpoint: Save | None = None,
     checkpoint_every: float = 60.0,
     resume: Checkpoint | None = None,
@@ -82,8 +84,8 @@ def integrate(
         ``stats.jvp_evals``.
     max_evals : int, optional
         Budget of right-hand side evaluations; by default a million.
-    progress : callable, optional
-        ``progress(t, loss)`` after accepted steps.
+    progress : callable or bool, optional
+        ``progress(t, loss)`` after accepted steps; True prints a line each second.
     checkpoint : callable, optional
         ``checkpoint(state)`` with the whole state of the solve, every
         ``checkpoint_every`` seconds.
@@ -116,6 +118,11 @@ def integrate(
     >>> traj.certificate.holds, traj.stats.method
     (True, 'tsit5')
     """
+    if not isinstance(options, SolveOptions):
+        raise InputError(
+            f"options must be SolveOptions, got {shown(options)}; write gflow.SolveOptions(...), "
+            "or pass method, rtol and the others as keywords"
+        )
     keywords: dict[str, Any] = {
         "method": method,
         "rtol": rtol,
@@ -133,7 +140,7 @@ def integrate(
         dense=dense,
         event=until,
         sharpness=sharpness,
-        progress=progress,
+        progress=as_progress(progress),
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         resume=resume,

@@ -8,8 +8,9 @@ import typing
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
-from gflow.checks import require_count
+from gflow.checks import require_bool, require_count, require_number, shown
 from gflow.errors import InputError
+from gflow.text import unknown
 
 Spacing = Literal["linear", "log"]
 
@@ -66,6 +67,12 @@ class SolveOptions:
     spacing: Spacing = "linear"
 
     def __post_init__(self) -> None:
+        plain = object.__setattr__  # numbers of NumPy and the like as Python's
+        if not isinstance(self.method, str):
+            raise InputError(f"method must be a name, such as 'auto', got {shown(self.method)}")
+        for name in ("rtol", "atol", "max_evals"):
+            plain(self, name, require_number(name, getattr(self, name)))
+        plain(self, "estimate_error", require_bool("estimate_error", self.estimate_error))
         rtol, atol = self.rtol, self.atol
         if not (math.isfinite(rtol) and rtol > 0) or not (math.isfinite(atol) and atol >= 0):
             raise InputError(
@@ -73,9 +80,9 @@ class SolveOptions:
             )
         if not self.max_evals >= 1:  # NaN, too; a float such as 1e6 will do
             raise InputError(f"max_evals must be at least 1, got {self.max_evals}")
-        require_count("points", self.points)
+        plain(self, "points", require_count("points", self.points))
         if self.spacing not in typing.get_args(Spacing):
-            raise InputError(f"spacing must be 'linear' or 'log', got {self.spacing!r}")
+            raise InputError(f"spacing must be 'linear' or 'log', got {shown(self.spacing)}")
 
     def with_(self, **changes: Unpack[SolveKeywords]) -> SolveOptions:
         """Return these options with some of them changed.
@@ -89,6 +96,10 @@ class SolveOptions:
         -------
         SolveOptions
         """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InputError(unknown("option", name, known))
         return dataclasses.replace(self, **changes)
 
     def tighter(self, factor: float, least_rtol: float = 0.0) -> SolveOptions:

@@ -15,6 +15,7 @@ from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem
 from gflow.solvers.rkc2 import RKC2
+from gflow.text import brief
 
 _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
 
@@ -74,9 +75,14 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
         return _automatic(problem, steps)
     known = methods()
     if method not in known:
-        close = difflib.get_close_matches(method, known, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise InputError(f"method must be auto, {', '.join(known)}, got '{method}'{hint}")
+        names = {name.lower(): name for name in known}
+        asked = method.lower()
+        close = [f"scipy:{asked}"] if f"scipy:{asked}" in names else []
+        close = close or difflib.get_close_matches(asked, names, n=1)
+        hint = f"; did you mean '{names[close[0]]}'?" if close else ""
+        raise InputError(
+            f"method must be auto, {', '.join(known)}, got '{brief(method, str)}'{hint}"
+        )
     step_size = problem.step_size
     if method in known[method].fixed_step and not (
         step_size is not None and math.isfinite(step_size) and step_size > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,20 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.checks import (
+    require_bool,
+    require_callable,
+    require_count,
+    require_numbers,
+    require_positive,
+    shown,
+)
 from gflow.errors import InputError
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
+from gflow.flows.starts import checked_start
 from gflow.solvers.certification import certified_trajectory
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
@@ -24,6 +33,8 @@ from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.resumable import solve_resumable
 from gflow.solvers.selection import choose_solver
 from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
+
+_USAGE = "gflow.integrate(flow, y0, ts)"
 
 
 class SolveDetails(TypedDict, total=False):
@@ -100,12 +111,11 @@ def solve(
     >>> 0 < float(error.norm()) < 1e-5
     True
     """
+    require_flow(flow, _USAGE)
     times = _check_times(ts)
-    flow.check_state(y0)
-    y0 = y0.detach()
+    flow, y0 = checked_start(flow, y0, _USAGE)
     _check_tolerances(flow, y0, options)
-    _check_sharpness(flow, y0, details.get("sharpness", 0))
-    flow = flow.for_start(y0)
+    _check_details(flow, y0, details)
     steps = details.get("dense", False) or any(
         details.get(name) is not None for name in ("event", "checkpoint", "resume")
     )
@@ -220,22 +230,30 @@ def finer_states(
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
-    times = [float(t) for t in ts]
-    if not times:
-        raise InputError("ts must hold at least one time, got none; add the times to save")
-    if not all(math.isfinite(t) for t in times):
-        raise InputError("ts must be finite, got NaN or infinity; remove such times")
+    times = require_numbers("ts", ts, "[0.0, {}]")
     if any(b <= a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be strictly increasing; sort it and remove repeated times")
     return times
 
 
-def _check_sharpness(flow: Flow, y0: Tensor, sharpness: int) -> None:
-    if not isinstance(sharpness, int) or sharpness < 0:
+def _check_details(flow: Flow, y0: Tensor, details: SolveDetails) -> None:
+    """Raise InputError where a keyword cannot be used; put the plain values in their place."""
+    event, step_size = details.get("event"), details.get("step_size")
+    if event is not None:
+        require_callable("until", event, "until(y)")
+    if step_size is not None:
+        details["step_size"] = require_positive("step_size", step_size)
+    details["dense"] = require_bool("dense", details.get("dense", False))
+    if details.get("checkpoint") is not None:
+        require_callable("checkpoint", details["checkpoint"], "checkpoint(state)")
+    resume = details.get("resume")
+    if resume is not None and not isinstance(resume, Checkpoint):
         raise InputError(
-            f"sharpness must be the number of eigenvalues to compute, got {sharpness}; "
-            "use 0 for none"
+            f"resume must be a Checkpoint, got {shown(resume)}; pass that of an IntegrationError, "
+            "or one that checkpoint(state) received"
         )
+    sharpness = require_count("sharpness", details.get("sharpness", 0), 0)
+    details["sharpness"] = sharpness
     if sharpness and flow.batch_shape(y0):
         raise InputError(
             "sharpness is computed along one start, got an ensemble of shape "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,12 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     Raises
     ------
     InputError
-        If they share no time, or their end-to-end objects differ in shape.
+        If they share no time but the start's, or their end-to-end objects differ in shape.
+
+    Warns
+    -----
+    UserWarning
+        If they share less than half of the times of either.
 
     Examples
     --------
@@ -74,12 +80,10 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     >>> [round(x, 4) for x in gap.end_to_end.tolist()]   # e^{−t} − (1 − η)^k
     [0.0, 0.1065, 0.1179]
     """
-    rows, columns = shared_times(trajectory.ts - trajectory.ts[0], descent.ts)
-    if not rows:
-        raise InputError(
-            "trajectory and descent must have a time in common, counted from their start, but have "
-            "none; integrate at descent.ts, or at multiples of the step size"
-        )
+    _check_arguments(trajectory, descent)
+    elapsed = trajectory.ts - trajectory.ts[0]
+    rows, columns = shared_times(elapsed, descent.ts)
+    _check_shared(elapsed, descent.ts, rows)
     flow = trajectory.flow
     ys, states = trajectory.ys[rows], descent.ys[columns]
     first, second = flow.end_to_end(ys), descent.flow.end_to_end(states)
@@ -102,6 +106,34 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
         relative=distance / size,
         solver_error=trajectory.certificate.error_estimate,
     )
+
+
+def _check_arguments(trajectory: object, descent: object) -> None:
+    if isinstance(trajectory, Trajectory) and isinstance(descent, Descent):
+        return
+    raise InputError(
+        "compare takes a trajectory, then a descent, got "
+        f"{type(trajectory).__name__} and {type(descent).__name__}; write "
+        "gflow.compare(gflow.integrate(...), gflow.descend(...))"
+    )
+
+
+def _check_shared(first: Tensor, second: Tensor, rows: list[int]) -> None:
+    """Raise InputError where two paths share nothing to compare at; warn where it is little."""
+    end = min(float(first[-1]), float(second[-1])) * (1 + 1e-6)
+    within = min(int((first <= end).sum()), int((second <= end).sum()))
+    mend = "integrate at descent.ts, or at multiples of the step size"
+    if not rows or (rows == [0] and within > 1):
+        raise InputError(
+            "trajectory and descent must have a time in common, counted from their start, but have "
+            f"{'only the start itself' if rows else 'none'}; {mend}"
+        )
+    if len(rows) < within / 2:
+        warnings.warn(
+            f"trajectory and descent share only {len(rows)} times, of {len(first)} and "
+            f"{len(second)}: the gap is that at these; {mend}",
+            stacklevel=3,
+        )
 
 
 def _norm(value: Tensor, ndim: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from gflow.checks import require_count
@@ -12,10 +13,14 @@ from gflow.solvers.options import SolveOptions, Spacing
 
 _MAX_STEPS = 1e8  # of one descent: days
 _SAME_TIME = 1e-9  # relative difference of times that count as one
+_SAME_SINGLE = 4 * torch.finfo(torch.float32).eps  # the same of times from single precision
 
 
 def shared_times(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
-    """Find the times that two paths have in common.
+    """Find the times that two paths have in common, up to the precision they were made in.
+
+    Times that are all numbers of single precision, as `torch.arange` makes them by default, are
+    compared in that precision; each is matched with the nearest one.
 
     Parameters
     ----------
@@ -33,20 +38,20 @@ def shared_times(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     >>> shared_times(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 2.0]))
     ([0, 2], [0, 1])
     """
-    a, b = first.tolist(), second.tolist()
-    scale = max(abs(a[-1]), abs(b[-1]), 1e-300)
-    rows, columns = [], []
-    i = j = 0
-    while i < len(a) and j < len(b):
-        if abs(a[i] - b[j]) <= _SAME_TIME * scale:
-            rows.append(i)
-            columns.append(j)
-            i, j = i + 1, j + 1
-        elif a[i] < b[j]:
-            i += 1
-        else:
-            j += 1
-    return rows, columns
+    a, b = first.double().cpu(), second.double().cpu()
+    single = any(torch.equal(times.float().double(), times) for times in (a, b))
+    scale = max(float(a.abs().max()), float(b.abs().max()), 1e-300)
+    right = torch.searchsorted(b, a).clamp_max(len(b) - 1)
+    left = (right - 1).clamp_min(0)
+    nearest = torch.where((b[right] - a).abs() <= (a - b[left]).abs(), right, left)
+    distance = (b[nearest] - a).abs()
+    pairs: dict[int, tuple[float, int]] = {}  # column: distance and row of its nearest partner
+    for i in (distance <= (_SAME_SINGLE if single else _SAME_TIME) * scale).nonzero().flatten():
+        candidate = float(distance[i]), int(i)
+        j = int(nearest[i])
+        pairs[j] = min(candidate, pairs.get(j, candidate))
+    columns = sorted(pairs)
+    return [pairs[j][1] for j in columns], columns
 
 
 def matched_times(

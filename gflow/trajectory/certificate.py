@@ -263,6 +263,8 @@ def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
     [0.0, 1.0]
     """
     values, scales = flow.invariants(ys), flow.invariant_scales(ys)
+    if values.keys() - scales.keys():  # of a flow of one's own
+        scales = Flow.invariant_scales(flow, ys) | scales
     batch_ndim = ys.ndim - flow.state_ndim
     drift = {}
     for name, value in values.items():

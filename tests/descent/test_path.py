@@ -101,7 +101,7 @@ def test_progress_is_reported_at_the_last_step():
         ({"momentum": math.nan}, "momentum .*got nan"),
         ({"steps": -1}, "steps .*got -1"),
         ({"steps": 2.5}, "steps .*got 2.5"),
-        ({"save_every": 0}, "save_every .*and 0"),
+        ({"save_every": 0}, "save_every .*got 0"),
         ({"y0": torch.zeros(2).double()}, r"shape \(\.\.\., 1\), got \(2,\)"),
     ],
 )

@@ -1,8 +1,6 @@
-"""Checks of arguments that several modules share; each raises InputError in one line."""
+"""Checks of tensors and tables."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
@@ -11,8 +9,8 @@ from torch import Tensor
 from gflow.errors import InputError
 
 
-def require_float(name: str, value: object) -> None:
-    """Raise InputError unless a value is a floating-point tensor.
+def require_float(name: str, value: object) -> Tensor:
+    """Return a value as a tensor; raise InputError unless it holds floating-point numbers.
 
     Parameters
     ----------
@@ -21,23 +19,39 @@ def require_float(name: str, value: object) -> None:
     value : object
         Value of the argument.
 
+    Returns
+    -------
+    Tensor
+        The tensor itself, or a NumPy array as a tensor.
+
     Raises
     ------
     InputError
-        If the value is no tensor, or one of integers, booleans or complex numbers.
+        If the value is neither tensor nor array, or one of integers, booleans or complex numbers.
 
     Examples
     --------
     >>> import torch
     >>> require_float("targets", torch.ones(2))
+    tensor([1., 1.])
     >>> require_float("targets", [1.0])
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: targets must be a floating-point tensor, got list; convert it
+    gflow.errors.InputError: targets must be a floating-point tensor, got list; use torch.tensor
     """
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"{name} must be a floating-point tensor, got {kind}; convert it")
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind == "f" and value.dtype.itemsize <= 8:  # torch has no long double
+            return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
+        kind, mend = str(value.dtype), "x.astype(float)"
+    elif not isinstance(value, Tensor):
+        kind, mend = type(value).__name__, "torch.tensor"
+    elif value.layout != torch.strided:
+        kind, mend = "a sparse one", "x.to_dense()"
+    elif not value.is_floating_point():
+        kind, mend = str(value.dtype), "x.double()"
+    else:
+        return value
+    raise InputError(f"{name} must be a floating-point tensor, got {kind}; use {mend}")
 
 
 def require_nonempty(name: str, value: Tensor) -> None:
@@ -191,84 +205,3 @@ def require_table(name: str, x: np.ndarray) -> None:
             f"{name} must be finite, got {x[row, column]} at row {row}, column {column} "
             f"(counted from 0; {len(bad)} such entries); remove or fill them first"
         )
-
-
-def require_count(name: str, value: int, least: int = 1) -> None:
-    """Raise InputError unless a value is a whole number of at least ``least``.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : int
-        Value of the argument.
-    least : int
-        Smallest allowed value.
-
-    Raises
-    ------
-    InputError
-        If the value is smaller, a boolean, or of another type than the integers of Python
-        and NumPy.
-
-    Examples
-    --------
-    >>> require_count("depth", 0)
-    Traceback (most recent call last):
-        ...
-    gflow.errors.InputError: depth must be a whole number of at least 1, got 0
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise InputError unless a number is positive and finite.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : float
-        Value of the argument.
-
-    Raises
-    ------
-    InputError
-        If the value is zero, negative, infinite or NaN.
-
-    Examples
-    --------
-    >>> require_positive("step_size", -0.1)
-    Traceback (most recent call last):
-        ...
-    gflow.errors.InputError: step_size must be a positive number, got -0.1
-    """
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a positive number, got {value}")
-
-
-def require_fraction(name: str, value: float) -> None:
-    """Raise InputError unless 0 ≤ value < 1.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : float
-        Value of the argument.
-
-    Raises
-    ------
-    InputError
-        If the value is negative, at least 1, or NaN.
-
-    Examples
-    --------
-    >>> require_fraction("momentum", 1.0)
-    Traceback (most recent call last):
-        ...
-    gflow.errors.InputError: momentum must be at least 0 and below 1, got 1.0
-    """
-    if not 0 <= value < 1:
-        raise InputError(f"{name} must be at least 0 and below 1, got {value}")

@@ -1,0 +1,299 @@
+"""Checks of numbers, of several numbers, and of functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from gflow.errors import InputError
+from gflow.text import brief
+
+_HUGE = 2**1000  # integers from here on do not fit a float
+
+
+def shown(value: object) -> str:
+    """Return a value as error messages show it: a number, a short text, or what it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> shown(0.5), shown("1e-6"), shown(torch.ones(3, 2)), shown(print)
+    ('0.5', "'1e-6'", 'a tensor of shape (3, 2)', 'builtin_function_or_method')
+    """
+    if isinstance(value, Tensor | np.ndarray) and (value.ndim or getattr(value, "is_meta", False)):
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} of shape {tuple(value.shape)}"
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return brief(value.item(), str)
+    if isinstance(value, float | int):
+        return brief(value, str)
+    if value is None or isinstance(value, str | list | tuple | dict | set | range):
+        return brief(value)
+    return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+def _number(value: object) -> float | None:
+    """Return a real number of Python or NumPy, or a tensor of one, as a plain number; else None."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        if value.ndim or getattr(value, "is_meta", False):
+            return None
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
+def require_number(name: str, value: object, what: str = "a number") -> float:
+    """Return a value as a plain number; raise InputError unless it is one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+    what : str
+        What it must be, for the message.
+
+    Returns
+    -------
+    float
+        The number; a whole one stays an int.
+
+    Raises
+    ------
+    InputError
+        If the value is a boolean, a string, None, or not a single real number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> require_number("rtol", np.float32(0.5))
+    0.5
+    >>> require_number("rtol", "1e-6")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: rtol must be a number, got '1e-6'
+    """
+    number = _number(value)
+    if number is None:
+        raise InputError(f"{name} must be {what}, got {shown(value)}")
+    return number
+
+
+def require_numbers(name: str, values: object, example: str = "[{}]") -> list[float]:
+    """Return values as a list; raise InputError unless they are a sequence of finite numbers.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    values : object
+        Value of the argument: a list, tuple, range, tensor or array of one dimension, ...
+    example : str
+        What to write instead of a single number, for the message; it stands at the braces.
+
+    Returns
+    -------
+    list of float
+
+    Raises
+    ------
+    InputError
+        If the values are a single number, no sequence, of more than one dimension, none at all,
+        or not all finite numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_numbers("ts", torch.arange(3))
+    [0.0, 1.0, 2.0]
+    >>> require_numbers("ts", 5.0)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: ts must be a sequence of numbers, got 5.0; write [5.0]
+    """
+    one = _number(values)
+    if one is not None:
+        write = example.format(one)
+        raise InputError(f"{name} must be a sequence of numbers, got {one}; write {write}")
+    if isinstance(values, Tensor | np.ndarray):
+        if values.ndim != 1:
+            raise InputError(f"{name} must have one dimension, got {shown(values)}; flatten it")
+        items: Iterable[object] = values.tolist()
+    elif isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a sequence of numbers, got {shown(values)}")
+    else:
+        items = values
+    numbers = [float(require_number(f"each of {name}", item)) for item in items]
+    if not numbers:
+        raise InputError(f"{name} must hold at least one number, got none")
+    if not all(map(math.isfinite, numbers)):
+        raise InputError(f"{name} must be finite, got NaN or infinity; remove such entries")
+    return numbers
+
+
+def require_count(name: str, value: object, least: int = 1) -> int:
+    """Return a value as an int; raise InputError unless it is a whole number, at least ``least``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+    least : int
+        Smallest allowed value.
+
+    Returns
+    -------
+    int
+        The number, also of one written as a float, such as 1e3.
+
+    Raises
+    ------
+    InputError
+        If the value is smaller, a boolean, or not a whole number.
+
+    Examples
+    --------
+    >>> require_count("steps", 1e3)
+    1000
+    >>> require_count("depth", 0)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: depth must be a whole number of at least 1, got 0
+    """
+    number = _number(value)
+    if number is None or not math.isfinite(number) or number != int(number) or number < least:
+        got = shown(value)
+        raise InputError(f"{name} must be a whole number of at least {least}, got {got}")
+    return int(number)
+
+
+def require_positive(name: str, value: object) -> float:
+    """Return a value as a float; raise InputError unless it is a positive, finite number.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If the value is zero, negative, infinite or NaN, or not a number.
+
+    Examples
+    --------
+    >>> require_positive("step_size", -0.1)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: step_size must be a positive number, got -0.1
+    """
+    number = _number(value)
+    if number is None or not (math.isfinite(number) and number > 0):
+        raise InputError(f"{name} must be a positive number, got {shown(value)}")
+    return float(number)
+
+
+def require_fraction(name: str, value: object) -> float:
+    """Return a value as a float; raise InputError unless it is a number with 0 ≤ value < 1.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If the value is negative, at least 1, or NaN, or not a number.
+
+    Examples
+    --------
+    >>> require_fraction("momentum", 1.0)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: momentum must be at least 0 and below 1, got 1.0
+    """
+    number = _number(value)
+    if number is None or not 0 <= number < 1:
+        raise InputError(f"{name} must be at least 0 and below 1, got {shown(value)}")
+    return float(number)
+
+
+def require_callable(name: str, value: object, usage: str) -> None:
+    """Raise InputError unless a value is a function.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+    usage : str
+        How it is called, for the message.
+
+    Raises
+    ------
+    InputError
+        If it cannot be called, or is a class.
+
+    Examples
+    --------
+    >>> require_callable("observe", 3, "observe(states)")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: observe must be a function, called as observe(states), got 3
+    """
+    if not callable(value) or isinstance(value, type):
+        raise InputError(f"{name} must be a function, called as {usage}, got {shown(value)}")
+
+
+def require_bool(name: str, value: object) -> bool:
+    """Return a value as a bool; raise InputError unless it is True or False.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+
+    Examples
+    --------
+    >>> require_bool("dense", "no")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: dense must be True or False, got 'no'
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise InputError(f"{name} must be True or False, got {shown(value)}")
