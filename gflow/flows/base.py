@@ -16,7 +16,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,27 @@ from gflow.errors import InputError
 from gflow.flows.invariant_scale import response_scales
 
 Observables = dict[str, Tensor]
+
+
+class Coordinates(NamedTuple):
+    """Coordinates in which a solver follows a flow, where round-off harms its own states.
+
+    Attributes
+    ----------
+    flow : Flow
+        The flow in the coordinates.
+    start : Tensor
+        The start in the coordinates.
+    states : callable
+        Maps coordinates, with any leading dimensions, to states.
+    tolerance : float
+        Factor on the tolerances of the states.
+    """
+
+    flow: Flow
+    start: Tensor
+    states: Callable[[Tensor], Tensor]
+    tolerance: float = 1.0
 
 
 class Flow(abc.ABC):
@@ -180,6 +201,13 @@ class Flow(abc.ABC):
     def for_start(self, y0: Tensor) -> Flow:
         """Return this flow specialised to a start, such as to its conserved rank."""
         return self
+
+    def coordinates(self, y0: Tensor) -> Coordinates | None:
+        """Return coordinates for a solve from y0 that conserve its rank; None to use the states.
+
+        The exact flow is the same in both; only the effect of round-off differs.
+        """
+        return None
 
     def for_members(self, index: Tensor) -> Flow:
         """Return this flow for some members of an ensemble, index (k,) into its starts.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
-from gflow.flows.base import Observables, ParameterFlow, ReducedFlow
+from gflow.flows.base import Coordinates, Observables, ParameterFlow, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.linalg.eigen import effective_rank, without_round_off
 from gflow.losses import Loss, MatrixCompletion
@@ -189,8 +189,9 @@ class ProductFlow(ReducedFlow):
     Notes
     -----
     The state is W, (..., d, d). ``exact`` covers the fully observed ½‖W − M‖²_F from any
-    start. Noise outside the range of W grows like any other direction: from a start of
-    size α² choose ``atol`` well below α².
+    start. Round-off outside the range of W grows like any other direction, so
+    `gflow.integrate` follows U with as many columns as the rank of the start, and returns
+    W = UUᵀ. From a start of size α² choose ``atol`` well below α².
 
     Examples
     --------
@@ -248,9 +249,26 @@ class ProductFlow(ReducedFlow):
         return FactorFlow(self._loss)
 
     def lift(self, y: Tensor) -> Tensor:
-        """Compute U = VΛ^{1/2}, d × d, with UUᵀ = W; round-off eigenvalues count as zero."""
-        lam, V = torch.linalg.eigh(symmetric_part(y))
-        return V * without_round_off(lam, y.shape[-1]).sqrt()[..., None, :]
+        """Compute U, d × d, with UUᵀ = W; eigenvalues at round-off count as zero.
+
+        They are those of W with unit diagonal, so that small entries of W count, too: with
+        W_ij = c_ij √(W_ii W_jj) and C = VΛVᵀ, U_ij = √W_ii V_ij √Λ_j.
+        """
+        scale = y.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+        inverse = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
+        lam, V = torch.linalg.eigh(symmetric_part(inverse[..., None] * y * inverse[..., None, :]))
+        roots = without_round_off(lam, y.shape[-1]).sqrt()
+        return scale[..., None] * V * roots[..., None, :]
+
+    def coordinates(self, y0: Tensor) -> Coordinates | None:
+        """Return U with as many columns as the rank of the start, the largest of an ensemble."""
+        if type(self) is not ProductFlow:  # a subclass may have another right-hand side
+            return None
+        U = self.lift(y0)
+        used = U.reshape(-1, U.shape[-1]).ne(0).any(dim=0)
+        used[-1] = True
+        # An error δU of U is one of about 2 U δU of W.
+        return Coordinates(self.parameter_flow, U[..., used].contiguous(), self.project, 0.5)
 
     def project(self, parameters: Tensor) -> Tensor:
         return parameters @ parameters.mT

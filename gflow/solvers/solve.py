@@ -27,10 +27,10 @@ from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
 from gflow.solvers.certification import certified_trajectory
+from gflow.solvers.coordinates import solve_in_coordinates
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
-from gflow.solvers.resumable import solve_resumable
 from gflow.solvers.selection import choose_solver
 from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
 
@@ -133,7 +133,7 @@ def solve(
         try:
             problem.require_finite(problem.first_loss)
             if len(times) > 1:
-                solve_resumable(solver, problem, name, steps=isinstance(solver, SteppedSolver))
+                solve_in_coordinates(solver, problem, name, steps=isinstance(solver, SteppedSolver))
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.next_time:g}")

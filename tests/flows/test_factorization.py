@@ -4,8 +4,17 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import FactorFlow, ProductFlow, factor_rhs, product_rhs
-from gflow.losses import SquaredDistance
-from tests.helpers import LOSSES, altered, make_loss, of_rank, randn, relative, worst_relative
+from gflow.losses import MatrixCompletion, SquaredDistance
+from tests.helpers import (
+    LOSSES,
+    altered,
+    make_loss,
+    of_rank,
+    randn,
+    relative,
+    times,
+    worst_relative,
+)
 
 LONG = [0.0, 1.0, 5.0, 20.0]
 
@@ -73,6 +82,50 @@ def test_rank_is_conserved(kind, rank):
     U = gflow.integrate(factor, of_rank(rank, 4, 4), LONG, "dopri8", 1e-10, 1e-13)
     assert W.certificate.holds, W.certificate
     assert worst_relative(W.ys, factor.product(U.ys)) <= 1e-8
+
+
+@pytest.mark.parametrize("method", ["auto", "dopri5"])
+def test_rank_is_kept_where_directions_outside_the_range_are_unstable(method):
+    A, mask = randn(3, 3), torch.ones(3, 3)
+    mask[0, 2] = 0
+    loss, thin = MatrixCompletion(A @ A.mT, mask), [times(0.125, 0.25, 0.375)[:, None], randn(3, 2)]
+    starts = torch.stack([U0 @ U0.mT for U0 in thin])
+    ts = [0.0, 5.0, 120.0]
+    path = gflow.integrate(ProductFlow(loss), starts, ts, method, 1e-7, 1e-10)
+    assert path.certificate.holds, path.certificate
+    for found, U0 in zip(path.ys.unbind(1), thin, strict=True):
+        U = gflow.integrate(FactorFlow(loss), U0, ts, "dop853", 1e-10, 1e-13).ys
+        assert worst_relative(found, U @ U.mT) <= 1e-5
+    # As a plain ODE of W the same start has left rank 1 by then.
+    plain = gflow.integrate(altered(ProductFlow(loss), _unchanged), starts[0], ts, "auto")
+    assert relative(plain.ys[-1], path.ys[-1, 0]) > 1e-3
+
+
+def _unchanged(flow, t, W):
+    return flow(t, W)
+
+
+def test_rank_of_a_start_counts_small_entries():
+    W0 = torch.diag(torch.tensor([1.0, 1e-20, 0.0], dtype=torch.float64))
+    U = ProductFlow(make_loss("distance", 3, 3)).lift(W0)
+    assert torch.equal(U @ U.mT, W0) or relative(U @ U.mT, W0) <= 1e-15
+    assert (U @ U.mT)[1, 1] == pytest.approx(1e-20, 1e-14)
+
+
+def test_events_checkpoints_and_dense_output_see_the_product():
+    flow, W0 = ProductFlow.example()
+    seen, states = [], []
+    until = lambda W: (seen.append(W.shape), gflow.events.loss_reaches(flow, 0.3)(W))[1]  # noqa: E731
+    options = {"method": "tsit5", "until": until, "checkpoint": states.append}
+    path = gflow.integrate(flow, W0, [0.0, 1e3], checkpoint_every=0.0, **options)
+    assert set(seen) == {W0.shape}
+    assert path.ys.shape[1:] == path.ends.shape == W0.shape
+    assert float(flow.loss(path.ys[-1])) == pytest.approx(0.3, 1e-5)
+    resumed = gflow.integrate(flow, W0, [0.0, 1e3], resume=states[2], **options)
+    assert torch.equal(resumed.ys, path.ys)
+    dense = gflow.integrate(flow, W0, [0.0, 0.5, 1.0], "tsit5", 1e-9, 1e-12, dense=True)
+    landed = gflow.integrate(flow, W0, [0.0, 0.5, 1.0], "tsit5", 1e-9, 1e-12)
+    assert relative(dense.ys, landed.ys) <= 1e-6
 
 
 def test_lift_of_an_indefinite_round_off():
