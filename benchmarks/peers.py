@@ -112,7 +112,8 @@ def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) ->
     flag = "; ".join(path.certificate.failures())
     stats = path.stats
     later = re.findall(r"(\w+) from t = ", stats.reason)  # methods to which auto switched
-    chosen = " → ".join([stats.method, *later]) if method == "auto" else ""
+    first = re.findall(r"; (\w+), and ", stats.reason) or [stats.method]
+    chosen = " → ".join([*first, *later]) if method == "auto" else ""
     return Answer(
         path.ys[-1], seconds, stats.rhs_evals, stats.jvp_evals, chosen, flag, stats.wall_seconds
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
@@ -43,17 +45,19 @@ def certified_trajectory(
     >>> certified_trajectory(problem, "tsit5", "requested", None).ts.tolist()
     [0.0]
     """
-    reached, states = problem.ts[: len(problem.saved)], problem.saved
-    if not problem.batch and len(reached) < len(problem.ts) and problem.t > reached[-1]:
-        reached, states = [*reached, problem.t], [*states, problem.y]
+    count = len(problem.saved)
+    reached, states = problem.requested[:count], problem.saved
+    if not problem.batch and count < len(problem.ts) and problem.t > problem.ts[count - 1]:
+        reached, states = [*reached, problem.flow_time(problem.t)], [*states, problem.y]
     sharpness = problem.sharpness_path
     if sharpness is not None:
         rest = states[len(sharpness.values) :]
         not_run += attempt("sharpness", lambda: [sharpness.add(y) for y in rest])[1]
         unknown = problem.y0.new_full((sharpness.k,), torch.nan)
         sharpness.values += [unknown] * (len(states) - len(sharpness.values))
+    main = Counter(problem.main_methods).most_common(1)
     stats = Stats(
-        method=method,
+        method=main[0][0] if main else method,
         reason=f"{reason}; {problem.remark}" if problem.remark else reason,
         rhs_evals=problem.rhs_evals,
         jvp_evals=0 if sharpness is None else sharpness.products,
@@ -80,7 +84,7 @@ def certified_trajectory(
         stats,
         certificate,
         ends=problem.y,
-        event_times=problem.event_times,
+        event_times={i: problem.flow_time(t) for i, t in problem.event_times.items()},
         failures=problem.failures,
         sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
     )

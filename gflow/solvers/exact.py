@@ -40,7 +40,7 @@ class ExactSolver(Solver):
                 f"{type(flow).__name__} has no closed form for this loss and start, an ensemble; "
                 "integrate its members one by one or choose a numerical method"
             )
-        elapsed = np.array(problem.ts) - problem.ts[0]
+        elapsed = np.array(problem.ts)
         start = flow.loss(y0)
         scale = max(float(start), torch.finfo(start.dtype).tiny)
         tolerance = max(_ALLOWED * problem.rtol, 20 * torch.finfo(start.dtype).eps) * scale

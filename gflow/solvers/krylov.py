@@ -48,7 +48,7 @@ class KrylovSolver(Solver):
                 f"method 'krylov' needs a flow that is affine in its state, such as KernelFlow; "
                 f"{type(flow).__name__} is not: choose another, such as 'rkc2' or 'dopri5'"
             )
-        ts = np.array(problem.ts) - problem.ts[0]
+        ts = np.array(problem.ts)
         dissipated, done = torch.zeros_like(flow.loss(y0)), 1
         for path in _paths(problem, float(ts[-1])):
             while done < len(ts) and ts[done] <= path.segment.end:
@@ -92,7 +92,7 @@ class _Path:
             ys, rates = self.states(chunk), segment.rates(chunk).reshape(-1, *y0.shape)
             count = min(max(len(coarse) - i, 0), len(chunk))  # where the defect is measured
             if count:
-                velocity = flow(self.problem.ts[0], ys[:count])
+                velocity = flow(self.problem.origin, ys[:count])
                 rates = torch.cat([velocity - rates[:count], rates[count:]])
             rate = flow.dissipation(ys, rates)
             rate[:count] = torch.where(rate[:count].abs() > noise, rate[:count], 0.0)
@@ -104,7 +104,7 @@ class _Path:
 
 def _paths(problem: Problem, span: float) -> Iterator[_Path]:
     """Yield the solve, segment by segment."""
-    flow, y0, t0 = problem.flow, problem.y0, problem.ts[0]
+    flow, y0, t0 = problem.flow, problem.y0, problem.origin
     members = max(1, flow.batch_shape(y0).numel())
 
     def rows(y: Tensor) -> Tensor:

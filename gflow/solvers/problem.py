@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import typing
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TypeVar
@@ -112,7 +113,9 @@ class Problem:
     y0 : Tensor
         The start, or an ensemble of starts in leading dimensions.
     ts : list of float
-        Requested times.
+        Requested times. Solvers count time from the first one, ``origin``: near t = 1e15 a
+        difference of 0.1 would be lost. Once constructed, ``ts`` and ``member_ts`` are such times,
+        and ``requested`` has the given ones.
     rtol, atol : float
     step_size : float, optional
         Of fixed-step methods.
@@ -162,6 +165,8 @@ class Problem:
     event_times: dict[int, float] = field(default_factory=dict, init=False)
     #: Where a solve that stopped early can be resumed, given a larger budget.
     last_checkpoint: Checkpoint | None = field(default=None, init=False)
+    #: The method that took most steps, of each member, where the solver changes methods.
+    main_methods: list[str] = field(default_factory=list, init=False)
     #: A remark that the solver adds to ``stats.reason``.
     remark: str = field(default="", init=False)
     #: This solve as a piece of a run, if the run stores its pieces.
@@ -171,6 +176,11 @@ class Problem:
 
     def __post_init__(self) -> None:
         flow, y0 = self.flow, self.y0
+        #: The time of the start, and the requested times as they were given.
+        self.origin, self.requested, self.requested_of_members = self.ts[0], self.ts, self.member_ts
+        self.ts = [t - self.origin for t in self.ts]
+        if self.member_ts is not None:
+            self.member_ts = [[t - self.origin for t in ts] for ts in self.member_ts]
         self.size = y0.numel()
         self.batch = flow.batch_shape(y0)
         self.first_loss = loss = flow.loss(y0)
@@ -202,7 +212,7 @@ class Problem:
         Parameters
         ----------
         t : Tensor or float
-            The time, in units of step size × steps.
+            The time since the start, in units of step size × steps.
         z : Tensor, shape (size + members,)
             The state as one vector, then the energy that each member has dissipated.
 
@@ -220,10 +230,18 @@ class Problem:
             raise Stop(out_of_budget(self.max_evals))
         self.rhs_evals += 1
         y = z[: self.size].view(self.y0.shape)
-        velocity = velocity_of(self.flow, t, y)
+        velocity = velocity_of(self.flow, self.flow_time(t), y)
         rate = self.flow.dissipation(y, velocity)
         self._healthy = self._healthy & torch.isfinite(rate).all()
         return torch.cat([velocity.reshape(-1), rate.reshape(-1)])
+
+    @typing.overload
+    def flow_time(self, t: float) -> float: ...
+    @typing.overload
+    def flow_time(self, t: Tensor | float) -> Tensor | float: ...
+    def flow_time(self, t: Tensor | float) -> Tensor | float:
+        """Return the flow's time at a time t since the start."""
+        return t if self.origin == 0 else self.origin + t
 
     @property
     def energy_tolerance(self) -> Tensor:
@@ -285,7 +303,7 @@ class Problem:
         if len(self.saved) < len(self.ts) and t == self.ts[len(self.saved)]:
             self.saved.append(y)
         if self.progress is not None:
-            self.progress(t, float(loss.mean()))
+            self.progress(self.flow_time(t), float(loss.mean()))
 
     def require_finite(self, value: Tensor) -> None:
         """Raise `Stop` unless all entries are finite."""

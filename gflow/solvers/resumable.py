@@ -60,7 +60,7 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
     inputs = {
         "flow": type(problem.flow).__name__,
         "method": name,
-        "ts": problem.member_ts or problem.ts,
+        "ts": problem.requested_of_members or problem.requested,
         "rtol": problem.rtol,
         "atol": problem.atol,
         "step_size": problem.step_size,
@@ -89,7 +89,7 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
 
 
 _STATES = ("y", "y_norm", "largest_rise")
-_NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark")
+_NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark", "main_methods")
 
 
 def _results(problem: Problem, stopped: str | None) -> Checkpoint:

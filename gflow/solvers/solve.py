@@ -35,6 +35,7 @@ from gflow.solvers.selection import choose_solver
 from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
 
 _USAGE = "gflow.integrate(flow, y0, ts)"
+_TIME_RESOLUTION = 1e-6  # of a time between two requested ones
 
 
 class SolveDetails(TypedDict, total=False):
@@ -60,17 +61,20 @@ class Solution:
     problem : Problem
     reference : Tensor, shape (T, *y0.shape), or None
         States without the solver's error, if computed.
+    method : str
+        The method requested, perhaps ``auto``.
     """
 
     trajectory: Trajectory
     problem: Problem
     reference: Tensor | None
+    method: str
 
     def reference_states(self) -> Tensor:
-        """Return ``reference``; compute it by the method of the trajectory if it is missing."""
+        """Return ``reference``; compute it by the requested method if it is missing."""
         if self.reference is not None:
             return self.reference
-        return _reference_states(self.problem, self.trajectory.stats.method)
+        return _reference_states(self.problem, self.method)
 
 
 def solve(
@@ -136,11 +140,15 @@ def solve(
                 solve_in_coordinates(solver, problem, name, steps=isinstance(solver, SteppedSolver))
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
-                raise Stop(f"{name} did not land on t = {problem.next_time:g}")
+                raise Stop(f"{name} did not land on t = {problem.flow_time(problem.next_time):g}")
         except Stop as stop:
             path = certified_trajectory(problem, name, reason, None)
             raise IntegrationError(
-                str(stop), problem.t, problem.y, path, problem.last_checkpoint
+                str(stop),
+                problem.flow_time(problem.t),
+                problem.y,
+                path,
+                problem.last_checkpoint,
             ) from None
         reference = error = None
         not_run: tuple[str, ...] = ()
@@ -153,7 +161,7 @@ def solve(
         if reference is not None:
             error = relative_error(flow, torch.stack(problem.saved), reference)
         path = certified_trajectory(problem, name, reason, error, not_run)
-        return Solution(path, problem, reference)
+        return Solution(path, problem, reference, options.method)
 
 
 def _reference_states(problem: Problem, method: str) -> Tensor:
@@ -163,12 +171,12 @@ def _reference_states(problem: Problem, method: str) -> Tensor:
     """
     if problem.closed_form is not None:
         elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
-        return problem.flow.exact(elapsed - problem.ts[0], problem.y0)
+        return problem.flow.exact(elapsed, problem.y0)
     step_size = problem.step_size
     return finer_states(
         problem.flow,
         problem.y0,
-        problem.ts,
+        problem.requested,
         SolveOptions(method, problem.rtol, problem.atol, problem.max_evals),
         step_size=None if step_size is None else step_size / 2,
         progress=problem.progress,
@@ -233,6 +241,12 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
     times = require_numbers("ts", ts, "[0.0, {}]")
     if any(b <= a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be strictly increasing; sort it and remove repeated times")
+    for a, b in itertools.pairwise(times):
+        if abs(((b - times[0]) - (a - times[0])) - (b - a)) > _TIME_RESOLUTION * (b - a):
+            raise InputError(
+                f"t = {a!r} and {b!r} cannot be told apart when time is counted from the start "
+                f"{times[0]!r}; start later, or integrate in two calls"
+            )
     return times
 
 

@@ -76,8 +76,8 @@ class Ensembles:
         ensemble = Problem(
             first.flow,
             torch.stack([problem.y0 for problem in problems]),
-            first.ts,
-            member_ts=[problem.ts for problem in problems],
+            first.requested,
+            member_ts=[problem.requested for problem in problems],
             fail_if_stiff=small,
             rtol=first.rtol,
             atol=first.atol,
@@ -154,7 +154,7 @@ def _compatible(a: Request, b: Request) -> bool:
     p, q = a.problem, b.problem
     return (
         (a.name, a.solver.names) == (b.name, b.solver.names)
-        and (p.rtol, p.atol, p.max_evals, p.ts[0]) == (q.rtol, q.atol, q.max_evals, q.ts[0])
+        and (p.rtol, p.atol, p.max_evals, p.origin) == (q.rtol, q.atol, q.max_evals, q.origin)
         and _same_layout(p.y0, q.y0)
         and equal(p.flow, q.flow)
     )
@@ -224,6 +224,7 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
             "accepted": accepted,
             "rejected": rejected,
             "remark": remark,
+            "main_methods": ensemble.main_methods[i : i + 1],
             "products": 0,
             "failures": [],
             "event_times": [],

@@ -26,7 +26,7 @@ class Stats:
     Attributes
     ----------
     method : str
-        The method that ran.
+        The method that ran; where ``auto`` changed methods, the one that took most steps.
     reason : str
         Why it was chosen, where that was automatic, and what happened on the way.
     rhs_evals, jvp_evals : int

@@ -137,3 +137,67 @@ def test_defaults_are_those_of_the_options():
     explicit = gflow.integrate(FLOW, START, [0.0, 1.0], "auto", 1e-6, 1e-9, max_evals=1_000_000)
     assert torch.equal(default.ys, explicit.ys)
     assert gflow.SolveOptions() == gflow.SolveOptions("auto", 1e-6, 1e-9, 1_000_000, False)
+
+
+@pytest.mark.parametrize("origin", [1e15, -1e9])
+@pytest.mark.parametrize("method", ["auto", "bdf", "dopri5", "scipy:LSODA", "rk4"])
+def test_a_late_start_is_a_start_at_zero(origin, method):
+    """Near t = 1e15 times are 0.125 apart: counted from there, steps would underflow."""
+    elapsed = [0.0, 0.25, 0.5, 4.0]
+    options = {"step_size": 0.25} if method == "rk4" else {}
+    late = gflow.integrate(FLOW, START, [origin + t for t in elapsed], method, **options)
+    early = gflow.integrate(FLOW, START, elapsed, method, **options)
+    assert late.ts.tolist() == [origin + t for t in elapsed]
+    assert torch.equal(late.ys, early.ys)
+    assert late.stats.rhs_evals == early.stats.rhs_evals
+    assert late.certificate == early.certificate
+
+
+def test_a_late_start_with_dense_output_events_checkpoints_and_progress():
+    elapsed, states, seen = times(0.0, 0.25, 4.0), [], []
+    starts = torch.stack([START, 2 * START])
+    event = gflow.events.loss_reaches(FLOW, 0.8 * float(FLOW.loss(starts).min()))
+    options = {"until": event, "dense": True}
+    early = gflow.integrate(FLOW, starts, elapsed, **options)
+    late = gflow.integrate(
+        FLOW,
+        starts,
+        1e9 + elapsed,
+        checkpoint=states.append,
+        checkpoint_every=0.0,
+        progress=lambda t, loss: seen.append(t),
+        **options,
+    )
+    assert torch.equal(late.ends, early.ends)
+    assert min(seen) > 1e9
+    assert late.event_times.keys() == early.event_times.keys() != set()
+    for i, t in early.event_times.items():
+        assert late.event_times[i] - 1e9 == pytest.approx(t, abs=2e-7)
+    resumed = gflow.integrate(FLOW, starts, 1e9 + elapsed, resume=states[3], **options)
+    assert torch.equal(resumed.ends, early.ends)
+    with pytest.raises(InputError, match="resumes the solve it was taken from"):
+        gflow.integrate(FLOW, starts, elapsed, resume=states[3], **options)
+
+
+def test_a_flow_that_depends_on_time_receives_its_own_time():
+    class Driven(KernelFlow):
+        affine = False
+
+        def closed_form(self, y0):
+            return None
+
+        def __call__(self, t, y):
+            return super().__call__(t, y) * (torch.as_tensor(t)[..., None] - 100.0)
+
+    flow = Driven(torch.eye(1).double(), torch.zeros(1).double())
+    for method in ("tsit5", "dopri5", "scipy:RK45"):
+        path = gflow.integrate(flow, times(1.0), [100.0, 102.0], method, 1e-8)
+        assert float(path.ys[-1, 0]) == pytest.approx(math.exp(-2.0), rel=1e-6)
+    starts = torch.ones(3, 1).double()
+    path = gflow.integrate(flow, starts, [100.0, 102.0], "tsit5", 1e-8)
+    assert path.ys[-1].flatten().tolist() == pytest.approx(3 * [math.exp(-2.0)], rel=1e-6)
+
+
+def test_times_that_the_start_cannot_resolve_are_refused():
+    with pytest.raises(InputError, match=r"0\.0 and 0\.001 cannot be told apart when time is"):
+        gflow.integrate(FLOW, START, [-1e15, 0.0, 1e-3])

@@ -59,7 +59,16 @@ def forbidden():
 
 def same_results(a, b):
     """Return whether two problems have the same results."""
-    fields = ("t", "rhs_evals", "accepted", "rejected", "remark", "failures", "event_times")
+    fields = (
+        "t",
+        "rhs_evals",
+        "accepted",
+        "rejected",
+        "remark",
+        "main_methods",
+        "failures",
+        "event_times",
+    )
     return (
         all(torch.equal(x, y) for x, y in zip(a.saved, b.saved, strict=True))
         and all(getattr(a, name) == getattr(b, name) for name in fields)

@@ -105,6 +105,7 @@ class StepJudge:
             m.older_f = self._replaced(m.older_f, rows, older_f)
         m.y, m.f = self._replaced(m.y, rows, y), self._replaced(m.f, rows, f)
         index = m.index[rows]
+        record.steps[plan.method, index] += 1
         record.rise[index] = maximum(record.rise[index], measured.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
         m.loss[rows], m.size[rows], m.rate[rows] = measured.loss, measured.size, measured.rate

@@ -47,7 +47,8 @@ class Handover:
         if past is not None and m.method[0] == HIGH_ORDER:
             past.restart()
         if state.system.single:
-            state.switches.append(f"{state.methods[m.method[0]].name} from t = {m.t[0]:.3g}")
+            t = state.problem.flow_time(float(m.t[0]))
+            state.switches.append(f"{state.methods[m.method[0]].name} from t = {t:.3g}")
 
     def _from_starter(self, plan: StepPlan, accepted: Values) -> np.ndarray:
         past = self._state.past

@@ -15,7 +15,7 @@ from gflow.solvers.problem import Problem, Stop
 class Record:
     """States at the requested times, and each member's end; NaN at times it did not reach."""
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, methods: int = 1):
         self._problem = problem
         count = problem.batch.numel()
         #: Each member's requested times, (members, times + 1); nothing lands on a NaN.
@@ -31,6 +31,8 @@ class Record:
         self.rise = np.zeros(count)  #: the largest rise of the loss in a step
         #: Evaluations, accepted steps and rejected steps of each member.
         self.spent = np.zeros((3, count), np.int64)
+        #: Accepted steps of each member by method, (methods, members).
+        self.steps = np.zeros((methods, count), np.int64)
         self.failures: dict[int, str] = {}
         self.event_times: dict[int, float] = {}
 
@@ -109,6 +111,7 @@ class Record:
             "reached": torch.tensor(self.reached),
             "rise": torch.tensor(self.rise),
             "spent": torch.tensor(self.spent),
+            "steps": torch.tensor(self.steps),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -116,7 +119,7 @@ class Record:
         for name in ("saved", "last"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
-        for name in ("rise", "dissipated", "spent"):
+        for name in ("rise", "dissipated", "spent", "steps"):
             getattr(self, name)[:] = tensors[name].numpy()
 
 

@@ -88,5 +88,5 @@ def _inputs(state: LoopState) -> list[object]:
     """Return the inputs that must be equal in a resumed solve."""
     problem = state.problem
     names = [method.name for method in state.methods.methods]
-    times = problem.member_ts or problem.ts
+    times = problem.requested_of_members or problem.requested
     return [names, times, problem.rtol, problem.atol, problem.dense, problem.sharpness]

@@ -87,7 +87,7 @@ class LoopState:
             problem,
             MethodSet(methods, problem.rtol, eps, starter=starter),
             system,
-            Record(problem),
+            Record(problem, len(methods)),
             Members.start(y, first_vectors(y), problem.ts[0]),
             Past() if multistep else None,
             np.abs(to_numpy(problem.first_loss.reshape(-1))),

@@ -14,8 +14,8 @@ member_removal.py    drops members that have ended or failed
 ===================  ==============================================================
 
 The measurements of a step are copied to the host at once. A rejected step is repeated with a
-shorter length; where that underflows the member fails, and the others continue. Time is that of
-the flow.
+shorter length; where that underflows the member fails, and the others continue. Time is counted
+from the start of the solve.
 """
 
 from __future__ import annotations
@@ -97,6 +97,9 @@ class SteppingLoop:
                 problem.piece.step(lambda: snapshot(state))
                 self._save_if_due()
         problem.remark = "; ".join(state.switches)
+        if len(state.methods) > 1 and not state.methods.starter:
+            names = [method.name for method in state.methods.methods]
+            problem.main_methods = [names[i] for i in state.record.steps.argmax(axis=0)]
         state.record.write_results()
 
     def _advance(self) -> None:
@@ -146,7 +149,7 @@ class SteppingLoop:
         state, m, progress = self._state, self._state.members, self._state.problem.progress
         if progress is not None:
             t, loss = (m.t[0], m.loss[0]) if state.system.single else (m.t.min(), m.loss.mean())
-            progress(float(t), float(loss))
+            progress(self._state.problem.flow_time(float(t)), float(loss))
 
     def _save_if_due(self) -> None:
         """Call ``problem.checkpoint`` if enough time has passed since the last call."""

@@ -40,6 +40,7 @@ class TrialStep(NamedTuple):
 class System:
     """dy/dt of some members of an ensemble, one state per row, and the energy it dissipates.
 
+    Times are counted from the start of the solve.
     A single start is an ensemble of one member, without the leading dimension in the flow's states.
     """
 
@@ -49,6 +50,7 @@ class System:
         self._flow = self._ensemble_flow = problem.flow
         self._index: np.ndarray | None = None
         self._like = problem.y0
+        self._flow_time = problem.flow_time
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
 
@@ -74,13 +76,13 @@ class System:
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
         """Return dy/dt of states, (members, size), or of one state, (size,)."""
         self.calls += 1
-        return velocity_of(self._flow, t, self.states(y)).reshape(y.shape)
+        return velocity_of(self._flow, self._flow_time(t), self.states(y)).reshape(y.shape)
 
     def rhs(self, t: Tensor | float, y: Tensor, rates: list[Tensor]) -> Tensor:
         """Return dy/dt, (members, size); append −dφ/dt, one number per member, to rates."""
         self.calls += 1
         states = self.states(y)
-        velocity = velocity_of(self._flow, t, states)
+        velocity = velocity_of(self._flow, self._flow_time(t), states)
         rates.append(self._flow.dissipation(states, velocity))
         return velocity.reshape(1 if self.single else len(states), -1)
 

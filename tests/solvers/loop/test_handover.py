@@ -36,6 +36,8 @@ def test_auto_switches_where_stiff_and_reports_it(rtol):
     flow, y0 = stiff()
     auto, reason = evaluations(flow, y0, TS, "auto", rtol)
     assert "; bdf from t = 0." in reason
+    assert solve(flow, y0, TS, "auto", rtol).stats.method == "bdf"  # most steps
+    assert solve(flow, y0, TS, "bdf", rtol).stats.method == "bdf"  # its starter takes few
     if rtol > 1e-5:
         assert auto < evaluations(flow, y0, TS, "tsit5", rtol)[0] / 5
     # The cost of detecting stiffness matters in a short solve.
