@@ -32,6 +32,7 @@ _RESULTS = (
     "event_times",
     "last_checkpoint",
     "remark",
+    "main_methods",
     "began",
     "ended",
 )
@@ -87,6 +88,8 @@ def _in_coordinates(problem: Problem, chosen: Coordinates) -> Problem:
         problem,
         flow=chosen.flow,
         y0=chosen.start,
+        ts=problem.requested,
+        member_ts=problem.requested_of_members,
         rtol=max(chosen.tolerance * problem.rtol, 2 * torch.finfo(problem.y0.dtype).eps),
         atol=chosen.tolerance * problem.atol,
         event=None if problem.event is None else _composed(problem.event, chosen.states),
