@@ -13,7 +13,7 @@ import inspect
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from gflow.discovery import discover
 from gflow.errors import InputError
-from gflow.io.plain import read_text
+from gflow.io.plain import as_path, read_text
 from gflow.settings.base import RUNS_CODE, Scenario
-from gflow.text import brief, printable, unknown
+from gflow.text import brief, nearest, printable, unknown
 
 _MAX_BYTES = 100_000
 _MAX_LINE = 2_000  # a dotted key is on one line, and tomllib takes the square of its length
@@ -53,9 +53,9 @@ def scenario_text(name: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def read_scenario(source: str) -> dict[str, Any]:
+def read_scenario(source: str | Path) -> dict[str, Any]:
     """Read the keys of a scenario, by its name in gflow or the path of a TOML file."""
-    path = Path(source)
+    path, source = as_path(source), str(source)
     if path.suffix == ".toml":
         try:
             text = read_text(path, _MAX_BYTES)
@@ -82,7 +82,7 @@ def read_scenario(source: str) -> dict[str, Any]:
 
 
 def load_scenario(
-    source: str, changes: Mapping[str, Any] | None = None, *, code: bool = False
+    source: str | Path, changes: Mapping[str, Any] | None = None, *, code: bool = False
 ) -> Scenario:
     """Read a scenario, apply changes and validate it.
 
@@ -91,7 +91,7 @@ def load_scenario(
 
     Parameters
     ----------
-    source : str
+    source : str or Path
         The name of a scenario that comes with gflow, or the path of a ``.toml`` file.
     changes : mapping, optional
         Keys to override.
@@ -116,10 +116,38 @@ def load_scenario(
     changes = dict(changes or {})
     keys = read_scenario(source) | changes
     keys.pop("sweep", None)  # the table that `gflow sweep` varies; a single run ignores it
-    scenario = validate(keys, source)
+    keys = with_fewer_samples(keys, changes)
+    scenario = validate(keys, str(source))
     if not code:
-        refuse_code(scenario, changes, source)
+        refuse_code(scenario, changes, str(source))
     return scenario
+
+
+def with_fewer_samples(keys: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """Return the keys with ``fewer_samples``: whether data may be smaller than ``samples`` says.
+
+    Parameters
+    ----------
+    keys : mapping
+        The keys of a scenario, with the options.
+    options : collection of str
+        The names of the options.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> with_fewer_samples({"samples": 500}, [])
+    {'samples': 500, 'fewer_samples': True}
+    >>> with_fewer_samples({"samples": 500}, ["samples"])
+    {'samples': 500, 'fewer_samples': False}
+    """
+    if "fewer_samples" in options:
+        return dict(keys)
+    own = "samples" not in options
+    return {**keys, "fewer_samples": own and keys.get("fewer_samples", True)}
 
 
 def refuse_code(scenario: Scenario, options: Mapping[str, Any], source: str) -> None:
@@ -181,7 +209,8 @@ def validate(keys: Mapping[str, Any], source: str) -> Scenario:
     3
     """
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
-    model = setting_model(values.pop("setting", None), source)
+    model = model_of(values, source)
+    values.pop("setting")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -202,6 +231,39 @@ def setting_models() -> dict[str, type[Scenario]]:
         for value in discover("gflow.settings")
         if isinstance(value, type) and issubclass(value, Scenario) and not inspect.isabstract(value)
     }
+
+
+def model_of(keys: Mapping[str, Any], source: str) -> type[Scenario]:
+    """Return the model of the setting that the keys of a scenario name.
+
+    Parameters
+    ----------
+    keys : mapping
+    source : str
+        What the message calls the scenario.
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    InputError
+        If the setting is missing or unknown.
+
+    Examples
+    --------
+    >>> model_of({"seting": "kernel"}, "my table")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: my table: there is no key 'seting'; did you mean 'setting'?
+    """
+    if keys.get("setting") is None:
+        for key in keys:
+            known = key == "setting" or key in Scenario.model_fields
+            if not known and nearest(key, ["setting"]):
+                raise InputError(f"{source}: {unknown('key', key, ['setting'])}")
+    return setting_model(keys.get("setting"), source)
 
 
 def setting_model(name: object, source: str = "a scenario") -> type[Scenario]:
@@ -258,8 +320,15 @@ def _reason(error: Exception) -> str:
 
 
 def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
+    errors = error.errors(include_url=False, include_context=True)
+    # A key with a typing error is unknown, and the key that was meant may be missing.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     key = str(first["loc"][0]) if first["loc"] else "scenario"
+    if first["type"] == "extra_forbidden" and isinstance(first["input"], dict):
+        return (
+            f"{source}: there is no key '{printable(key[:80])}' that holds a table; write keys at "
+            "the top of the file, without a table"
+        )
     if first["type"] == "extra_forbidden":
         return f"{source}: {unknown('key', key, model.model_fields)}"
     if first["type"] == "missing":
@@ -267,6 +336,17 @@ def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     others = error.error_count() - 1
-    return f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}" + (
-        f" (and {others} more)" if others else ""
+    return (
+        f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}"
+        + _nearest_name(first, model, key)
+        + (f" (and {others} more)" if others else "")
     )
+
+
+def _nearest_name(error: Mapping[str, Any], model: type[Scenario], key: str) -> str:
+    """Return the nearest of the names that a value can be, or nothing."""
+    if error["type"] != "literal_error" or not isinstance(error["input"], str):
+        return ""
+    names = typing.get_args(field_kind(model.model_fields[key].annotation)[0])
+    close = nearest(error["input"], [name for name in names if isinstance(name, str)])
+    return f"; did you mean {close!r}?" if close else ""

@@ -81,6 +81,31 @@ def plain(value: Any) -> Any:
     return value
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to a misspelt one, or None where none is near.
+
+    Capitals, and ``-`` for ``_``, are no difference.
+
+    Parameters
+    ----------
+    name : str
+    known : iterable of str
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> nearest("T-END", ["t_end", "time"]), nearest("xyz", ["t_end"])
+    ('t_end', None)
+    """
+    plain = {option.lower().replace("-", "_"): option for option in known}
+    wanted = name[:80].lower().replace("-", "_")
+    close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.5)
+    return plain[close[0]] if close else None
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message about an unknown name, with the nearest known one.
 
@@ -101,6 +126,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "there is no key 'dept'; did you mean 'depth'?"
     """
     options = list(known)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(options)}"
+    close = nearest(name, options)
+    hint = f"did you mean '{close}'?" if close else f"choose from {', '.join(options)}"
     return f"there is no {kind} '{printable(name[:80])}'; {hint}"

@@ -1,6 +1,7 @@
 """Who may import whom, read off the source; and what ``import gflow`` loads."""
 
 import ast
+import configparser
 import functools
 import subprocess
 import sys
@@ -136,6 +137,15 @@ def importers_of(module: str) -> set[str]:
 def test_every_package_is_in_the_table():
     rooms = {room(module) for module in MODULES} - GROUND - {"gflow"}
     assert rooms == set(TABLE)
+
+
+def test_every_package_is_installed():
+    """setup.cfg lists the packages, as scenarios/ stands elsewhere."""
+    config = configparser.ConfigParser()
+    config.read(ROOT.parent / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {dotted(path) for path in FILES if path.name == "__init__.py"}
+    assert listed == folders | {"gflow", "gflow.scenarios"}
 
 
 def test_the_table_runs_downwards():

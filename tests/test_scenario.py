@@ -83,6 +83,15 @@ def test_models_are_frozen():
         ({"setting": "kernels"}, "there is no setting 'kernels'; did you mean 'kernel'?"),
         ({"setting": "_paths"}, "there is no setting '_paths'"),
         ({"deepth": 2}, "my file: there is no key 'deepth'; did you mean 'depth'?"),
+        ({"DEPTH": 2}, "my file: there is no key 'DEPTH'; did you mean 'depth'?"),
+        ({"step-sizes": [0.1]}, "there is no key 'step-sizes'; did you mean 'step_sizes'?"),
+        ({"network": {"depth": 2}}, "my file: there is no key 'network' that holds a table; write"),
+        (
+            {"outputs": "al"},
+            "should be 'single' or 'all', got 'al'; did you mean 'all'?",
+        ),
+        ({"dtype": "Float32"}, "got 'Float32'; did you mean 'float32'?"),
+        ({"outputs": 3}, "outputs: input should be 'single' or 'all', got 3"),
         ({"depth": 0}, "depth: input should be greater than or equal to 1, got 0"),
         ({"depth": 3.0}, "depth: input should be a valid integer"),
         ({"t_end": "1"}, "t-end: input should be a valid number, got '1'"),
@@ -117,6 +126,28 @@ def test_invalid_keys_are_refused_in_one_line(change, message):
 def test_missing_key_is_explained():
     with pytest.raises(InputError, match="my file: 't_end' is missing: length of the path"):
         validate({"setting": "deep-linear", "data": "iris"}, "my file")
+
+
+def test_a_misspelt_key_is_named_and_not_the_key_that_is_missing():
+    for key, known in (("dta", "data"), ("seting", "setting")):
+        keys = {key if k == known else k: v for k, v in GOOD.items()}
+        with pytest.raises(InputError, match=f"there is no key '{key}'; did you mean '{known}'"):
+            validate(keys, "my file")
+
+
+def test_a_scenario_may_be_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.toml").write_text(scenario_text("deep-linear"))
+    assert load_scenario(Path("~/mine.toml")).name == "mine"
+    with pytest.raises(InputError, match="a path must be a string"):
+        load_scenario(3)
+
+
+def test_only_a_number_of_samples_among_the_changes_refuses_smaller_data():
+    assert load_scenario("network").fewer_samples
+    assert load_scenario("network", {"data": "iris"}).fewer_samples
+    assert not load_scenario("network", {"samples": 500}).fewer_samples
+    assert load_scenario("network", {"samples": 500, "fewer_samples": True}).fewer_samples
 
 
 def test_large_or_binary_file_is_refused(tmp_path):

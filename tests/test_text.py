@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from gflow.text import CONTROL, brief, one_line, plain, printable, printable_values, unknown
+from gflow.text import (
+    CONTROL,
+    brief,
+    nearest,
+    one_line,
+    plain,
+    printable,
+    printable_values,
+    unknown,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +66,10 @@ def test_unknown_suggests_the_nearest_or_all_known_names():
         "there is no key 'dept'; did you mean 'depth'?"
     )
     assert unknown("key", "zzz", ["depth", "seed"]).endswith("choose from depth, seed")
+
+
+def test_capitals_and_dashes_are_no_difference():
+    assert nearest("Step-Sizes", ["time", "step_sizes"]) == "step_sizes"
+    assert nearest("cross_entropy", ["squared-error", "cross-entropy"]) == "cross-entropy"
+    assert nearest("TAHN", ["relu", "tanh"]) == "tanh"
+    assert nearest("", ["tanh"]) is nearest("x" * 10**6, ["tanh"]) is None

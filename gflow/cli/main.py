@@ -85,10 +85,10 @@ def _study_options() -> list[click.Parameter]:
 
 def _scenario_command(source: str, *, study: bool = False) -> click.Command:
     """Make the command of a scenario, or of its step-size study."""
-    from gflow.scenario import read_scenario, setting_model
+    from gflow.scenario import model_of, read_scenario
 
     keys = read_scenario(source)
-    model = setting_model(keys.get("setting"), source)
+    model = model_of(keys, source)
 
     def run(
         output: Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gflow.text import brief
+from gflow.text import brief, nearest
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -63,7 +64,7 @@ def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
     if is_list:
         settings |= {"type": _List(kind), "metavar": f"{_METAVARS[kind]},..."}
     elif typing.get_origin(kind) is Literal:
-        settings["type"] = click.Choice(typing.get_args(kind))
+        settings["type"] = _Choice(typing.get_args(kind))
     else:
         settings |= {"type": kind, "metavar": _METAVARS[kind]}
     return click.Option([flag], **settings)
@@ -74,6 +75,15 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 _METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+
+
+class _Choice(click.Choice):
+    """One of several names; the nearest is named where another is given."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: Any) -> str:
+        message = super().get_invalid_choice_message(value, ctx)
+        close = nearest(str(value), map(str, self.choices))
+        return message if close is None else f"{message.rstrip('.')}; did you mean '{close}'?"
 
 
 class _List(click.ParamType):
@@ -91,6 +101,15 @@ class _List(click.ParamType):
             return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
         except click.BadParameter as error:  # only numbers can be refused
             self.fail(f"{error.message.rstrip('.')}; separate numbers by commas", param, ctx)
+
+
+class FolderPath(click.ParamType):
+    """A path, with ``~`` replaced by the home folder, as in ``--output=~/runs``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return Path(os.path.expanduser(value))
 
 
 class Duration(click.ParamType):
@@ -120,7 +139,7 @@ def output_options() -> list[click.Parameter]:
     return [
         click.Option(
             ["--output"],
-            type=click.Path(path_type=Path),
+            type=FolderPath(),
             help="folder of the run, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
         ),
         *run_option_flags(),
@@ -170,7 +189,7 @@ def sweep_options() -> list[click.Parameter]:
         (
             "--output",
             f"{folder}  [default: outputs/SCENARIO-sweep/HASH]",
-            {"type": click.Path(path_type=Path)},
+            {"type": FolderPath()},
         ),
         (
             "--workers",

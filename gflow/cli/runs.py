@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gflow.cli.options import json_option, run_option_flags
+from gflow.cli.options import FolderPath, json_option, run_option_flags
 from gflow.cli.sweeps import resume_sweep
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
@@ -147,7 +147,7 @@ def interruption_message(stop: Interrupted) -> str:
 
 
 @click.command("resume", params=[*run_option_flags(), json_option()])
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=FolderPath())
 @click.option("--model", help="your own model that the run names: a folder alone runs no code")
 def _resume(
     run: Path,
@@ -171,7 +171,7 @@ def _resume(
 
 
 @click.command("runs")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=FolderPath(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="print a list as JSON")
 def _runs(folder: Path | None, as_json: bool) -> None:
     """List the runs in FOLDER, by default outputs/, with their states."""
@@ -210,7 +210,7 @@ def _row(path: Path) -> dict[str, Any]:
 
 
 @click.command("inspect", params=[json_option()])
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=FolderPath())
 def _inspect(run: Path, as_json: bool) -> None:
     """Show the state, scenario and result of RUN, a run's folder."""
     try:

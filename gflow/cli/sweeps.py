@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gflow.cli.options import sweep_options
+from gflow.cli.options import FolderPath, sweep_options
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError
 
@@ -237,7 +237,7 @@ def _print(status: SweepStatus, as_json: bool) -> None:
 
 
 @sweep.command("status")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FolderPath())
 @click.option("--json", "as_json", is_flag=True, help="print it as JSON")
 def _status(folder: Path, as_json: bool) -> None:
     """Show the progress of the sweep in FOLDER, and why runs failed."""
@@ -247,7 +247,7 @@ def _status(folder: Path, as_json: bool) -> None:
 
 
 @click.command("plot", short_help="Draw a quantity of a sweep against a swept key.")
-@click.argument("sweep", type=click.Path(path_type=Path))
+@click.argument("sweep", type=FolderPath())
 @click.option("--x", required=True, metavar="KEY", help="a swept key")
 @click.option(
     "--y", required=True, metavar="NAME", help="a quantity of the runs, such as final_loss"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from gflow.errors import InputError
 
 _SPREADSHEET = "a spreadsheet of Excel or another Office file; save it as CSV"
 _SAVE_AS = "; save the table as CSV or .npz"
+_POINTER = b"version https://git-lfs.github.com/"
 #: What a file is that begins with these bytes, and what helps.
 _STARTS = {
-    b"version https://git-lfs.github.com/": "a pointer of git-lfs, not the data; run: git lfs pull",
+    _POINTER: "a pointer of git-lfs, not the data; run: git lfs pull",
     b"\xd0\xcf\x11\xe0": _SPREADSHEET,
     b"BZh91AY": "compressed by bzip2; unpack it first",
     b"\xfd7zXZ": "compressed by xz; unpack it first",
@@ -76,3 +78,16 @@ def require_content(name: str, start: bytes, kind: str) -> None:
         found = next((what for pattern, what in _TEXTS.items() if pattern.match(text)), None)
     if found is not None:
         raise InputError(f"{name!r} must be a {kind} file, but it is {found}")
+
+
+def require_no_pointer(path: Path) -> None:
+    """Raise InputError where a file is a pointer of git-lfs instead of the data.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise InputError(f"{path.name!r} must be the data, but it is {_STARTS[_POINTER]}")

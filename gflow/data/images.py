@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gflow.data.content import require_no_pointer
 from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
 from gflow.text import one_line
@@ -106,6 +107,7 @@ def _find_file(folder: Path, *names: str) -> Path:
 
 def _read_idx(path: Path, ndim: int) -> np.ndarray:
     """Read unsigned bytes: two zeros, type 8, ndim, the sizes (big-endian), the data."""
+    require_no_pointer(path)
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         header = stream.read(4 + 4 * ndim)
         if header[:4] != bytes((0, 0, 8, ndim)) or len(header) < 4 + 4 * ndim:
@@ -158,6 +160,7 @@ def _cifar10(folder: Path) -> Images:
         )
     rows = []
     for file in files:
+        require_no_pointer(file)
         if file.stat().st_size % record_size or not file.stat().st_size:
             raise InputError(
                 f"{file.name!r} must hold images of {record_size} bytes each, got "

@@ -6,8 +6,37 @@ may lead to either.
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
+
+from gflow.errors import InputError
+
+
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave, with ``~`` replaced by the home folder.
+
+    Parameters
+    ----------
+    value : str or path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the value is something else.
+
+    Examples
+    --------
+    >>> as_path("outputs/run"), as_path(Path("~")) == Path.home()
+    (PosixPath('outputs/run'), True)
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise InputError(f"a path must be a string or a pathlib.Path, got {type(value).__name__}")
+    return Path(os.path.expanduser(value))
 
 
 def require_plain_file(path: Path) -> None:

@@ -7,6 +7,7 @@ computed once and written twice.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -160,7 +161,7 @@ def new_matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> 
     if out is None:
         yield torch.empty(shape, dtype=like.dtype, device=like.device)
         return
-    path = Path(out)
+    path = Path(os.path.expanduser(out))
     if path.suffix != ".npy" or not path.parent.is_dir() or path.is_dir():
         raise InputError(
             f"out must be the path of a .npy file in a folder that exists, got {str(path)!r}"

@@ -10,6 +10,7 @@ import numpy as np
 from gflow.checks import require_count
 from gflow.data.named import Data
 from gflow.errors import InputError
+from gflow.text import brief, nearest
 
 
 def subset(data: Data, samples: int | None = None, classes: Sequence[str] | None = None) -> Data:
@@ -61,9 +62,11 @@ def _of_classes(data: Data, names: list[str]) -> Data:
     known = require_classes(data)
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
+        close = nearest(unknown[0], known) if unknown else None
         raise InputError(
             f"classes of {data.name} must be different ones of {listed(known)}, "
-            f"got {listed(unknown or names) or 'none'}; choose among these"
+            f"got {listed(unknown or names) or 'none'}; "
+            + (f"did you mean {brief(close)}?" if close else "choose among these")
         )
     number = np.full(len(known), -1.0)
     number[[known.index(name) for name in names]] = np.arange(len(names))

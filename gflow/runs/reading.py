@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gflow.errors import InputError
 from gflow.io import netcdf
 from gflow.io.locks import try_lock
-from gflow.io.plain import read_text, require_own_file, require_plain_file
+from gflow.io.plain import as_path, read_text, require_own_file, require_plain_file
 from gflow.text import printable
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def load_run(path: str | Path) -> Run:
         ...
     gflow.errors.InputError: no run at x: manifest.json is missing; `gflow runs` lists runs
     """
-    folder = Path(path)
+    folder = as_path(path)
     manifest = read_manifest(folder)
     if manifest.get("state") in ("running", "interrupted"):
         now = state(folder)

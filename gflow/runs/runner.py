@@ -18,6 +18,7 @@ from gflow._version import __version__
 from gflow.errors import GflowError, InputError, Interrupted, OutputError, PeerError
 from gflow.execution import current, using
 from gflow.execution.checkpointing import Checkpointer
+from gflow.io.plain import as_path
 from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.runs.folder import RunFolder
 from gflow.runs.job import Job, job_to_resume
@@ -54,13 +55,13 @@ class RunOptions:
     max_walltime: float | None = None
 
 
-def run(job: Job, path: Path | None = None, options: RunOptions = RunOptions()) -> RunResult:
+def run(job: Job, path: str | Path | None = None, options: RunOptions = RunOptions()) -> RunResult:
     """Run a job into a new or empty folder.
 
     Parameters
     ----------
     job : Job
-    path : Path, optional
+    path : str or Path, optional
         The folder, by default ``outputs/<scenario>/<time>-<hash>``.
     options : RunOptions, optional
 
@@ -92,7 +93,8 @@ def run(job: Job, path: Path | None = None, options: RunOptions = RunOptions()) 
     True
     """
     job.scenario.torch_options()  # refuse a missing device before a folder is made
-    folder = RunFolder(path or default_folder(job.name, job.scenario.resolved()))
+    default = default_folder(job.name, job.scenario.resolved())
+    folder = RunFolder(default if path is None else as_path(path))
     with contextlib.closing(folder), _torch_threads(job.scenario.threads):
         writer = RunWriter(job, folder, {"started": utc_now(), "command": sys.argv})
         folder.begin(writer.manifest("running"), job.scenario.toml())
@@ -100,13 +102,13 @@ def run(job: Job, path: Path | None = None, options: RunOptions = RunOptions()) 
 
 
 def resume(
-    path: Path, options: RunOptions = RunOptions(), *, model: str | None = None
+    path: str | Path, options: RunOptions = RunOptions(), *, model: str | None = None
 ) -> RunResult:
     """Resume a run that was interrupted or killed.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The run's folder.
     options : RunOptions, optional
     model : str, optional
@@ -131,6 +133,7 @@ def resume(
         ...
     gflow.errors.InputError: no run at nowhere: manifest.json is missing; `gflow runs` lists runs
     """
+    path = as_path(path)
     job = job_to_resume(path, model)
     _require_interrupted(path)
     manifest = read_manifest(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from gflow.callbacks import Stages
+    from gflow.data.named import Data
     from gflow.flows import Flow
     from gflow.results.base import Result, Setup
     from gflow.solvers import SolveOptions
@@ -68,6 +70,11 @@ class Scenario(BaseModel, abc.ABC):
         "path of a .npz, .npy or .csv file"
     )
     samples: Count | None = Field(None, description="number of samples, from the first on")
+    fewer_samples: bool | None = Field(
+        None,
+        description="use data with fewer samples whole instead of refusing them; so by default, "
+        "unless --samples is given",
+    )
     classes: tuple[Text, ...] | None = Field(
         None, min_length=1, description="classes to use, of all in the data"
     )
@@ -144,6 +151,28 @@ class Scenario(BaseModel, abc.ABC):
             points=self.points,
             spacing=self.time,
         )
+
+    def load_data(self) -> Data:
+        """Load the data: the first samples of the classes.
+
+        Raises
+        ------
+        InputError
+            If the data cannot be loaded, or have fewer samples than an option asks for.
+        """
+        from gflow.data.named import load
+        from gflow.preparation import subset
+
+        data = subset(load(self.data), None, self.classes)
+        rows = len(data.inputs)
+        if self.samples is not None and self.samples > rows and self.fewer_samples:
+            warnings.warn(
+                f"{data.name} has {rows} samples, fewer than the {self.samples} of the scenario; "
+                "all of them are used",
+                stacklevel=2,
+            )
+            return data
+        return subset(data, self.samples)
 
     def torch_options(self) -> dict[str, Any]:
         """Return ``device`` and ``dtype`` for torch's factories.

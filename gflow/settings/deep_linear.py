@@ -40,14 +40,12 @@ class DeepLinear(Scenario):
         return frozenset({"init_scale"} if self.data == "synthetic" else {"init_scale", "seed"})
 
     def _data(self) -> Data:
-        from gflow.data.named import load
         from gflow.data.synthetic import synthetic_regression
-        from gflow.preparation import subset
 
         if self.data == "synthetic":
             samples = self.samples or 200
             return synthetic_regression(samples, self.inputs, self.targets, self.noise, self.seed)
-        return subset(load(self.data), self.samples, self.classes)
+        return self.load_data()
 
     def setup(self) -> Setup:
         """Make the flow from standardised inputs and targets, and a random W of a given norm."""

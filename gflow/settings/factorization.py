@@ -37,18 +37,17 @@ class Factorization(Scenario):
         """Make the flow from the columns' correlation matrix and a random symmetric mask."""
         import torch
 
-        from gflow.data.named import load
         from gflow.data.synthetic import synthetic_low_rank
         from gflow.flows import ProductFlow
         from gflow.losses import MatrixCompletion
-        from gflow.preparation import correlation, subset
+        from gflow.preparation import correlation
         from gflow.results.base import Setup
 
         options = self.torch_options()
         if self.data == "synthetic":
             matrix = synthetic_low_rank(self.size, self.rank, self.seed)
         else:
-            matrix = correlation(subset(load(self.data), self.samples, self.classes).inputs)
+            matrix = correlation(self.load_data().inputs)
         target = torch.as_tensor(matrix, **options)
         chance = torch.rand(target.shape, generator=self.generator(), dtype=torch.float64).triu(1)
         chance = (chance + chance.mT).fill_diagonal_(0.0)

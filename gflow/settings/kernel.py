@@ -10,7 +10,7 @@ from pydantic import Field
 import gflow
 from gflow.discovery import module_names
 from gflow.errors import InputError
-from gflow.settings.base import Count, Positive
+from gflow.settings.base import Positive
 from gflow.settings.sphere_base import SphereScenario
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ else:
     ActivationName = Literal[tuple(module_names(_FOLDERS))]
 
 
+_SAMPLES = 300
+
+
 class Kernel(SphereScenario):
     """Kernel flow u̇ = −H(u − y) from u = 0 on the sum ½‖u − y‖², beside descent.
 
@@ -42,10 +45,6 @@ class Kernel(SphereScenario):
 
     setting: ClassVar[str] = "kernel"
     can_be_split: ClassVar[bool] = True
-
-    test_samples: Count = Field(
-        200, description="number of test samples, those after the training samples"
-    )
 
     kernel: Literal["two-layer", "ntk", "nngp"] = Field(
         "two-layer",
@@ -105,8 +104,7 @@ class Kernel(SphereScenario):
         from gflow.preparation import regression_targets, unit_rows
 
         options = self.torch_options()
-        train = self.samples or 300
-        data = self.points_on_sphere(train + self.test_samples)
+        data, train = self.points_on_sphere(_SAMPLES, held_out=1)
         x = torch.as_tensor(unit_rows(data.inputs), **options)
         y = torch.as_tensor(regression_targets(data), **options)
         points, others = x[:train], x[train:]

@@ -53,13 +53,11 @@ class NetworkScenario(Scenario):
     inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
 
     def _data(self) -> Data:
-        from gflow.data.named import load
         from gflow.data.synthetic import synthetic_regression
-        from gflow.preparation import subset
 
         if self.data == "synthetic":
             return synthetic_regression(self.samples or 100, self.inputs, 1, 0.1, self.seed)
-        return subset(load(self.data), self.samples, self.classes)
+        return self.load_data()
 
     def _factory(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
         from gflow.errors import InputError

@@ -54,29 +54,19 @@ class WideNetwork(SphereScenario):
     outputs: Literal["single", "all"] = Field(
         "single", description="one output, -1 and +1 for two classes, or one output for each class"
     )
-    test_samples: Count = Field(
-        200, description="largest number of test samples, those after the training samples"
-    )
     estimate_error: bool = Field(
         True,
         description="measure the solver's error by a second, finer solve of the first seed of each "
         "width",
     )
 
-    def _samples(self) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets, the training samples first."""
+    def _samples(self) -> tuple[Tensor, Tensor, int]:
+        """Return inputs and targets, the training samples first, and the number of those."""
         import torch
 
-        from gflow.data.named import load
-        from gflow.preparation import one_hot, signs, subset, unit_rows
+        from gflow.preparation import one_hot, signs, unit_rows
 
-        train = self.samples or _SAMPLES
-        if self.data == "synthetic":
-            data = self.points_on_sphere(train + self.test_samples)
-        else:
-            dataset = subset(load(self.data), None, self.classes)
-            available = min(train + self.test_samples, len(dataset.inputs))
-            data = subset(dataset, max(train, available))
+        data, train = self.points_on_sphere(_SAMPLES, held_out=0)
         if self.outputs == "single":
             targets = signs(data)[:, 0]
         else:
@@ -84,7 +74,7 @@ class WideNetwork(SphereScenario):
             targets = targets - targets[:train].mean(axis=0)
         options = self.torch_options()
         inputs = torch.as_tensor(unit_rows(data.inputs), **options)
-        return inputs, torch.as_tensor(targets, **options)
+        return inputs, torch.as_tensor(targets, **options), train
 
     def setup(self) -> Setup:
         """Make the flow of the narrowest network, for step-size studies."""
@@ -92,7 +82,8 @@ class WideNetwork(SphereScenario):
         from gflow.results.base import Setup
         from gflow.studies.width_experiment import random_networks
 
-        inputs, targets = (part[: self.samples or _SAMPLES] for part in self._samples())
+        inputs, targets, train = self._samples()
+        inputs, targets = inputs[:train], targets[:train]
         flow, start = random_networks(inputs, targets, min(self.widths), [self.seed])
         network = TwoLayerFlow(inputs, targets, flow.signs[0])
         return Setup(network, start[0], facts={"width": min(self.widths)})
@@ -107,8 +98,7 @@ class WideNetwork(SphereScenario):
             raise InputError(
                 f"wide-network takes one step size, got {len(self.step_sizes)}; keep one of them"
             )
-        inputs, targets = self._samples()
-        train = self.samples or _SAMPLES
+        inputs, targets, train = self._samples()
         study = width_study(
             inputs[:train],
             targets[:train],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -15,7 +14,7 @@ from gflow.solvers.explicit import Dop853, Tsit5
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem
 from gflow.solvers.rkc2 import RKC2
-from gflow.text import brief
+from gflow.text import brief, nearest
 
 _TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
 
@@ -75,11 +74,10 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
         return _automatic(problem, steps)
     known = methods()
     if method not in known:
-        names = {name.lower(): name for name in known}
-        asked = method.lower()
-        close = [f"scipy:{asked}"] if f"scipy:{asked}" in names else []
-        close = close or difflib.get_close_matches(asked, names, n=1)
-        hint = f"; did you mean '{names[close[0]]}'?" if close else ""
+        # RK45 is nearer to rk4 than to scipy:RK45.
+        as_scipy = {name.lower() for name in known} & {f"scipy:{method}".lower()}
+        close = nearest(as_scipy.pop() if as_scipy else method, ["auto", *known])
+        hint = f"; did you mean '{close}'?" if close else ""
         raise InputError(
             f"method must be auto, {', '.join(known)}, got '{brief(method, str)}'{hint}"
         )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gflow.errors import InputError
+from gflow.io.plain import as_path
 from gflow.results.arrays import STEP_SIZE, label
 from gflow.results.base import Result
 from gflow.results.registry import find_kind
@@ -103,7 +104,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     """
     import xarray as xr
 
-    folder = Path(path)
+    folder = as_path(path)
     plan, states = read_plan(folder), dict(status(folder).states)
     dims = tuple(group[0].key for group in plan.groups)
     ds = xr.Dataset(coords=_coordinates(plan))

@@ -20,6 +20,7 @@ from typing import IO, Any
 from gflow.errors import InputError
 from gflow.io.atomic import Folder
 from gflow.io.locks import try_lock
+from gflow.io.plain import as_path
 from gflow.runs import reading
 from gflow.sweeping.plan import Plan, make_plan
 from gflow.text import plain
@@ -88,9 +89,10 @@ def read_plan(folder: str | Path) -> Plan:
     InputError
         If there is no sweep, or its file is damaged.
     """
-    if not is_sweep(Path(folder)):
+    folder = as_path(folder)
+    if not is_sweep(folder):
         raise InputError(f"no sweep at {folder}: sweep.toml is missing")
-    return make_plan(str(Path(folder) / "sweep.toml"), allow_code=True)  # nothing is executed
+    return make_plan(folder / "sweep.toml", allow_code=True)  # nothing is executed
 
 
 def run_states(folder: Path, plan: Plan) -> dict[str, str]:
@@ -126,7 +128,7 @@ def status(folder: str | Path) -> SweepStatus:
     InputError
         If there is no sweep in the folder.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     plan = read_plan(folder)
     states = run_states(folder, plan)
     reasons = {}

@@ -27,7 +27,7 @@ from typing import Any
 
 from gflow._version import __version__
 from gflow.errors import InputError
-from gflow.scenario import read_scenario, refuse_code, setting_model, validate
+from gflow.scenario import model_of, read_scenario, refuse_code, validate, with_fewer_samples
 from gflow.settings.base import Scenario
 from gflow.sweeping.axes import Axis, group_axes, make_axis
 from gflow.text import unknown
@@ -126,7 +126,7 @@ class Plan:
 
 
 def make_plan(
-    source: str,
+    source: str | Path,
     sets: Sequence[tuple[str, Any]] = (),
     zips: Sequence[Sequence[str]] = (),
     *,
@@ -142,7 +142,7 @@ def make_plan(
 
     Parameters
     ----------
-    source : str
+    source : str or Path
         The name of a scenario, or the path of a ``.toml`` file.
     sets : sequence of (key, specification)
         As in `gflow.sweeping.axes`.
@@ -173,13 +173,15 @@ def make_plan(
     [({'depth': 2, 'seed': 0}, 50), ({'depth': 2, 'seed': 1}, 50)]
     """
     keys = read_scenario(source)
+    source = str(source)
     table = _validate_table(keys.pop("sweep", {}), source)
-    model = setting_model(keys.get("setting"), source)
+    model = model_of(keys, source)
     options = _specs_by_key(sets)
     specs = {**table.get("set", {}), **options}
     seeds = table.get("seeds") if seeds is None else seeds
     if seeds is not None:
         specs["seed"] = _seed_values(seeds, keys.get("seed", 0), specs)
+    keys = with_fewer_samples(keys, specs)
     all_axes = [make_axis(key, spec, model) for key, spec in specs.items()]
     for axis in all_axes:
         if axis.singular and f"{axis.key}s" in specs:

@@ -256,6 +256,14 @@ def test_data_from_a_file(name, samples, kind, tmp_path, no_figures):
     assert re.search("^certificate +holds$", completed.out, re.MULTILINE)
 
 
+def test_a_smaller_file_is_used_whole_and_that_is_said(tmp_path, no_figures):
+    np.savetxt(tmp_path / "my.csv", np.random.default_rng(0).standard_normal((14, 3)))
+    options = "--data my.csv --width 3 --depth 1 --t-end 1 --points 3 --step-sizes 0.25 --output o"
+    completed = call("network", *options.split())
+    assert "my.csv has 14 samples, fewer than the 500 of the scenario" in completed.err
+    assert gflow.load_run("o").summary["samples"] == 14
+
+
 def test_files_of_both_kinds_give_the_same_run(tmp_path, no_figures):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((14, 3)), rng.standard_normal(14)
@@ -439,7 +447,8 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("deep-linear --data missing.csv", "missing.csv"),
         ("deep-linear --data missing.xyz", "missing.xyz"),
         ("run missing.toml", "cannot read the scenario file missing.toml"),
-        ("kernel --data iris --samples 140", "at most 150"),
+        ("kernel --data iris --samples 150", "at most 149"),
+        ("network --data iris --samples 151", "at most 150"),
         ("factorization --observed 1.5", "observed: input should be less than or equal to 1"),
         ("factorization --observed 0", "observed: input should be greater than 0"),
         ("network --model mpl", "did you mean 'mlp'"),

@@ -56,6 +56,7 @@ def test_cifar_round_trip(tmp_path, inside):
     assert data.image == (3, 32, 32)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
 PIXELS, NUMBERS = bytes_of(3, 2, 2), bytes_of(3, high=10)
 
 
@@ -66,6 +67,7 @@ PIXELS, NUMBERS = bytes_of(3, 2, 2), bytes_of(3, high=10)
         ({LABELS: None}, "must hold the file train-labels-idx1-ubyte or"),
         ({IMAGES: b""}, "it starts with nothing"),
         ({IMAGES: b"\x80\x04\x95pickle"}, "must be an IDX file of 3-dimensional bytes"),
+        ({IMAGES: POINTER}, "the data, but it is a pointer of git-lfs, not the data; run: git lfs"),
         ({IMAGES: idx(PIXELS)[:10]}, "must be an IDX file"),
         ({IMAGES: idx(NUMBERS)}, "starts with 00000801"),
         ({IMAGES: idx(PIXELS)[:-1]}, "must hold the 12 bytes that its header declares, got 11"),
@@ -108,6 +110,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
         (None, "must hold data_batch_1.bin to data_batch_5.bin"),
         (b"", "images of 3073 bytes each, got 0 bytes"),
         (bytes(3074), "images of 3073 bytes each, got 3074 bytes"),
+        (POINTER, "'data_batch_1.bin' must be the data, but it is a pointer of git-lfs"),
         (b"\x0a" + bytes(3072), "labels from 0 to 9, got 10"),
     ],
 )

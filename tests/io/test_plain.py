@@ -1,10 +1,12 @@
 """Only plain files up to a size are read; pipes, devices, folders and links are refused."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from gflow.io.plain import read_text, require_own_file, require_plain_file
+from gflow.errors import InputError
+from gflow.io.plain import as_path, read_text, require_own_file, require_plain_file
 
 
 def test_text_up_to_the_limit_is_read(tmp_path):
@@ -41,3 +43,11 @@ def test_links_to_plain_files_are_plain_files_but_not_own_files(tmp_path):
         require_own_file(tmp_path)
     with pytest.raises(FileNotFoundError):
         require_own_file(tmp_path / "missing")
+
+
+def test_paths_are_strings_or_paths_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert as_path("~/a") == as_path(Path("~/a")) == tmp_path / "a"
+    for value in (None, 3, b"a", ["a"]):
+        with pytest.raises(InputError, match=r"a path must be a string or a pathlib.Path, got "):
+            as_path(value)

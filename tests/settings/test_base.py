@@ -5,6 +5,7 @@ import importlib
 import pytest
 import torch
 
+from gflow.errors import InputError
 from gflow.scenario import setting_model, setting_models
 from gflow.settings.base import Scenario
 from gflow.solvers import SolveOptions
@@ -37,3 +38,12 @@ def test_options_of_the_solve_are_the_keys_of_the_scenario():
     keys = {"method": "rkc2", "rtol": 1e-4, "atol": 1e-7, "max_evals": 500, "points": 7}
     scenario = make("deep-linear", time="log", estimate_error=False, **keys)
     assert scenario.solve_options() == SolveOptions(spacing="log", estimate_error=False, **keys)
+
+
+def test_a_number_of_samples_refuses_small_data_unless_it_is_the_scenarios_own():
+    with pytest.raises(InputError, match="samples must be at most 150, the rows of iris, got 500"):
+        make("network", data="iris", samples=500).load_data()
+    scenario = make("network", data="iris", samples=500, fewer_samples=True)
+    with pytest.warns(UserWarning, match="iris has 150 samples, fewer than the 500 of the"):
+        assert len(scenario.load_data().inputs) == 150
+    assert len(make("network", data="iris", samples=9).load_data().inputs) == 9

@@ -136,3 +136,11 @@ def test_code_named_by_a_file_is_refused(tmp_path):
     assert plan.shape == (2,)
     both = [("model", "package.module:make,other.module:make")]
     assert make_plan(str(tmp_path / "a.toml"), both).shape == (2, 2)
+
+
+def test_only_swept_numbers_of_samples_refuse_smaller_data():
+    def flags(*sets):
+        return {m.scenario.fewer_samples for m in make_plan("network", list(sets)).members}
+
+    assert flags(("data", "iris,wine")) == {True}
+    assert flags(("samples", "20,30")) == flags(("samples", "20")) == {False}
