@@ -15,21 +15,27 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.linalg import vector_norm
 
+from gflow.checks import require_count
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
-from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks, require_scalar
+from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
+from gflow.flows.objective.construction import choose_route
 from gflow.flows.objective.differentiation import (
     Objective,
     gradient_and_product,
     gradient_by_torch_func,
     hessian,
+    in_transform,
     map_over_ensemble,
     value,
     value_and_gradient,
 )
+from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
+from gflow.flows.objective.samples import plain_tensor, require_rows, require_samples
 from gflow.flows.objective.split_by_rows import SampleSums, Summand
+from gflow.flows.objective.trainable import require_criterion, trainable_parameters, uncompiled
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -59,34 +65,6 @@ def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
     return -value_and_gradient(objective, theta)[1]
 
 
-def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters with ``requires_grad``, detached, by name; tied ones once.
-
-    Raises
-    ------
-    InputError
-        If there are none, they have several dtypes, or a layer makes the outputs random or
-        dependent on call order (dropout or batch norm in training mode).
-
-    Examples
-    --------
-    >>> import torch
-    >>> list(trainable_parameters(torch.nn.Linear(2, 1)))
-    ['weight', 'bias']
-    """
-    parameters = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise InputError("the module has no trainable parameter; set requires_grad of one")
-    dtypes = sorted({str(p.dtype) for p in parameters.values()})
-    if len(dtypes) > 1:
-        raise InputError(
-            f"the module's parameters must share one dtype, got {', '.join(dtypes)}; "
-            "convert it, for example with module.double()"
-        )
-    _require_deterministic(module)
-    return parameters
-
-
 class NetworkFlow(ParameterFlow):
     """Gradient flow of the trainable parameters of a ``torch.nn.Module``.
 
@@ -110,10 +88,11 @@ class NetworkFlow(ParameterFlow):
     Raises
     ------
     InputError
-        If nothing is trainable, the parameters have several dtypes, a layer makes the
-        objective random or dependent on call order (dropout or batch norm in training
-        mode), ``chunk`` or ``team`` is given where the loss is no mean or sum over samples, or
-        module or data differ between the processes.
+        If module and criterion cannot be evaluated on the samples; the loss is not a function
+        of the parameters alone (random numbers, running statistics in training mode) with the
+        gradient of plain autograd; an evaluation changes buffers, parameters or samples;
+        ``chunk`` or ``team`` is given where the loss is no mean or sum over samples; or module
+        or data differ between the processes.
 
     Notes
     -----
@@ -121,6 +100,13 @@ class NetworkFlow(ParameterFlow):
     ``flow.pack()`` reads it off the module, ``flow.parameters_dict(theta)`` gives it back.
     Results can be differentiated by the caller, as the certificate of a `ModifiedFlow` does;
     then the graph of all chunks stays in memory.
+
+    Construction takes about six gradients and six losses of the first chunk. They choose between
+    two ways of evaluation: with θ in the place of the parameters, in module and criterion; or,
+    where that misses one (a weight in a list, checkpointing), with θ written into the parameters,
+    which are restored afterwards: do not use the module elsewhere at the same time. Attention
+    runs by its math form, which can be differentiated twice; where a module cannot, Hessian
+    products are differences of gradients, to about 1e-10.
 
     Examples
     --------
@@ -142,21 +128,37 @@ class NetworkFlow(ParameterFlow):
         chunk: int | None = None,
         team: Team | None = None,
     ):
-        self._module = module
-        self._criterion = criterion
+        module = uncompiled(module)
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
+        require_criterion(criterion, module)
         self._sizes = [p.numel() for p in self._start.values()]
         self._shared = None
+        self._loss = NetworkLoss(module, criterion, self._start)
+        alone = team is None or team.size == 1
+        require_samples(inputs, targets, self.reference_tensor if alone else None)
+        inputs, targets = plain_tensor(inputs), plain_tensor(targets)
         if team is None or team.size == 1:
+            self._check(inputs, targets, len(inputs) if chunk is None else chunk)
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
             return
         with team.collective():
             team.require_equal("the module", [*module.parameters(), *module.buffers()])
             team.require_equal("inputs and targets", [inputs, targets])
+            rows = -(-len(inputs) // team.size)
+            self._check(inputs, targets, rows if chunk is None else min(rows, chunk))
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
         self._shared = SampleSums(
             team, self._local_sum, self._local_outputs, len(inputs), self.reference_tensor
         )
+
+    def _check(self, inputs: Tensor, targets: Tensor, size: int) -> None:
+        """Check the module on the first samples, as many as are evaluated at a time."""
+        require_count("chunk", size)
+        if size < len(inputs):
+            require_rows(inputs, targets)
+            device = self.reference_tensor.device
+            inputs, targets = inputs[:size].to(device), targets[:size].to(device)
+        choose_route(self._loss, Chunk(inputs, targets, 1.0), self.pack())
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -184,16 +186,6 @@ class NetworkFlow(ParameterFlow):
         named = zip(self._start.items(), parts, strict=True)
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
 
-    def _outputs(self, inputs: Tensor, theta: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(self._module, self.parameters_dict(theta), (inputs,))
-        return outputs
-
-    def _chunk_loss(self, chunk: Chunk, theta: Tensor) -> Tensor:
-        """The weighted criterion of a chunk, its summand in the loss of one vector."""
-        criterion = self._criterion(self._outputs(chunk.inputs, theta), chunk.targets)
-        require_scalar(criterion)
-        return criterion if chunk.weight == 1.0 else chunk.weight * criterion
-
     @property
     def _is_split(self) -> bool:
         """Whether the loss is a sum over several chunks or processes."""
@@ -216,36 +208,47 @@ class NetworkFlow(ParameterFlow):
             rows = [self._local_sum(function, *row) for row in zip(*flat, strict=True)]
             stacked = (torch.stack(column) for column in zip(*rows, strict=True))
             return [x.reshape(*batch[0], *x.shape[1:]) for x in stacked]
-        total = list(function(partial(self._chunk_loss, self._chunks[0]), *ys))
-        for chunk in self._chunks[1:]:
-            summand = function(partial(self._chunk_loss, chunk), *ys)
-            total = [a + b for a, b in zip(total, summand, strict=True)]
+        if function is gradient_by_torch_func:
+            function = reference_gradient
+        total: list[Tensor] = []
+        for chunk in self._chunks:
+            summand = function(self._loss.objective(chunk), *ys)
+            total = [a + b for a, b in zip(total, summand, strict=True)] if total else [*summand]
         return total
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         return self.loss_and_velocity(y)[1]
 
     def loss(self, y: Tensor) -> Tensor:
-        return self._sum(value, y)[0]
+        return self._without_stray_graph(y, self._sum(value, y)[0])
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = self._sum(value_and_gradient, y)
         return loss, -gradient
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        if not self._loss.route.has_products:
+            return self._difference(y, v)
         return -self._sum(gradient_and_product, y, v)[1]
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
-        if self._is_split or y.ndim > 1:  # the graph of all parts would stay in memory
-            return super().linearised(y)
-        product = hessian(partial(self._chunk_loss, self._chunks[0]), y)
+        if self._is_split or y.ndim > 1 or not self._loss.route.has_products:
+            return super().linearised(y)  # the graph of all parts would stay in memory
+        product = hessian(self._loss.objective(self._chunks[0]), y)
         return lambda v: -product(v)
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self._is_split:  # the product needs the gradient of all samples first
-            return super().velocity_and_acceleration(y)
+        if self._is_split or not self._loss.route.has_products:
+            return super().velocity_and_acceleration(y)  # the product needs the whole gradient
         gradient, product = self._sum(gradient_and_product, y)
         return -gradient, product
+
+    def _difference(self, y: Tensor, v: Tensor) -> Tensor:
+        """(∂f/∂y)·v by central differences, of modules without a second derivative."""
+        size = vector_norm(v, dim=-1, keepdim=True)
+        scale = torch.finfo(y.dtype).eps ** (1 / 3) * (1 + vector_norm(y, dim=-1, keepdim=True))
+        step = scale * v / torch.where(size > 0, size, torch.ones_like(size))
+        return (self(0.0, y + step) - self(0.0, y - step)) * (size / (2 * scale))
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.
@@ -253,7 +256,15 @@ class NetworkFlow(ParameterFlow):
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """Compute the network's outputs on its inputs, the argument of the criterion."""
-        return self._local_outputs(y) if self._shared is None else self._shared.outputs(y)
+        if self._shared is not None:
+            return self._shared.outputs(y)
+        return self._without_stray_graph(y, self._local_outputs(y))
+
+    @staticmethod
+    def _without_stray_graph(y: Tensor, result: Tensor) -> Tensor:
+        """Detach a result from tensors other than y, such as inputs that require gradients."""
+        is_stray = result.requires_grad and not y.requires_grad and not in_transform()
+        return result.detach() if is_stray else result
 
     def _local_outputs(self, y: Tensor) -> Tensor:
         """Compute the outputs on this process's inputs."""
@@ -262,7 +273,8 @@ class NetworkFlow(ParameterFlow):
             rows = torch.stack([self._local_outputs(row) for row in flat])
             return rows.reshape(*batch, *rows.shape[1:])
         parts = [
-            map_over_ensemble(partial(self._outputs, chunk.inputs), y) for chunk in self._chunks
+            map_over_ensemble(partial(self._loss.outputs, chunk.inputs), y)
+            for chunk in self._chunks
         ]
         outputs: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         return outputs
@@ -275,17 +287,3 @@ class NetworkFlow(ParameterFlow):
         flow = cls(module, nn.functional.mse_loss, X, torch.sin(i)[:, None])
         size = flow.state_shape[0]
         return flow, torch.cos(torch.arange(size, dtype=torch.float64) * 1.7)
-
-
-def _require_deterministic(module: nn.Module) -> None:
-    """Raise InputError where a layer is random or depends on the order of calls."""
-    varying = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    with_dropout = (nn.MultiheadAttention, nn.RNNBase)
-    for name, child in module.named_modules():
-        is_random = isinstance(child, with_dropout) and child.dropout > 0
-        if child.training and (is_random or isinstance(child, varying)):
-            raise InputError(
-                "the loss must be a function of the parameters alone, but "
-                f"{type(child).__name__} '{name}' in training mode is random or depends on the "
-                "order of calls; call module.eval() first"
-            )

@@ -11,7 +11,7 @@ from torch.func import functional_call, jacrev, jvp, vmap
 
 from gflow.checks import require_dtype_and_device, require_finite
 from gflow.errors import InputError
-from gflow.flows.network import trainable_parameters
+from gflow.flows.objective.trainable import trainable_parameters
 
 Parameters = Mapping[str, Tensor]
 #: (named parameters, inputs (n, ...)) ↦ outputs (n, k)

@@ -60,7 +60,7 @@ def test_velocity_at_the_edge_is_the_gradient_of_loss_and_spread(goal):
 def test_two_eigenvalues_have_a_covariance():
     flow, y = valley(start=(EDGE, EDGE), goal=(0.0, 0.0))
     goal = matrix(140.0, 70.0) + torch.tensor([[0.0, 20.0], [20.0, 0.0]], dtype=torch.float64)
-    flow._module.C.copy_(goal)
+    flow._loss.module.C.copy_(goal)
     # S = 2/η·1, and the part of C beyond it is cancelled: Σ = 2(C − 2/η)₊, the projection of −∇L.
     lam, V = torch.linalg.eigh(goal - EDGE * torch.eye(2, dtype=torch.float64))
     assert lam[0] < 0 < lam[1]

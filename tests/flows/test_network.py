@@ -224,10 +224,9 @@ def test_a_criterion_returns_one_number():
         per_sample = lambda u, y: (u - y).square().sum(1)  # noqa: E731
         return NetworkFlow(tanh_network(), per_sample, randn(5, 3), randn(5, 2), **options)
 
-    flow = make()
-    for use in (lambda: flow.loss(flow.pack()), lambda: make(chunk=2)):
+    for options in ({}, {"chunk": 2}):
         with pytest.raises(InputError, match=r"criterion must return one number, got shape"):
-            use()
+            make(**options)
 
 
 def test_dropout_and_batch_norm_in_evaluation_mode():

@@ -111,7 +111,7 @@ def test_regression_has_no_accuracy():
 def test_chunk_size_reaches_the_flow():
     chunks = []
     setup = make(chunk=5).setup()
-    setup.flow._module.register_forward_hook(lambda m, x, out: chunks.append(len(out)))
+    setup.flow._loss.module.register_forward_hook(lambda m, x, out: chunks.append(len(out)))
     setup.flow(0.0, setup.y0)
     assert chunks == [5, 5, 2]
     assert relative(setup.flow(0.0, setup.y0), make().setup().flow(0.0, setup.y0)) <= 1e-14

@@ -91,7 +91,7 @@ def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Ten
     >>> value_and_gradient(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor(25.), tensor([6., 8.]))
     """
-    if _in_transform():
+    if in_transform():
         gradient, loss = map_over_ensemble(grad_and_value(objective), theta)
         return loss, gradient
     with torch.enable_grad():
@@ -129,7 +129,7 @@ def gradient_and_product(
     >>> gradient_and_product(lambda x: (x**3).sum() / 3, torch.tensor([1.0, 2.0]), torch.ones(2))
     (tensor([1., 4.]), tensor([2., 4.]))
     """
-    if _in_transform():
+    if in_transform():
         gradient, pullback, *_ = vjp(lambda x: map_over_ensemble(grad(objective), x), theta)
         return gradient, pullback(gradient if v is None else v)[0]
     with torch.enable_grad():
@@ -251,7 +251,7 @@ def map_over_ensemble(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
     flat, batch = split_ensemble(theta, 1)
     try:
         values = vmap(function)(flat)
-    except RuntimeError:  # an error with another cause is raised again below
+    except Exception:  # of any kind; an error with another cause is raised again below
         rows = [function(row) for row in flat]
         values = (
             tuple(map(torch.stack, zip(*rows, strict=True)))
@@ -269,6 +269,6 @@ def _leaf(theta: Tensor) -> tuple[Tensor, bool]:
     return (theta if differentiable else theta.detach().requires_grad_()), differentiable
 
 
-def _in_transform() -> bool:
+def in_transform() -> bool:
     """Whether the caller is inside jvp, vmap, … of torch.func."""
     return torch._C._are_functorch_transforms_active()

@@ -1,0 +1,351 @@
+"""Whether a module's loss is a function of its parameters, checked where the flow is made.
+
+The gradient by plain autograd on the module's own parameters is the measure: at the parameters as
+they are, and at a point nearby. Substitution is chosen where it agrees at both, else overwriting
+(`gflow.flows.objective.network_loss`). Then two evaluations at one point must agree, the loss must
+have the gradient as its slope, and nothing that belongs to the caller may have changed. That takes
+about six gradients and six values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gflow.errors import GflowError, InputError
+from gflow.flows.objective.chunks import Chunk
+from gflow.flows.objective.differentiation import value, value_and_gradient
+from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
+from gflow.flows.objective.samples import call_criterion, call_module, cause
+
+_FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+def choose_route(loss: NetworkLoss, chunk: Chunk, theta: Tensor) -> None:
+    """Check a module on some samples, and choose the route of its evaluation.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+        Its ``route`` is set.
+    chunk : Chunk
+        The samples.
+    theta : Tensor, shape (p,)
+        The module's parameters.
+
+    Raises
+    ------
+    InputError
+        If the module or the criterion cannot be evaluated on the samples, or the loss is not a
+        function of the parameters whose gradient autograd computes.
+    """
+    guard = _Guard(loss, chunk)
+    found: InputError | None = None
+    try:
+        _Probe(loss, chunk, theta, guard).run()
+    except InputError as error:
+        found = error
+    finally:
+        changed = guard.restore()
+    if changed:
+        raise InputError(
+            "an evaluation must leave everything as it was, but this one changes "
+            f"{', '.join(changed)}; call module.eval() first, or remove the operation in place"
+        )
+    if found is not None:
+        raise found
+
+
+class _Guard:
+    """What an evaluation must leave as it was: copies, to compare and to restore."""
+
+    def __init__(self, loss: NetworkLoss, chunk: Chunk):
+        modules = [m for m in (loss.module, loss.criterion) if isinstance(m, nn.Module)]
+        named: dict[str, Tensor] = {"the inputs": chunk.inputs, "the targets": chunk.targets}
+        for m in modules:
+            named |= {f"buffer {k!r}": b for k, b in m.named_buffers() if b is not None}
+            named |= {f"parameter {k!r}": p for k, p in m.named_parameters()}
+        self._pairs = [(name, x, x.detach().clone()) for name, x in named.items()]
+        self._modes = [(child, child.training) for m in modules for child in m.modules()]
+        self._device = chunk.inputs.device
+        self._random = self.random_states()
+
+    def random_states(self) -> tuple[Any, ...]:
+        """The states of the global generators."""
+        states: list[Any] = [torch.get_rng_state(), random.getstate(), np.random.get_state()]  # noqa: NPY002
+        if self._device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self._device))
+        return tuple(states)
+
+    def restore(self) -> list[str]:
+        """Restore what has changed, and return the names of the tensors among it."""
+        changed = []
+        for name, x, before in self._pairs:
+            if not _same(x, before):
+                changed.append(name)
+                with torch.no_grad():
+                    x.copy_(before)
+        for child, training in self._modes:
+            child.training = training
+        torch.set_rng_state(self._random[0])
+        random.setstate(self._random[1])
+        np.random.set_state(self._random[2])  # noqa: NPY002
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(self._random[3], self._device)
+        return changed
+
+
+class _Point(NamedTuple):
+    """The loss and its gradient at one point."""
+
+    value: Tensor
+    gradient: Tensor
+
+
+class _Probe:
+    """The evaluations of `choose_route`."""
+
+    def __init__(self, loss: NetworkLoss, chunk: Chunk, theta: Tensor, guard: _Guard):
+        self._loss, self._chunk, self._theta, self._guard = loss, chunk, theta, guard
+
+    def run(self) -> None:
+        """Run all checks."""
+        route, theta = self._loss.route, self._theta
+        modules = list(self._loss.module.modules())
+        if any(isinstance(m, _FAST_PATHS) for m in modules):
+            route.settings += (_without_fast_path,)
+        if theta.is_cuda and any(isinstance(m, nn.RNNBase) for m in modules):
+            route.settings += (_without_cudnn,)
+        before = self._guard.random_states()
+        own = self._first()
+        after = self._guard.random_states()
+        nearby = _nearby(theta, self._loss)
+        own_nearby = self._plain(nearby)
+        self._scale = own.gradient.norm()
+        if own_nearby is not None:
+            self._scale = torch.maximum(self._scale, own_nearby.gradient.norm())
+        again = self._plain(theta)
+        afterwards = self._guard.random_states()
+        # Who sets the seed in forward ends in the same state whatever it was before.
+        draws = not _equal_states(before, after) and not _equal_states(after, afterwards)
+        if draws or again is None or not self._agree(own, again):
+            reason = "draws random numbers" if draws else "depends on earlier calls"
+            raise InputError(
+                "the loss must be a function of the parameters alone, but two evaluations at the "
+                f"same parameters differ: module or criterion {reason}; remove that, or fix it"
+            )
+        if not (
+            self._substitution_agrees(theta, own) and self._substitution_agrees(nearby, own_nearby)
+        ):
+            route.overwrites = True
+        self._choose_values(theta, own)
+        self._choose_products(theta)
+        if own_nearby is not None:
+            self._require_slope(nearby, own_nearby)
+
+    def _first(self) -> _Point:
+        """Evaluate at the module's own parameters, step by step, for clear errors."""
+        loss, chunk = self._loss, self._chunk
+        like = loss.own[0]
+        calls = _AttentionCalls()
+        with torch.enable_grad(), loss.settings(), calls:
+            outputs = call_module(loss.module, chunk.inputs, like)
+            result = call_criterion(loss.criterion, outputs, chunk.targets, chunk.inputs)
+        if calls.seen:
+            loss.route.settings += (_math_attention,)
+        if not result.requires_grad:
+            raise InputError(
+                "the loss does not depend on the module's parameters by operations of torch that "
+                "can be differentiated; remove detach(), item() and no_grad() from the way to it"
+            )
+        _warn_of_strangers(result, loss.own, chunk)
+        try:
+            slopes = torch.autograd.grad(result, loss.own, materialize_grads=True)
+        except Exception as error:
+            raise InputError(
+                f"the loss cannot be differentiated: {cause(error)}; use operations of torch that "
+                "can"
+            ) from None
+        gradient = torch.cat([s.detach().to_dense().flatten() for s in slopes])
+        if not bool(torch.isfinite(gradient).all()):
+            raise InputError(
+                "the gradient at the module's parameters must be finite, but "
+                f"{int((~torch.isfinite(gradient)).sum())} of {gradient.numel()} entries are NaN "
+                "or infinite; start elsewhere"
+            )
+        # Once more with the settings just chosen: other kernels differ in the last digits.
+        point = self._plain(self._theta) if calls.seen else None
+        return point or _Point(result.detach(), gradient)
+
+    def _plain(self, theta: Tensor) -> _Point | None:
+        """The loss and gradient by plain autograd; None where they are not finite."""
+        try:
+            found = OverwrittenLoss(self._loss, self._chunk).compute_value_and_gradient(theta)
+        except GflowError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"a second evaluation of the loss fails with {cause(error)}; module and criterion "
+                "must not store what they computed"
+            ) from None
+        point = _Point(*found)
+        return point if bool(torch.isfinite(point.gradient).all()) else None
+
+    def _substitution_agrees(self, theta: Tensor, expected: _Point | None) -> bool:
+        """Whether substitution has the loss and gradient of plain autograd, and leaves θ alone."""
+        if expected is None:
+            return True
+        given = theta.clone()
+        try:
+            found = value_and_gradient(self._loss.objective(self._chunk), given)
+        except Exception:  # of any kind: torch.func does not know every module
+            return False
+        return torch.equal(given, theta) and self._agree(_Point(*found), expected)
+
+    def _agree(self, a: _Point, b: _Point) -> bool:
+        eps = torch.finfo(self._theta.dtype).eps
+        tolerance = min(1e5 * eps, eps**0.5)
+        values = (a.value - b.value).abs() <= tolerance * torch.maximum(
+            a.value.abs(), b.value.abs()
+        )
+        slopes = (a.gradient - b.gradient).norm() <= tolerance * self._scale
+        return bool(values & slopes)
+
+    def _choose_values(self, theta: Tensor, own: _Point) -> None:
+        """Choose whether values need gradients enabled: modules that differentiate inside do."""
+        try:
+            with torch.no_grad():
+                (found,) = value(self._loss.objective(self._chunk), theta)
+            same = self._agree(_Point(found, own.gradient), own)
+        except Exception:
+            same = False
+        self._loss.route.values_need_graph = not same
+
+    def _choose_products(self, theta: Tensor) -> None:
+        """Choose whether Hessian products are those of autograd."""
+        try:
+            with torch.enable_grad():
+                leaf = theta.clone().requires_grad_()
+                result = self._loss.objective(self._chunk)(leaf)
+                (slope,) = torch.autograd.grad(result, leaf, create_graph=True)
+                if slope.requires_grad:
+                    # Of a number: of a vector torch imports sympy, which takes half a second.
+                    torch.autograd.grad((slope * slope.detach()).sum(), leaf)
+        except Exception:  # an operation without a second derivative
+            self._loss.route.has_products = False
+
+    def _require_slope(self, theta: Tensor, point: _Point) -> None:
+        """Raise InputError unless the loss changes along two directions as its gradient says."""
+        eps = torch.finfo(theta.dtype).eps
+        i = torch.arange(theta.numel(), dtype=theta.dtype, device=theta.device)
+        length = eps ** (1 / 3) * (theta.norm() + eps)
+        for along in (point.gradient, torch.cos(1.3 * i + 0.4)):
+            if not bool(along.norm() > 0):
+                continue
+            direction = along / along.norm()
+            up, down = (self._value(theta + s * length * direction) for s in (1.0, -1.0))
+            slope, expected = (up - down) / (2 * length), point.gradient @ direction
+            # Twice what a kink or curvature explains, and round-off.
+            allowed = 2 * (up + down - 2 * point.value).abs() / length
+            allowed = allowed + 1e3 * eps * point.value.abs() / length
+            allowed = allowed + 1e-3 * torch.maximum(slope.abs(), expected.abs())
+            if bool((slope - expected).abs() > allowed):
+                raise InputError(
+                    "the gradient must be the slope of the loss, but along one direction autograd "
+                    f"gives {float(expected):.3g} and differences of the loss {float(slope):.3g}; "
+                    "remove what cuts or changes gradients (detach, item, NumPy, rounding, hooks, "
+                    "a wrong backward)"
+                )
+
+    def _value(self, theta: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self._loss.route.values_need_graph):
+            return value(self._loss.objective(self._chunk), theta)[0].detach()
+
+
+class _AttentionCalls(TorchFunctionMode):
+    """Notices calls of scaled_dot_product_attention, whose fast kernels differentiate once."""
+
+    seen = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen |= getattr(func, "__name__", "") == "scaled_dot_product_attention"
+        return func(*args, **(kwargs or {}))
+
+
+def _math_attention() -> contextlib.AbstractContextManager[Any]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Any:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _without_cudnn() -> contextlib.AbstractContextManager[Any]:
+    return torch.backends.cudnn.flags(enabled=False)
+
+
+def _nearby(theta: Tensor, loss: NetworkLoss) -> Tensor:
+    """A point that is no special one, such as a kink at zero; the sign of entries is kept."""
+    parts = []
+    for part in loss.split(theta):
+        i = torch.arange(part.numel(), dtype=theta.dtype, device=theta.device)
+        size = part.abs().mean() if part.numel() else theta.new_zeros(())
+        scale = torch.where(size > 0, size, torch.ones_like(size))
+        flat = part.flatten()
+        step = torch.where(flat == 0, scale, flat.abs())
+        parts.append(flat + 1e-3 * step * torch.cos(1.7 * i + 0.6))
+    return torch.cat(parts)
+
+
+def _warn_of_strangers(loss: Tensor, own: Sequence[Tensor], chunk: Chunk) -> None:
+    """Warn where the loss depends on trainable tensors that are not the module's parameters."""
+    known = {id(p) for p in own}
+    ends = {id(x.grad_fn) for x in (chunk.inputs, chunk.targets) if x.grad_fn is not None}
+    known |= {id(chunk.inputs), id(chunk.targets)}
+    nodes, seen = [loss.grad_fn], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in seen or id(node) in ends:
+            continue
+        seen.add(id(node))
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            warnings.warn(
+                f"the loss depends on a trainable tensor of shape {tuple(leaf.shape)} that is not "
+                "a parameter of the module, and the flow keeps it fixed; register it "
+                "(nn.ModuleList, nn.ParameterList), or set requires_grad=False",
+                stacklevel=5,
+            )
+            return
+        nodes += [following for following, _ in node.next_functions]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    a = a.detach()
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _equal_states(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return _comparable(a) == _comparable(b)
+
+
+def _comparable(states: Sequence[Any]) -> list[Any]:
+    of_torch, of_python, of_numpy, *rest = states
+    tensors = [x.numpy().tobytes() for x in (of_torch, *rest)]
+    return [tensors, of_python, of_numpy[1].tobytes(), of_numpy[2:]]
