@@ -158,7 +158,7 @@ class NetworkFlow(ParameterFlow):
             require_rows(inputs, targets)
             device = self.reference_tensor.device
             inputs, targets = inputs[:size].to(device), targets[:size].to(device)
-        choose_route(self._loss, Chunk(inputs, targets, 1.0), self.pack())
+        choose_route(self._loss, Chunk(inputs, targets, 1.0))
 
     @property
     def state_shape(self) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from gflow.flows.objective.samples import call_criterion, call_module, cause
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
-def choose_route(loss: NetworkLoss, chunk: Chunk, theta: Tensor) -> None:
+def choose_route(loss: NetworkLoss, chunk: Chunk) -> None:
     """Check a module on some samples, and choose the route of its evaluation.
 
     Parameters
@@ -38,19 +38,26 @@ def choose_route(loss: NetworkLoss, chunk: Chunk, theta: Tensor) -> None:
         Its ``route`` is set.
     chunk : Chunk
         The samples.
-    theta : Tensor, shape (p,)
-        The module's parameters.
 
     Raises
     ------
     InputError
         If the module or the criterion cannot be evaluated on the samples, or the loss is not a
         function of the parameters whose gradient autograd computes.
+
+    Examples
+    --------
+    >>> module, x = nn.Linear(1, 1), torch.ones(2, 1)
+    >>> start = {name: p.detach() for name, p in module.named_parameters()}
+    >>> loss = NetworkLoss(module, nn.functional.mse_loss, start)
+    >>> choose_route(loss, Chunk(x, x, 1.0))
+    >>> loss.route.overwrites
+    False
     """
     guard = _Guard(loss, chunk)
     found: InputError | None = None
     try:
-        _Probe(loss, chunk, theta, guard).run()
+        _Probe(loss, chunk, guard).run()
     except InputError as error:
         found = error
     finally:
@@ -113,8 +120,9 @@ class _Point(NamedTuple):
 class _Probe:
     """The evaluations of `choose_route`."""
 
-    def __init__(self, loss: NetworkLoss, chunk: Chunk, theta: Tensor, guard: _Guard):
-        self._loss, self._chunk, self._theta, self._guard = loss, chunk, theta, guard
+    def __init__(self, loss: NetworkLoss, chunk: Chunk, guard: _Guard):
+        self._loss, self._chunk, self._guard = loss, chunk, guard
+        self._theta = torch.cat([p.detach().flatten() for p in loss.own])
 
     def run(self) -> None:
         """Run all checks."""

@@ -115,7 +115,12 @@ class NetworkLoss:
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """Enter the contexts in which the module runs."""
+        """Enter the contexts in which the module runs.
+
+        Yields
+        ------
+        None
+        """
         with ExitStack() as stack:
             for setting in self.route.settings:
                 stack.enter_context(setting())
@@ -123,7 +128,12 @@ class NetworkLoss:
 
     @contextmanager
     def overwritten(self, theta: Tensor) -> Iterator[None]:
-        """Write θ (p,) into the module's parameters; restore them at the end."""
+        """Write θ (p,) into the module's parameters; restore them at the end.
+
+        Yields
+        ------
+        None
+        """
         stored = [p.detach().clone() for p in self.own]
         try:
             with torch.no_grad():
@@ -236,6 +246,15 @@ def reference_gradient(objective: ChunkLoss, theta: Tensor) -> tuple[Tensor]:
     -------
     tuple of Tensor, shape (..., p)
         The gradients.
+
+    Examples
+    --------
+    >>> from gflow.flows.objective.chunks import Chunk
+    >>> module, x = nn.Linear(1, 1, bias=False), torch.ones(2, 1)
+    >>> start = {name: p.detach() for name, p in module.named_parameters()}
+    >>> loss = NetworkLoss(module, nn.functional.mse_loss, start)
+    >>> reference_gradient(loss.objective(Chunk(x, 3 * x, 1.0)), torch.zeros(1))
+    (tensor([-6.]),)
     """
     if not objective.loss.route.overwrites:
         # Of any kind: an autograd.Function in the old form, hooks, NumPy inside of forward.

@@ -66,7 +66,23 @@ def plain_tensor(x: Tensor) -> Tensor:
 
 
 def require_rows(inputs: Tensor, targets: Tensor) -> None:
-    """Raise InputError unless inputs and targets have one row a sample."""
+    """Raise InputError unless inputs and targets have one row a sample.
+
+    Parameters
+    ----------
+    inputs, targets : Tensor
+        The full batch.
+
+    Raises
+    ------
+    InputError
+        If their numbers of rows differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_rows(torch.ones(2, 1), torch.ones(2))
+    """
     rows = [x.shape[0] if x.ndim else 1 for x in (inputs, targets)]
     if rows[0] != rows[1]:
         raise InputError(
