@@ -1,0 +1,212 @@
+"""Faults injected into right-hand sides and into solvers, to be caught by the certificate.
+
+A faulty right-hand side is a flow whose velocity is not the gradient flow of its loss. A faulty
+solver follows the right flow by small steps of RK4 and then hands on something else: other states,
+or the right states at the wrong times. Its energy is always consistent with its states
+(φ(y₀) − φ(y), as if the fault were in the steps of the augmented system): the least that a
+certificate can have to go by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import gflow
+from gflow.flows import EndToEndFlow, FactorFlow, Flow, LayerwiseFlow, ProductFlow
+from gflow.solvers import methods
+from gflow.solvers.base import Solver
+from gflow.solvers.problem import Problem
+from tests.helpers import altered
+
+# -- right-hand sides -------------------------------------------------------------
+
+
+def _first_entry(flow: Flow, y: Tensor) -> Tensor:
+    mask = torch.ones(y.shape[y.ndim - flow.state_ndim :], dtype=y.dtype)
+    mask.view(-1)[0] = 0.0
+    return mask
+
+
+def _transposed(flow: Flow, t: float, y: Tensor) -> Tensor:
+    """The velocity with its entries in the order of the transposed state."""
+    velocity = flow(t, y)
+    if flow.state_ndim == 2 and y.shape[-1] != y.shape[-2]:
+        return velocity.mT.reshape(y.shape)
+    return velocity.mT if flow.state_ndim == 2 else velocity.flip(-1)
+
+
+class _Stale:
+    """The velocity at the state of some evaluations before."""
+
+    def __init__(self, delay: int = 6):
+        self.delay, self.states = delay, []
+
+    def __call__(self, flow: Flow, t: float, y: Tensor) -> Tensor:
+        self.states.append(y.clone())
+        old = self.states[max(0, len(self.states) - 1 - self.delay)]
+        return flow(t, old if old.shape == y.shape else y)
+
+
+def _frozen(flow: Flow, t: float, y: Tensor) -> Tensor:
+    """The velocity without its component along the direction in which it is largest at first."""
+    velocity = flow(t, y)
+    largest = velocity.reshape(*flow.batch_shape(y), -1).abs().reshape(-1).argmax()
+    mask = torch.ones_like(velocity).view(-1)
+    mask[largest] = 0.0
+    return velocity * mask.view(velocity.shape)
+
+
+RIGHT_HAND_SIDES: dict[str, Callable[[], Callable[[Flow, float, Tensor], Tensor]]] = {
+    "sign": lambda: lambda flow, t, y: -flow(t, y),
+    "factor 1.01": lambda: lambda flow, t, y: 1.01 * flow(t, y),
+    "factor 2": lambda: lambda flow, t, y: 2 * flow(t, y),
+    "transpose": lambda: _transposed,
+    "missing term": lambda: lambda flow, t, y: flow(t, y) * _first_entry(flow, y),
+    "frozen mode": lambda: _frozen,
+    "stale velocity": _Stale,
+    "wrong time unit": lambda: lambda flow, t, y: flow(t, y) / 7,
+    "stop too early": lambda: lambda flow, t, y: flow(t, y) * float(t < 0.3),
+}
+
+
+def faulty_flow(flow: Flow, fault: str) -> Flow:
+    """Return the flow with a fault of `RIGHT_HAND_SIDES` in its velocity."""
+    faulty = altered(flow, RIGHT_HAND_SIDES[fault]())
+    faulty.closed_form = lambda y0: None
+    return faulty
+
+
+# -- solvers ----------------------------------------------------------------------
+
+_STEPS = 40  # of RK4 between two requested times
+
+
+@dataclass
+class FaultySolver(Solver):
+    """RK4 that hands on what a fault makes of the right path.
+
+    Attributes
+    ----------
+    clock : callable
+        Elapsed time, as a share of the length of the path, → that of the state handed on.
+    change : callable
+        (flow, y0, y) → the state handed on.
+    rhs : callable
+        (flow, t, y) → the velocity that it follows.
+    """
+
+    names = ("faulty",)
+    clock: Callable[[float], float] = lambda share: share
+    change: Callable[[Flow, Tensor, Tensor], Tensor] = lambda flow, y0, y: y
+    rhs: Callable[[Flow, float, Tensor], Tensor] = lambda flow, t, y: flow(t, y)
+
+    def solve(self, problem: Problem, method: str) -> None:
+        flow, y0 = problem.flow, problem.y0
+        length = problem.ts[-1] - problem.ts[0]
+        y, now = y0, 0.0  # the right path and its clock
+        for a, b in zip(problem.ts[:-1], problem.ts[1:], strict=True):
+            for i in range(1, _STEPS + 1):
+                t = b if i == _STEPS else a + (b - a) * i / _STEPS
+                target = length * self.clock((t - problem.ts[0]) / length)
+                y, now = self._rk4(problem, y, now, target), target
+                handed = self.change(flow, y0, y)
+                energy = problem.first_loss - flow.loss(handed)
+                problem.accept(t, torch.cat([handed.reshape(-1), energy.reshape(-1)]))
+
+    def _rk4(self, problem: Problem, y: Tensor, t: float, target: float) -> Tensor:
+        if target == t:
+            return y
+        flow, h = problem.flow, target - t
+        problem.rhs_evals += 4
+        k1 = self.rhs(flow, t, y)
+        k2 = self.rhs(flow, t, y + h / 2 * k1)
+        k3 = self.rhs(flow, t, y + h / 2 * k2)
+        k4 = self.rhs(flow, t, y + h * k3)
+        return y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def _late(share: float) -> float:
+    """Waits from 0.3 to 0.6 of the path, and goes on from there."""
+    return share if share < 0.3 else max(0.3, share - 0.3)
+
+
+def _without_least_mode(flow: Flow, y0: Tensor, y: Tensor) -> Tensor:
+    return _with_least_mode(flow, y0, y, 0.0)
+
+
+def _with_reflected_mode(flow: Flow, y0: Tensor, y: Tensor) -> Tensor:
+    return _with_least_mode(flow, y0, y, -1.0)
+
+
+def _with_least_mode(flow: Flow, y0: Tensor, y: Tensor, factor: float) -> Tensor:
+    """Change the least singular value that the start has, of the state or of the last layer."""
+    if torch.equal(y, y0):
+        return y
+    if isinstance(flow, LayerwiseFlow):
+        layers = flow.unpack(y)
+        return flow.pack([*layers[:-1], _times_least(layers[-1], factor)])
+    return _times_least(y, factor)
+
+
+def _times_least(A: Tensor, factor: float) -> Tensor:
+    U, sigma, Vh = torch.linalg.svd(A, full_matrices=False)
+    rank = int((sigma > 1e-10 * sigma.max()).sum())
+    sigma[rank - 1] *= factor
+    return (U * sigma) @ Vh
+
+
+def _swapped(flow: Flow, y0: Tensor, y: Tensor) -> Tensor:
+    """Another member's path, from the first step on."""
+    return y.flip(0)
+
+
+def _frozen_entry(flow: Flow, y0: Tensor, y: Tensor) -> Tensor:
+    """The entry that has moved most stands still."""
+    moved = (y - y0).reshape(-1).abs()
+    result = y.clone().reshape(-1)
+    result[moved.argmax()] = y0.reshape(-1)[moved.argmax()]
+    return result.view(y.shape)
+
+
+SOLVERS: dict[str, Callable[[], FaultySolver]] = {
+    "sign": lambda: FaultySolver(rhs=lambda flow, t, y: -flow(t, y)),
+    "factor 1.01": lambda: FaultySolver(clock=lambda share: 1.01 * share),
+    "factor 2": lambda: FaultySolver(clock=lambda share: 2 * share),
+    "transpose": lambda: FaultySolver(rhs=_transposed),
+    "missing term": lambda: FaultySolver(rhs=lambda flow, t, y: flow(t, y) * _first_entry(flow, y)),
+    "frozen mode": lambda: FaultySolver(change=_frozen_entry),
+    "stale velocity": lambda: FaultySolver(rhs=_Stale(24)),
+    "wrong time unit": lambda: FaultySolver(clock=lambda share: share / 7),
+    "late exit": lambda: FaultySolver(clock=_late),
+    "stop too early": lambda: FaultySolver(clock=lambda share: min(share, 0.3)),
+}
+OF_MATRICES = {
+    "lost rank": lambda: FaultySolver(change=_without_least_mode),
+    "lost sign": lambda: FaultySolver(change=_with_reflected_mode),
+}
+OF_ENSEMBLES = {"swapped members": lambda: FaultySolver(change=_swapped)}
+MATRIX_FLOWS = (EndToEndFlow, LayerwiseFlow, ProductFlow, FactorFlow)
+
+
+@contextlib.contextmanager
+def faulty_solver(solver: FaultySolver) -> Iterator[None]:
+    """Offer a faulty solver as method ``faulty``."""
+    methods()["faulty"] = solver
+    try:
+        yield
+    finally:
+        del methods()["faulty"]
+
+
+def certificate(flow: Flow, y0: Tensor, ts: list[float], solver: FaultySolver, rtol: float):
+    """Return the certificate of a solve by a faulty solver; of the part before it stopped."""
+    with faulty_solver(solver):
+        try:
+            return gflow.integrate(flow, y0, ts, "faulty", rtol, 1e-3 * rtol).certificate
+        except gflow.IntegrationError as stopped:
+            return stopped.trajectory.certificate
