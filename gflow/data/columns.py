@@ -150,10 +150,10 @@ def _drop_index(name: str, header: list[str], columns: list[tuple[str, ...]]) ->
 
 
 def _warn_of_counter(name: str, header: list[str], columns: list[tuple[str, ...]]) -> None:
-    """Warn of a first column that counts the rows and is one of several inputs."""
+    """Warn of a first column that counts the rows, in any order, and is one of several inputs."""
     if len(columns) < 3 or len(columns[0]) < 3 or header[0].lower() not in _COUNTERS:
         return
-    if any(columns[0] == tuple(map(str, range(k, len(columns[0]) + k))) for k in (0, 1)):
+    if any(set(columns[0]) == set(map(str, range(k, len(columns[0]) + k))) for k in (0, 1)):
         warnings.warn(
             f"the first column of {name!r} counts the rows and is read as an input; remove it if "
             "it is an index",

@@ -207,6 +207,13 @@ def _is_comment(cells: list[str]) -> bool:
     return len(cells) == 1 or first.strip("#") != ""
 
 
+def _likeness(cell: str) -> float:
+    """Return how much a cell looks like a value of a column of numbers."""
+    if is_number(cell) or cell.lower() in MISSING:
+        return 1.0
+    return 0.75 if is_decorated(cell) else 0.0
+
+
 def _find_separator(name: str, lines: list[str]) -> str:
     """Return the separator that splits most rows into equally many cells, and into numbers."""
     scores = {}
@@ -219,9 +226,9 @@ def _find_separator(name: str, lines: list[str]) -> str:
         width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (1, 0)
         if width > 1:
             cells = [cell for row in rows if len(row) == width for cell in row[:-1]]
-            numbers = sum(is_number(c) or is_decorated(c) or c.lower() in MISSING for c in cells)
+            numbers = sum(_likeness(cell) for cell in cells) / len(cells)
             fit = 1.0 if abs(len(first) - width) < width - 1 else 0.5
-            scores[separator] = fit * count / len(rows) * (numbers / len(cells) + 0.01)
+            scores[separator] = fit * count / len(rows) * (numbers + 0.01)
     best = max(scores, key=lambda separator: scores[separator], default=",")
     if best == "," and scores.get(" ") == scores.get(",", 0.0):  # 1,5 stars
         raise InputError(

@@ -48,28 +48,34 @@ def is_header(name: str, rows: Sequence[Row]) -> bool:
     first, others = rows[0][1], [row for _, row in rows[1:]]
     names = [cell for cell in first if not is_number(cell)]
     numbers = [cell for cell in first if is_number(cell)]
+    second = others[0] if others else []
+    is_last_named = not is_number(first[-1])
     if not numbers:
         return _are_names(first, others)
     if any(c.lower() in _VALUES for c in [first[0], *names] if c) or "" in first[1:]:
         return False
-    is_last_named = not is_number(first[-1])
     if is_last_named and _ends_in_label(first, others):
         return False
+    if len(numbers) == 1 and not is_last_named and _are_words_over_numbers(first, second):
+        return True
     if not _count(numbers):
         return False
-    second = others[0] if others else []
-    if len(numbers) >= _MANY - bool(names) and not _count([c for c in second if is_number(c)]):
+    rows_count = _count([cell for cell in second[:-1] if is_number(cell)])
+    if len(numbers) >= _MANY - bool(names) and not rows_count:
         return _said(name, rows[0])
     if numbers != [str(i) for i in range(len(numbers))]:
         return False
-    if first[0] == "" and len(names) == 1:  # pandas' index
+    if first[0] == "":  # pandas' index, and its names of columns
         return True
     if is_last_named and len(numbers) > 1 and len(second) == len(first) and is_number(second[-1]):
         return True
     # A writer that writes 1.0 for 1 does not write 0 for 0.0.
     counted = [i for i, cell in enumerate(first[:-1]) if is_number(cell)]
     inputs = [row[i] for row in others for i in counted if i < len(row)]
-    if len(counted) > 1 and inputs and all(re.search("[.,eE]", cell) for cell in inputs):
+    are_floats = inputs and all(re.search("[.,eE]", cell) for cell in inputs)
+    if len(counted) > 1 and are_floats:
+        return _said(name, rows[0])
+    if len(counted) > 2 and is_last_named and not rows_count:  # no label either
         return _said(name, rows[0])
     raise InputError(
         f"line {rows[0][0]} of {name!r}, {_shown(first)}, can be names of columns (pandas' "
@@ -95,6 +101,12 @@ def _are_names(first: list[str], others: Sequence[list[str]]) -> bool:
     if first[-1] and _ends_in_label(first, others):
         return False
     return any(not is_decorated(cell) for cell in inputs)
+
+
+def _are_words_over_numbers(first: list[str], second: Sequence[str]) -> bool:
+    """Return whether inputs have names above numbers, and the target has a number for a name."""
+    words = [cell for cell in first[:-1] if cell]
+    return len(words) > 1 and len(second) >= len(first) and all(map(is_number, second[1:-1]))
 
 
 def _ends_in_label(first: list[str], others: Sequence[list[str]]) -> bool:

@@ -37,6 +37,8 @@ def test_a_column_that_counts_the_rows_is_said(head):
     with pytest.warns(UserWarning, match="first column of 'a' counts the rows and is read as an"):
         inputs, _, _ = read(text)
     assert inputs[:, 0].tolist() == [1, 2, 3, 4]
+    with pytest.warns(UserWarning, match="counts the rows"):  # a shuffled index
+        read("2,1,5\n0,7,5\n1,3,6\n")
 
 
 @settings(max_examples=30)

@@ -146,7 +146,7 @@ def test_data_is_checked(inputs, targets, line):
         Data("it", inputs, targets, None, ())
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.0, True, "2"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
 def test_counts(value):
     with pytest.raises(InputError, match=r"n must be a whole number of at least 1, got "):
         require_count("n", value)
