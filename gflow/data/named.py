@@ -30,64 +30,18 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gflow.checks import require_table
 from gflow.data.images import FORMATS, read_images
 from gflow.data.openml import fetch
+from gflow.data.samples import Data as Data
+from gflow.data.samples import data_of
 from gflow.data.tables import READERS, read_table, table_suffix
-from gflow.data.values import missing_labels
 from gflow.errors import InputError
 from gflow.text import brief
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Samples with their targets.
-
-    Parameters
-    ----------
-    name : str
-    inputs : ndarray, shape (n, d), float64
-    targets : ndarray, shape (n, k), float64
-        For classification the class index as one column; (n, 0) where there are none.
-    classes : tuple of str or None
-        The names of the classes; None for regression.
-    features : tuple of str
-        The names of the columns of ``inputs``.
-    image : (int, int, int) or None
-        Channels, height and width where a row of ``inputs`` is an image.
-
-    Raises
-    ------
-    InputError
-        If either is not a matrix, is empty or not finite, or the numbers of rows differ.
-    """
-
-    name: str
-    inputs: np.ndarray
-    targets: np.ndarray
-    classes: tuple[str, ...] | None
-    features: tuple[str, ...]
-    image: tuple[int, int, int] | None = None
-
-    def __post_init__(self) -> None:
-        require_table(f"inputs of {self.name}", self.inputs)
-        require_table(f"targets of {self.name}", self.targets)
-        if self.inputs.shape[1] == 0:
-            raise InputError(
-                f"inputs of {self.name} must have at least one column, got none; add one"
-            )
-        if len(self.inputs) != len(self.targets):
-            raise InputError(
-                f"inputs and targets of {self.name} must have one row a sample, "
-                f"got {len(self.inputs)} and {len(self.targets)} rows; "
-                "remove samples without a partner"
-            )
 
 
 def load(name: str | os.PathLike[str]) -> Data:
@@ -133,7 +87,7 @@ def load(name: str | os.PathLike[str]) -> Data:
         return _images(kind, folder)
     path = Path(os.path.expanduser(name))
     if table_suffix(path) in READERS:
-        return _table(path.name, *read_table(path))
+        return data_of(path.name, *read_table(path))
     raise InputError(
         "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, a file ending in .npz, .npy or "
         f".csv, or one of {', '.join(_NAMED)}, got {brief(name)}; {_hint(name, path)}"
@@ -182,7 +136,7 @@ def _images(kind: str, folder: str) -> Data:
 def _image(name: str) -> Data:
     """Average a sample image over its three colours; a row of pixels is a sample."""
     image = importlib.import_module("sklearn.datasets").load_sample_image(f"{name}.jpg")
-    return _table(name, image.mean(axis=-1) / 255)
+    return data_of(name, image.mean(axis=-1) / 255)
 
 
 def _mnist5k(name: str) -> Data:
@@ -198,15 +152,14 @@ def _mnist5k(name: str) -> Data:
     for value in np.unique(digit):
         rank[digit == value] = np.arange((digit == value).sum())
     order = np.lexsort((digit, rank))
-    data = _table(name, pixels[order] / 255, digit[order])
+    data = data_of(name, pixels[order] / 255, digit[order])
     return dataclasses.replace(data, image=(1, 28, 28))
 
 
 def _openml(name: str) -> Data:
-    return _table(name, *fetch(name))
+    return data_of(name, *fetch(name))
 
 
-_DIFFERENT = 20  # so many labels that all differ are no classes
 _NAMED: dict[str, Callable[[str], Data]] = {
     "digits": partial(_shipped, scale=16.0, image=(1, 8, 8)),
     "diabetes": _shipped,
@@ -218,54 +171,3 @@ _NAMED: dict[str, Callable[[str], Data]] = {
     "flower": _image,
     "mnist5k": _mnist5k,
 }
-
-
-# -- shared -----------------------------------------------------------------------
-
-
-def _table(
-    name: str,
-    inputs: np.ndarray,
-    targets: np.ndarray | None = None,
-    features: tuple[str, ...] = (),
-) -> Data:
-    """Make Data from arrays of any dtype; one column of integers or strings holds classes."""
-    inputs = inputs.astype(np.float64)
-    classes = None
-    if targets is not None and targets.dtype.kind == "S":
-        targets = np.char.decode(targets, "utf-8")
-    if targets is None:
-        targets = np.empty((len(inputs) if inputs.ndim else 0, 0))
-    if targets.ndim == 1:
-        targets = targets[:, None]
-    if targets.dtype.kind != "f" and targets.ndim == 2 and targets.shape[1] == 1:
-        values, index = np.unique(targets.ravel(), return_inverse=True)
-        classes, targets = _class_names(name, values, index), index[:, None]
-    elif targets.dtype.kind == "U":
-        raise InputError(
-            f"targets of {name} must be numbers or one column of class names, got strings of "
-            f"shape {targets.shape}; keep one column"
-        )
-    columns = inputs.shape[1] if inputs.ndim == 2 else 0
-    features = features or tuple(f"x{i}" for i in range(columns))
-    return Data(name, inputs, targets.astype(np.float64), classes, features)
-
-
-def _class_names(name: str, values: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
-    """Return the names of the classes, which must stand for values and be shared by samples."""
-    names = tuple(map(str, values))
-    missing = missing_labels(names) if values.dtype.kind == "U" else []
-    if missing:
-        rows = np.flatnonzero(index == missing[0])
-        raise InputError(
-            f"targets of {name} must have a value for every sample, but one is missing, got "
-            f"{brief(names[missing[0]])} at row {rows[0]} (counted from 0; {len(rows)} such rows); "
-            "remove these samples"
-        )
-    if len(names) == len(index) >= _DIFFERENT:
-        raise InputError(
-            f"targets of {name} that are words or integers name classes, but all {len(names)} "
-            "differ; save numbers for a regression as floating point, and in a text file put the "
-            "targets into the last column"
-        )
-    return names

@@ -81,7 +81,8 @@ def _npz(path: Path) -> Table:
             with archive.open(members[key]) as stream:
                 available -= check_header(name, stream, members[key].file_size, kinds, available)
             with archive.open(members[key]) as stream:
-                arrays.append(np.lib.format.read_array(stream, allow_pickle=False))
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+            arrays.append(np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array)
     return arrays[0], arrays[1] if len(arrays) > 1 else None, ()
 
 

@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from gflow.errors import InputError
+from gflow.text import brief
 
 
 def read_members(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
@@ -101,7 +102,10 @@ def check_header(name: str, stream: IO[bytes], size: int, kinds: str, max_bytes:
     shape, _, dtype = read(start)
     if dtype.kind not in kinds:
         allowed = "numbers" if "U" not in kinds else "numbers or strings"
-        raise InputError(f"{name} must hold {allowed}, got dtype {dtype}; convert before saving")
+        mend = "convert before saving, as by .astype(float)" + " or .astype(str)" * ("U" in kinds)
+        if dtype.names:
+            mend = "save its columns as a matrix: numpy.lib.recfunctions.structured_to_unstructured"
+        raise InputError(f"{name} must hold {allowed}, got dtype {brief(dtype, str)}; {mend}")
     count, stored = math.prod(shape), math.prod(shape) * dtype.itemsize
     needed = max(stored, 8 * count)  # as stored, then as float64
     if min(shape, default=0) < 0 or needed > max_bytes:

@@ -11,7 +11,7 @@ import pytest
 import sklearn.datasets
 
 from gflow.checks import require_count
-from gflow.data.named import Data, load, names
+from gflow.data.named import load, names
 from gflow.errors import InputError
 
 SHAPES = {
@@ -127,23 +127,6 @@ def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.ones((2, 3)))
     assert load("~/x.npy").inputs.shape == (2, 3)
     assert load(Path("~/x.npy")).inputs.shape == (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "targets", "line"),
-    [
-        (np.ones(3), np.ones((3, 1)), r"inputs of it must be a matrix .* got shape \(3,\)"),
-        (np.ones((3, 1)), np.ones(3), "targets of it must be a matrix"),
-        (np.ones((0, 2)), np.ones((0, 1)), r"must not be empty, got shape \(0, 2\)"),
-        (np.ones((3, 0)), np.ones((3, 1)), "at least one column, got none; add one"),
-        (np.ones((3, 1)), np.ones((2, 1)), "one row a sample, got 3 and 2 rows; remove samples"),
-        (np.array([[1, 2], [3, np.inf]]), np.ones((2, 1)), "got inf at row 1, column 1"),
-        (np.ones((2, 1)), np.array([[np.nan], [np.nan]]), r"nan at row 0, column 0 .*2 such"),
-    ],
-)
-def test_data_is_checked(inputs, targets, line):
-    with pytest.raises(InputError, match=line):
-        Data("it", inputs, targets, None, ())
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])

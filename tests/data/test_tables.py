@@ -201,6 +201,15 @@ def test_version_2_header_is_read(tmp_path):
         ({"X": X, "x_train": X}, "one array of inputs .*, got 'X' and 'x_train'; leave out"),
         ({"X": X, "y": X, "labels": X}, "one of targets, got 'y' and 'labels'"),
         ({"arr_0": X, "arr_1": X, "arr_2": X}, "got 'arr_0', 'arr_1', 'arr_2'; save it under"),
+        ({"X": X, "y": np.array(["1", "2.5", "3"])}, "numbers written as words, such as '1'; save"),
+        (
+            {"X": X, "y": np.array([b"a", b"b", b"\xe9"])},
+            "readable .npz file, but Unicode",
+        ),
+        (
+            {"X": np.zeros(3, [("a", "f8")])},
+            r"dtype \[\('a', '<f8'\)\]; save its columns as a matrix",
+        ),
         ({"X": X, "y": np.array(["a", "nan", "nan"])}, "missing, got 'nan' at row 1 .*2 such rows"),
         ({"X": np.ones((20, 1)), "y": np.arange(20)}, "all 20 differ; save numbers .* as floating"),
         ({}, "got no array"),
