@@ -198,6 +198,23 @@ class Flow(abc.ABC):
             "choose a numerical method, such as dopri5"
         )
 
+    def round_off(self, ts: Tensor, y0: Tensor) -> float:
+        """Estimate what round-off does to `exact`, relative to the largest state.
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+            Times t ≥ 0.
+        y0 : Tensor, shape (*state)
+            The start.
+
+        Returns
+        -------
+        float
+            0 where it is far below any tolerance, or not known.
+        """
+        return 0.0
+
     def for_start(self, y0: Tensor) -> Flow:
         """Return this flow specialised to a start, such as to its conserved rank."""
         return self

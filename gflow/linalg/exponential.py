@@ -55,6 +55,10 @@ class KrylovSegment:
         s = broadcast_times(ts) - self.begin
         return self.base + self.space.apply(lambda theta: phi(self.order, s, theta))
 
+    def round_off(self, ts: np.ndarray) -> np.ndarray:
+        """Return what round-off of the Ritz values may do to the values, shape (T, vectors)."""
+        return self.space.round_off(np.asarray(ts, float) - self.begin, self.order)
+
     def rates(self, ts: np.ndarray) -> Tensor:
         """Return dw/dt at times in [begin, end], shape (T, vectors, n)."""
         s = broadcast_times(ts) - self.begin

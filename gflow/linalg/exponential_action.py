@@ -6,6 +6,7 @@ Built on the segments of `gflow.linalg.exponential`, whose Krylov spaces cover t
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,31 @@ from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
 from gflow.linalg.exponential import exponential
 from gflow.linalg.lanczos import Product, broadcast_times, phi
+
+
+def warn_of_round_off(error: float, size: float, dtype: torch.dtype, stacklevel: int = 2) -> None:
+    """Warn where round-off of the eigenvalues changes a result by more than √eps of its size.
+
+    Parameters
+    ----------
+    error, size : float
+        The change by round-off, and the size of the result.
+    dtype : torch.dtype
+    stacklevel : int
+        As in `warnings.warn`, seen from the caller.
+
+    Examples
+    --------
+    >>> warn_of_round_off(1e-12, 1.0, torch.float64)
+    """
+    relative = error / max(size, torch.finfo(dtype).tiny)
+    if relative > torch.finfo(dtype).eps ** 0.5:
+        warnings.warn(
+            f"round-off of the smallest eigenvalues may change the outputs by {relative:.1g} of "
+            "their size at the last times; use earlier times, or gflow.integrate with method='bdf'",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def exponential_action(
@@ -61,10 +87,13 @@ def exponential_action(
         return max(rtol, 10 * eps) * size
 
     times, order = _sorted(ts)
-    values = [start.expand(int((times == 0).sum()), *start.shape)]
+    values, lost = [start.expand(int((times == 0).sum()), *start.shape)], np.zeros(len(start))
     for segment in exponential(product, start, float(times.max(initial=0.0)), tolerance):
         covered = times[(times > segment.begin) & (times <= segment.end)]
         values.append(segment.values(covered))
+        lost = np.maximum(lost, segment.round_off(np.append(covered, segment.end)).max(axis=0))
+    size = torch.maximum((start + rest).norm(dim=1), rest.norm(dim=1))
+    warn_of_round_off(float(lost.max()), float(size.max()), start.dtype, stacklevel=4)
     return _in_order(values, times, order)
 
 

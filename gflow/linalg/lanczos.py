@@ -35,6 +35,7 @@ from gflow.linalg.orthogonalisation import orthogonalise
 #: v ↦ A v for each row of v, shape (vectors, n).
 Product = Callable[[Tensor], Tensor]
 
+_ROUND_OFF = 8.0  # of eps‖A‖: the error of a computed Ritz value
 _SERIES = 0.3  # below this φ_2 is summed as a series
 
 
@@ -219,6 +220,30 @@ class Lanczos:
         terms = weights * phi(order + 1, broadcast_times(ts), self._decay_rates(theta))
         relative = eps * (10 * self.size + (top / gaps).sum(axis=2))
         return np.abs((terms * (-1.0) ** i).sum(axis=2)), (terms * relative).sum(axis=2)
+
+    def round_off(self, ts: np.ndarray, order: int) -> np.ndarray:
+        """Estimate what round-off of the Ritz values does to w_m(t).
+
+        Each is wrong by a few eps‖A‖, which changes e^{−tθ} where t‖A‖ is near 1/eps.
+
+        Parameters
+        ----------
+        ts : ndarray, shape (T,)
+            Times.
+        order : int
+            p, 0 or 1.
+
+        Returns
+        -------
+        ndarray, shape (T, vectors)
+        """
+        theta, V = self.ritz()
+        raw = np.abs(to_numpy(torch.linalg.eigvalsh(torch.from_numpy(self._tridiagonal()[0]))))
+        eps = torch.finfo(self._basis.dtype).eps
+        wrong = _ROUND_OFF * eps * raw.max(axis=1)[:, None] + np.where(theta > 0, 0.0, raw)
+        t = broadcast_times(ts)
+        change = phi(order, t, np.maximum(theta - wrong, 0.0)) - phi(order, t, theta + wrong)
+        return np.linalg.norm(change * V[:, 0] * self.norms[:, None], axis=2)
 
     def apply(self, factors: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         """Return ‖r‖ Q_m g(T_m) e_1, (T, vectors, n), for g: θ (vectors, m) ↦ (T, vectors, m)."""

@@ -22,6 +22,8 @@ def certificate_summary(path: Trajectory) -> dict[str, Any]:
         "error_estimate": c.error_estimate,
         "bounds": dict(c.bounds),
         "not_run": list(c.not_run),
+        "round_off": c.round_off,
+        "underflow": c.underflow,
     }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gflow.solvers.problem import Problem
 from gflow.trajectory import Stats, Trajectory, attempt, certify
+from gflow.trajectory.round_off import product_round_off, round_off_bound
 
 
 def certified_trajectory(
@@ -67,6 +68,13 @@ def certified_trajectory(
     )
     ys = torch.stack(states)
     certified, members = _certified_states(problem, ys)
+    bound = round_off_bound(problem.rtol, ys.dtype)
+    round_off = problem.round_off
+    if problem.flow.affine and not round_off > bound:
+        products, without = attempt(
+            "round_off", lambda: product_round_off(problem.flow, problem.ts[:count], ys, bound)
+        )
+        round_off, not_run = max(round_off, products or 0.0), (*not_run, *without)
     certificate = certify(
         problem.flow if members is None else problem.flow.for_members(members),
         certified,
@@ -76,6 +84,7 @@ def certified_trajectory(
         largest_rise=_select(members, problem.largest_rise),
         error_estimate=error,
         not_run=not_run,
+        round_off=round_off,
     )
     return Trajectory(
         torch.tensor(reached, dtype=torch.float64),

@@ -33,6 +33,7 @@ _RESULTS = (
     "last_checkpoint",
     "remark",
     "main_methods",
+    "round_off",
     "began",
     "ended",
 )

@@ -54,6 +54,7 @@ class ExactSolver(Solver):
         rule = _rule(problem.rtol)
         ys, after, parts = _evaluate(problem, elapsed[1:], b, a, b, rule)
         accept_all(problem, problem.ts[1:], ys)
+        problem.round_off = flow.round_off(torch.from_numpy(elapsed[1:]), y0)
         before = np.concatenate([[float(start)], after[:-1]])
         total, splits = 0.0, _MAX_SPLITS
         while True:

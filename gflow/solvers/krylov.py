@@ -14,6 +14,10 @@ computed path, plus that of ⟨−∇φ, f(y) − ẏ⟩ with the flow's own rig
 states: a path that does not obey y' = f(y), whatever its cause (a product that is not the
 Jacobian's, lost orthogonality, an operator that is not symmetric), does not close the
 energy balance. Those states count as evaluations, as do the products, one for all members.
+
+Round-off of the eigenvalues, some eps·λ_max, decides about modes with λ near it at t = 1/λ.
+Its effect is estimated; where it passes the tolerance ``auto`` takes steps instead: an implicit
+step loses no more than the products do.
 """
 
 from __future__ import annotations
@@ -25,11 +29,15 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import to_numpy
 from gflow.linalg.exponential import MEMORY, KrylovSegment, exponential
 from gflow.solvers.base import Solver
 from gflow.solvers.exact import accept_all
+from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem, Stop, out_of_budget
+from gflow.trajectory.round_off import product_round_off, round_off_bound
 
+_STEP_TOLERANCE = 0.1  # of rtol, where steps replace the Krylov space
 _RATIO = 6.0  # of a quadrature panel's ends
 _FINE = np.polynomial.legendre.leggauss(16)
 _COARSE = np.polynomial.legendre.leggauss(3)
@@ -39,7 +47,7 @@ _COARSE_EDGES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 class KrylovSolver(Solver):
     """No steps: every time from the start, through one Krylov space (more where memory ends)."""
 
-    names = ("krylov",)
+    names: tuple[str, ...] = ("krylov",)
 
     def solve(self, problem: Problem, method: str) -> None:
         flow, y0 = problem.flow, problem.y0
@@ -51,6 +59,7 @@ class KrylovSolver(Solver):
         ts = np.array(problem.ts)
         dissipated, done = torch.zeros_like(flow.loss(y0)), 1
         for path in _paths(problem, float(ts[-1])):
+            problem.round_off += path.round_off(ts[(ts > path.begin) & (ts <= path.segment.end)])
             while done < len(ts) and ts[done] <= path.segment.end:
                 chunk = ts[done : done + path.at_once]
                 chunk = chunk[chunk <= path.segment.end]
@@ -62,16 +71,60 @@ class KrylovSolver(Solver):
             raise Stop(out_of_budget(problem.max_evals))
 
 
+class KrylovOrSteps(KrylovSolver):
+    """Krylov spaces; steps where round-off of the eigenvalues decides.
+
+    Parameters
+    ----------
+    stepped : SteppedSolver
+        Takes over, from the start.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, stepped: SteppedSolver):
+        self._stepped = stepped
+
+    def solve(self, problem: Problem, method: str) -> None:
+        if problem.resume is None:
+            super().solve(problem, method)
+            bound = round_off_bound(problem.rtol, problem.y0.dtype)
+            if problem.round_off <= bound:
+                return
+            ys = torch.stack(problem.saved)
+            if product_round_off(problem.flow, problem.ts, ys, bound) > bound:
+                return  # steps would lose as much
+            problem.restart()
+        # The tolerance of krylov bounds the global error, that of a step its local error.
+        rtol, least = problem.rtol, 4 * torch.finfo(problem.y0.dtype).eps
+        problem.rtol = max(_STEP_TOLERANCE * rtol, least)
+        try:
+            self._stepped.solve(problem, method)
+        finally:
+            problem.rtol = rtol
+        remark = "krylov loses the slowest modes to round-off, so the solve takes steps"
+        problem.remark = "; ".join(filter(None, (remark, problem.remark)))
+
+
 class _Path:
     """The states of one segment of the solve."""
 
     def __init__(self, problem: Problem, segment: KrylovSegment, origin: Tensor):
         self.problem, self.segment, self.origin = problem, segment, origin
+        self.begin = segment.begin
         self.at_once = max(1, MEMORY // (8 * problem.y0.numel()))  # states
 
     def states(self, ts: np.ndarray) -> Tensor:
         """Return the states at times since the start, (T, *y0.shape)."""
         return self.origin + self.segment.values(ts).reshape(len(ts), *self.problem.y0.shape)
+
+    def round_off(self, ts: np.ndarray) -> float:
+        """Return what round-off may do to the states at times, relative to the largest."""
+        problem = self.problem
+        end = self.states(np.array([self.segment.end]))
+        size = torch.maximum(problem.flow.norm(problem.y0), problem.flow.norm(end[0])).reshape(-1)
+        error = self.segment.round_off(np.append(ts, self.segment.end)).max(axis=0)
+        return float((error / np.maximum(to_numpy(size), np.finfo(float).tiny)).max())
 
     def dissipated(self) -> Tensor:
         """Return ∫⟨−∇φ, f⟩dt over the segment (see the module's head), of the shape of the loss."""

@@ -167,6 +167,8 @@ class Problem:
     last_checkpoint: Checkpoint | None = field(default=None, init=False)
     #: The method that took most steps, of each member, where the solver changes methods.
     main_methods: list[str] = field(default_factory=list, init=False)
+    #: What round-off did to the states, relative to the largest, where the solver estimates it.
+    round_off: float = field(default=0.0, init=False)
     #: A remark that the solver adds to ``stats.reason``.
     remark: str = field(default="", init=False)
     #: This solve as a piece of a run, if the run stores its pieces.
@@ -183,17 +185,22 @@ class Problem:
             self.member_ts = [[t - self.origin for t in ts] for ts in self.member_ts]
         self.size = y0.numel()
         self.batch = flow.batch_shape(y0)
-        self.first_loss = loss = flow.loss(y0)
+        self.first_loss = flow.loss(y0)
+        self.restart()
+        #: The sharpness at those times; times that are missing are measured after the solve.
+        self.sharpness_path = SharpnessPath(flow, self.sharpness) if self.sharpness else None
+        self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
+        self.began = time.perf_counter()
+
+    def restart(self) -> None:
+        """Return to the start, for another method; evaluations made so far stay counted."""
+        y0, loss = self.y0, self.first_loss
         #: The last accepted state, its time and norm, and the energy dissipated until then.
-        self.t, self.y, self.y_norm = self.ts[0], y0, flow.norm(y0)
+        self.t, self.y, self.y_norm = self.ts[0], y0, self.flow.norm(y0)
         self.dissipated: Tensor | None = torch.zeros_like(loss)
         self.largest_rise = torch.zeros_like(loss)
         self.saved = [y0]  #: states at the requested times reached so far
-        #: The sharpness at those times; times that are missing are measured after the solve.
-        self.sharpness_path = SharpnessPath(flow, self.sharpness) if self.sharpness else None
-        self._loss = loss
-        self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
-        self.began = time.perf_counter()
+        self.accepted, self.round_off, self._loss = 0, 0.0, loss
 
     @functools.cached_property
     def closed_form(self) -> str | None:

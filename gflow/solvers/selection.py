@@ -11,6 +11,7 @@ from gflow.errors import InputError
 from gflow.solvers.base import Solver, Stepper
 from gflow.solvers.bdf import BDF
 from gflow.solvers.explicit import Dop853, Tsit5
+from gflow.solvers.krylov import KrylovOrSteps, KrylovSolver
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem
 from gflow.solvers.rkc2 import RKC2
@@ -36,7 +37,7 @@ def methods() -> dict[str, Solver]:
             solvers.setdefault(value.name, SteppedSolver(value()))
         elif issubclass(value, BDF):
             solvers[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
-        elif issubclass(value, Solver) and value is not SteppedSolver:
+        elif issubclass(value, Solver) and value not in (SteppedSolver, KrylovOrSteps):
             solvers |= {name: value() for name in value.names if name not in solvers}
     return solvers
 
@@ -98,15 +99,22 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
     return known[method], method, "requested"
 
 
+def _stepped(rtol: float) -> SteppedSolver:
+    """Return the methods of ``auto`` that step."""
+    return SteppedSolver(Dop853() if rtol <= _TIGHT else Tsit5(), BDF(), RKC2())
+
+
 def _automatic(problem: Problem, steps: bool) -> tuple[Solver, str, str]:
     """Choose the solver of method ``auto``."""
     flow, rtol, closed_form = problem.flow, problem.rtol, problem.closed_form
     if closed_form is not None and not steps:
         return methods()["exact"], "exact", f"auto: closed form ({closed_form})"
     if flow.affine and not steps:
-        return methods()["krylov"], "krylov", "auto: affine in the state; too large to decompose"
-    explicit = Dop853() if rtol <= _TIGHT else Tsit5()
-    solver = SteppedSolver(explicit, BDF(), RKC2())
+        why = "auto: affine in the state; too large to decompose"
+        one_start = not flow.batch_shape(problem.y0)
+        return KrylovOrSteps(_stepped(rtol)) if one_start else KrylovSolver(), "krylov", why
+    solver = _stepped(rtol)
+    explicit = solver.methods[0]
     if flow.batch_shape(problem.y0):
         solver = solver.for_ensembles() or solver
     why = "the solve needs steps" if closed_form is not None else "no closed form from this start"

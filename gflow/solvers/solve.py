@@ -28,6 +28,7 @@ from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
 from gflow.solvers.certification import certified_trajectory
 from gflow.solvers.coordinates import solve_in_coordinates
+from gflow.solvers.krylov import KrylovOrSteps
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
@@ -137,7 +138,9 @@ def solve(
         try:
             problem.require_finite(problem.first_loss)
             if len(times) > 1:
-                solve_in_coordinates(solver, problem, name, steps=isinstance(solver, SteppedSolver))
+                solve_in_coordinates(
+                    solver, problem, name, steps=isinstance(solver, SteppedSolver | KrylovOrSteps)
+                )
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.flow_time(problem.next_time):g}")
@@ -153,7 +156,8 @@ def solve(
         reference = error = None
         not_run: tuple[str, ...] = ()
         complete = not problem.failures and not problem.event_times
-        measurable = complete and name not in ("exact", "krylov")
+        stepped = name not in ("exact", "krylov") or bool(problem.main_methods)
+        measurable = complete and stepped
         if measurable and (options.estimate_error or problem.closed_form is not None):
             reference, not_run = attempt(
                 "error_estimate", lambda: _reference_states(problem, options.method)

@@ -225,6 +225,7 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
             "rejected": rejected,
             "remark": remark,
             "main_methods": ensemble.main_methods[i : i + 1],
+            "round_off": 0.0,
             "products": 0,
             "failures": [],
             "event_times": [],

@@ -14,6 +14,11 @@
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
     against the same solve at a tenth of the tolerance where ``estimate_error`` is set.
+``round_off``
+    What round-off does to a flow that is affine in its state, relative to the largest state: modes
+    with eigenvalues near eps·λ_max are learned so late that it decides about them.
+``underflow``
+    Whether the loss at the end is lost to round-off: `gflow.trajectory.underflow`.
 
 A check that cannot run (a network whose operations cannot be differentiated that way, memory that
 is exhausted) is named in ``not_run``. The path is kept, and the other checks decide.
@@ -33,6 +38,8 @@ from torch import Tensor
 from gflow.flows.base import Flow, Observables
 from gflow.linalg.arrays import to_numpy
 from gflow.text import brief
+from gflow.trajectory.round_off import round_off_bound
+from gflow.trajectory.underflow import underflow
 
 _T = TypeVar("_T")
 
@@ -59,6 +66,10 @@ class Certificate:
         The largest values that count as correct, by name.
     not_run : tuple of str
         The checks that could not run, each with its cause.
+    round_off : float
+        Relative error of the states by round-off; 0 where it is far below the tolerance.
+    underflow : str or None
+        How the loss has underflowed at the end, if it has.
     """
 
     energy_residual: float
@@ -68,6 +79,8 @@ class Certificate:
     error_estimate: float | None
     bounds: Mapping[str, float]
     not_run: tuple[str, ...] = ()
+    round_off: float = 0.0
+    underflow: str | None = None
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
@@ -77,6 +90,8 @@ class Certificate:
             "velocity_error": self.velocity_error,
             "error_estimate": self.error_estimate,
         }
+        if "round_off" in self.bounds:
+            measured["round_off"] = self.round_off
         failures = []
         for name, value in measured.items():
             if value is not None and not value <= self.bounds[name]:
@@ -85,6 +100,8 @@ class Certificate:
         for name, value in self.invariant_drift.items():
             if not value <= bound:
                 failures.append(f"drift of {name} {value:.2g} > {bound:.2g}")
+        if self.underflow is not None:
+            failures.append(self.underflow)
         return failures
 
     @property
@@ -115,6 +132,7 @@ def certify(
     largest_rise: Tensor,
     error_estimate: float | None,
     not_run: tuple[str, ...] = (),
+    round_off: float = 0.0,
 ) -> Certificate:
     """Measure the certificate of a path.
 
@@ -136,6 +154,8 @@ def certify(
         Relative error of the states, where it was measured.
     not_run : tuple of str
         Checks of the caller's that could not run.
+    round_off : float
+        Relative error of the states by round-off, as the solver and `product_round_off` measure it.
 
     Returns
     -------
@@ -176,8 +196,9 @@ def certify(
         "velocity_error",
         lambda: _velocity_error(flow, ys[_sample(len(ys), _VELOCITY_SAMPLES)], rtol),
     )
+    lost, without_underflow = attempt("underflow", lambda: underflow(flow, ys[0], ys[-1]))
     energy_residual = _worst(abs(missing) / scale)
-    not_run = (*not_run, *without_drift, *without_velocity)
+    not_run = (*not_run, *without_drift, *without_velocity, *without_underflow)
     if not_run and dissipated is velocity_error is error_estimate is None and not drift:
         energy_residual = math.nan  # nothing but the loss could run, which is no evidence
     return Certificate(
@@ -191,9 +212,12 @@ def certify(
             "error_estimate": accumulated,
             "invariant_drift": accumulated,
             "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
+            "round_off": round_off_bound(rtol, ys.dtype),
             "velocity_error": max(accumulated, 10 * eps**0.5),
         },
         not_run=not_run,
+        round_off=round_off,
+        underflow=lost,
     )
 
 

@@ -17,7 +17,7 @@ def test_results_are_states_of_the_flow():
     assert [y.shape for y in problem.saved] == [W0.shape] * 3
     assert problem.saved[0] is W0
     assert torch.equal(problem.y, problem.saved[-1])
-    assert problem.t == 4.0
+    assert problem.t == 3.0  # since the start
     assert float(problem.y_norm) == pytest.approx(float(problem.y.norm()), 1e-14)
     U = gflow.integrate(FactorFlow(flow._loss), flow.lift(W0), [0.0, 3.0], "dop853", 1e-10, 1e-13)
     assert relative(problem.y, U.ys[-1] @ U.ys[-1].mT) <= 1e-7

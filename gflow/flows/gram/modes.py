@@ -49,6 +49,29 @@ def flow_factors(lam: Tensor, ts: Tensor) -> tuple[Tensor, Tensor]:
     return torch.exp(-t * lam), integral
 
 
+def spread(factors: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Compute how far factors differ, where eigenvalues are only known to lie between two values.
+
+    Parameters
+    ----------
+    factors, others : (Tensor, Tensor)
+        `flow_factors` or `descent_factors` of the smallest and of the largest eigenvalues.
+
+    Returns
+    -------
+    (Tensor, Tensor)
+
+    Examples
+    --------
+    >>> t = torch.tensor([1.0])
+    >>> bounds = (flow_factors(torch.tensor([lam]), t) for lam in (1.0, 2.0))
+    >>> [round(float(change), 3) for change in spread(*bounds)]
+    [0.233, 0.2]
+    """
+    a, b = ((one - other).abs() for one, other in zip(factors, others, strict=True))
+    return a, b
+
+
 def descent_factors(lam: Tensor, step_size: float, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Compute (1 − ηλ)^k and (1 − (1 − ηλ)^k)/λ.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,10 +21,19 @@ from torch import Tensor
 from gflow.checks import require_finite, require_single_start
 from gflow.errors import InputError
 from gflow.flows.gram.krylov import krylov_outputs, krylov_test_outputs
-from gflow.flows.gram.modes import descent_factors, flow_factors, require_steps, require_times
+from gflow.flows.gram.modes import (
+    descent_factors,
+    flow_factors,
+    require_steps,
+    require_times,
+    spread,
+)
 from gflow.flows.gram.operator import Product
 from gflow.flows.gram.spectrum import KernelSpectrum
 from gflow.flows.gram.split_by_rows import SharedGram
+from gflow.linalg.exponential_action import warn_of_round_off
+
+Factors: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Prediction(NamedTuple):
@@ -95,6 +104,11 @@ class KernelPredictor(KernelSpectrum):
             If an argument is out of range, H is not positive semidefinite, or ``exact`` is
             chosen where H or H_test is a callable.
 
+        Warns
+        -----
+        RuntimeWarning
+            If modes with eigenvalues near round-off of the largest decide about the outputs.
+
         Examples
         --------
         >>> import torch, gflow
@@ -111,6 +125,10 @@ class KernelPredictor(KernelSpectrum):
         is_cheap = has_test_entries and self.closed_form(u0) is not None
         if method == "exact" or (method == "auto" and is_cheap):
             weights = flow_factors(self.eigenvalues, times.to(u0))[1]
+            bounds = self.eigenvalue_bounds(float(times.max())) if len(times) else None
+            if bounds is not None:
+                low, high = (flow_factors(lam, times.to(u0)) for lam in bounds)
+                self._warn_of_round_off(u0, low, high)
             return Prediction(self.exact(times, u0), self._test_outputs(weights, u0, test_u0))
         test = None
         if self.H_test is not None:
@@ -157,7 +175,8 @@ class KernelPredictor(KernelSpectrum):
         Warns
         -----
         RuntimeWarning
-            If η ≥ 2/λ_max, where descent is unstable, with the value.
+            If η ≥ 2/λ_max, where descent is unstable, with the value; or if modes with eigenvalues
+            near round-off of the largest decide about the outputs.
 
         Examples
         --------
@@ -178,10 +197,30 @@ class KernelPredictor(KernelSpectrum):
                     "take smaller or fewer steps"
                 )
             warnings.warn(f"{excess}: descent is unstable", RuntimeWarning, stacklevel=2)
+        bounds = self.eigenvalue_bounds(step_size * float(counts.max())) if len(counts) else None
+        if bounds is not None and step_size < limit:
+            low, high = (descent_factors(lam, step_size, counts) for lam in bounds)
+            self._warn_of_round_off(u0, low, high)
         train = self.apply_modes(power, u0 - self.targets) + self.targets
         at_start = self._for_outputs(counts[:, None]) == 0
         test = self._test_outputs(weights, u0, test_u0)
         return Prediction(torch.where(at_start, u0, train), test)
+
+    def _warn_of_round_off(self, u0: Tensor, low: Factors, high: Factors) -> None:
+        """Warn where round-off of the eigenvalues changes the outputs.
+
+        Parameters
+        ----------
+        u0 : Tensor
+            The start.
+        low, high : (Tensor, Tensor)
+            Factors of the least and the largest values that the eigenvalues may have.
+        """
+        change, _ = spread(low, high)
+        residual = u0 - self.targets
+        error = float(self.mode_error(change, residual).max())
+        size = float(torch.maximum(self.norm(u0), self.norm(self.targets)))
+        warn_of_round_off(error, size, u0.dtype, stacklevel=4)
 
     def _test_outputs(self, weights: Tensor, u0: Tensor, test_u0: Tensor | None) -> Tensor | None:
         """u_*(0) − H_* V diag(w) Vᵀ(u₀ − y) for weights w of shape (T, n)."""

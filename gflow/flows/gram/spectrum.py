@@ -16,9 +16,15 @@ import torch
 from torch import Tensor
 
 from gflow.flows.base import Flow, Observables
-from gflow.flows.gram.modes import effective_dimension, flow_factors, require_times
+from gflow.flows.gram.modes import (
+    effective_dimension,
+    flow_factors,
+    require_times,
+    spread,
+)
 from gflow.flows.gram.operator import KernelOperator
 
+_NEGLIGIBLE = 1e-2  # of √eps: an error that no tolerance of a closed form sees
 _CHEAP = 1000  # largest n at which the n³ operations of an eigendecomposition cost little
 
 
@@ -109,6 +115,53 @@ class KernelSpectrum(Flow):
         us = self.apply_modes(decay, y0 - self.targets).add_(self.targets)
         at_start = times == 0
         return torch.where(self._for_outputs(at_start[:, None]), y0, us) if at_start.any() else us
+
+    def eigenvalue_bounds(self, last: float) -> tuple[Tensor, Tensor] | None:
+        """Return the least and the largest values that eigenvalues may have, (n,) each.
+
+        Parameters
+        ----------
+        last : float
+            The last time.
+
+        Returns
+        -------
+        (Tensor, Tensor) or None
+            None where round-off of the eigenvalues cannot matter until then.
+        """
+        lam = self.eigenvalues
+        noise = len(lam) * torch.finfo(lam.dtype).eps * float(lam[-1])
+        if last * noise <= _NEGLIGIBLE * torch.finfo(lam.dtype).eps ** 0.5:
+            return None
+        errors = self._operator.eigenvalue_errors
+        return (lam - errors).clamp_min(0.0), lam + errors
+
+    def mode_error(self, changes: Tensor, u: Tensor) -> Tensor:
+        """Compute ‖V diag(changes) Vᵀu‖ at each time, (T,), for changes (T, n) of the factors."""
+        modes = self._for_outputs(changes) * self._coefficients(u)
+        return modes.flatten(1).norm(dim=1)
+
+    def round_off(self, ts: Tensor, y0: Tensor) -> float:
+        """Estimate what round-off of λ does to `exact`, relative to the largest state.
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+            Times t ≥ 0.
+        y0 : Tensor, shape (n,) or (n, k)
+            The outputs u₀ at t = 0.
+
+        Returns
+        -------
+        float
+        """
+        bounds = self.eigenvalue_bounds(float(ts.max()))
+        if bounds is None:
+            return 0.0
+        change, _ = spread(*(flow_factors(lam, ts.to(y0)) for lam in bounds))
+        size = torch.maximum(self.norm(y0), self.norm(self.exact(ts[-1:], y0)[0]))
+        tiny = torch.finfo(y0.dtype).tiny
+        return float(self.mode_error(change, y0 - self.targets).max() / size.clamp_min(tiny))
 
     def invariants(self, y: Tensor) -> Observables:
         """The residual in H's null space, which never moves, once H has been decomposed.
