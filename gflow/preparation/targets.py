@@ -101,7 +101,7 @@ def regression_targets(data: Data) -> np.ndarray:
     Raises
     ------
     InputError
-        If the data have no targets.
+        If the data have no targets, or all of several samples have the same.
 
     Examples
     --------
@@ -113,6 +113,11 @@ def regression_targets(data: Data) -> np.ndarray:
         raise InputError(
             f"a regression needs targets, got none in {data.name}; use data with targets, "
             "or save inputs and targets in one .npz"
+        )
+    if len(data.targets) > 1 and (data.targets == data.targets[0]).all():
+        raise InputError(
+            f"targets of a regression must vary, but all {len(data.targets)} samples of "
+            f"{data.name} have the same; use other data, or more samples or classes"
         )
     if data.classes is None:
         return standardise(data.targets)

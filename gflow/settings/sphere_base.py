@@ -53,8 +53,13 @@ class SphereScenario(Scenario):
             return synthetic_sphere(train + self.test_samples, self.inputs, self.seed), train
         data = subset(load(self.data), None, self.classes)
         rows = len(data.inputs)
+        if rows <= held_out:
+            raise InputError(
+                f"{data.name} must have at least {held_out + 1} samples, one of them for the test, "
+                f"got {rows}; add samples"
+            )
         if train > rows - held_out:
-            if rows <= held_out or not (self.fewer_samples or self.samples is None):
+            if not (self.fewer_samples or self.samples is None):
                 raise InputError(
                     f"samples must be at most {rows - held_out}, the rows of {data.name}"
                     f"{' in these classes' if self.classes else ''}"

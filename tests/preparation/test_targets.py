@@ -48,3 +48,9 @@ def test_regression_targets():
     np.testing.assert_allclose(regression_targets(load("linnerud")).std(0), 1)
     y = regression_targets(three_classes())
     np.testing.assert_allclose(y[0], [0.6, -0.2, -0.4])
+
+
+def test_equal_targets_of_a_regression_are_refused():
+    line = "must vary, but all 2 samples of it have the same"
+    refused(line, regression_targets, subset(three_classes(), classes=["a"]))
+    refused(line, regression_targets, Data("it", np.eye(2), np.ones((2, 3)), None, ("a", "b")))

@@ -54,3 +54,9 @@ def test_a_number_of_the_user_is_not_changed(samples, held_out, most):
         scenario.points_on_sphere(300, held_out)
     points, train = make(data="iris", samples=140).points_on_sphere(300, held_out)
     assert (train, len(points.inputs)) == (140, 150)
+
+
+def test_a_test_needs_a_sample_of_its_own(tmp_path):
+    (tmp_path / "one.csv").write_text("1.5,2\n")
+    with pytest.raises(InputError, match=r"one.csv must have at least 2 samples, .*, got 1; add"):
+        make(data=str(tmp_path / "one.csv")).points_on_sphere(300, 1)
