@@ -11,6 +11,7 @@ trial.py             computes the step of a group
 acceptance.py        accepts or rejects it (control.py), sets the next step length
 handover.py          hands members over to another method (switching.py, rkc2_switch.py)
 member_removal.py    drops members that have ended or failed
+kinks.py             stops members that make hardly any way at kinks of the loss
 ===================  ==============================================================
 
 The measurements of a step are copied to the host at once. A rejected step is repeated with a
@@ -31,6 +32,7 @@ from gflow.solvers.elementwise import all_true, any_true
 from gflow.solvers.loop.acceptance import StepJudge
 from gflow.solvers.loop.handover import Handover
 from gflow.solvers.loop.initialization import Initializer
+from gflow.solvers.loop.kinks import KinkMonitor
 from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.proposal import StepPlan, StepProposer
 from gflow.solvers.loop.snapshot import restore, snapshot
@@ -82,6 +84,7 @@ class SteppingLoop:
         self._computer = StepComputer(state)
         self._judge = StepJudge(state)
         self._handover = Handover(state, self._spectrum)
+        self._kinks = KinkMonitor(state, self._removal)
         self._saved_at = time.perf_counter()
 
     def run(self) -> None:
@@ -128,6 +131,7 @@ class SteppingLoop:
         if any_accepted:
             self._report_progress()
         self._removal.drop_finished()
+        self._kinks.check()
 
     def _try(self, plan: StepPlan) -> bool:
         """Take a step of some members; return whether any was accepted."""
