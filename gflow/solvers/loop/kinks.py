@@ -3,7 +3,8 @@
 Where a gradient flow meets a kink of its loss (a ReLU, |x|, a maximum) that attracts it from both
 sides, it slides along the kink, and every step across it has an error of its length times the jump:
 steps shrink to the tolerance for as long as the sliding lasts. With a narrow network that is most
-of the time. A warning says so, and the solve stops where the rest would take more than a tenth of its budget.
+of the time. A warning says so, and the solve stops where the rest would take more than a tenth of
+its budget.
 """
 
 from __future__ import annotations
