@@ -221,7 +221,12 @@ def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -
 
 
 def next_order_and_step(
-    errors: Mapping[int, float], order: int, step: float, *, settled: bool
+    errors: Mapping[int, float],
+    order: int,
+    step: float,
+    *,
+    settled: bool,
+    limits: Mapping[int, float] | None = None,
 ) -> tuple[int, float]:
     """Choose the order with the longest next step.
 
@@ -237,6 +242,8 @@ def next_order_and_step(
         Its length.
     settled : bool
         Whether order + 1 steps were taken since the order last changed; until then it stays.
+    limits : mapping of int to float, optional
+        The longest step of each order for other reasons than its error.
 
     Returns
     -------
@@ -250,6 +257,8 @@ def next_order_and_step(
     """
     orders = errors if settled else (order,)
     factors = {p: _SAFETY * (1.2 * errors[p] + 1e-10) ** (-1 / (p + 1)) for p in orders}
+    if limits is not None:
+        factors = {p: min(factor, limits[p] / step) for p, factor in factors.items()}
     best = max(factors, key=lambda p: factors[p] * (1.0 if p == order else 0.98))
     return best, step * min(max(factors[best], 0.5), 2.0 if best <= 3 else 1.2)
 

@@ -28,6 +28,7 @@ _RESULTS = (
     "accepted",
     "rejected",
     "spent",
+    "gain",
     "failures",
     "event_times",
     "last_checkpoint",

@@ -159,6 +159,8 @@ class Problem:
     rejected: int | None = field(default=0, init=False)
     #: Evaluations, accepted and rejected steps of each member, (3, members).
     spent: np.ndarray | None = field(default=None, init=False)
+    #: Log of the growth of a perturbation along the path, of each member; None if not measured.
+    gain: np.ndarray | None = field(default=None, init=False)
     #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
     failures: dict[int, str] = field(default_factory=dict, init=False)
     #: When an event stopped members, by the same index.

@@ -71,7 +71,8 @@ class StepJudge:
         if any_true(outcome.accepted):
             at, h, error = select(outcome.accepted, rows, plan.step, outcome.error)
             if past:
-                longer = past.next_step(float(h))
+                growth = float(m.growth[0])
+                longer = past.next_step(float(h), growth, self._state.problem.rtol)
             else:
                 before, error_before = m.last_step[at], m.error_before[at]
                 longer = control.grown(h, error, before, error_before, method.error_order)

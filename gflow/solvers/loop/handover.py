@@ -77,11 +77,13 @@ class Handover:
         else:
             bound = problem.atol + problem.rtol * size
             error = state.methods.error_factor[RKC2_METHOD] * signal / bound
-            cheaper = rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error)
+            cheaper = rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error, problem.rtol)
             candidates = rkc2_switch.count_votes(m, rows, cheaper)
             self._spectrum.estimate_unless_fresh(rows[candidates])
             m.votes[rows[candidates]] = 0
-            sure = candidates & rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error)
+            sure = candidates & rkc2_switch.rkc2_is_cheaper(
+                m, rows, spent, step, error, problem.rtol
+            )
             moved = rkc2_switch.switch_to_rkc2(m, rows[sure])
         if state.past is None or state.past.steps >= state.past.patience:
             back = switching.hand_back(state.methods[EXPLICIT], m, rows)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ON_DEVICE = ("y", "f", "vector", "older_y", "older_f")
+from gflow.solvers.loop.growth_rate import random_vectors
+
+_ON_DEVICE = ("y", "f", "vector", "modes", "older_y", "older_f")
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Members:
     y: Tensor  #: the state, (members, size)
     f: Tensor  #: dy/dt there
     vector: Tensor  #: dominant eigenvector of the Jacobian, (members, size)
+    modes: Tensor  #: that may grow, followed by growth_rate.py, (members, 2, size)
     older_y: Tensor  #: y at the start of the last accepted step, for dense output
     older_f: Tensor  #: f there
     t: np.ndarray
@@ -37,6 +40,13 @@ class Members:
     radius: np.ndarray  #: max(−Re λ) of the Jacobian; NaN where not estimated
     age: np.ndarray  #: accepted steps since the radius was estimated
     due: np.ndarray  #: whether to estimate the radius before the next step
+    growth: np.ndarray  #: rate at which a perturbation may grow; 0 where none does
+    growth_t: np.ndarray  #: the time at which it was estimated
+    growth_h: np.ndarray  #: the next step's length then; NaN before the first estimate
+    growth_evals: np.ndarray  #: evaluations until then
+    growth_spent: np.ndarray  #: evaluations of all these estimates
+    gain: np.ndarray  #: log of the growth of a perturbation since it was smallest
+    peak_gain: np.ndarray  #: the largest gain so far
     votes: np.ndarray  #: votes for another method
     nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
     pause: np.ndarray  #: steps of rkc2 before the high-order method is tried again
@@ -73,6 +83,8 @@ class Members:
             "good",
             "bad",
             "side",
+            "growth_evals",
+            "growth_spent",
         }
         arrays: dict[str, np.ndarray] = {
             field.name: np.zeros(B, np.int64) if field.name in integers else np.full(B, np.nan)
@@ -80,8 +92,10 @@ class Members:
             if field.name not in _ON_DEVICE
         }
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
-        arrays["energy"] = np.zeros(B)
-        return cls(y=y, f=y, vector=vector, older_y=y, older_f=y, **arrays)
+        for name in ("energy", "growth", "gain", "peak_gain"):
+            arrays[name] = np.zeros(B)
+        modes = random_vectors(y, 0)
+        return cls(y=y, f=y, vector=vector, modes=modes, older_y=y, older_f=y, **arrays)
 
     def __len__(self) -> int:
         return len(self.index)

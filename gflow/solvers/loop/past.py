@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers import bdf
+from gflow.solvers.loop.growth_limit import bdf_growth_limit
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
@@ -125,12 +126,20 @@ class Past:
         measured = StepMeasurement(error, 0.0, energy, rate, size, loss, signal, event)
         return TrialStep(y, f, measured)
 
-    def next_step(self, step: float) -> float:
-        """Choose the order after an accepted step, and return the length of the next one."""
+    def next_step(self, step: float, growth: float, rtol: float) -> float:
+        """Choose the order after an accepted step, and return the length of the next one.
+
+        A mode that grows at the rate ``growth`` limits the length of the step for each order.
+        """
         self.since += 1
         self.steps += 1
         settled = self.since > self.order
-        order, h = bdf.next_order_and_step(self._errors, self.order, step, settled=settled)
+        limits = None
+        if growth > 0:
+            limits = {p: bdf_growth_limit(p, rtol) / growth for p in self._errors}
+        order, h = bdf.next_order_and_step(
+            self._errors, self.order, step, settled=settled, limits=limits
+        )
         if order != self.order and self.steps > bdf.HISTORY:
             self.since = 0
         self.order = order

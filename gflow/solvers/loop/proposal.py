@@ -9,6 +9,7 @@ import numpy as np
 
 from gflow.solvers.elementwise import SINGLE_ROW, Rows, Values, max_of, minimum, where
 from gflow.solvers.loop import event_location
+from gflow.solvers.loop.growth_monitor import longest_steps
 from gflow.solvers.loop.state import LoopState
 
 
@@ -38,6 +39,7 @@ class StepProposer:
         """
         state, m, rows = self._state, self._state.members, self._state.all_rows
         self._limit_to_stability()
+        self._limit_to_growth()
         h, t, index, record = m.h[rows], m.t[rows], m.index[rows], state.record
         target = record.ends[index] if state.problem.dense else record.ts[index, m.next[rows]]
         remaining = target - t
@@ -69,6 +71,13 @@ class StepProposer:
         chosen = self._state.methods[method]
         reach = max_of(step * self._state.members.radius[rows]) if chosen.stabilised else 0.0
         return StepPlan(rows, method, step, t_new, reach, chosen.stages(reach))
+
+    def _limit_to_growth(self) -> None:
+        """Shorten steps in which a mode that leaves a saddle would not be resolved."""
+        longest = longest_steps(self._state)
+        if longest is not None:
+            m = self._state.members
+            np.minimum(m.h, longest, out=m.h)
 
     def _limit_to_stability(self) -> None:
         """Shorten steps of stabilised methods to the limit of their largest number of stages."""

@@ -29,6 +29,7 @@ class Record:
         self.t = np.full(count, problem.ts[0])  #: of the last accepted state
         self.reached = np.ones(count, np.int64)  #: number of requested times reached
         self.rise = np.zeros(count)  #: the largest rise of the loss in a step
+        self.gain = np.zeros(count)  #: log of the largest growth of a perturbation
         #: Evaluations, accepted steps and rejected steps of each member.
         self.spent = np.zeros((3, count), np.int64)
         #: Accepted steps of each member by method, (methods, members).
@@ -77,6 +78,9 @@ class Record:
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]
         self.reached[index] = members.next[mask]
+        last = members.growth[mask] * (members.t[mask] - members.growth_t[mask])
+        final = members.gain[mask] + np.nan_to_num(last)
+        self.gain[index] = np.maximum(members.peak_gain[mask], final)
         self.spent[:, index] = [v[mask] for v in (members.evals, members.good, members.bad)]
 
     def write_results(self) -> None:
@@ -93,7 +97,7 @@ class Record:
         problem.y_norm = problem.flow.norm(last)
         problem.dissipated = torch.as_tensor(self.dissipated).to(self.saved).reshape(batch)
         problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
-        problem.spent = self.spent
+        problem.spent, problem.gain = self.spent, self.gain
         problem.accepted, problem.rejected = (int(n) for n in self.spent[1:].sum(1))
         reached = int(self.reached.max())
         problem.saved = list(self.saved[:reached].reshape(reached, *problem.y0.shape))
@@ -110,6 +114,7 @@ class Record:
             "record_t": torch.tensor(self.t),
             "reached": torch.tensor(self.reached),
             "rise": torch.tensor(self.rise),
+            "record_gain": torch.tensor(self.gain),
             "spent": torch.tensor(self.spent),
             "steps": torch.tensor(self.steps),
         }
@@ -119,6 +124,7 @@ class Record:
         for name in ("saved", "last"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
+        self.gain[:] = tensors["record_gain"].numpy()
         for name in ("rise", "dissipated", "spent", "steps"):
             getattr(self, name)[:] = tensors[name].numpy()
 

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.solvers.elementwise import any_true
+from gflow.solvers.loop.growth_limit import growth_limit
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.switching import HIGH_ORDER, RKC2_METHOD, move
 from gflow.solvers.rkc2 import RKC2, rkc2_error
@@ -45,7 +47,12 @@ def rkc2_error_of_step(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float =
 
 
 def rkc2_is_cheaper(
-    members: Members, rows: np.ndarray, spent: np.ndarray, step: np.ndarray, error: np.ndarray
+    members: Members,
+    rows: np.ndarray,
+    spent: np.ndarray,
+    step: np.ndarray,
+    error: np.ndarray,
+    rtol: float,
 ) -> np.ndarray:
     """Return whether rkc2 would have been cheaper than the steps just taken.
 
@@ -58,6 +65,8 @@ def rkc2_is_cheaper(
         Its evaluations and its length.
     error : ndarray, shape (k,)
         The error of rkc2 in that step, relative to its tolerance.
+    rtol : float
+        Relative tolerance of the solve, to which a growing mode is resolved.
 
     Returns
     -------
@@ -69,11 +78,17 @@ def rkc2_is_cheaper(
     >>> y = torch.zeros(1, 2)
     >>> m = Members.start(y, y, 0.0)
     >>> m.radius[:] = 100.0  # 2 + √155 = 14.4 evaluations
-    >>> [rkc2_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1)).item() for n in (20, 22)]
+    >>> [rkc2_is_cheaper(m, np.arange(1), n, np.ones(1), np.ones(1), 1e-3).item()
+    ...  for n in (20, 22)]
     [False, True]
     """
     # At rest the steps of both methods grow as fast as the controller allows.
     longest = step * np.minimum(error ** (-1 / RKC2.error_order), 2.0)
+    growth = members.growth[rows]
+    if any_true(growth > 0):
+        longest = np.where(
+            growth > 0, np.minimum(longest, growth_limit(RKC2, rtol) / growth), longest
+        )
     price = (2 + np.sqrt(1 + 1.54 * longest * members.radius[rows])) / longest
     return price < _CHEAPER * spent / step
 

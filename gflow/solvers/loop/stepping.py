@@ -6,6 +6,7 @@ ended leave the loop. The parts of the loop act in turn on one state (state.py):
 ===================  ==============================================================
 initialization.py    the first evaluation and the first step length
 spectrum_monitor.py  estimates the spectral radius when it is too old
+growth_monitor.py    estimates how fast a mode grows; no step is too long for it
 proposal.py          proposes a step for each member, and groups members
 trial.py             computes the step of a group
 acceptance.py        accepts or rejects it (control.py), sets the next step length
@@ -30,6 +31,7 @@ from gflow.solvers.base import Method, Solver
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import all_true, any_true
 from gflow.solvers.loop.acceptance import StepJudge
+from gflow.solvers.loop.growth_monitor import GrowthMonitor
 from gflow.solvers.loop.handover import Handover
 from gflow.solvers.loop.initialization import Initializer
 from gflow.solvers.loop.kinks import KinkMonitor
@@ -80,6 +82,7 @@ class SteppingLoop:
         self._state = state
         self._removal = MemberRemoval(state)
         self._spectrum = SpectrumMonitor(state)
+        self._growth = GrowthMonitor(state)
         self._proposer = StepProposer(state)
         self._computer = StepComputer(state)
         self._judge = StepJudge(state)
@@ -114,6 +117,7 @@ class SteppingLoop:
                 self._removal.fail(over_budget, out_of_budget(problem.max_evals))
                 return
             self._spectrum.estimate_due()
+        self._growth.estimate_due()
         step, t_new = self._proposer.propose()
         moves = t_new > m.t[state.all_rows]
         if not all_true(moves):

@@ -1,0 +1,132 @@
+"""The positive end of the Jacobian's spectrum: how fast the path leaves a saddle.
+
+Near a saddle a mode grows as e^{μt}, μ the largest real part of an eigenvalue of the Jacobian. It
+may be so small that neither the state nor the velocity shows it, so its rate is estimated from
+products J·v: the locally optimal gradient ascent of the Rayleigh quotient (Knyazev 2001,
+doi:10.1137/S1064827500366124), in the span of the last mode, its last change, and the products of
+its residual, with a little of a random vector: so a mode is found that is orthogonal to the last.
+
+A product is a difference of the right-hand side, one evaluation. Round-off in a difference is about
+√eps of the largest rate, so rates below that are no evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.linalg.arrays import to_numpy
+from gflow.linalg.orthogonalisation import orthogonalise
+
+FOLLOWED = 2  # vectors from one estimate to the next: the mode, and its last change
+PRODUCTS = 4  # of an estimate that starts from those of the last one
+FIRST_PRODUCTS = 12  # of the first
+_FRESH = 0.1  # of a random vector beside a unit residual
+_ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
+_NOISE = 8.0  # √eps of the largest rate: smaller ones are round-off
+
+
+class Growth(NamedTuple):
+    """The fastest growth of a perturbation of each member's state."""
+
+    rate: np.ndarray  #: μ, (members,); 0 where nothing grows, NaN where it cannot be measured
+    kept: np.ndarray  #: |v_old·v_new| of the fastest mode, (members,)
+    vectors: Tensor  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
+
+
+def random_vectors(like: Tensor, seed: int) -> Tensor:
+    """Return pseudo-random unit vectors, the same for every member, (members, FOLLOWED, size)."""
+    noise = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(FOLLOWED, like.shape[1], generator=noise, dtype=torch.float64)
+    vectors = vectors / vector_norm(vectors, dim=1, keepdim=True)
+    return vectors.to(like).expand(len(like), -1, -1).clone()
+
+
+def growth_rate(
+    rhs: Callable[[Tensor], Tensor],
+    y: Tensor,
+    f: Tensor,
+    vectors: Tensor,
+    products: int = PRODUCTS,
+    seed: int = 0,
+) -> Growth:
+    """Estimate max(Re λ) of every member's Jacobian from below.
+
+    Parameters
+    ----------
+    rhs : callable
+        States (members, size) to their velocities.
+    y, f : Tensor, shape (members, size)
+        The states, and rhs(y).
+    vectors : Tensor, shape (members, FOLLOWED, size)
+        Of the last estimate, or `random_vectors`.
+    products : int
+        Evaluations of the right-hand side; at most size are needed.
+    seed : int
+        Of the random vector that is mixed in.
+
+    Returns
+    -------
+    Growth
+
+    Examples
+    --------
+    >>> import torch
+    >>> rates = torch.tensor([[-100.0, -50.0, 3.0]], dtype=torch.float64)
+    >>> y = torch.ones(1, 3, dtype=torch.float64)
+    >>> growth = growth_rate(lambda s: rates * s, y, rates * y, random_vectors(y, 0))
+    >>> round(float(growth.rate[0]), 4)
+    3.0
+    """
+    B, n = y.shape
+    eps = torch.finfo(y.dtype).eps
+    size = vector_norm(y, dim=1, keepdim=True)
+    delta = eps**0.5 * torch.where(size > 0, size, 1.0)
+    count = min(products, n)
+    fresh = _FRESH * random_vectors(y, seed)[:, 0]
+    Q, JQ = y.new_zeros(B, count, n), y.new_zeros(B, count, n)
+    for k in range(count):
+        if k < FOLLOWED:
+            rest = _unit(vectors[:, k])
+        else:  # the residual of the first, then the products of what it has added
+            rest = JQ[:, 0 if k == FOLLOWED else k - 1]
+            rest = _unit(_outside(_unit(rest), Q[:, :k]))
+            rest = rest + fresh if k == FOLLOWED else rest
+        # What lies in the span, as J·v of an eigenvector does, is left out.
+        Q[:, k] = _unit(_outside(rest, Q[:, :k]))
+        JQ[:, k] = (rhs(y + delta * Q[:, k]) - f) / delta
+    H = to_numpy(torch.bmm(JQ, Q.mT)).swapaxes(1, 2)  # H[i, j] = q_i·J q_j
+    used = to_numpy(vector_norm(Q, dim=2)) > 0.5
+    finite = np.isfinite(H).all(axis=(1, 2))
+    H[~finite] = 0.0
+    scale = np.abs(H).max(axis=(1, 2))
+    # Directions left out come last.
+    H[:, np.arange(count), np.arange(count)] -= np.where(used, 0.0, 4 * count * scale[:, None] + 1)
+    values, ritz = np.linalg.eig(H)
+    best = values.real.argmax(axis=1)
+    rate = values.real[np.arange(B), best]
+    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.copy()).to(y)
+    mode = _unit(torch.bmm(weights[:, None], Q)[:, 0])
+    weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
+    ahead = _unit(torch.bmm(weights[:, None], Q)[:, 0])
+    usable = torch.isfinite(mode).all(dim=1, keepdim=True) & (mode != 0).any(dim=1, keepdim=True)
+    found = torch.where(usable[..., None], torch.stack([mode, ahead], dim=1), vectors)
+    kept = to_numpy((found[:, 0] * vectors[:, 0]).sum(dim=1).abs())
+    rate = np.where(rate > _NOISE * eps**0.5 * scale, rate, 0.0)
+    return Growth(np.where(finite, rate, np.nan), kept, found)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Return vectors over their norms; 0 for those that are round-off."""
+    norm = vector_norm(vectors, dim=1, keepdim=True)
+    return torch.where(norm > _ROUND_OFF, vectors / torch.where(norm > 0, norm, 1.0), 0.0)
+
+
+def _outside(vectors: Tensor, Q: Tensor) -> Tensor:
+    """Return the parts of vectors, (members, size), orthogonal to rows of Q."""
+    return orthogonalise(vectors[:, None], Q)[0][:, 0] if Q.shape[1] else vectors
