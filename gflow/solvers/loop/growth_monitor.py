@@ -1,6 +1,6 @@
 """When to estimate how fast a mode may grow, and what the path has amplified since.
 
-The estimates take a tenth of the evaluations: one before the steps become twice as long as at the
+The estimates take a fourteenth of the evaluations: one before the steps become twice as long as at the
 last one, so that no mode leaves a saddle within steps that are too long for it, and one from time
 to time. The gain of a member is the growth of a perturbation along the fastest mode since it was
 smallest: the integral of the rate, less what is lost where the mode turns.
@@ -18,8 +18,8 @@ from gflow.solvers.loop.state import LoopState
 
 _INTERVAL = 50  # evaluations between two estimates
 _LONGER = 2.0  # times the step at the last one: a new one first
-_SHARE = 0.1  # of all evaluations
-_SHARE_GROWING = 0.2  # the same where a perturbation has grown by e^_GROWN
+_SHARE = 0.07  # of all evaluations
+_SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
 _FREE = 10  # evaluations beyond that share
 _LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
