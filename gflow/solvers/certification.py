@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gflow.solvers.problem import Problem
-from gflow.trajectory import Stats, Trajectory, attempt, certify
+from gflow.trajectory import Escape, Stats, Trajectory, attempt, certify
 from gflow.trajectory.round_off import product_round_off, round_off_bound
 
 
@@ -17,6 +17,7 @@ def certified_trajectory(
     method: str,
     reason: str,
     error: float | None,
+    escape: Escape | None = None,
     not_run: tuple[str, ...] = (),
 ) -> Trajectory:
     """Return the trajectory in a solved problem, with its certificate.
@@ -29,6 +30,8 @@ def certified_trajectory(
         The method, and why it was chosen.
     error : float, optional
         The relative error of the states, if measured.
+    escape : Escape, optional
+        What the path amplified, if measured.
     not_run : tuple of str
         Checks that could not run.
 
@@ -65,6 +68,7 @@ def certified_trajectory(
         accepted=problem.accepted,
         rejected=problem.rejected,
         wall_seconds=problem.wall_seconds,
+        certificate_evals=0 if escape is None else escape.evals,
     )
     ys = torch.stack(states)
     certified, members = _certified_states(problem, ys)
@@ -83,6 +87,7 @@ def certified_trajectory(
         dissipated=None if problem.dissipated is None else _select(members, problem.dissipated),
         largest_rise=_select(members, problem.largest_rise),
         error_estimate=error,
+        escape=escape,
         not_run=not_run,
         round_off=round_off,
     )

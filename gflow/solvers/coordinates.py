@@ -82,6 +82,7 @@ def solve_in_coordinates(solver: Solver, problem: Problem, name: str, *, steps: 
             setattr(problem, result, getattr(inner, result))
         problem.saved = [problem.y0, *map(chosen.states, inner.saved[1:])]
         problem.y = chosen.states(inner.y)
+        problem.visited = [(t, chosen.states(y)) for t, y in inner.visited]
         problem.y_norm = problem.flow.norm(problem.y)
 
 

@@ -19,6 +19,8 @@ from gflow.execution.checkpointing import Checkpoint, Piece
 from gflow.flows.base import Flow
 from gflow.flows.sharpness import SharpnessPath
 
+_VISITED = 32  # states that are kept of a library's path
+
 Number = TypeVar("Number", float, np.ndarray, Tensor)
 
 #: save(checkpoint), called between two steps
@@ -130,6 +132,8 @@ class Problem:
     event : callable, optional
     sharpness : int
         The number of Hessian eigenvalues to measure at requested times.
+    thorough : bool
+        Whether this solve checks another one, and looks for modes that grow more often.
     progress : callable, optional
     resume : Checkpoint, optional
     checkpoint : callable, optional
@@ -149,6 +153,7 @@ class Problem:
     dense: bool = False
     event: Event | None = None
     sharpness: int = 0
+    thorough: bool = False
     progress: Progress | None = None
     resume: Checkpoint | None = None
     checkpoint: Save | None = None
@@ -203,6 +208,9 @@ class Problem:
         self.largest_rise = torch.zeros_like(loss)
         self.saved = [y0]  #: states at the requested times reached so far
         self.accepted, self.round_off, self._loss = 0, 0.0, loss
+        #: Some of the accepted states, with their times, where a library takes the steps.
+        self.visited: list[tuple[float, Tensor]] = [(self.t, self.y0)]
+        self._stride = 1
 
     @functools.cached_property
     def closed_form(self) -> str | None:
@@ -309,10 +317,18 @@ class Problem:
         self.accepted += 1
         self.t, self.y, self._loss, self.dissipated = t, y, loss, dissipated
         self.y_norm = self.flow.norm(y)
+        self._visit(t, y)
         if len(self.saved) < len(self.ts) and t == self.ts[len(self.saved)]:
             self.saved.append(y)
         if self.progress is not None:
             self.progress(self.flow_time(t), float(loss.mean()))
+
+    def _visit(self, t: float, y: Tensor) -> None:
+        """Keep every stride-th accepted state; twice the stride where there are too many."""
+        if self.accepted % self._stride == 0:
+            self.visited.append((t, y))
+            if len(self.visited) > _VISITED:
+                self.visited, self._stride = self.visited[::2], 2 * self._stride
 
     def require_finite(self, value: Tensor) -> None:
         """Raise `Stop` unless all entries are finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +29,17 @@ from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
 from gflow.solvers.certification import certified_trajectory
 from gflow.solvers.coordinates import solve_in_coordinates
+from gflow.solvers.escape import amplification
 from gflow.solvers.krylov import KrylovOrSteps
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.selection import choose_solver
-from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
+from gflow.trajectory import Escape, IntegrationError, Trajectory, attempt, relative_error
 
 _USAGE = "gflow.integrate(flow, y0, ts)"
+_CHECKED_TIMES = 60  # requested times at which an escape is checked
+_CHECK_BUDGET, _LEAST_CHECK_BUDGET = 20, 5_000  # evaluations: times those of the solve, and more
 _TIME_RESOLUTION = 1e-6  # of a time between two requested ones
 
 
@@ -46,6 +50,7 @@ class SolveDetails(TypedDict, total=False):
     dense: bool
     event: Event | None
     sharpness: int
+    thorough: bool
     progress: Progress | None
     checkpoint: Save | None
     checkpoint_every: float
@@ -62,20 +67,17 @@ class Solution:
     problem : Problem
     reference : Tensor, shape (T, *y0.shape), or None
         States without the solver's error, if computed.
-    method : str
-        The method requested, perhaps ``auto``.
     """
 
     trajectory: Trajectory
     problem: Problem
     reference: Tensor | None
-    method: str
 
     def reference_states(self) -> Tensor:
-        """Return ``reference``; compute it by the requested method if it is missing."""
+        """Return ``reference``; compute it if it is missing."""
         if self.reference is not None:
             return self.reference
-        return _reference_states(self.problem, self.method)
+        return _reference_states(self.problem)
 
 
 def solve(
@@ -157,32 +159,82 @@ def solve(
         not_run: tuple[str, ...] = ()
         complete = not problem.failures and not problem.event_times
         stepped = name not in ("exact", "krylov") or bool(problem.main_methods)
-        measurable = complete and stepped
-        if measurable and (options.estimate_error or problem.closed_form is not None):
-            reference, not_run = attempt(
-                "error_estimate", lambda: _reference_states(problem, options.method)
-            )
+        measurable = stepped and len(times) > 1
+        if complete and measurable and (options.estimate_error or problem.closed_form is not None):
+            reference, not_run = attempt("error_estimate", lambda: _reference_states(problem))
         if reference is not None:
             error = relative_error(flow, torch.stack(problem.saved), reference)
-        path = certified_trajectory(problem, name, reason, error, not_run)
-        return Solution(path, problem, reference, options.method)
+        escape: Escape | None = None
+        missing: tuple[str, ...] = ()
+        if measurable and not problem.thorough and problem.closed_form is None:
+            escape, missing = attempt("escape_error", lambda: measure_escape(problem, reference))
+        path = certified_trajectory(problem, name, reason, error, escape, not_run + missing)
+        return Solution(path, problem, reference)
 
 
-def _reference_states(problem: Problem, method: str) -> Tensor:
+def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
+    """Measure what a path amplified, and the error of its states where that is much.
+
+    Parameters
+    ----------
+    problem : Problem
+        Solved.
+    reference : Tensor, shape (T, *y0.shape), or None
+        States of a finer solve, where there was one.
+
+    Returns
+    -------
+    Escape
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = solve(flow, y0, [0.0, 1.0], SolveOptions()).problem
+    >>> measure_escape(problem, None).error is None  # no saddle
+    True
+    """
+    found = amplification(problem)
+    if not found.checked:
+        return Escape(found.gain, None, found.rest, found.evals)
+    times, states = problem.requested[: len(problem.saved)], list(problem.saved)
+    if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
+        times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
+    evals, at = found.evals, list(range(len(times)))
+    if reference is None:
+        steps = min(len(times), _CHECKED_TIMES)
+        at = sorted({round(i * (len(times) - 1) / max(steps - 1, 1)) for i in range(steps)})
+        budget = _CHECK_BUDGET * problem.rhs_evals + _LEAST_CHECK_BUDGET
+        try:
+            reference, spent = _finer_solve(
+                problem.flow,
+                problem.y0,
+                [times[i] for i in at],
+                SolveOptions(rtol=problem.rtol, atol=problem.atol, max_evals=budget),
+            )
+        except IntegrationError as error:  # what is amplified and not checked is not certified
+            evals += error.trajectory.stats.rhs_evals
+            return Escape(found.gain, math.nan, f"the finer solve stopped: {error.reason}", evals)
+        evals += spent
+    ys = torch.stack([states[i] for i in at])
+    ys = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
+    return Escape(found.gain, relative_error(problem.flow, ys, reference), found.rest, evals)
+
+
+def _reference_states(problem: Problem) -> Tensor:
     """Return reference states of a solve's error, shape (T, *y0.shape).
 
-    They come from the closed form if there is one, else from a finer solve.
+    They come from the closed form if there is one, else from a finer solve by ``auto``: a second
+    solve by the same method might be blind to the same mode.
     """
     if problem.closed_form is not None:
         elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
         return problem.flow.exact(elapsed, problem.y0)
-    step_size = problem.step_size
     return finer_states(
         problem.flow,
         problem.y0,
         problem.requested,
-        SolveOptions(method, problem.rtol, problem.atol, problem.max_evals),
-        step_size=None if step_size is None else step_size / 2,
+        SolveOptions(rtol=problem.rtol, atol=problem.atol, max_evals=problem.max_evals),
         progress=problem.progress,
     )
 
@@ -229,7 +281,20 @@ def finer_states(
     >>> finer_states(flow, y0, [0.0, 1.0], SolveOptions()).shape
     torch.Size([2, 4, 3])
     """
+    return _finer_solve(flow, y0, times, options, factor, **details)[0]
+
+
+def _finer_solve(
+    flow: Flow,
+    y0: Tensor,
+    times: Sequence[float],
+    options: SolveOptions,
+    factor: float = 10.0,
+    **details: Unpack[SolveDetails],
+) -> tuple[Tensor, int]:
+    """Return the states of `finer_states`, and the evaluations."""
     midpoints = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
+    details["thorough"] = True
     finer = solve(
         flow,
         y0,
@@ -238,7 +303,7 @@ def finer_states(
         **details,
     ).trajectory
     requested = set(times)
-    return finer.ys[[t in requested for t in finer.ts.tolist()]]
+    return finer.ys[[t in requested for t in finer.ts.tolist()]], finer.stats.rhs_evals
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:

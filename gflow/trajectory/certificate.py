@@ -11,6 +11,11 @@
     ‖f − f_ref‖/‖f_ref‖ at sampled states, f_ref by automatic differentiation of the
     loss, minus the part that an error of rtol in the state explains: a wrong sign, factor or
     transpose shows here, however well it is integrated.
+``amplification``
+    The largest growth of a perturbation along the path; near a saddle errors grow as much.
+``escape_error``
+    Relative error of the states against a finer solve that resolves growing modes, measured where
+    the amplification is large.
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
     against the same solve at a tenth of the tolerance where ``estimate_error`` is set.
@@ -45,7 +50,30 @@ _T = TypeVar("_T")
 
 _VELOCITY_SAMPLES = 9  # states at which the velocity is checked
 _INVARIANT_SAMPLES = 33  # states at which invariants are measured
+_ESCAPE = 50.0  # tolerances: the error of a path that left a saddle at the right time
 _CURVATURE = 100.0  # change of the energy that an error of the resolution may cause, per unit
+
+
+@dataclass(frozen=True)
+class Escape:
+    """What a path amplified near saddles, and whether it left them at the right time.
+
+    Attributes
+    ----------
+    gain : float
+        Log of the largest growth of a perturbation along the path.
+    error : float or None
+        Relative error of the states, measured where the gain is large.
+    rest : str
+        The mode that should leave the saddle on which the path ends, if any.
+    evals : int
+        Evaluations that these measurements took.
+    """
+
+    gain: float
+    error: float | None
+    rest: str
+    evals: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,13 @@ class Certificate:
         Relative error of the states by round-off; 0 where it is far below the tolerance.
     underflow : str or None
         How the loss has underflowed at the end, if it has.
+    amplification : float or None
+        Largest growth of a perturbation along the path; None where it was not measured.
+    escape_error : float or None
+        Relative error of the states against a finer solve; None where so little is amplified that
+        the tolerance bounds it.
+    rest : str
+        Where the path ends at rest on a saddle: the mode that should leave it.
     """
 
     energy_residual: float
@@ -81,6 +116,9 @@ class Certificate:
     not_run: tuple[str, ...] = ()
     round_off: float = 0.0
     underflow: str | None = None
+    amplification: float | None = None
+    escape_error: float | None = None
+    rest: str = ""
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
@@ -89,6 +127,7 @@ class Certificate:
             "loss_increase": self.loss_increase,
             "velocity_error": self.velocity_error,
             "error_estimate": self.error_estimate,
+            "escape_error": self.escape_error,
         }
         if "round_off" in self.bounds:
             measured["round_off"] = self.round_off
@@ -96,6 +135,9 @@ class Certificate:
         for name, value in measured.items():
             if value is not None and not value <= self.bounds[name]:
                 failures.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
+                if name == "escape_error":
+                    grown = f"errors grew by up to {self.amplification:.1g} along the path"
+                    failures[-1] += f" ({'; '.join(filter(None, (grown, self.rest)))})"
         bound = self.bounds["invariant_drift"]
         for name, value in self.invariant_drift.items():
             if not value <= bound:
@@ -114,6 +156,10 @@ class Certificate:
         error = "-" if self.error_estimate is None else f"{self.error_estimate:.1e}"
         velocity = "-" if self.velocity_error is None else f"{self.velocity_error:.1e}"
         verdict = "holds" if self.holds else "DOES NOT HOLD: " + "; ".join(self.failures())
+        if self.amplification is not None and self.amplification > 1:
+            escape = "-" if self.escape_error is None else f"{self.escape_error:.1e}"
+            error += f", amplification={self.amplification:.1g}, escape_error={escape}"
+            error += f" | {self.rest}" if self.rest else ""
         missing = f" | not run: {'; '.join(self.not_run)}" if self.not_run else ""
         return (
             f"Certificate({verdict} | energy_residual={self.energy_residual:.1e}, "
@@ -131,6 +177,7 @@ def certify(
     dissipated: Tensor | None,
     largest_rise: Tensor,
     error_estimate: float | None,
+    escape: Escape | None = None,
     not_run: tuple[str, ...] = (),
     round_off: float = 0.0,
 ) -> Certificate:
@@ -152,6 +199,8 @@ def certify(
         Largest rise of φ between accepted steps, of each member.
     error_estimate : float or None
         Relative error of the states, where it was measured.
+    escape : Escape or None
+        What the path amplified, where it was measured.
     not_run : tuple of str
         Checks of the caller's that could not run.
     round_off : float
@@ -210,6 +259,7 @@ def certify(
         bounds={
             "energy_residual": accumulated,
             "error_estimate": accumulated,
+            "escape_error": max(min(_ESCAPE * rtol, 0.05), 1e4 * eps),
             "invariant_drift": accumulated,
             "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
             "round_off": round_off_bound(rtol, ys.dtype),
@@ -218,6 +268,9 @@ def certify(
         not_run=not_run,
         round_off=round_off,
         underflow=lost,
+        amplification=None if escape is None else math.exp(min(escape.gain, 700.0)),
+        escape_error=None if escape is None else escape.error,
+        rest="" if escape is None else escape.rest,
     )
 
 

@@ -37,6 +37,9 @@ class Stats:
         Rejected steps; None where the library that took the steps does not report them.
     wall_seconds : float
         Wall time of the solve, certificate excluded.
+    certificate_evals : int
+        Right-hand sides that the certificate took to measure what the path amplified, beyond
+        ``rhs_evals``.
     """
 
     method: str
@@ -46,6 +49,7 @@ class Stats:
     accepted: int
     rejected: int | None
     wall_seconds: float
+    certificate_evals: int = 0
 
 
 @dataclass(frozen=True, repr=False)

@@ -53,11 +53,12 @@ def growth_limit(method: type[Stepper], rtol: float) -> float:
     """
     stepper = method()
     fewest = stepper.stages(0.0)
-    stages = (max(fewest, s) for s in _STAGES) if method.stabilised else (fewest,)
-    return min(
-        _largest(lambda z, s=s: abs(_log_growth(stepper, s, z) - z), lambda z: rtol * z)
-        for s in stages
-    )
+    stages = [max(fewest, s) for s in _STAGES] if method.stabilised else [fewest]
+
+    def error(z: float) -> float:
+        return max(abs(_log_growth(stepper, count, z) - z) for count in stages)
+
+    return _largest(error, lambda z: rtol * z)
 
 
 @functools.lru_cache(maxsize=1024)

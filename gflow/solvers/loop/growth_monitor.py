@@ -1,9 +1,9 @@
 """When to estimate how fast a mode may grow, and what the path has amplified since.
 
-The estimates take a fourteenth of the evaluations: one before the steps become twice as long as at the
-last one, so that no mode leaves a saddle within steps that are too long for it, and one from time
-to time. The gain of a member is the growth of a perturbation along the fastest mode since it was
-smallest: the integral of the rate, less what is lost where the mode turns.
+The estimates take a fourteenth of the evaluations: one before the steps become twice as long as
+at the last one, so that no mode leaves a saddle within steps that are too long for it, and one from
+time to time. The gain of a member is the log of the growth of a perturbation along the fastest
+mode: the integral of the rate, less what is lost where the mode turns.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _LONGER = 2.0  # times the step at the last one: a new one first
 _SHARE = 0.07  # of all evaluations
 _SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
+_THOROUGH = 3.0  # times that share in a solve that checks another one
 _FREE = 10  # evaluations beyond that share
 _LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
 
@@ -42,6 +43,8 @@ class GrowthMonitor:
         if not (late if state.system.single else late.any()):
             return
         share = np.where(m.gain > _GROWN, _SHARE_GROWING, _SHARE)
+        if state.problem.thorough:
+            share *= _THOROUGH
         affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
         affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
         self._estimate(np.flatnonzero(late & affordable))

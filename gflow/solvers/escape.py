@@ -1,0 +1,173 @@
+"""Whether a path left its saddles at the right time.
+
+Near a saddle every error in a growing mode is amplified by all the growth still to come, and a mode
+below a solver's floors stands still for ever; energy, loss and velocity look right on such a path.
+Two measurements find it. The gain is the log of the growth of a perturbation along the path: the
+integral of the Jacobian's largest eigenvalue, less what is lost where its mode turns. Where it is
+large, a finer solve whose steps resolve growing modes gives the error of the states.
+
+Where no mode grows this costs some products with the Jacobian, a twelfth of the evaluations of the
+solve; the finer solve costs about twice the solve.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from gflow.linalg.arrays import to_numpy
+from gflow.solvers.loop.growth_rate import PRODUCTS, growth_rate, random_vectors
+from gflow.solvers.problem import Problem, velocity_of
+
+_CHECKED = math.log(1e4)  # gain that is checked by a finer solve,
+_CHECKED_OF_LIBRARIES = math.log(30.0)  # whose methods do not resolve growing modes
+_SHARE = 1 / 12  # of the evaluations of the solve
+_FEWEST = 4  # products
+_LAST_PRODUCTS = 12  # at the end of the path
+_CLOSE = 0.1  # relative distance of states that are on the same plateau
+_REST = 1e-3  # size of the growing mode, relative to the state, at which a path rests
+
+
+@dataclass(frozen=True)
+class Amplification:
+    """What a path amplified.
+
+    Attributes
+    ----------
+    gain : float
+        Log of the largest growth of a perturbation.
+    evals : int
+        Evaluations that this took after the solve.
+    rest : str
+        Where the path ends at rest on a saddle: the mode that should leave it.
+    checked : bool
+        Whether so much must be checked by a finer solve.
+    """
+
+    gain: float
+    evals: int
+    rest: str
+    checked: bool
+
+
+def amplification(problem: Problem) -> Amplification:
+    """Measure what a solved path amplified.
+
+    Parameters
+    ----------
+    problem : Problem
+        Solved. What gflow's own methods measured on the way is used; along the path of a library's
+        method the growth is measured here.
+
+    Returns
+    -------
+    Amplification
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.KernelFlow.example()
+    >>> amplification(Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)).gain
+    0.0
+    """
+    if problem.flow.affine:
+        return Amplification(0.0, 0, "", False)
+    budget = max(_FEWEST, int(_SHARE * problem.rhs_evals / max(problem.batch.numel(), 1)))
+    measure = _Measure(problem)
+    gain = np.zeros(max(problem.batch.numel(), 1))
+    limit = _CHECKED if problem.gain is not None else _CHECKED_OF_LIBRARIES
+    if problem.gain is not None:
+        gain = np.maximum(gain, problem.gain)
+    else:
+        along = _spread(problem.visited, max(2, (budget - _FEWEST) // PRODUCTS))
+        gain = np.maximum(gain, measure.gain_along(along))
+    rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
+    gain = np.maximum(gain, rate * _dwell(problem))
+    largest, rest = float(np.max(gain)), _rest(problem, rate, vector, f)
+    return Amplification(largest, measure.evals, rest, largest > limit)
+
+
+class _Measure:
+    """Growth rates at states of a path."""
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        self._members = max(problem.batch.numel(), 1)
+        self._shape = problem.y0.shape
+        self._vectors: Tensor | None = None
+        self.evals = 0
+
+    def at(self, y: Tensor, products: int) -> tuple[np.ndarray, Tensor, Tensor]:
+        """Return the rate and the mode of every member, and its velocity."""
+        rows = y.reshape(self._members, -1)
+        if self._vectors is None:
+            self._vectors = random_vectors(rows, 1)
+        f = self._velocity(rows)
+        growth = growth_rate(
+            self._velocity, rows, f, self._vectors, max(products, 2), seed=self.evals
+        )
+        self._vectors = growth.vectors
+        self.kept = growth.kept
+        return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
+
+    def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
+        """Return the gain of every member along states of its path."""
+        gain = peak = np.zeros(self._members)
+        before, t_before = np.zeros(self._members), path[0][0]
+        for t, y in path:
+            first = self._vectors is None
+            rate, _, _ = self.at(y, PRODUCTS)
+            turned = 0.0 if first else np.log(np.maximum(self.kept, 1e-3))
+            gain = np.maximum(gain + turned, 0.0) + 0.5 * (before + rate) * (t - t_before)
+            peak = np.maximum(peak, gain)
+            before, t_before = rate, t
+        return peak
+
+    def _velocity(self, rows: Tensor) -> Tensor:
+        self.evals += 1
+        y = rows.reshape(self._shape)
+        return velocity_of(self._problem.flow, self._problem.flow_time(self._problem.t), y).reshape(
+            rows.shape
+        )
+
+
+def _spread(path: list[tuple[float, Tensor]], count: int) -> list[tuple[float, Tensor]]:
+    """Return up to count entries spread over a path, both ends included."""
+    steps = min(len(path), count)
+    chosen = sorted({round(i * (len(path) - 1) / max(steps - 1, 1)) for i in range(steps)})
+    return [path[i] for i in chosen]
+
+
+def _dwell(problem: Problem) -> np.ndarray:
+    """Return the time that every member has spent near its last state."""
+    flow, states = problem.flow, [*problem.saved, problem.y]
+    times = [*problem.ts[: len(problem.saved)], problem.t]
+    size = to_numpy(flow.norm(problem.y)).reshape(-1)
+    dwell = np.zeros(len(size))
+    near = np.ones(len(size), bool)
+    for t, y in zip(times[::-1], states[::-1], strict=True):
+        near &= to_numpy(flow.norm(y - problem.y)).reshape(-1) <= _CLOSE * size
+        dwell[near] = problem.t - t
+    return dwell
+
+
+def _rest(problem: Problem, rate: np.ndarray, vector: Tensor, f: Tensor) -> str:
+    """Describe the mode that should leave the saddle on which a member rests."""
+    size = to_numpy(vector_norm(problem.y.reshape(len(f), -1), dim=1))
+    part = to_numpy((vector * f).sum(dim=1).abs())
+    with np.errstate(all="ignore"):
+        component = part / rate
+        speed = to_numpy(vector_norm(f, dim=1)) / rate
+    rests = (rate > 0) & (speed <= _REST * size) & (rate * (problem.t - problem.ts[0]) > 1)
+    if not rests.any():
+        return ""
+    row = int(np.flatnonzero(rests)[np.argmin(component[rests])])
+    who = "" if len(f) == 1 else f"member {row} "
+    return (
+        f"{who}ends at rest on a saddle: a mode of size {component[row]:.2g} there grows at the "
+        f"rate {rate[row]:.2g}"
+    )
