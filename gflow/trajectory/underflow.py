@@ -83,7 +83,7 @@ def _disagree(last: np.ndarray, around: np.ndarray, slope: np.ndarray, eps: floa
     """Return where the loss is flat around the end, and its differences are not its slope."""
     size = np.abs(slope)
     largest = np.abs(around[_FLAT_STEP]).max(axis=0)
-    flat = largest <= _FLAT * np.maximum(np.abs(last), size)
+    flat = largest <= _FLAT * np.where(last != 0, np.abs(last), size)
     steps = np.array(_STEPS)[:, None]
     difference = (around[:, 0] - around[:, 1]) / (2 * steps)
     noise = 10 * eps * np.abs(around).max(axis=1) / steps
