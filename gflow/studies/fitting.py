@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import chdtri, stdtrit
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
@@ -18,8 +18,12 @@ from gflow.linalg.arrays import to_numpy
 _MARGIN = 30.0  # the smallest gap must exceed the solver's error by this factor
 _MIN_SIZES = 3
 _SLOPE_SPREAD = 0.1  # local orders within this of the finest one count as asymptotic
+_SATURATED = 0.5  # of the path's extent: larger gaps say where descent is, not how it errs
+_DRIFT = 0.02  # change of the local orders that is not noise
+_MAX_EXTRAPOLATION = 10.0  # of the last change of the local orders
 _RESAMPLES = 2000
 _COVERAGE = (2.5, 97.5)  # percentiles
+_CURVED = 1e-3  # probability of a larger misfit if the power is right
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class OrderFit:
         The slope of log gap against log step size over the asymptotic range; None where the fit
         is refused, and then ``refusal`` says why.
     order_interval : (float, float) or None
-        95 % confidence interval of the slope (Student's t).
+        95 % confidence interval of the slope (Student's t), extended by what the solver's error
+        may do to it and, where the local orders still drift, to where they may lead.
     fitted : tuple of bool
         Whether each step size is in the fit.
     refusal : str or None
@@ -55,11 +60,15 @@ def fit_order(
     gaps: Sequence[float],
     stable: Sequence[bool],
     solver_error: float,
+    extent: float = math.inf,
 ) -> OrderFit:
     """Fit the slope of log gap against log step size over the asymptotic range.
 
     The range starts at the smallest step size and extends while the local orders stay
-    within 0.1 of the finest one; unstable step sizes are never in it.
+    within 0.1 of the finest one; unstable step sizes are never in it, nor those whose gap is half
+    the path's extent. Local orders that drift in one direction, as they do behind a plateau, have a
+    limit beyond the finest one, which the interval includes. There is no fit where they drift
+    faster for smaller steps, or where the interval reaches 0.
 
     Parameters
     ----------
@@ -68,6 +77,8 @@ def fit_order(
         Whether each step size is below the stability limit.
     solver_error : float
         The error of the flow that descent is compared with, measured as the gaps are.
+    extent : float
+        How far the path moves, measured as the gaps are.
 
     Returns
     -------
@@ -87,6 +98,12 @@ def fit_order(
     usable.sort(key=lambda i: step_sizes[i])
     if len(usable) < _MIN_SIZES:
         return refused(f"{len(usable)} stable step sizes with a gap, a fit needs {_MIN_SIZES}")
+    usable = [i for i in usable if gaps[i] <= _SATURATED * extent]
+    if len(usable) < _MIN_SIZES:
+        return refused(
+            f"{len(usable)} gaps are less than half of how far the path moves, {extent:.2g}; a fit "
+            f"needs {_MIN_SIZES}: use smaller steps"
+        )
     smallest = min(gaps[i] for i in usable)
     if smallest < _MARGIN * solver_error:
         return refused(
@@ -109,8 +126,29 @@ def fit_order(
     # To three decimals, the precision of printed tables: an interval needs no more, and stays equal
     # to the bit where another version of SciPy differs in the last digits.
     half = round(float(stdtrit(freedom, 0.975)), 3) * spread
+    leverage = np.abs(x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    half += float(leverage @ (solver_error / np.exp(y)))
+    local = local[: count - 1]
+    drift = -np.diff(local)  # towards smaller steps
+    low, high = float(slope - half), float(slope + half)
+    if len(drift) > 1 and (np.all(drift > 0) or np.all(drift < 0)):
+        if abs(drift[0]) > max(abs(drift[1]), _DRIFT):
+            orders = np.round(local, 3).tolist()
+            return refused(
+                f"the local orders {orders} still drift, and faster for smaller steps: the "
+                "asymptotic range is not reached; use smaller steps"
+            )
+        # An error of the order that falls as step^(1/4) or faster ends before this limit.
+        ratio = math.exp(0.25 * (x[1] - x[0]))
+        limit = float(local[0] + drift[0] * min(1 / (ratio - 1), _MAX_EXTRAPOLATION))
+        low, high = min(low, limit), max(high, limit)
+    if low <= 0:
+        return refused(
+            f"the gap does not fall with the step size: its order is between {low:.2g} and "
+            f"{high:.2g}; use smaller steps"
+        )
     fitted = tuple(i in usable[:count] for i in range(len(step_sizes)))
-    interval = (float(slope - half), float(slope + half))
+    interval = (low, high)
     return OrderFit(tuple(gaps), float(slope), interval, fitted, None, solver_error)
 
 
@@ -122,8 +160,8 @@ class PowerLaw:
     ----------
     slope, constant : float
     interval : (float, float) or None
-        95 % of the slopes of resampled seeds (bootstrap); None with one seed. It measures how
-        much the slope depends on the seeds, not whether a power is the right form.
+        95 % of the slopes of resampled seeds (bootstrap); None with one seed. Where the medians
+        are no straight line, it is extended to the slopes between successive widths.
     """
 
     slope: float
@@ -168,5 +206,15 @@ def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
             logs = np.log(medians)
         slopes = np.polyfit(x, logs[:, np.isfinite(logs).all(axis=0)], 1)[0]
         low, high = np.percentile(slopes, _COVERAGE)
+        finite = np.where(np.isfinite(logs), logs, np.nan)
+        scatter = np.nanstd(finite, axis=1) + np.finfo(float).eps
+        misfit = (np.log([np.median(row) for row in rows]) - slope * x - level) / scatter
+        if len(x) > 2 and float(misfit @ misfit) > chdtri(len(x) - 2, _CURVED):
+            # No straight line: the slope depends on the widths, too.
+            ordered = np.argsort(x)
+            ends = np.log([np.median(rows[i]) for i in ordered])
+            steps = np.diff(x[ordered]) > 0
+            local = np.diff(ends)[steps] / np.diff(x[ordered])[steps]
+            low, high = min(low, local.min()), max(high, local.max())
         interval = (float(low), float(high))
     return PowerLaw(float(slope), float(np.exp(level)), interval)

@@ -226,7 +226,7 @@ def step_size_study(
         trajectory=path,
         descents=descents,
         gap_curves=curves,
-        fit=fit_order(sizes, gaps, stable, error),
+        fit=fit_order(sizes, gaps, stable, error, _extent(observed)),
     )
     return _with_modified(study, y0, observe, options, progress) if modified else study
 
@@ -256,7 +256,8 @@ def _with_modified(
         paths.append(path)
         _, gap = _gap(path.ts, observe_state(path.ys), descent, observe)
         gaps.append(float(gap.max()))
-    fit = fit_order(study.step_sizes, gaps, study.stable, error)
+    extent = _extent(observe(study.trajectory.ys))
+    fit = fit_order(study.step_sizes, gaps, study.stable, error, extent)
     return dataclasses.replace(study, modified_fit=fit, modified_trajectories=tuple(paths))
 
 
@@ -268,6 +269,11 @@ def _error(solution: Solution, observe: Callable[[Tensor], Tensor]) -> float:
         eps = torch.finfo(path.ys.dtype).eps
         return 8 * eps * float(_distance(observed, 0 * observed).max())
     return float(_distance(observed, observe(solution.reference_states())).max())
+
+
+def _extent(observed: Tensor) -> float:
+    """Return how far a path moves from its start."""
+    return float(_distance(observed, observed[:1]).max())
 
 
 def _gap(

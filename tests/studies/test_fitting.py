@@ -21,7 +21,7 @@ def sample(slope, seeds, noise, seed):
 @pytest.mark.parametrize("order", [1.0, 2.0, 3.7])
 def test_fit_of_a_pure_power(order):
     sizes = np.array([0.4, 0.2, 0.1, 0.05])
-    fit = fit_order(sizes, 3 * sizes**order, [True] * 4, 1e-12)
+    fit = fit_order(sizes, 3 * sizes**order, [True] * 4, 1e-20)
     assert fit.order == pytest.approx(order, rel=1e-12)
     assert fit.order_interval == pytest.approx((order, order), abs=1e-10)
     assert fit.fitted == (True,) * 4
@@ -105,3 +105,60 @@ def test_data_without_a_power_have_no_fit(fault):
     else:
         values[2] = 0.0 if fault == "zero" else math.nan
     assert fit_power(widths, values) is None
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+@pytest.mark.parametrize("correction", [-0.3, 0.3, 1.0])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("ratio", [0.5, 0.7, 0.3])
+def test_drifting_orders_are_within_the_interval_or_refused(order, correction, power, ratio):
+    """gap = h^p(1 + c·h^q): the truth is beyond the local orders, which approach it."""
+    for count, largest in ((4, 0.4), (5, 0.4), (5, 0.1), (8, 0.4)):
+        sizes = largest * ratio ** np.arange(count)
+        fit = fit_order(sizes, sizes**order * (1 + correction * sizes**power), [True] * count, 0.0)
+        if fit.order is not None:
+            low, high = fit.order_interval
+            assert low <= order <= high
+
+
+def test_a_delay_behind_a_plateau_has_order_one_in_its_interval():
+    """Descent is late by ln(1/b)/2 steps: w(t) moves from 0 to 1 as a logistic function of t."""
+    t = np.linspace(-30, 30, 4001)
+    for logs in (5.0, 13.8, 23.0, 100.0, 1000.0):
+        for largest in (0.4, 0.1, 0.02, 1e-3):
+            sizes = largest * 0.5 ** np.arange(5)
+            gaps = [np.abs(_logistic(t) - _logistic(t - logs * h / 2)).max() for h in sizes]
+            fit = fit_order(sizes, gaps, [True] * 5, 1e-9, extent=1.0)
+            if fit.order is not None:
+                low, high = fit.order_interval
+                assert low <= 1 <= high
+            elif logs * largest < 1:
+                raise AssertionError(fit.refusal)
+            else:
+                assert fit.refusal.endswith("smaller steps")
+
+
+def _logistic(t):
+    return 1 / (1 + np.exp(-t))
+
+
+def test_gaps_that_do_not_fall_have_no_order():
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    for gaps in ([1.0, 1.0, 1.0, 1.0], [0.99, 1.0, 0.99, 1.0]):
+        assert "does not fall" in fit_order(sizes, gaps, [True] * 4, 1e-12).refusal
+
+
+def test_the_error_of_the_solver_is_in_the_interval():
+    """The smallest gap may be 3 % solver error, which bends the line."""
+    sizes = np.array([0.4, 0.2, 0.1, 0.05])
+    error = sizes[-1] / 31
+    for sign in (-1, 1):
+        low, high = fit_order(sizes, sizes + sign * error, [True] * 4, error).order_interval
+        assert low <= 1 <= high
+
+
+def test_slopes_that_change_with_the_width_are_in_the_interval():
+    values = torch.tensor([[1.0, 1.001], [0.5, 0.501], [0.3, 0.301], [0.25, 0.2501]]).double()
+    low, high = fit_power(WIDTHS, values).interval
+    assert low <= math.log(0.5) / math.log(4) + 1e-3
+    assert high >= math.log(0.25 / 0.3) / math.log(4) - 2e-3
