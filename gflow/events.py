@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gflow.checks import require_callable, require_count, require_number
 from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 
 #: event(y), (..., *state) → (...): positive until the event, zero when it happens.
@@ -44,7 +46,9 @@ def loss_reaches(flow: Flow, value: float) -> Event:
     >>> round(path.event_times[0], 4), path.ts.tolist()[-1] == path.event_times[0]   # ln 10
     (2.3026, True)
     """
-    return lambda y: flow.loss(y) - value
+    require_flow(flow, "loss_reaches(flow, value)")
+    level = require_number("value", value)
+    return lambda y: flow.loss(y) - level
 
 
 def gradient_norm_reaches(flow: Flow, value: float) -> Event:
@@ -70,7 +74,9 @@ def gradient_norm_reaches(flow: Flow, value: float) -> Event:
     >>> gradient_norm_reaches(flow, 0.25)(torch.ones(1)).item()
     0.75
     """
-    return lambda y: flow.norm(flow(0.0, y)) - value
+    require_flow(flow, "gradient_norm_reaches(flow, value)")
+    speed = require_number("value", value)
+    return lambda y: flow.norm(flow(0.0, y)) - speed
 
 
 def rank_reaches(flow: Flow, rank: int, threshold: float) -> Event:
@@ -103,11 +109,15 @@ def rank_reaches(flow: Flow, rank: int, threshold: float) -> Event:
     >>> rank_reaches(flow, 2, threshold=0.5)(torch.zeros(2, 3)).item()
     0.5
     """
-    if rank < 1:
-        raise InputError(f"rank must be at least 1, got {rank}; 1 is the largest singular value")
-    return lambda y: threshold - torch.linalg.svdvals(flow.end_to_end(y))[..., rank - 1]
+    require_flow(flow, "rank_reaches(flow, rank, threshold)")
+    rank, level = require_count("rank", rank), require_number("threshold", threshold)
+    return lambda y: level - torch.linalg.svdvals(flow.end_to_end(y))[..., rank - 1]
 
 
 def first_of(*events: Event) -> Event:
     """Stop at whichever of several events happens first."""
+    if not events:
+        raise InputError("first_of needs at least one event, got none; pass events")
+    for event in events:
+        require_callable("each event", event, "event(y)")
     return lambda y: torch.stack([event(y) for event in events]).amin(dim=0)

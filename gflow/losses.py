@@ -19,22 +19,28 @@ import abc
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite, require_float, require_nonempty
+from gflow.checks import (
+    require_dtype_and_device,
+    require_finite,
+    require_float,
+    require_nonempty,
+    require_tensor,
+    shown,
+)
 from gflow.errors import InputError
 
 
-def _require_matrix(name: str, value: Tensor, ndim: int = 2) -> None:
-    require_float(name, value)
-    if value.ndim != ndim:
+def _require_matrix(name: str, value: object, ndim: int = 2) -> Tensor:
+    matrix = require_float(name, value)
+    if matrix.ndim != ndim:
+        column = f", one column by {name}[:, None]" if (matrix.ndim, ndim) == (1, 2) else ""
         raise InputError(
-            f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}; reshape it"
+            f"{name} must have {ndim} dimensions, got shape {tuple(matrix.shape)}; reshape it"
+            f"{column}"
         )
-    require_nonempty(name, value)
-    require_finite(name, value)
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+    require_nonempty(name, matrix)
+    require_finite(name, matrix)
+    return matrix
 
 
 def _square(x: Tensor) -> Tensor:
@@ -63,12 +69,12 @@ class Loss(abc.ABC):
     def gradient(self, W: Tensor) -> Tensor:
         """Compute ∇ℓ(W), of the shape of W."""
 
-    @abc.abstractmethod
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
-        """Return (M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None.
+        """Return (M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None, the default.
 
         Flows have closed forms for the squared distance.
         """
+        return None
 
 
 class SquaredDistance(Loss):
@@ -94,7 +100,7 @@ class SquaredDistance(Loss):
     """
 
     def __init__(self, target: Tensor):
-        _require_matrix("target", target)
+        target = _require_matrix("target", target)
         self.target = self.reference_tensor = target
         self.shape = (target.shape[0], target.shape[1])
 
@@ -137,8 +143,9 @@ class LinearRegression(Loss):
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor):
-        _require_matrix("inputs", inputs)
-        _require_matrix("targets", targets)
+        inputs = _require_matrix("inputs", inputs)
+        targets = _require_matrix("targets", targets)
+        require_dtype_and_device("targets", targets, inputs, "inputs")
         if inputs.shape[0] != targets.shape[0]:
             raise InputError(
                 "inputs and targets must have one row a sample, "
@@ -201,8 +208,9 @@ class MatrixSensing(Loss):
     """
 
     def __init__(self, measurements: Tensor, values: Tensor):
-        _require_matrix("measurements", measurements, ndim=3)
-        _require_matrix("values", values, ndim=1)
+        measurements = _require_matrix("measurements", measurements, ndim=3)
+        values = _require_matrix("values", values, ndim=1)
+        require_dtype_and_device("values", values, measurements, "measurements")
         if measurements.shape[0] != values.shape[0]:
             raise InputError(
                 "there must be one value a measurement, "
@@ -251,10 +259,13 @@ class MatrixCompletion(Loss):
     """
 
     def __init__(self, values: Tensor, mask: Tensor):
-        if not isinstance(values, Tensor) or values.ndim != 2:
-            raise InputError(f"values must be a matrix, got {_kind(values)}")
-        if not isinstance(mask, Tensor):
-            raise InputError(f"mask must be a tensor, got {_kind(mask)}; use torch.as_tensor")
+        values = require_float("values", values)
+        if values.ndim != 2:
+            raise InputError(f"values must be a matrix, got {shown(values)}; reshape it")
+        mask = require_tensor("mask", mask)
+        if mask.is_complex() or bool(mask.isnan().any()):
+            raise InputError(f"mask must be True or False for each entry, got {mask.dtype}")
+        mask = mask.to(values.device)
         if mask.shape != values.shape:
             raise InputError(
                 f"mask must have the shape of values, {tuple(values.shape)}, "

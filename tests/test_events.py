@@ -57,5 +57,5 @@ def test_rank_events_follow_the_singular_values():
 
 @pytest.mark.parametrize("rank", [0, -1])
 def test_ranks_are_counted_from_one(rank):
-    with pytest.raises(InputError, match=f"rank must be at least 1, got {rank}"):
+    with pytest.raises(InputError, match=f"rank must be a whole number of at least 1, got {rank}"):
         rank_reaches(DECAY, rank, 0.5)

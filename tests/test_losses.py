@@ -112,8 +112,11 @@ BAD = [
     (lambda: MatrixCompletion(randn(2, 2), torch.ones(2, 3)), r"\(2, 2\), got \(2, 3\)"),
     (lambda: MatrixCompletion(randn(2, 2), torch.zeros(2, 2)), "at least one entry"),
     (lambda: MatrixCompletion(torch.full((1, 1), NAN), torch.ones(1, 1)), "observed values"),
-    (lambda: MatrixCompletion([[1.0]], torch.ones(1, 1)), "values must be a matrix, got list"),
-    (lambda: MatrixCompletion(randn(1, 1), [[True]]), "mask must be a tensor, got list"),
+    (
+        lambda: MatrixCompletion([[1.0]], torch.ones(1, 1)),
+        "values must be a floating-point tensor",
+    ),
+    (lambda: MatrixCompletion(randn(1, 1), [[True]]), "mask must be a tensor of numbers, got"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Checks of numbers, of several numbers, and of functions."""
+"""Checks of numbers, of several numbers, and of switches."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def _number(value: object) -> float | None:
     if isinstance(value, int) and abs(value) >= _HUGE:
         return math.inf if value > 0 else -math.inf
     return value
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is one real number, as `require_number` takes it."""
+    return _number(value) is not None
 
 
 def require_number(name: str, value: object, what: str = "a number") -> float:
@@ -125,12 +130,18 @@ def require_numbers(name: str, values: object, example: str = "[{}]") -> list[fl
     if isinstance(values, Tensor | np.ndarray):
         if values.ndim != 1:
             raise InputError(f"{name} must have one dimension, got {shown(values)}; flatten it")
+        if isinstance(values, Tensor) and values.is_floating_point():
+            return _finite(name, values.tolist())
         items: Iterable[object] = values.tolist()
     elif isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise InputError(f"{name} must be a sequence of numbers, got {shown(values)}")
     else:
         items = values
-    numbers = [float(require_number(f"each of {name}", item)) for item in items]
+    return _finite(name, [float(require_number(f"each of {name}", item)) for item in items])
+
+
+def _finite(name: str, numbers: list[float]) -> list[float]:
+    """Return numbers; raise InputError where there are none, or one is NaN or infinite."""
     if not numbers:
         raise InputError(f"{name} must hold at least one number, got none")
     if not all(map(math.isfinite, numbers)):
@@ -238,34 +249,6 @@ def require_fraction(name: str, value: object) -> float:
     if number is None or not 0 <= number < 1:
         raise InputError(f"{name} must be at least 0 and below 1, got {shown(value)}")
     return float(number)
-
-
-def require_callable(name: str, value: object, usage: str) -> None:
-    """Raise InputError unless a value is a function.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the message.
-    value : object
-        Value of the argument.
-    usage : str
-        How it is called, for the message.
-
-    Raises
-    ------
-    InputError
-        If it cannot be called, or is a class.
-
-    Examples
-    --------
-    >>> require_callable("observe", 3, "observe(states)")
-    Traceback (most recent call last):
-        ...
-    gflow.errors.InputError: observe must be a function, called as observe(states), got 3
-    """
-    if not callable(value) or isinstance(value, type):
-        raise InputError(f"{name} must be a function, called as {usage}, got {shown(value)}")
 
 
 def require_bool(name: str, value: object) -> bool:

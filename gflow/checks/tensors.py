@@ -6,7 +6,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.checks.numbers import require_numbers, shown
 from gflow.errors import InputError
+
+
+def require_tensor(name: str, value: object) -> Tensor:
+    """Return a value as a tensor; raise InputError unless it is one, or an array of numbers.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    Tensor
+        Of any dtype.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or a sparse tensor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> require_tensor("mask", np.array([True, False]))
+    tensor([ True, False])
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
+        return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        kind = "a sparse one" if isinstance(value, Tensor) else shown(value)
+        raise InputError(f"{name} must be a tensor of numbers, got {kind}; convert it")
+    return value
 
 
 def require_float(name: str, value: object) -> Tensor:
@@ -41,7 +76,7 @@ def require_float(name: str, value: object) -> Tensor:
     """
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind == "f" and value.dtype.itemsize <= 8:  # torch has no long double
-            return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
+            return require_tensor(name, np.asarray(value))
         kind, mend = str(value.dtype), "x.astype(float)"
     elif not isinstance(value, Tensor):
         kind, mend = type(value).__name__, "torch.tensor"
@@ -191,6 +226,9 @@ def require_table(name: str, x: np.ndarray) -> None:
     >>> import numpy as np
     >>> require_table("inputs", np.ones((3, 2)))
     """
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+        kind = f"one of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise InputError(f"{name} must be a NumPy array of numbers, got {kind}; convert it")
     if x.ndim != 2:
         raise InputError(
             f"{name} must be a matrix with one sample a row, got shape {x.shape}; "
@@ -205,3 +243,17 @@ def require_table(name: str, x: np.ndarray) -> None:
             f"{name} must be finite, got {x[row, column]} at row {row}, column {column} "
             f"(counted from 0; {len(bad)} such entries); remove or fill them first"
         )
+
+
+def require_times(ts: object) -> Tensor:
+    """Return times as a float64 tensor; raise InputError unless they are a row of times t ≥ 0.
+
+    Examples
+    --------
+    >>> require_times([0, 0.5])
+    tensor([0.0000, 0.5000], dtype=torch.float64)
+    """
+    times = torch.tensor(require_numbers("times", ts, "[0.0, {}]"), dtype=torch.float64)
+    if not bool((times >= 0).all()):
+        raise InputError(f"times must be at least 0, got {float(times.min()):g}; count from 0")
+    return times

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gflow.checks import require_count
+from gflow.checks import require_count, require_number
 from gflow.data.named import Data
 from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
@@ -43,8 +43,9 @@ def synthetic_regression(
     """
     rng = _generator(seed, samples=samples, inputs=inputs, outputs=outputs)
     _require_memory((samples, inputs + outputs), (outputs, inputs))
+    noise = require_number("noise", noise)
     if not (math.isfinite(noise) and noise >= 0):
-        raise InputError(f"noise must be a finite number of at least 0, got {noise!r}")
+        raise InputError(f"noise must be a finite number of at least 0, got {noise}")
     X = rng.standard_normal((samples, inputs))
     A = rng.standard_normal((outputs, inputs))
     Y = X @ A.T / math.sqrt(inputs) + noise * rng.standard_normal((samples, outputs))
@@ -128,8 +129,7 @@ def _unit_rows(x: np.ndarray) -> np.ndarray:
 def _generator(seed: int, **counts: int) -> np.random.Generator:
     for name, value in counts.items():
         require_count(name, value)
-    require_count("seed", seed, least=0)
-    return np.random.default_rng(seed)
+    return np.random.default_rng(require_count("seed", seed, least=0))
 
 
 def _require_memory(*shapes: tuple[int, int]) -> None:

@@ -278,7 +278,10 @@ class Flow(abc.ABC):
 
     def _flat(self, y: Tensor) -> Tensor:
         """States as vectors, (..., n)."""
-        return y if self.state_ndim == 1 else y.flatten(y.ndim - self.state_ndim)
+        ndim = self.state_ndim
+        if ndim == 0:
+            return y.unsqueeze(-1)
+        return y if ndim == 1 else y.flatten(y.ndim - ndim)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         """Compute the Jacobian-vector product (∂f/∂y)·v.

@@ -35,7 +35,7 @@ from gflow.checks import require_positive
 from gflow.flows.base import Flow, Observables, gradient_of, split_ensemble
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.modified import second_derivative
-from gflow.flows.sharpness import sharpness
+from gflow.flows.sharpness import hessian_eigenpairs
 from gflow.flows.wrapped import WrappedFlow
 from gflow.linalg.complementarity import complementary
 
@@ -157,10 +157,10 @@ def _largest(
         lam, V = torch.linalg.eigh((H + H.mT) / 2)
         return lam.flip(0), V.mT.flip(0)
     count = 1 if start is None else max(1, len(start) - 1)
-    pairs = sharpness(flow, y, count, start, tol=tol)
+    pairs = hessian_eigenpairs(flow, y, count, start, tol=tol)
     while bool(pairs.values[-1] > above) and count < min(_MAX_MODES, n):
         count += 1
-        pairs = sharpness(flow, y, count, pairs.vectors, tol=tol)
+        pairs = hessian_eigenpairs(flow, y, count, pairs.vectors, tol=tol)
     return pairs.values, pairs.vectors
 
 
@@ -211,11 +211,8 @@ class CentralFlow(WrappedFlow):
 
     def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
         super().__init__(flow)
-        require_positive("step_size", step_size)
-        if rate is not None:
-            require_positive("rate", rate)
-        self.step_size = float(step_size)
-        self.rate = 0.5 / self.step_size if rate is None else float(rate)
+        self.step_size = require_positive("step_size", step_size)
+        self.rate = 0.5 / self.step_size if rate is None else require_positive("rate", rate)
 
     @property
     def parameter_flow(self) -> Flow:

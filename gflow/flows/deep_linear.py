@@ -14,13 +14,22 @@ Time unit: t = k·step_size of descent on the layers, with the loss as normalise
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.checks import (
+    require_dtype_and_device,
+    require_finite,
+    require_float,
+    require_numbers,
+    shown,
+)
 from gflow.errors import InputError
+from gflow.flows.arguments import require_loss
 from gflow.flows.base import Observables, ParameterFlow
 from gflow.linalg.eigen import effective_rank, sym_power, without_round_off
 from gflow.losses import Loss, SquaredDistance
@@ -115,6 +124,11 @@ def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
     return layers
 
 
+def _concatenated(layers: Sequence[Tensor]) -> Tensor:
+    """Return layers as one vector, W_1 first, row by row."""
+    return torch.cat([layer.flatten(-2) for layer in layers], dim=-1)
+
+
 def matrix_observables(W: Tensor) -> Observables:
     """Compute singular values, effective rank and nuclear norm of W (..., d_N, d_0)."""
     sigma = torch.linalg.svdvals(W)
@@ -167,11 +181,13 @@ class LayerwiseFlow(ParameterFlow):
     }
 
     def __init__(self, loss: Loss, dims: Sequence[int]):
-        widths = list(dims)
-        if len(widths) < 2 or any(isinstance(d, bool) or d != int(d) or d < 1 for d in widths):
+        require_loss(loss)
+        given = require_numbers("dims", dims, "[d_0, ..., d_N], such as [3, 2, 1]")
+        widths = [int(d) for d in given]
+        if len(widths) < 2 or widths != given or min(widths) < 1:
             raise InputError(
                 "dims must be at least two positive whole numbers [d_0, ..., d_N], "
-                f"got {widths}; for example [3, 2, 1]"
+                f"got {shown(list(dims))}; for example [3, 2, 1]"
             )
         if (widths[-1], widths[0]) != tuple(loss.shape):
             raise InputError(
@@ -179,7 +195,7 @@ class LayerwiseFlow(ParameterFlow):
                 f"to fit the loss, got {widths}; change its ends or the loss"
             )
         self._loss = loss
-        self.layer_dims = tuple(int(d) for d in widths)
+        self.layer_dims = tuple(widths)
         self.depth = len(widths) - 1
         self._shapes = [(widths[j + 1], widths[j]) for j in range(self.depth)]
         self._sizes = [rows * columns for rows, columns in self._shapes]
@@ -194,10 +210,15 @@ class LayerwiseFlow(ParameterFlow):
 
     def pack(self, layers: Sequence[Tensor]) -> Tensor:
         """Concatenate the layers [W_1, …, W_N], each (..., d_j, d_{j−1}), to one state."""
+        if not isinstance(layers, Iterable) or isinstance(layers, Tensor | np.ndarray | str):
+            raise InputError(
+                f"layers must be a list of tensors, got {shown(layers)}; write [W_1, ...]"
+            )
+        layers = [require_float("each layer", layer) for layer in layers]
         shapes = [tuple(layer.shape[-2:]) for layer in layers]
         if shapes != self._shapes:
             raise InputError(f"layers must have shapes {self._shapes}, got {shapes}")
-        return torch.cat([layer.flatten(-2) for layer in layers], dim=-1)
+        return _concatenated(layers)
 
     def unpack(self, y: Tensor) -> list[Tensor]:
         """Return the layers [W_1, …, W_N] of a state, as views."""
@@ -216,6 +237,9 @@ class LayerwiseFlow(ParameterFlow):
         InputError
             If W0 has the wrong shape or a hidden width is below min(d_0, d_N).
         """
+        W0 = require_float("the start W0", W0)
+        require_finite("the start W0", W0)
+        require_dtype_and_device("the start W0", W0, self.reference_tensor, "the loss")
         if tuple(W0.shape[-2:]) != tuple(self._loss.shape):
             raise InputError(
                 f"the start W0 must have shape {tuple(self._loss.shape)}, got {tuple(W0.shape)}"
@@ -232,7 +256,7 @@ class LayerwiseFlow(ParameterFlow):
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         layers = self.unpack(y)
         products = partial_products(layers)
-        return self.pack(layerwise_rhs(layers, self._loss.gradient(products[-1]), products))
+        return _concatenated(layerwise_rhs(layers, self._loss.gradient(products[-1]), products))
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.end_to_end(y))

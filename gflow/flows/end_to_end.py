@@ -19,8 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count
+from gflow.checks import require_count, require_float, require_times
 from gflow.errors import InputError
+from gflow.flows.arguments import require_loss
 from gflow.flows.base import Observables, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
@@ -173,14 +174,19 @@ class EndToEndFlow(ReducedFlow):
         rank: int | None = None,
         hidden_width: int | None = None,
     ):
-        require_count("depth", depth)
+        require_loss(loss)
+        depth = require_count("depth", depth)
         full_rank = min(loss.shape)
+        if hidden_width is not None:
+            hidden_width = require_count("hidden_width", hidden_width)
+        if rank is not None:
+            rank = require_count("rank", rank, 0)
         if hidden_width is not None and hidden_width < full_rank:
             raise InputError(
                 f"a balanced start needs hidden_width of at least min(d_N, d_0) = {full_rank}, "
                 f"got {hidden_width}; widen the hidden layers"
             )
-        if rank is not None and not 0 <= rank <= full_rank:
+        if rank is not None and rank > full_rank:
             raise InputError(f"rank must be between 0 and {full_rank}, got {rank}")
         self._loss = loss
         self.depth = depth
@@ -272,12 +278,13 @@ class EndToEndFlow(ReducedFlow):
         )
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        y0 = require_float("a state", y0)
         self.check_state(y0)
         distance = self._loss.as_squared_distance()
         if distance is None or y0.ndim != 2:
             return super().exact(ts, y0)
         M, scale = distance
-        times = ts.to(y0) * scale
+        times = require_times(ts).to(y0) * scale
         if self.depth == 1:
             return M + (y0 - M) * torch.exp(-times)[:, None, None]
         if self.depth == 2:

@@ -18,7 +18,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gflow.checks import require_float, require_times
 from gflow.errors import InputError
+from gflow.flows.arguments import require_loss
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.linalg.eigen import effective_rank, without_round_off
@@ -86,6 +88,7 @@ def product_rhs(W: Tensor, G: Tensor) -> Tensor:
 
 
 def _check_square(loss: Loss) -> None:
+    require_loss(loss)
     if loss.shape[0] != loss.shape[1]:
         raise InputError(
             "a factorization W = UUᵀ needs a loss of square matrices, got one of shape "
@@ -292,13 +295,14 @@ class ProductFlow(ReducedFlow):
         return "fully observed matrix Riccati solution"
 
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        y0 = require_float("a state", y0)
         self.check_state(y0)
         distance = self._loss.as_squared_distance()
         if distance is None or y0.ndim != 2:
             return super().exact(ts, y0)
         M, scale = distance
         # Ẇ = 2MW + 2WM − 4W², M symmetrised
-        return riccati(2 * symmetric_part(M), self.lift(y0), 4.0, ts.to(y0) * scale)
+        return riccati(2 * symmetric_part(M), self.lift(y0), 4.0, require_times(ts).to(y0) * scale)
 
     @classmethod
     def example(cls) -> tuple[ProductFlow, Tensor]:

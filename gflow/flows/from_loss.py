@@ -9,12 +9,11 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gflow.checks import require_callable, require_count, shown
+from gflow.checks import evaluated, require_callable, require_count, shown
 from gflow.errors import InputError
 from gflow.flows.base import Observables, ParameterFlow
 from gflow.flows.objective.differentiation import (
@@ -24,7 +23,6 @@ from gflow.flows.objective.differentiation import (
     map_over_ensemble,
     value_and_gradient,
 )
-from gflow.text import one_line
 
 Function = Callable[[Tensor], Tensor]
 
@@ -209,13 +207,13 @@ class LossFlow(ParameterFlow):
         """Raise InputError unless the loss is a differentiable function of a state alone."""
         state = vector.reshape(self.state_shape)
         for name, function in self.invariant_functions.items():
-            value = _result(f"invariant {name!r}", partial(function, state.clone()))
+            value = evaluated(f"invariant {name!r} at the start", partial(function, state.clone()))
             if not isinstance(value, Tensor):
                 raise InputError(f"invariant {name!r} must return a tensor, got {shown(value)}")
         leaf = state.clone().requires_grad_()
         with torch.enable_grad():
-            loss = _result("loss_function", partial(self.loss_function, leaf))
-            again = _result("loss_function", partial(self.loss_function, leaf))
+            loss = evaluated("loss_function at the start", partial(self.loss_function, leaf))
+            again = evaluated("loss_function at the start", partial(self.loss_function, leaf))
         if not isinstance(loss, Tensor) or loss.ndim:
             mend = "sum it" if isinstance(loss, Tensor) else "use torch, not NumPy or float()"
             raise InputError(
@@ -238,11 +236,3 @@ class LossFlow(ParameterFlow):
                 "loss_function must be differentiable, but its result does not depend on the state "
                 "by operations of torch; .numpy(), .item(), .detach() and .data cut the dependence"
             )
-
-
-def _result(what: str, call: Callable[[], object]) -> Any:
-    """Return the result of a function of the user's; InputError in one line where it fails."""
-    try:
-        return call()
-    except Exception as error:
-        raise InputError(f"{what} fails at the start: {one_line(error)}; mend it") from error

@@ -17,16 +17,20 @@ descent u_{k+1} = u_k − ηH(u_k − y), stable for η < 2/λ_max. With a mean 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gflow.checks import (
+    require_callable,
+    require_count,
     require_dtype_and_device,
     require_finite,
     require_float,
     require_nonempty,
+    require_tensor,
+    shown,
 )
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, gradient_of
@@ -67,6 +71,16 @@ def kernel_rhs(u: Tensor, H: Tensor, y: Tensor) -> Tensor:
     if y.ndim == 1:
         return (y - u) @ H  # H is symmetric
     return H @ (y - u)
+
+
+def _matrix_or_product(name: str, kernel: object) -> Any:
+    """Return a kernel as a tensor or as a callable; InputError unless it is either."""
+    if isinstance(kernel, type | Flow | torch.nn.Module):
+        raise InputError(
+            f"{name} must be a matrix or its product v ↦ {name} v, got {shown(kernel)}; for the "
+            "kernel of a module use gflow.kernels.empirical_ntk"
+        )
+    return kernel if callable(kernel) else require_float(name, kernel)
 
 
 class KernelFlow(KernelPredictor):
@@ -114,11 +128,10 @@ class KernelFlow(KernelPredictor):
     def __init__(
         self, H: Tensor | Product, targets: Tensor, H_test: Tensor | Product | None = None
     ):
-        require_float("targets", targets)
-        for name, kernel in (("H", H), ("H_test", H_test)):
-            if kernel is not None and not callable(kernel):
-                require_float(name, kernel)
-        n = len(targets)
+        targets = require_float("targets", targets)
+        H = _matrix_or_product("H", H)
+        H_test = None if H_test is None else _matrix_or_product("H_test", H_test)
+        n = len(targets) if targets.ndim else 0
         if isinstance(H, SharedGram) or (isinstance(H, Tensor) and H.ndim):
             n = H.shape[0]
         if targets.ndim not in (1, 2) or targets.shape[0] != n:
@@ -193,6 +206,10 @@ class KernelFlow(KernelPredictor):
         >>> flow.predict([0.0, 1e3], torch.zeros(3).double()).test.round(decimals=9).tolist()
         [[0.0], [1.0]]
         """
+        require_callable("kernel", kernel, "kernel(x1, x2)")
+        max_memory = require_count("max_memory", max_memory)
+        x = require_tensor("x", x)
+        x_test = None if x_test is None else require_tensor("x_test", x_test)
         if team is None or team.size == 1:
             H, H_test = gram(kernel, x, x_test, max_memory)
             return cls(H, targets, H_test)

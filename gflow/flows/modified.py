@@ -17,10 +17,11 @@ Time unit: t = kη of descent on the same L, or kη/(1 − β) with momentum. Va
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.checks import require_fraction, require_positive
+from gflow.checks import require_count, require_float, require_fraction, require_positive
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.flows.factorization import FactorFlow
@@ -78,14 +79,21 @@ class ModifiedFlow(WrappedFlow):
         order: int = 2,
     ):
         super().__init__(flow)
-        for step in torch.as_tensor(step_size, dtype=torch.float64).flatten().tolist():
-            require_positive("step_size", step)
-        require_fraction("momentum", momentum)
+        if isinstance(step_size, np.ndarray) and step_size.ndim:
+            step_size = require_float("step_size", step_size)
+        if isinstance(step_size, Tensor) and step_size.ndim:
+            require_float("step_size", step_size)
+            for step in step_size.flatten().tolist():
+                require_positive("step_size", step)
+        else:
+            step_size = require_positive("step_size", step_size)
+        momentum = require_fraction("momentum", momentum)
+        order = require_count("order", order)
         if order not in (2, 3) or (order == 3 and momentum):
             raise InputError(
                 f"order must be 2, or 3 without momentum, got {order} with momentum {momentum:g}"
             )
-        self.step_size = step_size if isinstance(step_size, Tensor) else float(step_size)
+        self.step_size = step_size
         self.momentum = momentum
         self.order = order
 

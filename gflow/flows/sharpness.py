@@ -7,16 +7,16 @@ Jacobian of its gradient flow; gradient descent is stable for step sizes below 2
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gflow.checks import require_count, require_float, require_nonempty, require_positive
+from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
+from gflow.flows.base import Flow
+from gflow.flows.starts import single_start
 from gflow.linalg.eigen import Eigenpairs, largest_eigenvalues
-
-if TYPE_CHECKING:
-    from gflow.flows.base import Flow
-
 
 _WARM = 0.02  # relative tolerance of the residuals from a nearby start
 
@@ -62,6 +62,11 @@ def sharpness(
         ``values``, (k,), descending; ``vectors`` to start from at a nearby state; their
         ``residuals`` and the number of ``products``.
 
+    Raises
+    ------
+    InputError
+        If the state is an ensemble or no state of the flow, or an argument is out of range.
+
     Examples
     --------
     >>> import torch, gflow
@@ -70,6 +75,30 @@ def sharpness(
     >>> round(sharpness(flow, torch.zeros(2, dtype=torch.float64)).values.item(), 4)
     4.0
     """
+    flow, y = single_start("the sharpness", flow, y, "gflow.spectra.sharpness(flow, y)")
+    if start is not None:
+        start = require_float("start", start)
+        n = flow.lift(y).numel()
+        if start.ndim not in (1, 2) or start.shape[-1] != n:
+            raise InputError(
+                f"start must have shape (m, {n}), one row a vector over the parameters, got "
+                f"{tuple(start.shape)}; pass the vectors of another state"
+            )
+    k, max_products = require_count("k", k), require_count("max_products", max_products)
+    tol = None if tol is None else require_positive("tol", tol)
+    return hessian_eigenpairs(flow, y, k, start, tol=tol, max_products=max_products)
+
+
+def hessian_eigenpairs(
+    flow: Flow,
+    y: Tensor,
+    k: int = 1,
+    start: Tensor | None = None,
+    *,
+    tol: float | None = None,
+    max_products: int = 200,
+) -> Eigenpairs:
+    """Compute `sharpness` without checks of its arguments; NaN where the Hessian is not finite."""
     inner, theta = flow.parameter_flow, flow.lift(y)
     if tol is None:
         tol = _WARM if start is not None else _WARM / 10
@@ -119,7 +148,7 @@ class SharpnessPath:
 
     def add(self, y: Tensor) -> Eigenpairs:
         """Compute the eigenvalues at the next state, (*state)."""
-        pairs = sharpness(self._flow, y, self.k, self.vectors, tol=self._tol)
+        pairs = hessian_eigenpairs(self._flow, y, self.k, self.vectors, tol=self._tol)
         self.values.append(pairs.values)
         self.vectors, self.products = pairs.vectors, self.products + pairs.products
         return pairs
@@ -183,6 +212,19 @@ def sharpness_along(
     >>> values.squeeze().round(decimals=3).tolist()
     [4.0, 4.0, 4.0]
     """
+    k, tol = require_count("k", k), None if tol is None else require_positive("tol", tol)
+    ys = require_float("ys", ys)
+    require_flow(flow, "gflow.spectra.sharpness_along(flow, ys)")
+    require_nonempty("ys", ys)
+    if ys.ndim == 0:
+        raise InputError("ys must be the states of one path, (T, *state), got one number")
+    flow.check_state(ys[0])
+    flow = flow.for_start(ys[0])
+    if ys.ndim != flow.state_ndim + 1:
+        raise InputError(
+            f"ys must be the states of one path, of shape (T, *state), got {tuple(ys.shape)}; pass "
+            "those of one member"
+        )
     path = SharpnessPath(flow, k, tol=tol)
     for y in ys:
         path.add(y)

@@ -8,17 +8,19 @@ and that a call changes neither the state nor its own result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gflow.checks import require_float, require_single_start, shown
+from gflow.checks import evaluated, require_float, require_single_start, shown
 from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
-from gflow.flows.base import Flow
+from gflow.flows.base import Flow, gradient_of
 from gflow.flows.wrapped import WrappedFlow
-from gflow.text import one_line
+
+_ROUND_OFF = 1e-4  # cosine of the angle between velocity and gradient that counts as none
 
 
 def checked_start(flow: Flow, y0: Tensor, usage: str) -> tuple[Flow, Tensor]:
@@ -53,6 +55,7 @@ def checked_start(flow: Flow, y0: Tensor, usage: str) -> tuple[Flow, Tensor]:
     if isinstance(y0, Flow):
         raise InputError(f"the start must be a tensor, got {shown(y0)}; write {usage}")
     y0 = require_float("a state", y0).detach()
+    _require_state_shape(flow)
     flow.check_state(y0)
     flow = flow.for_start(y0)
     _require_contract(flow, y0)
@@ -89,6 +92,18 @@ def single_start(study: str, flow: Flow, y0: Tensor, usage: str) -> tuple[Flow, 
     return flow, y0
 
 
+def _require_state_shape(flow: Flow) -> None:
+    """Raise InputError unless the shape of a state is a sequence of whole numbers."""
+    shape: object = flow.state_shape
+    if isinstance(shape, tuple | list | torch.Size) and all(isinstance(n, int) for n in shape):
+        return
+    mend = "make it a property" if callable(shape) else "such as (3,) for vectors of 3"
+    raise InputError(
+        f"{type(flow).__name__}.state_shape must be a tuple of whole numbers, got {shown(shape)}; "
+        f"{mend}"
+    )
+
+
 @torch.no_grad()
 def _require_contract(flow: Flow, y0: Tensor) -> None:
     """Raise InputError where a flow that is not gflow's own breaks the contract of a flow."""
@@ -98,6 +113,7 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
         return
     batch = tuple(flow.batch_shape(y0))
     alone = _checked_results(flow, y0, batch, "one state")
+    _require_descent(flow, y0, alone)
     together = _checked_results(flow, torch.stack([y0, y0]), (2, *batch), "two states")
     gap = (together - alone).nan_to_num().abs().max()
     if gap > 1e-3 * alone.nan_to_num().abs().max():
@@ -108,11 +124,25 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
         )
 
 
+def _require_descent(flow: Flow, y0: Tensor, velocity: Tensor) -> None:
+    """Raise InputError where the loss rises along the velocity: a wrong sign, most likely."""
+    try:
+        gradient = gradient_of(flow.loss, y0)
+    except RuntimeError:  # not differentiable: the certificate names the checks that cannot run
+        return
+    rise, sizes = flow.inner(gradient, velocity), flow.norm(gradient) * flow.norm(velocity)
+    if bool((rise > _ROUND_OFF * sizes).any()):
+        raise InputError(
+            f"{type(flow).__name__}.__call__(t, y) must lower its loss, but at the start the loss "
+            f"rises along it, at the rate {float(rise.max()):.3g}; check its sign"
+        )
+
+
 def _checked_results(flow: Flow, y: Tensor, batch: tuple[int, ...], states: str) -> Tensor:
     """Return the velocity at y; raise InputError where the flow's methods break the contract."""
     name = type(flow).__name__
     call = f"{name}.__call__(t, y)"
-    before = y.clone()
+    before, y = y, y.clone()  # the caller's stays as it is
     velocity = _result(call, states, lambda: flow(0.0, y))
     _require_tensor(call, velocity, tuple(y.shape), y)
     if not torch.equal(y, before):
@@ -130,12 +160,12 @@ def _checked_results(flow: Flow, y: Tensor, batch: tuple[int, ...], states: str)
         )
     loss = _result(f"{name}.loss(y)", states, lambda: flow.loss(y))
     _require_tensor(f"{name}.loss(y)", loss, batch, y)
-    invariants = _result(f"{name}.invariants(y)", states, lambda: flow.invariants(y))
-    scales = _result(f"{name}.invariant_scales(y)", states, lambda: flow.invariant_scales(y))
-    for what, values, more in (
-        ("invariants", invariants, True),
-        ("invariant_scales", scales, False),
-    ):
+    methods = (
+        ("invariants", flow.invariants, True),
+        ("invariant_scales", flow.invariant_scales, False),
+    )
+    for what, method, more in methods:
+        values = _result(f"{name}.{what}(y)", states, partial(method, y))
         if not isinstance(values, dict):
             raise InputError(
                 f"{name}.{what}(y) must return a dict of tensors by name, got {shown(values)}"
@@ -147,17 +177,13 @@ def _checked_results(flow: Flow, y: Tensor, batch: tuple[int, ...], states: str)
 
 def _result(what: str, states: str, call: Callable[[], Any]) -> Any:
     """Return the result of a method; InputError in one line where it fails."""
-    try:
-        return call()
-    except InputError:
-        raise
-    except Exception as error:
-        mend = (
-            "mend it"
-            if states == "one state"
-            else "let leading dimensions of y be an ensemble: work on the last ones (dim=-1)"
-        )
-        raise InputError(f"{what} fails for {states}: {one_line(error)}; {mend}") from error
+    if states == "one state":
+        return evaluated(what, call)
+    return evaluated(
+        f"{what} for two states",
+        call,
+        "leading dimensions of y are an ensemble: work on the last ones (dim=-1)",
+    )
 
 
 def _require_tensor(

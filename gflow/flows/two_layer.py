@@ -21,7 +21,12 @@ import copy
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite, require_float
+from gflow.checks import (
+    require_dtype_and_device,
+    require_finite,
+    require_float,
+    require_nonempty,
+)
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
 
@@ -161,9 +166,14 @@ class TwoLayerFlow(ParameterFlow):
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, signs: Tensor):
-        for name, value in (("inputs", inputs), ("targets", targets), ("signs", signs)):
+        inputs, targets, signs = (
             require_float(name, value)
+            for name, value in (("inputs", inputs), ("targets", targets), ("signs", signs))
+        )
+        for name, value in (("inputs", inputs), ("targets", targets), ("signs", signs)):
             require_finite(name, value)
+            require_nonempty(name, value)
+            require_dtype_and_device(name, value, inputs, "inputs")
         if inputs.ndim != 2 or targets.ndim not in (1, 2) or len(targets) != len(inputs):
             raise InputError(
                 "inputs must have shape (n, d) and targets (n,) or (n, k), "

@@ -36,6 +36,8 @@ def as_path(value: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise InputError(f"a path must be a string or a pathlib.Path, got {type(value).__name__}")
+    if not os.fspath(value) or "\0" in os.fspath(value):
+        raise InputError(f"a path must not be empty or hold null characters, got {value!r:.80}")
     return Path(os.path.expanduser(value))
 
 

@@ -39,14 +39,17 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from gflow.callbacks import as_count_progress
+from gflow.checks import require_count
 from gflow.kernels.dense_layers import diagonal, propagate_pairs, propagate_points
-from gflow.kernels.layers import Layers, NetworkOptions, check_points, make_layers
+from gflow.kernels.layers import Layers, NetworkOptions, checked_points, make_layers
 from gflow.kernels.tiling import (
     Memory,
     Progress,
     fill,
     gram_memory,
     new_matrix,
+    points_of_any_device,
     require_memory,
     tile_entries,
 )
@@ -64,7 +67,7 @@ def ntk(
     trained: Sequence[int] | None = None,
     out: str | Path | None = None,
     max_memory: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **network: Unpack[NetworkOptions],
 ) -> Tensor:
     """Compute the neural tangent kernel of a fully connected network of infinite width.
@@ -84,8 +87,8 @@ def ntk(
         Store the matrix on disk: the tensor returned is mapped to this file.
     max_memory : float, optional
         Bytes that this call may take; see `memory_needed`.
-    progress : callable, optional
-        Called with the entries done and their total.
+    progress : callable or bool, optional
+        Called with the entries done and their total; True prints a line each second.
     **network : NetworkOptions
         ``depth=1``, the hidden layers; ``activation="relu"``: a name in
         `gflow.kernels.activations`, a smooth function of tensors or an `Activation`;
@@ -120,7 +123,7 @@ def nngp(
     *,
     out: str | Path | None = None,
     max_memory: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **network: Unpack[NetworkOptions],
 ) -> Tensor:
     """Compute the covariance of the outputs of a random network of infinite width.
@@ -138,8 +141,8 @@ def nngp(
         Where to store the matrix on disk.
     max_memory : float, optional
         Bytes that this call may take.
-    progress : callable, optional
-        Called with the entries done and their total.
+    progress : callable or bool, optional
+        Called with the entries done and their total; True prints a line each second.
     **network : NetworkOptions
         See `ntk`.
 
@@ -192,6 +195,8 @@ def memory_needed(
     >>> print(memory_needed(x, depth=3))
     1.78 GB of memory: the matrix 1.6 GB, work 0.181 GB
     """
+    x1, x2 = points_of_any_device(x1, x2, 2)
+    depth = require_count("depth", depth)
     points = (x1,) if x2 is None else (x1, x2)
     entries = len(x1) * len(points[-1])
     vectors = sum(2 * x.numel() + 8 * (depth + 1) * len(x) for x in points)
@@ -206,9 +211,10 @@ def _gram(
     layers: Layers,
     out: str | Path | None,
     max_memory: float | None,
-    progress: Progress | None,
+    progress: Progress | bool | None,
 ) -> Tensor:
-    check_points(x1, x2, "(n, d)")
+    x1, x2 = checked_points(x1, x2, "(n, d)")
+    progress = as_count_progress(progress)
     require_memory(memory_needed(x1, x2, depth=layers.depth, out=out), max_memory)
     side1 = propagate_points(x1, layers)
     side2 = side1 if x2 is None else propagate_points(x2, layers)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Unpack
 from torch import Tensor
 from torch.nn.functional import pad, unfold
 
+from gflow.checks import require_number, shown
 from gflow.errors import InputError
 from gflow.kernels.angles import one_minus_and_plus_cosine, unit_and_square
 from gflow.kernels.dual_maps import safe_inverse
@@ -90,12 +91,40 @@ def make_conv_layers(
     5
     """
     layers = make_layers(trained=trained, **network)
-    if pooling not in ("flatten", "average"):
-        raise InputError(f"pooling must be 'flatten' or 'average', got {pooling!r}")
-    odd = isinstance(kernel_size, int) and not isinstance(kernel_size, bool) and kernel_size % 2
-    if not odd or kernel_size < 1:
-        raise InputError(f"kernel_size must be an odd whole number, got {kernel_size}")
-    return ConvLayers(layers.activation, layers.w, layers.b, layers.trained, pooling, kernel_size)
+    require_pooling(pooling)
+    size = require_odd("kernel_size", kernel_size)
+    return ConvLayers(layers.activation, layers.w, layers.b, layers.trained, pooling, size)
+
+
+def require_pooling(pooling: object) -> None:
+    """Raise InputError unless a value is the name of a pooling."""
+    if not isinstance(pooling, str) or pooling not in ("flatten", "average"):
+        raise InputError(f"pooling must be 'flatten' or 'average', got {shown(pooling)}")
+
+
+def require_odd(name: str, value: object) -> int:
+    """Return a value as an int; raise InputError unless it is an odd positive number.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> require_odd("kernel_size", 3)
+    3
+    """
+    number = require_number(name, value, "an odd whole number")
+    if number % 2 != 1 or number < 1:
+        raise InputError(f"{name} must be an odd whole number, got {shown(value)}")
+    return int(number)
 
 
 def images_a_window(pooling: Pooling) -> int:

@@ -28,6 +28,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from gflow.callbacks import as_count_progress
+from gflow.checks import require_count
 from gflow.kernels.conv_layers import (
     ConvLayers,
     ConvNetworkOptions,
@@ -36,14 +38,17 @@ from gflow.kernels.conv_layers import (
     make_conv_layers,
     propagate_image_pairs,
     propagate_images,
+    require_odd,
+    require_pooling,
 )
-from gflow.kernels.layers import check_points
+from gflow.kernels.layers import checked_points
 from gflow.kernels.tiling import (
     Memory,
     Progress,
     fill,
     gram_memory,
     new_matrix,
+    points_of_any_device,
     require_memory,
     tile_entries,
 )
@@ -58,7 +63,7 @@ def conv_ntk(
     trained: Sequence[int] | None = None,
     out: str | Path | None = None,
     max_memory: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **network: Unpack[ConvNetworkOptions],
 ) -> Tensor:
     """Compute the neural tangent kernel of a convolutional network of infinite width.
@@ -75,8 +80,8 @@ def conv_ntk(
         Where to store the matrix on disk.
     max_memory : float, optional
         Bytes that this call may take.
-    progress : callable, optional
-        Called with the entries done and their total.
+    progress : callable or bool, optional
+        Called with the entries done and their total; True prints a line each second.
     **network : ConvNetworkOptions
         ``depth``, the convolutions (the dense read-out is one layer more), ``activation``,
         ``w_std`` and ``b_std`` as for `ntk`; ``pooling="flatten"`` or "average", before the
@@ -109,7 +114,7 @@ def conv_nngp(
     *,
     out: str | Path | None = None,
     max_memory: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **network: Unpack[ConvNetworkOptions],
 ) -> Tensor:
     """Compute the covariance of the outputs of a random convolutional network of infinite width.
@@ -124,8 +129,8 @@ def conv_nngp(
         Where to store the matrix on disk.
     max_memory : float, optional
         Bytes that this call may take.
-    progress : callable, optional
-        Called with the entries done and their total.
+    progress : callable or bool, optional
+        Called with the entries done and their total; True prints a line each second.
     **network : ConvNetworkOptions
         See `conv_ntk`.
 
@@ -186,6 +191,9 @@ def conv_memory_needed(
     >>> print(conv_memory_needed(x, pooling="average"))
     0.17 GB of memory: the matrix 0.004 GB, work 0.166 GB
     """
+    x1, x2 = points_of_any_device(x1, x2, 4)
+    depth, kernel_size = require_count("depth", depth), require_odd("kernel_size", kernel_size)
+    require_pooling(pooling)
     images = len(x1) + (0 if x2 is None else len(x2))
     channels, height, width = x1.shape[1:]
     patches = images * height * width * (2 * kernel_size**2 * channels + 2 * depth + 8)
@@ -212,9 +220,10 @@ def _gram(
     layers: ConvLayers,
     out: str | Path | None,
     max_memory: float | None,
-    progress: Progress | None,
+    progress: Progress | bool | None,
 ) -> Tensor:
-    check_points(x1, x2, "(n, C, H, W)")
+    x1, x2 = checked_points(x1, x2, "(n, C, H, W)")
+    progress = as_count_progress(progress)
     pooling, size = layers.pooling, layers.size
     needed = conv_memory_needed(
         x1, x2, pooling=pooling, kernel_size=size, depth=layers.depth, out=out

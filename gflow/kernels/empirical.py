@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gflow.checks import require_bool, require_count, shown
 from gflow.errors import InputError
 from gflow.kernels.allocation import allocated_bytes
 from gflow.kernels.contractions import (
@@ -94,9 +95,13 @@ def empirical_ntk(
     >>> empirical_ntk(module, x, full=True)[0, :, 1].tolist()
     [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
     """
+    full, max_memory = require_bool("full", full), require_count("max_memory", max_memory)
     network, parameters, x1, points, k = prepare(module, x1, x2, params)
-    if method != "auto" and method not in _METHODS:
-        raise InputError(f"method must be auto or one of {', '.join(_METHODS)}, got {method!r}")
+    x2 = None if x2 is None else points
+    if not isinstance(method, str) or method not in ("auto", *_METHODS):
+        raise InputError(
+            f"method must be auto or one of {', '.join(_METHODS)}, got {shown(method)}"
+        )
     plans: list[_Plan] = []
     for name in _candidates(full) if method == "auto" else (method,):
         contraction = _METHODS[name](network, parameters, full)

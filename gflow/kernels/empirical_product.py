@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
+from gflow.checks import require_bool, require_count
 from gflow.errors import InputError
 from gflow.kernels.allocation import allocated_bytes
 from gflow.kernels.contractions import MEMORY, USABLE
@@ -72,6 +73,7 @@ def empirical_ntk_product(
     >>> path.stats.method, path.ys[-1].round(decimals=6).tolist()
     ('krylov', [1.0, 1.0])
     """
+    full, max_memory = require_bool("full", full), require_count("max_memory", max_memory)
     network, parameters, x1, points, k = prepare(module, x1, x2, params)
 
     def pull(x: Tensor, cotangents: Tensor) -> dict[str, Tensor]:

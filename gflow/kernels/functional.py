@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vmap
 
-from gflow.checks import require_dtype_and_device, require_finite
+from gflow.checks import require_dtype_and_device, require_finite, require_tensor, shown
 from gflow.errors import InputError
 from gflow.flows.objective.trainable import trainable_parameters
+from gflow.text import one_line
 
 Parameters = Mapping[str, Tensor]
 #: (named parameters, inputs (n, ...)) ↦ outputs (n, k)
@@ -61,8 +62,17 @@ def prepare(
     >>> sorted(prepared.parameters), prepared.k
     (['bias', 'weight'], 3)
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"module must be a torch.nn.Module, got {shown(module)}")
     parameters = trainable_parameters(module)
     if params is not None:
+        if not isinstance(params, Mapping) or not all(
+            isinstance(p, Tensor) for p in params.values()
+        ):
+            raise InputError(
+                f"params must be a mapping of names to tensors, got {shown(params)}; write "
+                "flow.parameters_dict(theta)"
+            )
         given = {k: (p.shape, p.dtype, p.device) for k, p in params.items()}
         required = {k: (p.shape, p.dtype, p.device) for k, p in parameters.items()}
         if given != required:
@@ -73,6 +83,8 @@ def prepare(
                 f"and device; these are not: {', '.join(wrong)}"
             )
         parameters = {name: params[name].detach() for name in parameters}
+    x1 = require_tensor("x1", x1).detach()
+    x2 = None if x2 is None else require_tensor("x2", x2).detach()
     points = x1 if x2 is None else x2
     for name, x in (("x1", x1), ("x2", points)):
         _check_points(name, x, next(iter(parameters.values())))
@@ -85,9 +97,12 @@ def prepare(
             k = network(parameters, x1[:1]).shape[1]
             together = network(parameters, x1[:2])
             alone = torch.cat([network(parameters, x) for x in x1[:2].split(1)])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the module cannot be called on x1[:1]: {reason}") from None
+            if x2 is not None:
+                network(parameters, x2[:1])
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the module cannot be called on the points: {one_line(error)}") from None
     if float((together - alone).norm()) > torch.finfo(alone.dtype).eps ** 0.5 * alone.norm():
         raise InputError(
             "each row of the module's outputs must depend on its own input alone, but two inputs "

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_positive
+from gflow.checks import evaluated, require_count, require_positive
 from gflow.errors import InputError
 from gflow.kernels.dual_maps import Smooth
 
@@ -60,8 +60,7 @@ class HermiteSeries(Smooth):
     def __init__(
         self, function: Callable[[Tensor], Tensor], tolerance: float = 1e-6, terms: int = 256
     ):
-        require_count("terms", terms)
-        require_positive("tolerance", tolerance)
+        terms, tolerance = require_count("terms", terms), require_positive("tolerance", tolerance)
         self.function, self.terms, self.tolerance = function, terms, tolerance
         self.name = str(getattr(function, "__name__", type(function).__name__))
 
@@ -101,9 +100,11 @@ class HermiteSeries(Smooth):
     def _values_and_slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            values = self.function(x)
+            values = evaluated(f"activation {self.name!r}", lambda: self.function(x))
             if not isinstance(values, Tensor) or values.shape != x.shape:
                 raise InputError(f"activation {self.name!r} must map a tensor to one of its shape")
+            if not values.requires_grad:
+                raise InputError(f"activation {self.name!r} must be differentiable by torch")
             (slopes,) = torch.autograd.grad(values.sum(), x)
         return values.detach(), slopes
 

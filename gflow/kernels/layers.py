@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self, TypedDict
@@ -11,7 +10,16 @@ from typing import NamedTuple, Self, TypedDict
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_finite, require_nonempty
+from gflow.checks import (
+    is_number,
+    require_count,
+    require_finite,
+    require_float,
+    require_nonempty,
+    require_number,
+    require_numbers,
+    shown,
+)
 from gflow.errors import InputError
 from gflow.kernels.activations import ACTIVATIONS, Activation
 from gflow.text import unknown
@@ -98,27 +106,24 @@ def make_layers(
     >>> make_layers(depth=2, w_std=1.5, trained=[0]).trained
     (True, False, False)
     """
-    require_count("depth", depth)
+    depth = require_count("depth", depth)
     w = _per_layer("w_std", w_std, depth, positive=True)
     b = _per_layer("b_std", b_std, depth, positive=False)
-    chosen = range(depth + 1) if trained is None else trained
-    if (
-        not isinstance(chosen, Sequence)
-        or not chosen
-        or any(k not in range(depth + 1) for k in chosen)
-    ):
+    chosen = list(range(depth + 1)) if trained is None else require_numbers("trained", trained)
+    if any(k not in range(depth + 1) for k in chosen):
         raise InputError(
             f"trained must name layers from 0 to {depth} (the read-out), at least one, "
-            f"got {chosen!r:.80}"
+            f"got {shown(trained)}"
         )
     mask = tuple(k in chosen for k in range(depth + 1))
     return Layers(find_activation(activation), w, b, mask)
 
 
 def _per_layer(name: str, given: PerLayer, depth: int, positive: bool) -> tuple[float, ...]:
-    values = tuple(given) if isinstance(given, Sequence) else (given,) * (depth + 1)
-    if not all(isinstance(value, numbers.Real) for value in values):
-        raise InputError(f"{name} must be a number or a sequence of numbers, got {given!r:.80}")
+    single = is_number(given)
+    if given is None or isinstance(given, str):
+        raise InputError(f"{name} must be a number or a sequence of numbers, got {shown(given)}")
+    values = [require_number(name, given)] * (depth + 1) if single else require_numbers(name, given)
     if len(values) != depth + 1:
         raise InputError(
             f"{name} must be one number or one for each of {depth + 1} layers (the read-out "
@@ -141,6 +146,8 @@ def find_activation(given: AnyActivation) -> Activation:
     """
     if isinstance(given, Activation):
         return given
+    if isinstance(given, torch.nn.Module):
+        given = given.forward
     if isinstance(given, str):
         if given not in ACTIVATIONS:
             raise InputError(f"{unknown('activation', given, ACTIVATIONS)}; or pass a callable")
@@ -149,13 +156,11 @@ def find_activation(given: AnyActivation) -> Activation:
         from gflow.kernels.hermite import HermiteSeries
 
         return HermiteSeries(given)
-    raise InputError(
-        f"activation must be a name, a callable or an Activation, got {type(given).__name__}"
-    )
+    raise InputError(f"activation must be a name, a callable or an Activation, got {shown(given)}")
 
 
-def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
-    """Raise InputError unless two sets of points are finite and fit together.
+def checked_points(x1: object, x2: object, shape: str) -> tuple[Tensor, Tensor | None]:
+    """Return two sets of points; raise InputError unless they are finite and fit together.
 
     Parameters
     ----------
@@ -166,6 +171,10 @@ def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
     shape : str
         The shape of a set, such as "(n, d)".
 
+    Returns
+    -------
+    (Tensor, Tensor or None)
+
     Raises
     ------
     InputError
@@ -174,28 +183,31 @@ def check_points(x1: Tensor, x2: Tensor | None, shape: str) -> None:
     Examples
     --------
     >>> import torch
-    >>> check_points(torch.ones(3, 2), torch.zeros(1, 2), "(n, d)")
+    >>> checked_points(torch.ones(1, 2), None, "(n, d)")
+    (tensor([[1., 1.]]), None)
     """
-    for name, x in (("x1", x1), ("x2", x1 if x2 is None else x2)):
-        if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"{name} must be a float64 or float32 tensor, got {kind}")
+    first = require_float("x1", x1)
+    second = None if x2 is None else require_float("x2", x2)
+    for name, x in (("x1", first), ("x2", first if second is None else second)):
+        if x.dtype not in (torch.float32, torch.float64):
+            raise InputError(f"{name} must be a float64 or float32 tensor, got {x.dtype}")
         if x.ndim != shape.count(",") + 1:
             raise InputError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
         require_nonempty(name, x)
         require_finite(name, x)
-    if x2 is None:
-        return
-    if x1.shape[1:] != x2.shape[1:]:
+    if second is None:
+        return first, None
+    if first.shape[1:] != second.shape[1:]:
         raise InputError(
             "x1 and x2 must have the same columns, got "
-            f"{', '.join(map(str, x1.shape[1:]))} and {', '.join(map(str, x2.shape[1:]))}"
+            f"{', '.join(map(str, first.shape[1:]))} and {', '.join(map(str, second.shape[1:]))}"
         )
-    if (x1.dtype, x1.device) != (x2.dtype, x2.device):
+    if (first.dtype, first.device) != (second.dtype, second.device):
         raise InputError(
-            f"x1 and x2 must share dtype and device, got {x1.dtype} on {x1.device} and "
-            f"{x2.dtype} on {x2.device}"
+            f"x1 and x2 must share dtype and device, got {first.dtype} on {first.device} and "
+            f"{second.dtype} on {second.device}"
         )
+    return first, second
 
 
 class PreActivations(NamedTuple):

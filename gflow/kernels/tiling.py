@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.checks import require_float, require_positive, shown
 from gflow.errors import InputError
 from gflow.linalg.blocks import spans
 
@@ -85,9 +86,21 @@ def gram_memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None
     >>> gram_memory(torch.ones(3, 2), None, 0, None).result
     36
     """
+    if out is not None and not isinstance(out, str | Path):
+        raise InputError(f"out must be the path of a .npy file, got {shown(out)}")
     size = x1.element_size()
     result = len(x1) * len(x1 if x2 is None else x2) * size
     return Memory(0 if out else result, work * size + _OVERHEAD, result if out else 0)
+
+
+def points_of_any_device(x1: object, x2: object, ndim: int) -> tuple[Tensor, Tensor | None]:
+    """Return points of which only shapes matter; InputError unless they are tensors of ndim."""
+    first = require_float("x1", x1)
+    second = None if x2 is None else require_float("x2", x2)
+    for name, x in (("x1", first), ("x2", first if second is None else second)):
+        if x.ndim != ndim:
+            raise InputError(f"{name} must have {ndim} dimensions, got shape {tuple(x.shape)}")
+    return first, second
 
 
 def _gigabytes(count: float) -> str:
@@ -118,7 +131,10 @@ def require_memory(needed: Memory, max_memory: float | None) -> None:
     --------
     >>> require_memory(Memory(100, 0, 0), 100)
     """
-    if max_memory is not None and not needed.total <= max_memory:
+    if max_memory is None:
+        return
+    max_memory = require_positive("max_memory", max_memory)
+    if needed.total > max_memory:
         raise InputError(
             f"the Gram matrix must fit max_memory = {_gigabytes(max_memory)}, but needs "
             f"{needed}; take fewer points, float32, or out='gram.npy' to keep it on disk"
@@ -161,6 +177,8 @@ def new_matrix(shape: tuple[int, int], like: Tensor, out: str | Path | None) -> 
     if out is None:
         yield torch.empty(shape, dtype=like.dtype, device=like.device)
         return
+    if not isinstance(out, str | Path):
+        raise InputError(f"out must be the path of a .npy file, got {shown(out)}")
     path = Path(os.path.expanduser(out))
     if path.suffix != ".npy" or not path.parent.is_dir() or path.is_dir():
         raise InputError(

@@ -16,7 +16,7 @@ import math
 from torch import Tensor
 
 from gflow.kernels.analytic import ntk
-from gflow.kernels.layers import check_points
+from gflow.kernels.layers import checked_points
 
 
 def two_layer_relu_gram(x1: Tensor, x2: Tensor | None = None) -> Tensor:
@@ -44,5 +44,5 @@ def two_layer_relu_gram(x1: Tensor, x2: Tensor | None = None) -> Tensor:
     >>> two_layer_relu_gram(torch.eye(2, dtype=torch.float64)).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    check_points(x1, x2, "(n, d)")
+    x1, x2 = checked_points(x1, x2, "(n, d)")
     return ntk(x1, x2, depth=1, w_std=(math.sqrt(x1.shape[1]), 1.0), trained=[0])

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.checks import require_float
+from gflow.errors import InputError
+
 
 def without_round_off(values: Tensor, size: int) -> Tensor:
     """Set values below size·ε·max|values| to zero: a fractional power would amplify the noise.
@@ -69,6 +72,9 @@ def effective_rank(sigma: Tensor) -> Tensor:
     >>> effective_rank(torch.tensor([2.0, 2.0, 0.0])).item()
     2.0
     """
+    sigma = require_float("singular values", sigma)
+    if sigma.ndim == 0:
+        raise InputError("singular values must have at least one dimension, got one number")
     total = sigma.sum(-1, keepdim=True)
     p = sigma / torch.where(total > 0, total, torch.ones_like(total))
     entropy = -torch.special.xlogy(p, p).sum(-1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gflow.checks import require_count
+from gflow.checks import require_count, shown
 from gflow.data.named import Data
 from gflow.errors import InputError
 from gflow.text import brief, nearest
@@ -45,11 +45,14 @@ def subset(data: Data, samples: int | None = None, classes: Sequence[str] | None
     >>> data.inputs.shape, data.classes, data.targets[:3, 0].tolist()
     ((100, 64), ('1', '0'), [1.0, 0.0, 1.0])
     """
+    require_data(data)
+    if classes is not None and not isinstance(classes, list | tuple | set | range):
+        raise InputError(f"classes must be a sequence of names, got {shown(classes)}; write [...]")
     if classes is not None:
         data = _of_classes(data, [str(name) for name in classes])
     if samples is None:
         return data
-    require_count("samples", samples)
+    samples = require_count("samples", samples)
     if samples > len(data.inputs):
         raise InputError(
             f"samples must be at most {len(data.inputs)}, the rows of {data.name}"
@@ -82,6 +85,14 @@ def _of_classes(data: Data, names: list[str]) -> Data:
     )
 
 
+def require_data(data: object) -> None:
+    """Raise InputError unless a value is a data set, as `gflow.data.load` returns it."""
+    if not isinstance(data, Data):
+        raise InputError(
+            f"data must be a data set, got {shown(data)}; load one by gflow.data.load(name)"
+        )
+
+
 def listed(names: Sequence[str]) -> str:
     """Return at most 20 names in one line."""
     short = [" ".join(name.split()) for name in names[:20]]
@@ -90,6 +101,7 @@ def listed(names: Sequence[str]) -> str:
 
 def require_classes(data: Data) -> tuple[str, ...]:
     """Return the names of the classes; InputError where the data have none."""
+    require_data(data)
     if data.classes is None:
         kind = "numbers as targets" if data.targets.shape[1] else "no targets"
         raise InputError(

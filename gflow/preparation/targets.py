@@ -8,7 +8,7 @@ from gflow.data.named import Data
 from gflow.data.tables import MAX_BYTES
 from gflow.errors import InputError
 from gflow.preparation.inputs import standardise
-from gflow.preparation.selection import listed, require_classes
+from gflow.preparation.selection import listed, require_classes, require_data
 
 
 def one_hot(data: Data) -> np.ndarray:
@@ -109,6 +109,7 @@ def regression_targets(data: Data) -> np.ndarray:
     >>> regression_targets(load("linnerud")).shape, regression_targets(load("digits")).shape
     ((20, 3), (1797, 10))
     """
+    require_data(data)
     if data.targets.shape[1] == 0:
         raise InputError(
             f"a regression needs targets, got none in {data.name}; use data with targets, "

@@ -92,6 +92,10 @@ def run(job: Job, path: str | Path | None = None, options: RunOptions = RunOptio
     >>> result.summary["certificate"]["holds"]
     True
     """
+    if not isinstance(job, Job):
+        raise InputError(
+            f"job must be a Job, got {type(job).__name__}; write Job(load_scenario(name, keys))"
+        )
     job.scenario.torch_options()  # refuse a missing device before a folder is made
     default = default_folder(job.name, job.scenario.resolved())
     folder = RunFolder(default if path is None else as_path(path))

@@ -81,7 +81,7 @@ class SolveOptions:
         if not self.max_evals >= 1:  # NaN, too; a float such as 1e6 will do
             raise InputError(f"max_evals must be at least 1, got {self.max_evals}")
         plain(self, "points", require_count("points", self.points))
-        if self.spacing not in typing.get_args(Spacing):
+        if not isinstance(self.spacing, str) or self.spacing not in typing.get_args(Spacing):
             raise InputError(f"spacing must be 'linear' or 'log', got {shown(self.spacing)}")
 
     def with_(self, **changes: Unpack[SolveKeywords]) -> SolveOptions:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.checks import require_callable, require_float
 from gflow.flows.base import Flow
+from gflow.flows.starts import checked_start
 from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Solver
 from gflow.solvers.problem import NOT_FINITE, Problem, Stop
@@ -49,6 +51,12 @@ def to_scipy(
     >>> round(float(solution.y[0, -1]), 8)   # 1 − 1/e
     0.63212056
     """
+
+    if isinstance(flow, Flow):
+        flow, y0 = checked_start(flow, y0, "gflow.to_scipy(flow, y0)")
+    else:
+        require_callable("flow", flow, "flow(t, y)")
+        y0 = require_float("a state", y0)
 
     def fun(t: float, y: np.ndarray) -> np.ndarray:
         state = torch.from_numpy(np.array(y, dtype=np.float64)).to(y0).reshape(y0.shape)

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from gflow.callbacks import Progress
 from gflow.checks import (
+    evaluated,
     require_bool,
     require_callable,
     require_count,
+    require_number,
     require_numbers,
     require_positive,
     shown,
@@ -319,11 +321,26 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
     return times
 
 
+def _check_event(event: Event, batch: torch.Size, y0: Tensor) -> None:
+    """Raise InputError unless an event returns one number for each member."""
+    shape = f"one number for each member, of shape {tuple(batch)}"
+    value = evaluated("until(y)", lambda: event(y0), f"it must return {shape}")
+    if not isinstance(value, Tensor) or value.shape != batch or value.is_complex():
+        raise InputError(
+            f"until(y) must return a tensor, {shape}, got {shown(value)}; it is positive until the "
+            "event, see gflow.events"
+        )
+
+
 def _check_details(flow: Flow, y0: Tensor, details: SolveDetails) -> None:
     """Raise InputError where a keyword cannot be used; put the plain values in their place."""
     event, step_size = details.get("event"), details.get("step_size")
     if event is not None:
         require_callable("until", event, "until(y)")
+        _check_event(event, flow.batch_shape(y0), y0)
+    details["checkpoint_every"] = require_number(
+        "checkpoint_every", details.get("checkpoint_every", 60.0)
+    )
     if step_size is not None:
         details["step_size"] = require_positive("step_size", step_size)
     details["dense"] = require_bool("dense", details.get("dense", False))

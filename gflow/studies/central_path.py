@@ -14,18 +14,19 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress
-from gflow.checks import require_single_start
+from gflow.callbacks import Progress, as_progress
+from gflow.checks import require_numbers, require_positive, shown
 from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow, Oscillation, oscillation
+from gflow.flows.starts import single_start
 
 _WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
 _COLD = 1e-3
@@ -63,7 +64,7 @@ def central_path(
     ts: Sequence[float],
     step: float | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CentralPath:
     """Follow a central flow from a start below the edge.
 
@@ -75,8 +76,8 @@ def central_path(
         Strictly increasing; the first is the start's.
     step : float, optional
         The longest step h; at most 1/rate, the default.
-    progress : callable, optional
-        ``progress(t, loss)`` at the requested times.
+    progress : callable or bool, optional
+        ``progress(t, loss)`` at the requested times; True prints a line each second.
 
     Returns
     -------
@@ -97,12 +98,18 @@ def central_path(
     >>> bool((path.ys - true.ys).norm() < 1e-6)
     True
     """
-    flow.check_state(y0)
-    require_single_start("a central path", y0, flow.state_ndim)
-    times = [float(t) for t in ts]
-    if not times or any(not b > a for a, b in itertools.pairwise(times)):
-        raise InputError("ts must be at least one time, strictly increasing; sort it")
-    longest = 1 / flow.rate if step is None else step
+    if not isinstance(flow, CentralFlow):
+        raise InputError(
+            f"flow must be a CentralFlow, got {shown(flow)}; write CentralFlow(flow, step_size)"
+        )
+    usage = "central_path(CentralFlow(flow, step_size), y0, ts)"
+    started, y0 = single_start("a central path", flow, y0, usage)
+    flow = cast(CentralFlow, started)
+    times = require_numbers("ts", ts, "[0.0, {}]")
+    if any(not b > a for a, b in itertools.pairwise(times)):
+        raise InputError("ts must be strictly increasing; sort it and remove repeated times")
+    longest = 1 / flow.rate if step is None else require_positive("step", step)
+    progress = as_progress(progress)
     if not 0 < longest * flow.rate <= 1 + 1e-12:
         raise InputError(
             f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"

@@ -21,17 +21,23 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Stages
-from gflow.checks import require_count, require_single_start
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_count, require_positive
 from gflow.descent import Descent, descend_to
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
+from gflow.flows.starts import single_start
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import solve
+from gflow.studies.arguments import study_options
 from gflow.studies.matching import matched_times, require_linear_spacing
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
 
 DEFAULTS = SolveOptions(estimate_error=True)
+
+
+_USAGE = "continuous_vs_discrete(flow, y0, t_end, step_size)"
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def continuous_vs_discrete(
     proxy: int = 20,
     solver_step: float | None = None,
     options: SolveOptions = DEFAULTS,
-    stages: Stages = lambda name, t_end: None,
+    stages: Stages | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> ContinuousVsDiscrete:
     """Compare descent with η₀, and with η₀/proxy, with the flow.
@@ -114,8 +120,8 @@ def continuous_vs_discrete(
         Of the solver and of the comparisons, which are linear in time and at most one a step.
         By default the tolerances are those of `gflow.integrate`, there are 100 points, and the
         error is estimated, which can take four times the cost of the solve.
-    stages : callable, optional
-        ``stages(name, t_end)`` gives a progress callback for each part.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -139,12 +145,15 @@ def continuous_vs_discrete(
     >>> 1 < float(study.gap[-1] / study.proxy_gap[-1]) < 1.1   # the proxy sees 19/20 of it
     True
     """
-    options = options.with_(**keywords)
+    require_flow(flow, _USAGE)
+    options, stages = study_options(options, keywords), as_stages(stages)
     require_linear_spacing("continuous-vs-discrete", options)
-    require_count("proxy", proxy, 2)
+    proxy = require_count("proxy", proxy, 2)
+    t_end, step_size = require_positive("t_end", t_end), require_positive("step_size", step_size)
+    if solver_step is not None:
+        solver_step = require_positive("solver_step", solver_step)
+    flow, y0 = single_start("a study", flow, y0, _USAGE)
     flow, y0 = flow.parameter_flow, flow.lift(y0)
-    flow.check_state(y0)
-    require_single_start("a study", y0, flow.state_ndim)
     _, (counts,) = matched_times(t_end, [step_size], options.points)
     times = [k * step_size for k in counts]
     progress = stages("descent", t_end)

@@ -16,14 +16,17 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress, Stages
-from gflow.checks import require_positive, require_single_start
+from gflow.callbacks import Progress, Stages, as_stages
+from gflow.checks import require_positive
 from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
+from gflow.flows.starts import single_start
 from gflow.flows.wrapped import require_parameter_flow
 from gflow.solvers import integrate
 from gflow.solvers.options import DEFAULT_OPTIONS, SolveKeywords, SolveOptions
+from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
 from gflow.studies.matching import matched_times, require_linear_spacing
@@ -31,6 +34,9 @@ from gflow.studies.oscillation import OscillatingDescent, moving_mean, oscillati
 from gflow.trajectory import Trajectory
 
 _SETTLED = 0.15  # of 2/η
+
+
+_USAGE = "edge_of_stability(flow, y0, t_end)"
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def edge_of_stability(
     *,
     smoothing: float | None = None,
     options: SolveOptions = DEFAULT_OPTIONS,
-    stages: Stages = lambda name, t_end: None,
+    stages: Stages | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> EdgeOfStability:
     """Follow a flow, descents and their central flows, with the sharpness along each.
@@ -138,8 +144,8 @@ def edge_of_stability(
     options : SolveOptions
         Of the solver and of the comparisons, which are linear in time; by default those of
         `gflow.integrate`, with 100 points for each step size.
-    stages : callable, optional
-        ``stages(name, t_end)`` gives a progress callback for each part.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -167,20 +173,18 @@ def edge_of_stability(
     >>> [edge.crossing for edge in study.edges]
     [None, None]
     """
-    options = options.with_(**keywords)
+    require_flow(flow, _USAGE)
+    options, stages = study_options(options, keywords), as_stages(stages)
     require_linear_spacing("edge-of-stability", options)
     require_parameter_flow("the edge of stability", flow)
-    require_positive("t_end", t_end)
-    window = t_end / 10 if smoothing is None else float(smoothing)
-    if not 0 < window <= t_end:
+    t_end = require_positive("t_end", t_end)
+    window = t_end / 10 if smoothing is None else require_positive("smoothing", smoothing)
+    if window > t_end:
         raise InputError(f"smoothing must be positive and at most t_end = {t_end:g}, got {window}")
-    flow.check_state(y0)
-    require_single_start("a study", y0, flow.state_ndim)
+    flow, y0 = single_start("a study", flow, y0, _USAGE)
     if step_sizes is None:
         step_sizes = _default_step_sizes(flow, y0, t_end, options.max_evals)
-    sizes = sorted({float(s) for s in step_sizes}, reverse=True)
-    if not sizes or not all(math.isfinite(s) and s > 0 for s in sizes):
-        raise InputError(f"step_sizes must be positive numbers, got {list(step_sizes)}")
+    sizes = distinct_sizes(step_sizes)
     times, counts = matched_times(t_end, sizes, options.points)
     path = integrate(
         flow,

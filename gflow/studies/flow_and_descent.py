@@ -9,12 +9,16 @@ from typing import Unpack
 
 from torch import Tensor
 
-from gflow.callbacks import Stages
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_positive
 from gflow.descent import Descent, descend_to
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
+from gflow.flows.starts import single_start
 from gflow.solvers import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import solve
+from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.compare import Gap, compare
 from gflow.studies.matching import matched_times
 from gflow.studies.stability import stability_limit
@@ -23,6 +27,9 @@ from gflow.trajectory import IntegrationError, Trajectory, relative_error
 _ROUGH_EVALS = 20_000  # for a first estimate of the stability limit
 
 DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, estimate_error=True)
+
+
+_USAGE = "flow_and_descent(flow, y0, t_end)"
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def flow_and_descent(
     *,
     sharpness: int = 0,
     options: SolveOptions = DEFAULTS,
-    stages: Stages = lambda name, t_end: None,
+    stages: Stages | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> FlowAndDescent:
     """Integrate a flow, run descent beside it, and measure the gaps.
@@ -81,8 +88,8 @@ def flow_and_descent(
     options : SolveOptions
         Of the solver and of the comparisons; by default rtol is 1e-8, atol 1e-11, there are 100
         points for each step size, and the error is estimated.
-    stages : callable, optional
-        ``stages(name, t_end)`` gives a progress callback for each part.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -107,10 +114,13 @@ def flow_and_descent(
     >>> [d.step_size for d in both.descents], both.stability_limit
     ([1.0, 0.5, 0.25], 2.0)
     """
-    options = options.with_(**keywords)
+    require_flow(flow, _USAGE)
+    options, stages = study_options(options, keywords), as_stages(stages)
+    t_end = require_positive("t_end", t_end)
+    flow, y0 = single_start("a study", flow, y0, _USAGE)
     if step_sizes is None:
         step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=options.max_evals)
-    sizes = sorted(set(step_sizes), reverse=True)
+    sizes = distinct_sizes(step_sizes)
     times, counts = matched_times(t_end, sizes, options.points, spacing=options.spacing)
     early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
     times = sorted({*times, *(t for t in early if t < times[1])})

@@ -25,14 +25,20 @@ from torch import Tensor
 
 from gflow.callbacks import Progress
 from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
+from gflow.flows.starts import single_start
 from gflow.solvers import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import study_options
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 
 _FINE = 10  # times of the flow between two comparisons, to find where its loss is the same
 
 DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, points=50)
+
+
+_USAGE = "implicit_regularization(flow, y0, t_end, step_sizes)"
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def implicit_regularization(
     step_sizes: Sequence[float],
     *,
     options: SolveOptions = DEFAULTS,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> ImplicitRegularization:
     """Measure ‖∇L‖² along descent with several step sizes against both flows.
@@ -106,8 +112,8 @@ def implicit_regularization(
         As in `gflow.step_size_study`; by default rtol is 1e-8, atol 1e-11, and there are 50
         points. For a clean order choose points so that all step sizes are compared at the same
         times.
-    progress : callable, optional
-        ``progress(t, loss)`` along the flows and the descents.
+    progress : callable or bool, optional
+        ``progress(t, loss)`` along the flows and the descents; True prints a line each second.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -131,7 +137,10 @@ def implicit_regularization(
     >>> round(result.study.order), round(result.study.modified_order)
     (1, 2)
     """
-    options = options.with_(**keywords).with_(estimate_error=False)  # the study does, as it must
+    require_flow(flow, _USAGE)
+    options = study_options(options, keywords)
+    options = options.with_(estimate_error=False)  # the study does, as it must
+    flow, y0 = single_start("a study", flow, y0, _USAGE)
     flow, y0 = flow.parameter_flow, flow.lift(y0)
     observe = lambda ys: squared_gradient(flow, ys)  # noqa: E731
     study = step_size_study(

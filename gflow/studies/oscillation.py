@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress
+from gflow.callbacks import Progress, as_progress
+from gflow.checks import require_count, require_numbers, require_positive, shown
 from gflow.descent import Descent, descend_to
+from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
-from gflow.flows.sharpness import sharpness
+from gflow.flows.sharpness import hessian_eigenpairs
+from gflow.flows.starts import single_start
 
 _EXPLODED = 1e6  # growth of the loss that counts as divergence
 
@@ -56,7 +59,7 @@ def oscillating_descent(
     y0: Tensor,
     step_size: float,
     steps: Sequence[int],
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> OscillatingDescent:
     """Run descent and measure its sharpness and oscillation.
 
@@ -69,8 +72,8 @@ def oscillating_descent(
     step_size : float
     steps : sequence of int
         The steps to save and to measure the sharpness at, ascending from 0.
-    progress : callable, optional
-        ``progress(t, loss)`` at the requested steps.
+    progress : callable or bool, optional
+        ``progress(t, loss)`` at the requested steps; True prints a line each second.
 
     Returns
     -------
@@ -86,6 +89,12 @@ def oscillating_descent(
     >>> len(oscillating.losses), oscillating.descent.steps.tolist()
     (5, [0, 2, 4])
     """
+    usage = "oscillating_descent(flow, y0, step_size, steps)"
+    flow, y0 = single_start("a descent with its oscillation", flow, y0, usage)
+    step_size, progress = require_positive("step_size", step_size), as_progress(progress)
+    steps = [require_count("each of steps", k, 0) for k in require_numbers("steps", steps)]
+    if steps[0] != 0 or any(b <= a for a, b in itertools.pairwise(steps)):
+        raise InputError(f"steps must ascend from 0, got {shown(steps)}; sort them")
     inputs: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
     with current().resumable("oscillating descent", start=y0, **inputs) as piece:
         if piece.finished is not None:
@@ -104,7 +113,9 @@ def oscillating_descent(
                     progress(last * step_size, float(state.losses[-1][-1]))
                 piece.step(state.checkpoint)
             else:
-                state.tops.append(sharpness(flow, state.saved[-1], 2, state.vectors).values[0])
+                state.tops.append(
+                    hessian_eigenpairs(flow, state.saved[-1], 2, state.vectors).values[0]
+                )
             piece.finish(state.checkpoint)
     parameters = torch.stack(state.saved)
     count = torch.tensor(list(steps)[: len(parameters)])
@@ -145,7 +156,7 @@ class _OscillationState:
         start, before, vectors = self.saved[-1], self.before, self.vectors
         segment = descend_to(flow, start, step_size, list(range(last - first + 1)))
         states = segment.ys
-        top = sharpness(flow, start, 2, vectors)
+        top = hessian_eigenpairs(flow, start, 2, vectors)
         self.tops.append(top.values[0])
         v = top.vectors[0]
         if vectors is not None and float(v @ vectors[0]) < 0:

@@ -16,18 +16,23 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress
-from gflow.checks import require_positive, require_single_start
+from gflow.callbacks import Progress, as_progress
+from gflow.checks import evaluated, require_bool, require_callable, require_positive, shown
 from gflow.descent import Descent, descend_to
 from gflow.errors import InputError
+from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.modified import ModifiedFlow
+from gflow.flows.starts import single_start
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import Solution, solve
+from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.fitting import OrderFit, fit_order
 from gflow.studies.matching import matched_times, shared_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
+
+_USAGE = "gflow.step_size_study(flow, y0, t_end, step_sizes)"
 
 #: Tight, so that the solver's error is far below the gaps.
 DEFAULTS = SolveOptions(rtol=1e-10, atol=1e-13, points=40)
@@ -141,7 +146,7 @@ def step_size_study(
     *,
     modified: bool = False,
     options: SolveOptions = DEFAULTS,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> StepSizeStudy:
     """Measure the gap between descent and flow for several step sizes and fit its order.
@@ -166,8 +171,8 @@ def step_size_study(
         Of the solver and of the comparisons; by default rtol is 1e-10, atol 1e-13, and there are
         40 points for each step size. The solver's error is always estimated, by a second solve
         at a tenth of the tolerance or by the closed form.
-    progress : callable, optional
-        ``progress(t, loss)`` along the flow and the descents.
+    progress : callable or bool, optional
+        ``progress(t, loss)`` along the flow and the descents; True prints a line each second.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -193,17 +198,21 @@ def step_size_study(
     >>> round(study.order, 1), study.stability_limit
     (1.0, 2.0)
     """
-    options = options.with_(**keywords).with_(estimate_error=False)  # measured below, as gaps are
-    sizes = sorted({float(s) for s in step_sizes}, reverse=True)
-    if len(sizes) < 2 or not all(math.isfinite(s) and s > 0 for s in sizes):
+    require_flow(flow, _USAGE)
+    options = study_options(options, keywords)
+    options = options.with_(estimate_error=False)  # measured below, as gaps are
+    modified = require_bool("modified", modified)
+    sizes = distinct_sizes(step_sizes)
+    if len(sizes) < 2:
         raise InputError(f"step_sizes must be at least two different positive numbers, got {sizes}")
-    require_positive("t_end", t_end)
-    flow.check_state(y0)
-    require_single_start("a study", y0, flow.state_ndim)
+    t_end = require_positive("t_end", t_end)
+    flow, y0 = single_start("a study", flow, y0, _USAGE)
+    if observe is not None:
+        _check_observe(observe, y0)
+    progress = as_progress(progress)
     if modified:  # a flow without a modified flow is refused before any work
         ModifiedFlow(flow.parameter_flow, sizes[0])
     times, counts = matched_times(t_end, sizes, options.points, spacing=options.spacing)
-    flow = flow.for_start(y0)
     observe = observe or (lambda y: y)
     solution = solve(flow, y0, times, options, progress=progress)
     path, error = solution.trajectory, _error(solution, observe)
@@ -229,6 +238,18 @@ def step_size_study(
         fit=fit_order(sizes, gaps, stable, error, _extent(observed)),
     )
     return _with_modified(study, y0, observe, options, progress) if modified else study
+
+
+def _check_observe(observe: Callable[[Tensor], Tensor], y0: Tensor) -> None:
+    """Raise InputError unless observe maps states over leading times to tensors over times."""
+    require_callable("observe", observe, "observe(states)")
+    pair = torch.stack([y0, y0])
+    seen = evaluated("observe(states) on two states", lambda: observe(pair))
+    if not isinstance(seen, Tensor) or seen.ndim == 0 or len(seen) != 2:
+        raise InputError(
+            "observe must return a tensor with one entry, or more, for each of the states "
+            f"(..., *state) it is given, got {shown(seen)} for two"
+        )
 
 
 def _with_modified(

@@ -21,13 +21,14 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Stages
-from gflow.checks import require_positive
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_count, require_float, require_numbers, require_positive, shown
 from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
 from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import study_options
 from gflow.studies.fitting import PowerLaw, fit_power
 from gflow.studies.matching import require_linear_spacing
 from gflow.studies.width_experiment import (
@@ -102,7 +103,7 @@ def width_study(
     *,
     test: tuple[Tensor, Tensor] | None = None,
     options: SolveOptions = DEFAULTS,
-    stages: Stages = lambda name, t_end: None,
+    stages: Stages | bool | None = None,
     **keywords: Unpack[SolveKeywords],
 ) -> WidthStudy:
     """Train networks of several widths by flow and by descent, beside their kernel.
@@ -126,8 +127,8 @@ def width_study(
         1e-7, as the right-hand side jumps wherever a neuron switches, and 60 points. The compared
         epochs are spread logarithmically. With ``estimate_error``, the default, the first seed of
         each width is solved twice, for ``solver_error``.
-    stages : callable, optional
-        ``stages(name, t_end)`` gives a progress callback for each part.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -158,20 +159,22 @@ def width_study(
     >>> study.measured["descent_distance"].shape
     torch.Size([2, 2, 7])
     """
-    options = options.with_(**keywords)
+    options, stages = study_options(options, keywords), as_stages(stages)
     require_linear_spacing("wide-network", options)  # it has a spacing already
-    if not widths or not seeds or min(widths) < 1 or epochs < 1:
-        raise InputError(
-            "there must be widths of at least 1, seeds, and at least one epoch, "
-            f"got {list(widths)}, {list(seeds)}, {epochs}"
-        )
+    widths = [require_count("each of widths", m) for m in require_numbers("widths", widths)]
+    seeds = [require_count("each of seeds", s, 0) for s in require_numbers("seeds", seeds)]
+    epochs = require_count("epochs", epochs)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must be different, got {shown(seeds)}")
+    inputs, targets = require_float("inputs", inputs), require_float("targets", targets)
+    if test is not None:
+        test = _checked_test(test)
     H = two_layer_relu_gram(inputs)
     kernel = KernelFlow(H, targets)
     largest = float(kernel.eigenvalues[-1])
     if largest <= 0:
         raise InputError("the kernel must not be zero, but all rows of the inputs are")
-    eta = 0.5 / largest if step_size is None else float(step_size)
-    require_positive("step_size", eta)
+    eta = 0.5 / largest if step_size is None else require_positive("step_size", step_size)
     held_out = None if test is None else HeldOutPoints(*test, two_layer_relu_gram(test[0], inputs))
     points = options.points
     epoch_grid = tuple(sorted({0, *(round(epochs ** (i / points)) for i in range(points + 1))}))
@@ -209,6 +212,19 @@ def width_study(
         stats=tuple(stats),
         diverged_at=tuple(diverged),
     )
+
+
+def _checked_test(test: object) -> tuple[Tensor, Tensor]:
+    """Return held-out points; InputError unless they are a pair of inputs and targets."""
+    if not isinstance(test, tuple | list) or len(test) != 2:
+        raise InputError(f"test must be a pair (inputs, targets), got {shown(test)}")
+    inputs, targets = require_float("test inputs", test[0]), require_float("test targets", test[1])
+    if inputs.ndim != 2 or len(targets) != len(inputs):
+        raise InputError(
+            "test inputs and targets must have one row a point, got shapes "
+            f"{tuple(inputs.shape)} and {tuple(targets.shape)}"
+        )
+    return inputs, targets
 
 
 #: Quantities fitted against the width, from the measurements; NaN where descent diverged.

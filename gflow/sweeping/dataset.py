@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gflow.checks import require_bool
 from gflow.errors import InputError
 from gflow.io.plain import as_path
 from gflow.results.arrays import STEP_SIZE, label
@@ -104,7 +105,7 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     """
     import xarray as xr
 
-    folder = as_path(path)
+    folder, curves = as_path(path), require_bool("curves", curves)
     plan, states = read_plan(folder), dict(status(folder).states)
     dims = tuple(group[0].key for group in plan.groups)
     ds = xr.Dataset(coords=_coordinates(plan))

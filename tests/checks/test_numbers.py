@@ -8,7 +8,6 @@ import torch
 
 from gflow.checks import (
     require_bool,
-    require_callable,
     require_count,
     require_fraction,
     require_number,
@@ -104,16 +103,6 @@ COUNT = "depth must be a whole number of at least 1, got "
         (require_fraction, ("momentum", -0.1), FRACTION + "-0.1"),
         (require_fraction, ("momentum", math.nan), FRACTION + "nan"),
         (require_bool, ("dense", 1), "dense must be True or False, got 1"),
-        (
-            require_callable,
-            ("progress", 3, "progress(t, loss)"),
-            "progress must be a function, called as progress(t, loss), got 3",
-        ),
-        (
-            require_callable,
-            ("progress", int, "progress(t, loss)"),
-            "progress must be a function, called as progress(t, loss), got int",
-        ),
     ],
 )
 def test_other_values_raise_in_one_line(check, arguments, message):

@@ -13,6 +13,8 @@ from gflow.checks import (
     require_nonempty,
     require_single_start,
     require_table,
+    require_tensor,
+    require_times,
 )
 from gflow.errors import InputError
 
@@ -128,3 +130,32 @@ def test_invalid_values_raise_in_one_line(check, arguments, message):
     with pytest.raises(InputError) as caught:
         check(*arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.array([True, False]), np.ones(2)[::-1]])
+def test_tensors_of_any_numbers_pass(array):
+    assert require_tensor("mask", array).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("check", "arguments", "message"),
+    [
+        (require_tensor, ("mask", [True]), "mask must be a tensor of numbers, got [True]; convert"),
+        (
+            require_tensor,
+            ("mask", np.array("x")),
+            "must be a tensor of numbers, got x; convert",
+        ),
+        (require_tensor, ("mask", ONES.to_sparse()), "got a sparse one"),
+        (require_times, ([-1.0],), "times must be at least 0, got -1; count from 0"),
+        (require_times, ([math.nan],), "times must be finite"),
+        (require_times, (1.0,), "times must be a sequence of numbers, got 1.0; write [0.0, 1.0]"),
+        (require_times, (ONES,), "times must have one dimension"),
+        (require_table, ("inputs", [[1.0]]), "inputs must be a NumPy array of numbers, got list"),
+        (require_table, ("x", np.array([["a"]])), "x must be a NumPy array of numbers, got one of"),
+    ],
+)
+def test_the_message_says_what_to_do(check, arguments, message):
+    with pytest.raises(InputError) as caught:
+        check(*arguments)
+    assert message in str(caught.value)

@@ -43,7 +43,7 @@ def test_first_variances_are_those_of_patches():
         ({"pooling": "max"}, "pooling must be 'flatten' or 'average', got 'max'"),
         ({"kernel_size": 4}, "kernel_size must be an odd whole number, got 4"),
         ({"kernel_size": -1}, "kernel_size must be an odd whole number, got -1"),
-        ({"kernel_size": 3.0}, "kernel_size must be an odd whole number, got 3.0"),
+        ({"kernel_size": 2.5}, "kernel_size must be an odd whole number, got 2.5"),
         ({"kernel_size": True}, "kernel_size must be an odd whole number, got True"),
         ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
     ],

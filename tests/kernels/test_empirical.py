@@ -132,7 +132,7 @@ class Uneven(nn.Linear):
     [
         (nn.Linear(5, 2), VECTORS, {}, r"float32 on cpu, got torch.float64.*convert"),
         (nn.Linear(5, 2).double(), VECTORS[:0], {}, r"n ≥ 1, got \(0, 5\)"),
-        (nn.Linear(5, 2).double(), [1.0], {}, "got list"),
+        (nn.Linear(5, 2).double(), [1.0], {}, r"got \[1.0\]"),
         (nn.Linear(5, 2).double(), VECTORS / 0, {}, "x1 must be finite"),
         (nn.Linear(4, 2).double(), VECTORS, {}, "cannot be called on .*mat1 and mat2"),
         (nn.Linear(5, 2).double().requires_grad_(False), VECTORS, {}, "no trainable parameter"),

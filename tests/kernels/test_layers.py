@@ -8,7 +8,7 @@ import torch
 from gflow.errors import InputError
 from gflow.kernels.activations import ACTIVATIONS
 from gflow.kernels.hermite import HermiteSeries
-from gflow.kernels.layers import check_points, find_activation, make_layers, pre_activations
+from gflow.kernels.layers import checked_points, find_activation, make_layers, pre_activations
 from tests.helpers import randn
 
 
@@ -50,8 +50,8 @@ def test_a_variance_that_overflows_is_an_error():
 
 
 def test_points_must_have_the_right_shape_and_the_same_dtype():
-    check_points(randn(2, 3), randn(4, 3), "(n, d)")
+    checked_points(randn(2, 3), randn(4, 3), "(n, d)")
     with pytest.raises(InputError, match=r"x2 must have shape \(n, d\), got \(3,\)"):
-        check_points(randn(2, 3), randn(3), "(n, d)")
+        checked_points(randn(2, 3), randn(3), "(n, d)")
     with pytest.raises(InputError, match="x1 and x2 must share dtype and device"):
-        check_points(randn(2, 3), randn(2, 3).float(), "(n, d)")
+        checked_points(randn(2, 3), randn(2, 3).float(), "(n, d)")

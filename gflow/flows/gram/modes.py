@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gflow.checks import require_positive
+from gflow.checks import require_numbers, require_positive
 from gflow.errors import InputError
 
 
@@ -141,16 +141,6 @@ def effective_dimension(lam: Tensor, ts: Tensor) -> Tensor:
     return (z / (1 + z)).sum(-1)
 
 
-def require_times(ts: Tensor | Sequence[float]) -> Tensor:
-    """Return times as float64; raise InputError unless they are finite and at least 0."""
-    times = torch.as_tensor(ts, dtype=torch.float64)
-    if times.ndim != 1 or not bool((torch.isfinite(times) & (times >= 0)).all()):
-        raise InputError(
-            f"times must be one row of finite numbers of at least 0, got {_shown(times)}"
-        )
-    return times
-
-
 def require_steps(steps: Tensor | Sequence[int], step_size: float) -> Tensor:
     """Return step counts as int64.
 
@@ -177,12 +167,7 @@ def require_steps(steps: Tensor | Sequence[int], step_size: float) -> Tensor:
     tensor([ 0, 10])
     """
     require_positive("step_size", step_size)
-    counts = torch.as_tensor(steps)
-    is_whole = not counts.dtype.is_complex and torch.equal(counts, counts.long())
-    if counts.ndim != 1 or not is_whole or bool((counts < 0).any()):
-        raise InputError(f"steps must be one row of whole numbers ≥ 0, got {_shown(counts)}")
-    return counts.long()
-
-
-def _shown(values: Tensor) -> str:
-    return f"shape {tuple(values.shape)}" if values.ndim != 1 else str(values.tolist()[:5])
+    counts = require_numbers("steps", steps)
+    if any(k < 0 or k != int(k) for k in counts):
+        raise InputError(f"steps must be one row of whole numbers ≥ 0, got {counts[:5]}")
+    return torch.tensor([int(k) for k in counts])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import evaluated, require_finite
 from gflow.errors import InputError
 from gflow.flows.gram.split_by_rows import SharedGram, absolute_product
 
@@ -180,7 +180,8 @@ def _check_product(product: Product, like: Tensor) -> None:
     n = like.shape[0]
     angles = torch.arange(n, dtype=like.dtype, device=like.device)
     probes = torch.stack([torch.cos(angles), torch.sin(angles * angles)], dim=1)
-    image = product(probes)
+    mend = "it must map v of shape (n, k) to H v"
+    image = evaluated(f"the callable H on v of shape ({n}, 2)", lambda: product(probes), mend)
     expected = (probes.shape, probes.dtype, probes.device)
     if not isinstance(image, Tensor) or (image.shape, image.dtype, image.device) != expected:
         received = (

@@ -18,14 +18,21 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite, require_single_start
+from gflow.checks import (
+    require_dtype_and_device,
+    require_finite,
+    require_float,
+    require_positive,
+    require_single_start,
+    require_times,
+    shown,
+)
 from gflow.errors import InputError
 from gflow.flows.gram.krylov import krylov_outputs, krylov_test_outputs
 from gflow.flows.gram.modes import (
     descent_factors,
     flow_factors,
     require_steps,
-    require_times,
     spread,
 )
 from gflow.flows.gram.operator import Product
@@ -118,9 +125,10 @@ class KernelPredictor(KernelSpectrum):
         [[[1.0, 0.0]], [[1.0]]]
         """
         times = require_times(ts)
-        self._check_starts(u0, test_u0)
+        u0, test_u0 = self._checked_starts(u0, test_u0)
+        rtol = require_positive("rtol", rtol)
         if method not in ("auto", "exact", "krylov"):
-            raise InputError(f"method must be auto, exact or krylov, got {method!r}")
+            raise InputError(f"method must be auto, exact or krylov, got {shown(method)}")
         has_test_entries = self.H_test is None or self._test_matrix is not None
         is_cheap = has_test_entries and self.closed_form(u0) is not None
         if method == "exact" or (method == "auto" and is_cheap):
@@ -186,7 +194,8 @@ class KernelPredictor(KernelSpectrum):
         [[0.0], [0.5], [0.75]]
         """
         counts = require_steps(steps, step_size).to(self.targets.device)
-        self._check_starts(u0, test_u0)
+        u0, test_u0 = self._checked_starts(u0, test_u0)
+        step_size = float(step_size)
         limit = self.stability_limit
         power, weights = descent_factors(self.eigenvalues, step_size, counts)
         if step_size >= limit:
@@ -248,18 +257,22 @@ class KernelPredictor(KernelSpectrum):
             return self.H_test.entries
         return self.H_test if isinstance(self.H_test, Tensor) else None
 
-    def _check_starts(self, u0: Tensor, test_u0: Tensor | None) -> None:
+    def _checked_starts(self, u0: Tensor, test_u0: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        u0 = require_float("u0", u0).detach()
         self.check_state(u0)
         require_single_start("a prediction", u0, self.state_ndim)
         if test_u0 is None:
-            return
+            return u0, None
+        test_u0 = require_float("test_u0", test_u0).detach()
         if self.H_test is None:
             raise InputError("test_u0 needs the kernel to the test points: pass H_test")
         H_test = self.H_test
         n = H_test.shape[0] if isinstance(H_test, Tensor | SharedGram) else len(test_u0)
-        if test_u0.shape != (n, *u0.shape[1:]) or test_u0.dtype != u0.dtype:
+        if test_u0.shape != (n, *u0.shape[1:]):
             raise InputError(
-                f"test_u0 must have shape {(n, *u0.shape[1:])} and dtype {u0.dtype}, got "
-                f"{tuple(test_u0.shape)} of {test_u0.dtype}"
+                f"test_u0 must have shape {(n, *u0.shape[1:])}, got {tuple(test_u0.shape)}; give "
+                "one row for each test point"
             )
+        require_dtype_and_device("test_u0", test_u0, u0, "u0")
         require_finite("test_u0", test_u0)
+        return u0, test_u0

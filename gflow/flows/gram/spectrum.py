@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gflow.checks import require_float, require_times
 from gflow.flows.base import Flow, Observables
 from gflow.flows.gram.modes import (
     effective_dimension,
     flow_factors,
-    require_times,
     spread,
 )
 from gflow.flows.gram.operator import KernelOperator
@@ -107,10 +107,11 @@ class KernelSpectrum(Flow):
             If the start is no state of the flow or an ensemble, H is known by its products
             alone, or H is not positive semidefinite.
         """
+        y0 = require_float("a state", y0)
         self.check_state(y0)
         if y0.ndim != self.state_ndim:
             return super().exact(ts, y0)
-        times = torch.as_tensor(ts).to(y0)
+        times = require_times(ts).to(y0)
         decay = flow_factors(self.eigenvalues, times)[0]
         us = self.apply_modes(decay, y0 - self.targets).add_(self.targets)
         at_start = times == 0
@@ -206,6 +207,7 @@ class KernelSpectrum(Flow):
 
         Where λ repeats only the sum over its eigenvectors has a meaning. All zero where u₀ = y.
         """
+        u0 = require_float("a state", u0)
         self.check_state(u0)
         modes = self._coefficients(self.targets - u0)
         energy = modes.square() if self.targets.ndim == 1 else modes.square().sum(-1)
@@ -231,8 +233,9 @@ class KernelSpectrum(Flow):
         Tensor, shape (T,)
             The bound at each time.
         """
+        u0 = require_float("u0", u0)
         start = (u0 - self.targets).square().sum()
-        return torch.exp(-2 * self.eigenvalues[0] * torch.as_tensor(ts).to(u0)) * start
+        return torch.exp(-2 * self.eigenvalues[0] * require_times(ts).to(u0)) * start
 
     def bound_slack(self, ts: Tensor | Sequence[float], us: Tensor, u0: Tensor) -> Tensor:
         """Compute `residual_bound` minus ‖u(t) − y‖².

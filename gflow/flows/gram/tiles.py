@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite
+from gflow.checks import evaluated, require_finite
 from gflow.errors import InputError
 from gflow.linalg.blocks import spans
 
@@ -64,7 +64,8 @@ class Tiles:
         self._mirrored = z is None and rows is None
         self._range = range(len(x)) if rows is None else range(rows.start, rows.stop)
         self.shape = len(self._range), len(x if z is None else z)
-        probe = kernel(x[:1]) if z is None else kernel(x[:1], z[:1])
+        points = (x[:1],) if z is None else (x[:1], z[:1])
+        probe = evaluated("kernel(x1, x2)", lambda: kernel(*points))
         if not isinstance(probe, Tensor) or probe.shape != (1, 1):
             received = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
             raise InputError(
@@ -194,7 +195,9 @@ def require_points(x: Tensor, x_test: Tensor | None) -> None:
     >>> require_points(torch.eye(2), None)
     """
     for name, points in (("x", x), ("x_test", x_test)):
-        if points is not None and (not isinstance(points, Tensor) or points.numel() == 0):
+        if points is not None and (
+            not isinstance(points, Tensor) or points.numel() == 0 or points.ndim == 0
+        ):
             received = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
             raise InputError(f"{name} must be a tensor of points, one a row, got {received}")
 

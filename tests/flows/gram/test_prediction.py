@@ -43,9 +43,9 @@ def test_input_errors_of_predictions():
     flow = KernelFlow(gram(4, 4), randn(4), randn(2, 4))
     u0 = randn(4)
     for call, message in (
-        (lambda: flow.predict([-1.0], u0), "finite numbers of at least 0"),
-        (lambda: flow.predict([float("nan")], u0), "finite numbers of at least 0"),
-        (lambda: flow.predict(1.0, u0), r"one row.*got shape \(\)"),
+        (lambda: flow.predict([-1.0], u0), "times must be at least 0, got -1"),
+        (lambda: flow.predict([float("nan")], u0), "times must be finite"),
+        (lambda: flow.predict(1.0, u0), "times must be a sequence"),
         (lambda: flow.predict([1.0], u0, method="rkc2"), "auto, exact or krylov, got 'rkc2'"),
         (lambda: flow.predict([1.0], u0, randn(3)), r"shape \(2,\)"),
         (lambda: flow.predict([1.0], u0, randn(2) / 0), "test_u0 must be finite"),

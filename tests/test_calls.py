@@ -1,0 +1,228 @@
+"""Calls as people write them: they work, or one line says what to write.
+
+Each row is a function, its arguments, and a word of the message; of other errors than InputError
+none passes.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gflow
+from gflow import events, kernels, losses, spectra, studies
+from gflow.data import load
+from gflow.errors import InputError
+from gflow.preparation import one_hot, standardise, subset
+from gflow.studies import central_path, edge_of_stability, flow_and_descent, width_study
+from tests.helpers import randn, relative, times
+
+FLOW, U = gflow.FactorFlow.example()
+LINE = gflow.KernelFlow(torch.eye(1).double(), torch.ones(1).double())
+X, Y, M = randn(6, 3), randn(6, 2), torch.eye(2).double()
+LOSS = losses.SquaredDistance(M)
+PATH, GD = gflow.integrate(FLOW, U, [0.0, 0.1]), gflow.descend(FLOW, U, 0.1, 1)
+CENTRAL = gflow.CentralFlow(FLOW, 0.01)
+STUDY = gflow.step_size_study
+
+REFUSED = [
+    # swapped arguments
+    (gflow.integrate, (U, FLOW, [0.0, 1.0]), "write gflow.integrate(flow, y0, ts)"),
+    (gflow.integrate, (FLOW, [0.0, 1.0], U), "ts must have one dimension"),
+    (gflow.descend, (U, FLOW, 0.1, 3), "write gflow.descend(flow, y0, step_size, steps)"),
+    (gflow.descend, (FLOW, U, 10, 0.1), "steps must be a whole number of at least 0, got 0.1"),
+    (gflow.compare, (GD, PATH), "write gflow.compare(gflow.integrate(...), gflow.descend(...))"),
+    (gflow.compare, (PATH, FLOW), "got Trajectory and FactorFlow"),
+    (STUDY, (FLOW, U, [0.1, 0.2], 1.0), "step_sizes must be a sequence of numbers, got 1.0"),
+    # numbers where sequences are needed, and the reverse
+    (
+        gflow.integrate,
+        (FLOW, U, 5.0),
+        "ts must be a sequence of numbers, got 5.0; write [0.0, 5.0]",
+    ),
+    (gflow.integrate, (FLOW, U, np.ones((2, 2))), "an array of shape (2, 2); flatten it"),
+    (gflow.integrate, (FLOW, U, "0 1"), "ts must be a sequence of numbers, got '0 1'"),
+    (gflow.integrate, (FLOW, U, [0.0, "1"]), "each of ts must be a number, got '1'"),
+    (gflow.integrate, (FLOW, U, []), "ts must hold at least one number"),
+    (gflow.descend, (FLOW, U, [0.1], 3), "step_size must be a positive number, got [0.1]"),
+    (STUDY, (FLOW, U, 1.0, 0.1), "step_sizes must be a sequence of numbers, got 0.1; write [0.1]"),
+    (studies.oscillating_descent, (FLOW, U, 0.1, 4), "steps must be a sequence of numbers"),
+    (central_path, (CENTRAL, U, 1.0), "write [0.0, 1.0]"),
+    (width_study, (X, Y, 4, [0], 2), "widths must be a sequence of numbers, got 4; write [4]"),
+    (gflow.LayerwiseFlow, (LOSS, 2), "write [d_0, ..., d_N], such as [3, 2, 1]"),
+    (LINE.predict, (1.0, torch.zeros(1).double()), "write [0.0, 1.0]"),
+    (LINE.exact, (1.0, torch.zeros(1).double()), "write [0.0, 1.0]"),
+    (LINE.exact_descent, (3, torch.zeros(1).double(), 0.1), "write [3]"),
+    # numbers that are none
+    (
+        gflow.descend,
+        (FLOW, U, 0.1, math.nan),
+        "steps must be a whole number of at least 0, got nan",
+    ),
+    (gflow.descend, (FLOW, U, True, 3), "step_size must be a positive number, got True"),
+    (gflow.descend, (FLOW, U, "0.1", 3), "step_size must be a positive number, got '0.1'"),
+    (gflow.descend, (FLOW, U, 0.1, None), "steps must be a whole number of at least 0, got None"),
+    (STUDY, (FLOW, U, math.inf, [0.1, 0.2]), "t_end must be a positive number, got inf"),
+    (STUDY, (FLOW, U, None, [0.1, 0.2]), "t_end must be a positive number, got None"),
+    (edge_of_stability, (FLOW, U, -1.0), "t_end must be a positive number, got -1.0"),
+    (flow_and_descent, (FLOW, U, 1.0, [0.1, "a"]), "each of step_sizes must be a number, got 'a'"),
+    (gflow.EndToEndFlow, (LOSS, 2.5), "depth must be a whole number of at least 1, got 2.5"),
+    (
+        gflow.EndToEndFlow,
+        (LOSS, 2, "full"),
+        "rank must be a whole number of at least 0, got 'full'",
+    ),
+    (gflow.ModifiedFlow, (FLOW, None), "step_size must be a positive number, got None"),
+    (events.loss_reaches, (FLOW, "low"), "value must be a number, got 'low'"),
+    (events.rank_reaches, (FLOW, 0, 0.1), "rank must be a whole number of at least 1, got 0"),
+    (spectra.sharpness, (FLOW, U, 0), "k must be a whole number of at least 1, got 0"),
+    # tensors
+    (
+        gflow.integrate,
+        (FLOW, U.tolist(), [0, 1]),
+        "a state must be a floating-point tensor, got li",
+    ),
+    (gflow.integrate, (FLOW, U.long(), [0, 1]), "got torch.int64; use x.double()"),
+    (gflow.integrate, (FLOW, U.long().numpy(), [0, 1]), "got int64; use x.astype(float)"),
+    (gflow.integrate, (FLOW, U.float().numpy(), [0, 1]), "must have the dtype and device of"),
+    (gflow.integrate, (FLOW, U.to_sparse(), [0, 1]), "got a sparse one; use x.to_dense()"),
+    (
+        gflow.integrate,
+        (FLOW, None, [0, 1]),
+        "a state must be a floating-point tensor, got NoneType",
+    ),
+    (losses.LinearRegression, (X.float(), Y), "targets must have the dtype and device of inputs"),
+    (losses.LinearRegression, (X, Y[:, 0]), "reshape it, one column by targets[:, None]"),
+    (losses.LinearRegression, (X, Y[:3]), "one row a sample, got 6 and 3 rows"),
+    (
+        losses.MatrixSensing,
+        (M[None], torch.ones(1)),
+        "values must have the dtype and device of meas",
+    ),
+    (losses.MatrixCompletion, (M, [[1, 1], [1, 1]]), "mask must be a tensor of numbers"),
+    (losses.SquaredDistance, (M.long(),), "target must be a floating-point tensor"),
+    (gflow.KernelFlow, (torch.ones(3, 4), torch.ones(3)), "H must be a square matrix, got (3, 4)"),
+    (gflow.KernelFlow, (torch.nn.Linear(3, 3), torch.ones(3)), "use gflow.kernels.empirical_ntk"),
+    (gflow.KernelFlow, (lambda v: v[:1], torch.ones(3)), "H v of the same shape"),
+    (
+        gflow.TwoLayerFlow,
+        (X, Y, torch.ones(4, 2)),
+        "signs must have the dtype and device of inputs",
+    ),
+    (spectra.sharpness, (FLOW, torch.stack([U, U])), "takes one start, got an ensemble"),
+    (spectra.sharpness_along, (FLOW, U), "a state of FactorFlow has shape"),
+    (spectra.effective_rank, ([1.0, 2.0],), "singular values must be a floating-point tensor"),
+    (kernels.ntk, (X.tolist(),), "x1 must be a floating-point tensor, got list"),
+    (kernels.ntk, (X[0],), "x1 must have shape (n, d), got (3,)"),
+    (kernels.conv_ntk, (X,), "x1 must have shape (n, C, H, W), got (6, 3)"),
+    (kernels.two_layer_relu_gram, (X, X.float()), "x1 and x2 must share dtype and device"),
+    (kernels.empirical_ntk, (FLOW, X), "module must be a torch.nn.Module, got FactorFlow"),
+    (kernels.empirical_ntk, (torch.nn.Linear(2, 1).double(), X), "cannot be called on the points"),
+    # names, data and paths
+    (central_path, (FLOW, U, [0.0, 1.0]), "write CentralFlow(flow, step_size)"),
+    (load, (3,), "data must be a name or a path, got int"),
+    (subset, ("iris",), "data must be a data set, got 'iris'; load one by gflow.data.load(name)"),
+    (one_hot, (Y,), "data must be a data set, got a tensor of shape (6, 2)"),
+    (standardise, (X,), "must be a NumPy array of numbers, got Tensor"),
+    (gflow.load_run, (3,), "a path must be a string or a pathlib.Path, got int"),
+    (gflow.load_run, ("",), "a path must not be empty"),
+    (gflow.load_sweep, (None,), "a path must be a string or a pathlib.Path, got NoneType"),
+    (gflow.load_run, (Path("no/such/run"),), "no run at no/such/run"),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments", "word"), REFUSED)
+def test_a_call_that_cannot_work_is_refused_in_one_line(function, arguments, word):
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "word"),
+    [
+        ({"rtol": "1e-6"}, "rtol must be a number, got '1e-6'"),
+        ({"rtol": math.nan}, "rtol must be positive and atol at least 0"),
+        ({"method": 5}, "method must be a name, such as 'auto', got 5"),
+        ({"method": "RK45"}, "got 'RK45'; did you mean 'scipy:RK45'?"),
+        ({"method": "DOPRI5"}, "got 'DOPRI5'; did you mean 'dopri5'?"),
+        ({"options": {"rtol": 1e-3}}, "options must be SolveOptions"),
+        ({"max_evals": None, "step_size": -1}, "step_size must be a positive number, got -1"),
+        ({"estimate_error": "yes"}, "estimate_error must be True or False, got 'yes'"),
+        ({"dense": 1}, "dense must be True or False, got 1"),
+        ({"progress": 3}, "progress must be a function, called as progress(t, loss), got 3"),
+        ({"sharpness": -1}, "sharpness must be a whole number of at least 0, got -1"),
+        ({"until": 0.1}, "until must be a function, called as until(y), got 0.1"),
+        ({"until": lambda y: y}, "until(y) must return a tensor, one number for each member"),
+        ({"until": lambda y: float(y.sum())}, "until(y) must return a tensor"),
+        ({"until": lambda: 0}, "until(y) fails: TypeError"),
+        ({"resume": "checkpoint.pt"}, "resume must be a Checkpoint, got 'checkpoint.pt'"),
+        ({"checkpoint_every": "60"}, "checkpoint_every must be a number, got '60'"),
+    ],
+)
+def test_keywords_of_a_solve_are_checked(keywords, word):
+    with pytest.raises(InputError) as caught:
+        gflow.integrate(FLOW, U, [0.0, 0.1], **keywords)
+    assert word in str(caught.value)
+
+
+def test_numbers_of_numpy_and_tensors_of_one_number_work():
+    options = {"rtol": np.float64(1e-6), "atol": torch.tensor(1e-9), "max_evals": np.int64(10**5)}
+    path = gflow.integrate(FLOW, U.numpy(), np.array([0, 0.1]), sharpness=np.int64(1), **options)
+    assert relative(path.ys, gflow.integrate(FLOW, U, [0.0, 0.1], sharpness=1).ys) <= 1e-14
+    gd = gflow.descend(FLOW, U.numpy(), np.float64(0.1), np.int32(4), save_every=torch.tensor(2))
+    assert gd.steps.tolist() == [0, 2, 4]
+    assert gflow.descend(FLOW, U, 1e-1, 1e1).steps[-1] == 10
+    assert gflow.EndToEndFlow(LOSS, np.int64(3)).depth == 3
+    assert gflow.LayerwiseFlow(LOSS, np.array([2, 3, 2])).layer_dims == (2, 3, 2)
+    study = STUDY(LINE, np.zeros(1), np.float64(1), np.array([0.1, 0.05, 0.025]), points=5)
+    assert study.step_sizes == (0.1, 0.05, 0.025)
+
+
+def test_arrays_of_numpy_work_as_data():
+    loss = losses.LinearRegression(X.numpy(), Y.numpy())
+    assert torch.equal(loss(Y.mT @ X), losses.LinearRegression(X, Y)(Y.mT @ X))
+    mask = losses.MatrixCompletion(M.numpy(), np.array([[True, False], [False, True]]))
+    assert mask.observed_count == 2
+    H, y = (X @ X.mT).numpy(), Y[:, 0].numpy()
+    flow = gflow.KernelFlow(H, y, H_test=H[:1])
+    assert flow.predict(np.array([0.0, 1.0]), 0 * y, 0 * y[:1]).test.shape == (2, 1)
+    assert relative(kernels.ntk(X.numpy()), kernels.ntk(X)) == 0
+    start, fun = gflow.to_scipy(FLOW, U.numpy())[::-1]
+    assert fun(0.0, start).shape == (U.numel(),)
+
+
+def test_progress_true_prints_to_standard_error(capsys):
+    gflow.integrate(FLOW, U, [0.0, 0.1], progress=True)
+    gflow.descend(FLOW, U, 0.1, 2, progress=True)
+    kernels.ntk(X, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_times_of_single_precision_are_those_of_descent():
+    gd = gflow.descend(LINE, torch.zeros(1).double(), step_size=0.3, steps=10)
+    for ts in (
+        torch.arange(11) * 0.3,
+        torch.linspace(0, 3, 11),
+        np.float32(0.3) * np.arange(11, dtype=np.float32),
+    ):
+        path = gflow.integrate(LINE, torch.zeros(1).double(), ts)
+        gap = gflow.compare(path, gd)
+        assert len(gap.ts) == 11
+        truth = (torch.exp(-gd.ts) - 0.7**gd.steps).abs()
+        assert float((gap.end_to_end - truth).abs().max()) <= 1e-6
+
+
+def test_few_shared_times_are_said():
+    start = torch.zeros(1).double()
+    gd = gflow.descend(LINE, start, step_size=0.3, steps=10)
+    with pytest.warns(UserWarning, match="share only 2 times, of 14 and 11"):
+        gap = gflow.compare(gflow.integrate(LINE, start, torch.linspace(0, 3, 14)), gd)
+    assert gap.ts.tolist() == [0.0, 3.0]
+    with pytest.raises(InputError, match="but have only the start itself"):
+        gflow.compare(gflow.integrate(LINE, start, [0.0, 1.0, 2.0]), gd)
+    nearest = gflow.compare(gflow.integrate(LINE, start, times(0.0, 0.3 - 1e-9, 0.3, 3.0)), gd)
+    assert nearest.ts.tolist() == [0.0, 0.3, 3.0]
