@@ -98,7 +98,29 @@ def hessian_eigenpairs(
     tol: float | None = None,
     max_products: int = 200,
 ) -> Eigenpairs:
-    """Compute `sharpness` without checks of its arguments; NaN where the Hessian is not finite."""
+    """Compute `sharpness` without checks of its arguments; NaN where the Hessian is not finite.
+
+    Parameters
+    ----------
+    flow : Flow
+    y : Tensor, shape (*state)
+    k : int
+    start : Tensor, optional
+    tol : float, optional
+    max_products : int
+        All as of `sharpness`.
+
+    Returns
+    -------
+    Eigenpairs
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, U = gflow.FactorFlow.example()
+    >>> hessian_eigenpairs(flow, U, 2).values.shape
+    torch.Size([2])
+    """
     inner, theta = flow.parameter_flow, flow.lift(y)
     if tol is None:
         tol = _WARM if start is not None else _WARM / 10

@@ -94,7 +94,25 @@ def gram_memory(x1: Tensor, x2: Tensor | None, work: int, out: str | Path | None
 
 
 def points_of_any_device(x1: object, x2: object, ndim: int) -> tuple[Tensor, Tensor | None]:
-    """Return points of which only shapes matter; InputError unless they are tensors of ndim."""
+    """Return points of which only shapes matter; InputError unless they have ndim dimensions.
+
+    Parameters
+    ----------
+    x1, x2 : object
+        What was passed as points; None for no second ones.
+    ndim : int
+        Dimensions of a set of points.
+
+    Returns
+    -------
+    (Tensor, Tensor or None)
+
+    Examples
+    --------
+    >>> import torch
+    >>> points_of_any_device(torch.empty(5, 2, device="meta"), None, 2)[0].shape
+    torch.Size([5, 2])
+    """
     first = require_float("x1", x1)
     second = None if x2 is None else require_float("x2", x2)
     for name, x in (("x1", first), ("x2", first if second is None else second)):

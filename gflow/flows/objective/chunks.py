@@ -89,7 +89,7 @@ def in_chunks(
     [0.4, 0.4, 0.2]
     """
     if size is not None:
-        require_count("chunk", size)
+        size = require_count("chunk", size)
     n = len(inputs)
     if (size is None or size >= n) and team is None:
         return [Chunk(inputs, targets, 1.0)]
