@@ -105,7 +105,9 @@ def _fit_header(header: list[str], rows: list[Row]) -> list[str]:
     if extra == 1 and not any(row[-1] for _, row in rows):
         return [*header, ""]
     first = [row[0] for _, row in rows]  # R names rows, and gives the names no header
-    if extra == 1 and (_are_distinct_integers(first) or not any(map(is_number, first))):
+    if extra == 1 and (
+        first == [str(i + 1) for i in range(len(first))] or not any(map(is_number, first))
+    ):
         return ["", *header]
     return header
 
