@@ -77,6 +77,11 @@ def _gram(first: Tensor, second: Tensor, full: bool) -> Tensor:
     return (first.flatten(0, 1) @ second.flatten(0, 1).mT).reshape(n1, k, n2, k)
 
 
+def _as_rows(slopes: Tensor) -> Tensor:
+    """Slopes (n, k, *shape of the parameter) as (n, k, p)."""
+    return slopes.reshape(*slopes.shape[:2], -1).contiguous()
+
+
 class JacobianContraction(Contraction):
     """Contraction of the Jacobians."""
 
@@ -84,7 +89,7 @@ class JacobianContraction(Contraction):
 
     def prepare_columns(self, x: Tensor) -> list[Tensor]:
         slopes = jacobian(self.network, self.parameters, x)
-        return [slopes.pop(name).flatten(2).contiguous() for name in list(slopes)]
+        return [_as_rows(slopes.pop(name)) for name in list(slopes)]
 
     def tile(self, rows: list[Tensor], columns: list[Tensor]) -> Tensor:
         total = _gram(rows[0], columns[0], self.full)

@@ -191,3 +191,22 @@ def test_a_module_that_torch_func_cannot_handle_has_a_kernel_but_no_products():
         empirical_ntk(module, VECTORS, method="products")
     with pytest.raises(InputError, match=r"torch.func cannot.*use empirical_ntk"):
         empirical_ntk_product(module, VECTORS)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.scale = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x):
+        return self.scale * self.layer(x)
+
+
+@pytest.mark.parametrize("method", ["jacobian", "products"])
+def test_a_scalar_parameter(method):
+    module, x = Scaled().double(), randn(4, 3)
+    u = module.layer(x).detach()
+    scaled = module.scale.detach() ** 2 * (x @ x.mT + 1)
+    expected = scaled + u @ u.mT / 2
+    assert relative(empirical_ntk(module, x, method=method), expected) <= 1e-14

@@ -155,9 +155,9 @@ class _Probe:
         ):
             route.overwrites = True
         self._choose_values(theta, own)
-        self._choose_products(theta)
         if own_nearby is not None:
             self._require_slope(nearby, own_nearby)
+            self._choose_products(nearby, own_nearby.gradient)
 
     def _first(self) -> _Point:
         """Evaluate at the module's own parameters, step by step, for clear errors."""
@@ -237,18 +237,36 @@ class _Probe:
             same = False
         self._loss.route.values_need_graph = not same
 
-    def _choose_products(self, theta: Tensor) -> None:
-        """Choose whether Hessian products are those of autograd."""
+    def _choose_products(self, theta: Tensor, gradient: Tensor) -> None:
+        """Choose whether Hessian products are those of autograd, or differences of gradients.
+
+        An operation may have no second derivative, or a wrong one, as has weight_norm of torch.
+        """
+        objective = self._loss.objective(self._chunk)
+        direction = torch.cos(1.3 * torch.arange(len(theta), device=theta.device) + 0.4).to(theta)
+        direction = direction / direction.norm()
+        eps = torch.finfo(theta.dtype).eps
+        length = eps ** (1 / 3) * (theta.norm() + eps)
         try:
             with torch.enable_grad():
                 leaf = theta.clone().requires_grad_()
-                result = self._loss.objective(self._chunk)(leaf)
-                (slope,) = torch.autograd.grad(result, leaf, create_graph=True)
+                (slope,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
+                product = torch.zeros_like(theta)
                 if slope.requires_grad:
                     # Of a number: of a vector torch imports sympy, which takes half a second.
-                    torch.autograd.grad((slope * slope.detach()).sum(), leaf)
-        except Exception:  # an operation without a second derivative
-            self._loss.route.has_products = False
+                    (product,) = torch.autograd.grad((slope * direction).sum(), leaf)
+            up, down = (
+                value_and_gradient(objective, theta + s * length * direction)[1]
+                for s in (1.0, -1.0)
+            )
+            difference = (up - down) / (2 * length)
+            allowed = 2 * (up + down - 2 * gradient).norm() / length
+            allowed = allowed + 1e3 * eps * gradient.norm() / length
+            allowed = allowed + 1e-3 * torch.maximum(difference.norm(), product.norm())
+            found = bool((product - difference).norm() <= allowed)
+        except Exception:  # of any kind: torch says it in many ways
+            found = False
+        self._loss.route.has_products = found
 
     def _require_slope(self, theta: Tensor, point: _Point) -> None:
         """Raise InputError unless the loss changes along two directions as its gradient says."""
