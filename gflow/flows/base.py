@@ -27,6 +27,7 @@ from torch.linalg import vecdot, vector_norm
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 from gflow.flows.invariant_scale import response_scales
+from gflow.flows.lost_modes import Outside
 
 Observables = dict[str, Tensor]
 
@@ -44,12 +45,49 @@ class Coordinates(NamedTuple):
         Maps coordinates, with any leading dimensions, to states.
     tolerance : float
         Factor on the tolerances of the states.
+    note : str
+        Why they were chosen, for ``stats.reason``.
+    outside : Outside or None
+        The mode that they leave out, if they leave out one that is not zero.
+    guard : RankGuard or None
+        What watches the path from the start in the coordinates.
     """
 
     flow: Flow
     start: Tensor
     states: Callable[[Tensor], Tensor]
     tolerance: float = 1.0
+    note: str = ""
+    outside: Outside | None = None
+    guard: RankGuard | None = None
+
+
+class Correction(NamedTuple):
+    """A small change of states that restores what errors have changed.
+
+    Attributes
+    ----------
+    state : callable
+        Maps a state, the last one or one shortly before, to the corrected state.
+    note : str
+        What it does, for ``stats.reason``.
+    """
+
+    state: Callable[[Tensor], Tensor]
+    note: str = "layers balanced anew"
+
+
+class RankGuard(abc.ABC):
+    """Watches the modes of a path whose rank is conserved, so that round-off does not change it."""
+
+    #: Rate d(log size)/dt of modes that round-off blurs at the last state checked; 0 without any.
+    blurred_growth = 0.0
+    #: Logarithmic distance of the last state checked from one where anything is to be done.
+    margin = 0.0
+
+    @abc.abstractmethod
+    def check(self, y: Tensor) -> Coordinates | Correction | None:
+        """Return how to go on from an accepted state; None to go on as before."""
 
 
 class Flow(abc.ABC):
@@ -225,6 +263,41 @@ class Flow(abc.ABC):
         The exact flow is the same in both; only the effect of round-off differs.
         """
         return None
+
+    def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
+        """Return what watches the rank along a path from y0, a single start; None to watch nothing.
+
+        Parameters
+        ----------
+        y0 : Tensor, shape (*state)
+            The start.
+        rtol : float
+            Relative tolerance of the solve: modes far below it may be left out.
+
+        Returns
+        -------
+        RankGuard or None
+        """
+        return None
+
+    def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        """Measure changes of what the exact flow conserves beside `invariants`: rank and signs.
+
+        Parameters
+        ----------
+        ts : Tensor, shape (T,)
+            Times.
+        ys : Tensor, shape (T, ..., *state)
+            States of a path there.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (...)
+            By name, 0 where nothing changed. ``rank``: the largest singular value beyond the rank
+            of the start, relative. ``determinant_sign``: 1 where it changed. ``resolved_rank``:
+            1 where a mode was lost in round-off that may have grown since.
+        """
+        return {}
 
     def for_members(self, index: Tensor) -> Flow:
         """Return this flow for some members of an ensemble, index (k,) into its starts.

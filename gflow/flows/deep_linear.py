@@ -13,6 +13,7 @@ Time unit: t = k·step_size of descent on the layers, with the loss as normalise
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -30,7 +31,11 @@ from gflow.checks import (
 )
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
-from gflow.flows.base import Observables, ParameterFlow
+from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard
+from gflow.flows.discrete_changes import layer_changes
+from gflow.flows.hidden_modes import hidden_modes, narrowed
+from gflow.flows.lost_modes import rank_above, round_off
+from gflow.flows.rank_guards import LayerGrowth, LayerGuard
 from gflow.linalg.eigen import effective_rank, sym_power, without_round_off
 from gflow.losses import Loss, SquaredDistance
 
@@ -272,6 +277,44 @@ class LayerwiseFlow(ParameterFlow):
     def invariant_scales(self, y: Tensor) -> Observables:
         squares = [layer.square().sum(dim=(-2, -1)) for layer in self.unpack(y)]
         return {f"balancedness_{j + 1}": squares[j] + squares[j + 1] for j in range(self.depth - 1)}
+
+    def is_balanced(self, y: Tensor) -> Tensor:
+        """Whether all D_j vanish to round-off, shape (...): rank and sign of det W then stay."""
+        small = torch.ones(y.shape[:-1], dtype=torch.bool, device=y.device)
+        scales = self.invariant_scales(y)
+        for name, D in self.invariants(y).items():
+            allowed = 1e3 * torch.finfo(y.dtype).eps * scales[name]
+            small &= D.norm(dim=(-2, -1)) <= allowed
+        return small
+
+    def coordinates(self, y0: Tensor) -> Coordinates | None:
+        """Return hidden layers as narrow as the rank of a start whose rank its widths exceed."""
+        if self.depth == 1 or y0.ndim > 1 or type(self) is not LayerwiseFlow:
+            return None
+        layers = self.unpack(y0)
+        modes, noise = hidden_modes(layers), round_off(y0, max(self.layer_dims))
+        rank = max(rank_above(mode.sizes, noise) for mode in modes)
+        if not 0 < rank < min(self.layer_dims):
+            return None
+        narrow_layers, widened = narrowed(layers, modes, rank)
+        if all(torch.equal(a, b) for a, b in zip(widened(narrow_layers), layers, strict=True)):
+            return None
+        narrow = LayerwiseFlow(self._loss, [self.layer_dims[0], *map(len, narrow_layers)])
+        return Coordinates(
+            narrow, narrow.pack(narrow_layers), lambda y: self.pack(widened(narrow.unpack(y)))
+        )
+
+    def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        if self.depth == 1:
+            return {}
+        balanced = self.is_balanced(ys[0])
+        return layer_changes(ts, self.unpack(ys), self._loss.gradient, balanced)
+
+    def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
+        if self.depth == 1 or type(self) is not LayerwiseFlow or not bool(self.is_balanced(y0)):
+            return None
+        growth = LayerGrowth(self._loss.gradient, self.end_to_end(y0))
+        return LayerGuard(self, functools.partial(LayerwiseFlow, self._loss), y0, rtol, growth)
 
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, singular values, effective rank, nuclear norm and balancedness ‖D_j‖_F.

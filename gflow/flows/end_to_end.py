@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from gflow.checks import require_count, require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
-from gflow.flows.base import Observables, ReducedFlow
+from gflow.flows.base import Observables, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
     LayerwiseFlow,
@@ -30,6 +31,8 @@ from gflow.flows.deep_linear import (
     example_matrix,
     matrix_observables,
 )
+from gflow.flows.discrete_changes import matrix_changes
+from gflow.flows.rank_guards import LayerGrowth, MatrixGuard
 from gflow.linalg.eigen import without_round_off
 from gflow.losses import Loss, SquaredDistance
 
@@ -239,6 +242,30 @@ class EndToEndFlow(ReducedFlow):
         U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
         k = self.rank
         return (U[..., :k] * sigma[..., None, :k]) @ Vh[..., :k, :]
+
+    def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        if self.depth == 1:
+            return {}
+        return matrix_changes(ts, ys, self._loss.gradient, self.depth)
+
+    def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
+        if self.depth == 1 or self.single_output or type(self) is not EndToEndFlow:
+            return None
+        growth = LayerGrowth(self._loss.gradient, y0)
+        return MatrixGuard(self, self._thin_layers, y0, rtol, growth)
+
+    def _thin_layers(
+        self, W: Tensor, rank: int
+    ) -> tuple[LayerwiseFlow, Callable[[list[int]], LayerwiseFlow], Tensor]:
+        """Return the layerwise flow of hidden widths rank, its constructor, and its start at W."""
+        d_out, d_in = W.shape
+        make = functools.partial(LayerwiseFlow, self._loss)
+        flow = make([d_in, *[rank] * (self.depth - 1), d_out])
+        U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
+        root = sigma[:rank].pow(1 / self.depth)
+        middle = [torch.diag(root)] * (self.depth - 2)
+        start = flow.pack([root[:, None] * Vh[:rank], *middle, U[:, :rank] * root])
+        return flow, make, start
 
     def for_start(self, y0: Tensor) -> EndToEndFlow:
         """Return this flow with the rank of the start, or of all starts of an ensemble."""

@@ -21,8 +21,11 @@ from torch import Tensor
 from gflow.checks import require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
-from gflow.flows.base import Coordinates, Observables, ParameterFlow, ReducedFlow
+from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
+from gflow.flows.discrete_changes import factor_changes, product_changes
+from gflow.flows.lost_modes import factor_growth, round_off, row_scaled
+from gflow.flows.rank_guards import FactorGuard
 from gflow.linalg.eigen import effective_rank, without_round_off
 from gflow.losses import Loss, MatrixCompletion
 
@@ -164,6 +167,27 @@ class FactorFlow(ParameterFlow):
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.product(y))
 
+    def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        return factor_changes(ts, ys, self._loss.gradient)
+
+    def coordinates(self, y0: Tensor) -> Coordinates | None:
+        """Return a factor with as many columns as the rank of U, where U has more."""
+        if type(self) is not FactorFlow:  # a subclass may have another right-hand side
+            return None
+        _, sigma, Vh = torch.linalg.svd(row_scaled(y0), full_matrices=False)
+        used = sigma > round_off(y0, max(y0.shape[-2:])) * sigma[..., :1]
+        rank = max(int(used.sum(-1).max()), 1)
+        if used.shape[-1] == y0.shape[-1] and bool(used.all()):
+            return None
+        kept = Vh[..., :rank, :]
+        start = torch.where(used[..., None, :rank], y0 @ kept.mT, 0.0)
+        return Coordinates(self, start, lambda U: U @ kept)
+
+    def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
+        if type(self) is not FactorFlow:
+            return None
+        return FactorGuard(self, y0, rtol, factor_growth(self._loss.gradient))
+
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""
         return _observables(self.product(y), self._loss)
@@ -284,6 +308,9 @@ class ProductFlow(ReducedFlow):
     def invariant_scales(self, y: Tensor) -> Observables:
         size = y.norm(dim=(-2, -1))
         return {"antisymmetric_part": size, "negative_part": size}
+
+    def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        return product_changes(ys, self.lift(ys[0]).ne(0).any(dim=-2).sum(-1))
 
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""

@@ -11,6 +11,9 @@ from gflow.solvers.problem import Problem
 from gflow.trajectory import Escape, Stats, Trajectory, attempt, certify
 from gflow.trajectory.round_off import product_round_off, round_off_bound
 
+_SAMPLES = 33  # states at which rank and signs are measured
+_SAMPLES_LARGE, _LARGE = 9, 2000  # of a state with more numbers
+
 
 def certified_trajectory(
     problem: Problem,
@@ -79,6 +82,8 @@ def certified_trajectory(
             "round_off", lambda: product_round_off(problem.flow, problem.ts[:count], ys, bound)
         )
         round_off, not_run = max(round_off, products or 0.0), (*not_run, *without)
+    changes, without = attempt("discrete_changes", lambda: discrete_changes(problem))
+    not_run += without
     certificate = certify(
         problem.flow if members is None else problem.flow.for_members(members),
         certified,
@@ -90,6 +95,7 @@ def certified_trajectory(
         escape=escape,
         not_run=not_run,
         round_off=round_off,
+        discrete_changes=changes,
     )
     return Trajectory(
         torch.tensor(reached, dtype=torch.float64),
@@ -102,6 +108,45 @@ def certified_trajectory(
         failures=problem.failures,
         sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
     )
+
+
+def discrete_changes(problem: Problem) -> dict[str, float]:
+    """Measure changes of rank and signs along a solved problem, also in its coordinates.
+
+    Parameters
+    ----------
+    problem : Problem
+
+    Returns
+    -------
+    dict of str to float
+        The largest of all members, by name; see `Flow.discrete_changes`.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> discrete_changes(Problem(flow, y0, [0.0], rtol=1e-6, atol=1e-9))["rank"] < 1e-12
+    True
+    """
+    worst: dict[str, float] = {}
+    # Modes that were left out on the way are followed step by step.
+    followed = any(segment.outside for segment in problem.segments)
+    for part in (problem, *problem.segments):
+        # At the state where a mode was left out its sign was no longer known.
+        last = [part.y] if part.renewed is None else []
+        ys, members = _certified_states(part, torch.stack([*part.saved, *last]))
+        flow = part.flow if members is None else part.flow.for_members(members)
+        times = [*part.ts[: len(part.saved)], max(part.t, *part.event_times.values(), 0.0)]
+        ts = torch.tensor([*times, *times[-1:]][: len(ys)], dtype=torch.float64)
+        samples = _SAMPLES if part.y.numel() <= _LARGE else _SAMPLES_LARGE
+        at = torch.linspace(0, len(ys) - 1, min(samples, len(ys))).round().long()
+        for name, change in flow.discrete_changes(ts[at], ys[at.to(ys.device)]).items():
+            if name != "resolved_rank" or not followed:
+                worst[name] = max(worst.get(name, 0.0), float(change.max()))
+    if problem.lost or "resolved_rank" in worst or followed:
+        worst["resolved_rank"] = max(worst.get("resolved_rank", 0.0), float(problem.lost))
+    return worst
 
 
 def _certified_states(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:

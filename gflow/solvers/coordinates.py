@@ -1,47 +1,35 @@
-"""Solve a problem in the coordinates that its flow chooses for the start.
+"""Solve a problem in coordinates that its flow chooses, at the start and where a mode is lost.
 
-W = UUᵀ of rank k is followed as U with k columns, for example: the rank is then conserved
-whatever the method. Times in the coordinates are measured from the start.
+W = UUᵀ of rank k is followed as U with k columns, for example, and hidden layers become as narrow
+as the rank left once a singular value has fallen to round-off. A solve is a sequence of segments,
+each a problem of its own with times from its start on; the results are states of the first flow.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from gflow.flows.base import Coordinates
+from gflow.flows.lost_modes import Outside
 from gflow.solvers.base import Solver
 from gflow.solvers.exact import ExactSolver
 from gflow.solvers.krylov import KrylovSolver
-from gflow.solvers.problem import Problem
+from gflow.solvers.loop.stepping import SteppedSolver
+from gflow.solvers.problem import Problem, Stop, out_of_budget
 from gflow.solvers.resumable import solve_resumable
 
-#: Results of a solve that are the same in all coordinates.
-_RESULTS = (
-    "t",
-    "dissipated",
-    "largest_rise",
-    "rhs_evals",
-    "accepted",
-    "rejected",
-    "spent",
-    "gain",
-    "failures",
-    "event_times",
-    "last_checkpoint",
-    "remark",
-    "main_methods",
-    "round_off",
-    "began",
-    "ended",
-)
+_MAX_SEGMENTS = 100
+
+Map = Callable[[Tensor], Tensor]
 
 
 def solve_in_coordinates(solver: Solver, problem: Problem, name: str, *, steps: bool) -> None:
-    """Solve a problem, in coordinates if its flow has some for the start.
+    """Solve a problem, in coordinates where its flow has some.
 
     Parameters
     ----------
@@ -66,41 +54,113 @@ def solve_in_coordinates(solver: Solver, problem: Problem, name: str, *, steps: 
     >>> problem = Problem(flow, W0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
     >>> solve_in_coordinates(methods()["tsit5"], problem, "tsit5", steps=True)
     >>> problem.y.shape == W0.shape, int(torch.linalg.matrix_rank(problem.y))
-    (True, 3)
+    (True, 2)
     """
-    chosen = None
-    if not isinstance(solver, ExactSolver | KrylovSolver):
-        chosen = problem.flow.coordinates(problem.y0)
-    if chosen is None:
+    if isinstance(solver, ExactSolver | KrylovSolver):
         solve_resumable(solver, problem, name, steps=steps)
         return
-    inner = _in_coordinates(problem, chosen)
-    try:
-        solve_resumable(solver, inner, name, steps=steps)
-    finally:
-        for result in _RESULTS:
-            setattr(problem, result, getattr(inner, result))
-        problem.saved = [problem.y0, *map(chosen.states, inner.saved[1:])]
-        problem.y = chosen.states(inner.y)
-        problem.visited = [(t, chosen.states(y)) for t, y in inner.visited]
-        problem.y_norm = problem.flow.norm(problem.y)
+    chosen = problem.flow.coordinates(problem.y0)
+    start = chosen or Coordinates(problem.flow, problem.y0, _same)
+    # A checkpoint of the caller's holds one segment, and sharpness is that of one flow.
+    plain = problem.checkpoint is problem.resume is problem.member_ts is None
+    if isinstance(solver, SteppedSolver) and not problem.batch and plain and not problem.sharpness:
+        start = start._replace(guard=start.flow.rank_guard(start.start, problem.rtol))
+    if chosen is None and start.guard is None:
+        solve_resumable(solver, problem, name, steps=steps)
+    else:
+        _solve_segments(functools.partial(solve_resumable, solver), problem, start, name, steps)
 
 
-def _in_coordinates(problem: Problem, chosen: Coordinates) -> Problem:
-    return dataclasses.replace(
+def _solve_segments(
+    solve: Callable[..., None], problem: Problem, start: Coordinates, name: str, steps: bool
+) -> None:
+    """Solve segment after segment, and write their results to the problem."""
+    outside: list[Outside] = []
+    notes: list[str] = []
+    for count in range(_MAX_SEGMENTS):
+        segment = _segment(problem, start, outside)
+        if count == _MAX_SEGMENTS - 1:
+            segment.guard = None
+        try:
+            solve(segment, name, steps=steps)
+        except Stop as stop:
+            _merge(problem, segment, start.states, notes, first=count == 0)
+            out = segment.rhs_evals >= segment.max_evals - 1 and count > 0
+            raise Stop(out_of_budget(problem.max_evals) if out else str(stop)) from None
+        _merge(problem, segment, start.states, notes, first=count == 0)
+        ended = len(problem.saved) == len(problem.ts) or problem.failures or problem.event_times
+        if ended or segment.guard is None:
+            return
+        # A segment restored from a run's files has its last state only.
+        renewed = segment.renewed or segment.guard.check(segment.y)
+        if not isinstance(renewed, Coordinates):
+            return
+        segment.renewed = renewed
+        notes.append(f"{renewed.note} from t = {problem.flow_time(problem.t):.3g}")
+        outside = [*outside, *([] if renewed.outside is None else [renewed.outside])]
+        start = renewed._replace(
+            states=_composed(start.states, renewed.states),
+            tolerance=start.tolerance * renewed.tolerance,
+        )
+
+
+def _segment(problem: Problem, start: Coordinates, outside: list[Outside]) -> Problem:
+    """Return the rest of a problem, from its last state on, in coordinates."""
+    tolerance, event = start.tolerance, problem.event
+    segment = dataclasses.replace(
         problem,
-        flow=chosen.flow,
-        y0=chosen.start,
-        ts=problem.requested,
+        flow=start.flow,
+        y0=start.start,
+        ts=[problem.flow_time(problem.t), *problem.requested[len(problem.saved) :]],
         member_ts=problem.requested_of_members,
-        rtol=max(chosen.tolerance * problem.rtol, 2 * torch.finfo(problem.y0.dtype).eps),
-        atol=chosen.tolerance * problem.atol,
-        event=None if problem.event is None else _composed(problem.event, chosen.states),
+        rtol=max(tolerance * problem.rtol, 2 * torch.finfo(problem.y0.dtype).eps),
+        atol=tolerance * problem.atol,
+        max_evals=problem.max_evals - problem.rhs_evals,
+        event=None if event is None else _composed(event, start.states),
         sharpness=0,  # that of the states is measured after the solve
+        guard=start.guard,
     )
+    segment.outside, segment.loss_scale = outside, problem.first_loss
+    return segment
 
 
-def _composed(
-    event: Callable[[Tensor], Tensor], states: Callable[[Tensor], Tensor]
-) -> Callable[[Tensor], Tensor]:
-    return lambda coordinates: event(states(coordinates))
+def _merge(
+    problem: Problem, segment: Problem, states: Map, notes: list[str], *, first: bool
+) -> None:
+    """Add the results of a segment to those of a problem, as states of its flow."""
+    problem.saved = [*problem.saved, *map(states, segment.saved[1:])]
+    began = segment.origin - problem.origin
+    problem.t, problem.y = began + segment.t, states(segment.y)
+    problem.y_norm = problem.flow.norm(problem.y)
+    problem.largest_rise = torch.maximum(problem.largest_rise, segment.largest_rise)
+    if problem.dissipated is not None and segment.dissipated is not None:
+        problem.dissipated = problem.dissipated + segment.dissipated
+    if all(segment.accepted > other.accepted for other in problem.segments):
+        problem.main_methods = segment.main_methods
+    problem.rhs_evals += segment.rhs_evals
+    problem.accepted += segment.accepted
+    if segment.rejected is None:
+        problem.rejected = None
+    elif problem.rejected is not None:
+        problem.rejected += segment.rejected
+    if segment.spent is not None:
+        problem.spent = segment.spent if problem.spent is None else problem.spent + segment.spent
+    problem.failures = segment.failures
+    problem.event_times = {i: began + t for i, t in segment.event_times.items()}
+    problem.last_checkpoint = segment.last_checkpoint if first else None
+    problem.remark = "; ".join(filter(None, [problem.remark, *notes, segment.remark]))
+    notes.clear()
+    if segment.gain is not None:  # what one segment amplified, the next may amplify further
+        problem.gain = segment.gain if problem.gain is None else problem.gain + segment.gain
+    problem.round_off = max(problem.round_off, segment.round_off)
+    problem.lost |= segment.lost
+    problem.segments.append(segment)
+    problem.ended = segment.ended
+
+
+def _composed(outer: Map, inner: Map) -> Map:
+    return lambda states: outer(inner(states))
+
+
+def _same(states: Tensor) -> Tensor:
+    return states

@@ -77,6 +77,9 @@ def amplification(problem: Problem) -> Amplification:
     if problem.flow.affine:
         return Amplification(0.0, 0, "", False)
     budget = max(_FEWEST, int(_SHARE * problem.rhs_evals / max(problem.batch.numel(), 1)))
+    # In the coordinates of the solve, which have no directions that the flow cannot take.
+    if problem.segments:
+        problem = problem.segments[-1]
     measure = _Measure(problem)
     gain = np.zeros(max(problem.batch.numel(), 1))
     limit = _CHECKED if problem.gain is not None else _CHECKED_OF_LIBRARIES

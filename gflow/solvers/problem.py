@@ -16,7 +16,8 @@ from torch import Tensor
 from gflow.callbacks import Progress
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint, Piece
-from gflow.flows.base import Flow
+from gflow.flows.base import Coordinates, Flow, RankGuard
+from gflow.flows.lost_modes import Outside
 from gflow.flows.sharpness import SharpnessPath
 
 _VISITED = 32  # states that are kept of a library's path
@@ -138,6 +139,9 @@ class Problem:
     resume : Checkpoint, optional
     checkpoint : callable, optional
         Called every ``checkpoint_every`` seconds.
+    guard : RankGuard, optional
+        Sees accepted states of a single start; where it has coordinates to go on in, gflow's own
+        methods stop, and ``renewed`` has them.
     """
 
     flow: Flow
@@ -158,6 +162,7 @@ class Problem:
     resume: Checkpoint | None = None
     checkpoint: Save | None = None
     checkpoint_every: float = 60.0
+    guard: RankGuard | None = None
 
     rhs_evals: int = field(default=0, init=False)
     accepted: int = field(default=0, init=False)
@@ -176,6 +181,16 @@ class Problem:
     main_methods: list[str] = field(default_factory=list, init=False)
     #: What round-off did to the states, relative to the largest, where the solver estimates it.
     round_off: float = field(default=0.0, init=False)
+    #: Coordinates in which the solve goes on from its last state.
+    renewed: Coordinates | None = field(default=None, init=False)
+    #: Modes that were left out before, whose sizes are still followed.
+    outside: list[Outside] = field(default_factory=list, init=False)
+    #: Whether a mode was lost in round-off that may have grown since.
+    lost: bool = field(default=False, init=False)
+    #: The problems that this one was solved by, where those are others (coordinates.py).
+    segments: list[Problem] = field(default_factory=list, init=False)
+    #: The loss that errors of the energy are relative to; by default that of the start.
+    loss_scale: Tensor | None = field(default=None, init=False)
     #: A remark that the solver adds to ``stats.reason``.
     remark: str = field(default="", init=False)
     #: This solve as a piece of a run, if the run stores its pieces.

@@ -89,7 +89,7 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
 
 
 _STATES = ("y", "y_norm", "largest_rise")
-_NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark", "main_methods", "round_off")
+_NUMBERS = ("t", "rhs_evals", "accepted", "rejected", "remark", "main_methods", "round_off", "lost")
 
 
 def _results(problem: Problem, stopped: str | None) -> Checkpoint:

@@ -226,6 +226,7 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
             "remark": remark,
             "main_methods": ensemble.main_methods[i : i + 1],
             "round_off": 0.0,
+            "lost": False,
             "products": 0,
             "failures": [],
             "event_times": [],

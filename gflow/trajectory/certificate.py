@@ -7,6 +7,9 @@
     The largest rise of φ between accepted steps, relative to the same.
 ``invariant_drift``
     For every conserved quantity its largest change, relative to its natural scale.
+``discrete_changes``
+    Of what the flow conserves beside: rank, the sign of the determinant, and modes of the start
+    that are still resolved; see `Flow.discrete_changes`.
 ``velocity_error``
     ‖f − f_ref‖/‖f_ref‖ at sampled states, f_ref by automatic differentiation of the
     loss, minus the part that an error of rtol in the state explains: a wrong sign, factor or
@@ -33,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -105,6 +108,8 @@ class Certificate:
         the tolerance bounds it.
     rest : str
         Where the path ends at rest on a saddle: the mode that should leave it.
+    discrete_changes : mapping of str to float
+        Change of each conserved rank or sign; 0 where there is none.
     """
 
     energy_residual: float
@@ -119,6 +124,7 @@ class Certificate:
     amplification: float | None = None
     escape_error: float | None = None
     rest: str = ""
+    discrete_changes: Mapping[str, float] = field(default_factory=dict)
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
@@ -144,6 +150,9 @@ class Certificate:
                 failures.append(f"drift of {name} {value:.2g} > {bound:.2g}")
         if self.underflow is not None:
             failures.append(self.underflow)
+        for name, value in self.discrete_changes.items():
+            if not value <= self.bounds["discrete_changes"]:
+                failures.append(f"{name} changed, {value:.2g}")
         return failures
 
     @property
@@ -180,6 +189,7 @@ def certify(
     escape: Escape | None = None,
     not_run: tuple[str, ...] = (),
     round_off: float = 0.0,
+    discrete_changes: Mapping[str, float] | None = None,
 ) -> Certificate:
     """Measure the certificate of a path.
 
@@ -205,6 +215,8 @@ def certify(
         Checks of the caller's that could not run.
     round_off : float
         Relative error of the states by round-off, as the solver and `product_round_off` measure it.
+    discrete_changes : mapping of str to float, optional
+        Measured by the caller, who knows the times and the coordinates.
 
     Returns
     -------
@@ -261,6 +273,7 @@ def certify(
             "error_estimate": accumulated,
             "escape_error": max(min(_ESCAPE * rtol, 0.05), 1e4 * eps),
             "invariant_drift": accumulated,
+            "discrete_changes": accumulated,
             "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
             "round_off": round_off_bound(rtol, ys.dtype),
             "velocity_error": max(accumulated, 10 * eps**0.5),
@@ -271,6 +284,7 @@ def certify(
         amplification=None if escape is None else math.exp(min(escape.gain, 700.0)),
         escape_error=None if escape is None else escape.error,
         rest="" if escape is None else escape.rest,
+        discrete_changes=discrete_changes or {},
     )
 
 

@@ -55,6 +55,9 @@ class Members:
     evals: np.ndarray  #: evaluations of the right-hand side
     good: np.ndarray  #: accepted steps
     bad: np.ndarray  #: rejected steps
+    next_check: np.ndarray  #: accepted steps at the next look at the rank (rank_watch.py)
+    last_check: np.ndarray  #: accepted steps at the last one
+    margin: np.ndarray  #: of the guard then; NaN before the first
     evals_at_last_accept: np.ndarray  #: evals at the end of the last accepted step
     event: np.ndarray  #: the event's value, positive; NaN without one
     low: np.ndarray  #: a step length that ends before the event
@@ -82,6 +85,8 @@ class Members:
             "evals",
             "good",
             "bad",
+            "next_check",
+            "last_check",
             "side",
             "growth_evals",
             "growth_spent",

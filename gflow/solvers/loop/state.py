@@ -62,7 +62,7 @@ class LoopState:
     record: Record
     members: Members  #: those that are still integrated
     past: Past | None  #: the last states, where a multistep method may need them
-    first_loss: np.ndarray  #: |loss| of every member of the problem at its start
+    first_loss: np.ndarray  #: |loss| of every member at the start of the whole solve
     all_rows: Rows  #: the rows of all members
     switches: list[str] = field(default_factory=list)  #: changes of method, for `Stats.reason`
 
@@ -83,6 +83,7 @@ class LoopState:
             )
         y = problem.y0.reshape(-1, system.size)
         eps = torch.finfo(y.dtype).eps
+        scale = problem.first_loss if problem.loss_scale is None else problem.loss_scale
         return cls(
             problem,
             MethodSet(methods, problem.rtol, eps, starter=starter),
@@ -90,7 +91,7 @@ class LoopState:
             Record(problem, len(methods)),
             Members.start(y, first_vectors(y), problem.ts[0]),
             Past() if multistep else None,
-            np.abs(to_numpy(problem.first_loss.reshape(-1))),
+            np.abs(to_numpy(scale.reshape(-1))),
             0 if system.single else slice(None),
         )
 

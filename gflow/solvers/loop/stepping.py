@@ -13,6 +13,7 @@ acceptance.py        accepts or rejects it (control.py), sets the next step leng
 handover.py          hands members over to another method (switching.py, rkc2_switch.py)
 member_removal.py    drops members that have ended or failed
 kinks.py             stops members that make hardly any way at kinks of the loss
+rank_watch.py        ends the solve where it goes on in other coordinates
 ===================  ==============================================================
 
 The measurements of a step are copied to the host at once. A rejected step is repeated with a
@@ -37,6 +38,7 @@ from gflow.solvers.loop.initialization import Initializer
 from gflow.solvers.loop.kinks import KinkMonitor
 from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.proposal import StepPlan, StepProposer
+from gflow.solvers.loop.rank_watch import RankWatch
 from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
@@ -88,6 +90,7 @@ class SteppingLoop:
         self._judge = StepJudge(state)
         self._handover = Handover(state, self._spectrum)
         self._kinks = KinkMonitor(state, self._removal)
+        self._watch = RankWatch(state, self._removal)
         self._saved_at = time.perf_counter()
 
     def run(self) -> None:
@@ -136,6 +139,8 @@ class SteppingLoop:
             self._report_progress()
         self._removal.drop_finished()
         self._kinks.check()
+        if any_accepted and problem.guard is not None and len(state.members):
+            self._watch.look()
 
     def _try(self, plan: StepPlan) -> bool:
         """Take a step of some members; return whether any was accepted."""

@@ -1,0 +1,75 @@
+"""Show accepted states of a single start to the guard of their rank, no more often than needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gflow.flows.base import Correction
+from gflow.solvers.loop.member_removal import MemberRemoval
+from gflow.solvers.loop.state import LoopState
+
+_CHANGE = 0.5  # of the margin in a step, assumed before it was measured
+_LEAST_CHANGE = 0.2  # of the margin in a step: steps may grow
+_CAUTION = 3.0  # a later step may change the margin this many times as fast as the last ones
+_FOLDINGS = 3.0  # by which modes that round-off blurs may grow unseen
+_MAX_STEPS = 50  # between two looks
+_MAX_STEPS_OUTSIDE = 2  # while modes left out are followed
+
+
+class RankWatch:
+    """Ends a solve where its guard has coordinates to go on in."""
+
+    def __init__(self, state: LoopState, removal: MemberRemoval):
+        self._state = state
+        self._removal = removal
+        self._at = self._rate = self._foldings = 0.0  # of modes that round-off blurs
+
+    def look(self) -> None:
+        """Check the state of the only member, if it is time to."""
+        state, m, problem = self._state, self._state.members, self._state.problem
+        guard, steps = problem.guard, int(m.good[0])
+        if guard is None or steps < m.next_check[0] or steps == m.last_check[0]:
+            return
+        y = state.system.states(m.y)
+        if problem.outside:
+            W = problem.flow.end_to_end(y)
+            for mode in problem.outside:
+                mode.add(problem.flow_time(float(m.t[0])), W)
+        before, since = m.margin[0], max(steps - int(m.last_check[0]), 1)
+        found = guard.check(y)
+        t, rate = float(m.t[0]), guard.blurred_growth
+        self._foldings += 0.5 * (t - self._at) * (rate + self._rate)
+        self._at, self._rate = t, rate
+        problem.lost |= self._foldings > _FOLDINGS
+        problem.lost |= any(mode.returned for mode in problem.outside)
+        m.margin[0], m.last_check[0] = guard.margin, steps
+        change = _CHANGE if np.isnan(before) else _CAUTION * abs(before - guard.margin) / since
+        most = _MAX_STEPS_OUTSIDE if problem.outside else _MAX_STEPS
+        # A large SVD takes longer than a step.
+        most *= 1 + y.numel() // 2000
+        m.next_check[0] = steps + int(np.clip(guard.margin / max(change, _LEAST_CHANGE), 1, most))
+        if isinstance(found, Correction):
+            self._correct(found)
+        elif found is not None:
+            problem.renewed = found
+            self._removal.drop(np.ones(1, bool))
+
+    def _correct(self, correction: Correction) -> None:
+        """Apply a correction to the state and to the past states of a multistep method."""
+        state, m, system = self._state, self._state.members, self._state.system
+        # Each past state anew: a trend of the errors in them would go on.
+        m.y, m.older_y = (self._corrected(correction, y) for y in (m.y, m.older_y))
+        system.select(m.index)
+        m.f = system.velocity(system.scalars(m.t), m.y.view(-1))[None]
+        state.count_evals(0, 1)
+        if state.past is not None:
+            state.past.states.copy_(self._corrected(correction, state.past.states))
+        if not any(correction.note in switch for switch in state.switches):
+            t = state.problem.flow_time(float(m.t[0]))
+            state.switches.append(f"{correction.note} from t = {t:.3g}")
+
+    def _corrected(self, correction: Correction, rows: Tensor) -> Tensor:
+        states = (correction.state(self._state.system.states(row)) for row in rows)
+        return torch.stack([state.reshape(-1) for state in states])
