@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -105,6 +106,9 @@ class Scenario(BaseModel, abc.ABC):
     max_evals: Count = Field(
         1_000_000, description="largest number of right-hand side evaluations of a solve"
     )
+    max_step: Positive | None = Field(
+        None, description="longest step of the solver; none by default"
+    )
     estimate_error: bool = Field(
         True,
         description="measure the solver's error by a second, finer solve where there is no closed "
@@ -147,6 +151,7 @@ class Scenario(BaseModel, abc.ABC):
             rtol=self.rtol,
             atol=self.atol,
             max_evals=self.max_evals,
+            max_step=math.inf if self.max_step is None else self.max_step,
             estimate_error=self.estimate_error,
             points=self.points,
             spacing=self.time,

@@ -35,6 +35,7 @@ def integrate(
     estimate_error: bool | None = None,
     sharpness: int = 0,
     max_evals: int | None = None,
+    max_step: float | None = None,
     progress: Progress | bool | None = None,
     checkpoint: Save | None = None,
     checkpoint_every: float = 60.0,
@@ -64,7 +65,7 @@ def integrate(
         1e-6 and 1e-9.
     options : SolveOptions
         Options of the solve that several calls share. ``method``, ``rtol``, ``atol``,
-        ``estimate_error`` and ``max_evals``, if given, take precedence over it.
+        ``estimate_error``, ``max_evals`` and ``max_step``, if given, take precedence over it.
     step_size : float, optional
         Longest step of the fixed-step methods (``euler``, ``rk4``, …), which require it.
     dense : bool
@@ -82,6 +83,8 @@ def integrate(
         time, for the trajectory's ``sharpness``; for one start only. gflow's own stepping
         methods take their spectral radius from there while it is fresh. The products are in
         ``stats.jvp_evals``.
+    max_step : float, optional
+        The longest step; none by default. For a right-hand side with features that a step may miss.
     max_evals : int, optional
         Budget of right-hand side evaluations; by default a million. A solve that makes hardly
         any way at kinks (of ReLU, |x|) stops where the rest would take a tenth of it.
@@ -129,6 +132,7 @@ def integrate(
         "rtol": rtol,
         "atol": atol,
         "max_evals": max_evals,
+        "max_step": max_step,
         "estimate_error": estimate_error,
     }
     given = {name: value for name, value in keywords.items() if value is not None}

@@ -23,6 +23,7 @@ class SolveKeywords(TypedDict, total=False):
     atol: float
     max_evals: int
     estimate_error: bool
+    max_step: float
     points: int
     spacing: Spacing
 
@@ -39,6 +40,9 @@ class SolveOptions:
         Relative and absolute tolerance: ‖e‖₂ ≤ atol + rtol‖y‖₂ for the error of each step.
     max_evals : int
         Budget of right-hand side evaluations of each solve.
+    max_step : float
+        The longest step, infinite by default: shorter than the narrowest feature of a right-hand
+        side that a step may miss. Methods that take no steps ignore it.
     estimate_error : bool
         Measure the solver's error by a second, finer solve where there is no closed form.
     points : int
@@ -63,6 +67,7 @@ class SolveOptions:
     atol: float = 1e-9
     max_evals: int = 1_000_000
     estimate_error: bool = False
+    max_step: float = math.inf
     points: int = 100
     spacing: Spacing = "linear"
 
@@ -70,13 +75,17 @@ class SolveOptions:
         plain = object.__setattr__  # numbers of NumPy and the like as Python's
         if not isinstance(self.method, str):
             raise InputError(f"method must be a name, such as 'auto', got {shown(self.method)}")
-        for name in ("rtol", "atol", "max_evals"):
+        for name in ("rtol", "atol", "max_evals", "max_step"):
             plain(self, name, require_number(name, getattr(self, name)))
         plain(self, "estimate_error", require_bool("estimate_error", self.estimate_error))
         rtol, atol = self.rtol, self.atol
         if not (math.isfinite(rtol) and rtol > 0) or not (math.isfinite(atol) and atol >= 0):
             raise InputError(
                 f"rtol must be positive and atol at least 0, both finite, got {rtol} and {atol}"
+            )
+        if not self.max_step > 0:
+            raise InputError(
+                f"max_step must be positive, or infinite for none, got {self.max_step}"
             )
         if not self.max_evals >= 1:  # NaN, too; a float such as 1e6 will do
             raise InputError(f"max_evals must be at least 1, got {self.max_evals}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import typing
 from collections.abc import Callable
@@ -124,6 +125,8 @@ class Problem:
         Of fixed-step methods.
     max_evals : int
         Limit on the evaluations of the right-hand side.
+    max_step : float
+        Of methods that take steps.
     member_ts : list of list of float, optional
         Requested times of each member, all from ``ts[0]`` on, if they differ.
     fail_if_stiff : bool
@@ -152,6 +155,7 @@ class Problem:
     atol: float
     step_size: float | None = None
     max_evals: int = 1_000_000
+    max_step: float = math.inf
     member_ts: list[list[float]] | None = None
     fail_if_stiff: bool = False
     dense: bool = False

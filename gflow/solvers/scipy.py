@@ -87,7 +87,8 @@ class ScipySolver(Solver):
         atol[problem.y0.numel() :] = to_numpy(problem.energy_tolerance.reshape(-1))
         family = getattr(scipy.integrate, method.removeprefix("scipy:"))
         rtol = max(problem.rtol, _ROUND_OFF)
-        solver = family(fun, problem.ts[0], to_numpy(z0), problem.ts[1], rtol=rtol, atol=atol)
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_step": problem.max_step}
+        solver = family(fun, problem.ts[0], to_numpy(z0), problem.ts[1], **options)
         for target in problem.ts[1:]:
             _aim(solver, target)
             while solver.status == "running":

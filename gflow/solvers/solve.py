@@ -136,6 +136,7 @@ def solve(
             rtol=options.rtol,
             atol=options.atol,
             max_evals=options.max_evals,
+            max_step=options.max_step,
             **details,
         )
         solver, name, reason = choose_solver(problem, options.method, steps)
@@ -212,7 +213,12 @@ def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
                 problem.flow,
                 problem.y0,
                 [times[i] for i in at],
-                SolveOptions(rtol=problem.rtol, atol=problem.atol, max_evals=budget),
+                SolveOptions(
+                    rtol=problem.rtol,
+                    atol=problem.atol,
+                    max_evals=budget,
+                    max_step=problem.max_step,
+                ),
             )
         except IntegrationError as error:  # what is amplified and not checked is not certified
             evals += error.trajectory.stats.rhs_evals
@@ -236,7 +242,12 @@ def _reference_states(problem: Problem) -> Tensor:
         problem.flow,
         problem.y0,
         problem.requested,
-        SolveOptions(rtol=problem.rtol, atol=problem.atol, max_evals=problem.max_evals),
+        SolveOptions(
+            rtol=problem.rtol,
+            atol=problem.atol,
+            max_evals=problem.max_evals,
+            max_step=problem.max_step,
+        ),
         progress=problem.progress,
     )
 

@@ -90,8 +90,12 @@ class TorchdiffeqSolver(Solver):
             options: dict[str, Any]
             if adaptive:
                 options = {"norm": problem.error_norm, "step_t": times[1:]}
+                if problem.max_step < math.inf:
+                    options["max_step"] = problem.max_step
             else:
-                grid = _grid(problem.t, remaining[0], float(problem.step_size or math.inf))
+                grid = _grid(
+                    problem.t, remaining[0], min(problem.step_size or math.inf, problem.max_step)
+                )
                 options = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
             if method in _ADAMS:
                 options["max_order"] = _ADAMS_ORDER

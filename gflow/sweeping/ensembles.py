@@ -82,6 +82,7 @@ class Ensembles:
             rtol=first.rtol,
             atol=first.atol,
             max_evals=first.max_evals,
+            max_step=first.max_step,
             progress=self._progress,
         )
         try:
@@ -154,7 +155,8 @@ def _compatible(a: Request, b: Request) -> bool:
     p, q = a.problem, b.problem
     return (
         (a.name, a.solver.names) == (b.name, b.solver.names)
-        and (p.rtol, p.atol, p.max_evals, p.origin) == (q.rtol, q.atol, q.max_evals, q.origin)
+        and (p.rtol, p.atol, p.max_evals, p.max_step, p.origin)
+        == (q.rtol, q.atol, q.max_evals, q.max_step, q.origin)
         and _same_layout(p.y0, q.y0)
         and equal(p.flow, q.flow)
     )
