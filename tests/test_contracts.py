@@ -12,7 +12,6 @@ from torch.func import jvp
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows.wrapped import WrappedFlow
 from gflow.solvers import methods
 from tests.helpers import altered, ensemble_of, flow_classes, relative, worst_relative
 
@@ -224,10 +223,6 @@ def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
     flow, y0 = kind.example()
     wrong = altered(flow, WRONG[fault])
     method = "dopri8" if rtol < 1e-8 else "dopri5"
-    if fault == "sign" and not isinstance(wrong, WrappedFlow):
-        with pytest.raises(InputError, match="must lower its loss, but the loss rises"):
-            gflow.integrate(wrong, y0, [0.0, 0.2], method)
-        return
     try:
         path = gflow.integrate(wrong, y0, [0.0, 0.2, 0.5], method, rtol, 1e-3 * rtol)
     except gflow.IntegrationError as error:

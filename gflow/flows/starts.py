@@ -17,10 +17,8 @@ from torch import Tensor
 from gflow.checks import evaluated, require_float, require_single_start, shown
 from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
-from gflow.flows.base import Flow, gradient_of
+from gflow.flows.base import Flow
 from gflow.flows.wrapped import WrappedFlow
-
-_ROUND_OFF = 1e-4  # cosine of the angle between velocity and gradient that counts as none
 
 
 def checked_start(flow: Flow, y0: Tensor, usage: str) -> tuple[Flow, Tensor]:
@@ -113,7 +111,6 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
         return
     batch = tuple(flow.batch_shape(y0))
     alone = _checked_results(flow, y0, batch, "one state")
-    _require_descent(flow, y0, alone)
     together = _checked_results(flow, torch.stack([y0, y0]), (2, *batch), "two states")
     gap = (together - alone).nan_to_num().abs().max()
     if gap > 1e-3 * alone.nan_to_num().abs().max():
@@ -121,20 +118,6 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
             f"{type(flow).__name__}.__call__(t, y) must treat each state of an ensemble alone, but "
             "the velocity of two equal states differs from that of one; sum over the state's "
             "dimensions only"
-        )
-
-
-def _require_descent(flow: Flow, y0: Tensor, velocity: Tensor) -> None:
-    """Raise InputError where the loss rises along the velocity: a wrong sign, most likely."""
-    try:
-        gradient = gradient_of(flow.loss, y0)
-    except RuntimeError:  # not differentiable: the certificate names the checks that cannot run
-        return
-    rise, sizes = flow.inner(gradient, velocity), flow.norm(gradient) * flow.norm(velocity)
-    if bool((rise > _ROUND_OFF * sizes).any()):
-        raise InputError(
-            f"{type(flow).__name__}.__call__(t, y) must lower its loss, but at the start the loss "
-            f"rises along it, at the rate {float(rise.max()):.3g}; check its sign"
         )
 
 

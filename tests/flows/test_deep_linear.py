@@ -126,7 +126,7 @@ def test_planted_faults_are_caught(fault, rtol):
         ([3, 0, 2], "positive whole numbers"),
         ([3, -1, 2], "positive whole numbers"),
         ([3, 2.5, 2], "positive whole numbers"),
-        ([3, True, 2], "positive whole numbers"),
+        ([3, True, 2], "each of dims must be a number, got True"),
         ([2, 4, 3], "d_0 = 3 to d_N = 2"),
     ],
 )

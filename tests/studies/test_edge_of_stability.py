@@ -106,8 +106,8 @@ def test_the_flow_crosses_the_edges_of_the_default_step_sizes():
     ("change", "message"),
     [
         ({"flow": KernelFlow.example()[0]}, "the edge of stability needs a flow of parameters"),
-        ({"step_sizes": [0.1, -0.1]}, "step_sizes must be positive numbers"),
-        ({"step_sizes": []}, "step_sizes must be positive numbers"),
+        ({"step_sizes": [0.1, -0.1]}, "each of step_sizes must be a positive number"),
+        ({"step_sizes": []}, "step_sizes must hold at least one number"),
         ({"smoothing": 30.0}, "smoothing must be positive and at most t_end = 20, got 30"),
         ({"t_end": 0.0}, "t_end must be a positive number, got 0"),
         ({"y0": torch.stack([valley()[1]] * 2)}, "a study takes one start, got an ensemble"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gflow
+from gflow.errors import InputError
 from gflow.solvers import SolveOptions
 
 STUDIES = [
@@ -51,5 +52,5 @@ def test_keywords_of_a_study_take_precedence_over_its_options():
     for study in (by_both, by_keywords):
         assert study.gaps == by_options.gaps
         assert torch.equal(study.trajectory.ys, by_options.trajectory.ys)
-    with pytest.raises(TypeError, match="tolerance"):
+    with pytest.raises(InputError, match="there is no option 'tolerance'"):
         gflow.step_size_study(*arguments, tolerance=1e-3)
