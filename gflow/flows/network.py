@@ -33,7 +33,12 @@ from gflow.flows.objective.differentiation import (
     value_and_gradient,
 )
 from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
-from gflow.flows.objective.samples import plain_tensor, require_rows, require_samples
+from gflow.flows.objective.samples import (
+    plain_tensor,
+    require_gradients,
+    require_rows,
+    require_samples,
+)
 from gflow.flows.objective.split_by_rows import SampleSums, Summand
 from gflow.flows.objective.trainable import require_criterion, trainable_parameters, uncompiled
 
@@ -129,6 +134,7 @@ class NetworkFlow(ParameterFlow):
         team: Team | None = None,
     ):
         module = uncompiled(module)
+        require_gradients(next(module.parameters(), torch.empty(0)).device)
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         require_criterion(criterion, module)
         self._sizes = [p.numel() for p in self._start.values()]
@@ -167,6 +173,12 @@ class NetworkFlow(ParameterFlow):
     @property
     def reference_tensor(self) -> Tensor:
         return next(iter(self._start.values()))
+
+    def check_state(self, y: Tensor) -> None:
+        super().check_state(y)
+        require_gradients(y.device)
+        if y.is_inference():
+            raise InputError("a state must not be made in torch.inference_mode; pass its clone()")
 
     def pack(self, parameters: dict[str, Tensor] | None = None) -> Tensor:
         """Concatenate named parameters (by default the module's at construction) to one state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -108,7 +109,30 @@ def prepare(
             "each row of the module's outputs must depend on its own input alone, but two inputs "
             "together give other outputs than one by one; remove statistics over a batch"
         )
+    _require_substitution(module, network, x1[:2])
     return Prepared(network, parameters, x1, points, k)
+
+
+def _require_substitution(module: nn.Module, network: Network, x: Tensor) -> None:
+    """Raise InputError where the module reaches a parameter that `network` does not substitute."""
+    own = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in own.items()}
+    gradients = []
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for call, ends in ((lambda: module(x), own), (lambda: network(leaves, x), leaves)):
+            u = call().reshape(-1)
+            if not u.requires_grad:
+                return
+            c = torch.cos(torch.arange(len(u), device=x.device)).to(u)
+            slopes = torch.autograd.grad((c * u).sum(), list(ends.values()), materialize_grads=True)
+            gradients.append(torch.cat([s.to_dense().flatten() for s in slopes]))
+    plain, substituted = gradients
+    if float((plain - substituted).norm()) > torch.finfo(plain.dtype).eps ** 0.5 * plain.norm():
+        raise InputError(
+            "the module reaches a parameter by a list, a closure or a checkpoint, where its kernel "
+            "cannot follow; use it as an attribute of the module"
+        )
 
 
 def _check_points(name: str, x: Tensor, like: Tensor) -> None:

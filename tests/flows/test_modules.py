@@ -427,3 +427,37 @@ def test_a_layer_that_is_not_registered_is_reported():
     stranger = nn.Linear(2, 2).double()
     with pytest.warns(UserWarning, match="not a parameter of the module"):
         gflow.NetworkFlow(module, lambda u, y: mse(stranger(u), y), X, Y)
+
+
+def test_weights_that_hooks_compute_are_left_as_they_were():
+    module = nn.Sequential(prune.l1_unstructured(nn.Linear(3, 2).double(), "weight", 2))
+    before = module[0].weight
+    flow = gflow.NetworkFlow(module, mse, X, Y)
+    flow(0.0, torch.stack([flow.pack(), 2 * flow.pack()]))
+    assert module[0].weight is before
+
+
+def test_attention_is_differentiated_twice():
+    for name in ("TransformerEncoderLayer", "MultiheadAttention", "the same in eval mode"):
+        assert gflow.NetworkFlow(*RUNS[name]())._loss.route.has_products
+
+
+def test_contexts_without_gradients_or_precision_are_refused():
+    flow = gflow.NetworkFlow(mlp(), mse, X, Y)
+    theta = flow.pack()
+    for context, message in (
+        (torch.inference_mode(), "inference_mode forbids"),
+        (torch.autocast("cpu"), "half precision"),
+    ):
+        for use in (
+            lambda: gflow.integrate(flow, theta, [0.0, 1.0]),
+            lambda: gflow.descend(flow, theta, 0.1, 2),
+            lambda: gflow.NetworkFlow(mlp(), mse, X, Y),
+        ):
+            with context, pytest.raises(InputError, match=message):
+                use()
+
+
+def test_kernel_of_a_weight_in_a_list_is_refused():
+    with pytest.raises(InputError, match="reaches a parameter by a list"):
+        gflow.kernels.empirical_ntk(listed()[0], X)

@@ -10,6 +10,7 @@ about six gradients and six values.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+_ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
 
 
 def choose_route(loss: NetworkLoss, chunk: Chunk) -> None:
@@ -128,6 +130,9 @@ class _Probe:
         """Run all checks."""
         route, theta = self._loss.route, self._theta
         modules = list(self._loss.module.modules())
+        attributes = [(m, k) for m in modules for k, v in vars(m).items() if isinstance(v, Tensor)]
+        if attributes:  # weights that hooks compute, as of pruning: not to be left at other states
+            route.settings += (functools.partial(_restored, attributes),)
         if any(isinstance(m, _FAST_PATHS) for m in modules):
             route.settings += (_without_fast_path,)
         if theta.is_cuda and any(isinstance(m, nn.RNNBase) for m in modules):
@@ -302,7 +307,7 @@ class _AttentionCalls(TorchFunctionMode):
     seen = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen |= getattr(func, "__name__", "") == "scaled_dot_product_attention"
+        self.seen |= getattr(func, "__name__", "") in _ATTENTION
         return func(*args, **(kwargs or {}))
 
 
@@ -320,6 +325,16 @@ def _without_fast_path() -> Any:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _restored(attributes: Sequence[tuple[nn.Module, str]]) -> Any:
+    before = [vars(module).get(name) for module, name in attributes]
+    try:
+        yield
+    finally:
+        for (module, name), tensor in zip(attributes, before, strict=True):
+            vars(module)[name] = tensor
 
 
 def _without_cudnn() -> contextlib.AbstractContextManager[Any]:

@@ -54,6 +54,26 @@ def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> Non
     require_finite("inputs", inputs)
 
 
+def require_gradients(device: torch.device) -> None:
+    """Raise InputError where the caller's context has no gradients, or rounds what is computed.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Examples
+    --------
+    >>> import torch
+    >>> require_gradients(torch.device("cpu"))
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "a flow needs gradients, which torch.inference_mode forbids; use torch.no_grad, or none"
+        )
+    if device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type):
+        raise InputError("torch.autocast rounds to half precision; leave its context for a flow")
+
+
 def plain_tensor(x: Tensor) -> Tensor:
     """Return samples as a tensor that a module may set attributes of, and save for backward.
 
