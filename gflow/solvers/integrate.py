@@ -83,11 +83,11 @@ def integrate(
         time, for the trajectory's ``sharpness``; for one start only. gflow's own stepping
         methods take their spectral radius from there while it is fresh. The products are in
         ``stats.jvp_evals``.
-    max_step : float, optional
-        The longest step; none by default. For a right-hand side with features that a step may miss.
     max_evals : int, optional
         Budget of right-hand side evaluations; by default a million. A solve that makes hardly
         any way at kinks (of ReLU, |x|) stops where the rest would take a tenth of it.
+    max_step : float, optional
+        The longest step; none by default. For a right-hand side with features that a step may miss.
     progress : callable or bool, optional
         ``progress(t, loss)`` after accepted steps; True prints a line each second.
     checkpoint : callable, optional
