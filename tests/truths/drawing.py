@@ -18,6 +18,7 @@ EXPLICIT = ["tsit5", "dop853", "dopri5"]
 STIFF = ["auto", "auto", "auto", "bdf", "rkc2", "rock4", "scipy:LSODA", "scipy:BDF", "scipy:Radau"]
 STEPPING = ("auto", "tsit5", "dop853", "rkc2", "rock4", "bdf")
 TOLERANCES = [1e-3, 1e-4, 1e-6, 1e-6, 1e-6, 1e-8, 1e-10]
+SLOW = ("logistic", "modified", "thin product")  # families of expensive evaluations or truths
 _TOO_STIFF = 1500.0  # rate times length from which explicit methods are not drawn
 
 
@@ -70,7 +71,7 @@ def _saddles(random: Random) -> dict[str, Any]:
         "wells": wells,
         "starts": starts,
         "turn": _turn(random),
-        "network": random.random() < 0.25,
+        "network": random.random() < 0.12,
         "single": random.random() < 0.125,
     }
 
@@ -199,10 +200,41 @@ def draw(random: Random, max_evals: int = 6_000, family: str | None = None) -> E
     family = family or random.choice(weighted)
     parameters = FAMILIES[family][1](random)
     truth = FAMILIES[family][0](**parameters)
+    return Example(family, parameters, _options(random, family, parameters, truth, max_evals))
+
+
+def draw_quick(random: Random, max_evals: int = 400) -> Example:
+    """Draw an example of which most solves take some hundredths of a second."""
+    while True:
+        family = random.choice([name for name in FAMILIES if name not in SLOW])
+        parameters = FAMILIES[family][1](random)
+        if parameters.get("network") or parameters.get("kind") == "network":
+            continue
+        if 0 < parameters.get("scale", 1.0) < 1e-12 or parameters.get("depth", 1) > 3:
+            continue
+        truth = FAMILIES[family][0](**parameters)
+        options = _options(random, family, parameters, truth, max_evals)
+        method = options["method"]
+        if (
+            method.startswith("scipy")
+            or "estimate_error" in options
+            or options["rtol"] < 1e-6
+            or "dense" in options
+        ):
+            continue
+        return Example(family, parameters, options)
+
+
+def _options(
+    random: Random, family: str, parameters: dict[str, Any], truth: Truth, max_evals: int
+) -> dict[str, Any]:
+    """Draw the options of the solve."""
     methods = STIFF if truth.stiffness > _TOO_STIFF else STIFF + EXPLICIT
     if family == "affine" and parameters["kind"] in ("kernel", "product"):
         methods = ["auto", "auto", "krylov", "bdf", "rkc2", "scipy:BDF"]
     method = random.choice(methods)
+    if truth.batch and method == "bdf":
+        method = "auto"  # bdf takes one start
     single = parameters.get("single", False)
     options: dict[str, Any] = {"method": method, "max_evals": max_evals}
     options["rtol"] = random.choice([1e-3, 1e-4] if single else TOLERANCES)
@@ -223,10 +255,15 @@ def draw(random: Random, max_evals: int = 6_000, family: str | None = None) -> E
         options["t0"] = random.choice([-3.0, 1e3, 1e7])
     elif extra == "estimate":
         options["estimate_error"] = True
-    return Example(family, parameters, options)
+    return options
 
 
 def examples(max_evals: int = 6_000, family: str | None = None) -> st.SearchStrategy[Example]:
     """Examples for hypothesis, which draws the seed of each: its numbers have no nearby variants,
     of which hypothesis would try too many."""
     return st.randoms(use_true_random=True).map(lambda random: draw(random, max_evals, family))
+
+
+def quick_examples() -> st.SearchStrategy[Example]:
+    """Examples for every run of the tests."""
+    return st.randoms(use_true_random=True).map(draw_quick)
