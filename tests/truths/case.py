@@ -9,9 +9,9 @@ where round-off decides more than that, the certificate must say so). The verdic
 ``warned``
     right, and the certificate holds, but a warning was given.
 ``false alarm``
-    right, but the certificate does not hold.
+    right without any excuse of round-off, but the certificate does not hold.
 ``flagged``
-    wrong, and the certificate does not hold, or a warning was given.
+    wrong, or right to round-off only, and the certificate does not hold, or a warning was given.
 ``refused``
     `InputError` or `IntegrationError`, in one line.
 ``silently wrong``
@@ -143,8 +143,9 @@ def _loss_at(truth: Truth, elapsed: float) -> float:
 
 def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdict:
     """Solve, and return the verdict."""
-    round_off = min(truth.round_off + 1e3 * torch.finfo(truth.y0.dtype).eps, EXPLAINED)
-    allowed = factor * options.get("rtol", 1e-6) + round_off
+    round_off = min(truth.round_off, EXPLAINED)
+    promised = factor * options.get("rtol", 1e-6) + 1e3 * torch.finfo(truth.y0.dtype).eps
+    allowed = promised + round_off
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -158,11 +159,12 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
             return Verdict("crash", allowed=allowed, remark=f"{type(crash).__name__}: {crash}")
     ours = {str(w.message) for w in warned if not issubclass(w.category, _OTHERS)}
     members = [f"member {i}: {why}" for i, why in path.failures.items()]
-    if error <= allowed:
+    if error <= promised and not path.certificate.holds:
+        kind = "false alarm"
+    elif error <= allowed and path.certificate.holds:
         kind = "warned" if ours else "right"
-        kind = kind if path.certificate.holds else "false alarm"
     else:
-        told = ours or members or not path.certificate.holds
+        told = ours or path.failures or not path.certificate.holds
         kind = "flagged" if told else "silently wrong"
     if round_off >= EXPLAINED:
         members.append("round-off decides")

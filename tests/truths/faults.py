@@ -18,10 +18,12 @@ from torch import Tensor
 
 import gflow
 from gflow.flows import EndToEndFlow, FactorFlow, Flow, LayerwiseFlow, ProductFlow
+from gflow.losses import SquaredDistance
 from gflow.solvers import methods
 from gflow.solvers.base import Solver
 from gflow.solvers.problem import Problem
 from tests.helpers import altered
+from tests.truths.landscapes import landscape
 
 # -- right-hand sides -------------------------------------------------------------
 
@@ -81,9 +83,66 @@ def faulty_flow(flow: Flow, fault: str) -> Flow:
     return faulty
 
 
+# -- plateaus ---------------------------------------------------------------------
+
+
+@dataclass
+class Plateau:
+    """A flow that leaves a plateau along known entries of its state.
+
+    Attributes
+    ----------
+    flow : Flow
+    y0 : Tensor
+    ts : list of float
+    escape : Tensor
+        Of the shape of the state: 1 at the entries that leave, 0 elsewhere.
+    """
+
+    flow: Flow
+    y0: Tensor
+    ts: list[float]
+    escape: Tensor
+
+    def frozen(self, flow: Flow, t: float, y: Tensor) -> Tensor:
+        """The velocity without what leaves."""
+        return flow(t, y) * (1 - self.escape)
+
+    def late(self, flow: Flow, t: float, y: Tensor) -> Tensor:
+        """The velocity, half as fast in what leaves until it has grown to a hundredth."""
+        slow = 0.5 if float((y * self.escape).norm()) < 1e-2 else 1.0
+        return flow(t, y) * (1 - (1 - slow) * self.escape)
+
+
+def plateaus() -> dict[str, Plateau]:
+    """Return plateaus of four kinds of flows, each left after its first mode was learned."""
+    saddle = landscape(rates=[30.0], wells=[1.0], starts=[[1e-6]])
+    network = landscape(rates=[30.0], wells=[1.0], starts=[[1e-6]], network=True)
+    M = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
+    second = torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    factor = FactorFlow(SquaredDistance(M))
+    layers = LayerwiseFlow(SquaredDistance(M), [2, 2, 2, 2])
+    end_to_end = EndToEndFlow(SquaredDistance(M), 3)
+    end_to_end.closed_form = lambda y0: None
+    small = torch.eye(2, dtype=torch.float64)
+    layer_times, factor_times = [0.0, 20.0, 150.0, 250.0], [0.0, 3.0, 7.0, 12.0]
+    return {
+        "saddle": Plateau(saddle.flow, saddle.y0, saddle.ts, torch.tensor([0.0, 1.0])),
+        "network": Plateau(network.flow, network.y0, network.ts, torch.tensor([0.0, 1.0])),
+        "FactorFlow": Plateau(factor, 1e-5 * small, factor_times, second),
+        "LayerwiseFlow": Plateau(
+            layers,
+            layers.pack([1e-2 * small] * 3),
+            layer_times,
+            layers.pack([second] * 3),
+        ),
+        "EndToEndFlow": Plateau(end_to_end, 1e-6 * small, layer_times, second),
+    }
+
+
 # -- solvers ----------------------------------------------------------------------
 
-_STEPS = 40  # of RK4 between two requested times
+_STEPS = 200  # of RK4 between two requested times
 
 
 @dataclass
