@@ -9,7 +9,7 @@ where round-off decides more than that, the certificate must say so). The verdic
 ``warned``
     right, and the certificate holds, but a warning was given.
 ``false alarm``
-    right without any excuse of round-off, but the certificate does not hold.
+    right to half of what is allowed, without any excuse of round-off, but the certificate does not hold.
 ``flagged``
     wrong, or right to round-off only, and the certificate does not hold, or a warning was given.
 ``refused``
@@ -159,7 +159,7 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
             return Verdict("crash", allowed=allowed, remark=f"{type(crash).__name__}: {crash}")
     ours = {str(w.message) for w in warned if not issubclass(w.category, _OTHERS)}
     members = [f"member {i}: {why}" for i, why in path.failures.items()]
-    if error <= promised and not path.certificate.holds:
+    if error <= promised / 2 and not path.certificate.holds:
         kind = "false alarm"
     elif error <= allowed and path.certificate.holds:
         kind = "warned" if ours else "right"

@@ -208,7 +208,11 @@ def draw_quick(random: Random, max_evals: int = 400) -> Example:
     while True:
         family = random.choice([name for name in FAMILIES if name not in SLOW])
         parameters = FAMILIES[family][1](random)
-        if parameters.get("network") or parameters.get("kind") == "network":
+        if (
+            parameters.get("single")
+            or parameters.get("network")
+            or parameters.get("kind") == "network"
+        ):
             continue
         if 0 < parameters.get("scale", 1.0) < 1e-12 or parameters.get("depth", 1) > 3:
             continue
