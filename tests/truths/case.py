@@ -9,7 +9,7 @@ where round-off decides more than that, the certificate must say so). The verdic
 ``warned``
     right, and the certificate holds, but a warning was given.
 ``false alarm``
-    right to half of what is allowed, without any excuse of round-off, but the certificate does not hold.
+    right to half of what is allowed, round-off aside, but the certificate does not hold.
 ``flagged``
     wrong, or right to round-off only, and the certificate does not hold, or a warning was given.
 ``refused``
