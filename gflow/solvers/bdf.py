@@ -43,6 +43,7 @@ _NONLINEAR = 0.1  # of the tolerance: allowed error of Newton's method, for a cu
 _MAX_NEWTON = 4
 MAX_PRODUCTS = 60  # of one linear solve
 _MAX_FRACTION = 0.01  # of the distance of a step: bound on its error, at most √rtol
+_GROWING_FRACTION = 10.0  # the same in units of rtol where a mode grows
 _SAFETY = 0.85
 
 
@@ -191,8 +192,13 @@ def _shifted_product(
     return (f - rhs(y + v)).add_(v, alpha=alpha)
 
 
-def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -> float:
+def step_tolerance(
+    tolerance: float, distance: float, size: float, eps: float, *, grows: bool = False
+) -> float:
     """Return the tolerance of a step: at most √rtol ≤ 1/100 of its distance, above round-off.
+
+    Where a mode grows it is at most 10 rtol of the distance, for what is amplified is an error
+    relative to the velocity.
 
     Parameters
     ----------
@@ -204,6 +210,8 @@ def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -
         ‖y‖₂, from which rtol follows.
     eps : float
         The unit of round-off.
+    grows : bool
+        Whether a mode grows.
 
     Returns
     -------
@@ -217,6 +225,8 @@ def step_tolerance(tolerance: float, distance: float, size: float, eps: float) -
     if size == 0:
         return tolerance
     fraction = min(_MAX_FRACTION, math.sqrt(tolerance / size))
+    if grows:
+        fraction = min(fraction, _GROWING_FRACTION * tolerance / size)
     return max(min(tolerance, fraction * distance), 500 * eps * size)
 
 

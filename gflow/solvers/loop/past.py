@@ -97,7 +97,9 @@ class Past:
         bound = max(problem.atol + problem.rtol * size, dtype.tiny)
         scale = max(first_loss, abs(float(m.loss[0])))
         energy_tolerance = max(energy_bound(problem.rtol, scale, bound), dtype.tiny)
-        tolerance = max(bdf.step_tolerance(bound, distance, size, dtype.eps), dtype.tiny)
+        grows = bool(m.growth[0] > 0)
+        tolerance = bdf.step_tolerance(bound, distance, size, dtype.eps, grows=grows)
+        tolerance = max(tolerance, dtype.tiny)
         formulas = bdf.formulas(self.times, t_new, order)
         step = bdf.bdf_step(
             functools.partial(system.velocity, t_new),
