@@ -70,9 +70,6 @@ class GrowthMonitor:
         )
         spent = system.calls - before
         rate = np.nan_to_num(growth.rate)
-        # What cannot grow by more than e until the end is no concern.
-        left = state.record.ends[m.index[rows]] - m.t[rows]
-        rate = np.where(rate * left > 1, rate, 0.0)
         turned = np.log(np.maximum(growth.kept, _LOST))
         if not first:
             grown = 0.5 * (rate + m.growth[rows]) * (m.t[rows] - m.growth_t[rows])
