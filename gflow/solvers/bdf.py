@@ -125,6 +125,7 @@ def bdf_step(
     size: float,
     *,
     max_products: int = MAX_PRODUCTS,
+    exact: bool = False,
 ) -> BDFStep:
     """Compute one step.
 
@@ -142,6 +143,9 @@ def bdf_step(
         ‖y‖₂ of the newest state.
     max_products : int
         Bound on the products J·v of one linear solve.
+    exact : bool
+        Whether Newton's method takes one more step. The differences of the first leave round-off
+        of √eps times its length in every mode.
 
     Returns
     -------
@@ -163,7 +167,7 @@ def bdf_step(
     past, y = rows[0], rows[1 + order - min(predictors)]
     converged = False
     length = math.sqrt(torch.finfo(y.dtype).eps) * (size or 1.0)  # of the differences
-    for _ in range(_MAX_NEWTON):
+    for iteration in range(_MAX_NEWTON):
         f = rhs(y)
         residual = (f - past).sub_(y, alpha=alpha)
         allowed = _RESIDUAL * tolerance * alpha
@@ -179,7 +183,7 @@ def bdf_step(
         d.add_(rest, alpha=1 / alpha)
         y = y + d
         converged = float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size
-        if converged:
+        if converged and (iteration > 0 or not exact):
             break
     rate = torch.add(past, y, alpha=alpha)
     return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)

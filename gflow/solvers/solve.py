@@ -41,6 +41,7 @@ from gflow.trajectory import Escape, IntegrationError, Trajectory, attempt, rela
 
 _USAGE = "gflow.integrate(flow, y0, ts)"
 _CHECKED_TIMES = 60  # requested times at which an escape is checked
+_CHECK_RTOL = 1e-5  # the largest of a solve that checks an escape
 _CHECK_BUDGET, _LEAST_CHECK_BUDGET = 20, 5_000  # evaluations: times those of the solve, and more
 _TIME_RESOLUTION = 1e-6  # of a time between two requested ones
 
@@ -219,6 +220,7 @@ def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
                     max_evals=budget,
                     max_step=problem.max_step,
                 ),
+                max(10.0, problem.rtol / _CHECK_RTOL),
             )
         except IntegrationError as error:  # what is amplified and not checked is not certified
             evals += error.trajectory.stats.rhs_evals

@@ -18,6 +18,7 @@ from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
 
+_AMPLIFIED = 10.0  # log of a growth after which modes may be as small as round-off
 _CAPACITY = 4 * bdf.HISTORY  # rows of memory: with more rows, states are moved less often
 
 
@@ -107,6 +108,7 @@ class Past:
             formulas,
             tolerance,
             size,
+            exact=bool(m.gain[0] > _AMPLIFIED),
             max_products=min(bdf.MAX_PRODUCTS, problem.max_evals - int(m.evals[0])),
         )
         y, f = step.state[None], step.rate[None]
