@@ -23,8 +23,7 @@ from gflow.linalg.arrays import to_numpy
 from gflow.solvers.loop.growth_rate import PRODUCTS, growth_rate, random_vectors
 from gflow.solvers.problem import Problem, velocity_of
 
-_CHECKED = math.log(1e4)  # gain that is checked by a finer solve,
-_CHECKED_OF_LIBRARIES = math.log(30.0)  # whose methods do not resolve growing modes
+_CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
 _SHARE = 1 / 12  # of the evaluations of the solve
 _FEWEST = 4  # products
 _LAST_PRODUCTS = 12  # at the end of the path
@@ -82,7 +81,6 @@ def amplification(problem: Problem) -> Amplification:
         problem = problem.segments[-1]
     measure = _Measure(problem)
     gain = np.zeros(max(problem.batch.numel(), 1))
-    limit = _CHECKED if problem.gain is not None else _CHECKED_OF_LIBRARIES
     if problem.gain is not None:
         gain = np.maximum(gain, problem.gain)
     else:
@@ -91,7 +89,7 @@ def amplification(problem: Problem) -> Amplification:
     rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
     gain = np.maximum(gain, rate * _dwell(problem))
     largest, rest = float(np.max(gain)), _rest(problem, rate, vector, f)
-    return Amplification(largest, measure.evals, rest, largest > limit)
+    return Amplification(largest, measure.evals, rest, largest > _CHECKED)
 
 
 class _Measure:

@@ -40,9 +40,10 @@ from gflow.solvers.selection import choose_solver
 from gflow.trajectory import Escape, IntegrationError, Trajectory, attempt, relative_error
 
 _USAGE = "gflow.integrate(flow, y0, ts)"
-_CHECKED_TIMES = 60  # requested times at which an escape is checked
+_CHECKED_TIMES = 30  # requested times at which an escape is checked
+_CHECK_FACTOR = 4.0  # by which the tolerances of that solve are smaller
 _CHECK_RTOL = 1e-5  # the largest of a solve that checks an escape
-_CHECK_BUDGET, _LEAST_CHECK_BUDGET = 20, 5_000  # evaluations: times those of the solve, and more
+_CHECK_BUDGET, _LEAST_CHECK_BUDGET = 2, 500  # evaluations: times ten those of the solve
 _TIME_RESOLUTION = 1e-6  # of a time between two requested ones
 
 
@@ -171,20 +172,21 @@ def solve(
         escape: Escape | None = None
         missing: tuple[str, ...] = ()
         if measurable and not problem.thorough and problem.closed_form is None:
-            escape, missing = attempt("escape_error", lambda: measure_escape(problem, reference))
+            escape, missing = attempt("escape_error", lambda: measure_escape(problem))
         path = certified_trajectory(problem, name, reason, error, escape, not_run + missing)
         return Solution(path, problem, reference)
 
 
-def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
+def measure_escape(problem: Problem) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
+
+    The finer solve of a parameter flow starts half a unit of round-off beside the start, so that it
+    differs where round-off of the start decides when a saddle is left.
 
     Parameters
     ----------
     problem : Problem
         Solved.
-    reference : Tensor, shape (T, *y0.shape), or None
-        States of a finer solve, where there was one.
 
     Returns
     -------
@@ -195,7 +197,7 @@ def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
     >>> import gflow
     >>> flow, y0 = gflow.FactorFlow.example()
     >>> problem = solve(flow, y0, [0.0, 1.0], SolveOptions()).problem
-    >>> measure_escape(problem, None).error is None  # no saddle
+    >>> measure_escape(problem).error is None  # no saddle
     True
     """
     found = amplification(problem)
@@ -204,31 +206,30 @@ def measure_escape(problem: Problem, reference: Tensor | None) -> Escape:
     times, states = problem.requested[: len(problem.saved)], list(problem.saved)
     if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
         times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
-    evals, at = found.evals, list(range(len(times)))
-    if reference is None:
-        steps = min(len(times), _CHECKED_TIMES)
-        at = sorted({round(i * (len(times) - 1) / max(steps - 1, 1)) for i in range(steps)})
-        budget = _CHECK_BUDGET * problem.rhs_evals + _LEAST_CHECK_BUDGET
-        try:
-            reference, spent = _finer_solve(
-                problem.flow,
-                problem.y0,
-                [times[i] for i in at],
-                SolveOptions(
-                    rtol=problem.rtol,
-                    atol=problem.atol,
-                    max_evals=budget,
-                    max_step=problem.max_step,
-                ),
-                max(10.0, problem.rtol / _CHECK_RTOL),
-            )
-        except IntegrationError as error:  # what is amplified and not checked is not certified
-            evals += error.trajectory.stats.rhs_evals
-            return Escape(found.gain, math.nan, f"the finer solve stopped: {error.reason}", evals)
-        evals += spent
+    steps = min(len(times), _CHECKED_TIMES)
+    at = sorted({round(i * (len(times) - 1) / max(steps - 1, 1)) for i in range(steps)})
+    start = problem.y0
+    if problem.flow.parameter_flow is problem.flow:  # whose states are not constrained
+        noise = torch.rand(start.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+        start = start * (1 + torch.finfo(start.dtype).eps * noise.to(start))
+    options = SolveOptions(
+        rtol=problem.rtol,
+        atol=problem.atol,
+        max_evals=_CHECK_BUDGET * problem.rhs_evals + _LEAST_CHECK_BUDGET,
+        max_step=problem.max_step,
+    ).tighter(max(_CHECK_FACTOR, problem.rtol / _CHECK_RTOL), _smallest_rtol(start))
+    try:
+        finer = solve(problem.flow, start, [times[i] for i in at], options, thorough=True)
+        reference, spent = finer.trajectory.ys, finer.trajectory.stats.rhs_evals
+    except IntegrationError as error:  # what is amplified and not checked is not certified
+        spent = error.trajectory.stats.rhs_evals
+        why = f"the finer solve stopped: {error.reason}"
+        return Escape(found.gain, math.nan, why, found.evals + spent)
     ys = torch.stack([states[i] for i in at])
     ys = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
-    return Escape(found.gain, relative_error(problem.flow, ys, reference), found.rest, evals)
+    return Escape(
+        found.gain, relative_error(problem.flow, ys, reference), found.rest, found.evals + spent
+    )
 
 
 def _reference_states(problem: Problem) -> Tensor:
@@ -296,18 +297,6 @@ def finer_states(
     >>> finer_states(flow, y0, [0.0, 1.0], SolveOptions()).shape
     torch.Size([2, 4, 3])
     """
-    return _finer_solve(flow, y0, times, options, factor, **details)[0]
-
-
-def _finer_solve(
-    flow: Flow,
-    y0: Tensor,
-    times: Sequence[float],
-    options: SolveOptions,
-    factor: float = 10.0,
-    **details: Unpack[SolveDetails],
-) -> tuple[Tensor, int]:
-    """Return the states of `finer_states`, and the evaluations."""
     midpoints = [0.5 * (a + b) for a, b in itertools.pairwise(times)]
     details["thorough"] = True
     finer = solve(
@@ -318,7 +307,7 @@ def _finer_solve(
         **details,
     ).trajectory
     requested = set(times)
-    return finer.ys[[t in requested for t in finer.ts.tolist()]], finer.stats.rhs_evals
+    return finer.ys[[t in requested for t in finer.ts.tolist()]]
 
 
 def _check_times(ts: Tensor | Sequence[float]) -> list[float]:

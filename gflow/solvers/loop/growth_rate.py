@@ -3,8 +3,9 @@
 Near a saddle a mode grows as e^{μt}, μ the largest real part of an eigenvalue of the Jacobian. It
 may be so small that neither the state nor the velocity shows it, so its rate is estimated from
 products J·v: the locally optimal gradient ascent of the Rayleigh quotient (Knyazev 2001,
-doi:10.1137/S1064827500366124), in the span of the last mode, its last change, and the products of
-its residual, with a little of a random vector: so a mode is found that is orthogonal to the last.
+doi:10.1137/S1064827500366124), in the span of the last mode, its last change, the velocity and the
+products of the residual, with a little of a random vector: so a mode is found that is orthogonal to
+the last.
 
 A product is a difference of the right-hand side, one evaluation. Round-off in a difference is about
 √eps of the largest rate, so rates below that are no evidence.
@@ -93,10 +94,12 @@ def growth_rate(
     for k in range(count):
         if k < FOLLOWED:
             rest = _unit(vectors[:, k])
+        elif k == FOLLOWED:  # the velocity is amplified as every perturbation is
+            rest = f / vector_norm(f, dim=1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
         else:  # the residual of the first, then the products of what it has added
-            rest = JQ[:, 0 if k == FOLLOWED else k - 1]
+            rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
             rest = _unit(_outside(_unit(rest), Q[:, :k]))
-            rest = rest + fresh if k == FOLLOWED else rest
+            rest = rest + fresh if k == FOLLOWED + 1 else rest
         # What lies in the span, as J·v of an eigenvector does, is left out.
         Q[:, k] = _unit(_outside(rest, Q[:, :k]))
         JQ[:, k] = (rhs(y + delta * Q[:, k]) - f) / delta
