@@ -113,7 +113,8 @@ class _Measure:
         )
         self._vectors = growth.vectors
         self.kept = growth.kept
-        return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
+        moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
+        return np.where(moves, np.nan_to_num(growth.rate), 0.0), growth.vectors[:, 0], f
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
         """Return the gain of every member along states of its path."""

@@ -9,7 +9,9 @@ mode: the integral of the rate, less what is lost where the mode turns.
 from __future__ import annotations
 
 import numpy as np
+from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
@@ -69,7 +71,8 @@ class GrowthMonitor:
             seed=int(m.growth_spent[rows].max()),
         )
         spent = system.calls - before
-        rate = np.nan_to_num(growth.rate)
+        moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
+        rate = np.where(moves, np.nan_to_num(growth.rate), 0.0)
         turned = np.log(np.maximum(growth.kept, _LOST))
         if not first:
             grown = 0.5 * (rate + m.growth[rows]) * (m.t[rows] - m.growth_t[rows])

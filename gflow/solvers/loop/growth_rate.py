@@ -41,7 +41,24 @@ class Growth(NamedTuple):
 
 
 def random_vectors(like: Tensor, seed: int) -> Tensor:
-    """Return pseudo-random unit vectors, the same for every member, (members, FOLLOWED, size)."""
+    """Return pseudo-random unit vectors, the same for every member.
+
+    Parameters
+    ----------
+    like : Tensor, shape (members, size)
+        Gives the shape, the dtype and the device.
+    seed : int
+
+    Returns
+    -------
+    Tensor, shape (members, FOLLOWED, size)
+
+    Examples
+    --------
+    >>> import torch
+    >>> random_vectors(torch.zeros(3, 5), seed=0).shape
+    torch.Size([3, 2, 5])
+    """
     noise = torch.Generator().manual_seed(seed)
     vectors = torch.randn(FOLLOWED, like.shape[1], generator=noise, dtype=torch.float64)
     vectors = vectors / vector_norm(vectors, dim=1, keepdim=True)
