@@ -47,7 +47,7 @@ def test_the_gain_of_every_member_of_an_ensemble():
     starts = times(1e-8, 1e-2, 0.9)[:, None]
     problem = solved(wells, starts, 40.0)
     # From b to about 1/√3, where the curvature changes sign.
-    assert problem.gain == pytest.approx(np.log([0.6 / 1e-8, 0.6 / 1e-2, 1.0]), abs=0.6)
+    assert problem.gain == pytest.approx(np.log([0.6 / 1e-8, 0.6 / 1e-2, 1.0]), abs=0.8)
 
 
 def test_where_nothing_grows_the_estimates_cost_little_and_limit_nothing():
