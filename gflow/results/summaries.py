@@ -24,6 +24,9 @@ def certificate_summary(path: Trajectory) -> dict[str, Any]:
         "not_run": list(c.not_run),
         "round_off": c.round_off,
         "underflow": c.underflow,
+        "amplification": c.amplification,
+        "escape_error": c.escape_error,
+        "rest": c.rest,
     }
 
 
@@ -38,6 +41,7 @@ def cost_summary(path: Trajectory) -> dict[str, Any]:
         "accepted": s.accepted,
         "rejected": s.rejected,
         "wall_seconds": s.wall_seconds,
+        "certificate_evals": s.certificate_evals,
     }
 
 
