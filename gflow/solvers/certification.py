@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,7 +22,6 @@ def certified_trajectory(
     method: str,
     reason: str,
     error: float | None,
-    escape: Escape | None = None,
     not_run: tuple[str, ...] = (),
 ) -> Trajectory:
     """Return the trajectory in a solved problem, with its certificate.
@@ -33,8 +34,6 @@ def certified_trajectory(
         The method, and why it was chosen.
     error : float, optional
         The relative error of the states, if measured.
-    escape : Escape, optional
-        What the path amplified, if measured.
     not_run : tuple of str
         Checks that could not run.
 
@@ -71,7 +70,6 @@ def certified_trajectory(
         accepted=problem.accepted,
         rejected=problem.rejected,
         wall_seconds=problem.wall_seconds,
-        certificate_evals=0 if escape is None else escape.evals,
     )
     ys = torch.stack(states)
     certified, members = _certified_states(problem, ys)
@@ -92,10 +90,10 @@ def certified_trajectory(
         dissipated=None if problem.dissipated is None else _select(members, problem.dissipated),
         largest_rise=_select(members, problem.largest_rise),
         error_estimate=error,
-        escape=escape,
         not_run=not_run,
         round_off=round_off,
         discrete_changes=changes,
+        ts=[*reached, problem.flow_time(problem.t)][: len(certified)],
     )
     return Trajectory(
         torch.tensor(reached, dtype=torch.float64),
@@ -108,6 +106,44 @@ def certified_trajectory(
         failures=problem.failures,
         sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
     )
+
+
+def with_escape(
+    path: Trajectory, escape: Escape | None, not_run: tuple[str, ...] = ()
+) -> Trajectory:
+    """Return a trajectory whose certificate also has what the path amplified.
+
+    Parameters
+    ----------
+    path : Trajectory
+    escape : Escape or None
+        What the path amplified, if measured.
+    not_run : tuple of str
+        The check, if it could not run.
+
+    Returns
+    -------
+    Trajectory
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> path = gflow.integrate(flow, y0, [0.0, 1.0])
+    >>> with_escape(path, Escape(0.0, 0.5, "", 7)).certificate.escape_error
+    0.5
+    """
+    certificate = replace(path.certificate, not_run=(*path.certificate.not_run, *not_run))
+    if escape is None:
+        return replace(path, certificate=certificate)
+    certificate = replace(
+        certificate,
+        amplification=math.exp(min(escape.gain, 700.0)),
+        escape_error=escape.error,
+        rest=escape.rest,
+    )
+    stats = replace(path.stats, certificate_evals=escape.evals)
+    return replace(path, stats=stats, certificate=certificate)
 
 
 def discrete_changes(problem: Problem) -> dict[str, float]:

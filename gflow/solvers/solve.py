@@ -29,7 +29,7 @@ from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
-from gflow.solvers.certification import certified_trajectory
+from gflow.solvers.certification import certified_trajectory, with_escape
 from gflow.solvers.coordinates import solve_in_coordinates
 from gflow.solvers.escape import amplification
 from gflow.solvers.krylov import KrylovOrSteps
@@ -169,15 +169,16 @@ def solve(
             reference, not_run = attempt("error_estimate", lambda: _reference_states(problem))
         if reference is not None:
             error = relative_error(flow, torch.stack(problem.saved), reference)
-        escape: Escape | None = None
-        missing: tuple[str, ...] = ()
+        path = certified_trajectory(problem, name, reason, error, not_run)
         if measurable and not problem.thorough and problem.closed_form is None:
-            escape, missing = attempt("escape_error", lambda: measure_escape(problem))
-        path = certified_trajectory(problem, name, reason, error, escape, not_run + missing)
+            # A path that does not hold already needs no finer solve: uphill it takes minutes.
+            finer = path.certificate.holds
+            escape, missing = attempt("escape_error", lambda: measure_escape(problem, finer=finer))
+            path = with_escape(path, escape, missing)
         return Solution(path, problem, reference)
 
 
-def measure_escape(problem: Problem) -> Escape:
+def measure_escape(problem: Problem, *, finer: bool = True) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
 
     The finer solve of a parameter flow starts half a unit of round-off beside the start, so that it
@@ -187,6 +188,8 @@ def measure_escape(problem: Problem) -> Escape:
     ----------
     problem : Problem
         Solved.
+    finer : bool
+        Whether the error is measured; what was amplified always is.
 
     Returns
     -------
@@ -201,7 +204,7 @@ def measure_escape(problem: Problem) -> Escape:
     True
     """
     found = amplification(problem)
-    if not found.checked:
+    if not found.checked or not finer:
         return Escape(found.gain, None, found.rest, found.evals)
     times, states = problem.requested[: len(problem.saved)], list(problem.saved)
     if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
@@ -219,8 +222,8 @@ def measure_escape(problem: Problem) -> Escape:
         max_step=problem.max_step,
     ).tighter(max(_CHECK_FACTOR, problem.rtol / _CHECK_RTOL), _smallest_rtol(start))
     try:
-        finer = solve(problem.flow, start, [times[i] for i in at], options, thorough=True)
-        reference, spent = finer.trajectory.ys, finer.trajectory.stats.rhs_evals
+        check = solve(problem.flow, start, [times[i] for i in at], options, thorough=True)
+        reference, spent = check.trajectory.ys, check.trajectory.stats.rhs_evals
     except IntegrationError as error:  # what is amplified and not checked is not certified
         spent = error.trajectory.stats.rhs_evals
         why = f"the finer solve stopped: {error.reason}"
