@@ -109,8 +109,9 @@ class Plateau:
 
     def late(self, flow: Flow, t: float, y: Tensor) -> Tensor:
         """The velocity, half as fast in what leaves until it has grown to a hundredth."""
-        slow = 0.5 if float((y * self.escape).norm()) < 1e-2 else 1.0
-        return flow(t, y) * (1 - (1 - slow) * self.escape)
+        slow = (flow.norm(y * self.escape) < 1e-2).to(y)
+        slow = slow.reshape(*slow.shape, *[1] * flow.state_ndim)
+        return flow(t, y) * (1 - 0.5 * slow * self.escape)
 
 
 def plateaus() -> dict[str, Plateau]:
@@ -124,14 +125,14 @@ def plateaus() -> dict[str, Plateau]:
     end_to_end = EndToEndFlow(SquaredDistance(M), 3)
     end_to_end.closed_form = lambda y0: None
     small = torch.eye(2, dtype=torch.float64)
-    layer_times, factor_times = [0.0, 20.0, 150.0, 250.0], [0.0, 3.0, 7.0, 12.0]
+    layer_times, factor_times = [0.0, 40.0, 300.0, 500.0], [0.0, 3.0, 7.0, 12.0]
     return {
         "saddle": Plateau(saddle.flow, saddle.y0, saddle.ts, torch.tensor([0.0, 1.0])),
         "network": Plateau(network.flow, network.y0, network.ts, torch.tensor([0.0, 1.0])),
         "FactorFlow": Plateau(factor, 1e-5 * small, factor_times, second),
         "LayerwiseFlow": Plateau(
             layers,
-            layers.pack([1e-2 * small] * 3),
+            layers.pack([5e-3 * small] * 3),
             layer_times,
             layers.pack([second] * 3),
         ),
