@@ -200,7 +200,7 @@ def test_a_path_is_kept_where_a_check_cannot_run():
     flow, U = FactorFlow.example()
     right = gflow.integrate(flow, U, [0.0, 1.0])
     path = gflow.integrate(Unchecked(flow._loss), U, [0.0, 1.0])
-    assert torch.equal(path.ys, right.ys)
+    assert torch.allclose(path.ys, right.ys, rtol=0, atol=1e-12)
     assert path.certificate.holds
     assert path.certificate.velocity_error is None
     assert path.certificate.not_run == (
