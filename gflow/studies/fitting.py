@@ -20,6 +20,8 @@ _MIN_SIZES = 3
 _SLOPE_SPREAD = 0.1  # local orders within this of the finest one count as asymptotic
 _SATURATED = 0.5  # of the path's extent: larger gaps say where descent is, not how it errs
 _DRIFT = 0.02  # change of the local orders that is not noise
+_FEW = 6  # step sizes
+_CHANGE = 1.5  # of the last change of the local orders: how far their limit may be at least
 _MAX_EXTRAPOLATION = 10.0  # of the last change of the local orders
 _RESAMPLES = 2000
 _COVERAGE = (2.5, 97.5)  # percentiles
@@ -131,6 +133,11 @@ def fit_order(
     local = local[: count - 1]
     drift = -np.diff(local)  # towards smaller steps
     low, high = float(slope - half), float(slope + half)
+    if count <= _FEW:
+        # Too few to tell noise from a bias. Where the finest local order errs by a power of the
+        # step, its last change reaches the limit.
+        change = _CHANGE * abs(float(drift[0]))
+        low, high = min(low, float(local[0]) - change), max(high, float(local[0]) + change)
     if len(drift) > 1 and (np.all(drift > 0) or np.all(drift < 0)):
         if abs(drift[0]) > max(abs(drift[1]), _DRIFT):
             orders = np.round(local, 3).tolist()
