@@ -232,9 +232,9 @@ def test_saddle_to_saddle(rates, start, method):
     y0 = start * torch.ones(3).double()
     leaves = -math.log(start) / abs(rates[2])
     ts = [0.0, 0.7 * leaves, 1.5 * leaves, 3 * leaves]
-    for rtol in (1e-2, 1e-4) if method in ("bdf", "auto") else (1e-2,):
-        result = verdict(flow, y0, ts, method, rtol, flow.at(ts, y0), 5e-2, atol=0.0)
-        assert result == "right"
+    rtol = 1e-4 if method == "auto" else 1e-2
+    result = verdict(flow, y0, ts, method, rtol, flow.at(ts, y0), 5e-2, atol=0.0)
+    assert result == "right"
 
 
 @every
@@ -245,7 +245,8 @@ def test_beside_a_saddle_far_from_the_origin(method):
     x0 = times(1.0, 1.0) + times(1e-12, 1e-12)
     ts = [0.0, 5.0, 80.0]
     truth = flow.at(ts, x0)
-    result = verdict(flow, x0, ts, method, 1e-6, truth, 1e-4)
+    rtol = 1e-4 if method == "rkc2" else 1e-6  # of order 2
+    result = verdict(flow, x0, ts, method, rtol, truth, 100 * rtol)
     assert result == "right"
 
 
