@@ -1,5 +1,7 @@
 """Closed forms against SciPy's DOP853 on right-hand sides rewritten in NumPy."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,11 @@ def test_kernel_flow_far_in_time(rank):
     assert relative(flow.exact(FAR, u0)[2], limit) <= 1e-12
     assert torch.equal(flow.exact(FAR, u0)[2], flow.exact(FAR, u0)[3])
     test_limit = H_test @ torch.linalg.pinv(H, hermitian=True, rtol=1e-12) @ (y - u0)
-    assert relative(flow.predict(FAR, u0, method="exact").test[2], test_limit) <= 1e-10
+    # Eigenvalues that are 0 up to round-off could be learned by then.
+    unsure = pytest.warns(RuntimeWarning, match="round-off") if rank == 3 else nullcontext()
+    with unsure:
+        predicted = flow.predict(FAR, u0, method="exact").test[2]
+    assert relative(predicted, test_limit) <= 1e-10
 
 
 def test_test_outputs_in_the_null_space_grow_linearly():

@@ -78,11 +78,20 @@ class GrowthMonitor:
             grown = 0.5 * (rate + m.growth[rows]) * (m.t[rows] - m.growth_t[rows])
             m.gain[rows] = np.maximum(m.gain[rows] + turned, 0.0) + grown
         m.peak_gain[rows] = np.maximum(m.peak_gain[rows], m.gain[rows])
-        m.growth[rows], m.growth_t[rows], m.growth_h[rows] = rate, m.t[rows], m.h[rows]
+        m.growth[rows], m.growth_t[rows], m.growth_h[rows] = _steady(rate), m.t[rows], m.h[rows]
         m.modes = m.modes.index_copy(0, at, growth.vectors)
         m.growth_spent[rows] += spent
         state.count_evals(rows, spent)
         m.growth_evals[rows] = m.evals[rows]
+
+
+def _steady(rate: np.ndarray) -> np.ndarray:
+    """Round rates up to the next sixteenth of an octave.
+
+    The steps follow from them, and must not from the round-off of differences: it depends on how
+    sums are split.
+    """
+    return np.where(rate > 0, np.exp2(np.ceil(16 * np.log2(rate)) / 16), 0.0)
 
 
 def longest_steps(state: LoopState) -> np.ndarray | None:
