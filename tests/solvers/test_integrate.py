@@ -82,7 +82,8 @@ def test_evaluations_and_steps_are_counted():
     flow = Counted(make_loss("completion", 2, 3), 2)
     path = gflow.integrate(flow, START, [0.0, 1.0], "dopri5", 1e-6, 1e-9)
     solve = [shape for shape in calls if shape == (2, 3)][2:]  # two check the flow beforehand
-    assert path.stats.rhs_evals == len(solve)
+    velocities = len(path.ts)  # states at which the certificate compares them
+    assert path.stats.rhs_evals + path.stats.certificate_evals + velocities == len(solve)
     assert path.stats.rhs_evals == 2 + 6 * (path.stats.accepted + path.stats.rejected)
 
 
