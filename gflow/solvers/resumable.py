@@ -97,6 +97,10 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
     tensors = {name: getattr(problem, name) for name in _STATES}
     if problem.spent is not None:
         tensors["spent"] = torch.from_numpy(problem.spent)
+    if problem.gain is not None:
+        tensors["gain"] = torch.from_numpy(problem.gain)
+    if len(problem.visited) > 1:
+        tensors["visited"] = torch.stack([y for _, y in problem.visited])
     if problem.dissipated is not None:
         tensors["dissipated"] = problem.dissipated
     products = 0
@@ -108,6 +112,7 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
         meta={
             **{name: getattr(problem, name) for name in _NUMBERS},
             "products": products,
+            "visited": [t for t, _ in problem.visited],
             "failures": list(problem.failures.items()),
             "event_times": list(problem.event_times.items()),
             "seconds": problem.wall_seconds,
@@ -126,6 +131,10 @@ def _restore_results(problem: Problem, results: Checkpoint) -> None:
     problem.saved, problem.dissipated = list(tensors["saved"]), tensors.get("dissipated")
     if "spent" in results.tensors:
         problem.spent = results.tensors["spent"].numpy()
+    if "gain" in results.tensors:
+        problem.gain = results.tensors["gain"].numpy()
+    if "visited" in tensors:
+        problem.visited = list(zip(results.meta["visited"], tensors["visited"], strict=True))
     if problem.sharpness_path is not None and "sharpness" in tensors:
         problem.sharpness_path.restore(tensors, results.meta["products"], problem.y0)
     problem.failures = {int(i): why for i, why in results.meta["failures"]}
