@@ -226,10 +226,10 @@ def test_error_is_estimated_on_request_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"widths": []}, "there must be widths of at least 1, seeds, and at least one epoch"),
-        ({"widths": [0]}, "there must be widths of at least 1, seeds, and at least one epoch"),
-        ({"seeds": []}, "there must be widths of at least 1, seeds, and at least one epoch"),
-        ({"epochs": 0}, "there must be widths of at least 1, seeds, and at least one epoch"),
+        ({"widths": []}, "widths must hold at least one number"),
+        ({"widths": [0]}, "each of widths must be a whole number of at least 1"),
+        ({"seeds": []}, "seeds must hold at least one number"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"step_size": 0.0}, "step_size must be a positive number"),
         ({"step_size": math.nan}, "step_size must be a positive number"),
         ({"step_size": math.inf}, "step_size must be a positive number"),

@@ -185,7 +185,7 @@ def test_members_of_an_ensemble_that_raises_are_solved_individually(monkeypatch)
     """The ensemble raises as it does when memory runs out."""
 
     def gradient(y):
-        if y.shape == (2, 2):  # an ensemble of two states
+        if y.shape == (3, 2):  # an ensemble of three states
             raise RuntimeError("out of memory")
         return y
 
@@ -193,9 +193,9 @@ def test_members_of_an_ensemble_that_raises_are_solved_individually(monkeypatch)
     y0 = torch.tensor([1.0, 2.0], dtype=torch.float64)
     solve = lambda: gflow.integrate(flow, y0, TIMES, "tsit5").ys  # noqa: E731
     descend = lambda: gflow.descend(flow, y0, 0.1, 9).ys  # noqa: E731
-    individual, batched, served = run_individually_and_batched([solve, solve])
+    individual, batched, served = run_individually_and_batched([solve] * 3)
     assert torch.equal(individual[0], batched[1])
-    individual, batched, more = run_individually_and_batched([descend, descend])
+    individual, batched, more = run_individually_and_batched([descend] * 3)
     assert torch.equal(individual[0], batched[1])
     assert served + more == [0, 0]
 
