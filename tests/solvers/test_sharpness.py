@@ -155,11 +155,11 @@ def test_nothing_is_measured_unless_requested():
     [
         (
             {"sharpness": -1},
-            "sharpness must be the number of eigenvalues to compute, got -1; use 0 for none",
+            "sharpness must be a whole number of at least 0, got -1",
         ),
         (
             {"sharpness": 1.5},
-            "sharpness must be the number of eigenvalues to compute, got 1.5; use 0 for none",
+            "sharpness must be a whole number of at least 0, got 1.5",
         ),
         (
             {"y0": torch.zeros(3, 51, dtype=torch.float64)},

@@ -101,7 +101,7 @@ def test_plateaus_of_millions_of_time_units():
     assert path.certificate.holds, path.certificate
     assert float(path.losses[-1]) <= 1e-12
     assert bool((path.losses.diff() <= 1e-6).all())
-    assert path.stats.rhs_evals < 10_000  # explicit methods need 1.8·λT = 7e7
+    assert path.stats.rhs_evals < 30_000  # explicit methods need 1.8·λT = 7e7
 
 
 # -- dense output and features of these methods only ------------------------------------
