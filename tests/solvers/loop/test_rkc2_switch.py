@@ -26,9 +26,19 @@ def test_cost_of_rkc2():
         price = (2 + np.sqrt(1 + 1.54 * longest * 100.0)) / longest
         for spent, cheaper in ((price / 0.69, True), (price / 0.71, False)):
             result = rkc2_switch.rkc2_is_cheaper(
-                m, ROWS[:1], np.array([spent]), np.ones(1), np.array([error])
+                m, ROWS[:1], np.array([spent]), np.ones(1), np.array([error]), 1e-3
             )
             assert result.tolist() == [cheaper]
+
+
+def test_a_growing_mode_limits_the_steps_of_rkc2():
+    """At rtol 1e-6 it follows a mode of rate 1 in steps of 0.0036, so nothing is cheaper."""
+    m = members(radius=100.0)
+    price = (2 + np.sqrt(1 + 1.54 * 100.0)) / 0.69
+    arguments = m, ROWS[:1], np.array([price]), np.ones(1), np.ones(1)
+    assert rkc2_switch.rkc2_is_cheaper(*arguments, 1e-6).tolist() == [True]
+    m.growth[:] = 1.0
+    assert rkc2_switch.rkc2_is_cheaper(*arguments, 1e-6).tolist() == [False]
 
 
 def test_pauses_of_the_high_order_method_grow():
