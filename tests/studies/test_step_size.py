@@ -195,8 +195,8 @@ def test_diverged_descent_has_an_infinite_gap():
     [
         ({"step_sizes": [0.1]}, "at least two different positive numbers"),
         ({"step_sizes": [0.1, 0.1]}, "at least two different"),
-        ({"step_sizes": [0.1, -0.1]}, "positive numbers"),
-        ({"step_sizes": [0.1, math.nan]}, "positive numbers"),
+        ({"step_sizes": [0.1, -0.1]}, "must be a positive number, got -0.1"),
+        ({"step_sizes": [0.1, math.nan]}, "step_sizes must be finite"),
         ({"step_sizes": [0.1, 5.0]}, "at most t_end = 2, got 5"),
         ({"t_end": 0.0}, "t_end must be a positive number, got 0.0"),
         ({"t_end": math.inf}, "t_end must be a positive number, got inf"),
