@@ -53,12 +53,14 @@ def test_a_study_measures_its_error_by_the_closed_form_of_the_solve():
     assert flow.calls == {"closed_form": 1, "exact": 1}
 
 
-def test_reference_states_are_those_of_a_finer_solve_that_lands_on_midpoints():
+def test_reference_states_are_those_of_a_finer_solve_by_auto_that_lands_on_midpoints():
     flow, y0 = FactorFlow.example()
     options = SolveOptions("dopri5", 1e-4, 1e-7, estimate_error=True)
     solution = solve(flow, y0, [0.0, 1.0, 3.0], options)
-    finer = gflow.integrate(flow, y0, [0.0, 0.5, 1.0, 2.0, 3.0], "dopri5", 1e-5, 1e-8)
-    assert torch.equal(solution.reference, finer.ys[[0, 2, 4]])
+    finer = finer_states(flow, y0, [0.0, 1.0, 3.0], SolveOptions(rtol=1e-4, atol=1e-7))
+    assert torch.equal(solution.reference, finer)
+    landed = gflow.integrate(flow, y0, [0.0, 0.5, 1.0, 2.0, 3.0], "auto", 1e-5, 1e-8)
+    assert relative_error(flow, finer, landed.ys[[0, 2, 4]]) <= 1e-5
     assert solution.reference_states() is solution.reference
     path = solution.trajectory
     error = relative_error(flow, path.ys, solution.reference)
@@ -70,13 +72,15 @@ def test_reference_states_are_computed_on_request():
     solution = solve(flow, y0, [0.0, 1.0], SolveOptions("dopri5"))
     assert solution.reference is None
     assert solution.trajectory.certificate.error_estimate is None
-    expected = finer_states(flow, y0, [0.0, 1.0], SolveOptions("dopri5"))
+    expected = finer_states(flow, y0, [0.0, 1.0], SolveOptions())
     assert torch.equal(solution.reference_states(), expected)
 
 
-def test_finer_solve_takes_half_the_fixed_step():
+def test_the_error_of_fixed_steps_is_measured_against_auto():
     flow, y0 = FactorFlow.example()
     options = SolveOptions("rk4", estimate_error=True)
-    reference = solve(flow, y0, [0.0, 1.0], options, step_size=0.1).reference
-    finer = gflow.integrate(flow, y0, [0.0, 0.5, 1.0], "rk4", 1e-7, 1e-10, step_size=0.05)
-    assert torch.equal(reference, finer.ys[[0, 2]])
+    solution = solve(flow, y0, [0.0, 1.0], options, step_size=0.1)
+    assert torch.equal(solution.reference, finer_states(flow, y0, [0.0, 1.0], SolveOptions()))
+    halved = solve(flow, y0, [0.0, 1.0], options, step_size=0.05)
+    errors = [s.trajectory.certificate.error_estimate for s in (solution, halved)]
+    assert 8 < errors[0] / errors[1] < 32  # of order 4
