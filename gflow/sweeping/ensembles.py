@@ -216,6 +216,8 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
     }
     if ensemble.dissipated is not None:
         tensors["dissipated"] = ensemble.dissipated[i]
+    if ensemble.gain is not None:
+        tensors["gain"] = torch.from_numpy(ensemble.gain[i : i + 1])
     counts = (0, 0, 0) if ensemble.spent is None else ensemble.spent[:, i].tolist()
     evals, accepted, rejected = counts
     return Checkpoint(
@@ -230,6 +232,7 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
             "round_off": 0.0,
             "lost": False,
             "products": 0,
+            "visited": [ensemble.ts[0]],
             "failures": [],
             "event_times": [],
             "seconds": ensemble.wall_seconds * evals / max(1, ensemble.rhs_evals),
