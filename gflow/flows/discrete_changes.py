@@ -21,7 +21,7 @@ from gflow.flows.lost_modes import (
 )
 
 _GROWTH = 3.0  # e-foldings of a lost mode that round-off may grow by unseen
-_SIGN_OF_FACTOR = 1e-3  # relative size from which a column's sign is no matter of the tolerance
+_SIGN_OF_FACTOR = 1e-3  # relative size from which the tolerance cannot change a column's sign
 
 Gradient = Callable[[Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""Blocks of consecutive indices, as large matrices are computed in."""
+"""Indices: blocks in which large matrices are computed, and samples of a long sequence."""
 
 from __future__ import annotations
 
@@ -28,3 +28,25 @@ def spans(stop: int, size: int, start: int = 0) -> Iterator[slice]:
     """
     for first in range(start, stop, size):
         yield slice(first, min(first + size, stop))
+
+
+def spread(length: int, count: int) -> list[int]:
+    """Return indices spread evenly over ``range(length)``, both ends included.
+
+    Parameters
+    ----------
+    length : int
+    count : int
+        The largest number of indices.
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> spread(9, 3), spread(2, 5)
+    ([0, 4, 8], [0, 1])
+    """
+    steps = min(length, count)
+    return sorted({round(i * (length - 1) / max(steps - 1, 1)) for i in range(steps)})

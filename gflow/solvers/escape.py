@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.linalg.arrays import to_numpy
-from gflow.solvers.loop.growth_rate import PRODUCTS, growth_rate, random_vectors
+from gflow.linalg.blocks import spread
+from gflow.solvers.loop.growth_rate import PRODUCTS, growth_rate, next_gain, random_vectors
 from gflow.solvers.problem import Problem, velocity_of
 
 _CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
@@ -84,8 +85,8 @@ def amplification(problem: Problem) -> Amplification:
     if problem.gain is not None:
         gain = np.maximum(gain, problem.gain)
     else:
-        along = _spread(problem.visited, max(2, (budget - _FEWEST) // PRODUCTS))
-        gain = np.maximum(gain, measure.gain_along(along))
+        at = spread(len(problem.visited), max(2, (budget - _FEWEST) // PRODUCTS))
+        gain = np.maximum(gain, measure.gain_along([problem.visited[i] for i in at]))
     rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
     gain = np.maximum(gain, rate * _dwell(problem))
     largest, rest = float(np.max(gain)), _rest(problem, rate, vector, f)
@@ -113,8 +114,7 @@ class _Measure:
         )
         self._vectors = growth.vectors
         self.kept = growth.kept
-        moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
-        return np.where(moves, np.nan_to_num(growth.rate), 0.0), growth.vectors[:, 0], f
+        return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
         """Return the gain of every member along states of its path."""
@@ -123,8 +123,8 @@ class _Measure:
         for t, y in path:
             first = self._vectors is None
             rate, _, _ = self.at(y, PRODUCTS)
-            turned = 0.0 if first else np.log(np.maximum(self.kept, 1e-3))
-            gain = np.maximum(gain + turned, 0.0) + 0.5 * (before + rate) * (t - t_before)
+            kept = np.ones(self._members) if first else self.kept
+            gain = next_gain(gain, kept, before, rate, t - t_before)
             peak = np.maximum(peak, gain)
             before, t_before = rate, t
         return peak
@@ -135,13 +135,6 @@ class _Measure:
         return velocity_of(self._problem.flow, self._problem.flow_time(self._problem.t), y).reshape(
             rows.shape
         )
-
-
-def _spread(path: list[tuple[float, Tensor]], count: int) -> list[tuple[float, Tensor]]:
-    """Return up to count entries spread over a path, both ends included."""
-    steps = min(len(path), count)
-    chosen = sorted({round(i * (len(path) - 1) / max(steps - 1, 1)) for i in range(steps)})
-    return [path[i] for i in chosen]
 
 
 def _dwell(problem: Problem) -> np.ndarray:

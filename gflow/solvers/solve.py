@@ -29,6 +29,7 @@ from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
+from gflow.linalg.blocks import spread
 from gflow.solvers.certification import certified_trajectory, with_escape
 from gflow.solvers.coordinates import solve_in_coordinates
 from gflow.solvers.escape import amplification
@@ -209,8 +210,7 @@ def measure_escape(problem: Problem, *, finer: bool = True) -> Escape:
     times, states = problem.requested[: len(problem.saved)], list(problem.saved)
     if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
         times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
-    steps = min(len(times), _CHECKED_TIMES)
-    at = sorted({round(i * (len(times) - 1) / max(steps - 1, 1)) for i in range(steps)})
+    at = spread(len(times), _CHECKED_TIMES)
     start = problem.y0
     if problem.flow.parameter_flow is problem.flow:  # whose states are not constrained
         noise = torch.rand(start.shape, generator=torch.Generator().manual_seed(0)) - 0.5

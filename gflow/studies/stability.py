@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gflow.flows.base import Flow
 from gflow.flows.sharpness import sharpness_along
+from gflow.linalg.blocks import spread
 
 _TOL = 1e-6  # of the eigenvalue's residual
 
@@ -39,8 +40,6 @@ def stability_limit(flow: Flow, ys: Tensor, samples: int = 5) -> float:
     >>> stability_limit(flow, torch.zeros(1, 1, dtype=torch.float64))
     0.5
     """
-    count = min(samples, len(ys))
-    chosen = sorted({round(j * (len(ys) - 1) / max(count - 1, 1)) for j in range(count)})
-    values, _ = sharpness_along(flow, ys[chosen], tol=_TOL)
+    values, _ = sharpness_along(flow, ys[spread(len(ys), samples)], tol=_TOL)
     largest = float(values.max())
     return 2 / largest if largest > 0 else math.inf

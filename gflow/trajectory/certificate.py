@@ -45,6 +45,7 @@ from torch import Tensor
 
 from gflow.flows.base import Flow, Observables
 from gflow.linalg.arrays import to_numpy
+from gflow.linalg.blocks import spread
 from gflow.text import brief
 from gflow.trajectory.round_off import round_off_bound
 from gflow.trajectory.underflow import underflow
@@ -252,7 +253,7 @@ def certify(
         lambda: {
             name: _worst(to_numpy(change))
             for name, change in invariant_drift(
-                flow, ys[_sample(len(ys), _INVARIANT_SAMPLES)]
+                flow, ys[spread(len(ys), _INVARIANT_SAMPLES)]
             ).items()
         },
     )
@@ -327,12 +328,6 @@ def _worst(values: np.ndarray) -> float:
     return float(values.max()) if values.size else 0.0
 
 
-def _sample(length: int, count: int) -> list[int]:
-    """Up to count indices spread over range(length), both ends included."""
-    steps = min(length, count)
-    return sorted({round(i * (length - 1) / max(steps - 1, 1)) for i in range(steps)})
-
-
 def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
     """Measure the change of each invariant since the start, relative to its scale.
 
@@ -377,7 +372,7 @@ def _velocity_samples(flow: Flow, ts: Sequence[float], ys: Tensor) -> list[int]:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         slowest = np.argsort(moved / np.diff(ts), kind="stable")
-    chosen = {*_sample(len(ys), _VELOCITY_SAMPLES - _SLOWEST)}
+    chosen = {*spread(len(ys), _VELOCITY_SAMPLES - _SLOWEST)}
     chosen |= {int(i) for i in [i for i in slowest if i not in chosen][:_SLOWEST]}
     return sorted(chosen)
 

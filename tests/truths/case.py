@@ -75,7 +75,7 @@ class Truth:
 
 @dataclass
 class Verdict:
-    """What came of a solve.
+    """The result of a solve, judged.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError within, after so many seconds of CPU time."""
+    """Raise TimeoutError within, after the given seconds of CPU time."""
 
     def stop(*_: object) -> None:
         raise TimeoutError

@@ -9,13 +9,11 @@ mode: the integral of the rate, less what is lost where the mode turns.
 from __future__ import annotations
 
 import numpy as np
-from torch.linalg import vector_norm
 
-from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
-from gflow.solvers.loop.growth_rate import FIRST_PRODUCTS, PRODUCTS, growth_rate
+from gflow.solvers.loop.growth_rate import FIRST_PRODUCTS, PRODUCTS, growth_rate, next_gain
 from gflow.solvers.loop.state import LoopState
 
 _INTERVAL = 50  # evaluations between two estimates
@@ -25,7 +23,6 @@ _SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
 _THOROUGH = 3.0  # times that share in a solve that checks another one
 _FREE = 10  # evaluations beyond that share
-_LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
 
 
 class GrowthMonitor:
@@ -71,12 +68,10 @@ class GrowthMonitor:
             seed=int(m.growth_spent[rows].max()),
         )
         spent = system.calls - before
-        moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
-        rate = np.where(moves, np.nan_to_num(growth.rate), 0.0)
-        turned = np.log(np.maximum(growth.kept, _LOST))
+        rate = np.nan_to_num(growth.rate)
         if not first:
-            grown = 0.5 * (rate + m.growth[rows]) * (m.t[rows] - m.growth_t[rows])
-            m.gain[rows] = np.maximum(m.gain[rows] + turned, 0.0) + grown
+            elapsed = m.t[rows] - m.growth_t[rows]
+            m.gain[rows] = next_gain(m.gain[rows], growth.kept, m.growth[rows], rate, elapsed)
         m.peak_gain[rows] = np.maximum(m.peak_gain[rows], m.gain[rows])
         m.growth[rows], m.growth_t[rows], m.growth_h[rows] = _steady(rate), m.t[rows], m.h[rows]
         m.modes = m.modes.index_copy(0, at, growth.vectors)

@@ -29,13 +29,14 @@ PRODUCTS = 4  # of an estimate that starts from those of the last one
 FIRST_PRODUCTS = 12  # of the first
 _FRESH = 0.1  # of a random vector beside a unit residual
 _ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
+_LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
 _NOISE = 8.0  # √eps of the largest rate: smaller ones are round-off
 
 
 class Growth(NamedTuple):
     """The fastest growth of a perturbation of each member's state."""
 
-    rate: np.ndarray  #: μ, (members,); 0 where nothing grows, NaN where it cannot be measured
+    rate: np.ndarray  #: μ, (members,); 0 where nothing grows or moves, NaN if unknown
     kept: np.ndarray  #: |v_old·v_new| of the fastest mode, (members,)
     vectors: Tensor  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
 
@@ -137,8 +138,43 @@ def growth_rate(
     usable = torch.isfinite(mode).all(dim=1, keepdim=True) & (mode != 0).any(dim=1, keepdim=True)
     found = torch.where(usable[..., None], torch.stack([mode, ahead], dim=1), vectors)
     kept = to_numpy((found[:, 0] * vectors[:, 0]).sum(dim=1).abs())
-    rate = np.where(rate > _NOISE * eps**0.5 * scale, rate, 0.0)
+    moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
+    rate = np.where(moves & (rate > _NOISE * eps**0.5 * scale), rate, 0.0)
     return Growth(np.where(finite, rate, np.nan), kept, found)
+
+
+def next_gain(
+    gain: np.ndarray,
+    kept: np.ndarray,
+    before: np.ndarray,
+    rate: np.ndarray,
+    elapsed: np.ndarray | float,
+) -> np.ndarray:
+    """Return the log of the growth of a perturbation along the fastest mode.
+
+    Parameters
+    ----------
+    gain : ndarray, shape (members,)
+        At the last estimate of the growth rate.
+    kept : ndarray, shape (members,)
+        |v_old·v_new| of the mode: what it loses where it turns.
+    before, rate : ndarray, shape (members,)
+        The rates of the last estimate and of this one.
+    elapsed : ndarray, shape (members,), or float
+        The time between them.
+
+    Returns
+    -------
+    ndarray, shape (members,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.ones(1)
+    >>> next_gain(2 * one, one, one, 3 * one, one).tolist()
+    [4.0]
+    """
+    return np.maximum(gain + np.log(np.maximum(kept, _LOST)), 0.0) + 0.5 * (before + rate) * elapsed
 
 
 def _unit(vectors: Tensor) -> Tensor:
