@@ -72,17 +72,20 @@ class Solution:
     problem : Problem
     reference : Tensor, shape (T, *y0.shape), or None
         States without the solver's error, if computed.
+    fixed_method : str or None
+        The method, if its steps are fixed.
     """
 
     trajectory: Trajectory
     problem: Problem
     reference: Tensor | None
+    fixed_method: str | None = None
 
     def reference_states(self) -> Tensor:
         """Return ``reference``; compute it if it is missing."""
         if self.reference is not None:
             return self.reference
-        return _reference_states(self.problem)
+        return _reference_states(self.problem, self.fixed_method)
 
 
 def solve(
@@ -166,8 +169,11 @@ def solve(
         complete = not problem.failures and not problem.event_times
         stepped = name not in ("exact", "krylov") or bool(problem.main_methods)
         measurable = stepped and len(times) > 1
+        fixed_method = name if name in solver.fixed_step else None
         if complete and measurable and (options.estimate_error or problem.closed_form is not None):
-            reference, not_run = attempt("error_estimate", lambda: _reference_states(problem))
+            reference, not_run = attempt(
+                "error_estimate", lambda: _reference_states(problem, fixed_method)
+            )
         if reference is not None:
             error = relative_error(flow, torch.stack(problem.saved), reference)
         path = certified_trajectory(problem, name, reason, error, not_run)
@@ -176,7 +182,7 @@ def solve(
             finer = path.certificate.holds
             escape, missing = attempt("escape_error", lambda: measure_escape(problem, finer=finer))
             path = with_escape(path, escape, missing)
-        return Solution(path, problem, reference)
+        return Solution(path, problem, reference, fixed_method)
 
 
 def measure_escape(problem: Problem, *, finer: bool = True) -> Escape:
@@ -235,11 +241,12 @@ def measure_escape(problem: Problem, *, finer: bool = True) -> Escape:
     )
 
 
-def _reference_states(problem: Problem) -> Tensor:
+def _reference_states(problem: Problem, fixed_method: str | None) -> Tensor:
     """Return reference states of a solve's error, shape (T, *y0.shape).
 
     They come from the closed form if there is one, else from a finer solve by ``auto``: a second
-    solve by the same method might be blind to the same mode.
+    solve by the same method might be blind to the same mode. A method with fixed steps has no
+    error control that could be; half its steps also pass the kinks of a flow.
     """
     if problem.closed_form is not None:
         elapsed = torch.tensor(problem.ts, dtype=torch.float64, device=problem.y0.device)
@@ -249,11 +256,13 @@ def _reference_states(problem: Problem) -> Tensor:
         problem.y0,
         problem.requested,
         SolveOptions(
+            method=fixed_method or "auto",
             rtol=problem.rtol,
             atol=problem.atol,
             max_evals=problem.max_evals,
             max_step=problem.max_step,
         ),
+        step_size=problem.step_size / 2 if fixed_method and problem.step_size else None,
         progress=problem.progress,
     )
 

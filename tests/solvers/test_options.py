@@ -44,6 +44,8 @@ def test_changes_leave_the_original_as_it_is():
 
 
 def test_options_of_a_finer_solve():
-    options = SolveOptions("rkc2", 1e-4, 1e-7, 1000, True, 60, "log")
-    assert options.tighter(10.0) == SolveOptions("rkc2", 1e-5, 1e-8, 10_000, False, 60, "log")
+    options = SolveOptions("rkc2", 1e-4, 1e-7, 1000, True, math.inf, 60, "log")
+    assert options.tighter(10.0) == SolveOptions(
+        "rkc2", 1e-5, 1e-8, 10_000, False, math.inf, 60, "log"
+    )
     assert options.tighter(10.0, 5e-5).rtol == 5e-5

@@ -52,7 +52,7 @@ def test_events_of_gradient_and_rank_and_the_first_of_several():
     assert float(FLOW(0.0, to_gradient.ends).norm()) == pytest.approx(1e-5, rel=1e-5)
     to_first = gflow.integrate(FLOW, start, [0.0, 1e3], until=first_of(small, second))
     assert to_first.event_times[0] == pytest.approx(to_rank.event_times[0], rel=1e-9)
-    with pytest.raises(InputError, match="rank must be at least 1, got 0"):
+    with pytest.raises(InputError, match="rank must be a whole number of at least 1, got 0"):
         rank_reaches(FLOW, 0, 1.0)
 
 
