@@ -22,6 +22,7 @@ _SHARE = 0.07  # of all evaluations
 _SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
 _THOROUGH = 3.0  # times that share in a solve that checks another one
+_FELL = 0.5  # times the last rate: the mode is lost
 _FREE = 10  # evaluations beyond that share
 
 
@@ -46,9 +47,13 @@ class GrowthMonitor:
             share *= _THOROUGH
         affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
         affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
-        self._estimate(np.flatnonzero(late & affordable))
+        due = np.flatnonzero(late & affordable)
+        before = m.growth[due]
+        self._estimate(due, PRODUCTS)
+        # Where the mode that was followed no longer grows, another one may, which is found at once.
+        self._estimate(due[m.growth[due] < _FELL * before], FIRST_PRODUCTS)
 
-    def _estimate(self, rows: np.ndarray) -> None:
+    def _estimate(self, rows: np.ndarray, products: int) -> None:
         state, m, system = self._state, self._state.members, self._state.system
         if not len(rows):
             return
@@ -64,7 +69,7 @@ class GrowthMonitor:
             y,
             f,
             m.modes[at],
-            FIRST_PRODUCTS if first else PRODUCTS,
+            FIRST_PRODUCTS if first else products,
             seed=int(m.growth_spent[rows].max()),
         )
         spent = system.calls - before
