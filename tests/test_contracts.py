@@ -174,7 +174,7 @@ def test_states_are_checked(kind, bad):
 
 # -- integrating --------------------------------------------------------------------
 
-TIMES = [0.0, 0.05, 0.3, 0.5, 1.0]
+TIMES = [0.0, 0.05, 0.1, 0.3, 0.5, 1.0]
 
 
 @functools.cache
@@ -224,7 +224,9 @@ def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
     wrong = altered(flow, WRONG[fault])
     method = "dopri8" if rtol < 1e-8 else "dopri5"
     try:
-        path = gflow.integrate(wrong, y0, [0.0, 0.2, 0.5], method, rtol, 1e-3 * rtol)
+        path = gflow.integrate(
+            wrong, y0, [0.0, 0.2, 0.5], method, rtol, 1e-3 * rtol, max_evals=1000
+        )
     except gflow.IntegrationError as error:
         path = error.trajectory  # up a gradient the flow may explode
     if rtol == 1e-3 and fault == "one per cent":
@@ -238,7 +240,7 @@ def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
 def test_every_adaptive_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
     ts = [0.0, 0.05, 0.3]
-    low_order = method in ("adaptive_heun", "fehlberg2", "bosh3", "scipy:RK23")
+    low_order = method in ("adaptive_heun", "fehlberg2", "rkc2", "bosh3", "scipy:RK23")
     rtol = 1e-5 if low_order else 1e-7
     path = gflow.integrate(flow, y0, ts, method, rtol, 1e-3 * rtol)
     assert path.ts.tolist() == ts
@@ -256,7 +258,7 @@ STEP_SIZES = {"euler": 1e-3, "heun2": 1e-3, "midpoint": 1e-3, "explicit_adams": 
 @pytest.mark.parametrize("method", FIXED)
 def test_every_fixed_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
-    ts = [0.0, 0.05, 0.3]
+    ts = [0.0, 0.05, 0.1]
     path = gflow.integrate(flow, y0, ts, method, step_size=STEP_SIZES.get(method, 5e-3))
     assert path.ts.tolist() == ts
     assert worst_relative(path.ys, reference_at(kind, *ts)) <= (5e-3 if method == "euler" else 1e-5)
@@ -386,7 +388,7 @@ def test_descent_approaches_the_flow(kind):
     flow, y0 = kind.example()
     path = gflow.integrate(flow, y0, [0.0, 0.5, 1.0], "dopri8", 1e-11, 1e-14)
     gaps = []
-    for steps in (200, 400):
+    for steps in (100, 200):
         gd = gflow.descend(flow, y0, step_size=1 / steps, steps=steps, save_every=steps // 2)
         gaps.append(gflow.compare(path, gd).largest)
     assert 1.9 <= gaps[0] / gaps[1] <= 2.1
