@@ -39,11 +39,15 @@ def hessian_eigenvalues(flow, y):
 
 
 def check(path, k):
-    """Each value is within its residual, 2 % of λ_max, of an eigenvalue; λ_max to 0.3 %."""
+    """Each value is within its residual, 2 % of λ_max, of an eigenvalue; λ_max to 0.3 %.
+
+    The last time is compared, and every fourth before it.
+    """
     flow = path.flow
     assert path.sharpness.shape == (len(path.ts), k)
-    for y, sharpness in zip(path.ys, path.sharpness, strict=True):
-        truth = hessian_eigenvalues(flow.parameter_flow, flow.lift(y))
+    for i in range(len(path.ts) - 1, -1, -4):
+        sharpness = path.sharpness[i]
+        truth = hessian_eigenvalues(flow.parameter_flow, flow.lift(path.ys[i]))
         assert bool((sharpness <= truth[:k] + 1e-10 * truth[0]).all())  # Rayleigh-Ritz
         assert float((truth[:, None] - sharpness).abs().amin(0).max()) <= 0.02 * float(truth[0])
         assert float(sharpness[0]) == pytest.approx(float(truth[0]), rel=3e-3)
@@ -111,7 +115,7 @@ def test_a_resumed_solve_has_the_same_sharpness_bit_for_bit(method, dense):
     uninterrupted = gflow.integrate(
         flow, y0, TIMES, method, **options, checkpoint=seen.append, checkpoint_every=0.0
     )
-    for stored in seen[:: len(seen) // 4]:
+    for stored in (seen[len(seen) // 3], seen[-2]):
         tensors = {name: value.clone() for name, value in stored.tensors.items()}
         restored = Checkpoint(tensors, json.loads(json.dumps(dict(stored.meta))))
         resumed = gflow.integrate(flow, y0, TIMES, method, **options, resume=restored)

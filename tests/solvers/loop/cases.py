@@ -36,4 +36,11 @@ def tolerance(method: str) -> float:
 
 
 def truth(flow, y0, ts):
-    return gflow.integrate(flow, y0, ts, "dopri8", 1e-12, 1e-15).ys
+    """Return the states at ts by a tight tolerance; the same request is solved once."""
+    key = (id(flow), y0.numpy().tobytes(), tuple(ts))
+    if key not in _TRUTHS:
+        _TRUTHS[key] = (flow, gflow.integrate(flow, y0, ts, "dopri8", 1e-12, 1e-15).ys)
+    return _TRUTHS[key][1]
+
+
+_TRUTHS: dict[tuple, tuple] = {}  # with the flow, so that its id is not given to another

@@ -18,6 +18,8 @@ from tests.solvers.loop.cases import (
     truth,
 )
 
+LAYERS = LayerwiseFlow(SquaredDistance(M), [3, 3, 3, 3])
+
 
 def test_methods_of_the_loop_are_registered():
     assert set(GFLOW_METHODS) == {"tsit5", "dop853", "rkc2", "rock4", "bdf"}
@@ -95,9 +97,8 @@ def test_bdf_takes_one_start():
 
 def test_plateaus_of_millions_of_time_units():
     """Saddle to saddle from a start of 1e-6: the loss rests at 7, 2.5 and 0.5 and ends at 0."""
-    flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3, 3])
     ts = [0.0, *torch.logspace(0, 6.5, 14, dtype=torch.float64).tolist()]
-    path = gflow.integrate(flow, 1e-6 * randn(27), ts, "auto", 1e-6, 1e-15, max_evals=30_000)
+    path = gflow.integrate(LAYERS, 1e-6 * randn(27), ts, "auto", 1e-6, 1e-15, max_evals=30_000)
     assert path.certificate.holds, path.certificate
     assert float(path.losses[-1]) <= 1e-12
     assert bool((path.losses.diff() <= 1e-6).all())
@@ -131,11 +132,11 @@ def test_library_methods_refuse_unsupported_options(option):
 
 @pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
 def test_the_loss_does_not_rise_at_loose_tolerances(method):
-    flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3, 3])
-    path = gflow.integrate(flow, randn(27, seed=3), torch.linspace(0, 30, 61), method, 1e-2, 1e-5)
+    flow, start = LAYERS, randn(27, seed=3)
+    path = gflow.integrate(flow, start, torch.linspace(0, 30, 61), method, 1e-2, 1e-5)
     assert path.certificate.loss_increase <= 1e-3
     assert bool((path.losses.diff() <= 1e-3 * path.losses[0]).all())
-    assert relative(path.ys[-1], truth(flow, path.ys[0], [0.0, 30.0])[-1]) <= 0.05
+    assert relative(path.ys[-1], truth(flow, start, [0.0, 30.0])[-1]) <= 0.05
 
 
 @pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
