@@ -88,11 +88,11 @@ def test_the_third_order_differs_from_the_second():
 
 
 def gaps_to_descent(order, momentum, *, at_rest=False):
-    """‖descent − flow‖ at t = 1 for τ = 1/12, …, 1/96 on a three-layer linear network."""
+    """‖descent − flow‖ at t = 1 for τ = 1/24, 1/48, 1/96 on a three-layer linear network."""
     flow = LayerwiseFlow(make_loss("regression", 2, 3), [3, 4, 4, 2])
     y0 = 0.4 * randn(flow.state_shape[0], seed=5)
     gaps = []
-    for n in (12, 24, 48, 96):
+    for n in (24, 48, 96):
         eta = 1 / n * (1 - momentum)
         gd = gflow.descend(flow, y0, eta, n, save_every=n, momentum=momentum)
         assert float(gd.ts[-1]) == pytest.approx(1.0, rel=1e-14)
