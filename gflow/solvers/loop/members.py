@@ -49,7 +49,7 @@ class Members:
     peak_gain: np.ndarray  #: the largest gain so far
     votes: np.ndarray  #: votes for another method
     nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
-    pause: np.ndarray  #: steps of rkc2 before the high-order method is tried again
+    pause: np.ndarray  #: votes of rkc2's steps before the high-order method is tried again
     fault: np.ndarray  #: of the last step, in `control.FAULTS`; 0 without one
     retried: np.ndarray  #: whether the last step was rejected: the next one does not grow
     evals: np.ndarray  #: evaluations of the right-hand side

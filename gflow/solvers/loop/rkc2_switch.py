@@ -18,7 +18,7 @@ from gflow.solvers.rkc2 import RKC2, rkc2_error
 _CHEAPER = 0.7  # fraction of the high-order method's cost below which rkc2 takes over
 _CHEAPER_STEPS = 4
 _EXPENSIVE = 12  # evaluations in a step of rkc2
-_PAUSE = 40  # steps of rkc2 before the high-order method is tried again
+_PAUSE = 40  # votes of rkc2's steps before the high-order method is tried again
 
 
 def rkc2_error_of_step(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
@@ -150,7 +150,7 @@ def switch_to_rkc2(members: Members, rows: np.ndarray) -> np.ndarray:
 def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
     """Count good steps of rkc2, and move members to the high-order method after the pause.
 
-    Steps of many stages count more: there rkc2 is at its worst.
+    Steps of many stages count more: there rkc2 is at its worst, and a trial costs no more.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> n
     [0, 1]
     """
     m = members
-    m.votes[rows] += np.where(spent > _EXPENSIVE, 10, 1)
+    m.votes[rows] += np.where(spent > _EXPENSIVE, np.maximum(10, spent // 4), 1)
     moved = rows[m.votes[rows] >= m.pause[rows]]
     move(m, moved, HIGH_ORDER)
     m.votes[moved] = _CHEAPER_STEPS // 2

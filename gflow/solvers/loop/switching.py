@@ -139,7 +139,9 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     nonstiff = m.h[rows] * m.radius[rows] < _NONSTIFF * explicit.reach(0)
     settled = ~(m.h[rows] > _GROWING * m.last_step[rows])
     m.nonstiff_steps[rows] = np.where(nonstiff, m.nonstiff_steps[rows] + settled, 0)
-    return move(m, rows[m.nonstiff_steps[rows] >= _NONSTIFF_STEPS], EXPLICIT)
+    moved = rows[m.nonstiff_steps[rows] >= _NONSTIFF_STEPS]
+    m.pause[moved] = 0  # the next stiff stretch is another one
+    return move(m, moved, EXPLICIT)
 
 
 def move(members: Members, rows: np.ndarray, method: int) -> np.ndarray:

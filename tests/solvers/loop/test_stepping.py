@@ -98,11 +98,11 @@ def test_bdf_takes_one_start():
 def test_plateaus_of_millions_of_time_units():
     """Saddle to saddle from a start of 1e-6: the loss rests at 7, 2.5 and 0.5 and ends at 0."""
     ts = [0.0, *torch.logspace(0, 6.5, 14, dtype=torch.float64).tolist()]
-    path = gflow.integrate(LAYERS, 1e-6 * randn(27), ts, "auto", 1e-6, 1e-15, max_evals=30_000)
+    path = gflow.integrate(LAYERS, 1e-6 * randn(27), ts, "auto", 1e-6, 1e-15, max_evals=10_000)
     assert path.certificate.holds, path.certificate
     assert float(path.losses[-1]) <= 1e-12
     assert bool((path.losses.diff() <= 1e-6).all())
-    assert path.stats.rhs_evals < 30_000  # explicit methods need 1.8·λT = 7e7
+    assert path.stats.rhs_evals < 10_000  # explicit methods need 1.8·λT = 7e7
 
 
 # -- dense output and features of these methods only ------------------------------------
