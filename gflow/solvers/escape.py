@@ -13,6 +13,7 @@ solve; the finer solve costs about twice the solve.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,16 @@ from torch.linalg import vector_norm
 
 from gflow.linalg.arrays import to_numpy
 from gflow.linalg.blocks import spread
-from gflow.solvers.loop.growth_rate import PRODUCTS, growth_rate, next_gain, random_vectors
+from gflow.solvers.loop.growth_rate import (
+    PRODUCTS,
+    Growth,
+    growth_rate,
+    needs_exact,
+    next_gain,
+    random_vectors,
+)
 from gflow.solvers.problem import Problem, velocity_of
+from gflow.trajectory import attempt
 
 _CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
 _SHARE = 1 / 12  # of the evaluations of the solve
@@ -101,6 +110,7 @@ class _Measure:
         self._members = max(problem.batch.numel(), 1)
         self._shape = problem.y0.shape
         self._vectors: Tensor | None = None
+        self._exact, self._usable = False, True  # whether exact products were needed, and are there
         self.evals = 0
 
     def at(self, y: Tensor, products: int) -> tuple[np.ndarray, Tensor, Tensor]:
@@ -109,12 +119,26 @@ class _Measure:
         if self._vectors is None:
             self._vectors = random_vectors(rows, 1)
         f = self._velocity(rows)
-        growth = growth_rate(
-            self._velocity, rows, f, self._vectors, max(products, 2), seed=self.evals
-        )
+        growth = self._growth(rows, f, self._vectors, max(products, 2))
+        span = self._problem.ts[-1]
+        if not self._exact and bool(needs_exact(self._problem.flow, growth.blind, span).any()):
+            self._exact = True
+            growth = self._growth(rows, f, growth.vectors, max(products, 2))
         self._vectors = growth.vectors
         self.kept = growth.kept
         return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
+
+    def _growth(self, rows: Tensor, f: Tensor, vectors: Tensor, products: int) -> Growth:
+        def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
+            return growth_rate(
+                self._velocity, rows, f, vectors, products, seed=self.evals, product=product
+            )
+
+        growth = None
+        if self._exact and self._usable:
+            growth, _ = attempt("products", lambda: estimate(lambda v: self._product(rows, v)))
+            self._usable = growth is not None
+        return growth or estimate(None)
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
         """Return the gain of every member along states of its path."""
@@ -128,6 +152,11 @@ class _Measure:
             peak = np.maximum(peak, gain)
             before, t_before = rate, t
         return peak
+
+    def _product(self, rows: Tensor, vectors: Tensor) -> Tensor:
+        self.evals += 1
+        product = self._problem.flow.jvp(rows.reshape(self._shape), vectors.reshape(self._shape))
+        return product.reshape(rows.shape)
 
     def _velocity(self, rows: Tensor) -> Tensor:
         self.evals += 1

@@ -138,6 +138,9 @@ class Problem:
         The number of Hessian eigenvalues to measure at requested times.
     thorough : bool
         Whether this solve checks another one, and looks for modes that grow more often.
+    velocity_factors : Tensor, optional
+        Of a state's shape: factors of the velocity in gflow's own stepping methods, near 1, for a
+        solve that shows what round-off does.
     progress : callable, optional
     resume : Checkpoint, optional
     checkpoint : callable, optional
@@ -162,6 +165,7 @@ class Problem:
     event: Event | None = None
     sharpness: int = 0
     thorough: bool = False
+    velocity_factors: Tensor | None = None
     progress: Progress | None = None
     resume: Checkpoint | None = None
     checkpoint: Save | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,22 +28,17 @@ from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import checked_start
-from gflow.linalg.blocks import spread
 from gflow.solvers.certification import certified_trajectory, with_escape
 from gflow.solvers.coordinates import solve_in_coordinates
-from gflow.solvers.escape import amplification
+from gflow.solvers.escape_check import measure_escape
 from gflow.solvers.krylov import KrylovOrSteps
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
 from gflow.solvers.selection import choose_solver
-from gflow.trajectory import Escape, IntegrationError, Trajectory, attempt, relative_error
+from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
 
 _USAGE = "gflow.integrate(flow, y0, ts)"
-_CHECKED_TIMES = 30  # requested times at which an escape is checked
-_CHECK_FACTOR = 4.0  # by which the tolerances of that solve are smaller
-_CHECK_RTOL = 1e-5  # the largest of a solve that checks an escape
-_CHECK_BUDGET, _LEAST_CHECK_BUDGET = 2, 500  # evaluations: times ten those of the solve
 _TIME_RESOLUTION = 1e-6  # of a time between two requested ones
 
 
@@ -56,6 +50,7 @@ class SolveDetails(TypedDict, total=False):
     event: Event | None
     sharpness: int
     thorough: bool
+    velocity_factors: Tensor | None
     progress: Progress | None
     checkpoint: Save | None
     checkpoint_every: float
@@ -180,65 +175,23 @@ def solve(
         if measurable and not problem.thorough and problem.closed_form is None:
             # A path that does not hold already needs no finer solve: uphill it takes minutes.
             finer = path.certificate.holds
-            escape, missing = attempt("escape_error", lambda: measure_escape(problem, finer=finer))
+            escape, missing = attempt(
+                "escape_error", lambda: measure_escape(problem, _solve_again if finer else None)
+            )
             path = with_escape(path, escape, missing)
         return Solution(path, problem, reference, fixed_method)
 
 
-def measure_escape(problem: Problem, *, finer: bool = True) -> Escape:
-    """Measure what a path amplified, and the error of its states where that is much.
-
-    The finer solve of a parameter flow starts half a unit of round-off beside the start, so that it
-    differs where round-off of the start decides when a saddle is left.
-
-    Parameters
-    ----------
-    problem : Problem
-        Solved.
-    finer : bool
-        Whether the error is measured; what was amplified always is.
-
-    Returns
-    -------
-    Escape
-
-    Examples
-    --------
-    >>> import gflow
-    >>> flow, y0 = gflow.FactorFlow.example()
-    >>> problem = solve(flow, y0, [0.0, 1.0], SolveOptions()).problem
-    >>> measure_escape(problem).error is None  # no saddle
-    True
-    """
-    found = amplification(problem)
-    if not found.checked or not finer:
-        return Escape(found.gain, None, found.rest, found.evals)
-    times, states = problem.requested[: len(problem.saved)], list(problem.saved)
-    if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
-        times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
-    at = spread(len(times), _CHECKED_TIMES)
-    start = problem.y0
-    if problem.flow.parameter_flow is problem.flow:  # whose states are not constrained
-        noise = torch.rand(start.shape, generator=torch.Generator().manual_seed(0)) - 0.5
-        start = start * (1 + torch.finfo(start.dtype).eps * noise.to(start))
-    options = SolveOptions(
-        rtol=problem.rtol,
-        atol=problem.atol,
-        max_evals=_CHECK_BUDGET * problem.rhs_evals + _LEAST_CHECK_BUDGET,
-        max_step=problem.max_step,
-    ).tighter(max(_CHECK_FACTOR, problem.rtol / _CHECK_RTOL), _smallest_rtol(start))
-    try:
-        check = solve(problem.flow, start, [times[i] for i in at], options, thorough=True)
-        reference, spent = check.trajectory.ys, check.trajectory.stats.rhs_evals
-    except IntegrationError as error:  # what is amplified and not checked is not certified
-        spent = error.trajectory.stats.rhs_evals
-        why = f"the finer solve stopped: {error.reason}"
-        return Escape(found.gain, math.nan, why, found.evals + spent)
-    ys = torch.stack([states[i] for i in at])
-    ys = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
-    return Escape(
-        found.gain, relative_error(problem.flow, ys, reference), found.rest, found.evals + spent
-    )
+def _solve_again(
+    flow: Flow,
+    start: Tensor,
+    times: list[float],
+    options: SolveOptions,
+    velocity_factors: Tensor | None,
+) -> Trajectory:
+    options = options.with_(rtol=max(options.rtol, _smallest_rtol(start)))
+    details = SolveDetails(thorough=True, velocity_factors=velocity_factors)
+    return solve(flow, start, times, options, **details).trajectory
 
 
 def _reference_states(problem: Problem, fixed_method: str | None) -> Tensor:

@@ -277,7 +277,7 @@ def certify(
         bounds={
             "energy_residual": accumulated,
             "error_estimate": accumulated,
-            "escape_error": max(min(_ESCAPE * rtol, 0.05), 1e4 * eps),
+            "escape_error": escape_bound(rtol, ys.dtype),
             "invariant_drift": accumulated,
             "discrete_changes": accumulated,
             "loss_increase": max(min(10 * rtol, 1e-3), 1e3 * eps),
@@ -290,6 +290,29 @@ def certify(
         underflow=lost,
         discrete_changes=discrete_changes or {},
     )
+
+
+def escape_bound(rtol: float, dtype: torch.dtype) -> float:
+    """Return the largest ``escape_error`` of a path that left its saddles at the right time.
+
+    Parameters
+    ----------
+    rtol : float
+        The relative tolerance of the solve.
+    dtype : torch.dtype
+        Of its states.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import torch
+    >>> escape_bound(1e-6, torch.float64)
+    5e-05
+    """
+    return max(min(_ESCAPE * rtol, 0.05), 1e4 * torch.finfo(dtype).eps)
 
 
 def attempt(name: str, check: Callable[[], _T]) -> tuple[_T | None, tuple[str, ...]]:

@@ -153,7 +153,7 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
         except (gflow.InputError, gflow.IntegrationError) as refusal:
             line = str(refusal)
             return Verdict("refused" if "\n" not in line else "crash", allowed=allowed, remark=line)
-        except TimeoutError:
+        except OutOfTime:
             return Verdict("out of time", allowed=allowed)
         except Exception as crash:
             return Verdict("crash", allowed=allowed, remark=f"{type(crash).__name__}: {crash}")
@@ -173,12 +173,16 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
     return Verdict(kind, error, allowed, "; ".join(remarks), path.stats.rhs_evals)
 
 
+class OutOfTime(BaseException):
+    """A solve takes too long; no Exception, which the certificate would take for a failed check."""
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError within, after the given seconds of CPU time."""
+    """Raise OutOfTime within, after the given seconds of CPU time."""
 
     def stop(*_: object) -> None:
-        raise TimeoutError
+        raise OutOfTime
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)

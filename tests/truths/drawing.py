@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.truths.case import Truth, Verdict, judge, time_limit
+from tests.truths.case import OutOfTime, Truth, Verdict, judge, time_limit
 from tests.truths.convex import affine, logistic, modified
 from tests.truths.landscapes import landscape
 from tests.truths.matrices import aligned, factorization, thin_product, two_layers
@@ -42,7 +42,7 @@ class Example:
         try:
             with time_limit(seconds):
                 return judge(self.truth(), self.options)
-        except TimeoutError:
+        except OutOfTime:
             return Verdict("out of time")
 
 

@@ -8,13 +8,24 @@ mode: the integral of the rate, less what is lost where the mode turns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from torch import Tensor
 
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
-from gflow.solvers.loop.growth_rate import FIRST_PRODUCTS, PRODUCTS, growth_rate, next_gain
+from gflow.solvers.loop.growth_rate import (
+    FIRST_PRODUCTS,
+    PRODUCTS,
+    Growth,
+    growth_rate,
+    needs_exact,
+    next_gain,
+)
 from gflow.solvers.loop.state import LoopState
+from gflow.trajectory import attempt
 
 _INTERVAL = 50  # evaluations between two estimates
 _LONGER = 2.0  # times the step at the last one: a new one first
@@ -23,6 +34,7 @@ _SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
 _THOROUGH = 3.0  # times that share in a solve that checks another one
 _FELL = 0.5  # times the last rate: the mode is lost
+_NO_PRODUCTS = -1.0  # in place of the rate below which differences find none
 _FREE = 10  # evaluations beyond that share
 
 
@@ -54,6 +66,23 @@ class GrowthMonitor:
         self._estimate(due[m.growth[due] < _FELL * before], FIRST_PRODUCTS)
 
     def _estimate(self, rows: np.ndarray, products: int) -> None:
+        """Estimate the rates of some members, exactly where differences hide too much."""
+        m = self._state.members
+        if not len(rows):
+            return
+        exact = self._needs_exact(rows)
+        self._estimate_by(rows[exact], products, exact=True)
+        rest = rows[~exact]
+        first = np.isnan(m.growth_h[rest])
+        self._estimate_by(rest, products, exact=False)
+        again = rest[first & self._needs_exact(rest)]
+        self._estimate_by(again, FIRST_PRODUCTS, exact=True)
+
+    def _needs_exact(self, rows: np.ndarray) -> np.ndarray:
+        problem, m = self._state.problem, self._state.members
+        return needs_exact(problem.flow, m.growth_blind[rows], problem.ts[-1] - m.t[rows])
+
+    def _estimate_by(self, rows: np.ndarray, products: int, *, exact: bool) -> None:
         state, m, system = self._state, self._state.members, self._state.system
         if not len(rows):
             return
@@ -64,14 +93,23 @@ class GrowthMonitor:
         y, f = m.y[at], m.f[at]
         if not isinstance(state.methods[int(m.method[rows[0]])], Stepper):
             f = system.velocity(t, y)  # that of a multistep step is right to the tolerance only
-        growth = growth_rate(
-            lambda moved: system.velocity(t, moved),
-            y,
-            f,
-            m.modes[at],
-            FIRST_PRODUCTS if first else products,
-            seed=int(m.growth_spent[rows].max()),
-        )
+
+        def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
+            return growth_rate(
+                lambda moved: system.velocity(t, moved),
+                y,
+                f,
+                m.modes[at],
+                FIRST_PRODUCTS if first else products,
+                seed=int(m.growth_spent[rows].max()),
+                product=product,
+            )
+
+        growth = None
+        if exact:
+            growth, _ = attempt("products", lambda: estimate(lambda v: system.product(y, v)))
+        usable = growth is not None
+        growth = growth or estimate(None)
         spent = system.calls - before
         rate = np.nan_to_num(growth.rate)
         if not first:
@@ -79,6 +117,10 @@ class GrowthMonitor:
             m.gain[rows] = next_gain(m.gain[rows], growth.kept, m.growth[rows], rate, elapsed)
         m.peak_gain[rows] = np.maximum(m.peak_gain[rows], m.gain[rows])
         m.growth[rows], m.growth_t[rows], m.growth_h[rows] = _steady(rate), m.t[rows], m.h[rows]
+        known = m.growth_blind[rows]
+        m.growth_blind[rows] = np.where(known == _NO_PRODUCTS, known, growth.blind)
+        if exact and not usable:
+            m.growth_blind[rows] = _NO_PRODUCTS
         m.modes = m.modes.index_copy(0, at, growth.vectors)
         m.growth_spent[rows] += spent
         state.count_evals(rows, spent)

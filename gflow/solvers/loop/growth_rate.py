@@ -8,7 +8,8 @@ products of the residual, with a little of a random vector: so a mode is found t
 the last.
 
 A product is a difference of the right-hand side, one evaluation. Round-off in a difference is about
-√eps of the largest rate, so rates below that are no evidence.
+√eps of the largest rate, so rates below that are no evidence; in float32 that hides most saddles of
+a stiff flow. Where so slow a mode could still grow along the path, exact products are taken.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gflow.flows.base import Flow
 from gflow.linalg.arrays import to_numpy
 from gflow.linalg.orthogonalisation import orthogonalise
 
@@ -30,7 +32,10 @@ FIRST_PRODUCTS = 12  # of the first
 _FRESH = 0.1  # of a random vector beside a unit residual
 _ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
 _LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
-_NOISE = 8.0  # √eps of the largest rate: smaller ones are round-off
+_NOISE = (
+    8.0  # times round-off of a product, relative to the largest rate: smaller ones are no evidence
+)
+_BLIND = 1.0  # log of a growth along the path that must not be hidden by round-off of differences
 
 
 class Growth(NamedTuple):
@@ -39,6 +44,7 @@ class Growth(NamedTuple):
     rate: np.ndarray  #: μ, (members,); 0 where nothing grows or moves, NaN if unknown
     kept: np.ndarray  #: |v_old·v_new| of the fastest mode, (members,)
     vectors: Tensor  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
+    blind: np.ndarray  #: rate below which differences find nothing, (members,)
 
 
 def random_vectors(like: Tensor, seed: int) -> Tensor:
@@ -73,6 +79,8 @@ def growth_rate(
     vectors: Tensor,
     products: int = PRODUCTS,
     seed: int = 0,
+    *,
+    product: Callable[[Tensor], Tensor] | None = None,
 ) -> Growth:
     """Estimate max(Re λ) of every member's Jacobian from below.
 
@@ -88,6 +96,9 @@ def growth_rate(
         Evaluations of the right-hand side; at most size are needed.
     seed : int
         Of the random vector that is mixed in.
+    product : callable, optional
+        ``product(v)``, (members, size): exact products with the Jacobian at y; differences of
+        ``rhs`` by default.
 
     Returns
     -------
@@ -118,9 +129,14 @@ def growth_rate(
             rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
             rest = _unit(_outside(_unit(rest), Q[:, :k]))
             rest = rest + fresh if k == FOLLOWED + 1 else rest
-        # What lies in the span, as J·v of an eigenvector does, is left out.
-        Q[:, k] = _unit(_outside(rest, Q[:, :k]))
-        JQ[:, k] = (rhs(y + delta * Q[:, k]) - f) / delta
+        q = _unit(_outside(rest, Q[:, :k]))
+        # In place of what lies in the span, as J·v of an eigenvector does, something new: else
+        # a mode orthogonal to everything would not be found.
+        lost = (q == 0).all(dim=1, keepdim=True)
+        if bool(lost.any()):
+            q = torch.where(lost, _unit(_outside(random_vectors(y, seed + k)[:, 1], Q[:, :k])), q)
+        Q[:, k] = q
+        JQ[:, k] = (rhs(y + delta * q) - f) / delta if product is None else product(q)
     H = to_numpy(torch.bmm(JQ, Q.mT)).swapaxes(1, 2)  # H[i, j] = q_i·J q_j
     used = to_numpy(vector_norm(Q, dim=2)) > 0.5
     finite = np.isfinite(H).all(axis=(1, 2))
@@ -139,8 +155,37 @@ def growth_rate(
     found = torch.where(usable[..., None], torch.stack([mode, ahead], dim=1), vectors)
     kept = to_numpy((found[:, 0] * vectors[:, 0]).sum(dim=1).abs())
     moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
-    rate = np.where(moves & (rate > _NOISE * eps**0.5 * scale), rate, 0.0)
-    return Growth(np.where(finite, rate, np.nan), kept, found)
+    blind = _NOISE * eps**0.5 * scale
+    least = blind if product is None else _NOISE * eps * scale
+    rate = np.where(moves & (rate > least), rate, 0.0)
+    return Growth(np.where(finite, rate, np.nan), kept, found, blind)
+
+
+def needs_exact(flow: Flow, blind: np.ndarray, span: np.ndarray | float) -> np.ndarray:
+    """Return whether differences hide modes that could grow in a time.
+
+    Parameters
+    ----------
+    flow : Flow
+        Of parameters: exact products of a reduced one may be undefined where singular values meet.
+    blind : ndarray, shape (members,)
+        Rate below which differences find nothing; NaN if unknown.
+    span : ndarray, shape (members,), or float
+        The time.
+
+    Returns
+    -------
+    ndarray of bool, shape (members,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gflow
+    >>> flow, _ = gflow.FactorFlow.example()
+    >>> needs_exact(flow, np.array([1e-6, 15.0]), 40.0).tolist()
+    [False, True]
+    """
+    return (blind * span > _BLIND) & (flow.parameter_flow is flow)
 
 
 def next_gain(

@@ -41,6 +41,7 @@ class Members:
     age: np.ndarray  #: accepted steps since the radius was estimated
     due: np.ndarray  #: whether to estimate the radius before the next step
     growth: np.ndarray  #: rate at which a perturbation may grow; 0 where none does
+    growth_blind: np.ndarray  #: rate below which differences find none; −1 without products
     growth_t: np.ndarray  #: the time at which it was estimated
     growth_h: np.ndarray  #: the next step's length then; NaN before the first estimate
     growth_evals: np.ndarray  #: evaluations until then

@@ -51,6 +51,7 @@ class System:
         self._index: np.ndarray | None = None
         self._like = problem.y0
         self._flow_time = problem.flow_time
+        self._factors = problem.velocity_factors
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
 
@@ -76,13 +77,22 @@ class System:
     def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
         """Return dy/dt of states, (members, size), or of one state, (size,)."""
         self.calls += 1
-        return velocity_of(self._flow, self._flow_time(t), self.states(y)).reshape(y.shape)
+        return self._velocity(t, self.states(y)).reshape(y.shape)
+
+    def _velocity(self, t: Tensor | float, states: Tensor) -> Tensor:
+        velocity = velocity_of(self._flow, self._flow_time(t), states)
+        return velocity if self._factors is None else velocity * self._factors
+
+    def product(self, y: Tensor, v: Tensor) -> Tensor:
+        """Return exact products of the Jacobian at states with vectors, both (members, size)."""
+        self.calls += 1
+        return self._flow.jvp(self.states(y), self.states(v)).reshape(y.shape)
 
     def rhs(self, t: Tensor | float, y: Tensor, rates: list[Tensor]) -> Tensor:
         """Return dy/dt, (members, size); append −dφ/dt, one number per member, to rates."""
         self.calls += 1
         states = self.states(y)
-        velocity = velocity_of(self._flow, self._flow_time(t), states)
+        velocity = self._velocity(t, states)
         rates.append(self._flow.dissipation(states, velocity))
         return velocity.reshape(1 if self.single else len(states), -1)
 

@@ -12,6 +12,7 @@ from gflow.solvers.explicit import Tsit5
 from gflow.solvers.loop.growth_limit import growth_limit
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem
+from gflow.solvers.rock4 import ROCK4
 from tests.helpers import times
 from tests.solvers.potentials import Potential
 
@@ -56,3 +57,47 @@ def test_where_nothing_grows_the_estimates_cost_little_and_limit_nothing():
     linear = KernelFlow(torch.diag(times(1.0, 2.0)), times(0.0, 0.0))
     same = gflow.integrate(linear, times(1.0, 1.0), [0.0, 20.0], "tsit5", 1e-6, 0.0)
     assert problem.rhs_evals - same.stats.rhs_evals <= 12 + 0.08 * problem.rhs_evals
+
+
+def stiff_saddle(product=None):
+    """A valley of rate 5000 beside a mode that grows at the rate 3, in float32."""
+    rates = times(5000.0, -3.0).float()
+    flow = Potential(2, lambda y: 0.5 * (rates * y.square()).sum(-1), lambda y: rates * y)
+    if product is not None:
+        flow.jvp = product
+    problem = Problem(flow, times(1.0, 1e-5).float(), [0.0, 3.0], rtol=1e-3, atol=1e-8)
+    SteppedSolver(ROCK4()).solve(problem, "rock4")
+    return problem
+
+
+def test_a_slow_mode_of_a_stiff_flow_is_found_in_float32():
+    problem = stiff_saddle()
+    assert problem.gain == pytest.approx([9.0], rel=0.05)
+    assert float(problem.y[1]) == pytest.approx(1e-5 * math.exp(9.0), rel=1e-2)
+
+
+def test_a_flow_without_products_is_solved_by_differences():
+    calls = []
+
+    def fails(y, v):
+        calls.append(y)
+        raise NotImplementedError
+
+    problem = stiff_saddle(fails)
+    assert problem.t == 3.0
+    assert len(calls) == 1
+
+
+def test_a_mode_is_followed_after_all_others_have_come_to_rest():
+    rates = times(2.42, 2.75, 0.396)
+    wells = Potential(
+        3,
+        lambda y: 0.25 * (rates * (y.square() - 1).square()).sum(-1),
+        lambda y: rates * (y**3 - y),
+    )
+    b = times(4.66e-6, 1.69e-7, 2.51e-13)
+    ts = [0.0, 40.0, 75.0]
+    path = gflow.integrate(wells, b, ts, "rock4", 1e-5, 1e-18)
+    grown = b[2] * torch.exp(rates[2] * times(*ts))
+    truth = grown / torch.sqrt(1 + grown**2)
+    assert ((path.ys[:, 2] - truth) / truth).abs().max() < 1e-3

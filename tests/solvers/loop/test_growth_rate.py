@@ -1,9 +1,11 @@
 """The rate at which a perturbation may grow, against matrices with known eigenvalues."""
 
+import numpy as np
 import pytest
 import torch
 
-from gflow.solvers.loop.growth_rate import growth_rate, random_vectors
+import gflow
+from gflow.solvers.loop.growth_rate import growth_rate, needs_exact, random_vectors
 from tests.helpers import randn
 
 
@@ -67,3 +69,33 @@ def test_what_cannot_be_measured_is_nan_and_leaves_the_others_alone():
     assert growth.rate[0] == pytest.approx(1.0, rel=1e-5)
     assert not growth.rate[1] > 0
     assert torch.isfinite(growth.vectors).all()
+
+
+def test_a_mode_that_is_orthogonal_to_all_others_is_found():
+    rates = torch.tensor([-5.0, -4.0, 0.5], dtype=torch.float64)
+    y = torch.tensor([[1.0, 1.0, 1e-14]], dtype=torch.float64)
+    e1 = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    vectors = torch.stack([e1, 0 * e1])[None]  # the mode that was followed, at rest by now
+    f = torch.tensor([[0.0, 1e-9, 1e-20]], dtype=torch.float64)
+    growth = growth_rate(lambda s: f + rates * (s - y), y, f, vectors)
+    assert growth.rate[0] == pytest.approx(0.5, rel=1e-5)
+    assert growth.vectors[0, 0, 2].abs() == pytest.approx(1.0, rel=1e-6)
+
+
+def test_exact_products_show_what_differences_in_float32_hide():
+    J = turned([-5000.0, 3.0])[0].float()
+    y = randn(1, 2, seed=1).float()
+    vectors = random_vectors(y, 0)
+    differences = growth_rate(lambda s: s @ J, y, y @ J, vectors)
+    exact = growth_rate(lambda s: s @ J, y, y @ J, vectors, product=lambda v: v @ J)
+    assert differences.rate[0] == 0.0
+    assert differences.blind[0] > 3.0
+    assert exact.rate[0] == pytest.approx(3.0, rel=1e-2)
+
+
+def test_exact_products_are_needed_where_a_hidden_mode_could_grow():
+    factor, _ = gflow.FactorFlow.example()
+    reduced, _ = gflow.EndToEndFlow.example()
+    blind = np.array([np.nan, 0.01, 1.0])
+    assert needs_exact(factor, blind, 10.0).tolist() == [False, False, True]
+    assert not needs_exact(reduced, blind, 10.0).any()

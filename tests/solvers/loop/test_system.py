@@ -81,3 +81,19 @@ def test_a_known_radius_needs_no_evaluation():
         assert radius.tolist() == [known]
         assert system.calls == 0
     assert 20.0 <= radius[0] <= 23.5
+
+
+def test_factors_of_the_velocity_are_those_of_every_member():
+    factors = 1 + 0.1 * randn(2, 2, seed=1)
+    problem = Problem(FLOW, STARTS, [0.0, 1.0], rtol=1e-6, atol=1e-9, velocity_factors=factors)
+    system, y, t = System(problem), STARTS.reshape(3, 4), times(0.0, 0.0, 0.0)
+    expected = (FLOW(0.0, STARTS) * factors).reshape(3, 4)
+    assert torch.equal(system.velocity(t, y), expected)
+    assert torch.equal(system.rhs(t, y, []), expected)
+
+
+def test_products_are_those_of_the_jacobian_and_are_counted():
+    H = torch.diag(times(1.0, 2.0))
+    system = make_system(times(1.0, 1.0), KernelFlow(H, times(0.0, 0.0)))
+    assert system.product(times(1.0, 1.0)[None], times(1.0, 3.0)[None]).tolist() == [[-1.0, -6.0]]
+    assert system.calls == 1

@@ -1,0 +1,171 @@
+"""The error of a path that amplified much, against finer solves with other round-off.
+
+A path can leave a saddle at the wrong time for two reasons. Its solver followed the growing mode
+badly: a finer solve shows that. Or the mode was below the round-off of the start, of the velocity
+or of the flow's own data, and nothing can know when it left: solves show that whose starts and
+velocities differ from those of the path by units of round-off, number by number. A mode along a
+coordinate is not changed by that, as a number has relative round-off only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gflow.flows.base import Flow
+from gflow.linalg.blocks import spread
+from gflow.solvers.escape import Amplification, amplification
+from gflow.solvers.options import SolveOptions
+from gflow.solvers.problem import Problem
+from gflow.text import brief
+from gflow.trajectory import Escape, IntegrationError, Trajectory, relative_error
+from gflow.trajectory.certificate import escape_bound
+
+_TIMES = 30  # requested times at which a path is checked
+_FACTOR = 4.0  # by which the tolerances of a check are smaller
+_RTOL = 1e-5  # the largest of a check
+_BUDGET, _LEAST_BUDGET = 2, 500  # evaluations: times ten those of the solve
+_DECIDED = 0.05  # difference of two checks that is more than a contribution of round-off
+_BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
+_APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
+_ROUND_OFF_DECIDES = "round-off decides when a saddle is left"
+
+#: solve_again(flow, start, times, options, velocity_factors)
+SolveAgain = Callable[[Flow, Tensor, list[float], SolveOptions, Tensor | None], Trajectory]
+
+
+class _Noise(NamedTuple):
+    """What a check changes at random, and how much its error counts."""
+
+    units: float  #: of round-off, in every number of the start and of the velocity
+    seed: int
+    weight: float
+
+
+# With one check alone, a path that left by round-off may have left at the same time by chance.
+_NOISES = (_Noise(1.0, 0, 1.0), _Noise(4.0, 1, 0.5))
+
+
+def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
+    """Measure what a path amplified, and the error of its states where that is much.
+
+    A check of a parameter flow has up to a unit of round-off more or less in its start and its
+    velocity. Where a unit may have grown beyond the tolerance, there is a second one with four.
+
+    Parameters
+    ----------
+    problem : Problem
+        Solved.
+    solve_again : callable or None
+        ``solve_again(flow, start, times, options, velocity_factors)``, a thorough solve by
+        ``auto``; None if the error is not wanted. What was amplified is always measured.
+
+    Returns
+    -------
+    Escape
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, y0 = gflow.KernelFlow.example()
+    >>> problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
+    >>> measure_escape(problem, None).gain  # no saddle
+    0.0
+    """
+    found = amplification(problem)
+    if not found.checked or solve_again is None:
+        return Escape(found.gain, None, found.rest, found.evals)
+    times, ys = _states_to_check(problem)
+    decides = _round_off_may_decide(problem, found.gain)
+    check_times = sorted({*times, *_times_between(times)}) if decides else times
+    requested = [t in times for t in check_times]
+    error, evals, rest = 0.0, found.evals, found.rest
+    checks: list[Tensor] = []
+    for noise in _NOISES if decides else _NOISES[:1]:
+        try:
+            check = _check(problem, check_times, noise, solve_again)
+        except IntegrationError as stopped:
+            return _unchecked(found, stopped.reason, evals + stopped.trajectory.stats.rhs_evals)
+        except Exception as raised:  # of any kind, as the flow's operations raise it
+            return _unchecked(found, f"{type(raised).__name__}: {brief(raised, str)}", evals)
+        evals += check.stats.rhs_evals
+        reference = check.ys[requested]
+        states = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
+        error = max(error, noise.weight * relative_error(problem.flow, states, reference))
+        if checks:  # a path may leave between requested times
+            apart = relative_error(problem.flow, checks[0], check.ys)
+            error = max(error, apart if apart > _DECIDED else 0.0)
+        if error > escape_bound(problem.rtol, ys.dtype):
+            rest = "; ".join(filter(None, (_ROUND_OFF_DECIDES if checks else "", rest)))
+            break
+        checks.append(check.ys)
+    return Escape(found.gain, error, rest, evals)
+
+
+def _unchecked(found: Amplification, why: str, evals: int) -> Escape:
+    """Return what fails the certificate: what is amplified and not checked does not hold."""
+    return Escape(found.gain, math.nan, f"the finer solve stopped: {why}", evals)
+
+
+def _states_to_check(problem: Problem) -> tuple[list[float], Tensor]:
+    """Return some requested times, and that of an event, with the states there."""
+    times, states = problem.requested[: len(problem.saved)], list(problem.saved)
+    if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
+        times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
+    at = spread(len(times), _TIMES)
+    return [times[i] for i in at], torch.stack([states[i] for i in at])
+
+
+def _round_off_may_decide(problem: Problem, gain: float) -> bool:
+    """Return whether a unit of round-off may have grown beyond the tolerance."""
+    unit = torch.finfo(problem.y0.dtype).eps / problem.rtol
+    return _unconstrained(problem) and gain + math.log(unit) > 0
+
+
+def _unconstrained(problem: Problem) -> bool:
+    """Return whether any states are states of the flow: those of a reduced flow have a rank."""
+    return problem.flow.parameter_flow is problem.flow
+
+
+def _times_between(times: list[float]) -> list[float]:
+    """Return log-spaced times, apart from the given ones, that show when a saddle is left.
+
+    A mode of size b leaves at log(1/b)/μ, and takes some 1/μ for it: a tenth of that time or more.
+    """
+    first, span = times[0], times[-1] - times[0]
+    if abs(first) > _FAR * span:  # times so close may not be resolved
+        return []
+    between = [first + span * _RATIO ** (-i / _BETWEEN) for i in range(1, _BETWEEN)]
+    return [t for t in between if min(abs(t - other) for other in times) > _APART * span]
+
+
+def _check(
+    problem: Problem, times: list[float], noise: _Noise, solve_again: SolveAgain
+) -> Trajectory:
+    """Solve again with smaller tolerances and other round-off."""
+    start, factors = problem.y0, None
+    if _unconstrained(problem):
+        random = torch.Generator().manual_seed(noise.seed)
+        start = start * _beside_one(start.shape, noise.units, random, start)
+        factors = _beside_one(start.shape[len(problem.batch) :], noise.units, random, start)
+    options = SolveOptions(
+        rtol=problem.rtol,
+        atol=problem.atol,
+        max_evals=_BUDGET * problem.rhs_evals + _LEAST_BUDGET,
+        max_step=problem.max_step,
+    ).tighter(max(_FACTOR, problem.rtol / _RTOL))
+    size = problem.flow.norm(start)
+    if bool((size > 0).any()):  # a check resolves a start that atol does not
+        least = float(size[size > 0].min())
+        options = options.with_(atol=min(options.atol, options.rtol * least))
+    return solve_again(problem.flow, start, times, options, factors)
+
+
+def _beside_one(shape: torch.Size, units: float, random: torch.Generator, like: Tensor) -> Tensor:
+    """Return random numbers that differ from 1 by at most some units of round-off."""
+    noise = 2 * torch.rand(shape, generator=random, dtype=torch.float64) - 1
+    return (1 + units * torch.finfo(like.dtype).eps * noise).to(like)
