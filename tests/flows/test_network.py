@@ -140,15 +140,23 @@ def test_tied_parameters_count_once_and_frozen_ones_do_not_count():
     assert list(flow.parameters_dict(flow.pack())) == ["one.weight"]
 
 
-def test_the_module_is_not_changed():
-    module = tanh_network()
+def layer_used_twice():
+    layer = nn.Linear(3, 3).double()
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Linear(3, 2).double())
+
+
+@pytest.mark.parametrize("make", [tanh_network, layer_used_twice])
+def test_the_module_is_not_changed(make):
+    module = make()
     before = {k: p.clone() for k, p in module.state_dict().items()}
+    own = list(module.parameters())
     flow = NetworkFlow(module, nn.functional.mse_loss, randn(5, 3), randn(5, 2))
     theta = flow.pack()
     gflow.integrate(flow, theta, [0.0, 1.0], rtol=1e-4)
     gflow.descend(flow, theta, 0.1, 5)
     assert all(torch.equal(before[k], p) for k, p in module.state_dict().items())
     assert all(p.grad is None for p in module.parameters())
+    assert list(map(id, module.parameters())) == list(map(id, own))
 
 
 def test_pack_and_parameters_dict_are_inverse():

@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,6 +65,15 @@ class _WithCriterion(nn.Module):
         return self._criterion[0](self.module(inputs), targets)
 
 
+def _places(module: nn.Module) -> dict[int, list[str]]:
+    """Return the names of all places of each parameter by its id; tied ones have several."""
+    places: dict[int, list[str]] = {}
+    for path, child in module.named_modules():
+        for name, p in child.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(id(p), []).append(f"{path}.{name}" if path else name)
+    return places
+
+
 class NetworkLoss:
     """L(θ) of a module, a criterion and samples, evaluated on a chosen route.
 
@@ -81,11 +91,11 @@ class NetworkLoss:
         self.route = Route()
         self._shapes = [p.shape for p in start.values()]
         self._sizes = [p.numel() for p in start.values()]
-        self._names = list(start)
-        self._inner_names = [f"module.{name}" for name in start]
         self.pair = _WithCriterion(module, criterion)
         by_name = dict(module.named_parameters())
         self.own = [by_name[name] for name in start]
+        places = _places(module)
+        self._places = [places[id(p)] for p in self.own]
 
     def split(self, theta: Tensor) -> list[Tensor]:
         """Split θ (..., p) into parameters, as views."""
@@ -94,9 +104,10 @@ class NetworkLoss:
         shapes = self._shapes
         return [part.reshape(batch + s) for part, s in zip(parts, shapes, strict=True)]
 
-    def named(self, theta: Tensor) -> dict[str, Tensor]:
-        """Name the parameters in one vector θ (p,), as `pair` does."""
-        return dict(zip(self._inner_names, self.split(theta), strict=True))
+    def substituted(self, theta: Tensor, prefix: str = "") -> dict[str, Tensor]:
+        """Return the parameters in one vector θ (p,) by name, tied ones in all their places."""
+        pairs = zip(self._places, self.split(theta), strict=True)
+        return {prefix + place: part for places, part in pairs for place in places}
 
     def objective(self, chunk: Chunk) -> ChunkLoss:
         """Return the summand of a chunk in the loss, as a function of one vector θ (p,)."""
@@ -107,8 +118,8 @@ class NetworkLoss:
         needs_graph = torch.is_grad_enabled() or self.route.values_need_graph
         with self.settings(), torch.set_grad_enabled(needs_graph):
             if not self.route.overwrites:
-                named = dict(zip(self._names, self.split(theta), strict=True))
-                outputs: Tensor = functional_call(self.module, named, (inputs,))
+                named = self.substituted(theta)
+                outputs: Tensor = functional_call(self.module, named, (inputs,), tie_weights=False)
                 return outputs
             with self.overwritten(theta):
                 return self.module(inputs).detach().clone()
@@ -162,16 +173,22 @@ class ChunkLoss:
 
     def __call__(self, theta: Tensor) -> Tensor:
         loss, chunk, route = self.loss, self.chunk, self.loss.route
-        named = loss.named(theta)
+        call = partial(
+            functional_call,
+            loss.pair,
+            loss.substituted(theta, "module."),
+            (chunk.inputs, chunk.targets),
+            tie_weights=False,  # they are in the names: to search for them in each call is slow
+        )
         result: Tensor
         if route.settings or route.values_need_graph:
             needs_graph = torch.is_grad_enabled() or route.values_need_graph
             with loss.settings(), torch.set_grad_enabled(needs_graph):
-                result = functional_call(loss.pair, named, (chunk.inputs, chunk.targets))
+                result = call()
             if not torch.is_grad_enabled():
                 result = result.detach()
         else:
-            result = functional_call(loss.pair, named, (chunk.inputs, chunk.targets))
+            result = call()
         require_scalar(result)
         return result if chunk.weight == 1.0 else chunk.weight * result
 
