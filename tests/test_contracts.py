@@ -12,6 +12,7 @@ from torch.func import jvp
 
 import gflow
 from gflow.errors import InputError
+from gflow.flows import ModifiedFlow, TwoLayerFlow
 from gflow.solvers import methods
 from tests.helpers import altered, ensemble_of, flow_classes, relative, worst_relative
 
@@ -327,9 +328,12 @@ def test_solves_on_cuda_agree_with_the_cpu(kind):
 def test_right_hand_side_stays_on_the_device(kind):
     """With made-up CUDA tensors, so that it is checked without a GPU too.
 
-    Not for a network or a loss: autograd needs the device. Nor for the central flow: which
-    eigenvalues are at the edge is a branch on values."""
-    flow, y0 = kind.example()
+    Not for a network or a loss: autograd needs the device; so does the modified flow, unless its
+    inner flow has a product of its own. Nor for the central flow: which eigenvalues are at the
+    edge is a branch on values."""
+    flow, y0 = (TwoLayerFlow if kind is ModifiedFlow else kind).example()
+    if kind is ModifiedFlow:
+        flow = ModifiedFlow(flow, 0.05)
     with FakeTensorMode(allow_non_fake_inputs=True):
         flow_on_cuda = _to(flow, torch.device("cuda"))
         y = torch.empty(y0.shape, dtype=y0.dtype, device="cuda")

@@ -21,12 +21,12 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.func import jvp
 from torch.linalg import vecdot, vector_norm
 
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 from gflow.flows.invariant_scale import response_scales
+from gflow.flows.jacobian import jacobian_product, symmetric_product
 from gflow.flows.lost_modes import Outside
 
 Observables = dict[str, Tensor]
@@ -371,7 +371,7 @@ class Flow(abc.ABC):
         Tensor, shape (..., *state)
             The product; for a flow of parameters minus the Hessian product.
         """
-        return jvp(lambda state: self(0.0, state), (y,), (v,))[1]
+        return jacobian_product(functools.partial(self, 0.0), y, v)
 
     def check_state(self, y: Tensor) -> None:
         """Raise InputError unless y is a finite state (or ensemble of states)."""
@@ -397,6 +397,9 @@ class ParameterFlow(Flow):
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return self.inner(velocity, velocity)
+
+    def jvp(self, y: Tensor, v: Tensor) -> Tensor:
+        return symmetric_product(functools.partial(self, 0.0), y, v)
 
     def reference(self, y: Tensor) -> Tensor:
         return -gradient_of(self.loss, y)

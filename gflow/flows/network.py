@@ -20,6 +20,7 @@ from torch.linalg import vector_norm
 from gflow.checks import require_count
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow, split_ensemble
+from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
 from gflow.flows.objective.construction import choose_route
 from gflow.flows.objective.differentiation import (
@@ -27,7 +28,6 @@ from gflow.flows.objective.differentiation import (
     gradient_and_product,
     gradient_by_torch_func,
     hessian,
-    in_transform,
     map_over_ensemble,
     value,
     value_and_gradient,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value, vjp, vmap
 
 from gflow.flows.base import split_ensemble
+from gflow.flows.jacobian import in_transform
 
 #: L(θ) of one vector (p,) → scalar
 Objective = Callable[[Tensor], Tensor]
@@ -267,8 +268,3 @@ def _leaf(theta: Tensor) -> tuple[Tensor, bool]:
     """Where to differentiate, and whether the caller differentiates the result in turn."""
     differentiable = torch.is_grad_enabled() and theta.requires_grad
     return (theta if differentiable else theta.detach().requires_grad_()), differentiable
-
-
-def in_transform() -> bool:
-    """Whether the caller is inside jvp, vmap, … of torch.func."""
-    return torch._C._are_functorch_transforms_active()

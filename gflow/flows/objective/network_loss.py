@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
-from gflow.flows.objective.differentiation import gradient_by_torch_func, in_transform
+from gflow.flows.objective.differentiation import gradient_by_torch_func
 from gflow.flows.objective.known_derivatives import KnownDerivatives
 
 #: A context in which the module runs, such as one with other kernels of attention.
