@@ -28,6 +28,7 @@ from gflow.runs import Job
 from gflow.scenario import load_scenario
 
 BOUND = 3.0
+LARGE = (1000, 10_000)  # the shape of an array of 80 MB
 SMALL = {"data": "synthetic", "samples": 20, "inputs": 3, "points": 50, "t_end": 2.0}
 
 
@@ -37,7 +38,7 @@ def datasets() -> dict[str, xr.Dataset]:
     for name in ("deep-linear", "network"):
         outcome = Job(load_scenario(name, SMALL)).work(lambda stage, t_end: None)
         results[f"{name}, the result of a run"] = outcome.dataset
-    states = np.random.default_rng(0).standard_normal((1000, 10_000))
+    states = np.random.default_rng(0).standard_normal(LARGE)
     return results | {"one array of 80 MB": xr.Dataset({"states": (("time", "state"), states)})}
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch._dynamo  # loaded by the first gradient of torch.func, in two seconds
 import torch.distributed as dist
 from torch import nn
 

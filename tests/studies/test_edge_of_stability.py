@@ -21,7 +21,7 @@ ARRIVAL = math.log(14 / 4)  # of the flow's eigenvalue at 2/η
 @functools.cache
 def study():
     flow, y0 = valley(START, GOAL, y=1e-3)
-    return edge_of_stability(flow, y0, 20.0, [STEP, STEP / 2], smoothing=2.0, points=200)
+    return edge_of_stability(flow, y0, 12.0, [STEP, STEP / 2], smoothing=2.0, points=120)
 
 
 @functools.cache

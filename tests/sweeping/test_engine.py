@@ -16,7 +16,7 @@ import gflow
 from gflow.errors import Interrupted
 from gflow.runs import folder as run_folder
 from gflow.runs import runner
-from gflow.sweeping import engine, task
+from gflow.sweeping import clusters, engine, task
 from gflow.sweeping.engine import run_sweep
 from gflow.sweeping.folder import SweepFolder, read_plan, run_path, run_states, status
 from gflow.sweeping.workers import WorkerConfig
@@ -145,12 +145,15 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
             np.testing.assert_array_equal(gflow.load_run(resumed).result[name].values, values)
 
 
-def test_dead_workers_are_replaced_and_a_run_that_kills_them_is_reported(tmp_path):
-    plan = small_plan(seeds=5)
+def test_dead_workers_are_replaced_and_a_run_that_kills_them_is_reported(tmp_path, monkeypatch):
+    assert clusters._ALLOWED_DEATHS == 3
+    monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 1)  # a worker takes seconds to start
+    monkeypatch.setattr(engine, "_TICK", 0.1)
+    plan = small_plan(seeds=3)
     bad = plan.members[1].id
-    progress = run_sweep(plan, tmp_path, WorkerConfig(workers=2), execute=killing(bad))
-    assert progress.done == 4
+    progress = run_sweep(plan, tmp_path, WorkerConfig(workers=1), execute=killing(bad))
+    assert progress.done == 2
     assert progress.failed == {
-        bad: "its worker died 4 times: out of memory, or a crash of the process"
+        bad: "its worker died 2 times: out of memory, or a crash of the process"
     }
-    assert status(tmp_path).counts == {"done": 4, "failed": 1}
+    assert status(tmp_path).counts == {"done": 2, "failed": 1}

@@ -166,6 +166,7 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
 
 def test_run_that_kills_its_worker_does_not_affect_the_rest_of_its_group(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
+    monkeypatch.setattr(engine, "_TICK", 0.1)
     plan = linear_plan(seeds=3)
     bad = plan.members[1].id
     progress = run_sweep(plan, tmp_path, WorkerConfig(workers=1), execute=killing(bad))
