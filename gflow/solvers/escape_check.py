@@ -29,6 +29,7 @@ _TIMES = 30  # requested times at which a path is checked
 _FACTOR = 4.0  # by which the tolerances of a check are smaller
 _RTOL = 1e-5  # the largest of a check
 _BUDGET, _LEAST_BUDGET = 2, 500  # evaluations: times ten those of the solve
+_ALONE = 8  # members that are solved one by one where their ensemble runs out of its budget
 _DECIDED = 0.05  # difference of two checks that is more than a contribution of round-off
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
@@ -87,22 +88,22 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     checks: list[Tensor] = []
     for noise in _NOISES if decides else _NOISES[:1]:
         try:
-            check = _check(problem, check_times, noise, solve_again)
+            found_ys, spent = _check(problem, check_times, noise, solve_again)
         except IntegrationError as stopped:
             return _unchecked(found, stopped.reason, evals + stopped.trajectory.stats.rhs_evals)
         except Exception as raised:  # of any kind, as the flow's operations raise it
             return _unchecked(found, f"{type(raised).__name__}: {brief(raised, str)}", evals)
-        evals += check.stats.rhs_evals
-        reference = check.ys[requested]
+        evals += spent
+        reference = found_ys[requested]
         states = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
         error = max(error, noise.weight * relative_error(problem.flow, states, reference))
         if checks:  # a path may leave between requested times
-            apart = relative_error(problem.flow, checks[0], check.ys)
+            apart = relative_error(problem.flow, checks[0], found_ys)
             error = max(error, apart if apart > _DECIDED else 0.0)
         if error > escape_bound(problem.rtol, ys.dtype):
             rest = "; ".join(filter(None, (_ROUND_OFF_DECIDES if checks else "", rest)))
             break
-        checks.append(check.ys)
+        checks.append(found_ys)
     return Escape(found.gain, error, rest, evals)
 
 
@@ -145,8 +146,8 @@ def _times_between(times: list[float]) -> list[float]:
 
 def _check(
     problem: Problem, times: list[float], noise: _Noise, solve_again: SolveAgain
-) -> Trajectory:
-    """Solve again with smaller tolerances and other round-off."""
+) -> tuple[Tensor, int]:
+    """Return the states of a solve with smaller tolerances and other round-off, and its price."""
     start, factors = problem.y0, None
     if _unconstrained(problem):
         random = torch.Generator().manual_seed(noise.seed)
@@ -162,7 +163,32 @@ def _check(
     if bool((size > 0).any()):  # a check resolves a start that atol does not
         least = float(size[size > 0].min())
         options = options.with_(atol=min(options.atol, options.rtol * least))
-    return solve_again(problem.flow, start, times, options, factors)
+    try:
+        path = solve_again(problem.flow, start, times, options, factors)
+    except IntegrationError as stopped:
+        if not _separable(problem):
+            raise
+        spent = stopped.trajectory.stats.rhs_evals
+    else:
+        if not path.failures or problem.failures or not _separable(problem):
+            return path.ys, path.stats.rhs_evals
+        spent = path.stats.rhs_evals
+    # An implicit method takes one start only.
+    members = start.reshape(-1, *start.shape[len(problem.batch) :])
+    paths = [solve_again(problem.flow, member, times, options, factors) for member in members]
+    ys = torch.stack([path.ys for path in paths], dim=1)
+    return ys.reshape(len(times), *start.shape), spent + sum(p.stats.rhs_evals for p in paths)
+
+
+def _separable(problem: Problem) -> bool:
+    """Return whether the members of an ensemble can be solved one by one."""
+    count = problem.batch.numel()
+    first = torch.zeros(1, dtype=torch.long, device=problem.y0.device)
+    return (
+        len(problem.batch) > 0
+        and count <= _ALONE
+        and (problem.flow.for_members(first) is problem.flow)
+    )
 
 
 def _beside_one(shape: torch.Size, units: float, random: torch.Generator, like: Tensor) -> Tensor:

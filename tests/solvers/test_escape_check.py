@@ -143,3 +143,27 @@ def test_without_a_saddle_nothing_is_solved_again():
     problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
     assert measure_escape(problem, record).gain == 0.0
     assert record.calls == []
+
+
+def test_members_whose_ensemble_runs_out_of_its_budget_are_checked_one_by_one():
+    flow, y0, ts, _ = saddle(30.0, 1e-6, turned=False)
+    starts = torch.stack([y0, times(2.0, 1e-3)])
+    problem = solved(flow, starts, ts)
+    calls = []
+
+    def together_stops(flow, start, ts, options, factors):
+        calls.append(start.ndim)
+        budget = {"max_evals": 20} if start.ndim == 2 else {}
+        return gflow.integrate(flow, start, ts, rtol=1e-8, atol=1e-20, **budget)
+
+    escape = measure_escape(problem, together_stops)
+    assert calls == [2, 1, 1]
+    assert escape.error < 5e-5
+
+
+def test_a_check_that_runs_out_of_its_budget_certifies_nothing():
+    flow, y0, ts, _ = saddle(30.0, 1e-6, turned=False)
+    problem = solved(flow, y0, ts)
+    escape = measure_escape(problem, lambda *call: gflow.integrate(*call[:3], max_evals=20))
+    assert math.isnan(escape.error)
+    assert "the budget of 20 evaluations ran out" in escape.rest
