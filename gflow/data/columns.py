@@ -25,7 +25,8 @@ from gflow.text import brief
 Table = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]  # inputs, targets, column names
 
 _NAMELESS = re.compile(r"|#|Unnamed: \d+(\.\d+)?")
-_COUNTERS = {"id", "idx", "index", "no", "nr", "row", "number", ""}
+_COUNTER = re.compile(r"|((.*[_ .-])?(id|idx|index|no|nr|row|number)|level_\d)", re.IGNORECASE)
+_TARGETS = {"target", "targets", "label", "labels", "class", "classes"}
 
 
 def table_of(name: str, table: Rows) -> Table:
@@ -62,17 +63,18 @@ def table_of(name: str, table: Rows) -> Table:
     header: list[str] = []
     if rows and is_header(name, rows):
         header = rows.pop(0)[1]
-    elif rows and len(table.comment) == len(rows[0][1]) and not any(map(is_number, table.comment)):
-        header = table.comment  # as numpy.savetxt writes it
+    elif rows and _is_header_of(table.comment, rows[0][1]):
+        header = table.comment
     if not rows:
         raise InputError(f"{name!r} must have rows of numbers, got none; add samples")
     header = _fit_header(header, rows)
-    _require_columns(name, rows, len(header))
+    _require_columns(name, rows, header)
     lines, columns = [line for line, _ in rows], list(zip(*(row for _, row in rows), strict=True))
     header = header or [""] * len(columns)
     _drop_empty(header, columns)
     _drop_index(name, header, columns)
     _warn_of_counter(name, header, columns)
+    _warn_of_target(name, header)
     if len(columns) < 2:
         raise _too_few(name, len(columns))
     labels = [repr(brief(h, str, 40)) if h else str(i + 1) for i, h in enumerate(header)]
@@ -81,6 +83,11 @@ def table_of(name: str, table: Rows) -> Table:
         named = [c._replace(cells=[with_point(cell) for cell in c.cells]) for c in named]
     inputs = np.stack([numbers(column) for column in named[:-1]], axis=1)
     return inputs, targets(named[-1]), tuple(header[:-1]) if any(header) else ()
+
+
+def _is_header_of(comment: list[str], row: list[str]) -> bool:
+    """Return whether a comment names columns, as numpy.savetxt writes it."""
+    return len(comment) == len(row) and any(comment) and not any(map(is_number, comment))
 
 
 # -- the shape ----------------------------------------------------------------------
@@ -112,10 +119,24 @@ def _fit_header(header: list[str], rows: list[Row]) -> list[str]:
     return header
 
 
-def _require_columns(name: str, rows: list[Row], width: int) -> None:
+def _require_columns(name: str, rows: list[Row], header: list[str]) -> None:
+    widths = Counter(len(row) for _, row in rows)
+    width = widths.most_common(1)[0][0]
     if width == 1:
         raise _too_few(name, 1)
-    width = width or Counter(len(row) for _, row in rows).most_common(1)[0][0]
+    if not header and len(rows[0][1]) == 1:
+        raise InputError(
+            f"{name!r} must have at least two columns, inputs and a target, got 1 in line "
+            f"{rows[0][0]} and {width} below; remove what is above the table, or write decimal "
+            "points"
+        )
+    if header and len(header) != width and (len(widths) == 1 or len(header) == 1):
+        names = brief(",".join(header), str, 40)
+        raise InputError(
+            f"{name!r} must have a name for every column, got {len(header)} ({names}) for {width} "
+            "columns; correct the header, or remove what is above the table"
+        )
+    width = len(header) or width
     for line, row in rows:
         if len(row) != width:
             raise InputError(
@@ -153,12 +174,24 @@ def _drop_index(name: str, header: list[str], columns: list[tuple[str, ...]]) ->
 
 def _warn_of_counter(name: str, header: list[str], columns: list[tuple[str, ...]]) -> None:
     """Warn of a first column that counts the rows, in any order, and is one of several inputs."""
-    if len(columns) < 3 or len(columns[0]) < 3 or header[0].lower() not in _COUNTERS:
+    if len(columns) < 3 or len(columns[0]) < 3 or not _COUNTER.fullmatch(header[0]):
         return
     if any(set(columns[0]) == set(map(str, range(k, len(columns[0]) + k))) for k in (0, 1)):
         warnings.warn(
             f"the first column of {name!r} counts the rows and is read as an input; remove it if "
             "it is an index",
+            stacklevel=2,
+        )
+
+
+def _warn_of_target(name: str, header: list[str]) -> None:
+    """Warn of a column of inputs that is named as the target is."""
+    found = [h for h in header[:-1] if h.lower() in _TARGETS]
+    if found and header[-1].lower() not in _TARGETS:
+        warnings.warn(
+            f"column {brief(found[0])} of {name!r} is read as an input and the last one, "
+            f"{brief(header[-1])}, as the target; move the column of targets to the end if it is "
+            "another",
             stacklevel=2,
         )
 

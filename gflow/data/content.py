@@ -9,6 +9,8 @@ from gflow.errors import InputError
 
 _SPREADSHEET = "a spreadsheet of Excel or another Office file; save it as CSV"
 _SAVE_AS = "; save the table as CSV or .npz"
+#: So many of a file's first bytes tell what it is: those of ARFF may be a long comment.
+START = 2**14
 _POINTER = b"version https://git-lfs.github.com/"
 #: What a file is that begins with these bytes, and what helps.
 _STARTS = {
@@ -39,6 +41,12 @@ _TEXTS = {
     ),
     re.compile(rb"[\[{]\s*([\[{\"\d-]|[\]}]\s*$)"): f"JSON{_SAVE_AS}",
     re.compile(rb"(%[^\n]*\n|\s)*@relation\s", re.IGNORECASE): f"ARFF{_SAVE_AS}",
+    # A number and pairs index:value; 12:30 is a time.
+    re.compile(
+        rb"(#[^\n]*\n)*(?![^\n]*\s\d\d:\d\d\s)[+-]?[\d.]+"
+        rb"([ \t]+(qid|\d+):[+-]?[\d.]+([eE][+-]?\d+)?)+[ \t]*(\n|\r|#|$)"
+    ): "svmlight (index:value pairs); read it by sklearn.datasets.load_svmlight_file, and "
+    "save it as .npz",
 }
 
 
@@ -50,7 +58,7 @@ def require_content(name: str, start: bytes, kind: str) -> None:
     name : str
         The file's name, for the message.
     start : bytes
-        The first bytes, a few hundred of them.
+        The first `START` bytes.
     kind : str
         ``.npz``, ``.npy``, or anything else for other kinds of files.
 

@@ -13,6 +13,7 @@ import csv
 import io
 import itertools
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -34,15 +35,34 @@ _DECORATED = re.compile(
 )
 _BOMS = {
     codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 
+#: Marks of byte order inside of a text, blanks of no width and marks of direction.
+_INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u200e\u200f"))
+
 #: Texts that stand for a missing value, in lower case: pandas' list, Excel's errors and others.
 MISSING = frozenset(
     (
-        *("", "?", ".", "--", "na", "n/a", "nan", "-nan", "nat", "null", "(null)", r"\n", "none"),
-        *("<na>", "#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+        *("", "?", ".", "--", "...", "\u2026", "na", "n/a", "n.a.", "nan", "-nan", "nat", "null"),
+        *(
+            "(null)",
+            "<null>",
+            "[null]",
+            r"\n",
+            "none",
+            "<na>",
+            "#na",
+            "#n/a",
+            "#n/a n/a",
+            "1.#ind",
+            "-1.#ind",
+            "1.#qnan",
+            "-1.#qnan",
+        ),
         *("#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!"),
     )
 )
@@ -78,7 +98,10 @@ def is_decorated(cell: str) -> bool:
 
 
 def decode(name: str, raw: bytes) -> str:
-    r"""Decode text in UTF-8, UTF-16 with a byte order mark, or else Windows-1252 with a warning.
+    r"""Decode text in UTF-8, UTF-16 or 32 with its mark, or else Windows-1252 with a warning.
+
+    Characters that cannot be seen are left out, and an accent is one character with its letter:
+    labels that look alike are one class.
 
     Parameters
     ----------
@@ -110,7 +133,7 @@ def decode(name: str, raw: bytes) -> str:
             f"{raw[:zero].count(10) + 1}; save it again, as CSV in UTF-8"
         )
     try:
-        return raw.decode(encoding)
+        return _normalised(raw.decode(encoding))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(10) + 1
     try:
@@ -128,6 +151,10 @@ def decode(name: str, raw: bytes) -> str:
         stacklevel=2,
     )
     return text
+
+
+def _normalised(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text.translate(_INVISIBLE))
 
 
 def split_rows(name: str, text: str) -> Rows:

@@ -63,23 +63,29 @@ def is_header(name: str, rows: Sequence[Row]) -> bool:
     rows_count = _count([cell for cell in second[:-1] if is_number(cell)])
     if len(numbers) >= _MANY - bool(names) and not rows_count:
         return _said(name, rows[0])
+    # A writer that writes 1.0 for 1 does not write 0 for 0.0.
+    counted = [i for i, cell in enumerate(first[:-1]) if is_number(cell)]
+    inputs = [row[i] for row in others for i in counted if i < len(row)]
+    are_floats = bool(inputs) and all(re.search("[.,eE]", cell) for cell in inputs)
     if numbers != [str(i) for i in range(len(numbers))]:
+        if len(numbers) > 2 and are_floats and all(map(str.isdecimal, numbers)):
+            raise _ambiguous(name, rows[0])
         return False
     if first[0] == "":  # pandas' index, and its names of columns
         return True
     if is_last_named and len(numbers) > 1 and len(second) == len(first) and is_number(second[-1]):
         return True
-    # A writer that writes 1.0 for 1 does not write 0 for 0.0.
-    counted = [i for i, cell in enumerate(first[:-1]) if is_number(cell)]
-    inputs = [row[i] for row in others for i in counted if i < len(row)]
-    are_floats = inputs and all(re.search("[.,eE]", cell) for cell in inputs)
     if len(counted) > 1 and are_floats:
         return _said(name, rows[0])
     if len(counted) > 2 and is_last_named and not rows_count:  # no label either
         return _said(name, rows[0])
-    raise InputError(
-        f"line {rows[0][0]} of {name!r}, {_shown(first)}, can be names of columns (pandas' "
-        "default ones) as well as a sample; put a line of words above it, or in its place"
+    raise _ambiguous(name, rows[0])
+
+
+def _ambiguous(name: str, row: Row) -> InputError:
+    return InputError(
+        f"line {row[0]} of {name!r}, {_shown(row[1])}, can be names of columns as well as a "
+        "sample; put a line of words above it, or in its place"
     )
 
 

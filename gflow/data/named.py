@@ -85,6 +85,10 @@ def load(name: str | os.PathLike[str]) -> Data:
     kind, colon, folder = name.partition(":")
     if colon and kind in FORMATS:
         return _images(kind, folder)
+    if "://" in name:
+        raise InputError(
+            f"data must be a name or a file, got the address {brief(name)}; download the file first"
+        )
     path = Path(os.path.expanduser(name))
     if table_suffix(path) in READERS:
         return data_of(path.name, *read_table(path))

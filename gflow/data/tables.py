@@ -8,6 +8,7 @@ memory is allocated. Pickled objects are refused.
 from __future__ import annotations
 
 import gzip
+import os
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -15,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from gflow.data.columns import Table, table_of
-from gflow.data.content import require_content
+from gflow.data.content import START, require_content
 from gflow.data.delimited import decode, split_rows
 from gflow.errors import InputError
 from gflow.io.npz import check_header
-from gflow.text import one_line
+from gflow.text import brief, one_line
 
 #: The largest size of one file's arrays in memory.
 MAX_BYTES = 2 * 2**30
@@ -48,13 +49,13 @@ def read_table(path: Path) -> Table:
     InputError
         If the file is missing, damaged, too large or holds something else.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"data must be a file, got the folder {str(path)!r}; check the path")
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}; check the path")
+    if not os.path.isfile(path):  # also where its name is too long for a file
+        raise InputError(f"there is no file {brief(str(path), max_length=500)}; check the path")
     try:
         with path.open("rb") as file:
-            require_content(path.name, file.read(512), table_suffix(path))
+            require_content(path.name, file.read(START), table_suffix(path))
         return READERS[table_suffix(path)](path)
     except InputError:
         raise
@@ -102,12 +103,18 @@ def _find_pair(path: Path, members: Collection[str]) -> list[str]:
                 f"{path.name!r} must hold one array of inputs and one of targets, got "
                 f"{' and '.join(map(repr, found))}; leave out all but one"
             )
+    if not pair[1] and len(members) > 1:
+        others = ", ".join(repr(name) for name in list(members)[:9] if name not in pair[0])
+        raise InputError(
+            f"targets in {path.name!r} must be named targets or y, but beside {pair[0][0]!r} it "
+            f"holds {others}; save them under one of these names, or leave them out"
+        )
     return pair[0] + pair[1]
 
 
 def _text(path: Path) -> Table:
     raw = _read_text(path)
-    require_content(path.name, raw[:512], table_suffix(path))  # again, as it may be unpacked
+    require_content(path.name, raw[:START], table_suffix(path))  # again, as it may be unpacked
     return table_of(path.name, split_rows(path.name, decode(path.name, raw)))
 
 

@@ -14,7 +14,20 @@ from gflow.text import brief
 
 _COMMA = re.compile(r"[+-]?(\d+,\d+|,\d+)([eE][+-]?\d+)?", re.ASCII)
 _THOUSAND = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_DASHES = frozenset("-\u2212\u2013\u2014")
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_REAL = r"[+-]?(\d[\d.,]*|[.,]\d+)([eE][+-]?\d+)?"
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+#: Numbers as other programs and people write them: of base 16, of Fortran, complex, in parentheses
+#: or formulas of a spreadsheet, with another minus, fractions; and times with a zone or a month.
+_DISGUISED = re.compile(
+    r"[+-]?0x[\da-f]+|[+-]?[\d.]+d[+-]?\d+|[+-]?\d+\.\d*[+-]\d{2,3}"
+    rf"|\(?({_REAL})?[+-]?({_REAL})?[ij]\)?|\({_REAL}\)|=\"?{_REAL}\"?|[\u2212\u2013]{_REAL}"
+    rf"|{_REAL}-|\d+/\d+|\d\.#\w+|\d{{4}}-\d\d-\d\d[T ][\d:.]+\s?([+-][\d:]+|Z|[A-Z]{{3,4}})"
+    rf"|(\d{{1,4}}[\s./-]+)?{_MONTH}[\s,./-]+\d{{1,4}}([\s,./-]+\d{{2,4}})?([T ][\d:.]+)?",
+    re.ASCII | re.IGNORECASE,
+)
+_WITH_UNIT = re.compile(rf"{_REAL}\s?([^\W\d_][^\d\s]*|[^\s\w.,:;+/-][^\d\s]*)")
 _BOOLEANS = {"false": 0.0, "true": 1.0}
 
 
@@ -78,13 +91,13 @@ def numbers(column: Column) -> np.ndarray:
     lowered = [cell.lower() for cell in column.cells]
     if all(cell in _BOOLEANS for cell in lowered):
         return np.array([_BOOLEANS[cell] for cell in lowered])
-    _require_values(column, [i for i, c in enumerate(lowered) if c in MISSING or c == "-"])
+    _require_values(column, [i for i, c in enumerate(lowered) if c in MISSING or c in _DASHES])
     _require_finite(column, [i for i, cell in enumerate(lowered) if _INFINITE.fullmatch(cell)])
     bad = [i for i, cell in enumerate(column.cells) if not is_number(cell)]
     if not bad:
         return _finite(column)
     cell, place = column.cells[bad[0]], column.place(bad[0])
-    if is_decorated(cell):
+    if is_decorated(cell) or _DISGUISED.fullmatch(cell) or _WITH_UNIT.fullmatch(cell):
         mend = "write plain numbers"
     elif len(bad) == len(column.cells) > 1:
         mend = "replace words by numbers, one column of 0 and 1 for each, or remove the column"
@@ -121,7 +134,20 @@ def targets(column: Column) -> np.ndarray:
             f"got {brief(column.cells[decorated[0]])} in line {column.lines[decorated[0]]}; write "
             "plain numbers"
         )
+    _require_names(column)
     return np.array(column.cells)
+
+
+def _require_names(column: Column) -> None:
+    """Raise InputError where all words are numbers in another notation, or with one unit."""
+    units = {match and match[3] for match in map(_WITH_UNIT.fullmatch, column.cells)}
+    if (len(units) > 1 or None in units) and not all(map(_DISGUISED.fullmatch, column.cells)):
+        return
+    raise InputError(
+        f"the last column of {column.file!r} must hold plain numbers or the names of classes, got "
+        f"{brief(column.cells[0])} in line {column.lines[0]}; write plain numbers, or names that "
+        "begin with a letter"
+    )
 
 
 def missing_labels(labels: Sequence[str]) -> list[int]:
@@ -140,7 +166,7 @@ def missing_labels(labels: Sequence[str]) -> list[int]:
     >>> missing_labels(["yes", "NA", ""]), missing_labels(["+", "-"])
     ([1, 2], [])
     """
-    missing = MISSING if "+" in labels else MISSING | {"-"}
+    missing = MISSING if "+" in labels else MISSING | _DASHES
     return [i for i, label in enumerate(labels) if label.strip().lower() in missing]
 
 

@@ -212,6 +212,7 @@ def test_version_2_header_is_read(tmp_path):
         ),
         ({"X": X, "y": np.array(["a", "nan", "nan"])}, "missing, got 'nan' at row 1 .*2 such rows"),
         ({"X": np.ones((20, 1)), "y": np.arange(20)}, "all 20 differ; save numbers .* as floating"),
+        ({"X": X, "Target": X[:, 0]}, "named targets or y, but beside 'X' it holds 'Target'; save"),
         ({}, "got no array"),
         ({"inputs": X[0]}, r"must be a matrix .* got shape \(2,\)"),
         ({"inputs": X[None]}, r"reshape to \(samples, -1\)"),
@@ -361,6 +362,32 @@ TABLES = [
     ("ARFF", "% iris\n@RELATION iris\n@DATA\n1,2\n", "ARFF"),
     ("a workbook", b"PK\x03\x04\x14\0\0\0[Content_Types].xml", "a spreadsheet .* save it as CSV"),
     ("a pickle", pickle.dumps([1.0, 2.0]), "a pickle"),
+    ("UTF-32", "a,b,ÿ\n1.5,2,é\n2.5,3,ü\n".encode("utf-32"), (INPUTS, ["é", "ü"])),
+    ("two byte order marks", "\ufeff\ufeff1.5,2,3\n\ufeff2.5,3,4\n", (INPUTS, [3, 4])),
+    (
+        "labels that look alike",
+        "a,b,y\n1.5,2,\u00e9\n2.5,3,e\u0301\n1,1,\u200be\u0301\n",
+        ([*INPUTS, [1.0, 1.0]], ["é"] * 3),
+    ),
+    ("a line break in a label", 'a,b,y\n1.5,2,"x\nz"\n2.5,3,u\n', (INPUTS, ["x z", "u"])),
+    ("names that begin alike", "a,b,y\n1.5,2,1st\n2.5,3,2nd\n", (INPUTS, ["1st", "2nd"])),
+    ("ranges", "a,b,y\n1.5,2,18-25\n2.5,3,26-35\n", (INPUTS, ["18-25", "26-35"])),
+    ("thresholds", "a,b,y\n1.5,2,<=50K\n2.5,3,>50K\n", (INPUTS, ["<=50K", ">50K"])),
+    ("other missing labels", "a,y\n1,x\n2,N.A.\n3,z\n", "missing in line 3"),
+    ("a dash for a label", "a,y\n1,x\n2,\u2014\n3,z\n", "missing in line 3"),
+    ("years above numbers", "2000,2001,2002\n1.5,2.5,3.5\n2.5,3.0,4\n", "can be names of columns"),
+    ("a short header", "a,b\n1,2,3\n4,5,6\n", r"a name for every column, got 2 \(a,b\) for 3"),
+    ("a long header", "a,b,c,y\n1,2,3\n4,5,6\n", "got 4 .* for 3 columns; correct the header"),
+    ("a title", "My data\na,b,y\n1,2,3\n", "got 1 in line 1 and 3 below; remove what is above"),
+    ("another sign in the header", "a,b,y\n1;2;3\n4;5;6\n", "got 1 in line 1 and 3 below"),
+    ("units under names", "a,y\n[m],[s]\n1,2\n", r"got '\[m\]' in line 2"),
+    (
+        "svmlight",
+        "# x\n+1 1:0.5 3:2\n-1 1:0.25\n",
+        r"svmlight \(index:value pairs\); read it by sklearn",
+    ),
+    ("svmlight of one feature", "1 1:0.5\n2 1:0.25\n", "it is svmlight"),
+    ("ARFF behind a comment", "% iris\n" * 200 + "@relation iris\n@data\n1,2\n", "it is ARFF"),
     ("UTF-16 without its mark", "a,y\n1,2\n".encode("utf-16-le"), "the byte 0 in line 1"),
 ]
 
@@ -381,6 +408,49 @@ def test_tables_as_people_have_them(tmp_path, text, expected):
     else:
         assert data.classes is None
         assert data.targets[:, 0].tolist() == targets
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("0x1F", "0x2F"),
+        ("1.0D+02", "4.0D0"),
+        ("1.0+100", "4.-10"),
+        ("(1.5)", "(2)"),
+        ("\u22121", "\u22122.5"),
+        ("1-", "2-"),
+        ("1/2", "3/4"),
+        ("1+2j", "3j"),
+        ('"=""1"""', '"=""2"""'),
+        ("3 kg", "6.5 kg"),
+        ("3kg", "6kg"),
+        ("30°", "60°"),
+        ("1.5 EUR", "2 EUR"),
+        ("1 Jan 2020", "2 Feb 2020"),
+        ("Jan-20", "Feb-20"),
+        ("2020-01-01T00:00:00+00:00", "2020-01-02T00:00:00+00:00"),
+    ],
+)
+def test_numbers_in_another_notation_are_no_classes(tmp_path, cells):
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\na;y\n1;{}\n2;{}\n".format(*cells), encoding="utf-8")
+    refused(path, "names of classes, got .* in line 3; write plain numbers")
+    path.write_text("sep=;\na;y\n{};1\n{};2\n".format(*cells), encoding="utf-8")
+    refused(path, r"numbers before its last column, got .* in line 3 \(column 'a'\); write plain")
+
+
+def test_a_target_that_is_not_the_last_column_is_reported(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label,a,b\n1,0.5,2\n0,1.5,3\n")
+    with pytest.warns(UserWarning, match="column 'label' of 'a.csv' is read as an input and the l"):
+        assert load(path).features == ("label", "a")
+
+
+def test_addresses_and_names_too_long_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"got the address 'https://a\.b/c\.csv'; download"):
+        load("https://a.b/c.csv")
+    with pytest.raises(InputError, match=r"there is no file .*; check the path"):
+        load("x" * 5000 + ".csv")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".TSV", ".txt", ".dat", ".data", ".csv.gz", ".txt.gz"])
