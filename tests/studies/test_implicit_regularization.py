@@ -12,8 +12,8 @@ from gflow.scenario import validate
 from gflow.studies.implicit_regularization import implicit_regularization, squared_gradient
 from tests.helpers import make_loss, randn
 
-SIZES = [0.08, 0.04, 0.02, 0.01]
-T = 4.0
+SIZES = [0.08, 0.04, 0.02]
+T = 2.0
 
 
 @pytest.fixture(scope="module")
