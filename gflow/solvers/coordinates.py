@@ -107,7 +107,6 @@ def _solve_segments(
 def _segment(problem: Problem, start: Coordinates, outside: list[Outside]) -> Problem:
     """Return the rest of a problem, from its last state on, in coordinates."""
     tolerance, event = start.tolerance, problem.event
-    same = start.flow is problem.flow and start.start.shape == problem.y0.shape
     segment = dataclasses.replace(
         problem,
         flow=start.flow,
@@ -120,7 +119,7 @@ def _segment(problem: Problem, start: Coordinates, outside: list[Outside]) -> Pr
         event=None if event is None else _composed(event, start.states),
         sharpness=0,  # that of the states is measured after the solve
         guard=start.guard,
-        velocity_factors=problem.velocity_factors if same else None,
+        velocity_factors=None,  # they would break what the flow conserves
     )
     segment.outside, segment.loss_scale = outside, problem.first_loss
     return segment

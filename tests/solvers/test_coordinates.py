@@ -35,3 +35,14 @@ def test_a_solve_that_stops_early_has_states_of_the_flow():
     assert error.trajectory.certificate.holds
     longer = gflow.integrate(flow, W0, [0.0, 0.1, 1.0], "tsit5")
     assert relative(error.trajectory.ys[1], longer.ys[1]) <= 1e-9
+
+
+def test_factors_of_the_velocity_are_left_out_where_the_rank_is_guarded():
+    flow, y0 = FactorFlow.example()
+    problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
+    solve_in_coordinates(methods()["tsit5"], problem, "tsit5", steps=True)
+    halved = Problem(
+        flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9, velocity_factors=0.5 * torch.ones_like(y0)
+    )
+    solve_in_coordinates(methods()["tsit5"], halved, "tsit5", steps=True)
+    assert torch.equal(halved.y, problem.y)
