@@ -31,9 +31,8 @@ class Recorded:
 
     def __call__(self, flow, start, ts, options, factors):
         self.calls.append((start, ts, options, factors))
-        return SimpleNamespace(
-            ys=torch.stack([start] * len(ts)), stats=SimpleNamespace(rhs_evals=1)
-        )
+        stats = SimpleNamespace(rhs_evals=1)
+        return SimpleNamespace(ys=torch.stack([start] * len(ts)), stats=stats, failures={})
 
 
 def exact(flow, start, ts, options, factors):
