@@ -28,6 +28,7 @@ from gflow.solvers.loop.growth_rate import (
     growth_rate,
     needs_exact,
     next_gain,
+    next_total,
     random_vectors,
 )
 from gflow.solvers.problem import Problem, velocity_of
@@ -124,8 +125,7 @@ class _Measure:
         if not self._exact and bool(needs_exact(self._problem.flow, growth.blind, span).any()):
             self._exact = True
             growth = self._growth(rows, f, growth.vectors, max(products, 2))
-        self._vectors = growth.vectors
-        self.kept = growth.kept
+        self._vectors, self._last = growth.vectors, growth
         return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
 
     def _growth(self, rows: Tensor, f: Tensor, vectors: Tensor, products: int) -> Growth:
@@ -142,16 +142,14 @@ class _Measure:
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
         """Return the gain of every member along states of its path."""
-        gain = peak = np.zeros(self._members)
+        gain = total = np.zeros(self._members)
         before, t_before = np.zeros(self._members), path[0][0]
         for t, y in path:
-            first = self._vectors is None
             rate, _, _ = self.at(y, PRODUCTS)
-            kept = np.ones(self._members) if first else self.kept
-            gain = next_gain(gain, kept, before, rate, t - t_before)
-            peak = np.maximum(peak, gain)
+            gain = next_gain(gain, self._last.kept, before, rate, t - t_before)
+            total = next_total(total, gain, before, self._last.followed, t - t_before)
             before, t_before = rate, t
-        return peak
+        return total
 
     def _product(self, rows: Tensor, vectors: Tensor) -> Tensor:
         self.evals += 1

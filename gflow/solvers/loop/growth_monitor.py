@@ -3,7 +3,8 @@
 The estimates take a fourteenth of the evaluations: one before the steps become twice as long as
 at the last one, so that no mode leaves a saddle within steps that are too long for it, and one from
 time to time. The gain of a member is the log of the growth of a perturbation along the fastest
-mode: the integral of the rate, less what is lost where the mode turns.
+mode: the integral of the rate, less what is lost where the mode turns. The total gain is the same
+of the mode that was the fastest one, which loses nothing where another one becomes that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gflow.solvers.loop.growth_rate import (
     growth_rate,
     needs_exact,
     next_gain,
+    next_total,
 )
 from gflow.solvers.loop.state import LoopState
 from gflow.trajectory import attempt
@@ -60,32 +62,55 @@ class GrowthMonitor:
         affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
         affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
         due = np.flatnonzero(late & affordable)
-        before = m.growth[due]
-        self._estimate(due, PRODUCTS)
-        # Where the mode that was followed no longer grows, another one may, which is found at once.
-        self._estimate(due[m.growth[due] < _FELL * before], FIRST_PRODUCTS)
+        for part in self._by_products(np.arange(len(due)), due):
+            self._update(due[part])
 
-    def _estimate(self, rows: np.ndarray, products: int) -> None:
-        """Estimate the rates of some members, exactly where differences hide too much."""
-        m = self._state.members
-        if not len(rows):
+    def finish(self) -> None:
+        """Add what is amplified from the last estimates to the ends of the members that finish."""
+        state, m = self._state, self._state.members
+        finished = np.atleast_1d(state.finished())
+        if not any_true(finished):
             return
-        exact = self._needs_exact(rows)
-        self._estimate_by(rows[exact], products, exact=True)
-        rest = rows[~exact]
-        first = np.isnan(m.growth_h[rest])
-        self._estimate_by(rest, products, exact=False)
-        again = rest[first & self._needs_exact(rest)]
-        self._estimate_by(again, FIRST_PRODUCTS, exact=True)
+        finished &= (m.growth > 0) & (m.t > m.growth_t)
+        finished &= m.evals + PRODUCTS + FIRST_PRODUCTS < state.problem.max_evals
+        rows = np.flatnonzero(finished)
+        for part in self._by_products(np.arange(len(rows)), rows):
+            self._update(rows[part], search=False)
+
+    def _by_products(self, which: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+        """Split some of the rows into those whose estimates take exact products, and the others."""
+        exact = self._needs_exact(rows[which])
+        return [part for part in (which[exact], which[~exact]) if len(part)]
+
+    def _update(self, rows: np.ndarray, *, search: bool = True) -> None:
+        """Estimate the rates of some members, and add up what their paths amplify.
+
+        With ``search``, another growing mode is looked for where the one that was followed falls.
+        """
+        m = self._state.members
+        before, elapsed = m.growth[rows], np.nan_to_num(m.t[rows] - m.growth_t[rows])
+        first = np.isnan(m.growth_h[rows])
+        growth = self._estimate(rows, PRODUCTS)
+        # Where the first estimate says that differences hide too much, products do not.
+        again = first & self._needs_exact(rows)
+        if search:
+            again |= m.growth[rows] < _FELL * before
+        kept = growth.kept.copy()
+        for part in self._by_products(np.flatnonzero(again), rows):
+            kept[part] *= self._estimate(rows[part], FIRST_PRODUCTS).kept
+        m.gain[rows] = next_gain(m.gain[rows], kept, before, m.growth[rows], elapsed)
+        m.total_gain[rows] = next_total(
+            m.total_gain[rows], m.gain[rows], before, growth.followed, elapsed
+        )
 
     def _needs_exact(self, rows: np.ndarray) -> np.ndarray:
         problem, m = self._state.problem, self._state.members
         return needs_exact(problem.flow, m.growth_blind[rows], problem.ts[-1] - m.t[rows])
 
-    def _estimate_by(self, rows: np.ndarray, products: int, *, exact: bool) -> None:
+    def _estimate(self, rows: np.ndarray, products: int) -> Growth:
+        """Estimate the rates of members that take exact products all, or none."""
         state, m, system = self._state, self._state.members, self._state.system
-        if not len(rows):
-            return
+        exact = bool(self._needs_exact(rows[:1])[0])
         first = bool(np.isnan(m.growth_h[rows]).any())
         at = system.indices(rows)
         system.select(m.index[rows])
@@ -111,12 +136,8 @@ class GrowthMonitor:
         usable = growth is not None
         growth = growth or estimate(None)
         spent = system.calls - before
-        rate = np.nan_to_num(growth.rate)
-        if not first:
-            elapsed = m.t[rows] - m.growth_t[rows]
-            m.gain[rows] = next_gain(m.gain[rows], growth.kept, m.growth[rows], rate, elapsed)
-        m.peak_gain[rows] = np.maximum(m.peak_gain[rows], m.gain[rows])
-        m.growth[rows], m.growth_t[rows], m.growth_h[rows] = _steady(rate), m.t[rows], m.h[rows]
+        rate = _steady(np.nan_to_num(growth.rate))
+        m.growth[rows], m.growth_t[rows], m.growth_h[rows] = rate, m.t[rows], m.h[rows]
         known = m.growth_blind[rows]
         m.growth_blind[rows] = np.where(known == _NO_PRODUCTS, known, growth.blind)
         if exact and not usable:
@@ -125,15 +146,16 @@ class GrowthMonitor:
         m.growth_spent[rows] += spent
         state.count_evals(rows, spent)
         m.growth_evals[rows] = m.evals[rows]
+        return growth
 
 
 def _steady(rate: np.ndarray) -> np.ndarray:
-    """Round rates up to the next sixteenth of an octave.
+    """Round rates to sixteenths of an octave.
 
     The steps follow from them, and must not from the round-off of differences: it depends on how
     sums are split.
     """
-    return np.where(rate > 0, np.exp2(np.ceil(16 * np.log2(rate)) / 16), 0.0)
+    return np.where(rate > 0, np.exp2(np.round(16 * np.log2(rate)) / 16), 0.0)
 
 
 def longest_steps(state: LoopState) -> np.ndarray | None:

@@ -42,6 +42,7 @@ class Growth(NamedTuple):
     """The fastest growth of a perturbation of each member's state."""
 
     rate: np.ndarray  #: μ, (members,); 0 where nothing grows or moves, NaN if unknown
+    followed: np.ndarray  #: v·Jv of the fastest mode of the last estimate, (members,)
     kept: np.ndarray  #: |v_old·v_new| of the fastest mode, (members,)
     vectors: Tensor  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
     blind: np.ndarray  #: rate below which differences find nothing, (members,)
@@ -141,6 +142,7 @@ def growth_rate(
     used = to_numpy(vector_norm(Q, dim=2)) > 0.5
     finite = np.isfinite(H).all(axis=(1, 2))
     H[~finite] = 0.0
+    followed = H[:, 0, 0].copy()
     scale = np.abs(H).max(axis=(1, 2))
     # Directions left out come last.
     H[:, np.arange(count), np.arange(count)] -= np.where(used, 0.0, 4 * count * scale[:, None] + 1)
@@ -158,7 +160,7 @@ def growth_rate(
     blind = _NOISE * eps**0.5 * scale
     least = blind if product is None else _NOISE * eps * scale
     rate = np.where(moves & (rate > least), rate, 0.0)
-    return Growth(np.where(finite, rate, np.nan), kept, found, blind)
+    return Growth(np.where(finite, rate, np.nan), followed, kept, found, blind)
 
 
 def needs_exact(flow: Flow, blind: np.ndarray, span: np.ndarray | float) -> np.ndarray:
@@ -216,10 +218,60 @@ def next_gain(
     --------
     >>> import numpy as np
     >>> one = np.ones(1)
-    >>> next_gain(2 * one, one, one, 3 * one, one).tolist()
-    [4.0]
+    >>> next_gain(2 * one, one, one, one, 3.0).tolist()
+    [5.0]
     """
-    return np.maximum(gain + np.log(np.maximum(kept, _LOST)), 0.0) + 0.5 * (before + rate) * elapsed
+    turned = np.maximum(gain + np.log(np.maximum(kept, _LOST)), 0.0)
+    return turned + elapsed * _mean(before, rate)
+
+
+def next_total(
+    total: np.ndarray,
+    gain: np.ndarray,
+    before: np.ndarray,
+    followed: np.ndarray,
+    elapsed: np.ndarray | float,
+) -> np.ndarray:
+    """Return the log of the largest growth of a perturbation since the start of the path.
+
+    The mode that was the fastest one goes on to grow while another one becomes the fastest.
+
+    Parameters
+    ----------
+    total : ndarray, shape (members,)
+        At the last estimate of the growth rate.
+    gain : ndarray, shape (members,)
+        From `next_gain`.
+    before, followed : ndarray, shape (members,)
+        The rate of the last estimate, and that of the same mode now.
+    elapsed : ndarray, shape (members,), or float
+        The time between them.
+
+    Returns
+    -------
+    ndarray, shape (members,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.ones(1)
+    >>> next_total(2 * one, 0 * one, one, one, 3.0).tolist()
+    [5.0]
+    """
+    return np.maximum(total + elapsed * _mean(before, np.maximum(followed, 0.0)), gain)
+
+
+def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the mean of a rate between two values; that of an exponential if both are positive.
+
+    A rate falls fast at first: between distant estimates the straight line is far above it.
+    """
+    both = (a > 0) & (b > 0)
+    quotient = np.where(both, b / np.where(both, a, 1.0), 1.0)
+    log = np.log(quotient)
+    near = np.abs(log) < 1e-3
+    exponential = np.where(near, a, (b - a) / np.where(near, 1.0, log))
+    return np.where(both & ~near, exponential, 0.5 * (a + b))
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -20,10 +20,8 @@ class MemberRemoval:
 
     def drop_finished(self) -> None:
         """Drop the members that have reached their end or their event."""
-        state, m, rows = self._state, self._state.members, self._state.all_rows
-        finished = m.t[rows] >= state.record.ends[m.index[rows]]
-        if state.problem.event is not None:
-            finished |= m.event[rows] <= 0
+        state, m = self._state, self._state.members
+        finished = state.finished()
         if state.problem.fail_if_stiff:
             stiff = (m.method != EXPLICIT) & ~finished
             if any_true(stiff):

@@ -47,7 +47,7 @@ class Members:
     growth_evals: np.ndarray  #: evaluations until then
     growth_spent: np.ndarray  #: evaluations of all these estimates
     gain: np.ndarray  #: log of the growth of a perturbation since it was smallest
-    peak_gain: np.ndarray  #: the largest gain so far
+    total_gain: np.ndarray  #: the same that loses nothing where another mode becomes the fastest
     votes: np.ndarray  #: votes for another method
     nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
     pause: np.ndarray  #: votes of rkc2's steps before the high-order method is tried again
@@ -98,7 +98,7 @@ class Members:
             if field.name not in _ON_DEVICE
         }
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
-        for name in ("energy", "growth", "gain", "peak_gain"):
+        for name in ("energy", "growth", "gain", "total_gain"):
             arrays[name] = np.zeros(B)
         modes = random_vectors(y, 0)
         return cls(y=y, f=y, vector=vector, modes=modes, older_y=y, older_f=y, **arrays)

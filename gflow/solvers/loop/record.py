@@ -78,9 +78,7 @@ class Record:
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]
         self.reached[index] = members.next[mask]
-        last = members.growth[mask] * (members.t[mask] - members.growth_t[mask])
-        final = members.gain[mask] + np.nan_to_num(last)
-        self.gain[index] = np.maximum(members.peak_gain[mask], final)
+        self.gain[index] = members.total_gain[mask]
         self.spent[:, index] = [v[mask] for v in (members.evals, members.good, members.bad)]
 
     def write_results(self) -> None:

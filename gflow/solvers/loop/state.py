@@ -11,7 +11,7 @@ from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
 from gflow.solvers.base import Method
 from gflow.solvers.bdf import BDF
-from gflow.solvers.elementwise import Rows
+from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.past import Past
 from gflow.solvers.loop.record import Record
@@ -98,6 +98,14 @@ class LoopState:
     def covers(self, rows: Rows) -> bool:
         """Return whether rows are those of all members."""
         return self.system.single or len(rows) == len(self.members)
+
+    def finished(self) -> Values:
+        """Return which members have reached their end or their event."""
+        m, rows = self.members, self.all_rows
+        finished = m.t[rows] >= self.record.ends[m.index[rows]]
+        if self.problem.event is not None:
+            finished |= m.event[rows] <= 0
+        return finished
 
     def count_evals(self, rows: Rows, calls: int) -> None:
         """Add evaluations of some members to the counters."""

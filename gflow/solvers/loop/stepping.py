@@ -137,6 +137,7 @@ class SteppingLoop:
             any_accepted |= self._try(plan)
         if any_accepted:
             self._report_progress()
+            self._growth.finish()
         self._removal.drop_finished()
         self._kinks.check()
         if any_accepted and problem.guard is not None and len(state.members):

@@ -10,13 +10,12 @@ from tests.solvers.potentials import mild, solve
 from tests.solvers.test_sharpness import TIMES, network
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_growth_rates(monkeypatch):
     """Leave out the other estimates of the loop, which cost evaluations and limit steps, too."""
     monkeypatch.setattr(GrowthMonitor, "estimate_due", lambda self: None)
 
 
-@pytest.mark.usefixtures("no_growth_rates")
 def test_estimates_are_rare_where_they_could_add_no_stage():
     flow, y0 = mild()
     stats = solve(flow, y0, [0.0, 2.0], "rkc2", 1e-6).stats
@@ -39,7 +38,6 @@ def test_one_measurement_serves_sharpness_and_solver(method):
     assert measured.certificate.holds
 
 
-@pytest.mark.usefixtures("no_growth_rates")
 def test_the_solver_estimates_the_radius_itself_where_times_are_far_apart():
     """The radius follows a sharpness that grows between the times."""
     flow, y0 = network()
