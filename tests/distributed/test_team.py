@@ -16,6 +16,7 @@ import pytest
 import torch
 import xarray as xr
 
+from benchmarks import split_by_rows
 from gflow.cli.main import main as command_line
 from gflow.distributed import Team, processes
 from gflow.errors import InputError
@@ -31,6 +32,7 @@ from tests.runs.test_hostile_runs import interrupted
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds; a run takes about ten
+LONG = ["--samples", "61", "--width", "8", "--t-end", "1000", "--checkpoint-every", "0.1"]
 
 
 def torchrun(*arguments: str) -> subprocess.Popen[str]:
@@ -65,7 +67,7 @@ class Pair:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._started = torchrun("tests.distributed.two_processes", str(folder))
+        self.started = torchrun("tests.distributed.two_processes", str(folder))
         self._count = 0
 
     def start(self, *arguments: str) -> Callable[[], tuple[list[int], str, str]]:
@@ -79,7 +81,7 @@ class Pair:
     def _outcome(self, number: int) -> tuple[list[int], str, str]:
         until = time.monotonic() + PATIENCE
         while len(statuses := self._texts(number, "status")) < 2:
-            assert self._started.poll() is None, self._started.communicate()
+            assert self.started.poll() is None, self.started.communicate()
             assert time.monotonic() < until
             time.sleep(0.02)
         out, err = ("".join(self._texts(number, stream)) for stream in ("out", "err"))
@@ -89,8 +91,8 @@ class Pair:
         return [file.read_text() for file in sorted(self._folder.glob(f"{number}.?.{kind}"))]
 
     def close(self) -> None:
-        os.killpg(self._started.pid, signal.SIGKILL)
-        self._started.communicate()
+        os.killpg(self.started.pid, signal.SIGKILL)
+        self.started.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +107,15 @@ def gflow_lines(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("gflow: ")]
 
 
-def ranks(started: subprocess.Popen[str]) -> dict[int, int]:
-    """Return the process ids by rank."""
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+def children(pid: int) -> list[int]:
+    """Return the process ids of the children of a process."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def ranks(launcher: int) -> dict[int, int]:
+    """Return the process ids by rank of the children of torchrun."""
     pids = {}
-    for pid in map(int, children):
+    for pid in children(launcher):
         match = re.search(rb"\0RANK=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())
         if match:
             pids[int(match[1])] = pid
@@ -214,33 +220,54 @@ def test_a_stopped_run_resumes_to_the_last_bit(pair, tmp_path):
     require_same(reading.load_run(folder).result, expected, 0.0)
 
 
-def test_the_benchmark_runs():
-    command = [sys.executable, "benchmarks/split_by_rows.py", "--quick", "--repeats", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+def test_the_benchmark_runs(pair, monkeypatch):
+    words = ["--quick", "--repeats", "2"]
+    statuses, out, err = pair.start("benchmark", *words)()
+    assert statuses == [0, 0], err
     # 8,970 parameters of 8 bytes and a header of 256; the loss is returned, too.
-    assert "gradient | 8,970 | 72,016 | 71,768 |" in done.stdout
+    assert "gradient | 8,970 | 72,016 | 71,768 |" in out
+    started = []
+    done = subprocess.CompletedProcess([], 3)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: started.append(command) or done)
+    monkeypatch.setattr(sys, "argv", ["split_by_rows.py", *words])
+    assert split_by_rows.main() == 3
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    assert started == [[*launcher, "--nproc-per-node", "2", split_by_rows.__file__, *words]]
 
 
 # -- failures ----------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_run(tmp_path, rank):
+def test_a_killed_process_ends_the_run(tmp_path):
     folder = tmp_path / "run"
-    changes = {"samples": 61, "width": 8, "t_end": 1000.0}
-    started = torchrun(*split("network", folder, "--checkpoint-every", "0.1", **changes))
+    started = torchrun(*split("network", folder, *LONG))
     wait_for_checkpoint(started, folder)
-    other_pids = [pid for r, pid in ranks(started).items() if r != rank]
-    os.kill(ranks(started)[rank], signal.SIGKILL)
+    pids = ranks(started.pid)
+    os.kill(pids[1], signal.SIGKILL)
     status, _, err = outcome(started)
     assert status != 0
-    assert len(other_pids) == 1
-    assert not Path(f"/proc/{other_pids[0]}").exists()
+    assert not Path(f"/proc/{pids[0]}").exists()
     assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun reports separately
     assert reading.state(folder) == "interrupted"
+    assert len(gflow_lines(err)) == 1, err
+    assert f"gflow resume {folder}" in gflow_lines(err)[0]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_other_process_ends_the_run_itself(pair, tmp_path, rank):
+    """Without torchrun, which ends the processes that are left."""
+    folder = tmp_path / "run"
+    ended = pair.start(*split("network", folder, *LONG))
+    wait_for_checkpoint(pair.started, folder)
+    (pid,) = children(ranks(pair.started.pid)[rank])
+    os.kill(pid, signal.SIGKILL)
+    statuses, _, err = ended()
+    assert statuses[rank] == -signal.SIGKILL
+    assert reading.state(folder) == "interrupted"
     if rank == 1:
+        assert statuses[0] not in (0, -signal.SIGKILL)
         assert len(gflow_lines(err)) == 1, err
         assert f"gflow resume {folder}" in gflow_lines(err)[0]
 

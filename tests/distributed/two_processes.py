@@ -2,8 +2,8 @@
 
 Usage: two_processes.py FOLDER. Each process takes requests from the folder, ``0.json``,
 ``1.json``, ..., and carries each out in a copy of itself, so that imports are made once.
-A request is the arguments of `check` or, after the word gflow, of the command line; after
-"gflow without figures", nothing is drawn.
+A request is the arguments of `check` or, after the word gflow, of the command line, and after the
+word benchmark, of benchmarks/split_by_rows.py; after "gflow without figures", nothing is drawn.
 """
 
 import ctypes
@@ -25,6 +25,7 @@ import gflow
 import gflow.plots.paths
 import gflow.settings.kernel
 import gflow.settings.network
+from benchmarks import split_by_rows
 from gflow.cli.main import main as command_line
 from gflow.distributed import Team, processes
 from gflow.flows import NetworkFlow
@@ -169,9 +170,11 @@ def carry_out(arguments: list[str], folder: Path, number: int) -> int:
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
         if arguments[0] == "gflow without figures":
             gflow.plots.figures = lambda dataset, title="": {}
+        sys.argv = arguments
         if arguments[0].startswith("gflow"):
-            sys.argv = arguments
             command_line(arguments[1:])
+        elif arguments[0] == "benchmark":
+            split_by_rows.main()
         else:
             check(*arguments)
         status = 0
