@@ -48,6 +48,7 @@ class Folder(abc.ABC):
         for kind in ("png", "pdf"):
             draw = functools.partial(figure.savefig, format=kind, dpi=200)
             self.write(f"figures/{name}.{kind}", draw)
+            figure.set_layout_engine(None)  # laid out: to do it again takes longer than to draw
 
     def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
         """Write one file, complete or not at all.
