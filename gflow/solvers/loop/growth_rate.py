@@ -157,8 +157,10 @@ def growth_rate(
     found = torch.where(usable[..., None], torch.stack([mode, ahead], dim=1), vectors)
     kept = to_numpy((found[:, 0] * vectors[:, 0]).sum(dim=1).abs())
     moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
-    blind = _NOISE * eps**0.5 * scale
-    least = blind if product is None else _NOISE * eps * scale
+    blind = least = _NOISE * eps**0.5 * scale
+    if product is not None:  # round-off is that of the products of which the mode consists
+        sizes = np.nan_to_num(to_numpy(vector_norm(JQ, dim=2)))
+        least = _NOISE * eps * (np.abs(ritz[np.arange(B), :, best]) * sizes).sum(axis=1)
     rate = np.where(moves & (rate > least), rate, 0.0)
     return Growth(np.where(finite, rate, np.nan), followed, kept, found, blind)
 

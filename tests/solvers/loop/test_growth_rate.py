@@ -99,3 +99,32 @@ def test_exact_products_are_needed_where_a_hidden_mode_could_grow():
     blind = np.array([np.nan, 0.01, 1.0])
     assert needs_exact(factor, blind, 10.0).tolist() == [False, False, True]
     assert not needs_exact(reduced, blind, 10.0).any()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_mode_slower_than_round_off_of_the_fastest_is_found_as_it_is_followed(seed):
+    rates = torch.tensor([-935000.0, -0.0065, 0.387])
+    Q = torch.linalg.qr(randn(3, 3, seed=seed))[0].float()
+    vectors, y = random_vectors(torch.ones(1, 3), 0), torch.ones(1, 3)
+
+    def J(v):
+        return (v @ Q * rates) @ Q.mT
+
+    for i in range(3):
+        growth = growth_rate(J, y, J(y), vectors, seed=i, product=J)
+        vectors = growth.vectors
+    assert growth.rate[0] == pytest.approx(0.387, rel=0.02)
+
+
+def test_nothing_grows_in_a_valley_with_exact_products():
+    rates = -torch.logspace(-4, 6, 6)
+    Q = torch.linalg.qr(randn(6, 6, seed=3))[0].float()
+    vectors, y = random_vectors(torch.ones(1, 6), 0), torch.ones(1, 6)
+
+    def J(v):
+        return (v @ Q * rates) @ Q.mT
+
+    for i in range(20):
+        growth = growth_rate(J, y, J(y), vectors, seed=i, product=J)
+        vectors = growth.vectors
+        assert growth.rate[0] < 1e-3
