@@ -7,6 +7,7 @@ the start stops there. This module has the usual events.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -47,8 +48,15 @@ def loss_reaches(flow: Flow, value: float) -> Event:
     (2.3026, True)
     """
     require_flow(flow, "loss_reaches(flow, value)")
-    level = require_number("value", value)
+    level = _level(value)
     return lambda y: flow.loss(y) - level
+
+
+def _level(value: float) -> float:
+    level = require_number("value", value)
+    if math.isnan(level):
+        raise InputError("value must be a number that can be reached, got NaN")
+    return level
 
 
 def gradient_norm_reaches(flow: Flow, value: float) -> Event:
@@ -75,7 +83,7 @@ def gradient_norm_reaches(flow: Flow, value: float) -> Event:
     0.75
     """
     require_flow(flow, "gradient_norm_reaches(flow, value)")
-    speed = require_number("value", value)
+    speed = _level(value)
     return lambda y: flow.norm(flow(0.0, y)) - speed
 
 

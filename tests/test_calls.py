@@ -120,6 +120,14 @@ REFUSED = [
     (kernels.two_layer_relu_gram, (X, X.float()), "x1 and x2 must share dtype and device"),
     (kernels.empirical_ntk, (FLOW, X), "module must be a torch.nn.Module, got FactorFlow"),
     (kernels.empirical_ntk, (torch.nn.Linear(2, 1).double(), X), "cannot be called on the points"),
+    (gflow.integrate, (FLOW, U.to("meta"), [0, 1]), "a state must have values, got a tensor on"),
+    (gflow.integrate, (FLOW, np.ma.masked_less(U, 0), [0, 1]), "an array with 6 masked ones; fill"),
+    (gflow.integrate, (FLOW, U, torch.ones(2, device="meta")), "got one on the device meta"),
+    (gflow.integrate, (FLOW, U, torch.arange(2.0).to_sparse()), "got a sparse one; convert it"),
+    (gflow.descend, (FLOW, U.to("meta"), 0.1, 3), "a state must have values, got a tensor on"),
+    (losses.SquaredDistance, (M.to("meta"),), "target must have values, got a tensor on"),
+    (kernels.ntk, (X.to("meta"),), "x1 must have values, got a tensor on the device meta"),
+    (events.loss_reaches, (FLOW, math.nan), "value must be a number that can be reached, got NaN"),
     # names, data and paths
     (central_path, (FLOW, U, [0.0, 1.0]), "write CentralFlow(flow, step_size)"),
     (load, (3,), "data must be a name or a path, got int"),
@@ -156,8 +164,14 @@ def test_a_call_that_cannot_work_is_refused_in_one_line(function, arguments, wor
         ({"progress": 3}, "progress must be a function, called as progress(t, loss), got 3"),
         ({"sharpness": -1}, "sharpness must be a whole number of at least 0, got -1"),
         ({"until": 0.1}, "until must be a function, called as until(y), got 0.1"),
-        ({"until": lambda y: y}, "until(y) must return a tensor, one number for each member"),
-        ({"until": lambda y: float(y.sum())}, "until(y) must return a tensor"),
+        (
+            {"until": lambda y: y},
+            "until(y) must return a floating-point tensor, one number for each",
+        ),
+        ({"until": lambda y: float(y.sum())}, "until(y) must return a floating-point tensor"),
+        ({"until": lambda y: y.sum() > 0}, "got False of torch.bool; it is positive until"),
+        ({"until": lambda y: y.sum() * math.nan}, "got nan of torch.float64; it is positive until"),
+        ({"checkpoint_every": math.nan}, "checkpoint_every must be at least 0 seconds, got nan"),
         ({"until": lambda: 0}, "until(y) fails: TypeError"),
         ({"resume": "checkpoint.pt"}, "resume must be a Checkpoint, got 'checkpoint.pt'"),
         ({"checkpoint_every": "60"}, "checkpoint_every must be a number, got '60'"),
@@ -193,6 +207,108 @@ def test_arrays_of_numpy_work_as_data():
     assert relative(kernels.ntk(X.numpy()), kernels.ntk(X)) == 0
     start, fun = gflow.to_scipy(FLOW, U.numpy())[::-1]
     assert fun(0.0, start).shape == (U.numel(),)
+
+
+VALLEY = torch.tensor([2.0, 0.1]).double()
+OTHER = torch.ones(2).double().requires_grad_()
+
+
+def straight_through(w):
+    return ((w.round() - w).detach() + w).square().sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "word"),
+    [
+        (straight_through, "autograd gives 4 and differences of the loss 0; remove what cuts"),
+        (lambda w: (w * w.detach()).sum(), "the gradient must be the slope of the loss"),
+        (lambda w: w.sum() * w.sum().item(), "the gradient must be the slope of the loss"),
+        (lambda w: (w.data * w).sum(), "the gradient must be the slope of the loss"),
+        (lambda w: OTHER.square().sum(), "its result does not depend on the state"),
+        (lambda w: torch.ones(()).double(), "its result does not depend on the state"),
+        (lambda w: (w > 0).sum(), "must return the dtype and device of the state"),
+        (lambda w: w.numpy().sum(), "loss_function at the start fails: RuntimeError"),
+        (lambda w, x: w.sum(), "loss_function at the start fails: TypeError"),
+    ],
+)
+def test_losses_that_are_no_loss_are_refused(loss, word):
+    for run in (gflow.integrate, lambda *args: gflow.descend(*args[:2], 0.1, 3)):
+        with pytest.raises(InputError) as caught:
+            run(gflow.flow_from_loss(loss), VALLEY, [0.0, 1.0])
+        assert word in str(caught.value)
+
+
+def test_a_loss_with_features_far_below_its_state_is_not_refused():
+    flow = gflow.flow_from_loss(lambda w: torch.cos(1e3 * w[1]) + 0 * w[0])
+    gflow.descend(flow, torch.tensor([1e2, 1e-3]).double(), 1e-7, 2)
+
+
+@pytest.mark.parametrize(
+    ("invariant", "word"),
+    [
+        (lambda w: w[1] > 0.3, "must return a tensor of the state's torch.float64, got torch.bool"),
+        (lambda w: w[0] * torch.randn(()), "must depend on the state alone, but two calls differ"),
+        (lambda w: 1.0, "must return a tensor of the state's torch.float64, got 1.0"),
+    ],
+)
+def test_invariants_that_are_none_are_refused(invariant, word):
+    flow = gflow.flow_from_loss(lambda w: w.square().sum(), {"a": invariant})
+    with pytest.raises(InputError) as caught:
+        gflow.integrate(flow, VALLEY, [0.0, 1.0])
+    assert word in str(caught.value)
+
+
+def test_a_stack_of_starts_without_a_shape_is_explained():
+    flow = gflow.flow_from_loss(lambda w: (w[0] * w[1] - 1) ** 2)
+    with pytest.raises(InputError, match=r"or pass shape= to gflow\.flow_from_loss if the start"):
+        gflow.integrate(flow, torch.stack([VALLEY, 2 * VALLEY]), [0.0, 1.0])
+
+
+class Bowl(gflow.flows.ParameterFlow):
+    state_shape = (2,)
+
+    def loss(self, y):
+        return 0.5 * y.square().sum(-1)
+
+    def __call__(self, t, y):
+        return -y
+
+
+class OwnProduct(Bowl):
+    def jvp(self, y, v):
+        return -v
+
+
+class WrongProduct(Bowl):
+    def jvp(self, y, v):
+        return v
+
+
+class Differentiates(Bowl):
+    def __call__(self, t, y):
+        y = y.detach().requires_grad_()
+        return -torch.autograd.grad(self.loss(y).sum(), y)[0]
+
+
+def test_products_of_flows_of_ones_own_are_checked():
+    path = gflow.integrate(OwnProduct(), VALLEY, [0.0, 1.0], sharpness=1)
+    assert relative(path.sharpness, torch.ones_like(path.sharpness)) <= 1e-9
+    with pytest.raises(InputError, match=r"jvp\(y, v\) must be the derivative of the velocity"):
+        gflow.integrate(WrongProduct(), VALLEY, [0.0, 1.0])
+    with pytest.raises(InputError, match=r"do so within torch\.enable_grad\(\)"):
+        gflow.integrate(Differentiates(), VALLEY, [0.0, 1.0])
+
+
+def test_paths_from_different_starts_are_reported():
+    path = gflow.integrate(LINE, torch.zeros(1).double(), [0.0, 0.5])
+    with pytest.warns(UserWarning, match="start at different states, 1 apart; the gap includes"):
+        gflow.compare(path, gflow.descend(LINE, torch.ones(1).double(), 0.5, 1))
+
+
+def test_effective_rank_of_what_is_no_spectrum_is_nan():
+    sigma = torch.tensor([[1.0, math.nan], [1.0, -1.0], [0.0, 0.0], [1.0, 1.0]])
+    assert relative(spectra.effective_rank(sigma)[2:], torch.tensor([0.0, 2.0])) <= 1e-6
+    assert spectra.effective_rank(sigma)[:2].isnan().all()
 
 
 def test_progress_true_prints_to_standard_error(capsys):

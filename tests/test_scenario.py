@@ -150,6 +150,12 @@ def test_only_a_number_of_samples_among_the_changes_refuses_smaller_data():
     assert load_scenario("network", {"samples": 500, "fewer_samples": True}).fewer_samples
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("\ufeff" + scenario_text("network"), encoding="utf-8")
+    assert load_scenario(str(file)) == load_scenario("network", {"name": "a"})
+
+
 def test_large_or_binary_file_is_refused(tmp_path):
     file = tmp_path / "a.toml"
     file.write_bytes(b"#\n" * 50_001)

@@ -71,4 +71,6 @@ def evaluated(what: str, call: Callable[[], Any], mend: str = "mend it") -> Any:
     except GflowError:
         raise
     except Exception as error:
+        if "does not require grad" in str(error):
+            mend = "where it differentiates, do so within torch.enable_grad()"
         raise InputError(f"{what} fails: {one_line(error)}; {mend}") from error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gflow.errors import InputError
@@ -127,6 +128,9 @@ def require_numbers(name: str, values: object, example: str = "[{}]") -> list[fl
     if one is not None:
         write = example.format(one)
         raise InputError(f"{name} must be a sequence of numbers, got {one}; write {write}")
+    if isinstance(values, Tensor) and (values.is_meta or values.layout != torch.strided):
+        kind = "one on the device meta, without values" if values.is_meta else "a sparse one"
+        raise InputError(f"{name} must be a tensor of numbers, got {kind}; convert it")
     if isinstance(values, Tensor | np.ndarray):
         if values.ndim != 1:
             raise InputError(f"{name} must have one dimension, got {shown(values)}; flatten it")

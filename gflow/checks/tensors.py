@@ -36,6 +36,7 @@ def require_tensor(name: str, value: object) -> Tensor:
     >>> require_tensor("mask", np.array([True, False]))
     tensor([ True, False])
     """
+    _require_values(name, value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
         return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
     if not isinstance(value, Tensor) or value.layout != torch.strided:
@@ -74,6 +75,7 @@ def require_float(name: str, value: object) -> Tensor:
         ...
     gflow.errors.InputError: targets must be a floating-point tensor, got list; use torch.tensor
     """
+    _require_values(name, value)
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind == "f" and value.dtype.itemsize <= 8:  # torch has no long double
             return require_tensor(name, np.asarray(value))
@@ -87,6 +89,20 @@ def require_float(name: str, value: object) -> Tensor:
     else:
         return value
     raise InputError(f"{name} must be a floating-point tensor, got {kind}; use {mend}")
+
+
+def _require_values(name: str, value: object) -> None:
+    """Raise InputError where a tensor or an array has entries without values."""
+    if isinstance(value, Tensor) and value.is_meta:
+        raise InputError(
+            f"{name} must have values, got a tensor on the device meta; load them first"
+        )
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        count = int(np.ma.getmaskarray(value).sum())
+        raise InputError(
+            f"{name} must have a value in every entry, got an array with {count} masked ones; fill "
+            "them by .filled(...), or remove them"
+        )
 
 
 def require_nonempty(name: str, value: Tensor) -> None:

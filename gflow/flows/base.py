@@ -155,6 +155,11 @@ class Flow(abc.ABC):
     def parameter_flow(self) -> Flow:
         """The flow of the parameters, on which discrete descent acts."""
 
+    @property
+    def is_of_parameters(self) -> bool:
+        """Whether descent acts on the state itself."""
+        return self.parameter_flow is self
+
     @abc.abstractmethod
     def lift(self, y: Tensor) -> Tensor:
         """Return parameters (a state of ``parameter_flow``) that induce the state y."""
@@ -429,6 +434,11 @@ class ReducedFlow(Flow):
     @property
     def parameter_flow(self) -> Flow:
         raise self._without("parameter_flow")
+
+    @property
+    def is_of_parameters(self) -> bool:
+        is_defined = type(self).parameter_flow is not ReducedFlow.parameter_flow
+        return is_defined and self.parameter_flow is self
 
     def lift(self, y: Tensor) -> Tensor:
         raise self._without("lift")

@@ -23,6 +23,7 @@ from gflow.flows.objective.differentiation import (
     map_over_ensemble,
     value_and_gradient,
 )
+from gflow.flows.objective.slope import require_slope
 
 Function = Callable[[Tensor], Tensor]
 
@@ -208,14 +209,26 @@ class LossFlow(ParameterFlow):
         state = vector.reshape(self.state_shape)
         for name, function in self.invariant_functions.items():
             value = evaluated(f"invariant {name!r} at the start", partial(function, state.clone()))
-            if not isinstance(value, Tensor):
-                raise InputError(f"invariant {name!r} must return a tensor, got {shown(value)}")
+            if not isinstance(value, Tensor) or value.dtype != state.dtype:
+                got = value.dtype if isinstance(value, Tensor) else shown(value)
+                raise InputError(
+                    f"invariant {name!r} must return a tensor of the state's {state.dtype}, got "
+                    f"{got}"
+                )
+            again = evaluated(f"invariant {name!r} at the start", partial(function, state.clone()))
+            if not torch.equal(value.nan_to_num(), again.nan_to_num()):
+                raise InputError(
+                    f"invariant {name!r} must depend on the state alone, but two calls differ; "
+                    "take random numbers and counters out of it"
+                )
         leaf = state.clone().requires_grad_()
         with torch.enable_grad():
             loss = evaluated("loss_function at the start", partial(self.loss_function, leaf))
             again = evaluated("loss_function at the start", partial(self.loss_function, leaf))
         if not isinstance(loss, Tensor) or loss.ndim:
             mend = "sum it" if isinstance(loss, Tensor) else "use torch, not NumPy or float()"
+            if isinstance(loss, Tensor) and state.ndim > 1:
+                mend += ", or pass shape= to gflow.flow_from_loss if the start is several states"
             raise InputError(
                 f"loss_function must return a scalar tensor, got {shown(loss)}; {mend}"
             )
@@ -231,8 +244,15 @@ class LossFlow(ParameterFlow):
                 "loss_function must depend on the state alone, but two calls differ; take random "
                 "numbers and counters out of it"
             )
-        if not loss.requires_grad:
+        gradient = None
+        if loss.requires_grad:
+            differentiate = partial(torch.autograd.grad, loss, leaf, allow_unused=True)
+            (gradient,) = evaluated("the gradient of loss_function at the start", differentiate)
+        if gradient is None:
             raise InputError(
                 "loss_function must be differentiable, but its result does not depend on the state "
                 "by operations of torch; .numpy(), .item(), .detach() and .data cut the dependence"
             )
+        with torch.no_grad():
+            value = lambda v: self.loss_function(v.reshape(state.shape)).detach()  # noqa: E731
+            require_slope(value, vector, loss.detach(), gradient.reshape(-1))

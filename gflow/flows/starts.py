@@ -111,6 +111,8 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
         return
     batch = tuple(flow.batch_shape(y0))
     alone, noise = _checked_results(flow, y0, batch, "one state")
+    if noise == 0:
+        _require_product(flow, y0, alone)
     together, _ = _checked_results(flow, torch.stack([y0, y0]), (2, *batch), "two states")
     gap = (together - alone).nan_to_num().abs().max()
     if noise == 0 and gap > 1e-3 * alone.nan_to_num().abs().max():
@@ -118,6 +120,31 @@ def _require_contract(flow: Flow, y0: Tensor) -> None:
             f"{type(flow).__name__}.__call__(t, y) must treat each state of an ensemble alone, but "
             "the velocity of two equal states differs from that of one; sum over the state's "
             "dimensions only"
+        )
+
+
+def _require_product(flow: Flow, y0: Tensor, velocity: Tensor) -> None:
+    """Raise InputError where somebody's jvp is not the derivative of the velocity."""
+    owner = next(cls for cls in type(flow).__mro__ if "jvp" in vars(cls))
+    if owner.__module__.startswith("gflow."):
+        return
+    i = torch.arange(y0.numel(), dtype=y0.dtype, device=y0.device)
+    v = torch.cos(1.3 * i + 0.4).reshape(y0.shape)
+    length = torch.finfo(y0.dtype).eps ** (1 / 3) * (1 + y0.norm()) / v.norm()
+    name = f"{type(flow).__name__}.jvp(y, v)"
+    product = evaluated(name, partial(flow.jvp, y0.clone(), v))
+    _require_tensor(name, product, tuple(y0.shape), y0)
+    up, down = flow(0.0, y0 + length * v), flow(0.0, y0 - length * v)
+    difference = (up - down) / (2 * length)
+    allowed = 2 * (up + down - 2 * velocity).norm() / length
+    allowed = allowed + 1e3 * torch.finfo(y0.dtype).eps * velocity.norm() / length
+    allowed = allowed + 0.01 * torch.maximum(difference.norm(), product.norm())
+    if bool((product - difference).norm() > allowed):
+        raise InputError(
+            f"{name} must be the derivative of the velocity along v, for parameters minus the "
+            f"Hessian product, but differs from differences of the velocity by "
+            f"{float((product - difference).norm() / difference.norm()):.2g} of them; correct it, "
+            "or leave it out"
         )
 
 

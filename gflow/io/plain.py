@@ -101,4 +101,4 @@ def read_text(path: Path, max_bytes: int) -> str:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"it is over {max_bytes} bytes")
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")  # Windows' editors begin with a mark

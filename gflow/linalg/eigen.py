@@ -64,6 +64,8 @@ def sym_power(A: Tensor, exponent: float) -> Tensor:
 def effective_rank(sigma: Tensor) -> Tensor:
     """Return exp(entropy(σ/Σσ)) of singular values (..., r); 0 where all vanish.
 
+    NaN where one is negative or NaN.
+
     Roy & Vetterli (2007), as used by Arora et al. 2019 (arXiv:1905.13655).
 
     Examples
@@ -76,9 +78,10 @@ def effective_rank(sigma: Tensor) -> Tensor:
     if sigma.ndim == 0:
         raise InputError("singular values must have at least one dimension, got one number")
     total = sigma.sum(-1, keepdim=True)
-    p = sigma / torch.where(total > 0, total, torch.ones_like(total))
+    vanish = (sigma == 0).all(-1, keepdim=True)
+    p = sigma / torch.where(vanish, torch.ones_like(total), total)
     entropy = -torch.special.xlogy(p, p).sum(-1)
-    return torch.where(total[..., 0] > 0, entropy.exp(), torch.zeros_like(entropy))
+    return torch.where(vanish[..., 0], torch.zeros_like(entropy), entropy.exp())
 
 
 class Eigenpairs(NamedTuple):

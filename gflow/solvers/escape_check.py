@@ -129,7 +129,7 @@ def _round_off_may_decide(problem: Problem, gain: float) -> bool:
 
 def _unconstrained(problem: Problem) -> bool:
     """Return whether any states are states of the flow: those of a reduced flow have a rank."""
-    return problem.flow.parameter_flow is problem.flow
+    return problem.flow.is_of_parameters
 
 
 def _times_between(times: list[float]) -> list[float]:

@@ -292,10 +292,12 @@ def _check_event(event: Event, batch: torch.Size, y0: Tensor) -> None:
     """Raise InputError unless an event returns one number for each member."""
     shape = f"one number for each member, of shape {tuple(batch)}"
     value = evaluated("until(y)", lambda: event(y0), f"it must return {shape}")
-    if not isinstance(value, Tensor) or value.shape != batch or value.is_complex():
+    is_tensor = isinstance(value, Tensor) and value.shape == batch
+    if not is_tensor or not value.is_floating_point() or bool(value.isnan().any()):
+        got = f"{shown(value)} of {value.dtype}" if is_tensor else shown(value)
         raise InputError(
-            f"until(y) must return a tensor, {shape}, got {shown(value)}; it is positive until the "
-            "event, see gflow.events"
+            f"until(y) must return a floating-point tensor, {shape}, got {got}; it is positive "
+            "until the event and falls to zero there, see gflow.events"
         )
 
 
@@ -305,9 +307,10 @@ def _check_details(flow: Flow, y0: Tensor, details: SolveDetails) -> None:
     if event is not None:
         require_callable("until", event, "until(y)")
         _check_event(event, flow.batch_shape(y0), y0)
-    details["checkpoint_every"] = require_number(
-        "checkpoint_every", details.get("checkpoint_every", 60.0)
-    )
+    every = require_number("checkpoint_every", details.get("checkpoint_every", 60.0))
+    if not every >= 0:
+        raise InputError(f"checkpoint_every must be at least 0 seconds, got {every}")
+    details["checkpoint_every"] = every
     if step_size is not None:
         details["step_size"] = require_positive("step_size", step_size)
     details["dense"] = require_bool("dense", details.get("dense", False))

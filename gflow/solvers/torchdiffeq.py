@@ -93,9 +93,8 @@ class TorchdiffeqSolver(Solver):
                 if problem.max_step < math.inf:
                     options["max_step"] = problem.max_step
             else:
-                grid = _grid(
-                    problem.t, remaining[0], min(problem.step_size or math.inf, problem.max_step)
-                )
+                step = min(problem.step_size or math.inf, problem.max_step)
+                grid = _grid(problem.t, remaining[0], step, problem.max_evals)
                 options = {"grid_constructor": lambda f, y, t, grid=grid: grid.to(t)}
             if method in _ADAMS:
                 options["max_order"] = _ADAMS_ORDER
@@ -109,8 +108,8 @@ class TorchdiffeqSolver(Solver):
             rhs.accept(remaining[-1], z[-1])
 
 
-def _grid(a: float, b: float, step: float) -> Tensor:
-    """Return the times from a to b in equal steps no longer than step."""
+def _grid(a: float, b: float, step: float, max_evals: int) -> Tensor:
+    """Return the times from a to b in equal steps no longer than step, as far as evaluations go."""
     count = max(1, math.ceil((b - a) / step * (1 - 1e-12)))
-    grid = [a, *(a + (b - a) * i / count for i in range(1, count)), b]
+    grid = [a, *(a + (b - a) * i / count for i in range(1, min(count, max_evals + 2))), b]
     return torch.tensor(grid, dtype=torch.float64)

@@ -67,7 +67,7 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     Warns
     -----
     UserWarning
-        If they share less than half of the times of either.
+        If they share less than half of the times of either, or start at different states.
 
     Examples
     --------
@@ -95,6 +95,12 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
     ndim = first.ndim - len(flow.batch_shape(ys))
     distance = _norm(first - second, ndim)
     size = _norm(first, ndim).clamp_min(torch.finfo(first.dtype).tiny)
+    if rows[0] == 0 and columns[0] == 0 and bool((distance[0] > 1e-3 * size[0]).any()):
+        warnings.warn(
+            f"trajectory and descent start at different states, {float(distance[0].max()):.3g} "
+            "apart; the gap includes that",
+            stacklevel=2,
+        )
     parameters = None
     theta = descent.parameters[columns]
     if flow.parameter_flow is flow and ys.shape == theta.shape:

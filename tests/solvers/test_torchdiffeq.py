@@ -315,3 +315,9 @@ def test_without_asserts():
     assert len(lines) == 4, done.stdout + done.stderr
     assert "MISSED" not in done.stdout
     assert all("NaN" in line for line in lines if line.startswith("Bad"))
+
+
+def test_steps_far_beyond_the_budget_take_no_memory():
+    flow, y0 = gflow.FactorFlow.example()
+    with pytest.raises(gflow.IntegrationError, match="budget of 20 evaluations ran out"):
+        gflow.integrate(flow, y0, [0.0, 1.0], "rk4", step_size=1e-15, max_evals=20)

@@ -26,6 +26,7 @@ from gflow.flows.objective.chunks import Chunk
 from gflow.flows.objective.differentiation import value, value_and_gradient
 from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
+from gflow.flows.objective.slope import require_slope
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
@@ -161,7 +162,7 @@ class _Probe:
             route.overwrites = True
         self._choose_values(theta, own)
         if own_nearby is not None:
-            self._require_slope(nearby, own_nearby)
+            require_slope(self._value, nearby, *own_nearby)
             self._choose_products(nearby, own_nearby.gradient)
 
     def _first(self) -> _Point:
@@ -272,29 +273,6 @@ class _Probe:
         except Exception:  # of any kind: torch says it in many ways
             found = False
         self._loss.route.has_products = found
-
-    def _require_slope(self, theta: Tensor, point: _Point) -> None:
-        """Raise InputError unless the loss changes along two directions as its gradient says."""
-        eps = torch.finfo(theta.dtype).eps
-        i = torch.arange(theta.numel(), dtype=theta.dtype, device=theta.device)
-        length = eps ** (1 / 3) * (theta.norm() + eps)
-        for along in (point.gradient, torch.cos(1.3 * i + 0.4)):
-            if not bool(along.norm() > 0):
-                continue
-            direction = along / along.norm()
-            up, down = (self._value(theta + s * length * direction) for s in (1.0, -1.0))
-            slope, expected = (up - down) / (2 * length), point.gradient @ direction
-            # Twice what a kink or curvature explains, and round-off.
-            allowed = 2 * (up + down - 2 * point.value).abs() / length
-            allowed = allowed + 1e3 * eps * point.value.abs() / length
-            allowed = allowed + 1e-3 * torch.maximum(slope.abs(), expected.abs())
-            if bool((slope - expected).abs() > allowed):
-                raise InputError(
-                    "the gradient must be the slope of the loss, but along one direction autograd "
-                    f"gives {float(expected):.3g} and differences of the loss {float(slope):.3g}; "
-                    "remove what cuts or changes gradients (detach, item, NumPy, rounding, hooks, "
-                    "a wrong backward)"
-                )
 
     def _value(self, theta: Tensor) -> Tensor:
         with torch.set_grad_enabled(self._loss.route.values_need_graph):

@@ -189,7 +189,7 @@ def needs_exact(flow: Flow, blind: np.ndarray, span: np.ndarray | float) -> np.n
     >>> needs_exact(flow, np.array([1e-6, 15.0]), 40.0).tolist()
     [False, True]
     """
-    return (blind * span > _BLIND) & (flow.parameter_flow is flow)
+    return (blind * span > _BLIND) & flow.is_of_parameters
 
 
 def next_gain(

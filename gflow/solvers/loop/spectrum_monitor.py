@@ -32,7 +32,7 @@ class SpectrumMonitor:
         #: Whether the Hessian's largest eigenvalue is the radius that the methods need.
         self._sharpness_is_radius = (
             problem.sharpness_path is not None
-            and flow.parameter_flow is flow
+            and flow.is_of_parameters
             and flow.spectral_radius(problem.y0) is None
         )
 

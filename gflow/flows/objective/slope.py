@@ -1,0 +1,79 @@
+"""Whether a gradient is the slope of its loss, by differences of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+
+
+def require_slope(
+    value: Callable[[Tensor], Tensor], theta: Tensor, loss: Tensor, gradient: Tensor
+) -> None:
+    """Raise InputError unless a loss changes along two directions as its gradient says.
+
+    Parameters
+    ----------
+    value : callable
+        The loss of one vector.
+    theta : Tensor, shape (p,)
+        Where to compare.
+    loss : Tensor, shape ()
+        The loss there.
+    gradient : Tensor, shape (p,)
+        Its gradient there.
+
+    Raises
+    ------
+    InputError
+        If the two differ by more than a kink, curvature or round-off explains, whatever the length
+        of the differences.
+
+    Examples
+    --------
+    >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    >>> require_slope(lambda x: x @ x, x, x @ x, 2 * x)
+    """
+    i = torch.arange(theta.numel(), dtype=theta.dtype, device=theta.device)
+    length = torch.finfo(theta.dtype).eps ** (1 / 3)
+    # The last one, at which float32 would be round-off, for losses with features far below ‖θ‖.
+    factors = (1.0, 0.1, 1e-3) if theta.dtype == torch.float64 else (1.0, 0.1)
+    for along in (gradient, torch.cos(1.3 * i + 0.4)):
+        if not bool(along.norm() > 0):
+            continue
+        direction = along / along.norm()
+        expected = gradient @ direction
+        for factor in factors:
+            slope = _slope(value, theta, loss, direction, factor * length)
+            if _agree(*slope, expected):
+                break
+        else:
+            raise InputError(
+                "the gradient must be the slope of the loss, but along one direction autograd "
+                f"gives {float(expected):.3g} and differences of the loss {float(slope[0]):.3g}; "
+                "remove what cuts or changes gradients (detach, item, NumPy, rounding, hooks, "
+                "a wrong backward)"
+            )
+
+
+def _slope(
+    value: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    loss: Tensor,
+    direction: Tensor,
+    relative_length: float,
+) -> tuple[Tensor, Tensor]:
+    """Return a central difference, and twice what a kink, curvature and round-off explain."""
+    eps = torch.finfo(theta.dtype).eps
+    length = relative_length * (theta.norm() + eps)
+    up, down = (value(theta + s * length * direction) for s in (1.0, -1.0))
+    explained = 2 * (up + down - 2 * loss).abs() / length + 1e3 * eps * loss.abs() / length
+    return (up - down) / (2 * length), explained
+
+
+def _agree(slope: Tensor, explained: Tensor, expected: Tensor) -> bool:
+    allowed = explained + 1e-3 * torch.maximum(slope.abs(), expected.abs())
+    return not bool((slope - expected).abs() > allowed)
