@@ -167,11 +167,13 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
 def test_run_that_kills_its_worker_does_not_affect_the_rest_of_its_group(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
     monkeypatch.setattr(engine, "_TICK", 0.1)
-    plan = linear_plan(seeds=3)
+    # Synthetic data: those of scikit-learn would cost every worker its import.
+    plan = linear_plan(("data", "synthetic"), ("init_scale", "0.1,0.2,0.4"))
+    assert group_indices(plan, tmp_path / "as planned", workers=1) == [[0, 1, 2]]
     bad = plan.members[1].id
-    progress = run_sweep(plan, tmp_path, WorkerConfig(workers=1), execute=killing(bad))
+    progress = run_sweep(plan, tmp_path / "sweep", WorkerConfig(workers=1), execute=killing(bad))
     assert (progress.done, set(progress.failed)) == (2, {bad})
-    assert not (tmp_path / "together").exists()
+    assert not (tmp_path / "sweep" / "together").exists()
 
 
 def test_stopped_sweep_in_groups_resumes_to_the_same_bits(workers, tmp_path, monkeypatch):
