@@ -99,6 +99,95 @@ class Squared(nn.Module):
         return w * w
 
 
+class Doubled(torch.autograd.Function):
+    """With setup_context and a rule for vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0]
+
+
+class Lost(OldSquare):
+    @staticmethod
+    def backward(ctx, g):
+        return None
+
+
+class Scaled(nn.Module):
+    """A criterion with a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()).double())
+
+    def forward(self, u, y):
+        self.calls += 1
+        return mse(u, y)
+
+
+def of_weights(*weights, use):
+    """A case of parameters that may share memory."""
+
+    def build():
+        module, _, x, y = of(use)()
+        for i, w in enumerate(weights):
+            module.register_parameter(f"w{i}", nn.Parameter(w))
+        return module, mse, x, y
+
+    return build
+
+
+def slope_penalty(net, u, y):
+    slopes = torch.autograd.grad(mse(u, y), list(net.parameters()), create_graph=True)
+    return mse(u, y) + 0.1 * sum(slope.square().sum() for slope in slopes)
+
+
+def input_penalty(net, u, y):
+    x = X.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+    return mse(u, y) + slope.square().mean()
+
+
+def backward_inside(net, u, y):
+    loss = mse(u, y)
+    loss.backward(retain_graph=True)
+    return loss
+
+
+def grown(self, x):
+    if not hasattr(self, "extra"):
+        self.extra = nn.Linear(2, 2).double()
+    return self.extra(self.l(x))
+
+
+def stateful(self, x):
+    outputs, self.state = self.l(x, getattr(self, "state", None))
+    self.state = self.state.detach()
+    return outputs[:, -1]
+
+
+def averaged(self, x):
+    self.mean = 0.9 * getattr(self, "mean", 0.0) + 0.1 * self.l(x).detach().mean()
+    return self.l(x) - self.mean
+
+
+def implicit(self, x):
+    h = torch.zeros(len(x), 2).to(x)
+    for _ in range(20):
+        h = torch.tanh(0.3 * self.m(h) + self.l(x))
+    return h
+
+
 def frozen(module):
     module[0].requires_grad_(False)
 
@@ -263,6 +352,43 @@ RUNS = {
     "a constant made at the first call": of(cached, l=linear()),
     "scripted": lambda: (torch.jit.script(mlp()), mse, X, Y),
     "float32": lambda: (mlp().float(), mse, X.float(), Y.float()),
+    "tied layers": of(
+        lambda self, x: self.l(self.m(self.l(x).tanh()).tanh()), l=linear(3, 3), m=linear(3, 3), y=X
+    ),
+    "disjoint slices of one tensor": of_weights(
+        (wide := randn(3, 4, seed=3))[:, :2], wide[:, 2:],
+        use=lambda self, x: x @ self.w0 * self.w1.sum()
+    ),
+    "a transposed parameter": of_weights(randn(2, 3).T, use=lambda self, x: x @ self.w0),
+    "a parameter without entries": of_weights(
+        randn(3, 2), torch.zeros(0).double(), use=lambda self, x: x @ self.w0 + self.w1.sum()
+    ),
+    "an autograd.Function with setup_context": of(
+        lambda self, x: Doubled.apply(self.l(x)), l=linear()
+    ),
+    "a penalty on the slopes of the loss": with_net(slope_penalty),
+    "a penalty on the slopes by the inputs": with_net(input_penalty),
+    "embeddings with padding": layers(
+        lambda: nn.Embedding(5, 2, padding_idx=0), nn.Flatten, linear(6, 2), x=TOKENS, y=Y[:3]
+    ),
+    "EmbeddingBag": layers(lambda: nn.EmbeddingBag(5, 2), x=TOKENS, y=Y[:3]),
+    "traced": lambda: (torch.jit.trace(mlp(), X), mse, X, Y),
+    "a graph of torch.fx": lambda: (torch.fx.symbolic_trace(mlp()), mse, X, Y),
+    "a fixed point": of(implicit, l=linear(), m=linear(2, 2)),
+    "a matrix exponential": of_weights(
+        randn(3, 3), use=lambda self, x: (x @ torch.linalg.matrix_exp(self.w0))[:, :2]
+    ),
+    "an orthogonal factor": of_weights(
+        randn(3, 3), use=lambda self, x: (x @ torch.linalg.qr(self.w0)[0])[:, :2]
+    ),
+    "label smoothing": layers(linear(), y=LABELS, loss=nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "labels that are ignored": layers(linear(), y=LABELS, loss=nn.CrossEntropyLoss(ignore_index=0)),
+    "labels as bytes": layers(linear(), y=LABELS.byte(), loss=cross_entropy),
+    "a sum over samples": layers(linear(), loss=nn.MSELoss(reduction="sum")),
+    "a root of the mean": layers(linear(), loss=lambda u, y: mse(u, y).sqrt()),
+    "targets of integers": layers(linear(), y=functional.one_hot(LABELS)),
+    "expanded targets": layers(linear(), y=Y[:1].expand(6, 2)),
+    "one sample": layers(linear(), x=X[:1], y=Y[:1]),
     "the loss as output": layers(linear(), loss=lambda u, y: u.square().sum()),
 }  # fmt: skip
 
@@ -332,6 +458,69 @@ REFUSED = {
     "DataParallel": (lambda: (nn.DataParallel(mlp()), mse, X, Y), "module.module"),
     "a lazy module": (lambda: (nn.LazyLinear(2), mse, X, Y), "call module"),
     "the device meta": (lambda: (mlp().to("meta"), mse, X, Y), "meta"),
+    "an expanded parameter": (
+        of_weights(randn(1).expand(3), use=lambda self, x: x @ self.w0),
+        "its own memory, but .*'w0'"
+    ),
+    "overlapping slices": (
+        of_weights((long := randn(6))[:4], long[2:],
+        use=lambda self, x: x * self.w0[:3] * self.w1[:3]),
+        r"memory, but entries of 'w1' share it .*; use clone\(\)",
+    ),
+    "a backward of None": (
+        of(lambda self, x: self.l(x) + Lost.apply(self.m(x)), l=linear(), m=linear()),
+        "slope of the"
+    ),
+    "backward() in the criterion": (with_net(backward_inside), r"the .grad of .*; remove backward"),
+    "a counter in the criterion": (
+        layers(linear(), loss=Scaled()), r"'calls' of the criterion; call criterion\.eval"
+    ),
+    "layers made in forward": (
+        of(grown, l=linear()), r"'extra.weight'; call module\(inputs\) once"
+    ),
+    "all layers made in forward": (
+        lambda: (nn.Module(), mse, X, Y), r"or call module\(inputs\) once if it makes"
+    ),
+    "a state from call to call": (
+        of(stateful, l=lambda: nn.GRU(4, 2, batch_first=True), x=SEQUENCES, y=Y[:4]),
+        "earlier calls"
+    ),
+    "a moving average": (of(averaged, l=linear()), "depends on earlier calls"),
+    "dropout of an LSTM": (
+        layers(lambda: nn.LSTM(4, 2, 2, dropout=0.5), x=SEQUENCES), "LSTM '0' in training mode"
+    ),
+    "a hook on a parameter": (
+        layers(linear(), then=lambda m: m[0].weight.register_hook(lambda g: 2 * g) and m),
+        "slope of"
+    ),
+    "a part without gradients": (
+        of(lambda self, x: self.m(torch.no_grad()(self.l)(x)), l=linear(), m=linear(2, 2)),
+        "slope of"
+    ),
+    "weights in bfloat16": (
+        of(lambda self, x: (x.bfloat16() @ self.l.weight.bfloat16().T).double(), l=linear()),
+        "slope"
+    ),
+    "gradients scaled by frequency": (
+        layers(
+            lambda: nn.Embedding(5, 2, scale_grad_by_freq=True), nn.Flatten, x=TOKENS, y=randn(3, 6)
+        ),
+        "slope of the loss",
+    ),
+    "a list of tensors": (layers(linear(), x=list(X)), r"got list; use torch\.stack"),
+    "a dict": (layers(linear(), x={"x": X}), "got dict; collect the full batch in one"),
+    "integers for a linear layer": (
+        layers(linear(), x=TOKENS, y=Y[:3]), r"convert them, inputs\.to\(torch\.float64"
+    ),
+    "labels out of range": (
+        layers(linear(), y=LABELS + 5, loss=cross_entropy), "class indices 0, 1"
+    ),
+    "a criterion of one argument": (
+        layers(linear(), loss=lambda u: u.mean()), "must be a function of outputs and targets"
+    ),
+    "all labels ignored": (
+        layers(linear(), y=0 * LABELS, loss=nn.CrossEntropyLoss(ignore_index=0)), "finite, got nan"
+    ),
     "no trainable parameter": (layers(nn.Flatten), "no trainable parameter"),
     "wrong shape": (layers(linear(4, 2)), r"fails for inputs of shape \(6, 3\)"),
     "no samples": (layers(linear(), x=X[:0], y=Y[:0]), "must not be empty"),
@@ -427,6 +616,18 @@ def test_a_layer_that_is_not_registered_is_reported():
     stranger = nn.Linear(2, 2).double()
     with pytest.warns(UserWarning, match="not a parameter of the module"):
         gflow.NetworkFlow(module, lambda u, y: mse(stranger(u), y), X, Y)
+
+
+def test_targets_that_are_broadcast_are_reported():
+    own = lambda u, y: (u - y).square().mean()  # noqa: E731
+    with pytest.warns(UserWarning, match=r"broadcasts targets of shape \(6, 1\) against outputs"):
+        gflow.NetworkFlow(mlp(), own, X, Y[:, :1])
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_tensors_made_inside_of_the_criterion_are_no_strangers():
+    gflow.NetworkFlow(*RUNS["a penalty on the slopes by the inputs"]())
+    gflow.NetworkFlow(mlp(), lambda u, y: u.square().mean() + 0 * y.sum(), X, Y[:, :1])
 
 
 def test_weights_that_hooks_compute_are_left_as_they_were():

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -24,9 +21,11 @@ from torch.overrides import TorchFunctionMode
 from gflow.errors import GflowError, InputError
 from gflow.flows.objective.chunks import Chunk
 from gflow.flows.objective.differentiation import value, value_and_gradient
+from gflow.flows.objective.guard import Guard, equal_states
 from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
 from gflow.flows.objective.slope import require_slope
+from gflow.flows.objective.strangers import strangers, warn_of_strangers
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
@@ -57,7 +56,7 @@ def choose_route(loss: NetworkLoss, chunk: Chunk) -> None:
     >>> loss.route.overwrites
     False
     """
-    guard = _Guard(loss, chunk)
+    guard = Guard(loss.module, loss.criterion, chunk)
     found: InputError | None = None
     try:
         _Probe(loss, chunk, guard).run()
@@ -68,49 +67,19 @@ def choose_route(loss: NetworkLoss, chunk: Chunk) -> None:
     if changed:
         raise InputError(
             "an evaluation must leave everything as it was, but this one changes "
-            f"{', '.join(changed)}; call module.eval() first, or remove the operation in place"
+            f"{', '.join(changed)}; {_mend(changed)}"
         )
     if found is not None:
         raise found
 
 
-class _Guard:
-    """What an evaluation must leave as it was: copies, to compare and to restore."""
-
-    def __init__(self, loss: NetworkLoss, chunk: Chunk):
-        modules = [m for m in (loss.module, loss.criterion) if isinstance(m, nn.Module)]
-        named: dict[str, Tensor] = {"the inputs": chunk.inputs, "the targets": chunk.targets}
-        for m in modules:
-            named |= {f"buffer {k!r}": b for k, b in m.named_buffers() if b is not None}
-            named |= {f"parameter {k!r}": p for k, p in m.named_parameters()}
-        self._pairs = [(name, x, x.detach().clone()) for name, x in named.items()]
-        self._modes = [(child, child.training) for m in modules for child in m.modules()]
-        self._device = chunk.inputs.device
-        self._random = self.random_states()
-
-    def random_states(self) -> tuple[Any, ...]:
-        """The states of the global generators."""
-        states: list[Any] = [torch.get_rng_state(), random.getstate(), np.random.get_state()]  # noqa: NPY002
-        if self._device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self._device))
-        return tuple(states)
-
-    def restore(self) -> list[str]:
-        """Restore what has changed, and return the names of the tensors among it."""
-        changed = []
-        for name, x, before in self._pairs:
-            if not _same(x, before):
-                changed.append(name)
-                with torch.no_grad():
-                    x.copy_(before)
-        for child, training in self._modes:
-            child.training = training
-        torch.set_rng_state(self._random[0])
-        random.setstate(self._random[1])
-        np.random.set_state(self._random[2])  # noqa: NPY002
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(self._random[3], self._device)
-        return changed
+def _mend(changed: Sequence[str]) -> str:
+    if any("list of parameters" in what for what in changed):
+        return "call module(inputs) once before, so that its parameters exist"
+    if any(".grad" in what for what in changed):
+        return "remove backward(), or use torch.autograd.grad"
+    owner = "criterion" if "criterion" in changed[0] else "module"
+    return f"call {owner}.eval() first, or remove the operation in place"
 
 
 class _Point(NamedTuple):
@@ -123,7 +92,7 @@ class _Point(NamedTuple):
 class _Probe:
     """The evaluations of `choose_route`."""
 
-    def __init__(self, loss: NetworkLoss, chunk: Chunk, guard: _Guard):
+    def __init__(self, loss: NetworkLoss, chunk: Chunk, guard: Guard):
         self._loss, self._chunk, self._guard = loss, chunk, guard
         self._theta = torch.cat([p.detach().flatten() for p in loss.own])
 
@@ -149,7 +118,7 @@ class _Probe:
         again = self._plain(theta)
         afterwards = self._guard.random_states()
         # Who sets the seed in forward ends in the same state whatever it was before.
-        draws = not _equal_states(before, after) and not _equal_states(after, afterwards)
+        draws = not equal_states(before, after) and not equal_states(after, afterwards)
         if draws or again is None or not self._agree(own, again):
             reason = "draws random numbers" if draws else "depends on earlier calls"
             raise InputError(
@@ -162,8 +131,9 @@ class _Probe:
             route.overwrites = True
         self._choose_values(theta, own)
         if own_nearby is not None:
-            require_slope(self._value, nearby, *own_nearby)
-            self._choose_products(nearby, own_nearby.gradient)
+            free = self._free(own.gradient, own_nearby.gradient)
+            require_slope(self._value, nearby, *own_nearby, free)
+            self._choose_products(nearby, own_nearby.gradient, free)
 
     def _first(self) -> _Point:
         """Evaluate at the module's own parameters, step by step, for clear errors."""
@@ -180,7 +150,10 @@ class _Probe:
                 "the loss does not depend on the module's parameters by operations of torch that "
                 "can be differentiated; remove detach(), item() and no_grad() from the way to it"
             )
-        _warn_of_strangers(result, loss.own, chunk)
+        if found := strangers(result, loss.own, chunk):
+            with torch.enable_grad(), loss.settings():
+                again = loss.criterion(loss.module(chunk.inputs), chunk.targets)
+            warn_of_strangers(found, strangers(again, loss.own, chunk))
         try:
             slopes = torch.autograd.grad(result, loss.own, materialize_grads=True)
         except Exception as error:
@@ -243,13 +216,26 @@ class _Probe:
             same = False
         self._loss.route.values_need_graph = not same
 
-    def _choose_products(self, theta: Tensor, gradient: Tensor) -> None:
+    def _free(self, *gradients: Tensor) -> Tensor:
+        """1 for each entry of θ; 0 in rows of embeddings for padding, which torch keeps fixed."""
+        free = [torch.ones_like(p) for p in self._loss.own]
+        for child in self._loss.module.modules():
+            if isinstance(child, nn.Embedding | nn.EmbeddingBag) and child.padding_idx is not None:
+                for p, part in zip(self._loss.own, free, strict=True):
+                    if p is child.weight:
+                        part[child.padding_idx] = 0.0
+        vector = torch.cat([part.flatten() for part in free])
+        moves = torch.stack(gradients).abs().sum(0) > 0  # also a decoder's, which shares the rows
+        return torch.where(moves, torch.ones_like(vector), vector)
+
+    def _choose_products(self, theta: Tensor, gradient: Tensor, free: Tensor) -> None:
         """Choose whether Hessian products are those of autograd, or differences of gradients.
 
         An operation may have no second derivative, or a wrong one, as has weight_norm of torch.
         """
         objective = self._loss.objective(self._chunk)
         direction = torch.cos(1.3 * torch.arange(len(theta), device=theta.device) + 0.4).to(theta)
+        direction = free * direction
         direction = direction / direction.norm()
         eps = torch.finfo(theta.dtype).eps
         length = eps ** (1 / 3) * (theta.norm() + eps)
@@ -330,41 +316,3 @@ def _nearby(theta: Tensor, loss: NetworkLoss) -> Tensor:
         step = torch.where(flat == 0, scale, flat.abs())
         parts.append(flat + 1e-3 * step * torch.cos(1.7 * i + 0.6))
     return torch.cat(parts)
-
-
-def _warn_of_strangers(loss: Tensor, own: Sequence[Tensor], chunk: Chunk) -> None:
-    """Warn where the loss depends on trainable tensors that are not the module's parameters."""
-    known = {id(p) for p in own}
-    ends = {id(x.grad_fn) for x in (chunk.inputs, chunk.targets) if x.grad_fn is not None}
-    known |= {id(chunk.inputs), id(chunk.targets)}
-    nodes, seen = [loss.grad_fn], set[int]()
-    while nodes:
-        node = nodes.pop()
-        if node is None or id(node) in seen or id(node) in ends:
-            continue
-        seen.add(id(node))
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in known:
-            warnings.warn(
-                f"the loss depends on a trainable tensor of shape {tuple(leaf.shape)} that is not "
-                "a parameter of the module, and the flow keeps it fixed; register it "
-                "(nn.ModuleList, nn.ParameterList), or set requires_grad=False",
-                stacklevel=5,
-            )
-            return
-        nodes += [following for following, _ in node.next_functions]
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    a = a.detach()
-    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def _equal_states(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return _comparable(a) == _comparable(b)
-
-
-def _comparable(states: Sequence[Any]) -> list[Any]:
-    of_torch, of_python, of_numpy, *rest = states
-    tensors = [x.numpy().tobytes() for x in (of_torch, *rest)]
-    return [tensors, of_python, of_numpy[1].tobytes(), of_numpy[2:]]

@@ -174,6 +174,10 @@ class ChunkLoss:
 
     def __call__(self, theta: Tensor) -> Tensor:
         loss, chunk, route = self.loss, self.chunk, self.loss.route
+        if route.values_need_graph and not theta.requires_grad and not in_transform():
+            # A loss that differentiates by the parameters needs them to require gradients.
+            with torch.enable_grad():
+                return self(theta.detach().requires_grad_()).detach()
         call = partial(
             functional_call,
             loss.pair,

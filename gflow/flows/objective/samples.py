@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -39,7 +40,14 @@ def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> Non
     for name, x in (("inputs", inputs), ("targets", targets)):
         if not isinstance(x, Tensor):
             how = "torch.from_numpy" if isinstance(x, np.ndarray) else "torch.as_tensor"
-            raise InputError(f"{name} must be a tensor, got {type(x).__name__}; use {how}(...)")
+            if isinstance(x, list | tuple) and x and isinstance(x[0], Tensor):
+                how = "torch.stack"
+            mend = f"use {how}(...)"
+            if not isinstance(x, np.ndarray | list | tuple):
+                mend = "collect the full batch in one, which module or criterion may split"
+            raise InputError(f"{name} must be a tensor, got {type(x).__name__}; {mend}")
+        if x.is_nested:
+            raise InputError(f"{name} must be a dense tensor, got a nested one; pad it")
         if x.layout != torch.strided or x.is_quantized or x.is_complex():
             kind = x.dtype if x.layout == torch.strided else x.layout
             raise InputError(f"{name} must be a dense tensor of real numbers, got {kind}")
@@ -142,6 +150,8 @@ def call_module(module: nn.Module, inputs: Tensor, like: Tensor) -> Tensor:
         raise
     except Exception as error:
         hint = "check the inputs"
+        if not inputs.is_floating_point() and "dtype" in str(error):
+            hint = f"inputs have {inputs.dtype}: convert them, inputs.to({like.dtype})"
         if inputs.is_floating_point() and inputs.dtype != like.dtype:
             hint = (
                 f"inputs have {inputs.dtype}, the parameters {like.dtype}: convert one of them, "
@@ -208,12 +218,13 @@ def call_criterion(
     except GflowError:
         raise
     except Exception as error:
-        hint = ""
-        if targets.is_floating_point() and targets.ndim and targets[..., 0].numel() == len(targets):
-            hint = " (class indices are of shape (n,) and torch.int64)"
+        mend = "give targets of the shape and dtype that it takes"
+        if isinstance(error, TypeError) and "argument" in str(error):
+            mend = "it must be a function of outputs and targets"
+        elif re.search(r"to be Long|multi-target|class prob|Target -?\d+ is out", str(error)):
+            mend += " (class indices 0, 1, ... are of shape (n,) and torch.int64)"
         raise InputError(
-            f"criterion(outputs, targets) fails for {shapes} with {cause(error)}; give targets of "
-            f"the shape and dtype that it takes{hint}"
+            f"criterion(outputs, targets) fails for {shapes} with {cause(error)}; {mend}"
         ) from None
     if not isinstance(loss, Tensor):
         hint = "; write criterion() to make one" if isinstance(loss, nn.Module) else ""
@@ -227,9 +238,10 @@ def call_criterion(
             f"{shapes}; convert the targets"
         )
     _require_same_shape(criterion, loss, outputs, targets)
+    _warn_of_broadcasting(criterion, loss, outputs, targets)
     if not bool(torch.isfinite(loss)):
         raise InputError(
-            f"the loss at the module's parameters must be finite, got {float(loss):g}; "
+            f"the loss at the module's parameters must be finite, got {float(loss.detach()):g}; "
             f"{int((~torch.isfinite(targets)).sum())} of the {targets.numel()} entries of targets "
             "are NaN or infinite: check them, and the scale of the parameters"
         )
@@ -252,6 +264,27 @@ def _require_same_shape(
         raise InputError(
             f"criterion broadcasts outputs of shape {tuple(outputs.shape)} against targets of "
             f"shape {tuple(targets.shape)}; reshape the targets to that of the outputs"
+        )
+
+
+def _warn_of_broadcasting(
+    criterion: Criterion, loss: Tensor, outputs: Tensor, targets: Tensor
+) -> None:
+    """Warn where targets of fewer entries are broadcast against the outputs."""
+    if targets.numel() >= outputs.numel() or targets.is_complex():
+        return
+    try:
+        with torch.no_grad():
+            same = torch.equal(criterion(outputs, targets.expand_as(outputs).clone()), loss)
+            uses = not torch.equal(criterion(outputs, targets + 1), loss)
+    except Exception:  # the criterion needs the shapes as they are
+        return
+    if same and uses:
+        warnings.warn(
+            f"criterion broadcasts targets of shape {tuple(targets.shape)} against outputs of "
+            f"shape {tuple(outputs.shape)}; check that this is meant, and write "
+            "targets.expand_as(outputs)",
+            stacklevel=6,
         )
 
 

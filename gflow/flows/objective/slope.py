@@ -11,7 +11,11 @@ from gflow.errors import InputError
 
 
 def require_slope(
-    value: Callable[[Tensor], Tensor], theta: Tensor, loss: Tensor, gradient: Tensor
+    value: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    loss: Tensor,
+    gradient: Tensor,
+    free: Tensor | None = None,
 ) -> None:
     """Raise InputError unless a loss changes along two directions as its gradient says.
 
@@ -25,6 +29,8 @@ def require_slope(
         The loss there.
     gradient : Tensor, shape (p,)
         Its gradient there.
+    free : Tensor, shape (p,), optional
+        0 for entries that stay fixed, 1 for all others.
 
     Raises
     ------
@@ -42,6 +48,8 @@ def require_slope(
     # The last one, at which float32 would be round-off, for losses with features far below ‖θ‖.
     factors = (1.0, 0.1, 1e-3) if theta.dtype == torch.float64 else (1.0, 0.1)
     for along in (gradient, torch.cos(1.3 * i + 0.4)):
+        if free is not None:
+            along = free * along
         if not bool(along.norm() > 0):
             continue
         direction = along / along.norm()

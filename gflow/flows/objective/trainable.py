@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +81,10 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
     """
     found = {k: p for k, p in module.named_parameters() if p.requires_grad}
     if not found:
-        raise InputError("the module has no trainable parameter; set requires_grad of one")
+        raise InputError(
+            "the module has no trainable parameter; set requires_grad of one, or call "
+            "module(inputs) once if it makes its layers then"
+        )
     for name, p in module.named_parameters():
         if isinstance(p, nn.parameter.UninitializedParameter):
             raise InputError(
@@ -107,6 +112,7 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
             f"the module's parameters must be float32 or float64, got {dtypes[0]}; convert it, for "
             "example with module.double()"
         )
+    _require_own_memory(found)
     for name, p in found.items():
         if p.layout != torch.strided or p.is_inference():
             kind = "made in inference mode" if p.is_inference() else f"of layout {p.layout}"
@@ -117,6 +123,29 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
             )
     _require_deterministic(module)
     return {k: p.detach() for k, p in found.items()}
+
+
+def _require_own_memory(parameters: Mapping[str, Tensor]) -> None:
+    """Raise InputError where entries of parameters share memory, as of expand() or slices."""
+    by_storage: dict[int, list[str]] = {}
+    for name, p in parameters.items():
+        if p.layout == torch.strided and p.numel():
+            by_storage.setdefault(p.untyped_storage().data_ptr(), []).append(name)
+    for names in by_storage.values():
+        own = [parameters[name] for name in names]
+        steps = [step for n, step in zip(own[0].shape, own[0].stride(), strict=True) if n > 1]
+        if len(own) == 1 and all(steps):
+            continue
+        size = own[0].untyped_storage().nbytes() // own[0].itemsize
+        used = torch.zeros(size, dtype=torch.uint8, device=own[0].device)
+        for name, p in zip(names, own, strict=True):
+            before = int(used.sum())
+            used.as_strided(p.shape, p.stride(), p.storage_offset()).fill_(1)
+            if int(used.sum()) - before < p.numel():
+                raise InputError(
+                    f"each entry of a parameter must have its own memory, but entries of {name!r} "
+                    "share it (expand(), overlapping slices); use clone() where it is made"
+                )
 
 
 def require_criterion(criterion: object, module: nn.Module) -> None:
