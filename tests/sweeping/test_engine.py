@@ -140,9 +140,9 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
     assert run_sweep(plan, tmp_path / "sweep", workers).done == 2
     for member in plan.members:
         reference = runner.run(runner.Job(member.scenario), tmp_path / member.id, BARE).path
-        resumed = run_path(tmp_path / "sweep", member.id)
+        resumed = gflow.load_run(run_path(tmp_path / "sweep", member.id)).result
         for name, values in gflow.load_run(reference).result.variables.items():
-            np.testing.assert_array_equal(gflow.load_run(resumed).result[name].values, values)
+            np.testing.assert_array_equal(resumed[name].values, values)
 
 
 def test_dead_workers_are_replaced_and_a_run_that_kills_them_is_reported(tmp_path, monkeypatch):

@@ -142,11 +142,10 @@ def test_sweep_in_groups_has_the_numbers_of_individual_runs(workers, tmp_path):
         alone = runner.run(
             runner.Job(member.scenario), tmp_path / member.id, runner.RunOptions(draw=False)
         )
+        expected = gflow.load_run(alone.path).result
         inside = gflow.load_run(run_path(tmp_path / "sweep", member.id)).result
         for name in ("loss", "gap", "descent_loss", "time"):
-            np.testing.assert_allclose(
-                inside[name], gflow.load_run(alone.path).result[name], rtol=1e-7, atol=1e-12
-            )
+            np.testing.assert_allclose(inside[name], expected[name], rtol=1e-7, atol=1e-12)
     lines = (tmp_path / "sweep" / "sweep.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["id"] for line in lines) == sorted(m.id for m in plan.members)
 
