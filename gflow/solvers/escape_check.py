@@ -30,6 +30,7 @@ _FACTOR = 4.0  # by which the tolerances of a check are smaller
 _RTOL = 1e-5  # the largest of a check
 _BUDGET, _LEAST_BUDGET = 2, 500  # evaluations: times ten those of the solve
 _ALONE = 8  # members that are solved one by one where their ensemble runs out of its budget
+_MISSED = 7.0  # of a gain, where a mode was lost on the way: log of a thousand
 _DECIDED = 0.05  # difference of two checks that is more than a contribution of round-off
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
@@ -48,14 +49,14 @@ class _Noise(NamedTuple):
 
 
 # With one check alone, a path that left by round-off may have left at the same time by chance.
-_NOISES = (_Noise(1.0, 0, 1.0), _Noise(4.0, 1, 0.5))
+_NOISES = (_Noise(1.0, 0, 1.0), _Noise(16.0, 1, 0.25), _Noise(16.0, 2, 0.25))
 
 
 def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
 
     A check of a parameter flow has up to a unit of round-off more or less in its start and its
-    velocity. Where a unit may have grown beyond the tolerance, there is a second one with four.
+    velocity. Where a unit may have grown beyond the tolerance, there are two more with sixteen.
 
     Parameters
     ----------
@@ -122,9 +123,12 @@ def _states_to_check(problem: Problem) -> tuple[list[float], Tensor]:
 
 
 def _round_off_may_decide(problem: Problem, gain: float) -> bool:
-    """Return whether a unit of round-off may have grown beyond the tolerance."""
+    """Return whether a unit of round-off may have grown beyond the tolerance.
+
+    The gain is an estimate from below: a mode that the estimates lost is missing in it.
+    """
     unit = torch.finfo(problem.y0.dtype).eps / problem.rtol
-    return _unconstrained(problem) and gain + math.log(unit) > 0
+    return _unconstrained(problem) and gain + _MISSED + math.log(unit) > 0
 
 
 def _unconstrained(problem: Problem) -> bool:
