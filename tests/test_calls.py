@@ -128,6 +128,12 @@ REFUSED = [
     (losses.SquaredDistance, (M.to("meta"),), "target must have values, got a tensor on"),
     (kernels.ntk, (X.to("meta"),), "x1 must have values, got a tensor on the device meta"),
     (events.loss_reaches, (FLOW, math.nan), "value must be a number that can be reached, got NaN"),
+    (gflow.flow_from_loss, (lambda w, x: w,), "called as loss_function(y), but missing a required"),
+    (
+        gflow.flow_from_loss,
+        (abs, {"a": lambda: 0}),
+        "called as function(y), but too many positional",
+    ),
     # names, data and paths
     (central_path, (FLOW, U, [0.0, 1.0]), "write CentralFlow(flow, step_size)"),
     (load, (3,), "data must be a name or a path, got int"),
@@ -172,7 +178,15 @@ def test_a_call_that_cannot_work_is_refused_in_one_line(function, arguments, wor
         ({"until": lambda y: y.sum() > 0}, "got False of torch.bool; it is positive until"),
         ({"until": lambda y: y.sum() * math.nan}, "got nan of torch.float64; it is positive until"),
         ({"checkpoint_every": math.nan}, "checkpoint_every must be at least 0 seconds, got nan"),
-        ({"until": lambda: 0}, "until(y) fails: TypeError"),
+        ({"until": lambda: 0}, "called as until(y), but too many positional arguments; change its"),
+        (
+            {"progress": lambda t: 0},
+            "called as progress(t, loss), but too many positional argument",
+        ),
+        (
+            {"checkpoint": lambda: 0},
+            "called as checkpoint(state), but too many positional argument",
+        ),
         ({"resume": "checkpoint.pt"}, "resume must be a Checkpoint, got 'checkpoint.pt'"),
         ({"checkpoint_every": "60"}, "checkpoint_every must be a number, got '60'"),
     ],
@@ -228,7 +242,6 @@ def straight_through(w):
         (lambda w: torch.ones(()).double(), "its result does not depend on the state"),
         (lambda w: (w > 0).sum(), "must return the dtype and device of the state"),
         (lambda w: w.numpy().sum(), "loss_function at the start fails: RuntimeError"),
-        (lambda w, x: w.sum(), "loss_function at the start fails: TypeError"),
     ],
 )
 def test_losses_that_are_no_loss_are_refused(loss, word):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def require_callable(name: str, value: object, usage: str) -> None:
     Raises
     ------
     InputError
-        If it cannot be called, or is a class.
+        If it cannot be called, is a class, or takes other arguments.
 
     Examples
     --------
@@ -36,6 +37,16 @@ def require_callable(name: str, value: object, usage: str) -> None:
     """
     if not callable(value) or isinstance(value, type):
         raise InputError(f"{name} must be a function, called as {usage}, got {shown(value)}")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # of compiled code it is not known
+        return
+    try:
+        signature.bind(*range(usage.count(",") + 1))
+    except TypeError as error:
+        raise InputError(
+            f"{name} must be a function, called as {usage}, but {error}; change its arguments"
+        ) from None
 
 
 def evaluated(what: str, call: Callable[[], Any], mend: str = "mend it") -> Any:

@@ -9,7 +9,7 @@ unit of time is one step of size 1 on the mean loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,13 @@ from gflow.flows.objective.samples import (
     require_samples,
 )
 from gflow.flows.objective.split_by_rows import SampleSums, Summand
-from gflow.flows.objective.trainable import require_criterion, trainable_parameters, uncompiled
+from gflow.flows.objective.trainable import (
+    require_criterion,
+    require_deterministic,
+    trainable_parameters,
+    uncompiled,
+)
+from gflow.text import brief
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -176,6 +182,7 @@ class NetworkFlow(ParameterFlow):
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)
+        require_deterministic(self._loss.module)  # again: it may have been put in training mode
         require_gradients(y.device)
         if y.is_inference():
             raise InputError("a state must not be made in torch.inference_mode; pass its clone()")
@@ -184,16 +191,28 @@ class NetworkFlow(ParameterFlow):
         """Concatenate named parameters (by default the module's at construction) to one state."""
         if parameters is None:
             parameters = self._start
-        if set(parameters) != set(self._start):
-            raise InputError(f"parameters must be {sorted(self._start)}, got {sorted(parameters)}")
+        if not isinstance(parameters, Mapping) or set(parameters) != set(self._start):
+            is_mapping = isinstance(parameters, Mapping)
+            got = brief(sorted(map(str, parameters))) if is_mapping else type(parameters).__name__
+            raise InputError(f"parameters must be {brief(list(self._start))} by name, got {got}")
         flat = []
         for name, start in self._start.items():
             p = parameters[name]
+            if p.shape[p.ndim - start.ndim :] != start.shape:
+                sizes = ", ".join(["...", *map(str, start.shape)])
+                raise InputError(
+                    f"parameter {name!r} must have shape ({sizes}), got {tuple(p.shape)}; reshape it"
+                )
             flat.append(p.flatten(p.ndim - start.ndim) if start.ndim else p[..., None])
         return torch.cat(flat, dim=-1)
 
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
         """Return the named parameters of a state, as views."""
+        if y.shape[-1:] != self.state_shape:
+            raise InputError(
+                f"a state of NetworkFlow has shape (..., {self.state_shape[0]}), got "
+                f"{tuple(y.shape)}; make it by flow.pack()"
+            )
         parts = y.split(self._sizes, dim=-1)
         named = zip(self._start.items(), parts, strict=True)
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}

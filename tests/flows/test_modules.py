@@ -618,6 +618,43 @@ def test_a_layer_that_is_not_registered_is_reported():
         gflow.NetworkFlow(module, lambda u, y: mse(stranger(u), y), X, Y)
 
 
+def test_a_module_put_in_training_mode_later_is_refused():
+    module = nn.Sequential(mlp(), nn.Dropout(0.5)).eval()
+    flow = gflow.NetworkFlow(module, mse, X, Y)
+    module.train()
+    for run in (gflow.integrate, lambda *args: gflow.descend(*args[:2], 0.1, 3)):
+        with pytest.raises(InputError, match=r"Dropout '1' in training mode"):
+            run(flow, flow.pack(), [0.0, 0.1])
+
+
+def test_parameters_that_are_not_the_flows_are_refused():
+    flow = gflow.NetworkFlow(mlp(), mse, X, Y)
+    theta = flow.pack()
+    named = flow.parameters_dict(theta)
+    for call, message in (
+        (
+            lambda: flow.pack({k: v.T for k, v in named.items()}),
+            r"'0.weight' must have shape \(...",
+        ),
+        (lambda: flow.pack([theta]), "by name, got list"),
+        (lambda: flow.pack({"a": theta}), r"by name, got \['a'\]"),
+        (lambda: flow.parameters_dict(theta[:-1]), r"has shape \(..., 32\), got \(31,\)"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_losses_that_differentiate_inside_are_split_or_refused():
+    module, criterion, x, y = RUNS["a penalty on the slopes by the inputs"]()
+    chunked = gflow.NetworkFlow(module, criterion, x, y, chunk=2)
+    theta = chunked.pack()
+    whole = gflow.NetworkFlow(module, criterion, x, y)
+    assert relative(chunked(0.0, theta), whole(0.0, theta)) <= 1e-12
+    with pytest.raises(InputError, match="chunk needs a criterion that is a mean or a sum"):
+        gflow.NetworkFlow(*RUNS["a penalty on the slopes of the loss"](), chunk=2)
+
+
 def test_targets_that_are_broadcast_are_reported():
     own = lambda u, y: (u - y).square().mean()  # noqa: E731
     with pytest.warns(UserWarning, match=r"broadcasts targets of shape \(6, 1\) against outputs"):

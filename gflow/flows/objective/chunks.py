@@ -101,9 +101,17 @@ def in_chunks(
     device = next(module.parameters()).device
     pairs, tested = _pairs(inputs, targets, size, team, device)
     option = "chunk" if team is None else "team"
-    with torch.no_grad():
+
+    def measure() -> Tensor:
         _require_independent(module, inputs[:_PROBE_SIZE].to(device), option)
-        consistent = _is_consistent(module, criterion, tested)
+        return _is_consistent(module, criterion, tested)
+
+    try:
+        with torch.no_grad():
+            consistent = measure()
+    except RuntimeError:  # module or criterion differentiates
+        with torch.enable_grad():
+            consistent = measure()
     is_mean = _is_mean(consistent if team is None else team.minimum(consistent), option)
     return [Chunk(x, y, len(x) / n if is_mean else 1.0) for x, y in pairs]
 

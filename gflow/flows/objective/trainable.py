@@ -121,7 +121,7 @@ def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
             raise InputError(
                 f"parameter {name!r} has entries that are NaN or infinite; initialise the module"
             )
-    _require_deterministic(module)
+    require_deterministic(module)
     return {k: p.detach() for k, p in found.items()}
 
 
@@ -185,8 +185,18 @@ def require_criterion(criterion: object, module: nn.Module) -> None:
             )
 
 
-def _require_deterministic(module: nn.Module) -> None:
-    """Raise InputError where a layer is random or depends on the order of calls."""
+def require_deterministic(module: nn.Module) -> None:
+    """Raise InputError where a layer is random or depends on the order of calls.
+
+    Raises
+    ------
+    InputError
+        With the name of the layer.
+
+    Examples
+    --------
+    >>> require_deterministic(nn.Dropout(0.5).eval())
+    """
     for name, child in module.named_modules():
         if child.training and _varies(child):
             remedy = "call module.eval() first"
