@@ -201,7 +201,8 @@ class NetworkFlow(ParameterFlow):
             if p.shape[p.ndim - start.ndim :] != start.shape:
                 sizes = ", ".join(["...", *map(str, start.shape)])
                 raise InputError(
-                    f"parameter {name!r} must have shape ({sizes}), got {tuple(p.shape)}; reshape it"
+                    f"parameter {name!r} must have shape ({sizes}), got {tuple(p.shape)}; reshape "
+                    "it"
                 )
             flat.append(p.flatten(p.ndim - start.ndim) if start.ndim else p[..., None])
         return torch.cat(flat, dim=-1)
