@@ -1,8 +1,9 @@
 """A flow whose path is known, how it is solved, and the verdict on the result.
 
 A path is right where its largest error at the requested times, over the largest ‖truth‖ of the
-member, is at most 100 rtol and what round-off of the stored state explains (a hundredth at most:
-where round-off decides more than that, the certificate must say so). The verdicts:
+member, is at most 100 times rtol + atol/‖truth‖, and what round-off of the stored state explains
+(a hundredth at most: where round-off decides more than that, the certificate must say so). The
+verdicts:
 
 ``right``
     right, the certificate holds and nothing was warned of.
@@ -141,10 +142,19 @@ def _loss_at(truth: Truth, elapsed: float) -> float:
     return float(truth.flow.loss(truth.at([elapsed])[0].to(truth.y0)))
 
 
+def _size(truth: Truth, path: gflow.Trajectory) -> float:
+    """The largest norm along a path, of the member of which it is the smallest."""
+    states = truth.measure(path.ys).double()
+    norms = states.reshape(*states.shape[: 1 + truth.batch], -1).norm(dim=-1)
+    return float(norms.nan_to_num(nan=0.0).amax(dim=0).min())
+
+
 def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdict:
     """Solve, and return the verdict."""
     round_off = min(truth.round_off, EXPLAINED)
-    promised = factor * options.get("rtol", 1e-6) + 1e3 * torch.finfo(truth.y0.dtype).eps
+    defaults = gflow.SolveOptions()
+    rtol, atol = options.get("rtol", defaults.rtol), options.get("atol", defaults.atol)
+    promised = factor * rtol + 1e3 * torch.finfo(truth.y0.dtype).eps
     allowed = promised + round_off
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -157,6 +167,8 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
             return Verdict("out of time", allowed=allowed)
         except Exception as crash:
             return Verdict("crash", allowed=allowed, remark=f"{type(crash).__name__}: {crash}")
+    promised += factor * atol / max(_size(truth, path), atol)
+    allowed = promised + round_off
     ours = {str(w.message) for w in warned if not issubclass(w.category, _OTHERS)}
     members = [f"member {i}: {why}" for i, why in path.failures.items()]
     if error <= promised / 2 and not path.certificate.holds:
