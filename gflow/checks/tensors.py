@@ -45,7 +45,7 @@ def require_tensor(name: str, value: object) -> Tensor:
     return value
 
 
-def require_float(name: str, value: object) -> Tensor:
+def require_float(name: str, value: object, *, shape_only: bool = False) -> Tensor:
     """Return a value as a tensor; raise InputError unless it holds floating-point numbers.
 
     Parameters
@@ -54,6 +54,8 @@ def require_float(name: str, value: object) -> Tensor:
         Name of the argument, for the message.
     value : object
         Value of the argument.
+    shape_only : bool
+        Whether a tensor on the device meta will do.
 
     Returns
     -------
@@ -75,7 +77,8 @@ def require_float(name: str, value: object) -> Tensor:
         ...
     gflow.errors.InputError: targets must be a floating-point tensor, got list; use torch.tensor
     """
-    _require_values(name, value)
+    if not (shape_only and isinstance(value, Tensor)):
+        _require_values(name, value)
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind == "f" and value.dtype.itemsize <= 8:  # torch has no long double
             return require_tensor(name, np.asarray(value))

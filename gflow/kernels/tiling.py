@@ -113,8 +113,8 @@ def points_of_any_device(x1: object, x2: object, ndim: int) -> tuple[Tensor, Ten
     >>> points_of_any_device(torch.empty(5, 2, device="meta"), None, 2)[0].shape
     torch.Size([5, 2])
     """
-    first = require_float("x1", x1)
-    second = None if x2 is None else require_float("x2", x2)
+    first = require_float("x1", x1, shape_only=True)
+    second = None if x2 is None else require_float("x2", x2, shape_only=True)
     for name, x in (("x1", first), ("x2", first if second is None else second)):
         if x.ndim != ndim:
             raise InputError(f"{name} must have {ndim} dimensions, got shape {tuple(x.shape)}")

@@ -32,6 +32,7 @@ _BUDGET, _LEAST_BUDGET = 2, 500  # evaluations: times ten those of the solve
 _ALONE = 8  # members that are solved one by one where their ensemble runs out of its budget
 _MISSED = 7.0  # of a gain, where a mode was lost on the way: log of a thousand
 _DECIDED = 0.05  # difference of two checks that is more than a contribution of round-off
+_CLOSE = 0.1  # of the bound: agreement with two checks that needs no third
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
 _ROUND_OFF_DECIDES = "round-off decides when a saddle is left"
@@ -56,7 +57,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
 
     A check of a parameter flow has up to a unit of round-off more or less in its start and its
-    velocity. Where a unit may have grown beyond the tolerance, there are two more with sixteen.
+    velocity. Where a unit may have grown beyond the tolerance, there are one or two with sixteen.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     decides = _round_off_may_decide(problem, found.gain)
     check_times = sorted({*times, *_times_between(times)}) if decides else times
     requested = [t in times for t in check_times]
+    bound = escape_bound(problem.rtol, ys.dtype)
     error, evals, rest = 0.0, found.evals, found.rest
     checks: list[Tensor] = []
     for noise in _NOISES if decides else _NOISES[:1]:
@@ -101,8 +103,10 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
         if checks:  # a path may leave between requested times
             apart = relative_error(problem.flow, checks[0], found_ys)
             error = max(error, apart if apart > _DECIDED else 0.0)
-        if error > escape_bound(problem.rtol, ys.dtype):
+        if error > bound:
             rest = "; ".join(filter(None, (_ROUND_OFF_DECIDES if checks else "", rest)))
+            break
+        if checks and error < _CLOSE * bound:  # so close to both by chance: hardly ever
             break
         checks.append(found_ys)
     return Escape(found.gain, error, rest, evals)

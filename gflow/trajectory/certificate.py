@@ -309,7 +309,7 @@ def escape_bound(rtol: float, dtype: torch.dtype) -> float:
     Examples
     --------
     >>> import torch
-    >>> escape_bound(1e-6, torch.float64)
+    >>> round(escape_bound(1e-6, torch.float64), 9)
     5e-05
     """
     return max(min(_ESCAPE * rtol, 0.05), 1e4 * torch.finfo(dtype).eps)

@@ -236,7 +236,7 @@ def tanh_network():
 
 
 @every
-@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
 def test_network_at_every_tolerance(rtol, method):
     flow, y0, truth = tanh_network()
     losses = [float(flow.loss(y0))]

@@ -53,6 +53,10 @@ def test_checks_change_every_number_by_units_of_round_off():
     problem.saved = [y0] * len(ts)  # as the checks find
     record = Recorded()
     measure_escape(problem, record)
+    assert len(record.calls) == 2
+    problem.saved = [y0 * (1 + 1e-6)] * len(ts)  # 0.2 of the bound away: not by chance?
+    record = Recorded()
+    measure_escape(problem, record)
     assert len(record.calls) == 3
     assert set(ts) < set(record.calls[0][1])
     eps = torch.finfo(torch.float64).eps

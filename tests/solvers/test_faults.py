@@ -223,8 +223,9 @@ def test_beside_a_saddle_at_the_origin(method):
 
 
 @pytest.mark.parametrize("method", STABILISED)
-@pytest.mark.parametrize("start", [1e-12, 1e-6])
-@pytest.mark.parametrize("rates", [(-1.0, 2.0, -0.3), (-10.0, 100.0, -1.0)])
+@pytest.mark.parametrize(
+    ("rates", "start"), [((-1.0, 2.0, -0.3), 1e-6), ((-10.0, 100.0, -1.0), 1e-12)]
+)
 def test_saddle_to_saddle(rates, start, method):
     """The path leaves the second saddle along a mode that was far below the tolerance until then:
     the time of departure and the side must be right."""

@@ -139,7 +139,7 @@ def test_round_off_stays_below_the_tolerance_at_the_cap(digits, dtype):
 
 
 @pytest.mark.parametrize("name", ["rkc2", "rock4"])
-@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("rtol", [1e-2, 1e-4])
 def test_caps_hold_in_a_float32_solve(name, rtol):
     """No step exceeds the reach of the capped number of stages, not even at rest."""
     method = {"rkc2": METHOD, "rock4": ROCK4()}[name]

@@ -53,8 +53,9 @@ def check(path, k):
         assert float(sharpness[0]) == pytest.approx(float(truth[0]), rel=3e-3)
 
 
-@pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize(
+    ("method", "dense"), [*((method, False) for method in OWN), ("auto", True), ("rkc2", True)]
+)
 def test_sharpness_is_that_of_the_dense_hessian(method, dense):
     flow, y0 = network()
     path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, sharpness=2)

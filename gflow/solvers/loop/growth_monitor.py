@@ -126,7 +126,7 @@ class GrowthMonitor:
                 f,
                 m.modes[at],
                 FIRST_PRODUCTS if first else products,
-                seed=int(m.growth_spent[rows].max()),
+                seed=m.growth_spent[rows],
                 product=product,
             )
 

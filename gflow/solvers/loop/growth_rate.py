@@ -48,14 +48,14 @@ class Growth(NamedTuple):
     blind: np.ndarray  #: rate below which differences find nothing, (members,)
 
 
-def random_vectors(like: Tensor, seed: int) -> Tensor:
-    """Return pseudo-random unit vectors, the same for every member.
+def random_vectors(like: Tensor, seed: int | np.ndarray) -> Tensor:
+    """Return pseudo-random unit vectors, the same for members of the same seed.
 
     Parameters
     ----------
     like : Tensor, shape (members, size)
         Gives the shape, the dtype and the device.
-    seed : int
+    seed : int, or ndarray of int, shape (members,)
 
     Returns
     -------
@@ -67,10 +67,14 @@ def random_vectors(like: Tensor, seed: int) -> Tensor:
     >>> random_vectors(torch.zeros(3, 5), seed=0).shape
     torch.Size([3, 2, 5])
     """
-    noise = torch.Generator().manual_seed(seed)
-    vectors = torch.randn(FOLLOWED, like.shape[1], generator=noise, dtype=torch.float64)
-    vectors = vectors / vector_norm(vectors, dim=1, keepdim=True)
-    return vectors.to(like).expand(len(like), -1, -1).clone()
+    seeds, member = np.unique(np.broadcast_to(seed, len(like)), return_inverse=True)
+    shape = (FOLLOWED, like.shape[1])
+    drawn = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
+        for s in seeds.tolist()
+    ]
+    vectors = torch.stack(drawn).to(like)[torch.as_tensor(member, device=like.device)]
+    return vectors / vector_norm(vectors, dim=2, keepdim=True)
 
 
 def growth_rate(
@@ -79,7 +83,7 @@ def growth_rate(
     f: Tensor,
     vectors: Tensor,
     products: int = PRODUCTS,
-    seed: int = 0,
+    seed: int | np.ndarray = 0,
     *,
     product: Callable[[Tensor], Tensor] | None = None,
 ) -> Growth:
@@ -95,7 +99,7 @@ def growth_rate(
         Of the last estimate, or `random_vectors`.
     products : int
         Evaluations of the right-hand side; at most size are needed.
-    seed : int
+    seed : int, or ndarray of int, shape (members,)
         Of the random vector that is mixed in.
     product : callable, optional
         ``product(v)``, (members, size): exact products with the Jacobian at y; differences of

@@ -54,7 +54,7 @@ def test_a_resumed_solve_agrees_to_the_last_bit(method, single, dense):
         FLOW, y0, ts, method, **options, checkpoint=seen.append, checkpoint_every=0.0
     )
     assert len(seen) > 10
-    for state in seen[:: len(seen) // 3]:
+    for state in (seen[len(seen) // 3], seen[-2]):
         resumed = gflow.integrate(FLOW, y0, ts, method, **options, resume=_through_files(state))
         assert torch.equal(resumed.ys, uninterrupted.ys)
         assert resumed.certificate == uninterrupted.certificate
