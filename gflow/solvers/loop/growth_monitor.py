@@ -32,7 +32,7 @@ from gflow.trajectory import attempt
 _INTERVAL = 50  # evaluations between two estimates
 _LONGER = 2.0  # times the step at the last one: a new one first
 _SHARE = 0.07  # of all evaluations
-_SHARE_GROWING = 0.15  # the same where a perturbation has grown by e^_GROWN
+_SHARE_GROWING = 0.1  # the same where a perturbation has grown by e^_GROWN
 _GROWN = 3.0
 _THOROUGH = 3.0  # times that share in a solve that checks another one
 _FELL = 0.5  # times the last rate: the mode is lost

@@ -18,6 +18,7 @@ from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
 
+_GROWS = 0.5  # log of the growth to come of a mode that may leave a saddle: at t = 4/(3μ) or later
 _AMPLIFIED = 10.0  # log of a growth after which modes may be as small as round-off
 _CAPACITY = 4 * bdf.HISTORY  # rows of memory: with more rows, states are moved less often
 
@@ -98,7 +99,7 @@ class Past:
         bound = max(problem.atol + problem.rtol * size, dtype.tiny)
         scale = max(first_loss, abs(float(m.loss[0])))
         energy_tolerance = max(energy_bound(problem.rtol, scale, bound), dtype.tiny)
-        grows = bool(m.growth[0] > 0)
+        grows = bool(m.growth[0] * (problem.ts[-1] - self.times[0]) > _GROWS)
         tolerance = bdf.step_tolerance(bound, distance, size, dtype.eps, grows=grows)
         tolerance = max(tolerance, dtype.tiny)
         formulas = bdf.formulas(self.times, t_new, order)
