@@ -188,7 +188,10 @@ class Outside:
 
     def __init__(self, size: float, depth: int, growth: Callable[[Tensor], Tensor]):
         self._limit, self._depth, self._growth = 10 * size, depth, growth
-        self._power = math.log(size) if depth == 2 else size ** (2 - depth)
+        if size == 0:
+            self._power = -math.inf if depth == 2 else math.inf
+        else:
+            self._power = math.log(size) if depth == 2 else size ** (2 - depth)
         self._slope = 1.0 if depth == 2 else 2.0 - depth
         self._last: tuple[float, float] | None = None
         self.returned = False  #: whether it has grown again since

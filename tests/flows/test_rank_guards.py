@@ -6,6 +6,7 @@ import torch
 import gflow
 from gflow.events import loss_reaches
 from gflow.flows import EndToEndFlow, FactorFlow, LayerwiseFlow
+from gflow.flows.lost_modes import Outside
 from gflow.losses import MatrixCompletion
 from tests.helpers import randn, relative
 
@@ -87,3 +88,12 @@ def test_modes_of_a_saddle_that_round_off_seeds_are_not_certified():
     start = 1e-30 * torch.eye(3, dtype=torch.float64)
     path = gflow.integrate(flow, start, [0.0, 30.0, 100.0], atol=1e-40)
     assert "resolved_rank" in " ".join(path.certificate.failures())
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_mode_that_is_exactly_zero_stays_that(depth):
+    outside = Outside(0.0, depth, lambda W: W.sum())
+    for t in (0.0, 10.0):
+        outside.add(t, torch.ones(1))
+    assert outside.size == 0
+    assert not outside.returned

@@ -142,11 +142,10 @@ def _loss_at(truth: Truth, elapsed: float) -> float:
     return float(truth.flow.loss(truth.at([elapsed])[0].to(truth.y0)))
 
 
-def _size(truth: Truth, path: gflow.Trajectory) -> float:
-    """The largest norm along a path, of the member of which it is the smallest."""
-    states = truth.measure(path.ys).double()
-    norms = states.reshape(*states.shape[: 1 + truth.batch], -1).norm(dim=-1)
-    return float(norms.nan_to_num(nan=0.0).amax(dim=0).min())
+def _size(truth: Truth, ts: list[float]) -> float:
+    """The largest norm of the true states, of the member of which it is the smallest."""
+    states = truth.at([t - ts[0] for t in ts])
+    return float(states.reshape(*states.shape[: 1 + truth.batch], -1).norm(dim=-1).amax(0).min())
 
 
 def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdict:
@@ -167,7 +166,7 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
             return Verdict("out of time", allowed=allowed)
         except Exception as crash:
             return Verdict("crash", allowed=allowed, remark=f"{type(crash).__name__}: {crash}")
-    promised += factor * atol / max(_size(truth, path), atol)
+    promised += factor * atol / max(_size(truth, path.ts.tolist()), atol)
     allowed = promised + round_off
     ours = {str(w.message) for w in warned if not issubclass(w.category, _OTHERS)}
     members = [f"member {i}: {why}" for i, why in path.failures.items()]

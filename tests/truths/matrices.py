@@ -221,7 +221,9 @@ def aligned(
     shape : list of int
         d_N and d_0.
     turn : int, optional
-        The seed of the singular vectors; None: those of the coordinates.
+        The seed of the singular vectors; None: those of the coordinates. With a seed the larger
+        start belongs to the larger target: else round-off turns the singular vectors, as modes
+        with a small target that are ahead leave them on a saddle of rotations.
     layers : bool
         Whether the state is the layers.
     single : bool
@@ -230,6 +232,8 @@ def aligned(
     dtype = torch.float32 if single else torch.float64
     rows, columns = shape
     r = len(target)
+    if turn is not None:
+        target, starts = sorted(target, reverse=True), sorted(starts, reverse=True)
     m, s0 = torch.tensor(target).double(), torch.tensor(starts).double()
     U, V = torch.eye(rows).double()[:, :r], torch.eye(columns).double()[:, :r]
     if turn is not None:
