@@ -25,6 +25,8 @@ from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
+_HIGH_ORDER = 7  # of the error estimate: dense output takes three steps
+
 
 class Outcome(NamedTuple):
     """The outcome of a trial step, for every member that took it."""
@@ -99,8 +101,12 @@ class StepJudge:
             y, f, t_new, rows = y[at], f[at], t_new[accepted], rows[accepted]
             measured = StepMeasurement(*(values[accepted] for values in measured))
         if state.problem.dense:
-            record.save_interpolated(m, rows, t_new, y, f)
+            wide = state.methods[plan.method].error_order >= _HIGH_ORDER
+            record.save_interpolated(m, rows, t_new, y, f, wide=wide)
             at = state.system.indices(rows)
+            m.oldest_y = self._replaced(m.oldest_y, rows, m.older_y[at])
+            m.oldest_f = self._replaced(m.oldest_f, rows, m.older_f[at])
+            m.oldest_t[rows] = m.older_t[rows]
             older_y, older_f = m.y[at], m.f[at]
             m.older_y = self._replaced(m.older_y, rows, older_y)
             m.older_f = self._replaced(m.older_f, rows, older_f)

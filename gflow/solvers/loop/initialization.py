@@ -34,7 +34,7 @@ class Initializer:
         everyone = np.arange(len(m))
         system.select(m.index)
         rates: list[Tensor] = []
-        m.f = m.older_f = system.rhs(system.scalars(m.t), m.y, rates)
+        m.f = m.older_f = m.oldest_f = system.rhs(system.scalars(m.t), m.y, rates)
         m.loss[:] = to_numpy(problem.first_loss.reshape(-1))
         sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
         m.size[:], speed, m.rate[:] = to_numpy(torch.stack(sizes))

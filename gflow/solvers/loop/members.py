@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gflow.solvers.loop.growth_rate import random_vectors
 
-_ON_DEVICE = ("y", "f", "vector", "modes", "older_y", "older_f")
+_ON_DEVICE = ("y", "f", "vector", "modes", "older_y", "older_f", "oldest_y", "oldest_f")
 
 
 @dataclass
@@ -26,8 +26,11 @@ class Members:
     modes: Tensor  #: that may grow, followed by growth_rate.py, (members, 2, size)
     older_y: Tensor  #: y at the start of the last accepted step, for dense output
     older_f: Tensor  #: f there
+    oldest_y: Tensor  #: y at the start of the step before, for dense output
+    oldest_f: Tensor  #: f there
     t: np.ndarray
     older_t: np.ndarray  #: the start of the last accepted step; NaN before the first
+    oldest_t: np.ndarray  #: the start of the step before; NaN before the second
     h: np.ndarray  #: length of the step to try next
     loss: np.ndarray
     rate: np.ndarray  #: −dφ/dt
@@ -92,7 +95,7 @@ class Members:
             "growth_evals",
             "growth_spent",
         }
-        arrays: dict[str, np.ndarray] = {
+        arrays: dict[str, Any] = {
             field.name: np.zeros(B, np.int64) if field.name in integers else np.full(B, np.nan)
             for field in dataclasses.fields(cls)
             if field.name not in _ON_DEVICE
@@ -101,7 +104,8 @@ class Members:
         for name in ("energy", "growth", "gain", "total_gain"):
             arrays[name] = np.zeros(B)
         modes = random_vectors(y, 0)
-        return cls(y=y, f=y, vector=vector, modes=modes, older_y=y, older_f=y, **arrays)
+        tensors: dict[str, Any] = dict.fromkeys(_ON_DEVICE, y) | {"vector": vector, "modes": modes}
+        return cls(**tensors, **arrays)
 
     def __len__(self) -> int:
         return len(self.index)

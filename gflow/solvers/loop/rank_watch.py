@@ -60,7 +60,8 @@ class RankWatch:
         """Apply a correction to the state and to the past states of a multistep method."""
         state, m, system = self._state, self._state.members, self._state.system
         # Each past state anew: a trend of the errors in them would go on.
-        m.y, m.older_y = (self._corrected(correction, y) for y in (m.y, m.older_y))
+        past = m.y, m.older_y, m.oldest_y
+        m.y, m.older_y, m.oldest_y = (self._corrected(correction, y) for y in past)
         system.select(m.index)
         m.f = system.velocity(system.scalars(m.t), m.y.view(-1))[None]
         state.count_evals(0, 1)

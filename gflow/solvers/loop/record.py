@@ -50,20 +50,21 @@ class Record:
             members.next[rows] += 1
 
     def save_interpolated(
-        self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor
+        self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor, *, wide: bool
     ) -> None:
         """Save the states at requested times within accepted steps of rows, by dense output.
 
         The interpolant takes the ends (t, y, f) of the steps, their starts, and the starts of the
-        steps before.
+        steps before; of two steps before if it is wide.
         """
         m, t = members, np.atleast_1d(t)
         for i, row in enumerate(np.atleast_1d(rows).tolist()):
             ts = self.ts[m.index[row]]
-            first = 1 if np.isnan(m.older_t[row]) else 0
-            times = [m.older_t[row], m.t[row], t[i]][first:]
-            values = [m.older_y[row], m.y[row], y[i]][first:]
-            slopes = [m.older_f[row], m.f[row], f[i]][first:]
+            times = [m.oldest_t[row], m.older_t[row], m.t[row], t[i]]
+            first = max(int(np.isnan(times).sum()), 0 if wide else 1)
+            times = times[first:]
+            values = [m.oldest_y[row], m.older_y[row], m.y[row], y[i]][first:]
+            slopes = [m.oldest_f[row], m.older_f[row], m.f[row], f[i]][first:]
             while ts[m.next[row]] < t[i]:
                 time = m.next[row]
                 self.saved[time, m.index[row]] = hermite(ts[time], times, values, slopes)

@@ -44,9 +44,12 @@ def test_interpolant_is_exact_up_to_its_degree_and_not_beyond(nodes):
         assert (abs(float(value) - 0.6**power) <= 1e-12) == exact
 
 
-@pytest.mark.parametrize(("shape", "order"), [((0.0, 1.0), 4), ((0.0, 0.4, 1.0), 6)])
+@pytest.mark.parametrize(
+    ("shape", "order"), [((0.0, 1.0), 4), ((0.0, 0.4, 1.0), 6), ((0.0, 0.3, 0.6, 1.0), 8)]
+)
 def test_fitted_order(shape, order):
-    steps = [0.4, 0.2, 0.1, 0.05]
+    longest = 0.8 if order == 8 else 0.4  # the shortest step would show round-off
+    steps = [longest / 2**i for i in range(4)]
     errors = []
     for h in steps:
         nodes = [0.4 + h * s for s in shape]
@@ -84,6 +87,13 @@ def test_steps_do_not_depend_on_the_requested_times(method):
     fine = solve(flow, y0, np.linspace(0.0, 2.0, 101), method, 1e-5, dense=True)
     assert sparse.stats.rhs_evals == fine.stats.rhs_evals
     assert torch.equal(sparse.ys[-1], fine.ys[-1])
+
+
+def test_dense_output_keeps_up_with_long_steps_at_tight_tolerances():
+    flow, y0 = mild()
+    ts = [0.0, *np.geomspace(1e-3, 100.0, 40)]
+    path = solve(flow, y0, ts, "dop853", 1e-10, dense=True)
+    assert worst_relative(path.ys, flow.at(ts, y0)) <= 100 * 1e-10
 
 
 def test_times_that_fall_on_steps_or_very_near_them():
