@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.linalg.blocks import spread
 from gflow.solvers.escape import Amplification, amplification
@@ -56,8 +57,9 @@ _NOISES = (_Noise(1.0, 0, 1.0), _Noise(16.0, 1, 0.25), _Noise(16.0, 2, 0.25))
 def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
 
-    A check of a parameter flow has up to a unit of round-off more or less in its start and its
-    velocity. Where a unit may have grown beyond the tolerance, there are one or two with sixteen.
+    A check has up to a unit of round-off more or less in the parameters of its start, and that of
+    a parameter flow in its velocity. Where a unit may have grown beyond the tolerance, there are
+    one or two with sixteen.
 
     Parameters
     ----------
@@ -132,7 +134,15 @@ def _round_off_may_decide(problem: Problem, gain: float) -> bool:
     The gain is an estimate from below: a mode that the estimates lost is missing in it.
     """
     unit = torch.finfo(problem.y0.dtype).eps / problem.rtol
-    return _unconstrained(problem) and gain + _MISSED + math.log(unit) > 0
+    return _parameters(problem) is not None and gain + _MISSED + math.log(unit) > 0
+
+
+def _parameters(problem: Problem) -> Tensor | None:
+    """Return the parameters of the start, whose numbers can be changed without a change of rank."""
+    try:
+        return problem.flow.lift(problem.y0)
+    except InputError:  # a reduced flow of the caller's without them
+        return None
 
 
 def _unconstrained(problem: Problem) -> bool:
@@ -156,10 +166,12 @@ def _check(
     problem: Problem, times: list[float], noise: _Noise, solve_again: SolveAgain
 ) -> tuple[Tensor, int]:
     """Return the states of a solve with smaller tolerances and other round-off, and its price."""
-    start, factors = problem.y0, None
+    start, factors, parameters = problem.y0, None, _parameters(problem)
+    random = torch.Generator().manual_seed(noise.seed)
+    if parameters is not None:
+        beside = _beside_one(parameters.shape, noise.units, random, parameters)
+        start = problem.flow.project(parameters * beside)
     if _unconstrained(problem):
-        random = torch.Generator().manual_seed(noise.seed)
-        start = start * _beside_one(start.shape, noise.units, random, start)
         factors = _beside_one(start.shape[len(problem.batch) :], noise.units, random, start)
     options = SolveOptions(
         rtol=problem.rtol,

@@ -17,6 +17,7 @@ from tests.helpers import times
 from tests.solvers.test_escape import saddle
 from tests.truths.case import solve as solve_truth
 from tests.truths.landscapes import landscape
+from tests.truths.matrices import aligned
 
 
 def solved(flow, y0, ts, **options):
@@ -45,6 +46,15 @@ def test_round_off_of_float32_that_decides_is_never_certified():
         path, error = solve_truth(truth, {"method": "rkc2", "rtol": 1e-3, "atol": 1e-6})
         assert error > 0.1
         assert not path.certificate.holds, turn
+
+
+def test_round_off_that_turns_the_singular_vectors_of_a_reduced_state_is_not_certified():
+    """In the exact flow they stay; a mode of a negative target turns round by round-off."""
+    parameters = {"target": [0.271, -4.56], "starts": [2.95e-4, 5.36e-6], "depth": 3}
+    truth = aligned(**parameters, shape=[3, 2], turn=415595, layers=False)
+    path, error = solve_truth(truth, {"method": "dopri5", "rtol": 1e-6})
+    assert error > 1
+    assert "round-off decides" in str(path.certificate)
 
 
 def test_checks_change_every_number_by_units_of_round_off():
