@@ -1,10 +1,10 @@
 """When to estimate how fast a mode may grow, and what the path has amplified since.
 
-The estimates take a fourteenth of the evaluations: one before the steps become twice as long as
-at the last one, so that no mode leaves a saddle within steps that are too long for it, and one from
-time to time. The gain of a member is the log of the growth of a perturbation along the fastest
-mode: the integral of the rate, less what is lost where the mode turns. The total gain is the same
-of the mode that was the fastest one, which loses nothing where another one becomes that.
+The estimates take a fourteenth to a tenth of the evaluations: one before the steps become twice as
+long as at the last one, so that no mode leaves a saddle within steps that are too long for it, and
+one from time to time. The gain of a member is the log of the growth of a perturbation along the
+fastest mode: the integral of the rate, less what is lost where the mode turns. The total gain is
+the same of the mode that was the fastest one, which loses nothing where another one becomes that.
 """
 
 from __future__ import annotations
