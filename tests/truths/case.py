@@ -1,9 +1,9 @@
 """A flow whose path is known, how it is solved, and the verdict on the result.
 
 A path is right where its largest error at the requested times, over the largest ‖truth‖ of the
-member, is at most 100 times rtol + atol/‖truth‖, and what round-off of the stored state explains
-(a hundredth at most: where round-off decides more than that, the certificate must say so). The
-verdicts:
+member, is at most 100 times rtol + atol/‖truth‖ (N times that for a product of N parts of the
+state), and what round-off of the stored state explains (a hundredth at most: where round-off
+decides more than that, the certificate must say so). The verdicts:
 
 ``right``
     right, the certificate holds and nothing was warned of.
@@ -62,6 +62,8 @@ class Truth:
         The fastest rate times the length of the path.
     round_off : float
         The relative error that round-off of the stored state explains.
+    factors : int
+        How many parts of a state ``measure`` multiplies: the tolerance promises the error of each.
     """
 
     flow: Flow
@@ -72,6 +74,7 @@ class Truth:
     batch: int = 0
     stiffness: float = 0.0
     round_off: float = 0.0
+    factors: int = 1
 
 
 @dataclass
@@ -153,6 +156,7 @@ def judge(truth: Truth, options: dict[str, Any], factor: float = 100.0) -> Verdi
     round_off = min(truth.round_off, EXPLAINED)
     defaults = gflow.SolveOptions()
     rtol, atol = options.get("rtol", defaults.rtol), options.get("atol", defaults.atol)
+    factor *= truth.factors
     promised = factor * rtol + 1e3 * torch.finfo(truth.y0.dtype).eps
     allowed = promised + round_off
     with warnings.catch_warnings(record=True) as warned:

@@ -121,6 +121,7 @@ def factorization(
         measure=(lambda ys: ys) if product else flow.product,
         stiffness=4 * max(abs(m) for m in target) * end,
         round_off=round_off,
+        factors=1 if product else 2,
     )
 
 
@@ -272,6 +273,7 @@ def aligned(
         measure=flow.end_to_end,
         stiffness=fastest * end,
         round_off=100 * eps * (1 if turn is None and not single else 10 / least),
+        factors=depth if layers else 1,
     )
 
 
@@ -348,4 +350,5 @@ def two_layers(
         measure=flow.end_to_end,
         stiffness=2 * float(sigma[0]) * end,
         round_off=1e-13 / (scale**0.5 if layers else scale),
+        factors=2 if layers else 1,
     )
