@@ -9,7 +9,7 @@ from gflow.errors import InputError
 
 _SPREADSHEET = "a spreadsheet of Excel or another Office file; save it as CSV"
 _SAVE_AS = "; save the table as CSV or .npz"
-#: So many of a file's first bytes tell what it is: those of ARFF may be a long comment.
+#: The number of first bytes that tell what a file is: ARFF may begin with a long comment.
 START = 2**14
 _POINTER = b"version https://git-lfs.github.com/"
 #: What a file is that begins with these bytes, and what helps.

@@ -26,7 +26,7 @@ from torch.linalg import vecdot, vector_norm
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 from gflow.flows.invariant_scale import response_scales
-from gflow.flows.jacobian import jacobian_product, symmetric_product
+from gflow.flows.jacobian import jacobian_product
 from gflow.flows.lost_modes import Outside
 
 Observables = dict[str, Tensor]
@@ -404,7 +404,7 @@ class ParameterFlow(Flow):
         return self.inner(velocity, velocity)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        return symmetric_product(functools.partial(self, 0.0), y, v)
+        return jacobian_product(functools.partial(self, 0.0), y, v, symmetric=True)
 
     def reference(self, y: Tensor) -> Tensor:
         return -gradient_of(self.loss, y)

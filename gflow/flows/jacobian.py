@@ -17,7 +17,7 @@ from torch.func import jvp
 Field = Callable[[Tensor], Tensor]
 
 
-def jacobian_product(field: Field, y: Tensor, v: Tensor) -> Tensor:
+def jacobian_product(field: Field, y: Tensor, v: Tensor, *, symmetric: bool = False) -> Tensor:
     """Compute (∂f/∂y)·v.
 
     The product u ↦ (∂f/∂y)ᵀ·u is linear, and the derivative of ⟨v, (∂f/∂y)ᵀ·u⟩ by u is the
@@ -29,6 +29,8 @@ def jacobian_product(field: Field, y: Tensor, v: Tensor) -> Tensor:
         f, which acts on each member of an ensemble alone.
     y, v : Tensor, shape (..., *state)
         A state or an ensemble, and the direction.
+    symmetric : bool
+        Whether the Jacobian is symmetric, as that of a gradient field: half the cost.
 
     Returns
     -------
@@ -48,42 +50,14 @@ def jacobian_product(field: Field, y: Tensor, v: Tensor) -> Tensor:
         velocity = field(leaf)
         if not velocity.requires_grad:  # constant
             return torch.zeros_like(velocity)
+        if symmetric:
+            (product,) = torch.autograd.grad(velocity, leaf, along, create_graph=differentiable)
+            return product
         u = torch.zeros_like(velocity, requires_grad=True)
         (pulled,) = torch.autograd.grad(velocity, leaf, u, create_graph=True)
         (product,) = torch.autograd.grad(
             pulled, u, along, create_graph=differentiable, materialize_grads=True
         )
-    return product
-
-
-def symmetric_product(field: Field, y: Tensor, v: Tensor) -> Tensor:
-    """Compute (∂f/∂y)·v of a gradient field, whose Jacobian is symmetric, at half the cost.
-
-    Parameters
-    ----------
-    field : callable
-        f, which acts on each member of an ensemble alone.
-    y, v : Tensor, shape (..., *state)
-        A state or an ensemble, and the direction.
-
-    Returns
-    -------
-    Tensor, shape (..., *state)
-        The product.
-
-    Examples
-    --------
-    >>> symmetric_product(lambda y: -(y**3), torch.ones(2), torch.tensor([1.0, 2.0]))
-    tensor([-3., -6.])
-    """
-    if in_transform():
-        return _by_forward_mode(field, y, v)
-    leaf, along, differentiable = _leaf(y, v)
-    with torch.enable_grad():
-        velocity = field(leaf)
-        if not velocity.requires_grad:  # constant
-            return torch.zeros_like(velocity)
-        (product,) = torch.autograd.grad(velocity, leaf, along, create_graph=differentiable)
     return product
 
 

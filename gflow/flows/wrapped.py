@@ -40,7 +40,7 @@ def require_parameter_flow(user: str, flow: Flow) -> None:
         return
     require_flow(flow, "a flow of parameters first, then the rest")
     mend = "take its flow.parameter_flow, and start from flow.lift(y0)"
-    if flow.parameter_flow is flow:
+    if flow.is_of_parameters:
         mend = "its states are outputs, not parameters"
     raise InputError(f"{user} needs a flow of parameters, got {type(flow).__name__}: {mend}")
 

@@ -25,6 +25,7 @@ from gflow.linalg.blocks import spread
 from gflow.solvers.loop.growth_rate import (
     PRODUCTS,
     Growth,
+    by_products,
     growth_rate,
     needs_exact,
     next_gain,
@@ -32,7 +33,6 @@ from gflow.solvers.loop.growth_rate import (
     random_vectors,
 )
 from gflow.solvers.problem import Problem, velocity_of
-from gflow.trajectory import attempt
 
 _CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
 _SHARE = 1 / 12  # of the evaluations of the solve
@@ -134,11 +134,10 @@ class _Measure:
                 self._velocity, rows, f, vectors, products, seed=self.evals, product=product
             )
 
-        growth = None
-        if self._exact and self._usable:
-            growth, _ = attempt("products", lambda: estimate(lambda v: self._product(rows, v)))
-            self._usable = growth is not None
-        return growth or estimate(None)
+        if not (self._exact and self._usable):
+            return estimate(None)
+        growth, self._usable = by_products(estimate, lambda v: self._product(rows, v))
+        return growth
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
         """Return the gain of every member along states of its path."""

@@ -85,7 +85,8 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     if not found.checked or solve_again is None:
         return Escape(found.gain, None, found.rest, found.evals)
     times, ys = _states_to_check(problem)
-    decides = _round_off_may_decide(problem, found.gain)
+    parameters = _parameters(problem)
+    decides = parameters is not None and _round_off_may_decide(problem, found.gain)
     check_times = sorted({*times, *_times_between(times)}) if decides else times
     requested = [t in times for t in check_times]
     bound = escape_bound(problem.rtol, ys.dtype)
@@ -93,7 +94,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     checks: list[Tensor] = []
     for noise in _NOISES if decides else _NOISES[:1]:
         try:
-            found_ys, spent = _check(problem, check_times, noise, solve_again)
+            found_ys, spent = _check(problem, parameters, check_times, noise, solve_again)
         except IntegrationError as stopped:
             return _unchecked(found, stopped.reason, evals + stopped.trajectory.stats.rhs_evals)
         except Exception as raised:  # of any kind, as the flow's operations raise it
@@ -134,7 +135,7 @@ def _round_off_may_decide(problem: Problem, gain: float) -> bool:
     The gain is an estimate from below: a mode that the estimates lost is missing in it.
     """
     unit = torch.finfo(problem.y0.dtype).eps / problem.rtol
-    return _parameters(problem) is not None and gain + _MISSED + math.log(unit) > 0
+    return gain + _MISSED + math.log(unit) > 0
 
 
 def _parameters(problem: Problem) -> Tensor | None:
@@ -143,11 +144,6 @@ def _parameters(problem: Problem) -> Tensor | None:
         return problem.flow.lift(problem.y0)
     except InputError:  # a reduced flow of the caller's without them
         return None
-
-
-def _unconstrained(problem: Problem) -> bool:
-    """Return whether any states are states of the flow: those of a reduced flow have a rank."""
-    return problem.flow.is_of_parameters
 
 
 def _times_between(times: list[float]) -> list[float]:
@@ -163,15 +159,19 @@ def _times_between(times: list[float]) -> list[float]:
 
 
 def _check(
-    problem: Problem, times: list[float], noise: _Noise, solve_again: SolveAgain
+    problem: Problem,
+    parameters: Tensor | None,
+    times: list[float],
+    noise: _Noise,
+    solve_again: SolveAgain,
 ) -> tuple[Tensor, int]:
     """Return the states of a solve with smaller tolerances and other round-off, and its price."""
-    start, factors, parameters = problem.y0, None, _parameters(problem)
+    start, factors = problem.y0, None
     random = torch.Generator().manual_seed(noise.seed)
     if parameters is not None:
         beside = _beside_one(parameters.shape, noise.units, random, parameters)
         start = problem.flow.project(parameters * beside)
-    if _unconstrained(problem):
+    if problem.flow.is_of_parameters:  # the states of a reduced flow keep a rank
         factors = _beside_one(start.shape[len(problem.batch) :], noise.units, random, start)
     options = SolveOptions(
         rtol=problem.rtol,

@@ -103,7 +103,7 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
         )
     parameters = None
     theta = descent.parameters[columns]
-    if flow.parameter_flow is flow and ys.shape == theta.shape:
+    if flow.is_of_parameters and ys.shape == theta.shape:
         parameters = flow.norm(ys - theta)
     return Gap(
         ts=trajectory.ts[rows],

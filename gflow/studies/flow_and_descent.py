@@ -131,7 +131,7 @@ def flow_and_descent(
         difference = flow.end_to_end(trajectory.ys) - flow.end_to_end(solution.reference)
         error = float(difference.flatten(1).norm(dim=1).max())
     parameters = reduction_error = None
-    if flow.parameter_flow is not flow:
+    if not flow.is_of_parameters:
         method = "auto" if options.method == "exact" else options.method
         parameters = integrate(
             flow.parameter_flow,

@@ -25,7 +25,7 @@ from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
-_HIGH_ORDER = 7  # of the error estimate: dense output takes three steps
+_WIDE = 7  # order of the error estimate from which on dense output takes three steps
 
 
 class Outcome(NamedTuple):
@@ -101,15 +101,14 @@ class StepJudge:
             y, f, t_new, rows = y[at], f[at], t_new[accepted], rows[accepted]
             measured = StepMeasurement(*(values[accepted] for values in measured))
         if state.problem.dense:
-            wide = state.methods[plan.method].error_order >= _HIGH_ORDER
+            wide = state.methods[plan.method].error_order >= _WIDE
             record.save_interpolated(m, rows, t_new, y, f, wide=wide)
             at = state.system.indices(rows)
             m.oldest_y = self._replaced(m.oldest_y, rows, m.older_y[at])
             m.oldest_f = self._replaced(m.oldest_f, rows, m.older_f[at])
             m.oldest_t[rows] = m.older_t[rows]
-            older_y, older_f = m.y[at], m.f[at]
-            m.older_y = self._replaced(m.older_y, rows, older_y)
-            m.older_f = self._replaced(m.older_f, rows, older_f)
+            m.older_y = self._replaced(m.older_y, rows, m.y[at])
+            m.older_f = self._replaced(m.older_f, rows, m.f[at])
         m.y, m.f = self._replaced(m.y, rows, y), self._replaced(m.f, rows, f)
         index = m.index[rows]
         record.steps[plan.method, index] += 1

@@ -15,19 +15,19 @@ import numpy as np
 from torch import Tensor
 
 from gflow.solvers.base import Stepper
-from gflow.solvers.elementwise import any_true
+from gflow.solvers.elementwise import Values, any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
 from gflow.solvers.loop.growth_rate import (
     FIRST_PRODUCTS,
     PRODUCTS,
     Growth,
+    by_products,
     growth_rate,
     needs_exact,
     next_gain,
     next_total,
 )
 from gflow.solvers.loop.state import LoopState
-from gflow.trajectory import attempt
 
 _INTERVAL = 50  # evaluations between two estimates
 _LONGER = 2.0  # times the step at the last one: a new one first
@@ -62,25 +62,21 @@ class GrowthMonitor:
         affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
         affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
         due = np.flatnonzero(late & affordable)
-        for part in self._by_products(np.arange(len(due)), due):
+        for part in self._alike(due):
             self._update(due[part])
 
-    def finish(self) -> None:
+    def finish(self, finished: Values) -> None:
         """Add what is amplified from the last estimates to the ends of the members that finish."""
-        state, m = self._state, self._state.members
-        finished = np.atleast_1d(state.finished())
-        if not any_true(finished):
-            return
-        finished &= (m.growth > 0) & (m.t > m.growth_t)
-        finished &= m.evals + PRODUCTS + FIRST_PRODUCTS < state.problem.max_evals
-        rows = np.flatnonzero(finished)
-        for part in self._by_products(np.arange(len(rows)), rows):
+        m, budget = self._state.members, self._state.problem.max_evals
+        growing = finished & (m.growth > 0) & (m.t > m.growth_t)
+        rows = np.flatnonzero(growing & (m.evals + PRODUCTS + FIRST_PRODUCTS < budget))
+        for part in self._alike(rows):
             self._update(rows[part], search=False)
 
-    def _by_products(self, which: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-        """Split some of the rows into those whose estimates take exact products, and the others."""
-        exact = self._needs_exact(rows[which])
-        return [part for part in (which[exact], which[~exact]) if len(part)]
+    def _alike(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return masks of rows whose estimates take exact products, and of those that do not."""
+        exact = self._needs_exact(rows)
+        return [mask for mask in (exact, ~exact) if mask.any()]
 
     def _update(self, rows: np.ndarray, *, search: bool = True) -> None:
         """Estimate the rates of some members, and add up what their paths amplify.
@@ -96,8 +92,9 @@ class GrowthMonitor:
         if search:
             again |= m.growth[rows] < _FELL * before
         kept = growth.kept.copy()
-        for part in self._by_products(np.flatnonzero(again), rows):
-            kept[part] *= self._estimate(rows[part], FIRST_PRODUCTS).kept
+        lost = np.flatnonzero(again)
+        for part in self._alike(rows[lost]):
+            kept[lost[part]] *= self._estimate(rows[lost[part]], FIRST_PRODUCTS).kept
         m.gain[rows] = next_gain(m.gain[rows], kept, before, m.growth[rows], elapsed)
         m.total_gain[rows] = next_total(
             m.total_gain[rows], m.gain[rows], before, growth.followed, elapsed
@@ -130,11 +127,11 @@ class GrowthMonitor:
                 product=product,
             )
 
-        growth = None
+        usable = False
         if exact:
-            growth, _ = attempt("products", lambda: estimate(lambda v: system.product(y, v)))
-        usable = growth is not None
-        growth = growth or estimate(None)
+            growth, usable = by_products(estimate, lambda v: system.product(y, v))
+        else:
+            growth = estimate(None)
         spent = system.calls - before
         rate = _steady(np.nan_to_num(growth.rate))
         m.growth[rows], m.growth_t[rows], m.growth_h[rows] = rate, m.t[rows], m.h[rows]

@@ -25,6 +25,7 @@ from torch.linalg import vector_norm
 from gflow.flows.base import Flow
 from gflow.linalg.arrays import to_numpy
 from gflow.linalg.orthogonalisation import orthogonalise
+from gflow.trajectory import attempt
 
 FOLLOWED = 2  # vectors from one estimate to the next: the mode, and its last change
 PRODUCTS = 4  # of an estimate that starts from those of the last one
@@ -32,9 +33,7 @@ FIRST_PRODUCTS = 12  # of the first
 _FRESH = 0.1  # of a random vector beside a unit residual
 _ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
 _LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
-_NOISE = (
-    8.0  # times round-off of a product, relative to the largest rate: smaller ones are no evidence
-)
+_NOISE = 8.0  # times the round-off of a product: smaller rates are no evidence
 _BLIND = 1.0  # log of a growth along the path that must not be hidden by round-off of differences
 
 
@@ -167,6 +166,36 @@ def growth_rate(
         least = _NOISE * eps * (np.abs(ritz[np.arange(B), :, best]) * sizes).sum(axis=1)
     rate = np.where(moves & (rate > least), rate, 0.0)
     return Growth(np.where(finite, rate, np.nan), followed, kept, found, blind)
+
+
+def by_products(
+    estimate: Callable[[Callable[[Tensor], Tensor] | None], Growth],
+    product: Callable[[Tensor], Tensor],
+) -> tuple[Growth, bool]:
+    """Estimate by exact products, or by differences where the flow has no products.
+
+    Parameters
+    ----------
+    estimate : callable
+        ``estimate(product)`` is `growth_rate` with that product.
+    product : callable
+        As in `growth_rate`.
+
+    Returns
+    -------
+    growth : Growth
+    usable : bool
+        Whether the products could be computed.
+
+    Examples
+    --------
+    >>> def refuse(vectors):
+    ...     raise NotImplementedError
+    >>> by_products(lambda product: None if product is None else product(1), refuse)
+    (None, False)
+    """
+    growth, _ = attempt("products", lambda: estimate(product))
+    return (estimate(None), False) if growth is None else (growth, True)
 
 
 def needs_exact(flow: Flow, blind: np.ndarray, span: np.ndarray | float) -> np.ndarray:

@@ -18,10 +18,9 @@ class MemberRemoval:
     def __init__(self, state: LoopState):
         self._state = state
 
-    def drop_finished(self) -> None:
+    def drop_finished(self, finished: Values) -> None:
         """Drop the members that have reached their end or their event."""
         state, m = self._state, self._state.members
-        finished = state.finished()
         if state.problem.fail_if_stiff:
             stiff = (m.method != EXPLICIT) & ~finished
             if any_true(stiff):

@@ -137,8 +137,10 @@ class SteppingLoop:
             any_accepted |= self._try(plan)
         if any_accepted:
             self._report_progress()
-            self._growth.finish()
-        self._removal.drop_finished()
+        finished = state.finished()
+        if any_true(finished):
+            self._growth.finish(finished)
+        self._removal.drop_finished(finished)
         self._kinks.check()
         if any_accepted and problem.guard is not None and len(state.members):
             self._watch.look()
