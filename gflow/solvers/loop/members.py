@@ -51,6 +51,7 @@ class Members:
     growth_spent: np.ndarray  #: evaluations of all these estimates
     gain: np.ndarray  #: log of the growth of a perturbation since it was smallest
     total_gain: np.ndarray  #: the same that loses nothing where another mode becomes the fastest
+    slowest: np.ndarray  #: the least ‖f‖ since a mode grows; infinite where none does
     votes: np.ndarray  #: votes for another method
     nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
     pause: np.ndarray  #: votes of rkc2's steps before the high-order method is tried again
@@ -103,6 +104,7 @@ class Members:
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
         for name in ("energy", "growth", "gain", "total_gain"):
             arrays[name] = np.zeros(B)
+        arrays["slowest"] = np.full(B, np.inf)
         modes = random_vectors(y, 0)
         tensors: dict[str, Any] = dict.fromkeys(_ON_DEVICE, y) | {"vector": vector, "modes": modes}
         return cls(**tensors, **arrays)

@@ -136,6 +136,7 @@ class SteppingLoop:
                     return
             any_accepted |= self._try(plan)
         if any_accepted:
+            self._growth.follow_speed()
             self._report_progress()
         finished = state.finished()
         if any_true(finished):
