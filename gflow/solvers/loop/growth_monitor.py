@@ -4,8 +4,8 @@ The estimates take a fourteenth to a tenth of the evaluations: one before the st
 long as at the last one, so that no mode leaves a saddle within steps that are too long for it, and
 one from time to time. The gain of a member is the log of the growth of a perturbation along the
 fastest mode: the integral of the rate, less what is lost where the mode turns. The total gain is
-the same of the mode that was the fastest one, which loses nothing where another one becomes that,
-and not less than the growth of the velocity.
+the same of the mode that was the fastest one, which loses nothing where another one becomes that.
+The path has amplified no less than its velocity grew.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class GrowthMonitor:
             self._update(due[part])
 
     def follow_speed(self) -> None:
-        """Count the growth of the velocity since it was least into the total gain.
+        """Measure the growth of the velocity since it was least.
 
         The velocity of an autonomous flow is itself a perturbation of the path, known at every
         step: between two estimates a mode whose rate rises, as near a degenerate saddle, grows by
@@ -83,7 +83,7 @@ class GrowthMonitor:
         noise = (problem.atol + problem.rtol * m.size) * np.fmax(1 / m.last_step, m.radius)
         m.slowest = np.where(growing, np.fmin(m.slowest, np.fmax(speed, noise)), np.inf)
         growth = np.where(growing & (speed > 0), np.log(speed / m.slowest), 0.0)
-        m.total_gain = np.fmax(m.total_gain, growth)
+        m.speed_gain = np.fmax(m.speed_gain, growth)
 
     def finish(self, finished: Values) -> None:
         """Add what is amplified from the last estimates to the ends of the members that finish."""

@@ -51,6 +51,7 @@ class Members:
     growth_spent: np.ndarray  #: evaluations of all these estimates
     gain: np.ndarray  #: log of the growth of a perturbation since it was smallest
     total_gain: np.ndarray  #: the same that loses nothing where another mode becomes the fastest
+    speed_gain: np.ndarray  #: log of the largest growth of the velocity
     slowest: np.ndarray  #: the least ‖f‖ since a mode grows; infinite where none does
     votes: np.ndarray  #: votes for another method
     nonstiff_steps: np.ndarray  #: steps in a row that the explicit method could have taken
@@ -102,7 +103,7 @@ class Members:
             if field.name not in _ON_DEVICE
         }
         arrays |= {"index": np.arange(B), "t": np.full(B, t), "next": np.ones(B, np.int64)}
-        for name in ("energy", "growth", "gain", "total_gain"):
+        for name in ("energy", "growth", "gain", "total_gain", "speed_gain"):
             arrays[name] = np.zeros(B)
         arrays["slowest"] = np.full(B, np.inf)
         modes = random_vectors(y, 0)

@@ -79,7 +79,7 @@ class Record:
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]
         self.reached[index] = members.next[mask]
-        self.gain[index] = members.total_gain[mask]
+        self.gain[index] = np.fmax(members.total_gain, members.speed_gain)[mask]
         self.spent[:, index] = [v[mask] for v in (members.evals, members.good, members.bad)]
 
     def write_results(self) -> None:
