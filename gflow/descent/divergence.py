@@ -20,6 +20,17 @@ _EXPLODED = 1e6  # growth of the loss that counts as divergence
 _FLOOR = 1e-9  # least size that the growth is relative to, for a start at a minimum
 
 
+def explosion_limit(first_loss: Tensor) -> Tensor:
+    """Return the loss beyond which a descent has diverged, given the loss at its start.
+
+    Examples
+    --------
+    >>> explosion_limit(torch.tensor([0.0, 1.0]))
+    tensor([1.0000e-03, 1.0000e+06])
+    """
+    return first_loss + _EXPLODED * first_loss.abs().clamp_min(_FLOOR)
+
+
 class DivergenceMonitor:
     """Track the losses and speeds of the members of a descent.
 
@@ -36,7 +47,7 @@ class DivergenceMonitor:
 
     def __init__(self, first_loss: Tensor):
         first = first_loss.reshape(-1)
-        self._limit = first + _EXPLODED * first.abs().clamp_min(_FLOOR)
+        self._limit = explosion_limit(first)
         self._count = 0
         self._least = np.full(len(first), np.inf)
         self._least_step = np.zeros(len(first), np.int64)

@@ -22,7 +22,8 @@ from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Flow
 from gflow.flows.momentum import time_unit
 
-_CHECK_EVERY = 50  # steps between two checks for a divergence, which wait for the device
+#: Steps between two checks for a divergence, which wait for the device.
+CHECK_EVERY = 50
 
 
 class DescentRequest(NamedTuple):
@@ -186,7 +187,7 @@ def descend_measured(
             state.step = k + 1
             if k + 1 in saved:
                 state.record(k + 1, measure(k + 1, state.theta))
-            if (k + 1) % _CHECK_EVERY == 0 or k + 1 == last:
+            if (k + 1) % CHECK_EVERY == 0 or k + 1 == last:
                 loss = flow.loss(state.theta)
                 state.monitor.update(torch.stack(state.speeds), loss)
                 state.speeds.clear()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gflow.callbacks import Progress, as_progress
 from gflow.checks import require_count, require_fraction, require_positive
+from gflow.descent.closed_form import closed_form_descent
 from gflow.descent.loop import DescentRequest, serve_descent
 from gflow.execution import current
 from gflow.flows.arguments import require_flow
@@ -99,7 +100,8 @@ def descend(
     momentum : float
         Heavy-ball momentum β in [0, 1).
     progress : callable or bool, optional
-        ``progress(t, loss)``, called every 50 steps and at the end; True prints a line each second.
+        ``progress(t, loss)``, called every 50 steps and at the end (at the end alone
+        where the steps have a closed form); True prints a line each second.
 
     Returns
     -------
@@ -151,7 +153,8 @@ def descend_to(
     momentum : float
         Heavy-ball momentum β in [0, 1).
     progress : callable or bool, optional
-        ``progress(t, loss)``, called every 50 steps and at the end; True prints a line each second.
+        ``progress(t, loss)``, called every 50 steps and at the end (at the end alone
+        where the steps have a closed form); True prints a line each second.
 
     Returns
     -------
@@ -172,7 +175,11 @@ def descend_to(
     with torch.no_grad():
         start = flow.lift(y0)
         request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)
-        record = current().request(request) or serve_descent(request, progress)
+        record = (
+            closed_form_descent(request, progress)
+            or current().request(request)
+            or serve_descent(request, progress)
+        )
         diverged_at = [k for k in record.diverged_at if k is not None]
         parameters = record.values["parameters"]
         is_finite = torch.isfinite(parameters).flatten(1).all(1).cpu()

@@ -258,6 +258,28 @@ class Flow(abc.ABC):
         """
         return 0.0
 
+    def closed_descent(
+        self, y0: Tensor, step_size: float, products: int
+    ) -> Callable[[Tensor], Tensor] | None:
+        """Return the closed form of gradient descent on this flow's states, where it pays.
+
+        Parameters
+        ----------
+        y0 : Tensor, shape (*state)
+            One start.
+        step_size : float
+            Step size η > 0.
+        products : int
+            The number of evaluations of the right-hand side at one state that steps would take.
+
+        Returns
+        -------
+        callable or None
+            Step counts of shape (S,) ↦ states of shape (S, *state); None where there is no closed
+            form or the steps cost less. Loss and speed must be convex in the step count.
+        """
+        return None
+
     def for_start(self, y0: Tensor) -> Flow:
         """Return this flow specialised to a start, such as to its conserved rank."""
         return self

@@ -20,7 +20,7 @@ from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import solve
 from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.compare import Gap, compare
-from gflow.studies.matching import matched_times
+from gflow.studies.matching import matched_times, max_descent_steps
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
@@ -121,7 +121,10 @@ def flow_and_descent(
     if step_sizes is None:
         step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=options.max_evals)
     sizes = distinct_sizes(step_sizes)
-    times, counts = matched_times(t_end, sizes, options.points, spacing=options.spacing)
+    most = max_descent_steps(flow, y0)
+    times, counts = matched_times(
+        t_end, sizes, options.points, spacing=options.spacing, max_steps=most
+    )
     early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
     times = sorted({*times, *(t for t in early if t < times[1])})
     solution = solve(flow, y0, times, options, sharpness=sharpness, progress=stages("flow", t_end))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gflow.flows.gram.modes import descent_factors
 from gflow.flows.kernel import KernelFlow
+from gflow.linalg.columns import on_columns
 
 
 def kernel_descent(flow: KernelFlow, u0: Tensor, step_size: float, steps: Sequence[int]) -> Tensor:
@@ -73,7 +74,7 @@ def kernel_descent_test(
     """
     _, sums = descent_factors(flow.eigenvalues, step_size, _counts(steps, u0))
     moved = flow.apply_modes(sums, u0 - flow.targets)
-    return test_u0 - (moved @ to_test.mT if u0.ndim == 1 else to_test @ moved)
+    return test_u0 - (moved @ to_test.mT if u0.ndim == 1 else on_columns(to_test.__matmul__, moved))
 
 
 def _counts(steps: Sequence[int], like: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from gflow.checks import require_count
 from gflow.errors import InputError
+from gflow.flows.base import Flow
 from gflow.solvers.options import SolveOptions, Spacing
 
 _MAX_STEPS = 1e8  # of one descent: days
+_MAX_CLOSED_STEPS = 2.0**53  # where no step is taken: the largest count that is exact as a float
 _SAME_TIME = 1e-9  # relative difference of times that count as one
 _SAME_SINGLE = 4 * torch.finfo(torch.float32).eps  # the same of times from single precision
 
@@ -54,8 +56,36 @@ def shared_times(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     return [pairs[j][1] for j in columns], columns
 
 
+def max_descent_steps(flow: Flow, y0: Tensor) -> float:
+    """Return the largest number of steps of a descent: more where it has a closed form.
+
+    Parameters
+    ----------
+    flow : Flow
+    y0 : Tensor, shape (*state)
+        Its start.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import gflow
+    >>> f"{max_descent_steps(*gflow.FactorFlow.example()):g}"
+    '1e+08'
+    """
+    form = flow.parameter_flow.closed_descent(flow.lift(y0), 1.0, int(_MAX_STEPS))
+    return _MAX_STEPS if form is None else _MAX_CLOSED_STEPS
+
+
 def matched_times(
-    t_end: float, step_sizes: Sequence[float], points: int, *, spacing: Spacing = "linear"
+    t_end: float,
+    step_sizes: Sequence[float],
+    points: int,
+    *,
+    spacing: Spacing = "linear",
+    max_steps: float = _MAX_STEPS,
 ) -> tuple[list[float], list[list[int]]]:
     """Choose the times of a flow, and the steps of each descent, at which they are compared.
 
@@ -67,6 +97,8 @@ def matched_times(
         The number of comparisons for each step size, approximately; at most one a step.
     spacing : str
         ``linear``, or ``log`` for times that grow by equal factors from the first step on.
+    max_steps : float
+        The largest number of steps of one descent; see `max_descent_steps`.
 
     Returns
     -------
@@ -77,7 +109,7 @@ def matched_times(
     Raises
     ------
     InputError
-        If a step size is not positive, takes more than 1e8 steps, or is longer than the time
+        If a step size is not positive, takes more than max_steps, or is longer than the time
         span, or points is below 1.
 
     Examples
@@ -89,9 +121,9 @@ def matched_times(
     counts = []
     times: list[float] = [0.0]
     for step in step_sizes:
-        if step > 0 and t_end / step > _MAX_STEPS:
+        if step > 0 and t_end / step > max_steps:
             raise InputError(
-                f"a descent takes at most {_MAX_STEPS:g} steps, but step size {step:g} takes "
+                f"a descent takes at most {max_steps:g} steps, but step size {step:g} takes "
                 f"{t_end / step:.1g} to t_end = {t_end:g}; use a larger step or a shorter time"
             )
         total = int(t_end / step * (1 + 1e-12)) if step > 0 else 0

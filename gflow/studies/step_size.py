@@ -28,7 +28,7 @@ from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import Solution, solve
 from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.fitting import OrderFit, fit_order
-from gflow.studies.matching import matched_times, shared_times
+from gflow.studies.matching import matched_times, max_descent_steps, shared_times
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import Trajectory
 
@@ -212,7 +212,10 @@ def step_size_study(
     progress = as_progress(progress)
     if modified:  # a flow without a modified flow is refused before any work
         ModifiedFlow(flow.parameter_flow, sizes[0])
-    times, counts = matched_times(t_end, sizes, options.points, spacing=options.spacing)
+    most = max_descent_steps(flow, y0)
+    times, counts = matched_times(
+        t_end, sizes, options.points, spacing=options.spacing, max_steps=most
+    )
     observe = observe or (lambda y: y)
     solution = solve(flow, y0, times, options, progress=progress)
     path, error = solution.trajectory, _error(solution, observe)

@@ -83,10 +83,13 @@ def test_ensemble_equals_its_members():
 
 
 def test_progress_is_reported_at_the_last_step():
-    calls = []
-    gflow.descend(ONE, ZERO, 0.5, 120, progress=lambda t, loss: calls.append((t, loss)))
+    calls, flow = [], KernelFlow(lambda v: v, ONE.targets)  # no closed form
+    gflow.descend(flow, ZERO, 0.5, 120, progress=lambda t, loss: calls.append((t, loss)))
     assert [t for t, _ in calls] == [25.0, 50.0, 60.0]
     assert calls[-1][1] == float(ONE.loss(ONE.targets))
+    calls.clear()
+    gflow.descend(ONE, ZERO, 0.5, 120, progress=lambda t, loss: calls.append((t, loss)))
+    assert calls == [(60.0, float(ONE.loss(ONE.targets)))]
 
 
 @pytest.mark.parametrize(

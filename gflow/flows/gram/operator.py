@@ -11,6 +11,7 @@ from torch import Tensor
 from gflow.checks import evaluated, require_finite
 from gflow.errors import InputError
 from gflow.flows.gram.split_by_rows import SharedGram, absolute_product
+from gflow.linalg.columns import on_columns
 
 #: v ↦ H v for v of shape (n,) or (n, k).
 Product = Callable[[Tensor], Tensor]
@@ -86,12 +87,8 @@ class KernelOperator:
 
     def columns(self, v: Tensor) -> Tensor:
         """Compute H v for v of shape (..., n, k)."""
-        if isinstance(self.given, Tensor):
-            return self.given @ v
-        if v.ndim == 2:
-            return self.given(v)
-        moved = v.movedim(-2, 0)
-        return self.given(moved.flatten(1)).reshape(moved.shape).movedim(0, -2)
+        given = self.given
+        return on_columns(given.__matmul__ if isinstance(given, Tensor) else given, v)
 
     def rows(self, v: Tensor) -> Tensor:
         """Apply H to the last dimension of v, shape (..., n)."""

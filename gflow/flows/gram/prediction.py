@@ -12,7 +12,7 @@ for the flow, by Krylov spaces, which take products with H and H_* alone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -38,6 +38,7 @@ from gflow.flows.gram.modes import (
 from gflow.flows.gram.operator import Product
 from gflow.flows.gram.spectrum import KernelSpectrum
 from gflow.flows.gram.split_by_rows import SharedGram
+from gflow.linalg.columns import on_columns
 from gflow.linalg.exponential_action import warn_of_round_off
 
 Factors: TypeAlias = tuple[Tensor, Tensor]
@@ -206,14 +207,42 @@ class KernelPredictor(KernelSpectrum):
                     "take smaller or fewer steps"
                 )
             warnings.warn(f"{excess}: descent is unstable", RuntimeWarning, stacklevel=2)
-        bounds = self.eigenvalue_bounds(step_size * float(counts.max())) if len(counts) else None
-        if bounds is not None and step_size < limit:
+        self._warn_of_descent(counts, u0, step_size)
+        train = self._descent_states(power, counts, u0)
+        return Prediction(train, self._test_outputs(weights, u0, test_u0))
+
+    def closed_descent(
+        self, y0: Tensor, step_size: float, products: int
+    ) -> Callable[[Tensor], Tensor] | None:
+        operator, n = self._operator, len(self.targets)
+        if y0.ndim != self.state_ndim or not operator.has_entries:
+            return None
+        # An eigendecomposition takes the time of n to 2n products with one column.
+        if not operator.is_decomposed and products * y0[0].numel() < n:
+            return None
+
+        def states(steps: Tensor) -> Tensor:
+            counts = steps.to(y0.device)
+            power, _ = descent_factors(self.eigenvalues, step_size, counts)
+            self._warn_of_descent(counts, y0, step_size)
+            return self._descent_states(power, counts, y0)
+
+        return states
+
+    def _descent_states(self, power: Tensor, counts: Tensor, u0: Tensor) -> Tensor:
+        """Descent at step counts (S,), from powers (1 − ηλ)^k of shape (S, n)."""
+        us = self.apply_modes(power, u0 - self.targets).add_(self.targets)
+        at_start = self._for_outputs(counts[:, None]) == 0
+        return torch.where(at_start, u0, us)
+
+    def _warn_of_descent(self, counts: Tensor, u0: Tensor, step_size: float) -> None:
+        """Warn where round-off of the eigenvalues changes a stable descent at step counts."""
+        if not len(counts) or step_size >= self.stability_limit:
+            return
+        bounds = self.eigenvalue_bounds(step_size * float(counts.max()))
+        if bounds is not None:
             low, high = (descent_factors(lam, step_size, counts) for lam in bounds)
             self._warn_of_round_off(u0, low, high)
-        train = self.apply_modes(power, u0 - self.targets) + self.targets
-        at_start = self._for_outputs(counts[:, None]) == 0
-        test = self._test_outputs(weights, u0, test_u0)
-        return Prediction(torch.where(at_start, u0, train), test)
 
     def _warn_of_round_off(self, u0: Tensor, low: Factors, high: Factors) -> None:
         """Warn where round-off of the eigenvalues changes the outputs.
@@ -247,7 +276,8 @@ class KernelPredictor(KernelSpectrum):
         # In the null space the weight is t or kη: round-off must not grow into an output.
         noise = 10 * len(lam) * torch.finfo(V.dtype).eps * H_test.norm(dim=1, keepdim=True)
         to_test = torch.where((lam == 0) & (to_test.abs() <= noise), 0.0, to_test)
-        moved = modes @ to_test.mT if self.targets.ndim == 1 else to_test @ modes
+        by_rows = self.targets.ndim == 1
+        moved = modes @ to_test.mT if by_rows else on_columns(to_test.__matmul__, modes)
         return (0.0 if test_u0 is None else test_u0) - moved
 
     @property

@@ -23,6 +23,7 @@ from gflow.flows.gram.modes import (
     spread,
 )
 from gflow.flows.gram.operator import KernelOperator
+from gflow.linalg.columns import on_columns
 
 _NEGLIGIBLE = 1e-2  # of √eps: an error that no tolerance of a closed form sees
 _CHEAP = 1000  # largest n at which the n³ operations of an eigendecomposition cost little
@@ -48,7 +49,7 @@ class KernelSpectrum(Flow):
     def _coefficients(self, u: Tensor) -> Tensor:
         """Coefficients of u in H's eigenvectors, (..., n) or (..., n, k)."""
         V = self._operator.eigh[1]
-        return u @ V if self.targets.ndim == 1 else V.mT @ u
+        return u @ V if self.targets.ndim == 1 else on_columns(V.mT.__matmul__, u)
 
     def _for_outputs(self, factors: Tensor) -> Tensor:
         """Factors (T, n) with a dimension for the outputs appended where states have one."""
@@ -71,7 +72,7 @@ class KernelSpectrum(Flow):
         """
         V = self._operator.eigh[1]
         modes = self._for_outputs(factors) * self._coefficients(u)
-        return modes @ V.mT if self.targets.ndim == 1 else V @ modes
+        return modes @ V.mT if self.targets.ndim == 1 else on_columns(V.__matmul__, modes)
 
     # -- closed form ------------------------------------------------------------------
 
