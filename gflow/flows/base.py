@@ -216,6 +216,14 @@ class Flow(abc.ABC):
         """Name the closed form that applies from this start; None where there is none."""
         return None
 
+    def closed_form_products(self, y0: Tensor) -> int:
+        """Return how many products of the Jacobian are worth what the closed form costs.
+
+        Asked of flows that are affine in their state, for which ``krylov`` needs products alone;
+        0 where the closed form is ready or costs little.
+        """
+        return 0
+
     def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
         """Compute the states at given times by the closed form.
 

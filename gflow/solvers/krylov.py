@@ -32,7 +32,7 @@ from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
 from gflow.linalg.exponential import MEMORY, KrylovSegment, exponential
 from gflow.solvers.base import Solver
-from gflow.solvers.exact import accept_all
+from gflow.solvers.exact import ExactSolver, accept_all
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem, Stop, out_of_budget
 from gflow.trajectory.round_off import product_round_off, round_off_bound
@@ -42,6 +42,7 @@ _RATIO = 6.0  # of a quadrature panel's ends
 _FINE = np.polynomial.legendre.leggauss(16)
 _COARSE = np.polynomial.legendre.leggauss(3)
 _COARSE_EDGES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
+_ENERGY_EVALS = 12  # evaluations that are reserved for the energy: the coarse nodes
 
 
 class KrylovSolver(Solver):
@@ -104,6 +105,38 @@ class KrylovOrSteps(KrylovSolver):
             problem.rtol = rtol
         remark = "krylov loses the slowest modes to round-off, so the solve takes steps"
         problem.remark = "; ".join(filter(None, (remark, problem.remark)))
+
+
+class KrylovOrExact(KrylovSolver):
+    """Krylov spaces; the closed form where they take more products than it is worth.
+
+    Parameters
+    ----------
+    max_products : int
+        What it is worth.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, max_products: int):
+        self._max_products = max_products
+
+    def solve(self, problem: Problem, method: str) -> None:
+        max_evals = problem.max_evals
+        problem.max_evals = min(max_evals, self._max_products + _ENERGY_EVALS)
+        try:
+            super().solve(problem, method)
+            if problem.round_off <= round_off_bound(problem.rtol, problem.y0.dtype):
+                return
+            remark = "krylov loses the slowest modes to round-off"
+        except Stop:
+            remark = f"krylov takes more than {self._max_products} products"
+        finally:
+            problem.max_evals = max_evals
+        problem.restart()
+        ExactSolver().solve(problem, method)
+        problem.main_methods = ["exact"]
+        problem.remark = f"{remark}, so the solve takes the closed form ({problem.closed_form})"
 
 
 class _Path:
@@ -177,8 +210,7 @@ def _paths(problem: Problem, span: float) -> Iterator[_Path]:
         origin, start, order = y0, flow(t0, y0), 1
     else:
         origin, start, order = stationary_state.expand(y0.shape), y0 - stationary_state, 0
-    # A dozen evaluations are reserved for the energy.
-    max_products = max(problem.max_evals - problem.rhs_evals - len(_COARSE[0]) * 4, 0)
+    max_products = max(problem.max_evals - problem.rhs_evals - _ENERGY_EVALS, 0)
     segments = exponential(
         product, rows(start), span, tolerance, order=order, max_products=max_products
     )

@@ -11,7 +11,7 @@ from gflow.errors import InputError
 from gflow.solvers.base import Solver, Stepper
 from gflow.solvers.bdf import BDF
 from gflow.solvers.explicit import Dop853, Tsit5
-from gflow.solvers.krylov import KrylovOrSteps, KrylovSolver
+from gflow.solvers.krylov import KrylovOrExact, KrylovOrSteps, KrylovSolver
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem
 from gflow.solvers.rkc2 import RKC2
@@ -37,7 +37,11 @@ def methods() -> dict[str, Solver]:
             solvers.setdefault(value.name, SteppedSolver(value()))
         elif issubclass(value, BDF):
             solvers[value.name] = SteppedSolver(Tsit5(), value(), starter=True)
-        elif issubclass(value, Solver) and value not in (SteppedSolver, KrylovOrSteps):
+        elif issubclass(value, Solver) and value not in (
+            SteppedSolver,
+            KrylovOrSteps,
+            KrylovOrExact,
+        ):
             solvers |= {name: value() for name in value.names if name not in solvers}
     return solvers
 
@@ -107,6 +111,10 @@ def _stepped(rtol: float) -> SteppedSolver:
 def _automatic(problem: Problem, steps: bool) -> tuple[Solver, str, str]:
     """Choose the solver of method ``auto``."""
     flow, rtol, closed_form = problem.flow, problem.rtol, problem.closed_form
+    products = flow.closed_form_products(problem.y0) if flow.affine and not steps else 0
+    if closed_form is not None and products > 0:
+        why = f"auto: affine in the state; cheaper than a closed form ({closed_form})"
+        return KrylovOrExact(products), "krylov", why
     if closed_form is not None and not steps:
         return methods()["exact"], "exact", f"auto: closed form ({closed_form})"
     if flow.affine and not steps:

@@ -162,7 +162,7 @@ def solve(
         reference = error = None
         not_run: tuple[str, ...] = ()
         complete = not problem.failures and not problem.event_times
-        stepped = name not in ("exact", "krylov") or bool(problem.main_methods)
+        stepped = not {*(problem.main_methods or [name])} <= {"exact", "krylov"}
         measurable = stepped and len(times) > 1
         fixed_method = name if name in solver.fixed_step else None
         if complete and measurable and (options.estimate_error or problem.closed_form is not None):

@@ -121,7 +121,7 @@ def flow_and_descent(
     if step_sizes is None:
         step_sizes = default_step_sizes(flow, y0, t_end, count=3, max_evals=options.max_evals)
     sizes = distinct_sizes(step_sizes)
-    most = max_descent_steps(flow, y0)
+    most = max_descent_steps(flow, y0, t_end / sizes[-1])
     times, counts = matched_times(
         t_end, sizes, options.points, spacing=options.spacing, max_steps=most
     )

@@ -56,7 +56,7 @@ def shared_times(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     return [pairs[j][1] for j in columns], columns
 
 
-def max_descent_steps(flow: Flow, y0: Tensor) -> float:
+def max_descent_steps(flow: Flow, y0: Tensor, steps: float) -> float:
     """Return the largest number of steps of a descent: more where it has a closed form.
 
     Parameters
@@ -64,6 +64,8 @@ def max_descent_steps(flow: Flow, y0: Tensor) -> float:
     flow : Flow
     y0 : Tensor, shape (*state)
         Its start.
+    steps : float
+        The number of steps it would take.
 
     Returns
     -------
@@ -72,10 +74,10 @@ def max_descent_steps(flow: Flow, y0: Tensor) -> float:
     Examples
     --------
     >>> import gflow
-    >>> f"{max_descent_steps(*gflow.FactorFlow.example()):g}"
+    >>> f"{max_descent_steps(*gflow.FactorFlow.example(), 1e9):g}"
     '1e+08'
     """
-    form = flow.parameter_flow.closed_descent(flow.lift(y0), 1.0, int(_MAX_STEPS))
+    form = flow.parameter_flow.closed_descent(flow.lift(y0), 1.0, int(steps))
     return _MAX_STEPS if form is None else _MAX_CLOSED_STEPS
 
 

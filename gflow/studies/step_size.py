@@ -212,7 +212,7 @@ def step_size_study(
     progress = as_progress(progress)
     if modified:  # a flow without a modified flow is refused before any work
         ModifiedFlow(flow.parameter_flow, sizes[0])
-    most = max_descent_steps(flow, y0)
+    most = max_descent_steps(flow, y0, t_end / sizes[-1])
     times, counts = matched_times(
         t_end, sizes, options.points, spacing=options.spacing, max_steps=most
     )

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -184,3 +186,68 @@ def test_flows_that_krylov_cannot_integrate():
     explodes = KernelFlow(torch.diag(times(1.0, -0.5, 0.3)), times(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match=r"positive semidefinite.*-0.5"):
         gflow.integrate(explodes, torch.zeros(3).double(), [0.0, 1.0], "krylov")
+
+
+@pytest.fixture
+def decompositions(monkeypatch):
+    """List the sizes of the matrices that are decomposed, but for those of Krylov spaces."""
+    sizes, eigh = [], torch.linalg.eigh
+
+    def listed(A, *args, **keywords):
+        sizes.append(len(A))
+        return eigh(A, *args, **keywords)
+
+    monkeypatch.setattr(torch.linalg, "eigh", listed)
+    return sizes
+
+
+@pytest.mark.parametrize("outputs", [None, 5])
+def test_auto_takes_krylov_where_it_costs_less_than_a_decomposition(decompositions, outputs):
+    n = 400
+    targets = randn(n, *(() if outputs is None else (outputs,)), seed=1)
+    flow, u0, ts = KernelFlow(kernel(n), targets), torch.zeros_like(targets), times(0.0, 0.01, 0.05)
+    path = gflow.integrate(flow, u0, ts, rtol=1e-8)
+    assert path.stats.method == "krylov"
+    assert path.certificate.holds
+    assert path.stats.rhs_evals < n / (1 + targets[0].numel())
+    assert n not in decompositions
+    exact = flow.exact(ts, u0)
+    assert worst_relative(path.ys[1:], exact[1:]) <= 1e-7
+    assert n in decompositions
+    # Now that H is decomposed, the closed form costs less.
+    assert gflow.integrate(flow, u0, ts).stats.method == "exact"
+
+
+def test_auto_takes_the_closed_form_where_krylov_takes_too_many_products(decompositions):
+    n = 320
+    H = torch.diag(torch.linspace(1e-3, 1.0, n, dtype=torch.float64)) + kernel(n, 2) / n
+    flow = KernelFlow(H, randn(n, 3, seed=1))
+    u0, ts = torch.zeros(n, 3).double(), times(0.0, 10.0, 1e4)
+    path = gflow.integrate(flow, u0, ts, rtol=1e-10)
+    assert path.stats.method == "exact"
+    assert path.certificate.holds
+    assert "krylov takes more than 80 products, so the solve takes the closed form" in (
+        path.stats.reason
+    )
+    assert decompositions.count(n) == 1
+    assert relative(path.ys, flow.exact(ts, u0)) <= 1e-14
+    assert gflow.integrate(flow, u0, ts, max_evals=20).stats.method == "exact"
+
+
+def test_auto_takes_the_closed_form_where_round_off_of_a_krylov_space_decides():
+    n = 320
+    lam = torch.cat([torch.ones(n - 1, dtype=torch.float64), times(1e-12)])
+    flow = KernelFlow(torch.diag(lam), torch.ones(n).double())
+    path = gflow.integrate(flow, torch.zeros(n).double(), times(0.0, 1.0, 1e12))
+    assert path.stats.method == "exact"
+    assert "krylov loses the slowest modes to round-off" in path.stats.reason
+    assert path.certificate.holds
+    assert float(path.ys[-1, -1]) == pytest.approx(1 - math.exp(-1), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_auto_decomposes_small_kernels(n):
+    flow = KernelFlow(kernel(n), torch.ones(n).double())
+    path = gflow.integrate(flow, torch.zeros(n).double(), times(0.0, 0.05))
+    assert path.stats.method == "exact"
+    assert "krylov" not in path.stats.reason

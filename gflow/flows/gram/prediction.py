@@ -220,10 +220,11 @@ class KernelPredictor(KernelSpectrum):
         # An eigendecomposition takes the time of n to 2n products with one column.
         if not operator.is_decomposed and products * y0[0].numel() < n:
             return None
+        lam = self.eigenvalues
 
         def states(steps: Tensor) -> Tensor:
             counts = steps.to(y0.device)
-            power, _ = descent_factors(self.eigenvalues, step_size, counts)
+            power, _ = descent_factors(lam, step_size, counts)
             self._warn_of_descent(counts, y0, step_size)
             return self._descent_states(power, counts, y0)
 
