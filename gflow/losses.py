@@ -15,7 +15,11 @@ for gradient descent on the same loss.
 from __future__ import annotations
 
 import abc
+import copy
+import functools
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +32,9 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
+
+_ARRAY_DTYPES = (torch.float64, torch.float32)
+_GRAM_ROUND_OFF = 1e-9  # largest ε·cond(X)² at which products with XᵀX may stand for two with X
 
 
 def _require_matrix(name: str, value: object, ndim: int = 2) -> Tensor:
@@ -43,8 +50,26 @@ def _require_matrix(name: str, value: object, ndim: int = 2) -> Tensor:
     return matrix
 
 
-def _square(x: Tensor) -> Tensor:
-    return x.square().sum(dim=(-2, -1))
+def _inner(a: Any, b: Any) -> Any:
+    """⟨a, b⟩ of the matrices of two tensors, or of two arrays."""
+    return np.vdot(a, b) if isinstance(a, np.ndarray) else (a * b).sum(dim=(-2, -1))
+
+
+def _square(x: Any) -> Any:
+    """‖x‖²_F of each matrix of a tensor, or of one array."""
+    return _inner(x, x)
+
+
+def _arrays(own: Any, of: type) -> Any:
+    """Return a loss with arrays in place of tensors, on the same memory; None for subclasses."""
+    data = own.reference_tensor
+    if type(own) is not of or data.device.type != "cpu" or data.dtype not in _ARRAY_DTYPES:
+        return None
+    arrays = copy.copy(own)
+    for name, value in vars(own).items():
+        if isinstance(value, Tensor):
+            setattr(arrays, name, value.detach().numpy())
+    return arrays
 
 
 class Loss(abc.ABC):
@@ -68,6 +93,19 @@ class Loss(abc.ABC):
     @abc.abstractmethod
     def gradient(self, W: Tensor) -> Tensor:
         """Compute ∇ℓ(W), of the shape of W."""
+
+    def symmetric_descent(self, W: Tensor) -> Tensor:
+        """Compute −(∇ℓ(W) + ∇ℓ(W)ᵀ), of the shape of W, at a symmetric W."""
+        G = self.gradient(W)
+        return -(G + G.swapaxes(-2, -1))
+
+    def on_arrays(self) -> Any | None:
+        """Return this loss of one NumPy array W, with the methods of a loss; None, the default.
+
+        Its gradients are new arrays. Data of other devices and dtypes than float32 and float64
+        have none, nor have subclasses of gflow's losses, whose methods may differ.
+        """
+        return None
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
         """Return (M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None, the default.
@@ -110,6 +148,9 @@ class SquaredDistance(Loss):
     def gradient(self, W: Tensor) -> Tensor:
         return W - self.target
 
+    def on_arrays(self) -> Any | None:
+        return _arrays(self, SquaredDistance)
+
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
         return self.target, 1.0
 
@@ -119,7 +160,8 @@ class LinearRegression(Loss):
 
     With more samples than input dimensions, X is replaced once by the triangular
     factor of its QR decomposition: the same function at d_0 rows instead of n,
-    without the loss of accuracy of the normal equations.
+    without the loss of accuracy of the normal equations. Where that loss is small,
+    ε·cond(X)² ≤ 1e-9, the gradient takes one product with XᵀX instead of two with X.
 
     Parameters
     ----------
@@ -156,31 +198,47 @@ class LinearRegression(Loss):
         self.samples = n
         self.shape = (targets.shape[1], d)
         self.reference_tensor = inputs
-        self._X, self._Y = inputs, targets
+        X, Y = inputs / n**0.5, targets / n**0.5
+        self._gram = self._moment = None
         self._constant = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         if n > d:
-            Q, R = torch.linalg.qr(inputs)
-            self._X, self._Y = R, Q.mT @ targets
-            self._constant = _square(targets - Q @ self._Y)
-
-    def _residual(self, W: Tensor) -> Tensor:
-        return self._X @ W.mT - self._Y
+            Q, R = torch.linalg.qr(X)
+            reduced = Q.mT @ Y
+            self._constant = 0.5 * _square(Y - Q @ reduced)
+            if _well_conditioned(X, R):
+                self._gram, self._moment = X.mT @ X, Y.mT @ X
+            X, Y = R, reduced
+        #: ℓ(W) = ½‖W Xᵀ − Yᵀ‖² + constant, X and Y divided by √n.
+        self._X, self._XT, self._YT = X, X.mT, Y.mT
 
     def __call__(self, W: Tensor) -> Tensor:
-        return (_square(self._residual(W)) + self._constant) / (2 * self.samples)
+        return 0.5 * _square(W @ self._XT - self._YT) + self._constant
 
     def gradient(self, W: Tensor) -> Tensor:
-        return self._residual(W).mT @ self._X / self.samples
+        if self._gram is not None:
+            return W @ self._gram - self._moment
+        return (W @ self._XT - self._YT) @ self._X
+
+    def on_arrays(self) -> Any | None:
+        return _arrays(self, LinearRegression)
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
-        gram = self._X.mT @ self._X / self.samples
+        gram = self._XT @ self._X
         scale = gram.diagonal().mean()
         eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
         if scale == 0:  # all inputs vanish: the loss has no target
             return None
         if not torch.allclose(gram, scale * eye, rtol=0, atol=float(1e-13 * scale)):
             return None
-        return (self._Y.mT @ self._X) / (self.samples * scale), float(scale)
+        return self._YT @ self._X / scale, float(scale)
+
+
+def _well_conditioned(X: Tensor, R: Tensor) -> bool:
+    """Whether XᵀX serves as well as X = QR, but for columns that are exactly zero."""
+    columns = int(X.ne(0).any(0).sum())
+    sigma = torch.linalg.svdvals(R)
+    least = float(sigma[columns - 1]) if columns else 0.0
+    return torch.finfo(X.dtype).eps * float(sigma[0]) ** 2 <= _GRAM_ROUND_OFF * least**2
 
 
 class MatrixSensing(Loss):
@@ -218,17 +276,23 @@ class MatrixSensing(Loss):
                 f"and {values.shape[0]} values; remove those without a partner"
             )
         self.shape = (measurements.shape[1], measurements.shape[2])
-        self._A = measurements.flatten(1)
-        self._b = self.reference_tensor = values
+        #: ℓ(W) = ½‖A vec W − b‖², both divided by √m.
+        root = len(values) ** 0.5
+        self._A = measurements.flatten(1) / root
+        self._AT = self._A.mT
+        self._b = self.reference_tensor = values / root
 
     def _residual(self, W: Tensor) -> Tensor:
-        return W.flatten(-2) @ self._A.mT - self._b
+        return W.reshape(*W.shape[:-2], 1, -1) @ self._AT - self._b
 
     def __call__(self, W: Tensor) -> Tensor:
-        return self._residual(W).square().sum(-1) / (2 * len(self._b))
+        return 0.5 * _square(self._residual(W))
 
     def gradient(self, W: Tensor) -> Tensor:
-        return (self._residual(W) @ self._A).unflatten(-1, self.shape) / len(self._b)
+        return (self._residual(W) @ self._A).reshape(W.shape)
+
+    def on_arrays(self) -> Any | None:
+        return _arrays(self, MatrixSensing)
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
         return None
@@ -254,8 +318,8 @@ class MatrixCompletion(Loss):
     >>> import torch
     >>> values = torch.tensor([[1.0, float("nan")], [2.0, 3.0]], dtype=torch.float64)
     >>> loss = MatrixCompletion(values, ~values.isnan())
-    >>> loss(torch.zeros(2, 2, dtype=torch.float64)).item()
-    2.3333333333333335
+    >>> round(loss(torch.zeros(2, 2, dtype=torch.float64)).item(), 12)
+    2.333333333333
     """
 
     def __init__(self, values: Tensor, mask: Tensor):
@@ -279,18 +343,36 @@ class MatrixCompletion(Loss):
         _require_matrix("observed values", filled)
         self.shape = (values.shape[0], values.shape[1])
         self._v = self.reference_tensor = filled
-        self._mask = observed.to(values.dtype)
+        self._weights = observed.to(values.dtype) / self.observed_count
 
-    def _residual(self, W: Tensor) -> Tensor:
-        return self._mask * (W - self._v)
+    @functools.cached_property
+    def _symmetric(self) -> tuple[Tensor, Tensor]:
+        """(K, V) of −(∇ℓ + ∇ℓᵀ) = K ∘ (W − V): an entry seen on both sides has the mean value."""
+        seen = self._weights.ne(0)
+        both = seen & seen.mT
+        values = torch.where(both, 0.5 * (self._v + self._v.mT), self._v + self._v.mT)
+        return -(self._weights + self._weights.mT), values
 
     def __call__(self, W: Tensor) -> Tensor:
-        return _square(self._residual(W)) / (2 * self.observed_count)
+        difference = W - self._v
+        return 0.5 * _inner(self._weights * difference, difference)
 
     def gradient(self, W: Tensor) -> Tensor:
-        return self._residual(W) / self.observed_count
+        return self._weights * (W - self._v)
+
+    def symmetric_descent(self, W: Tensor) -> Tensor:
+        if type(self) is not MatrixCompletion:  # a subclass may have another gradient
+            return super().symmetric_descent(W)
+        weights, values = self._symmetric
+        return weights * (W - values)
+
+    def on_arrays(self) -> Any | None:
+        arrays = _arrays(self, MatrixCompletion)
+        if arrays is not None and self.shape[0] == self.shape[1]:
+            arrays._symmetric = tuple(part.detach().numpy() for part in self._symmetric)
+        return arrays
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
-        if self.observed_count < self._mask.numel():
+        if self.observed_count < self._v.numel():
             return None
         return self._v, 1.0 / self.observed_count

@@ -27,6 +27,9 @@ def times(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+_randn = randn
+
+
 def of_rank(rank: int, d_out: int, d_in: int, seed: int = 0) -> Tensor:
     """Return a random matrix of the given rank with singular values between 0.3 and 1."""
     U = torch.linalg.qr(randn(d_out, min(d_out, d_in), seed=seed))[0][:, :rank]
@@ -40,8 +43,14 @@ def gram(n: int, rank: int, seed: int = 0) -> Tensor:
     return J @ J.mT / rank
 
 
-def make_loss(kind: str, d_out: int, d_in: int, seed: int = 10) -> Loss:
+def make_loss(
+    kind: str, d_out: int, d_in: int, seed: int = 10, dtype: torch.dtype = torch.float64
+) -> Loss:
     """Return one of the four losses, without any symmetry."""
+
+    def randn(*shape: int, seed: int) -> Tensor:
+        return _randn(*shape, seed=seed).to(dtype)
+
     if kind == "distance":
         return SquaredDistance(randn(d_out, d_in, seed=seed))
     if kind == "regression":

@@ -124,3 +124,23 @@ BAD = [
 def test_input_errors(build, message):
     with pytest.raises(InputError, match=message):
         build()
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_symmetric_descent_is_minus_twice_the_symmetric_gradient(kind):
+    loss, W = make_loss(kind, 4, 4), ensemble_of(randn(4, 4))
+    W = W + W.mT
+    G = loss.gradient(W)
+    assert relative(G.mT, G) > 0.1
+    assert relative(loss.symmetric_descent(W), -(G + G.mT)) <= 1e-14
+
+
+def test_the_gram_matrix_serves_well_conditioned_inputs_only():
+    truth = randn(2, 3, seed=1)
+    for least, allowed in ((1e-2, 1e-15), (1e-6, 1e-15)):
+        X = randn(30, 3) @ torch.diag(torch.tensor([1.0, 1e-1, least], dtype=torch.float64))
+        loss = LinearRegression(X, X @ truth.mT)
+        assert float(loss.gradient(truth)[:, 2].norm()) <= allowed * least
+    X = randn(30, 3)
+    X[:, 1] = 0.0  # an input that never varies changes nothing, exactly
+    assert bool((LinearRegression(X, randn(30, 2)).gradient(randn(2, 3))[:, 1] == 0).all())

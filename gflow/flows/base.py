@@ -25,6 +25,7 @@ from torch.linalg import vecdot, vector_norm
 
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
+from gflow.flows.array_form import ArrayForm
 from gflow.flows.invariant_scale import response_scales
 from gflow.flows.jacobian import jacobian_product
 from gflow.flows.lost_modes import Outside
@@ -344,6 +345,10 @@ class Flow(abc.ABC):
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
         """Return v ↦ (∂f/∂y)·v at one state; work that all products share is done once."""
         return functools.partial(self.jvp, y)
+
+    def array_form(self) -> ArrayForm | None:
+        """Return the flow on NumPy arrays, for one state on the CPU; None where there is none."""
+        return None
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Compute φ(y) and dy/dt; override where one computation gives both."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from gflow.checks import (
 )
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard
 from gflow.flows.discrete_changes import layer_changes
 from gflow.flows.hidden_modes import hidden_modes, narrowed
@@ -44,7 +45,11 @@ from gflow.losses import Loss, SquaredDistance
 
 def partial_products(layers: Sequence[Tensor]) -> list[Tensor]:
     """Compute [W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
-    return list(itertools.accumulate(layers, lambda product, layer: layer @ product))
+    return list(itertools.accumulate(layers, _after))
+
+
+def _after(product: Any, layer: Any) -> Any:
+    return layer @ product
 
 
 def layer_product(layers: Sequence[Tensor]) -> Tensor:
@@ -265,6 +270,34 @@ class LayerwiseFlow(ParameterFlow):
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.end_to_end(y))
+
+    def array_form(self) -> ArrayForm | None:
+        loss = self._loss.on_arrays()
+        if loss is None or type(self) is not LayerwiseFlow:
+            return None
+        ends = list(itertools.accumulate(self._sizes))
+        slices = [slice(end - size, end) for end, size in zip(ends, self._sizes, strict=True)]
+        parts = list(zip(slices, self._shapes, strict=True))
+
+        def unpack(y: np.ndarray) -> list[np.ndarray]:
+            return [y[part].reshape(shape) for part, shape in parts]
+
+        def velocity(y: np.ndarray) -> np.ndarray:
+            layers, rates = unpack(y), np.empty_like(y)
+            products = list(itertools.accumulate(layers, _after))
+            backward = loss.gradient(products[-1])
+            np.negative(backward, out=backward)
+            targets = unpack(rates)  # views
+            for j in range(len(layers) - 1, 0, -1):
+                np.matmul(backward, products[j - 1].T, out=targets[j])
+                backward = layers[j].T @ backward
+            targets[0][...] = backward
+            return rates
+
+        def value(y: np.ndarray) -> float:
+            return float(loss(functools.reduce(_after, unpack(y))))
+
+        return ArrayForm(velocity, value, squared_speed)
 
     def invariants(self, y: Tensor) -> Observables:
         """Compute the matrices D_j = W_{j+1}ᵀW_{j+1} − W_jW_jᵀ as ``balancedness_j``."""

@@ -15,12 +15,14 @@ from __future__ import annotations
 import functools
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gflow.checks import require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.flows.discrete_changes import factor_changes, product_changes
@@ -162,10 +164,20 @@ class FactorFlow(ParameterFlow):
         return self.product(y)
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        return factor_rhs(y, self._loss.gradient(self.product(y)))
+        return self._loss.symmetric_descent(self.product(y)) @ y
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.product(y))
+
+    def array_form(self) -> ArrayForm | None:
+        loss = self._loss.on_arrays()
+        if loss is None or type(self) is not FactorFlow:
+            return None
+
+        def velocity(U: np.ndarray) -> np.ndarray:
+            return loss.symmetric_descent(U @ U.T) @ U
+
+        return ArrayForm(velocity, lambda U: float(loss(U @ U.T)), squared_speed)
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
         return factor_changes(ts, ys, self._loss.gradient)
@@ -262,7 +274,22 @@ class ProductFlow(ReducedFlow):
             )
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        return product_rhs(y, self._loss.gradient(y))
+        X = self._loss.symmetric_descent(y) @ y
+        return X + X.mT
+
+    def array_form(self) -> ArrayForm | None:
+        loss = self._loss.on_arrays()
+        if loss is None or type(self) is not ProductFlow:
+            return None
+
+        def velocity(W: np.ndarray) -> np.ndarray:
+            X = loss.symmetric_descent(W) @ W
+            return X + X.T
+
+        def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
+            return -float(np.vdot(loss.gradient(W), velocity))
+
+        return ArrayForm(velocity, lambda W: float(loss(W)), dissipation)
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(y)
