@@ -85,6 +85,12 @@ class GrowthMonitor:
         growth = np.where(growing & (speed > 0), np.log(speed / m.slowest), 0.0)
         m.speed_gain = np.fmax(m.speed_gain, growth)
 
+    def estimate(self, rows: np.ndarray) -> None:
+        """Estimate the rates of some members, due or not."""
+        if not self._state.problem.flow.affine:
+            for part in self._alike(rows):
+                self._update(rows[part])
+
     def finish(self, finished: Values) -> None:
         """Add what is amplified from the last estimates to the ends of the members that finish."""
         m, budget = self._state.members, self._state.problem.max_evals

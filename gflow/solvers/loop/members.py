@@ -63,6 +63,9 @@ class Members:
     bad: np.ndarray  #: rejected steps
     next_check: np.ndarray  #: accepted steps at the next look at the rank (rank_watch.py)
     last_check: np.ndarray  #: accepted steps at the last one
+    rest_check: np.ndarray  #: evaluations at the next look for rest (rest.py)
+    rest_loss: np.ndarray  #: the loss at the last one; NaN before the first
+    short_h: np.ndarray  #: limit on the steps until then; NaN for none
     margin: np.ndarray  #: of the guard then; NaN before the first
     evals_at_last_accept: np.ndarray  #: evals at the end of the last accepted step
     event: np.ndarray  #: the event's value, positive; NaN without one
@@ -93,6 +96,7 @@ class Members:
             "bad",
             "next_check",
             "last_check",
+            "rest_check",
             "side",
             "growth_evals",
             "growth_spent",

@@ -40,6 +40,7 @@ class StepProposer:
         state, m, rows = self._state, self._state.members, self._state.all_rows
         self._limit_to_stability()
         self._limit_to_growth()
+        np.fmin(m.h, m.short_h, out=m.h)
         m.h[rows] = minimum(m.h[rows], state.problem.max_step)
         h, t, index, record = m.h[rows], m.t[rows], m.index[rows], state.record
         target = record.ends[index] if state.problem.dense else record.ts[index, m.next[rows]]

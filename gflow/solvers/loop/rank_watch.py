@@ -56,6 +56,20 @@ class RankWatch:
             problem.renewed = found
             self._removal.drop(np.ones(1, bool))
 
+    def may_rest(self, end: float) -> bool:
+        """Return whether a state that rests until a time needs no other coordinates there.
+
+        Modes that round-off blurs would grow on meanwhile; the solve says so.
+        """
+        problem = self._state.problem
+        if problem.guard is None:
+            return True
+        if problem.outside or problem.guard.check(self._state.system.states(self._state.members.y)):
+            return False
+        self._foldings += (end - self._at) * problem.guard.blurred_growth
+        problem.lost |= self._foldings > _FOLDINGS
+        return True
+
     def _correct(self, correction: Correction) -> None:
         """Apply a correction to the state and to the past states of a multistep method."""
         state, m, system = self._state, self._state.members, self._state.system

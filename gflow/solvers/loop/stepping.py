@@ -12,6 +12,7 @@ trial.py             computes the step of a group
 acceptance.py        accepts or rejects it (control.py), sets the next step length
 handover.py          hands members over to another method (switching.py, rkc2_switch.py)
 member_removal.py    drops members that have ended or failed
+rest.py              ends members that are at rest
 kinks.py             stops members that make hardly any way at kinks of the loss
 rank_watch.py        ends the solve where it goes on in other coordinates
 ===================  ==============================================================
@@ -39,6 +40,7 @@ from gflow.solvers.loop.kinks import KinkMonitor
 from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.proposal import StepPlan, StepProposer
 from gflow.solvers.loop.rank_watch import RankWatch
+from gflow.solvers.loop.rest import RestMonitor
 from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
@@ -91,6 +93,7 @@ class SteppingLoop:
         self._handover = Handover(state, self._spectrum)
         self._kinks = KinkMonitor(state, self._removal)
         self._watch = RankWatch(state, self._removal)
+        self._rest = RestMonitor(state, self._growth, self._watch)
         self._saved_at = time.perf_counter()
 
     def run(self) -> None:
@@ -137,6 +140,7 @@ class SteppingLoop:
             any_accepted |= self._try(plan)
         if any_accepted:
             self._growth.follow_speed()
+            self._rest.look()
             self._report_progress()
         finished = state.finished()
         if any_true(finished):
