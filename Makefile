@@ -9,8 +9,10 @@ PEERS := $(VENV)/installed-peers
 # One thread a process: results do not depend on the machine's number of cores.
 export OMP_NUM_THREADS := 1
 export MPLBACKEND := Agg
+# Python keeps what it has compiled: the tests start many processes.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint docstrings types tests bench clean
 
 demo: $(STAMP)
 	$(BIN)/gflow deep-linear
@@ -19,11 +21,15 @@ demo: $(STAMP)
 	@echo
 	@echo "The pictures are in the figures/ folders of the two folders above."
 
-test: lint types tests
+# The checks of docstrings and types run beside the tests, which leave the cores idle at times.
+test: lint
+	@$(MAKE) --no-print-directory --jobs docstrings types tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docstrings: $(STAMP)
 	$(BIN)/python tests/docstrings.py
 
 types: $(STAMP)

@@ -1,11 +1,9 @@
 """One thread and fixed seeds for every test; which tests run in the same process."""
 
 import pytest
-import torch
 
-from gflow.sweeping.workers import WorkerConfig
-
-torch.set_num_threads(1)
+# torch and gflow are imported where they are used: the process that distributes the tests
+# reads this file, too, and the others start after that.
 GROUPS = {
     # They start workers, which must not compete for the cores.
     "processes": (
@@ -23,8 +21,17 @@ GROUPS = {
 collect_ignore = ["stress"]  # scripts of minutes each; tests/test_stress.py runs small versions
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -32,6 +39,8 @@ def _seed():
 def workers():
     """A scheduler with two workers in this process, which start quickly."""
     import distributed
+
+    from gflow.sweeping.workers import WorkerConfig
 
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
     options |= {"n_workers": 2, "threads_per_worker": 1, "processes": False}

@@ -87,6 +87,7 @@ def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
     truth = result_arrays(tmp_path / "undisturbed", plan)
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", _PROGRAM, folder], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"begun\n"  # imports take seconds
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         if "done" in run_states(folder, plan).values():
