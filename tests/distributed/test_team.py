@@ -32,7 +32,8 @@ from tests.runs.test_hostile_runs import interrupted
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds; a run takes about ten
-LONG = ["--samples", "61", "--width", "8", "--t-end", "1000", "--checkpoint-every", "0.1"]
+LONG = ["--data", "synthetic", "--samples", "61", "--width", "8", "--t-end", "1000"]
+LONG += ["--checkpoint-every", "0.1"]
 
 
 def torchrun(*arguments: str) -> subprocess.Popen[str]:
@@ -90,9 +91,15 @@ class Pair:
     def _texts(self, number: int, kind: str) -> list[str]:
         return [file.read_text() for file in sorted(self._folder.glob(f"{number}.?.{kind}"))]
 
+    def end(self) -> tuple[int, str]:
+        """Wait until both processes have ended; return the status and all errors of the last."""
+        _, err = self.started.communicate(timeout=PATIENCE)
+        return self.started.returncode, err + "".join(self._texts(self._count - 1, "err"))
+
     def close(self) -> None:
-        os.killpg(self.started.pid, signal.SIGKILL)
-        self.started.communicate()
+        if self.started.poll() is None:
+            os.killpg(self.started.pid, signal.SIGKILL)
+            self.started.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +171,8 @@ def test_processes_compute_the_values_of_one_process(pair, tmp_path):
 
 
 def test_a_network_run_is_that_of_one_process(pair, tmp_path):
-    changes = {"samples": 61, "width": 8, "t_end": 4.0, "step_sizes": (0.2,), "points": 5}
+    changes = {"data": "synthetic", "samples": 61, "width": 8, "t_end": 4.0, "points": 5}
+    changes["step_sizes"] = (0.2,)
     outcome = pair.start(*split("network", tmp_path / "split", "--json", **changes))
     expected = run_in_one_process("network", tmp_path / "expected", **changes)
     statuses, out, err = outcome()
@@ -174,7 +182,8 @@ def test_a_network_run_is_that_of_one_process(pair, tmp_path):
 
 
 def test_a_kernel_run_is_that_of_one_process(pair, tmp_path):
-    changes = {"samples": 41, "test_samples": 11, "step_sizes": (0.15,), "points": 5}
+    changes = {"data": "synthetic", "samples": 41, "test_samples": 11, "points": 5}
+    changes["step_sizes"] = (0.15,)
     _, *command = split("kernel", tmp_path / "split", **changes)
     outcome = pair.start("gflow without figures", *command)
     expected = run_in_one_process("kernel", tmp_path / "expected", **changes)
@@ -239,22 +248,6 @@ def test_the_benchmark_runs(pair, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
-def test_a_killed_process_ends_the_run(tmp_path):
-    folder = tmp_path / "run"
-    started = torchrun(*split("network", folder, *LONG))
-    wait_for_checkpoint(started, folder)
-    pids = ranks(started.pid)
-    os.kill(pids[1], signal.SIGKILL)
-    status, _, err = outcome(started)
-    assert status != 0
-    assert not Path(f"/proc/{pids[0]}").exists()
-    assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun reports separately
-    assert reading.state(folder) == "interrupted"
-    assert len(gflow_lines(err)) == 1, err
-    assert f"gflow resume {folder}" in gflow_lines(err)[0]
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_other_process_ends_the_run_itself(pair, tmp_path, rank):
     """Without torchrun, which ends the processes that are left."""
@@ -291,6 +284,23 @@ def test_a_run_that_cannot_be_split_is_refused_once(pair, tmp_path):
     assert (statuses, out) == ([2, 0], "")
     assert gflow_lines(err) == ["gflow: deep-linear runs in one process; start it without torchrun"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_killed_process_ends_the_run(pair, tmp_path):
+    """The last test of the pair, which it ends."""
+    folder = tmp_path / "run"
+    pair.start("here", *split("network", folder, *LONG))
+    wait_for_checkpoint(pair.started, folder)
+    pids = ranks(pair.started.pid)
+    os.kill(pids[1], signal.SIGKILL)
+    status, err = pair.end()
+    assert status != 0
+    assert not Path(f"/proc/{pids[0]}").exists()
+    assert not re.search(r'File ".*/gflow/\w+\.py"', err), err  # torchrun reports separately
+    assert reading.state(folder) == "interrupted"
+    assert len(gflow_lines(err)) == 1, err
+    assert f"gflow resume {folder}" in gflow_lines(err)[0]
 
 
 def test_a_sweep_is_not_split(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,8 @@
 """The program that the tests start by torchrun: `python -m torch.distributed.run ...`.
 
 Usage: two_processes.py FOLDER. Each process takes requests from the folder, ``0.json``,
-``1.json``, ..., and carries each out in a copy of itself, so that imports are made once.
+``1.json``, ..., and carries each out in a copy of itself, so that imports are made once;
+the request that begins with the word here is carried out in the process itself, which it ends.
 A request is the arguments of `check` or, after the word gflow, of the command line, and after the
 word benchmark, of benchmarks/split_by_rows.py; after "gflow without figures", nothing is drawn.
 """
@@ -158,8 +159,9 @@ def rendezvous(original: Callable, prefix: str, *arguments, **options) -> Iterat
 
 def carry_out(arguments: list[str], folder: Path, number: int) -> int:
     """Carry out a request in a copy of this process; return its exit status."""
-    pid = os.fork()
-    if pid:
+    if arguments[0] == "here":
+        arguments = arguments[1:]
+    elif pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     status = 1
     try:
