@@ -240,6 +240,18 @@ def test_flows_load_neither_the_interface_nor_the_compiler_of_torch():
     assert not {"matplotlib", "click", "pydantic", "sklearn", "torch._dynamo"} & loaded
 
 
+@pytest.mark.parametrize(
+    "flow",
+    ["EndToEndFlow", "FactorFlow", "KernelFlow", "LayerwiseFlow", "NetworkFlow", "TwoLayerFlow"],
+)
+def test_a_first_answer_waits_for_no_package_that_it_does_not_use(flow):
+    """Jacobian products of torch.autograd.grad import SymPy; fits of studies import SciPy."""
+    solve = f"flow, y0 = gflow.flows.{flow}.example(); gflow.integrate(flow, y0, [0.0, 1.0])"
+    loaded = loaded_after(f"import gflow, gflow.studies; {solve}")
+    unused = {"sympy", "scipy", "sklearn", "pandas", "xarray", "matplotlib", "torch._dynamo"}
+    assert not unused & loaded
+
+
 def test_public_names_exist():
     for public in gflow.__all__:
         assert getattr(gflow, public) is not None

@@ -94,6 +94,7 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         output: Path | None,
         max_walltime: float | None,
         checkpoint_every: float,
+        pdf: bool,
         as_json: bool,
         modified: bool = False,
         **changes: Any,
@@ -104,7 +105,7 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
 
         options = {k: v for k, v in changes.items() if v is not None}
         job = Job(load_scenario(source, options), study, modified)
-        make_options = cli_runs.run_options(max_walltime, checkpoint_every)
+        make_options = cli_runs.run_options(max_walltime, checkpoint_every, pdf)
         cli_runs.finish(lambda stages: start(job, output, make_options(stages)), job, as_json)
 
     summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"

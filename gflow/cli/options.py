@@ -153,7 +153,7 @@ def json_option() -> click.Option:
 
 
 def run_option_flags() -> list[click.Parameter]:
-    """Make the options that limit a run and space its checkpoints."""
+    """Make the options that limit a run, space its checkpoints and choose its files."""
     return [
         click.Option(
             ["--max-walltime"],
@@ -168,6 +168,7 @@ def run_option_flags() -> list[click.Parameter]:
             metavar="TIME",
             help="time between two checkpoints  [default: 1m]",
         ),
+        click.Option(["--pdf"], is_flag=True, help="also write the figures as PDF"),
     ]
 
 

@@ -26,7 +26,7 @@ STATUSES = {"holds": 0, "stopped": 3, "uncertified": 4, "diverged": 5}
 
 
 def run_options(
-    max_walltime: float | None, checkpoint_every: float
+    max_walltime: float | None, checkpoint_every: float, pdf: bool
 ) -> Callable[[Stages], RunOptions]:
     """Return a function from progress stages to `RunOptions` with these options.
 
@@ -36,6 +36,8 @@ def run_options(
         Seconds.
     checkpoint_every : float
         Seconds.
+    pdf : bool
+        Whether to write figures as PDF, too.
 
     Returns
     -------
@@ -43,13 +45,13 @@ def run_options(
 
     Examples
     --------
-    >>> run_options(None, 30.0)(lambda name, t_end: None).checkpoint_every
+    >>> run_options(None, 30.0, False)(lambda name, t_end: None).checkpoint_every
     30.0
     """
     from gflow.runs import RunOptions
 
     return lambda stages: RunOptions(
-        stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime
+        stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime, pdf=pdf
     )
 
 
@@ -153,6 +155,7 @@ def _resume(
     run: Path,
     max_walltime: float | None,
     checkpoint_every: float,
+    pdf: bool,
     as_json: bool,
     model: str | None,
 ) -> None:
@@ -166,7 +169,7 @@ def _resume(
     from gflow.runs.job import job_to_resume
 
     job = job_to_resume(run, model)  # of several processes each makes the model
-    make_options = run_options(max_walltime, checkpoint_every)
+    make_options = run_options(max_walltime, checkpoint_every, pdf)
     finish(lambda stages: resume(run, make_options(stages), model=model), job, as_json)
 
 

@@ -264,8 +264,9 @@ def plot(sweep: Path, x: str, y: str, hue: str | None) -> None:
 
     figure = sweep_figure(load_sweep(sweep), x, y, hue)
     name = f"{y}-{x}" if hue is None else f"{y}-{x}-{hue}"
-    SweepFolder(sweep).write_figure(name, figure)
-    for kind in ("png", "pdf"):
+    kinds = ("png", "pdf")
+    SweepFolder(sweep).write_figure(name, figure, kinds)
+    for kind in kinds:
         click.echo(sweep / "figures" / f"{name}.{kind}")
 
 

@@ -39,6 +39,7 @@ from gflow.data.images import FORMATS, read_images
 from gflow.data.openml import fetch
 from gflow.data.samples import Data as Data
 from gflow.data.samples import data_of
+from gflow.data.shipped import shipped
 from gflow.data.tables import READERS, read_table, table_suffix
 from gflow.errors import InputError
 from gflow.text import brief
@@ -123,11 +124,9 @@ def names() -> list[str]:
 
 
 def _shipped(name: str, scale: float = 1.0, image: tuple[int, int, int] | None = None) -> Data:
-    bunch = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()
-    targets = bunch.target.reshape(len(bunch.target), -1).astype(np.float64)
-    classes = tuple(map(str, bunch.target_names)) if bunch.target.dtype.kind == "i" else None
-    features = tuple(map(str, bunch.feature_names))
-    return Data(name, bunch.data / scale, targets, classes, features, image)
+    table = shipped(name)
+    targets = table.targets.reshape(len(table.targets), -1).astype(np.float64)
+    return Data(name, table.inputs / scale, targets, table.classes, table.features, image)
 
 
 def _images(kind: str, folder: str) -> Data:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
+from gflow.flows.pullback import pull_back
+
 #: A right-hand side at one time, states (..., *state) → velocities (..., *state)
 Field = Callable[[Tensor], Tensor]
 
@@ -51,13 +53,11 @@ def jacobian_product(field: Field, y: Tensor, v: Tensor, *, symmetric: bool = Fa
         if not velocity.requires_grad:  # constant
             return torch.zeros_like(velocity)
         if symmetric:
-            (product,) = torch.autograd.grad(velocity, leaf, along, create_graph=differentiable)
+            (product,) = pull_back([velocity], [leaf], [along], create_graph=differentiable)
             return product
         u = torch.zeros_like(velocity, requires_grad=True)
-        (pulled,) = torch.autograd.grad(velocity, leaf, u, create_graph=True)
-        (product,) = torch.autograd.grad(
-            pulled, u, along, create_graph=differentiable, materialize_grads=True
-        )
+        (pulled,) = pull_back([velocity], [leaf], [u], create_graph=True)
+        (product,) = pull_back([pulled], [u], [along], create_graph=differentiable)
     return product
 
 

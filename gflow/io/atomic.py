@@ -11,7 +11,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,9 @@ class Folder(abc.ABC):
         """Write labelled arrays as one netCDF-4 file."""
         self.write(name, lambda temporary: netcdf.write(dataset, temporary))
 
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure as ``figures/NAME.png`` and ``figures/NAME.pdf``."""
-        for kind in ("png", "pdf"):
+    def write_figure(self, name: str, figure: Figure, kinds: Sequence[str]) -> None:
+        """Write a figure as ``figures/NAME.KIND``, for kinds such as png and pdf."""
+        for kind in kinds:
             draw = functools.partial(figure.savefig, format=kind, dpi=200)
             self.write(f"figures/{name}.{kind}", draw)
             figure.set_layout_engine(None)  # laid out: to do it again takes longer than to draw

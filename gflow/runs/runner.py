@@ -43,6 +43,8 @@ class RunOptions:
         ``stages(name, t_end)`` returns the progress callback of one part of the work, or None.
     draw : bool
         Whether to draw figures.
+    pdf : bool
+        Whether to write them as PDF, too.
     checkpoint_every : float
         Seconds between two checkpoints; more where writing one takes long.
     max_walltime : float, optional
@@ -51,8 +53,14 @@ class RunOptions:
 
     stages: Stages = lambda name, t_end: None
     draw: bool = True
+    pdf: bool = False
     checkpoint_every: float = 60.0
     max_walltime: float | None = None
+
+    @property
+    def figure_kinds(self) -> tuple[str, ...]:
+        """The file formats of figures."""
+        return (("png", "pdf") if self.pdf else ("png",)) if self.draw else ()
 
 
 def run(job: Job, path: str | Path | None = None, options: RunOptions = RunOptions()) -> RunResult:
@@ -187,13 +195,13 @@ def _execute(job: Job, writer: RunWriter, options: RunOptions, *, new: bool) -> 
             result = job.work(writer.recorded(options.stages))
             if batch is not None:  # once one run is done, the others must not need it
                 batch.flush()
-            written = writer.write_result(result, draw=options.draw)
+            written = writer.write_result(result, options.figure_kinds)
     except Interrupted as stop:
         checkpointer.flush()
         writer.write_manifest("interrupted")
         raise Interrupted(stop.why, folder.path) from None
     except IntegrationError as error:
-        writer.write_failure(error, draw=options.draw)
+        writer.write_failure(error, options.figure_kinds)
         error.folder = folder.path
         raise
     except OutputError as error:

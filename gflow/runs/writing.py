@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,17 +66,19 @@ class RunWriter:
         """Write the manifest of the run in a state."""
         self.folder.write_json(MANIFEST, self.manifest(state, reason))
 
-    def write_result(self, result: Result, *, draw: bool) -> RunResult:
-        """Write the results of a run that is done, and then its manifest."""
-        return self._write(result, draw, "done", None)
+    def write_result(self, result: Result, kinds: Sequence[str]) -> RunResult:
+        """Write the results of a run that is done, its figures of some kinds, then its manifest."""
+        return self._write(result, kinds, "done", None)
 
-    def write_failure(self, error: IntegrationError, *, draw: bool) -> None:
+    def write_failure(self, error: IntegrationError, kinds: Sequence[str]) -> None:
         """Write the part of a path that a solver reached before it stopped."""
         from gflow.results.stopped import StoppedResult
 
-        self._write(StoppedResult.from_error(error), draw, "failed", str(error))
+        self._write(StoppedResult.from_error(error), kinds, "failed", str(error))
 
-    def _write(self, result: Result, draw: bool, state: str, reason: str | None) -> RunResult:
+    def _write(
+        self, result: Result, kinds: Sequence[str], state: str, reason: str | None
+    ) -> RunResult:
         from gflow.results.arrays import numbered
 
         scenario, dataset = self._job.scenario, numbered(result.dataset)
@@ -84,12 +86,12 @@ class RunWriter:
         self.folder.write_dataset("result.nc", dataset)
         self.folder.write_json("summary.json", result.summary)
         figures = {}
-        if draw:
+        if kinds:
             from gflow import plots
 
             figures = plots.figures(dataset, f"{scenario.name} on {scenario.data}")
         for name, figure in figures.items():
-            self.folder.write_figure(name, figure)
+            self.folder.write_figure(name, figure, kinds)
         self.write_manifest(state, reason)  # last: it says that the other files are complete
         return RunResult(self.folder.path, result.summary, tuple(figures))
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, stdtrit
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
@@ -125,6 +124,8 @@ def fit_order(
     residual = y - slope * x - intercept
     freedom = count - 2
     spread = math.sqrt(float(residual @ residual) / freedom / float(((x - x.mean()) ** 2).sum()))
+    from scipy.special import stdtrit  # it takes long to import, and most runs fit nothing
+
     # To three decimals, the precision of printed tables: an interval needs no more, and stays equal
     # to the bit where another version of SciPy differs in the last digits.
     half = round(float(stdtrit(freedom, 0.975)), 3) * spread
@@ -204,6 +205,8 @@ def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
     slope, level = np.polyfit(x, np.log([np.median(row) for row in rows]), 1)
     interval = None
     if min(len(row) for row in rows) > 1:
+        from scipy.special import chdtri  # as above
+
         generator = np.random.default_rng(0)
         medians = [
             np.median(row[generator.integers(0, len(row), (_RESAMPLES, len(row)))], axis=1)

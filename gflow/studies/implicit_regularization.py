@@ -20,7 +20,6 @@ from typing import Unpack
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from gflow.callbacks import Progress
@@ -175,6 +174,8 @@ def _ratio(
     flow_losses: Tensor, flow_slopes: Tensor, path_losses: Tensor, path_slopes: Tensor
 ) -> Tensor:
     """Return a path's slopes over the flow's at equal loss, by a cubic spline in logarithms."""
+    from scipy.interpolate import CubicSpline  # half a second to import
+
     L, S = flow_losses.cpu().log().numpy(), flow_slopes.cpu().log().numpy()
     logs = path_losses.cpu().log().numpy()
     reached = (logs >= L[-1]) & (logs <= L[0])

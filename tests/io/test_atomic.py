@@ -26,7 +26,7 @@ def test_each_kind_of_file_is_written(tmp_path):
     folder.write_text("a.txt", "ü\udcff")
     folder.write_json("a.json", {"nan": float("nan"), "far": float("inf")})
     folder.write_dataset("a.nc", DATA)
-    folder.write_figure("loss", Figure())
+    folder.write_figure("loss", Figure(), ["png", "pdf"])
     assert (tmp_path / "a.txt").read_text("utf-8") == "ü\\udcff"
     assert json.loads((tmp_path / "a.json").read_text()) == {"nan": None, "far": "inf"}
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "a.nc"), DATA)
@@ -74,7 +74,7 @@ def test_a_write_that_fails_half_way_leaves_no_file(case, error, tmp_path, monke
             folder.write_dataset("result.nc", DATA)
         else:
             monkeypatch.setattr(Figure, "savefig", lambda self, path, **k: write_half(path))
-            folder.write_figure("loss", Figure())
+            folder.write_figure("loss", Figure(), ["png", "pdf"])
 
     with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
         write()

@@ -16,6 +16,7 @@ from torch.func import grad, grad_and_value, vjp, vmap
 
 from gflow.flows.base import split_ensemble
 from gflow.flows.jacobian import in_transform
+from gflow.flows.pullback import pull_back
 
 #: L(θ) of one vector (p,) → scalar
 Objective = Callable[[Tensor], Tensor]
@@ -140,12 +141,8 @@ def gradient_and_product(
         )
         if gradient.requires_grad:
             along = gradient if v is None else v
-            (product,) = torch.autograd.grad(
-                gradient,
-                leaf,
-                along if differentiable else along.detach(),
-                create_graph=differentiable,
-            )
+            along = along if differentiable else along.detach()
+            (product,) = pull_back([gradient], [leaf], [along], create_graph=differentiable)
         else:  # the objective is affine
             product = torch.zeros_like(theta)
     return (gradient if differentiable else gradient.detach()), product
@@ -181,9 +178,7 @@ def derivative(objective: Objective, theta: Tensor, *vs: Tensor) -> Tensor:
         for v in (torch.ones_like(result), *vs):
             if not result.requires_grad:
                 return torch.zeros_like(theta)
-            (result,) = torch.autograd.grad(
-                result, leaf, v, create_graph=True, materialize_grads=True
-            )
+            (result,) = pull_back([result], [leaf], [v], create_graph=True)
     return result.detach()
 
 
@@ -218,7 +213,7 @@ def hessian(objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
     def product(v: Tensor) -> Tensor:
         if not gradient.requires_grad:  # the objective is affine
             return torch.zeros_like(v)
-        return torch.autograd.grad(gradient, leaf, v, retain_graph=True)[0]
+        return pull_back([gradient], [leaf], [v], retain_graph=True)[0]
 
     return product
 

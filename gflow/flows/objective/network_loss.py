@@ -27,6 +27,7 @@ from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
 from gflow.flows.objective.differentiation import gradient_by_torch_func
 from gflow.flows.objective.known_derivatives import KnownDerivatives
+from gflow.flows.pullback import pull_back
 
 #: A context in which the module runs, such as one with other kernels of attention.
 Setting = Callable[[], AbstractContextManager[Any]]
@@ -239,23 +240,22 @@ class OverwrittenLoss(ChunkLoss, KnownDerivatives):
     def _slopes(self, loss: Tensor, vs: Sequence[Tensor]) -> Tensor:
         """Differentiate along vs, and once more by all parameters, as one vector."""
         results, own = [loss], self.loss.own
-        along: list[Tensor | None] = [None]
+        along = [torch.ones_like(loss)]
         for i in range(len(vs) + 1):
             pairs = [(r, v) for r, v in zip(results, along, strict=True) if r.requires_grad]
             if not pairs:  # affine
                 return torch.cat([torch.zeros_like(p).flatten() for p in own])
             outputs, directions = zip(*pairs, strict=True)
-            results = list(
-                torch.autograd.grad(
-                    outputs, own, directions, create_graph=i < len(vs), materialize_grads=True
-                )
-            )
+            results = list(pull_back(outputs, own, directions, create_graph=i < len(vs)))
             along = list(self.loss.split(vs[i].detach())) if i < len(vs) else []
         return torch.cat([r.detach().to_dense().flatten() for r in results])
 
 
 def reference_gradient(objective: ChunkLoss, theta: Tensor) -> tuple[Tensor]:
-    """Compute ∇L by torch.func; where that cannot, by plain autograd on the module's parameters.
+    """Compute ∇L by plain autograd on the module's parameters; of an ensemble by torch.func.
+
+    Neither is how the flow computes it where parameters are substituted. torch.func is all members
+    at once, but loads the compiler of torch, which takes seconds.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def reference_gradient(objective: ChunkLoss, theta: Tensor) -> tuple[Tensor]:
     >>> reference_gradient(loss.objective(Chunk(x, 3 * x, 1.0)), torch.zeros(1))
     (tensor([-6.]),)
     """
-    if not objective.loss.route.overwrites:
+    if theta.ndim > 1 and not objective.loss.route.overwrites:
         # Of any kind: an autograd.Function in the old form, hooks, NumPy inside of forward.
         with contextlib.suppress(Exception):
             return gradient_by_torch_func(objective, theta)
