@@ -32,9 +32,9 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
+from gflow.linalg.arrays import shared_array
 
-_ARRAY_DTYPES = (torch.float64, torch.float32)
-_GRAM_ROUND_OFF = 1e-9  # largest ε·cond(X)² at which products with XᵀX may stand for two with X
+_GRAM_ROUND_OFF = 1e-9  # largest ε·cond(X)² at which one product with XᵀX stands for two with X
 
 
 def _require_matrix(name: str, value: object, ndim: int = 2) -> Tensor:
@@ -62,13 +62,13 @@ def _square(x: Any) -> Any:
 
 def _arrays(own: Any, of: type) -> Any:
     """Return a loss with arrays in place of tensors, on the same memory; None for subclasses."""
-    data = own.reference_tensor
-    if type(own) is not of or data.device.type != "cpu" or data.dtype not in _ARRAY_DTYPES:
+    is_shared = shared_array(own.reference_tensor) is not None
+    if type(own) is not of or not is_shared:
         return None
     arrays = copy.copy(own)
     for name, value in vars(own).items():
         if isinstance(value, Tensor):
-            setattr(arrays, name, value.detach().numpy())
+            setattr(arrays, name, shared_array(value))
     return arrays
 
 
@@ -202,12 +202,10 @@ class LinearRegression(Loss):
         self._gram = self._moment = None
         self._constant = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         if n > d:
-            Q, R = torch.linalg.qr(X)
-            reduced = Q.mT @ Y
-            self._constant = 0.5 * _square(Y - Q @ reduced)
-            if _well_conditioned(X, R):
-                self._gram, self._moment = X.mT @ X, Y.mT @ X
-            X, Y = R, reduced
+            gram = X.mT @ X
+            if _well_conditioned(gram):
+                self._gram, self._moment = gram, Y.mT @ X
+            X, Y, self._constant = _triangular(X, Y)
         #: ℓ(W) = ½‖W Xᵀ − Yᵀ‖² + constant, X and Y divided by √n.
         self._X, self._XT, self._YT = X, X.mT, Y.mT
 
@@ -233,12 +231,21 @@ class LinearRegression(Loss):
         return self._YT @ self._X / scale, float(scale)
 
 
-def _well_conditioned(X: Tensor, R: Tensor) -> bool:
-    """Whether XᵀX serves as well as X = QR, but for columns that are exactly zero."""
-    columns = int(X.ne(0).any(0).sum())
-    sigma = torch.linalg.svdvals(R)
-    least = float(sigma[columns - 1]) if columns else 0.0
-    return torch.finfo(X.dtype).eps * float(sigma[0]) ** 2 <= _GRAM_ROUND_OFF * least**2
+def _triangular(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (R, QᵀY, c) of X = QR, with ½‖X Z − Y‖² = ½‖R Z − QᵀY‖² + c."""
+    Q, R = torch.linalg.qr(X)
+    projected = Q.mT @ Y
+    return R, projected, 0.5 * _square(Y - Q @ projected)
+
+
+def _well_conditioned(gram: Tensor) -> bool:
+    """Whether products with XᵀX lose little; columns of X that are zero lose nothing."""
+    eps = torch.finfo(gram.dtype).eps
+    used = gram.diagonal() > 0
+    if eps > _GRAM_ROUND_OFF or not bool(used.any()):
+        return False
+    eigenvalues = torch.linalg.eigvalsh(gram[used][:, used])
+    return eps * float(eigenvalues[-1]) <= _GRAM_ROUND_OFF * float(eigenvalues[0])
 
 
 class MatrixSensing(Loss):
@@ -276,20 +283,23 @@ class MatrixSensing(Loss):
                 f"and {values.shape[0]} values; remove those without a partner"
             )
         self.shape = (measurements.shape[1], measurements.shape[2])
-        #: ℓ(W) = ½‖A vec W − b‖², both divided by √m.
-        root = len(values) ** 0.5
-        self._A = measurements.flatten(1) / root
-        self._AT = self._A.mT
-        self._b = self.reference_tensor = values / root
+        self.reference_tensor = values
+        #: ℓ(W) = (½‖A vec W − b‖² + constant)·scale, A with at most as many rows as columns.
+        self._scale = 1.0 / len(values)
+        self._A, b = measurements.flatten(1), values[:, None]
+        self._constant = torch.zeros((), dtype=values.dtype, device=values.device)
+        if self._A.shape[0] > self._A.shape[1]:
+            self._A, b, self._constant = _triangular(self._A, b)
+        self._AT, self._b = self._A.mT, b[:, 0]
 
     def _residual(self, W: Tensor) -> Tensor:
         return W.reshape(*W.shape[:-2], 1, -1) @ self._AT - self._b
 
     def __call__(self, W: Tensor) -> Tensor:
-        return 0.5 * _square(self._residual(W))
+        return (0.5 * _square(self._residual(W)) + self._constant) * self._scale
 
     def gradient(self, W: Tensor) -> Tensor:
-        return (self._residual(W) @ self._A).reshape(W.shape)
+        return (self._scale * self._residual(W) @ self._A).reshape(W.shape)
 
     def on_arrays(self) -> Any | None:
         return _arrays(self, MatrixSensing)
@@ -369,7 +379,7 @@ class MatrixCompletion(Loss):
     def on_arrays(self) -> Any | None:
         arrays = _arrays(self, MatrixCompletion)
         if arrays is not None and self.shape[0] == self.shape[1]:
-            arrays._symmetric = tuple(part.detach().numpy() for part in self._symmetric)
+            arrays._symmetric = tuple(map(shared_array, self._symmetric))
         return arrays
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:

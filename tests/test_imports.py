@@ -76,7 +76,7 @@ TABLE = {
     "flows": {"losses", "distributed", "linalg"},
     "preparation": {"data"},
     "data": {"io"},
-    "losses": set(),
+    "losses": {"linalg"},
     "plots": set(),
     "distributed": {"execution"},
     "execution": set(),

@@ -2,6 +2,8 @@
 
 A call of torch takes microseconds before its arithmetic begins, one of NumPy a few tenths. The
 formulas are those of the flow, and `tests/flows/test_array_form.py` holds both together.
+
+NumPy warns of overflow, which torch does not: call a form inside ``numpy.errstate(all="ignore")``.
 """
 
 from __future__ import annotations
@@ -13,22 +15,25 @@ import numpy as np
 
 
 class ArrayForm(NamedTuple):
-    """A flow on arrays of one state, of the dtype of its data.
+    """A flow on arrays of one state, of the dtype of its data; the functions are pure.
 
     Attributes
     ----------
     velocity : callable
-        Maps a state, shape (*state), to dy/dt: a new C-contiguous array of the same shape. The flow
-        is autonomous.
+        Maps a state, shape (*state), to dy/dt: a new C-contiguous array of the same shape, NaN
+        where a decomposition fails. The flow is autonomous.
     loss : callable
         Maps a state to φ.
     dissipation : callable
         Maps a state and dy/dt there to −dφ/dt.
+    loss_and_velocity : callable
+        Maps a state to φ and dy/dt, by one computation where they share work.
     """
 
     velocity: Callable[[np.ndarray], np.ndarray]
     loss: Callable[[np.ndarray], float]
     dissipation: Callable[[np.ndarray, np.ndarray], float]
+    loss_and_velocity: Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 def squared_speed(state: np.ndarray, velocity: np.ndarray) -> float:

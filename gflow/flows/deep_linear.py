@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -40,19 +40,17 @@ from gflow.flows.rank_guards import LayerGrowth, LayerGuard
 from gflow.linalg.eigen import effective_rank, sym_power, without_round_off
 from gflow.losses import Loss, SquaredDistance
 
+Matrix = TypeVar("Matrix", Tensor, np.ndarray)
+
 # -- pure functions ---------------------------------------------------------------
 
 
-def partial_products(layers: Sequence[Tensor]) -> list[Tensor]:
+def partial_products(layers: Sequence[Matrix]) -> list[Matrix]:
     """Compute [W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
-    return list(itertools.accumulate(layers, _after))
+    return list(itertools.accumulate(layers, lambda product, layer: layer @ product))
 
 
-def _after(product: Any, layer: Any) -> Any:
-    return layer @ product
-
-
-def layer_product(layers: Sequence[Tensor]) -> Tensor:
+def layer_product(layers: Sequence[Matrix]) -> Matrix:
     """Compute W_N⋯W_1 of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
     return partial_products(layers)[-1]
 
@@ -265,8 +263,17 @@ class LayerwiseFlow(ParameterFlow):
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         layers = self.unpack(y)
-        products = partial_products(layers)
+        return self._rates(layers, partial_products(layers))
+
+    def _rates(self, layers: list[Tensor], products: list[Tensor]) -> Tensor:
         return _concatenated(layerwise_rhs(layers, self._loss.gradient(products[-1]), products))
+
+    def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        if type(self) is not LayerwiseFlow:
+            return super().loss_and_velocity(y)
+        layers = self.unpack(y)
+        products = partial_products(layers)
+        return self._loss(products[-1]), self._rates(layers, products)
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.end_to_end(y))
@@ -282,22 +289,30 @@ class LayerwiseFlow(ParameterFlow):
         def unpack(y: np.ndarray) -> list[np.ndarray]:
             return [y[part].reshape(shape) for part, shape in parts]
 
-        def velocity(y: np.ndarray) -> np.ndarray:
-            layers, rates = unpack(y), np.empty_like(y)
-            products = list(itertools.accumulate(layers, _after))
+        def rates(layers: list[np.ndarray], products: list[np.ndarray]) -> np.ndarray:
             backward = loss.gradient(products[-1])
             np.negative(backward, out=backward)
-            targets = unpack(rates)  # views
+            state = np.empty(ends[-1], backward.dtype)
+            views = unpack(state)
             for j in range(len(layers) - 1, 0, -1):
-                np.matmul(backward, products[j - 1].T, out=targets[j])
+                np.matmul(backward, products[j - 1].T, out=views[j])
                 backward = layers[j].T @ backward
-            targets[0][...] = backward
-            return rates
+            views[0][...] = backward
+            return state
+
+        def velocity(y: np.ndarray) -> np.ndarray:
+            layers = unpack(y)
+            return rates(layers, partial_products(layers))
 
         def value(y: np.ndarray) -> float:
-            return float(loss(functools.reduce(_after, unpack(y))))
+            return float(loss(layer_product(unpack(y))))
 
-        return ArrayForm(velocity, value, squared_speed)
+        def loss_and_velocity(y: np.ndarray) -> tuple[float, np.ndarray]:
+            layers = unpack(y)
+            products = partial_products(layers)
+            return float(loss(products[-1])), rates(layers, products)
+
+        return ArrayForm(velocity, value, squared_speed, loss_and_velocity)
 
     def invariants(self, y: Tensor) -> Observables:
         """Compute the matrices D_j = W_{j+1}ᵀW_{j+1} − W_jW_jᵀ as ``balancedness_j``."""

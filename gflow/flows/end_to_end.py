@@ -17,12 +17,14 @@ import functools
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gflow.checks import require_count, require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
+from gflow.flows.array_form import ArrayForm
 from gflow.flows.base import Observables, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
@@ -129,6 +131,37 @@ def _along(W: Tensor, G: Tensor, norm: Tensor) -> Tensor:
     return (G * unit).sum(-1, keepdim=True) * unit
 
 
+def _array_rhs(W: np.ndarray, G: np.ndarray, exponents: np.ndarray, rank: int | None) -> np.ndarray:
+    """Compute Ẇ of `end_to_end_rhs` or `single_output_rhs` for one array W; NaN if the SVD fails.
+
+    The exponents are 2j/N for j < N: Σ_{j<N} a_r^{j−1} a_s^{N−j} is a product of powers.
+    """
+    depth = len(exponents)
+    if depth == 1:
+        return -G
+    if len(W) == 1:
+        square = float(np.vdot(W, W))
+        along = W * (float(np.vdot(G, W)) * (depth - 1) / square) if square else 0.0
+        return -(square ** (1 - 1 / depth)) * (G + along)
+    if W.shape[0] > W.shape[1]:
+        return np.ascontiguousarray(_array_rhs(W.T, G.T, exponents, rank).T)
+    try:
+        U, sigma, Vh = np.linalg.svd(W, full_matrices=False)
+    except np.linalg.LinAlgError:
+        return np.full_like(W, np.nan, order="C")
+    if rank is None:
+        sigma[sigma <= W.shape[1] * np.finfo(W.dtype).eps * sigma[0]] = 0.0
+    else:
+        sigma[rank:] = 0.0
+    powers = sigma[:, None] ** exponents
+    UG = U.T @ G
+    inside = (powers[:, :-1] @ powers[:, :0:-1].T) * (UG @ Vh.T)
+    inner = inside @ Vh
+    UG *= powers[:, -1:]
+    inner += UG
+    return -U @ inner
+
+
 # -- the flow ---------------------------------------------------------------------
 
 
@@ -220,6 +253,26 @@ class EndToEndFlow(ReducedFlow):
 
     def gradient(self, y: Tensor) -> Tensor:
         return self._loss.gradient(y)
+
+    def array_form(self) -> ArrayForm | None:
+        loss = self._loss.on_arrays()
+        if loss is None or type(self) is not EndToEndFlow:
+            return None
+        dtype = torch.empty(0, dtype=self.reference_tensor.dtype).numpy().dtype
+        exponents = np.arange(self.depth, dtype=dtype) * (2 / self.depth)
+
+        def velocity(W: np.ndarray) -> np.ndarray:
+            return _array_rhs(W, loss.gradient(W), exponents, self.rank)
+
+        def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
+            return -float(np.vdot(loss.gradient(W), velocity))
+
+        return ArrayForm(
+            velocity,
+            lambda W: float(loss(W)),
+            dissipation,
+            lambda W: (float(loss(W)), velocity(W)),
+        )
 
     @functools.cached_property
     def parameter_flow(self) -> LayerwiseFlow:

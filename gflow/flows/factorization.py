@@ -169,6 +169,12 @@ class FactorFlow(ParameterFlow):
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(self.product(y))
 
+    def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        if type(self) is not FactorFlow:
+            return super().loss_and_velocity(y)
+        W = self.product(y)
+        return self._loss(W), self._loss.symmetric_descent(W) @ y
+
     def array_form(self) -> ArrayForm | None:
         loss = self._loss.on_arrays()
         if loss is None or type(self) is not FactorFlow:
@@ -177,7 +183,11 @@ class FactorFlow(ParameterFlow):
         def velocity(U: np.ndarray) -> np.ndarray:
             return loss.symmetric_descent(U @ U.T) @ U
 
-        return ArrayForm(velocity, lambda U: float(loss(U @ U.T)), squared_speed)
+        def loss_and_velocity(U: np.ndarray) -> tuple[float, np.ndarray]:
+            W = U @ U.T
+            return float(loss(W)), loss.symmetric_descent(W) @ U
+
+        return ArrayForm(velocity, lambda U: float(loss(U @ U.T)), squared_speed, loss_and_velocity)
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
         return factor_changes(ts, ys, self._loss.gradient)
@@ -289,7 +299,12 @@ class ProductFlow(ReducedFlow):
         def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
             return -float(np.vdot(loss.gradient(W), velocity))
 
-        return ArrayForm(velocity, lambda W: float(loss(W)), dissipation)
+        return ArrayForm(
+            velocity,
+            lambda W: float(loss(W)),
+            dissipation,
+            lambda W: (float(loss(W)), velocity(W)),
+        )
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(y)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +34,13 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Flow, Observables, gradient_of
 from gflow.flows.gram.operator import KernelOperator, Product
 from gflow.flows.gram.prediction import KernelPredictor, Prediction
 from gflow.flows.gram.split_by_rows import SharedGram, shared_gram
 from gflow.flows.gram.tiles import MEMORY, KernelFunction, gram
+from gflow.linalg.arrays import shared_array
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -242,6 +245,27 @@ class KernelFlow(KernelPredictor):
     def loss(self, y: Tensor) -> Tensor:
         """½‖u − y‖², summed over points and outputs."""
         return 0.5 * self.norm(y - self.targets).square()
+
+    def array_form(self) -> ArrayForm | None:
+        given = self._operator.given
+        H = shared_array(given) if isinstance(given, Tensor) else None
+        if H is None or type(self) is not KernelFlow:
+            return None
+        targets: np.ndarray = self.targets.detach().numpy()
+
+        def velocity(u: np.ndarray) -> np.ndarray:
+            return H @ (targets - u)
+
+        def loss_and_velocity(u: np.ndarray) -> tuple[float, np.ndarray]:
+            missing = targets - u
+            return 0.5 * squared_speed(u, missing), H @ missing
+
+        return ArrayForm(
+            velocity,
+            lambda u: 0.5 * squared_speed(u, targets - u),
+            lambda u, velocity: float(np.vdot(targets - u, velocity)),
+            loss_and_velocity,
+        )
 
     def norm(self, y: Tensor) -> Tensor:
         return torch.linalg.vector_norm(y, dim=(-1,) if self.targets.ndim == 1 else (-2, -1))

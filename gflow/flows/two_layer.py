@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,9 @@ from gflow.checks import (
     require_nonempty,
 )
 from gflow.errors import InputError
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import ParameterFlow
+from gflow.linalg.arrays import shared_array
 
 _BLOCK = 1024  # neurons at a time: their W Xᵀ, for 100 points, stays in a core's cache
 
@@ -225,6 +228,33 @@ class TwoLayerFlow(ParameterFlow):
         """Compute ½‖u − y‖², summed over points and outputs."""
         residual = self.end_to_end(y) - self.targets
         return 0.5 * residual.square().flatten(y.ndim - 2).sum(-1)
+
+    def array_form(self) -> ArrayForm | None:
+        X = shared_array(self.inputs)
+        if X is None or type(self) is not TwoLayerFlow or self.signs.ndim > self.targets.ndim:
+            return None
+        signs = self._columns.detach().numpy()
+        scale = len(signs) ** -0.5
+        signs = scale * signs
+        targets = self.targets.detach().reshape(len(X), -1).numpy()
+
+        def residual(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            z = W @ X.T
+            active = z > 0
+            z *= active
+            return active, targets - z.T @ signs
+
+        def velocity(W: np.ndarray) -> np.ndarray:
+            return loss_and_velocity(W)[1]
+
+        def loss_and_velocity(W: np.ndarray) -> tuple[float, np.ndarray]:
+            active, missing = residual(W)
+            return 0.5 * squared_speed(W, missing), (active * (signs @ missing.T)) @ X
+
+        def loss(W: np.ndarray) -> float:
+            return 0.5 * squared_speed(W, residual(W)[1])
+
+        return ArrayForm(velocity, loss, squared_speed, loss_and_velocity)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         # −JᵀJ v, exact away from kinks

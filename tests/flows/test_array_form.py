@@ -5,9 +5,16 @@ import pytest
 import torch
 
 import gflow
-from gflow.flows import FactorFlow, LayerwiseFlow, ProductFlow
+from gflow.flows import (
+    EndToEndFlow,
+    FactorFlow,
+    KernelFlow,
+    LayerwiseFlow,
+    ProductFlow,
+    TwoLayerFlow,
+)
 from gflow.losses import LinearRegression, MatrixCompletion, MatrixSensing, SquaredDistance
-from tests.helpers import LOSSES, make_loss, randn
+from tests.helpers import LOSSES, gram, make_loss, of_rank, randn
 
 DTYPES = [torch.float64, torch.float32]
 
@@ -29,7 +36,21 @@ def layers(*dims):
     return build
 
 
+def end_to_end(d_out, d_in, depth, rank=None):
+    def build(kind, dtype):
+        W = randn(d_out, d_in) if rank is None else of_rank(rank, d_out, d_in)
+        return EndToEndFlow(make_loss(kind, d_out, d_in, dtype=dtype), depth, rank), W
+
+    return build
+
+
 BUILD = {
+    "end to end, one layer": end_to_end(3, 4, 1),
+    "end to end, two layers": end_to_end(3, 4, 2),
+    "end to end, five layers": end_to_end(4, 3, 5),
+    "end to end, rank 2": end_to_end(4, 4, 3, 2),
+    "end to end, single output": end_to_end(1, 4, 3),
+    "end to end, single output, one layer": end_to_end(1, 4, 1),
     "factor": factor,
     "product": product,
     "one layer": layers(4, 3),
@@ -58,6 +79,9 @@ def check_form(flow, y):
     fall, fall_truth = form.dissipation(state, velocity), float(flow.dissipation(y, truth))
     assert type(fall) is float
     assert fall == pytest.approx(fall_truth, rel=4 * allowed)
+    both = form.loss_and_velocity(state)
+    assert both[0] == loss
+    assert np.array_equal(both[1], velocity)
     assert np.array_equal(state, before)
 
 
@@ -67,6 +91,24 @@ def check_form(flow, y):
 def test_a_flow_on_arrays_is_the_flow(name, kind, dtype):
     flow, y = BUILD[name](kind, dtype)
     check_form(flow, y.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("outputs", [(), (1,), (3,)], ids=str)
+def test_kernel_and_two_layer_flows_on_arrays_are_the_flows(outputs, dtype):
+    H, X, targets = (x.to(dtype) for x in (gram(6, 4), randn(6, 3), randn(6, *outputs, seed=1)))
+    check_form(KernelFlow(H, targets), randn(6, *outputs).to(dtype))
+    signs = randn(7, *outputs, seed=2).sign().to(dtype)
+    check_form(TwoLayerFlow(X, targets, signs), randn(7, 3, seed=3).to(dtype))
+
+
+def test_the_velocity_is_zero_at_zero_and_nan_where_a_decomposition_fails():
+    for shape in ((1, 3), (3, 3), (3, 2)):
+        form = EndToEndFlow(SquaredDistance(randn(*shape)), depth=3).array_form()
+        assert not form.velocity(np.zeros(shape)).any()
+        if shape[0] > 1:
+            with np.errstate(all="ignore"):
+                assert np.isnan(form.velocity(np.full(shape, np.inf))).all()
 
 
 @pytest.mark.parametrize("samples", [3, 4, 20])
@@ -110,6 +152,10 @@ def test_subclasses_and_other_dtypes_have_no_form():
     assert ProductFlow(Doubled(M)).array_form() is None
     assert Slowed(SquaredDistance(M)).array_form() is None
     assert FactorFlow(SquaredDistance(M.to(torch.bfloat16))).array_form() is None
+    assert EndToEndFlow(Doubled(M), 2).array_form() is None
+    assert KernelFlow(lambda v: 2 * v, randn(3)).array_form() is None
+    ensemble = TwoLayerFlow(randn(4, 3), randn(4), randn(2, 5).sign())
+    assert ensemble.array_form() is None
     assert gflow.flow_from_loss(lambda y: y.square().sum()).array_form() is None
 
 
