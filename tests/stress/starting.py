@@ -19,7 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# What every run imports is imported once, here.
 import gflow.cli.main
+import gflow.results.registry
+import gflow.runs.runner
+import gflow.solvers
+import gflow.studies
 from gflow import plots
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
