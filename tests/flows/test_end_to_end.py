@@ -159,7 +159,7 @@ def test_end_to_end_against_layer_wise(case):
     hidden = [min(d_out, d_in) + extra] * (depth - 1)
     layers = gflow.LayerwiseFlow(loss, [d_in, *hidden, d_out])
     reduced = EndToEndFlow(loss, depth)
-    ts = [0.0, 0.1, 1.0, 5.0, 10.0]
+    ts = [0.0, 0.1, 1.0, 5.0]
     W = gflow.integrate(reduced, W0, ts, "dopri8", 1e-10, 1e-13)
     theta = gflow.integrate(layers, layers.balanced_start(W0), ts, "dopri8", 1e-10, 1e-13)
     assert W.certificate.holds, W.certificate
@@ -193,7 +193,9 @@ def test_planted_faults_are_caught(fault, rtol):
     wrong = altered(EndToEndFlow(SquaredDistance(M), 3), faults[fault])
     W0 = of_rank(2, 3, 3) if fault == "no outside part" else of_rank(3, 3, 3)
     try:
-        path = gflow.integrate(wrong, W0, [0.0, 1.0, 3.0], "dopri8", rtol, rtol * 1e-3)
+        # Some faults explode: a budget ends them sooner than steps that underflow.
+        ts = [0.0, 1.0, 3.0]
+        path = gflow.integrate(wrong, W0, ts, "dopri8", rtol, rtol * 1e-3, max_evals=1000)
     except gflow.IntegrationError as error:
         path = error.trajectory
     assert not path.certificate.holds

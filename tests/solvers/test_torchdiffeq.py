@@ -1,5 +1,6 @@
 """Landing on times, orders, and reported failures."""
 
+import functools
 import math
 import subprocess
 import sys
@@ -55,9 +56,14 @@ def natural_steps(flow, y0, method, rtol, T=3.0):
 def test_step_that_ends_on_a_requested_time_by_itself(method):
     """torchdiffeq does not advance its index there, and would interpolate from then on."""
     flow, W0 = product_problem()
-    rtol = {"dopri8": 1e-12, "dopri5": 1e-9, "bosh3": 1e-5}.get(method, 1e-4)
+    rtol = {"dopri8": 1e-12, "dopri5": 1e-9, "bosh3": 1e-5}.get(method, 1e-3)
     steps = natural_steps(flow, W0, method, rtol)
     k = len(steps) // 2
+
+    @functools.cache
+    def solved(*ts):
+        return gflow.integrate(flow, W0, ts, method, rtol, 1e-3 * rtol)
+
     inside = [steps[k] + f * (steps[k + 1] - steps[k]) for f in (0.2, 0.3, 0.7)]
     for ts in (
         [0.0, steps[k], inside[0]],  # the last time lies within the next natural step
@@ -65,7 +71,7 @@ def test_step_that_ends_on_a_requested_time_by_itself(method):
         [0.0, steps[k], *inside, 3.0],
         [0.0, *steps],
     ):
-        path = gflow.integrate(flow, W0, ts, method, rtol, 1e-3 * rtol)
+        path = solved(*ts)
         assert path.ts.tolist() == ts
         assert len(path.ys) == len(ts)
         truth = flow.exact(path.ts, W0)
@@ -73,7 +79,7 @@ def test_step_that_ends_on_a_requested_time_by_itself(method):
             1e-12 if method == "dopri8" else LAG[method] * rtol
         )
         # A time landed on is the end of a step, whatever is requested after it.
-        longer = gflow.integrate(flow, W0, [*ts[:3], 3.5], method, rtol, 1e-3 * rtol)
+        longer = solved(*ts[:3], 3.5)
         assert worst_relative(path.ys[:3], longer.ys[:3]) <= 1e-13
 
 
@@ -104,18 +110,18 @@ def test_fixed_step_methods_have_their_order(method, ts):
     flow, W0 = product_problem()
     factor, U0 = flow.parameter_flow, flow.lift(W0)
     truth = flow.exact(torch.tensor([0.0, 1.0]), W0)[-1]
-    sizes = [0.005, 0.0025, 0.00125]
+    sizes = [0.0025, 0.00125]
     if method == "implicit_adams":  # reaches its asymptotic range at smaller steps than the others
-        sizes = [*sizes[1:], 0.000625]
+        sizes = [0.00125, 0.000625]
     errors = []
     for step in sizes:
         path = gflow.integrate(factor, U0, ts, method, step_size=step)
         assert path.ts.tolist() == ts
         errors.append(float((factor.product(path.ys[-1]) - truth).norm()))
-    local = np.diff(np.log(errors)) / np.diff(np.log(sizes))
+    order = math.log(errors[1] / errors[0]) / math.log(sizes[1] / sizes[0])
     # A restart of higher order at every time makes Adams slightly more accurate on short gaps.
     slack = (0.1, 0.6) if "adams" in method else (0.1, 0.1)
-    assert ORDERS[method] - slack[0] <= local[-1] <= ORDERS[method] + slack[1], (local, errors)
+    assert ORDERS[method] - slack[0] <= order <= ORDERS[method] + slack[1], errors
 
 
 def test_every_fixed_step_method_is_in_the_table_of_orders():

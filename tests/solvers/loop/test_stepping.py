@@ -125,9 +125,10 @@ def test_dense_output_is_free_and_accurate(method):
     fine = gflow.integrate(FLOW, STARTS[1], ts, method, rtol, 1e-13, dense=True)
     assert fine.stats.rhs_evals == sparse.stats.rhs_evals
     assert torch.equal(fine.ys[-1], sparse.ys[-1])
-    landed = truth(FLOW, STARTS[1], ts.tolist())
+    every = 5  # of the times: two in each time unit's tenths, most of them inside of a step
+    landed = truth(FLOW, STARTS[1], ts[::every].tolist())
     scale = landed.flatten(1).norm(dim=1).max()
-    assert float((fine.ys - landed).flatten(1).norm(dim=1).max() / scale) <= 200 * rtol
+    assert float((fine.ys[::every] - landed).flatten(1).norm(dim=1).max() / scale) <= 200 * rtol
 
 
 @pytest.mark.parametrize(
