@@ -1,13 +1,22 @@
-"""Tensors as NumPy arrays."""
+"""NumPy arrays and tensors: conversion, and what formulas written for both need.
+
+The vector algebra of small states takes a fifth of the time in NumPy. A formula of operators alone
+takes tensors and arrays; what the two libraries name differently is here.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Array = TypeVar("Array", Tensor, np.ndarray)
 
-def to_numpy(values: Tensor) -> np.ndarray:
+
+def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
     """Return the values of a tensor as a float64 array on the host.
 
     Examples
@@ -16,7 +25,9 @@ def to_numpy(values: Tensor) -> np.ndarray:
     >>> to_numpy(torch.ones(2, requires_grad=True))
     array([1., 1.])
     """
-    array: np.ndarray = values.detach().double().cpu().numpy()
+    if isinstance(values, Tensor):
+        values = values.detach().double().cpu().numpy()
+    array: np.ndarray = np.asarray(values, np.float64)
     return array
 
 
@@ -35,3 +46,165 @@ def shared_array(values: Tensor) -> np.ndarray | None:
         return None
     array: np.ndarray = values.detach().numpy()
     return array
+
+
+def norm(vector: Array) -> float:
+    """Return ‖v‖₂ of a vector, (n,).
+
+    Examples
+    --------
+    >>> norm(np.array([3.0, 4.0]))
+    5.0
+    """
+    return math.sqrt(vector @ vector)
+
+
+def row_norms(rows: Array) -> Array:
+    """Return ‖·‖₂ of each row, (m,), of a matrix, (m, n).
+
+    Examples
+    --------
+    >>> row_norms(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    array([5., 2.])
+    """
+    if isinstance(rows, Tensor):
+        return torch.linalg.vector_norm(rows, dim=1)
+    squares: np.ndarray = np.einsum("ij,ij->i", rows, rows)
+    return np.sqrt(squares)
+
+
+def device(values: Tensor | np.ndarray) -> torch.device | None:
+    """Return the device of a tensor; None for an array.
+
+    Examples
+    --------
+    >>> device(np.zeros(1)) is None
+    True
+    """
+    return values.device if isinstance(values, Tensor) else None
+
+
+def numbers(values: Any, like: Array) -> Array:
+    """Return numbers in the library and dtype, and on the device, of another array.
+
+    Parameters
+    ----------
+    values : sequence, ndarray or Tensor
+    like : Tensor or ndarray
+
+    Returns
+    -------
+    Tensor or ndarray, of the shape of ``values``
+
+    Examples
+    --------
+    >>> numbers([1, 2], np.zeros(3))
+    array([1., 2.])
+    """
+    if isinstance(like, Tensor):
+        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    return np.asarray(to_numpy(values) if isinstance(values, Tensor) else values, like.dtype)
+
+
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """Return memory that is not initialised, of the kind of another array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    like : Tensor or ndarray
+        Gives the library, the dtype and the device.
+
+    Returns
+    -------
+    Tensor or ndarray, of that shape
+
+    Examples
+    --------
+    >>> empty((2, 3), np.zeros(1)).shape
+    (2, 3)
+    """
+    return like.new_empty(shape) if isinstance(like, Tensor) else np.empty(shape, like.dtype)
+
+
+def where(mask: Array, yes: Array, no: Array | float) -> Array:
+    """Return ``yes`` where a mask is true, else ``no``.
+
+    Parameters
+    ----------
+    mask, yes : Tensor or ndarray
+    no : Tensor, ndarray or float
+
+    Returns
+    -------
+    Tensor or ndarray
+
+    Examples
+    --------
+    >>> where(np.array([True, False]), np.ones(2), 0.0)
+    array([1., 0.])
+    """
+    if isinstance(mask, Tensor):
+        return torch.where(mask, yes, no)
+    return np.where(mask, yes, no)
+
+
+def add_multiple(total: Array, vectors: Array, factor: float) -> Array:
+    """Add a multiple of vectors to a total in place.
+
+    Parameters
+    ----------
+    total, vectors : Tensor or ndarray
+        Of one shape.
+    factor : float
+
+    Returns
+    -------
+    Tensor or ndarray
+        ``total``, which is now total + factor·vectors.
+
+    Examples
+    --------
+    >>> add_multiple(np.ones(2), np.ones(2), 3.0)
+    array([4., 4.])
+    """
+    if isinstance(total, Tensor):
+        return total.add_(vectors, alpha=factor)
+    total += factor * vectors
+    return total
+
+
+def add_product(start: Array, matrix: Array, vector: Array, factor: float) -> Array:
+    """Compute start + factor·(matrix @ vector).
+
+    Parameters
+    ----------
+    start : Tensor or ndarray, shape (n,)
+    matrix : Tensor or ndarray, shape (n, m)
+    vector : Tensor or ndarray, shape (m,)
+    factor : float
+
+    Returns
+    -------
+    Tensor or ndarray, shape (n,)
+
+    Examples
+    --------
+    >>> add_product(np.ones(2), np.eye(2), np.ones(2), 3.0)
+    array([4., 4.])
+    """
+    if isinstance(start, Tensor):
+        return torch.addmv(start, matrix, vector, alpha=factor)
+    return start + matrix @ (factor * vector)
+
+
+def unit_round_off(like: Tensor | np.ndarray) -> float:
+    """Return eps of a dtype: 1 and 1 + eps are neighbours.
+
+    Examples
+    --------
+    >>> unit_round_off(np.zeros(1))
+    2.220446049250313e-16
+    """
+    info = torch.finfo(like.dtype) if isinstance(like, Tensor) else np.finfo(like.dtype)
+    return float(info.eps)

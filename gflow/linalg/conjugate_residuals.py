@@ -9,26 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
+from gflow.linalg.arrays import Array, empty, norm
+
+_SETTLED = 0.5  # of its norm: a vector that keeps so much is orthogonal to round-off
 
 
 def conjugate_residuals(
-    product: Callable[[Tensor], Tensor],
-    residual: Tensor,
+    product: Callable[[Array], Array],
+    residual: Array,
     tolerance: float,
     *,
     length: float = 1.0,
     max_products: int,
-) -> tuple[Tensor | None, Tensor]:
+) -> tuple[Array | None, Array]:
     """Solve A d = residual to a tolerance.
 
     Parameters
     ----------
     product : callable
         v to A v, both (n,); the result is overwritten.
-    residual : Tensor, shape (n,)
+    residual : Tensor or ndarray, shape (n,)
     tolerance : float
         Largest acceptable ‖residual − A d‖₂.
     length : float
@@ -37,11 +37,12 @@ def conjugate_residuals(
 
     Returns
     -------
-    (Tensor or None, Tensor)
+    (Tensor or None, Tensor), or ndarrays
         d, None if the tolerance is not met; and residual − A d.
 
     Examples
     --------
+    >>> import torch
     >>> A = torch.tensor([[2.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
     >>> b = torch.tensor([3.0, 1.0], dtype=torch.float64)
     >>> d, rest = conjugate_residuals(lambda v: A @ v, b, 1e-9, max_products=2)
@@ -49,37 +50,42 @@ def conjugate_residuals(
     (True, True)
     """
     r, d = residual, None
-    size, k = float(vector_norm(r)), 0
-    directions = images = residual.new_empty((0, residual.numel()))
+    size, k = norm(r), 0
+    directions = images = empty((0, len(residual)), residual)
     while size > tolerance and k < max_products:
         v = r * (length / size)
         w = product(v)
+        scale = norm(w)
         if k:
             for _ in range(2):  # twice is enough for orthogonality to round-off
+                before = scale
                 overlap = images[:k] @ w
-                w = torch.addmv(w, images[:k].t(), overlap, alpha=-1)
-                v = torch.addmv(v, directions[:k].t(), overlap, alpha=-1)
-        scale = vector_norm(w)
-        direction, image = v / scale, w.div_(scale)
-        gain = image.dot(r)
-        d = direction * gain if d is None else d.addcmul_(direction, gain)
-        r = torch.addcmul(r, image, gain, value=-1)
-        size = float(vector_norm(r))
+                w -= overlap @ images[:k]
+                v -= overlap @ directions[:k]
+                scale = norm(w)
+                if scale > _SETTLED * before:
+                    break
+        v *= 1 / scale
+        w *= 1 / scale
+        gain = float(w @ r)
+        d = v * gain if d is None else d + v * gain
+        r = r - w * gain
+        size = norm(r)
         if not math.isfinite(size):
             break
         if size > tolerance:  # the next direction must be orthogonal to this one
             if k == len(images):
                 capacity = k + min(max_products, 16)
                 directions, images = _grown(directions, capacity), _grown(images, capacity)
-            directions[k], images[k] = direction, image
+            directions[k], images[k] = v, w
         k += 1
     if not size <= tolerance:
         return None, r
-    return (torch.zeros_like(r) if d is None else d), r
+    return (0 * r if d is None else d), r
 
 
-def _grown(rows: Tensor, capacity: int) -> Tensor:
-    """Return rows at the start of a larger tensor whose other rows are not initialised."""
-    grown = rows.new_empty((capacity, rows.shape[1]))
+def _grown(rows: Array, capacity: int) -> Array:
+    """Return rows at the start of a larger array whose other rows are not initialised."""
+    grown = empty((capacity, rows.shape[1]), rows)
     grown[: len(rows)] = rows
     return grown

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from gflow.linalg.arrays import Array
 
 
-def orthogonalise(vectors: Tensor, bases: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def orthogonalise(vectors: Array, bases: Array) -> tuple[Array, tuple[Array, Array]]:
     """Remove from vectors their components in the span of orthonormal bases.
 
     Parameters
     ----------
-    vectors : Tensor, shape (batch, 1, n)
+    vectors : Tensor or ndarray, shape (batch, 1, n)
         One vector for each basis.
-    bases : Tensor, shape (batch, k, n)
+    bases : Tensor or ndarray, shape (batch, k, n)
         Orthonormal rows; rows of zeros change nothing.
 
     Returns
     -------
-    rest : Tensor, shape (batch, 1, n)
+    rest : Tensor or ndarray, shape (batch, 1, n)
         The orthogonal part, not normalised.
-    overlaps : tuple of two Tensor, shape (batch, 1, k)
+    overlaps : tuple of two, shape (batch, 1, k)
         The components removed in the first and in the second pass; the second are round-off
         unless a vector lies almost in the span.
 
@@ -31,7 +30,8 @@ def orthogonalise(vectors: Tensor, bases: Tensor) -> tuple[Tensor, tuple[Tensor,
     >>> rest.tolist(), overlaps[0].tolist()
     ([[[0.0, 4.0]]], [[[3.0]]])
     """
-    first = torch.bmm(vectors, bases.mT)
-    rest = torch.baddbmm(vectors, first, bases, alpha=-1)
-    second = torch.bmm(rest, bases.mT)
-    return torch.baddbmm(rest, second, bases, alpha=-1), (first, second)
+    columns = bases.swapaxes(1, 2)
+    first = vectors @ columns
+    rest = vectors - first @ bases
+    second = rest @ columns
+    return rest - second @ bases, (first, second)

@@ -28,18 +28,19 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.linalg.arrays import Array
 from gflow.solvers.problem import Problem
 
 #: increment(c, Y) = F(t + c·h, Y), of the shape of Y, (members, entries); where members have steps
 #: of different lengths, times each member's h over the longest. A third argument, if given,
 #: receives the result.
-Increment = Callable[..., Tensor]
+Increment = Callable[..., Any]
 
 
 class Solver(abc.ABC):
@@ -69,13 +70,13 @@ class Solver(abc.ABC):
 
 
 class Step(NamedTuple):
-    """The result of one step, one row per member."""
+    """The result of one step, one row per member: tensors, or arrays as the states are."""
 
-    y: Tensor  #: at the end of the step, (members, entries)
-    k: Tensor  #: the increment there, (members, entries)
-    error: Tensor  #: estimated local error, (members, entries)
+    y: Any  #: at the end of the step, (members, entries)
+    k: Any  #: the increment there, (members, entries)
+    error: Any  #: estimated local error, (members, entries)
     #: Computes h|λ| of the stiffest mode, (members,), for the choice of method (switching.py).
-    signal: Callable[[], Tensor] | None = None
+    signal: Callable[[], Any] | None = None
 
 
 class Method(abc.ABC):
@@ -123,24 +124,23 @@ class Method(abc.ABC):
 class Stepper(Method):
     """One explicit method: the data and the formula of a step; the loop does the rest.
 
-    A step does not receive t, and receives one h, the longest; see `Increment`. It must not write
-    to the increments. The last one that it computes is at the end of the step. An instance serves
-    one solve at a time, so that it may reuse memory from step to step.
+    The formula takes tensors, and NumPy arrays, with which small states are faster. A step does
+    not receive t, and receives one h, the longest; see `Increment`. It must not write to the
+    increments. The last one that it computes is at the end of the step. An instance serves one
+    solve at a time, so that it may reuse memory from step to step.
     """
 
     @abc.abstractmethod
-    def step(
-        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
-    ) -> Step:
+    def step(self, increment: Increment, y: Array, k0: Array, stages: int, h: float = 1.0) -> Step:
         """Compute one step of every member.
 
         Parameters
         ----------
         increment : callable
             ``increment(c, Y)`` is f(t + c·h, Y), scaled as `Increment` says; one evaluation.
-        y : Tensor, shape (members, entries)
+        y : Tensor or ndarray, shape (members, entries)
             The states at the start of the step.
-        k0 : Tensor, shape (members, entries)
+        k0 : Tensor or ndarray, shape (members, entries)
             The increment there; it must not be written to.
         stages : int
             The number of stages, as `stages` returned it.

@@ -27,12 +27,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
-
+from gflow.linalg.arrays import Array, norm, numbers, row_norms, unit_round_off
 from gflow.linalg.conjugate_residuals import conjugate_residuals
 from gflow.solvers.base import Method
 
@@ -50,9 +47,9 @@ _SAFETY = 0.85
 class BDFStep(NamedTuple):
     """The result of one step."""
 
-    state: Tensor  #: y_new, (n,)
-    rate: Tensor  #: c'(t_new), (n,): F(state) to within α times the tolerance
-    predictor_errors: Tensor  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
+    state: Any  #: y_new, (n,), a tensor or an array as the states are
+    rate: Any  #: c'(t_new), (n,): F(state) to within α times the tolerance
+    predictor_errors: Any  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
     converged: bool  #: if False, as where F is not finite, the step must be shorter
 
 
@@ -118,8 +115,8 @@ def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
 
 
 def bdf_step(
-    rhs: Callable[[Tensor], Tensor],
-    states: Tensor,
+    rhs: Callable[[Array], Array],
+    states: Array,
     formulas: Formulas,
     tolerance: float,
     size: float,
@@ -133,7 +130,7 @@ def bdf_step(
     ----------
     rhs : callable
         F(t_new, ·), (n,) → (n,).
-    states : Tensor, shape (m, n)
+    states : Tensor or ndarray, shape (m, n)
         The known states, the newest first.
     formulas : Formulas
         Of the step.
@@ -161,15 +158,16 @@ def bdf_step(
     >>> step.converged, abs(step.state.item() - math.exp(-0.1)) < 1e-3
     (True, True)
     """
-    order, alpha, slope, predictors, _ = formulas
-    weights = states.new_tensor([slope, *predictors.values()])
-    rows = weights @ states[: len(slope)]
-    past, y = rows[0], rows[1 + order - min(predictors)]
+    alpha, slope = formulas.alpha, formulas.slope
+    predictors: dict[int, list[float]] = formulas.predictors
+    rows = numbers([slope, *predictors.values()], states) @ states[: len(slope)]
+    past, y = rows[0], rows[1 + formulas.order - min(predictors)]
     converged = False
-    length = math.sqrt(torch.finfo(y.dtype).eps) * (size or 1.0)  # of the differences
+    length = math.sqrt(unit_round_off(y)) * (size or 1.0)  # of the differences
     for iteration in range(_MAX_NEWTON):
         f = rhs(y)
-        residual = (f - past).sub_(y, alpha=alpha)
+        residual = f - past
+        residual -= alpha * y
         allowed = _RESIDUAL * tolerance * alpha
         product = functools.partial(_shifted_product, rhs, y, f, alpha)
         d, rest = conjugate_residuals(
@@ -180,20 +178,21 @@ def bdf_step(
         # The remaining residual is corrected as if J were 0, so that modes below the tolerance
         # follow their equation. With the predictor alone they would grow by its instability,
         # and a path would leave a saddle at the wrong time, to the wrong side.
-        d.add_(rest, alpha=1 / alpha)
+        d += rest / alpha
         y = y + d
-        converged = float(vector_norm(d)) ** 2 <= _NONLINEAR * tolerance * size
+        converged = norm(d) ** 2 <= _NONLINEAR * tolerance * size
         if converged and (iteration > 0 or not exact):
             break
-    rate = torch.add(past, y, alpha=alpha)
-    return BDFStep(y, rate, vector_norm(rows[1:] - y, dim=1), converged)
+    return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged)
 
 
 def _shifted_product(
-    rhs: Callable[[Tensor], Tensor], y: Tensor, f: Tensor, alpha: float, v: Tensor
-) -> Tensor:
+    rhs: Callable[[Array], Array], y: Array, f: Array, alpha: float, v: Array
+) -> Array:
     """Return (α − J)v by a difference about y, where rhs(y) = f."""
-    return (f - rhs(y + v)).add_(v, alpha=alpha)
+    product = f - rhs(y + v)
+    product += alpha * v
+    return product
 
 
 def step_tolerance(

@@ -15,34 +15,33 @@ slopes over the difference of the two states measures h|λ| of the stiffest mode
 from __future__ import annotations
 
 import functools
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import Array, add_product, device, empty, row_norms, where
+from gflow.solvers import elementwise
 from gflow.solvers.base import Increment, Step, Stepper
-from gflow.solvers.elementwise import where
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
 
 
 class _Slopes(NamedTuple):
     """Memory for the increments k_i of a step, and views of it."""
 
-    rows: tuple[Tensor, ...]  #: each k_i, (members, entries)
-    first: list[Tensor]  #: the first 0, 1, 2, … of them as columns
+    rows: list[Any]  #: each k_i, (members, entries)
+    first: list[Any]  #: the first 0, 1, 2, … of them as columns
 
     @classmethod
-    def like(cls, y: Tensor, count: int) -> _Slopes:
-        K = y.new_empty(count, *y.shape)
-        columns = K.view(count, -1).t()
-        return cls(K.unbind(), [columns[:, :i] for i in range(count + 1)])
+    def like(cls, y: Array, count: int) -> _Slopes:
+        K = empty((count, *y.shape), y)
+        columns = K.reshape(count, -1).T
+        return cls(list(K), [columns[:, :i] for i in range(count + 1)])
 
-    def fit(self, y: Tensor) -> bool:
+    def fit(self, y: Array) -> bool:
         """Return whether the memory fits states like y."""
         row = self.rows[0]
-        return (row.shape, row.dtype, row.device) == (y.shape, y.dtype, y.device)
+        return (row.shape, row.dtype, device(row)) == (y.shape, y.dtype, device(y))
 
 
 class ExplicitStepper(Stepper):
@@ -57,44 +56,41 @@ class ExplicitStepper(Stepper):
     def reach(self, stages: int) -> float:
         return self.tableau.stability
 
-    def step(
-        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
-    ) -> Step:
+    def step(self, increment: Increment, y: Array, k0: Array, stages: int, h: float = 1.0) -> Step:
         table = self.tableau
-        a, b, errors = _tensors(table, y.dtype, y.device)
+        a, b, errors = _tableau_like(table, y.dtype, device(y))
         if self._slopes is None or not self._slopes.fit(y):
             self._slopes = _Slopes.like(y, len(table.a) + 1)
         rows, first = self._slopes
-        start, Y = y.view(-1), y
-        rows[0].copy_(k0)
+        start, Y = y.reshape(-1), y
+        rows[0][...] = k0
         for i in range(1, len(a)):
-            Y = torch.addmv(start, first[i], a[i], alpha=h).view_as(y)
+            Y = add_product(start, first[i], a[i], h).reshape(y.shape)
             increment(table.c[i], Y, rows[i])
-        end = torch.addmv(start, first[len(a)], b, alpha=h).view_as(y)
+        end = add_product(start, first[len(a)], b, h).reshape(y.shape)
         k = increment(1.0, end, rows[-1])
-        estimates = [torch.addmv(start, first[-1], e, beta=0, alpha=h) for e in errors]
-        error = self.error([estimate.view_as(y) for estimate in estimates])
+        error = self.error([(first[-1] @ (h * e)).reshape(y.shape) for e in errors])
 
-        def stiffness() -> Tensor:
-            return h * vector_norm(k - rows[-2], dim=1) / vector_norm(end - Y, dim=1)
+        def stiffness() -> Array:
+            return h * row_norms(k - rows[-2]) / row_norms(end - Y)
 
         return Step(end, k, error, stiffness)
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         return np.dot(_weights(self.tableau), rates)
 
-    def error(self, estimates: list[Tensor]) -> Tensor:
+    def error(self, estimates: list[Array]) -> Array:
         """Return the error estimate from those of the tableau."""
         return estimates[0]
 
 
 @functools.lru_cache(maxsize=16)
-def _tensors(
-    table: Tableau, dtype: torch.dtype, device: torch.device
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Return rows of a, b and the error weights on the device of the states."""
+def _tableau_like(table: Tableau, dtype: Any, device: Any) -> tuple[Any, Any, Any]:
+    """Return rows of a, b and the error weights, each as the states are."""
 
-    def vector(values: tuple[float, ...]) -> Tensor:
+    def vector(values: tuple[float, ...]) -> Any:
+        if device is None:
+            return np.array(values, dtype)
         return torch.tensor(values, dtype=dtype, device=device)
 
     errors = [vector(e) for e in table.errors]
@@ -122,14 +118,16 @@ class Dop853(ExplicitStepper):
     error_order = 8
     tableau = DOP853
 
-    def error(self, estimates: list[Tensor]) -> Tensor:
+    def error(self, estimates: list[Array]) -> Array:
         """Return the estimate of order 5, reduced by ‖e₅‖/√(‖e₅‖² + ‖e₃‖²/100)."""
         fifth, third = estimates
-        small = vector_norm(fifth, dim=1)
-        combined = torch.hypot(small, 0.1 * vector_norm(third, dim=1))
-        return fifth * torch.where(combined > 0, small / combined, combined)[:, None]
+        small = row_norms(fifth)
+        combined = (small**2 + 0.01 * row_norms(third) ** 2) ** 0.5
+        return fifth * where(combined > 0, small / combined, combined)[:, None]
 
     def energy(self, rates: np.ndarray, stages: int) -> np.ndarray:
         integral, fifth, third = super().energy(rates, stages)
         combined = np.hypot(fifth, 0.1 * third)
-        return np.stack([integral, fifth * (abs(fifth) / where(combined > 0, combined, 1.0))])
+        return np.stack(
+            [integral, fifth * (abs(fifth) / elementwise.where(combined > 0, combined, 1.0))]
+        )

@@ -13,9 +13,7 @@ import functools
 import math
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from gflow.linalg.arrays import Array, add_multiple
 from gflow.solvers.base import Increment, Step, Stepper
 
 _DAMPING = 2 / 13
@@ -45,43 +43,44 @@ class RKC2(Stepper):
         # would fall as rtol^(2/3).
         return max(1.0, math.sqrt(_LOOSEST / rtol))
 
-    def step(
-        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
-    ) -> Step:
+    def step(self, increment: Increment, y: Array, k0: Array, stages: int, h: float = 1.0) -> Step:
         c = _coefficients(stages)
-        older, newer = y, torch.add(y, k0, alpha=h * c.first)
+        older, newer = y, y + (h * c.first) * k0
         for j in range(2, stages + 1):
             k = increment(c.c[j - 1], newer)
             stage = (1 - c.mu[j] - c.nu[j]) * y
-            stage.add_(newer, alpha=c.mu[j]).add_(older, alpha=c.nu[j])
-            stage.add_(k, alpha=h * c.mu_rate[j]).add_(k0, alpha=h * c.gamma_rate[j])
+            add_multiple(add_multiple(stage, newer, c.mu[j]), older, c.nu[j])
+            add_multiple(add_multiple(stage, k, h * c.mu_rate[j]), k0, h * c.gamma_rate[j])
             older, newer = newer, stage
         k = increment(1.0, newer)
         return Step(newer, k, rkc2_error(y, k0, newer, k, h))
 
 
-def rkc2_error(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
+def rkc2_error(y: Array, k0: Array, end: Array, k: Array, h: float = 1.0) -> Array:
     """Return RKC2's local error, from both ends of a step of any method.
 
     Parameters
     ----------
-    y, k0 : Tensor, shape (members, entries)
+    y, k0 : Tensor or ndarray, shape (members, entries)
         The state at the start, and the increment there over h.
-    end, k : Tensor, shape (members, entries)
+    end, k : Tensor or ndarray, shape (members, entries)
         The same at the end.
     h : float
 
     Returns
     -------
-    Tensor, shape (members, entries)
+    Tensor or ndarray, shape (members, entries)
 
     Examples
     --------
+    >>> import torch
     >>> y, k0 = torch.zeros(1, 2), torch.ones(1, 2)
     >>> rkc2_error(y, k0, y + 1, k0)  # a straight line
     tensor([[0., 0.]])
     """
-    return (y - end).mul_(0.8).add_(k0, alpha=0.4 * h).add_(k, alpha=0.4 * h)
+    error = y - end
+    error *= 0.8
+    return add_multiple(add_multiple(error, k0, 0.4 * h), k, 0.4 * h)
 
 
 class _Chebyshev(NamedTuple):

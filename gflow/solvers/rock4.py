@@ -43,10 +43,9 @@ from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.linalg.arrays import Array, add_multiple
 from gflow.solvers.base import Increment, Step, Stepper
 
 _LOOSEST = 3e-3  # rtol: at looser ones the estimated error is multiplied by a factor
@@ -101,17 +100,19 @@ class ROCK4(Stepper):
         # With the steps of rtol 1e-2 the loss of a tanh network is 2 % off at t = 300.
         return max(1.0, rtol / _LOOSEST)
 
-    def step(
-        self, increment: Increment, y: Tensor, k0: Tensor, stages: int, h: float = 1.0
-    ) -> Step:
+    def step(self, increment: Increment, y: Array, k0: Array, stages: int, h: float = 1.0) -> Step:
         row = table()[_position(stages)]
         recurrence = _recurrence(stages)
-        older, newer = y, torch.add(y, k0, alpha=h * recurrence.mu[0])
+        older, newer = y, y + (h * recurrence.mu[0]) * k0
         for mu, nu, c in zip(recurrence.mu[1:], recurrence.nu[1:], recurrence.c[:-1], strict=True):
             k = increment(c, newer)
             # Y_{j−2} is not needed again: its memory takes Y_j, once it is not y itself.
-            stage = older * (1 - nu) if older is y else older.mul_(1 - nu)
-            stage.add_(newer, alpha=nu).add_(k, alpha=h * mu)
+            if older is y:
+                stage = older * (1 - nu)
+            else:
+                stage = older
+                stage *= 1 - nu
+            add_multiple(add_multiple(stage, newer, nu), k, h * mu)
             older, newer = newer, stage
         middle, start = newer, recurrence.c[-1]
         slopes = [increment(start, middle)]
@@ -119,15 +120,15 @@ class ROCK4(Stepper):
             stage = _combined(middle, slopes, weights, h)
             slopes.append(increment(start + sum(weights), stage))
         end = _combined(middle, slopes, row.b, h)
-        error = _combined((middle - y).mul_(row.d[4]), slopes, row.d[:4], h)
+        error = _combined((middle - y) * row.d[4], slopes, row.d[:4], h)
         return Step(end, increment(1.0, end), error)
 
 
-def _combined(base: Tensor, slopes: list[Tensor], weights: list[float], h: float) -> Tensor:
+def _combined(base: Array, slopes: list[Array], weights: list[float], h: float) -> Array:
     """Return base + h Σ weights·slopes."""
-    total = torch.add(base, slopes[0], alpha=h * weights[0])
+    total = base + (h * weights[0]) * slopes[0]
     for weight, slope in zip(weights[1:], slopes[1:], strict=True):
-        total.add_(slope, alpha=h * weight)
+        add_multiple(total, slope, h * weight)
     return total
 
 

@@ -122,7 +122,7 @@ class StepJudge:
         m.fault[rows] = 0
         record.save_landed(m, rows)
         if state.past is not None:
-            state.past.add(float(t_new), m.y.view(-1), float(m.energy[0]))
+            state.past.add(float(t_new), state.system.native(m.y[0]), float(m.energy[0]))
         if state.problem.event is not None:
             m.event[rows], m.high[rows] = measured.event, np.nan
             ended = select_rows(rows, measured.event <= 0)

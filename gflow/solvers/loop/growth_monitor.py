@@ -11,12 +11,12 @@ The path has amplified no less than its velocity grew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from torch import Tensor
-from torch.linalg import vector_norm
+import torch
 
-from gflow.linalg.arrays import to_numpy
+from gflow.linalg.arrays import row_norms, to_numpy
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import Values, any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
@@ -79,7 +79,7 @@ class GrowthMonitor:
         growing = m.growth > 0
         if not any_true(growing):
             return
-        speed = to_numpy(vector_norm(m.f, dim=1))
+        speed = to_numpy(row_norms(self._state.system.native(m.f)))
         noise = (problem.atol + problem.rtol * m.size) * np.fmax(1 / m.last_step, m.radius)
         m.slowest = np.where(growing, np.fmin(m.slowest, np.fmax(speed, noise)), np.inf)
         growth = np.where(growing & (speed > 0), np.log(speed / m.slowest), 0.0)
@@ -138,16 +138,16 @@ class GrowthMonitor:
         at = system.indices(rows)
         system.select(m.index[rows])
         before, t = system.calls, system.scalars(m.t[rows])
-        y, f = m.y[at], m.f[at]
+        y, f = system.native(m.y[at]), system.native(m.f[at])
         if not isinstance(state.methods[int(m.method[rows[0]])], Stepper):
             f = system.velocity(t, y)  # that of a multistep step is right to the tolerance only
 
-        def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
+        def estimate(product: Callable[[Any], Any] | None) -> Growth:
             return growth_rate(
                 lambda moved: system.velocity(t, moved),
                 y,
                 f,
-                m.modes[at],
+                system.native(m.modes[at]),
                 FIRST_PRODUCTS if first else products,
                 seed=m.growth_spent[rows],
                 product=product,
@@ -165,7 +165,7 @@ class GrowthMonitor:
         m.growth_blind[rows] = np.where(known == _NO_PRODUCTS, known, growth.blind)
         if exact and not usable:
             m.growth_blind[rows] = _NO_PRODUCTS
-        m.modes = m.modes.index_copy(0, at, growth.vectors)
+        m.modes = m.modes.index_copy(0, at, torch.as_tensor(growth.vectors))
         m.growth_spent[rows] += spent
         state.count_evals(rows, spent)
         m.growth_evals[rows] = m.evals[rows]

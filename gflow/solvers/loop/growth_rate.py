@@ -15,7 +15,7 @@ a stiff flow. Where so slow a mode could still grow along the path, exact produc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.flows.base import Flow
-from gflow.linalg.arrays import to_numpy
+from gflow.linalg.arrays import Array, empty, numbers, row_norms, to_numpy, unit_round_off, where
 from gflow.linalg.orthogonalisation import orthogonalise
 from gflow.trajectory import attempt
 
@@ -43,22 +43,22 @@ class Growth(NamedTuple):
     rate: np.ndarray  #: μ, (members,); 0 where nothing grows or moves, NaN if unknown
     followed: np.ndarray  #: v·Jv of the fastest mode of the last estimate, (members,)
     kept: np.ndarray  #: |v_old·v_new| of the fastest mode, (members,)
-    vectors: Tensor  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
+    vectors: Any  #: for the next estimate; the mode comes first, (members, FOLLOWED, size)
     blind: np.ndarray  #: rate below which differences find nothing, (members,)
 
 
-def random_vectors(like: Tensor, seed: int | np.ndarray) -> Tensor:
+def random_vectors(like: Array, seed: int | np.ndarray) -> Array:
     """Return pseudo-random unit vectors, the same for members of the same seed.
 
     Parameters
     ----------
-    like : Tensor, shape (members, size)
+    like : Tensor or ndarray, shape (members, size)
         Gives the shape, the dtype and the device.
     seed : int, or ndarray of int, shape (members,)
 
     Returns
     -------
-    Tensor, shape (members, FOLLOWED, size)
+    Tensor or ndarray, shape (members, FOLLOWED, size)
 
     Examples
     --------
@@ -72,19 +72,19 @@ def random_vectors(like: Tensor, seed: int | np.ndarray) -> Tensor:
         torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
         for s in seeds.tolist()
     ]
-    vectors = torch.stack(drawn).to(like)[torch.as_tensor(member, device=like.device)]
-    return vectors / vector_norm(vectors, dim=2, keepdim=True)
+    vectors = torch.stack(drawn)
+    return numbers(vectors / vector_norm(vectors, dim=2, keepdim=True), like)[member]
 
 
 def growth_rate(
-    rhs: Callable[[Tensor], Tensor],
-    y: Tensor,
-    f: Tensor,
-    vectors: Tensor,
+    rhs: Callable[[Array], Array],
+    y: Array,
+    f: Array,
+    vectors: Array,
     products: int = PRODUCTS,
     seed: int | np.ndarray = 0,
     *,
-    product: Callable[[Tensor], Tensor] | None = None,
+    product: Callable[[Array], Array] | None = None,
 ) -> Growth:
     """Estimate max(Re λ) of every member's Jacobian from below.
 
@@ -92,9 +92,9 @@ def growth_rate(
     ----------
     rhs : callable
         States (members, size) to their velocities.
-    y, f : Tensor, shape (members, size)
+    y, f : Tensor or ndarray, shape (members, size)
         The states, and rhs(y).
-    vectors : Tensor, shape (members, FOLLOWED, size)
+    vectors : Tensor or ndarray, shape (members, FOLLOWED, size)
         Of the last estimate, or `random_vectors`.
     products : int
         Evaluations of the right-hand side; at most size are needed.
@@ -118,17 +118,18 @@ def growth_rate(
     3.0
     """
     B, n = y.shape
-    eps = torch.finfo(y.dtype).eps
-    size = vector_norm(y, dim=1, keepdim=True)
-    delta = eps**0.5 * torch.where(size > 0, size, 1.0)
+    eps = unit_round_off(y)
+    size = row_norms(y)[:, None]
+    delta = eps**0.5 * where(size > 0, size, 1.0)
     count = min(products, n)
     fresh = _FRESH * random_vectors(y, seed)[:, 0]
-    Q, JQ = y.new_zeros(B, count, n), y.new_zeros(B, count, n)
+    Q, JQ = empty((B, count, n), y), empty((B, count, n), y)
     for k in range(count):
         if k < FOLLOWED:
             rest = _unit(vectors[:, k])
         elif k == FOLLOWED:  # the velocity is amplified as every perturbation is
-            rest = f / vector_norm(f, dim=1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
+            speed = row_norms(f)[:, None]
+            rest = f / where(speed > 0, speed, 1.0)
         else:  # the residual of the first, then the products of what it has added
             rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
             rest = _unit(_outside(_unit(rest), Q[:, :k]))
@@ -136,13 +137,13 @@ def growth_rate(
         q = _unit(_outside(rest, Q[:, :k]))
         # In place of what lies in the span, as J·v of an eigenvector does, something new: else
         # a mode orthogonal to everything would not be found.
-        lost = (q == 0).all(dim=1, keepdim=True)
+        lost = (q == 0).all(1)[:, None]
         if bool(lost.any()):
-            q = torch.where(lost, _unit(_outside(random_vectors(y, seed + k)[:, 1], Q[:, :k])), q)
+            q = where(lost, _unit(_outside(random_vectors(y, seed + k)[:, 1], Q[:, :k])), q)
         Q[:, k] = q
         JQ[:, k] = (rhs(y + delta * q) - f) / delta if product is None else product(q)
-    H = to_numpy(torch.bmm(JQ, Q.mT)).swapaxes(1, 2)  # H[i, j] = q_i·J q_j
-    used = to_numpy(vector_norm(Q, dim=2)) > 0.5
+    H = to_numpy(JQ @ Q.swapaxes(1, 2)).swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
+    used = to_numpy((Q * Q).sum(2)) > 0.25
     finite = np.isfinite(H).all(axis=(1, 2))
     H[~finite] = 0.0
     followed = H[:, 0, 0].copy()
@@ -152,17 +153,21 @@ def growth_rate(
     values, ritz = np.linalg.eig(H)
     best = values.real.argmax(axis=1)
     rate = values.real[np.arange(B), best]
-    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.copy()).to(y)
-    mode = _unit(torch.bmm(weights[:, None], Q)[:, 0])
+    weights = numbers(ritz[np.arange(B), :, best].real, y)
+    mode = _unit((weights[:, None] @ Q)[:, 0])
     weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
-    ahead = _unit(torch.bmm(weights[:, None], Q)[:, 0])
-    usable = torch.isfinite(mode).all(dim=1, keepdim=True) & (mode != 0).any(dim=1, keepdim=True)
-    found = torch.where(usable[..., None], torch.stack([mode, ahead], dim=1), vectors)
-    kept = to_numpy((found[:, 0] * vectors[:, 0]).sum(dim=1).abs())
-    moves = to_numpy(vector_norm(f, dim=1)) > 0  # exactly at rest nothing leaves
+    ahead = _unit((weights[:, None] @ Q)[:, 0])
+    found = empty((B, FOLLOWED, n), y)
+    found[:, 0], found[:, 1] = mode, ahead
+    length = to_numpy(row_norms(mode))
+    unusable = np.flatnonzero(~((length > 0) & (length < np.inf)))
+    if len(unusable):
+        found[unusable] = vectors[unusable]
+    kept = np.abs(to_numpy((found[:, 0] * vectors[:, 0]).sum(1)))
+    moves = to_numpy(row_norms(f)) > 0  # exactly at rest nothing leaves
     blind = least = _NOISE * eps**0.5 * scale
     if product is not None:  # round-off is that of the products of which the mode consists
-        sizes = np.nan_to_num(to_numpy(vector_norm(JQ, dim=2)))
+        sizes = np.nan_to_num(np.sqrt(to_numpy((JQ * JQ).sum(2))))
         least = _NOISE * eps * (np.abs(ritz[np.arange(B), :, best]) * sizes).sum(axis=1)
     rate = np.where(moves & (rate > least), rate, 0.0)
     return Growth(np.where(finite, rate, np.nan), followed, kept, found, blind)
@@ -309,12 +314,12 @@ def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(both & ~near, exponential, 0.5 * (a + b))
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def _unit(vectors: Array) -> Array:
     """Return vectors over their norms; 0 for those that are round-off."""
-    norm = vector_norm(vectors, dim=1, keepdim=True)
-    return torch.where(norm > _ROUND_OFF, vectors / torch.where(norm > 0, norm, 1.0), 0.0)
+    norm = row_norms(vectors)[:, None]
+    return vectors * where(norm > _ROUND_OFF, 1 / norm, 0.0)
 
 
-def _outside(vectors: Tensor, Q: Tensor) -> Tensor:
+def _outside(vectors: Array, Q: Array) -> Array:
     """Return the parts of vectors, (members, size), orthogonal to rows of Q."""
     return orthogonalise(vectors[:, None], Q)[0][:, 0] if Q.shape[1] else vectors

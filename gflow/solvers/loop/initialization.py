@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.linalg.arrays import to_numpy
@@ -33,7 +34,7 @@ class Initializer:
         )
         everyone = np.arange(len(m))
         system.select(m.index)
-        rates: list[Tensor] = []
+        rates: list[Any] = []
         m.f = m.older_f = m.oldest_f = system.rhs(system.scalars(m.t), m.y, rates)
         m.loss[:] = to_numpy(problem.first_loss.reshape(-1))
         sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
@@ -42,7 +43,7 @@ class Initializer:
             values = problem.event(system.states(m.y)).reshape(-1)
             m.event[:] = to_numpy(values)
         if state.past is not None:
-            state.past.add(problem.ts[0], m.y[0], 0.0)
+            state.past.add(problem.ts[0], system.native(m.y[0]), 0.0)
         m.h[:] = self._first_step(speed)
         state.count_evals(everyone, system.calls)
         self._spectrum.measure_sharpness()

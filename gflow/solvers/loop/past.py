@@ -7,10 +7,10 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import Array, empty, norm
 from gflow.solvers import bdf
 from gflow.solvers.loop.growth_limit import bdf_growth_limit
 from gflow.solvers.loop.members import Members
@@ -34,23 +34,23 @@ class Past:
         self.steps = 0  #: accepted steps since the last restart
         self.patience = 10  #: steps after a restart before the explicit method may take over
         self._errors: dict[int, float] = {}  # of the trial step by order, over the tolerance
-        self._memory = torch.empty(0)
+        self._memory: Any = np.empty(0)
         self._first = 0  # row of the newest state
 
     @property
-    def states(self) -> Tensor:
+    def states(self) -> Any:
         """Return the states, the newest first, (m, size)."""
         return self._memory[self._first : self._first + len(self.times)]
 
-    def add(self, t: float, y: Tensor, energy: float) -> None:
+    def add(self, t: float, y: Array, energy: float) -> None:
         """Add an accepted state, and drop the oldest one."""
         self.times = [t, *self.times][: bdf.HISTORY]
         self.energies = [energy, *self.energies][: bdf.HISTORY]
         if not len(self._memory):
-            self._memory, self._first = y.new_empty(_CAPACITY, len(y)), _CAPACITY
+            self._memory, self._first = empty((_CAPACITY, len(y)), y), _CAPACITY
         elif self._first == 0:
             count = len(self.times) - 1
-            self._memory[_CAPACITY - count :] = self._memory[:count].clone()
+            self._memory[_CAPACITY - count :] = 1 * self._memory[:count]
             self._first = _CAPACITY - count
         self._first -= 1
         self._memory[self._first] = y
@@ -60,10 +60,10 @@ class Past:
         """Return everything except the states, as plain numbers."""
         return [self.times, self.energies, self.order, self.since, self.steps, self.patience]
 
-    def restore(self, states: Tensor, meta: list[Any]) -> None:
+    def restore(self, states: Array, meta: list[Any]) -> None:
         """Restore the values of `states` and `meta`."""
-        for state in states.flip(0):
-            self.add(0.0, state, 0.0)
+        for row in range(len(states) - 1, -1, -1):
+            self.add(0.0, states[row], 0.0)
         self.times, self.energies, self.order, self.since, self.steps, self.patience = meta
 
     @property
@@ -94,7 +94,8 @@ class Past:
         With ``with_rkc2_error``, its signal is the error that rkc2 would have made in this step.
         """
         m, order, dtype = members, self.order, torch.finfo(members.y.dtype)
-        size, distance = float(m.size[0]), (t_new - self.times[0]) * float(vector_norm(m.f))
+        velocity = system.native(m.f[0])
+        size, distance = float(m.size[0]), (t_new - self.times[0]) * norm(velocity)
         # Bounds on the errors of the state and of the energy; not zero by underflow.
         bound = max(problem.atol + problem.rtol * size, dtype.tiny)
         scale = max(first_loss, abs(float(m.loss[0])))
@@ -115,7 +116,9 @@ class Past:
         y, f = step.state[None], step.rate[None]
         signal = rate = system.dissipation(y, f)
         if with_rkc2_error:
-            signal = rkc2_error_of_step(m.y, m.f, y, f, t_new - self.times[0])
+            signal = rkc2_error_of_step(
+                self.states[:1], velocity[None], y, f, t_new - self.times[0]
+            )
         numbers = system.measure(y, problem.event, signal, rate, step.predictor_errors)
         loss, size, event, signal, rate = numbers[:5]
         # The energy obeys the same formulas.
@@ -129,7 +132,7 @@ class Past:
         # The larger of both errors counts as one of the state; it is infinite if not converged.
         error = self._errors[order] * bound if step.converged else math.inf
         measured = StepMeasurement(error, 0.0, energy, rate, size, loss, signal, event)
-        return TrialStep(y, f, measured)
+        return TrialStep(torch.as_tensor(y), torch.as_tensor(f), measured)
 
     def next_step(self, step: float, growth: float, rtol: float) -> float:
         """Choose the order after an accepted step, and return the length of the next one.

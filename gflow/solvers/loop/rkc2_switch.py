@@ -6,9 +6,8 @@ The reasons are in the head of switching.py.
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
-from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import Array, row_norms
 from gflow.solvers.elementwise import any_true
 from gflow.solvers.loop.growth_limit import growth_limit
 from gflow.solvers.loop.members import Members
@@ -21,20 +20,20 @@ _EXPENSIVE = 12  # evaluations in a step of rkc2
 _PAUSE = 40  # votes of rkc2's steps before the high-order method is tried again
 
 
-def rkc2_error_of_step(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float = 1.0) -> Tensor:
+def rkc2_error_of_step(y: Array, k0: Array, end: Array, k: Array, h: float = 1.0) -> Array:
     """Return the error ‖e‖ that rkc2 would have made in a step of another method.
 
     Parameters
     ----------
-    y, k0 : Tensor, shape (members, entries)
+    y, k0 : Tensor or ndarray, shape (members, entries)
         The state at the start, and the increment there over h.
-    end, k : Tensor, shape (members, entries)
+    end, k : Tensor or ndarray, shape (members, entries)
         The same at the end.
     h : float
 
     Returns
     -------
-    Tensor, shape (members,)
+    Tensor or ndarray, shape (members,)
 
     Examples
     --------
@@ -43,7 +42,7 @@ def rkc2_error_of_step(y: Tensor, k0: Tensor, end: Tensor, k: Tensor, h: float =
     >>> rkc2_error_of_step(y, k0, y + 1, k0)  # a straight line
     tensor([0.])
     """
-    return vector_norm(rkc2_error(y, k0, end, k, h), dim=1)
+    return row_norms(rkc2_error(y, k0, end, k, h))
 
 
 def rkc2_is_cheaper(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from gflow.errors import InputError
 from gflow.execution.checkpointing import Checkpoint
 from gflow.solvers.loop.members import Members
@@ -17,7 +19,7 @@ def snapshot(state: LoopState) -> Checkpoint:
         tensors={
             **state.members.tensors(),
             **state.record.tensors(),
-            **({} if past is None else {"past": past.states.clone()}),
+            **({} if past is None else {"past": torch.as_tensor(past.states).clone()}),
             **({} if sharpness is None else sharpness.tensors()),
         },
         meta={
@@ -79,7 +81,8 @@ def restore(state: LoopState, checkpoint: Checkpoint) -> None:
     problem.rhs_evals = meta["rhs_evals"]
     problem.began = time.perf_counter() - meta["seconds"]
     if state.past is not None:
-        state.past.restore(tensors["past"].to(problem.y0), meta["past"])
+        states = state.system.native(tensors["past"].to(problem.y0))
+        state.past.restore(states, meta["past"])
     if problem.sharpness_path is not None:
         problem.sharpness_path.restore(tensors, meta["products"], problem.y0)
 

@@ -14,9 +14,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
-from gflow.linalg.arrays import to_numpy
+from gflow.linalg.arrays import (
+    Array,
+    empty,
+    numbers,
+    row_norms,
+    to_numpy,
+    unit_round_off,
+    where,
+)
 from gflow.linalg.orthogonalisation import orthogonalise
 
 _MARGIN = 1.15  # on the estimate, which is approached from below
@@ -38,24 +45,24 @@ def first_vectors(like: Tensor) -> Tensor:
 
 
 def spectral_radius(
-    rhs: Callable[[Tensor], Tensor], y: Tensor, f: Tensor, vectors: Tensor
-) -> tuple[np.ndarray, Tensor]:
+    rhs: Callable[[Array], Array], y: Array, f: Array, vectors: Array
+) -> tuple[np.ndarray, Array]:
     """Return a slight overestimate of max(−Re λ) for every member, 0 where nothing decays.
 
     Parameters
     ----------
     rhs : callable
         States (members, size) to their velocities.
-    y, f : Tensor, shape (members, size)
+    y, f : Tensor or ndarray, shape (members, size)
         The states, and rhs(y).
-    vectors : Tensor, shape (members, size)
+    vectors : Tensor or ndarray, shape (members, size)
         First vectors, of norm 1: the dominant eigenvectors of an earlier estimate.
 
     Returns
     -------
     radius : ndarray, shape (members,)
         NaN where the right-hand side is not finite near the state.
-    vectors : Tensor, shape (members, size)
+    vectors : Tensor or ndarray, shape (members, size)
         The dominant Ritz vectors, to start the next estimate from.
 
     Examples
@@ -68,11 +75,10 @@ def spectral_radius(
     True
     """
     B, n = y.shape
-    eps = torch.finfo(y.dtype).eps
-    size = vector_norm(y, dim=1, keepdim=True)
-    delta = eps**0.5 * torch.where(size > 0, size, 1.0)
+    size = row_norms(y)[:, None]
+    delta = unit_round_off(y) ** 0.5 * where(size > 0, size, 1.0)
     max_products = min(PRODUCTS, n)
-    basis = y.new_empty(B, max_products, n)
+    basis = empty((B, max_products, n), y)
     basis[:, 0] = vectors
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
     top, was_still = np.zeros(B), np.zeros(B, bool)
@@ -81,8 +87,8 @@ def spectral_radius(
         Q = basis[:, :k]
         w, (first, second) = orthogonalise(w, Q)
         overlaps = first + second
-        size = vector_norm(w, dim=2)
-        column = to_numpy(torch.cat([overlaps[:, 0], size], dim=1))
+        size = row_norms(w[:, 0])[:, None]
+        column = np.concatenate([to_numpy(overlaps[:, 0]), to_numpy(size)], axis=1)
         H[:, : k + 1, k - 1] = column
         finite = np.isfinite(column).all(axis=1)
         H[~finite] = 0.0
@@ -99,12 +105,12 @@ def spectral_radius(
             settled, was_still = still & was_still & (k > 2), still
             if last or (closed | settled | ~finite).all():
                 break
-        basis[:, k] = w[:, 0] / size.clamp_min(torch.finfo(y.dtype).tiny)
-    weights = torch.as_tensor(ritz[np.arange(B), :, best].real.copy()).to(y)  # (members, k)
-    vector = torch.bmm(weights[:, None], basis[:, : weights.shape[1]])[:, 0]
-    norm = vector_norm(vector, dim=1, keepdim=True)
-    usable = torch.isfinite(norm) & (norm > 0)
-    vector = torch.where(usable, vector / torch.where(usable, norm, torch.ones_like(norm)), vectors)
+        basis[:, k] = w[:, 0] / where(size > 0, size, 1.0)
+    weights = numbers(ritz[np.arange(B), :, best].real, y)  # (members, k)
+    vector = (weights[:, None] @ basis[:, : weights.shape[1]])[:, 0]
+    norm = row_norms(vector)[:, None]
+    usable = (norm > 0) & (norm < np.inf)
+    vector = where(usable, vector / where(usable, norm, 1.0), vectors)
     radius = with_margin(top)
     radius[~finite] = np.nan
     return radius, vector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +10,13 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
-from gflow.linalg.arrays import to_numpy
+from gflow.linalg.arrays import Array, norm, to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
+
+_SMALL = 32_768  # numbers; with more, torch uses several threads
+_DTYPES = (torch.float32, torch.float64)
 
 
 class StepMeasurement(NamedTuple):
@@ -54,6 +57,17 @@ class System:
         self._factors = problem.velocity_factors
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
+        #: Whether the vector algebra is NumPy's: of one small state on the CPU.
+        self.arrays = (
+            self.single
+            and problem.y0.device.type == "cpu"
+            and problem.y0.dtype in _DTYPES
+            and self.size <= _SMALL
+        )
+        self._form = problem.flow.array_form() if self.arrays else None
+        self._array_factors = None
+        if self.arrays and self._factors is not None:
+            self._array_factors = self._factors.numpy()
 
     def select(self, index: Values) -> None:
         """Select the members of the ensemble whose states the next calls pass."""
@@ -74,43 +88,89 @@ class System:
         # view_as reads no shape, which would take longer than an operation on a few numbers.
         return y.view_as(self._like) if self.single else y.reshape(-1, *self._shape)
 
-    def velocity(self, t: Tensor | float, y: Tensor) -> Tensor:
+    def native(self, rows: Tensor) -> Any:
+        """Return rows of states as the vector algebra takes them: arrays share their memory."""
+        return rows.detach().numpy() if self.arrays else rows
+
+    def velocity(self, t: Tensor | float, y: Array) -> Array:
         """Return dy/dt of states, (members, size), or of one state, (size,)."""
         self.calls += 1
+        if isinstance(y, np.ndarray):
+            return self._array_velocity(t, y)
         return self._velocity(t, self.states(y)).reshape(y.shape)
+
+    def _array_velocity(self, t: Tensor | float, y: np.ndarray) -> np.ndarray:
+        if self._form is None:
+            velocity = self._velocity(t, self.states(torch.from_numpy(y)))
+            return velocity.detach().numpy().reshape(y.shape)
+        try:
+            rate = self._form.velocity(y.reshape(self._shape))
+        except np.linalg.LinAlgError:  # of a trial state that overflowed
+            return np.full_like(y, np.nan)
+        if self._array_factors is not None:
+            rate *= self._array_factors
+        return rate.reshape(y.shape)
 
     def _velocity(self, t: Tensor | float, states: Tensor) -> Tensor:
         velocity = velocity_of(self._flow, self._flow_time(t), states)
         return velocity if self._factors is None else velocity * self._factors
 
-    def product(self, y: Tensor, v: Tensor) -> Tensor:
+    def product(self, y: Array, v: Array) -> Array:
         """Return exact products of the Jacobian at states with vectors, both (members, size)."""
+        if isinstance(y, np.ndarray):
+            product = self.product(torch.from_numpy(y), torch.from_numpy(v))
+            return self.native(product)
         self.calls += 1
         return self._flow.jvp(self.states(y), self.states(v)).reshape(y.shape)
 
-    def rhs(self, t: Tensor | float, y: Tensor, rates: list[Tensor]) -> Tensor:
+    def rhs(self, t: Tensor | float, y: Array, rates: list[Any]) -> Array:
         """Return dy/dt, (members, size); append −dφ/dt, one number per member, to rates."""
+        if isinstance(y, np.ndarray):
+            rate = self.velocity(t, y)
+            rates.append(self.dissipation(y, rate))
+            return rate
         self.calls += 1
         states = self.states(y)
         velocity = self._velocity(t, states)
         rates.append(self._flow.dissipation(states, velocity))
         return velocity.reshape(1 if self.single else len(states), -1)
 
-    def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
+    def dissipation(self, y: Array, velocity: Array) -> Any:
         """Return −dφ/dt of rows of states and velocities."""
+        if isinstance(y, np.ndarray):
+            if self._form is not None:
+                return self._form.dissipation(y.reshape(self._shape), velocity.reshape(self._shape))
+            states = (self.states(torch.from_numpy(rows)) for rows in (y, velocity))
+            return float(self._flow.dissipation(*states))
         return self._flow.dissipation(self.states(y), self.states(velocity))
 
-    def measure(self, y: Tensor, event: Event | None, *more: Tensor) -> np.ndarray:
+    def measure(self, y: Array, event: Event | None, *more: Any) -> np.ndarray:
         """Return loss, size and event of states and more numbers, in one copy to the host.
 
         One row per number; without an event, its row repeats the loss.
         """
+        if isinstance(y, np.ndarray):
+            return self._measure_array(y, event, *more)
         states = self.states(y)
         loss = self._flow.loss(states)
         value = loss if event is None else event(states).reshape(-1)
         rows = torch.hstack((loss, vector_norm(y, dim=1), value, *more))
         values = to_numpy(rows)
         return values if self.single else values.reshape(-1, len(y))
+
+    def _measure_array(self, y: np.ndarray, event: Event | None, *more: Any) -> np.ndarray:
+        y = y.reshape(-1)
+        if self._form is None or event is not None:
+            states = self.states(torch.from_numpy(y))
+        if self._form is None:
+            loss = float(self._flow.loss(states))
+        else:
+            loss = self._form.loss(y.reshape(self._shape))
+        value = loss if event is None else float(event(states))
+        numbers = [loss, norm(y), value]
+        for values in more:
+            numbers += np.ravel(values).tolist()
+        return np.array(numbers)
 
     def radius(
         self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor
@@ -119,4 +179,6 @@ class System:
         known = self._flow.spectral_radius(self.states(y))
         if known is not None:
             return np.full(len(y), known), vectors
-        return spectral_radius(lambda moved: self.velocity(t, moved), y, f, vectors)
+        arrays = (self.native(rows) for rows in (y, f, vectors))
+        radius, found = spectral_radius(lambda moved: self.velocity(t, moved), *arrays)
+        return radius, torch.as_tensor(found)

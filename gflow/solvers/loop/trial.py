@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
+from gflow.linalg.arrays import Array, row_norms
 from gflow.solvers.base import Step, Stepper
 from gflow.solvers.elementwise import max_of
 from gflow.solvers.loop.proposal import StepPlan
@@ -40,25 +42,28 @@ class StepComputer:
 
     def _one_step(self, method: Stepper, plan: StepPlan) -> TrialStep:
         state, system, m, rows = self._state, self._state.system, self._state.members, plan.rows
-        y, f = m.y, m.f
+        y, f = system.native(m.y), system.native(m.f)
         if not state.covers(rows):
             at = system.indices(rows)
             y, f = y[at], f[at]
         t, steps = system.scalars(m.t[rows]), system.scalars(plan.step)
         h = max_of(plan.step)
         fraction = (steps / h)[:, None] if isinstance(steps, Tensor) else None
-        rates: list[Tensor] = []
+        rates: list[Any] = []
 
-        def increment(c: float, Y: Tensor, out: Tensor | None = None) -> Tensor:
+        def increment(c: float, Y: Any, out: Any = None) -> Any:
             nonlocal f
             f = system.rhs(t + c * steps, Y, rates)
             if fraction is not None:
                 return torch.mul(f, fraction, out=out)
-            return f if out is None else out.copy_(f)
+            if out is None:
+                return f
+            out[...] = f
+            return out
 
         k0 = f if fraction is None else f * fraction
         new = method.step(increment, y, k0, plan.stages, h)
-        error = vector_norm(new.error, dim=1)
+        error = row_norms(new.error)
         signal = self._signal(plan, new, y, k0, h)
         # The sixth number takes the place of the rate at the start, which is on the host.
         numbers = system.measure(
@@ -78,9 +83,9 @@ class StepComputer:
             signal=signal,
             event=event,
         )
-        return TrialStep(new.y, f, measured)
+        return TrialStep(torch.as_tensor(new.y), torch.as_tensor(f), measured)
 
-    def _signal(self, plan: StepPlan, new: Step, y: Tensor, k0: Tensor, h: float) -> Tensor | None:
+    def _signal(self, plan: StepPlan, new: Step, y: Array, k0: Array, h: float) -> Any:
         """Return the signal for the choice of method; None if there is none."""
         if len(self._state.methods) == 1:
             return None
