@@ -184,7 +184,6 @@ class Flow(abc.ABC):
         """A stationary state of an affine flow; None where not known."""
         return None
 
-
     def spectral_radius(self, y: Tensor) -> float | None:
         """Return a cheap bound on −λ_min of the Jacobian, as a positive number, or None."""
         return None
