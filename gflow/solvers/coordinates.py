@@ -83,10 +83,14 @@ def _solve_segments(
             segment.guard = None
         try:
             solve(segment, name, steps=steps)
+        except KeyboardInterrupt:
+            problem.last_checkpoint = segment.last_checkpoint if count == 0 else None
+            raise
         except Stop as stop:
             _merge(problem, segment, start.states, notes, first=count == 0)
             out = segment.rhs_evals >= segment.max_evals - 1 and count > 0
-            raise Stop(out_of_budget(problem.max_evals) if out else str(stop)) from None
+            reason = out_of_budget(problem.max_evals) if out else str(stop)
+            raise Stop(reason) from stop.__cause__
         _merge(problem, segment, start.states, notes, first=count == 0)
         ended = len(problem.saved) == len(problem.ts) or problem.failures or problem.event_times
         if ended or segment.guard is None:

@@ -110,7 +110,8 @@ def integrate(
         For input that cannot be integrated.
     IntegrationError
         If the solver stops early; it carries the reason, the last good state and the
-        trajectory so far.
+        trajectory so far. An error that the flow, the event or a callback raises after
+        the first step is its ``__cause__``.
 
     Examples
     --------

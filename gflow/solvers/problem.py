@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.errors import GflowError
 from gflow.events import Event
 from gflow.execution.checkpointing import Checkpoint, Piece
 from gflow.flows.base import Coordinates, Flow, RankGuard
 from gflow.flows.lost_modes import Outside
 from gflow.flows.sharpness import SharpnessPath
+from gflow.text import one_line
 
 _VISITED = 32  # states that are kept of a library's path
 
@@ -48,6 +50,27 @@ def out_of_budget(max_evals: int) -> str:
         f"the budget of {max_evals} evaluations ran out; loosen rtol, shorten the "
         "time or raise max_evals"
     )
+
+
+def failed(error: Exception) -> str:
+    """Return the reason of a stop at an error of the flow, the event or a callback.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> failed(ZeroDivisionError("division by zero"))
+    'a function that the solve calls fails: ZeroDivisionError: division by zero; mend it'
+    """
+    if isinstance(error, GflowError):
+        return str(error)
+    return f"a function that the solve calls fails: {one_line(error)}; mend it"
 
 
 def energy_bound(rtol: float, loss: Number, bound: Number) -> Number:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
+from gflow.errors import OutputError, PeerError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
 from gflow.solvers.base import Solver
-from gflow.solvers.problem import Problem, Stop
+from gflow.solvers.problem import Problem, Stop, failed
 
 
 class SolveRequest(NamedTuple):
@@ -84,6 +85,13 @@ def solve_resumable(solver: Solver, problem: Problem, name: str, *, steps: bool)
             why, problem.ended = str(stop), time.perf_counter()
             piece.finish(lambda: _results(problem, why))
             raise
+        except (PeerError, OutputError):
+            raise
+        except Exception as error:  # the path until then took time; a resumed run tries again
+            if problem.accepted == 0:
+                raise
+            problem.ended = time.perf_counter()
+            raise Stop(failed(error)) from error
         problem.ended = time.perf_counter()
         piece.finish(lambda: _results(problem, None))
 

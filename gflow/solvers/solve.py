@@ -110,7 +110,7 @@ def solve(
     InputError
         For input that cannot be integrated.
     IntegrationError
-        If the solver stops early.
+        If the solver stops early, also at an error of the flow or of a callback.
 
     Examples
     --------
@@ -150,15 +150,28 @@ def solve(
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.flow_time(problem.next_time):g}")
+        except KeyboardInterrupt as interrupt:
+            if problem.last_checkpoint is not None:
+                interrupt.checkpoint = problem.last_checkpoint  # type: ignore[attr-defined]
+                interrupt.add_note(
+                    "gflow: keep the exception as error (sys.last_value), and integrate with the "
+                    "same arguments and resume=error.checkpoint to go on from here"
+                )
+            raise
         except Stop as stop:
-            path = certified_trajectory(problem, name, reason, None)
+            try:
+                path = certified_trajectory(problem, name, reason, None)
+            except Exception:
+                if stop.__cause__ is None:
+                    raise
+                raise stop.__cause__ from None  # the flow fails on the path, too
             raise IntegrationError(
                 str(stop),
                 problem.flow_time(problem.t),
                 problem.y,
                 path,
                 problem.last_checkpoint,
-            ) from None
+            ) from stop.__cause__
         reference = error = None
         not_run: tuple[str, ...] = ()
         complete = not problem.failures and not problem.event_times

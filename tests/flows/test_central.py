@@ -157,3 +157,47 @@ def test_second_derivative_is_that_of_the_velocity():
 def test_input_errors(change, message):
     with pytest.raises(InputError, match=message):
         CentralFlow(**({"flow": valley()[0], "step_size": STEP} | change))
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+class _Once(torch.nn.Module):
+    def forward(self, x):
+        return _DifferentiableOnce.apply(x)
+
+
+@pytest.mark.parametrize(
+    ("activation", "runs"),
+    [
+        (torch.nn.Tanh(), True),
+        (torch.nn.GELU(), True),
+        (torch.nn.ReLU(), False),
+        (torch.nn.LeakyReLU(), False),
+        (_Once(), False),
+    ],
+)
+def test_a_loss_whose_hessian_jumps_is_refused(activation, runs):
+    random = torch.Generator().manual_seed(0)
+    X = torch.randn(40, 6, dtype=torch.float64, generator=random)
+    layers = torch.nn.Linear(6, 16), activation, torch.nn.Linear(16, 1)
+    module = torch.nn.Sequential(*layers).double()
+    for p in module.parameters():
+        p.data = torch.randn(p.shape, dtype=torch.float64, generator=random) / 2
+    flow = gflow.NetworkFlow(module, torch.nn.functional.mse_loss, X, X[:, :1].square())
+    central = gflow.CentralFlow(flow, 1e-6)
+    solve = lambda: gflow.integrate(central, flow.pack(), [0.0, 1e-3])  # noqa: E731
+    if runs:
+        assert solve().certificate.holds
+    else:
+        with pytest.raises(gflow.InputError, match="continuous second derivatives"):
+            solve()

@@ -24,6 +24,7 @@ from the start of the solve.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 
@@ -45,7 +46,7 @@ from gflow.solvers.loop.snapshot import restore, snapshot
 from gflow.solvers.loop.spectrum_monitor import SpectrumMonitor
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.trial import StepComputer
-from gflow.solvers.problem import Problem, out_of_budget
+from gflow.solvers.problem import Problem, Stop, failed, out_of_budget
 from gflow.solvers.rock4 import ROCK4
 
 
@@ -103,11 +104,20 @@ class SteppingLoop:
             Initializer(state, self._spectrum, self._removal).evaluate()
         else:
             restore(state, problem.resume)
-        while len(state.members):
-            self._advance()
-            if len(state.members):
-                problem.piece.step(lambda: snapshot(state))
-                self._save_if_due()
+        try:
+            while len(state.members):
+                self._advance()
+                if len(state.members):
+                    problem.piece.step(lambda: snapshot(state))
+                    self._save_if_due()
+        except Exception as error:  # of the flow, the event or a callback
+            self._removal.fail(np.ones(len(state.members), bool), failed(error))
+            with contextlib.suppress(Stop):
+                state.record.write_results()
+            raise
+        except KeyboardInterrupt:
+            problem.last_checkpoint = snapshot(state)
+            raise
         problem.remark = "; ".join(state.switches)
         if len(state.methods) > 1 and not state.methods.starter:
             names = [method.name for method in state.methods.methods]

@@ -10,7 +10,7 @@ from tests.helpers import randn
 
 INTEGERS = {"index", "next", "method", "age", "due", "votes", "nonstiff_steps", "pause", "fault"}
 INTEGERS |= {"retried", "evals", "evals_at_last_accept", "good", "bad", "side"}
-INTEGERS |= {"next_check", "last_check", "growth_evals", "growth_spent"}
+INTEGERS |= {"next_check", "last_check", "rest_check", "growth_evals", "growth_spent"}
 
 
 def make_members(count=4, size=3):
