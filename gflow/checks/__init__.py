@@ -9,6 +9,7 @@ from gflow.checks.functions import require_callable as require_callable
 from gflow.checks.numbers import is_number as is_number
 from gflow.checks.numbers import require_bool as require_bool
 from gflow.checks.numbers import require_count as require_count
+from gflow.checks.numbers import require_depth as require_depth
 from gflow.checks.numbers import require_fraction as require_fraction
 from gflow.checks.numbers import require_number as require_number
 from gflow.checks.numbers import require_numbers as require_numbers

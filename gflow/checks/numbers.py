@@ -153,8 +153,8 @@ def _finite(name: str, numbers: list[float]) -> list[float]:
     return numbers
 
 
-def require_count(name: str, value: object, least: int = 1) -> int:
-    """Return a value as an int; raise InputError unless it is a whole number, at least ``least``.
+def require_count(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """Return a value as an int; raise InputError unless it is a whole number in a range.
 
     Parameters
     ----------
@@ -164,6 +164,8 @@ def require_count(name: str, value: object, least: int = 1) -> int:
         Value of the argument.
     least : int
         Smallest allowed value.
+    most : int, optional
+        Largest allowed value.
 
     Returns
     -------
@@ -173,7 +175,7 @@ def require_count(name: str, value: object, least: int = 1) -> int:
     Raises
     ------
     InputError
-        If the value is smaller, a boolean, or not a whole number.
+        If the value is out of range, a boolean, or not a whole number.
 
     Examples
     --------
@@ -188,7 +190,26 @@ def require_count(name: str, value: object, least: int = 1) -> int:
     if number is None or not math.isfinite(number) or number != int(number) or number < least:
         got = shown(value)
         raise InputError(f"{name} must be a whole number of at least {least}, got {got}")
+    if most is not None and number > most:
+        raise InputError(f"{name} must be at most {most}, got {shown(value)}; take a smaller one")
     return int(number)
+
+
+#: Layers of a network or kernel: each costs time at every evaluation, one after another.
+MAX_DEPTH = 10_000
+
+
+def require_depth(value: object) -> int:
+    """Return a number of layers as an int; raise InputError unless it can be computed with.
+
+    Examples
+    --------
+    >>> require_depth(10**6)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: depth must be at most 10000, got 1000000; take a smaller one
+    """
+    return require_count("depth", value, most=MAX_DEPTH)
 
 
 def require_positive(name: str, value: object) -> float:

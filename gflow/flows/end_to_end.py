@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_float, require_times
+from gflow.checks import require_count, require_depth, require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm
@@ -211,7 +211,7 @@ class EndToEndFlow(ReducedFlow):
         hidden_width: int | None = None,
     ):
         require_loss(loss)
-        depth = require_count("depth", depth)
+        depth = require_depth(depth)
         full_rank = min(loss.shape)
         if hidden_width is not None:
             hidden_width = require_count("hidden_width", hidden_width)

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import as_count_progress
-from gflow.checks import require_count
+from gflow.checks import require_depth
 from gflow.kernels.dense_layers import diagonal, propagate_pairs, propagate_points
 from gflow.kernels.layers import Layers, NetworkOptions, checked_points, make_layers
 from gflow.kernels.tiling import (
@@ -196,7 +196,7 @@ def memory_needed(
     1.78 GB of memory: the matrix 1.6 GB, work 0.181 GB
     """
     x1, x2 = points_of_any_device(x1, x2, 2)
-    depth = require_count("depth", depth)
+    depth = require_depth(depth)
     points = (x1,) if x2 is None else (x1, x2)
     entries = len(x1) * len(points[-1])
     vectors = sum(2 * x.numel() + 8 * (depth + 1) * len(x) for x in points)

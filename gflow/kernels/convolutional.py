@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import as_count_progress
-from gflow.checks import require_count
+from gflow.checks import require_depth
 from gflow.kernels.conv_layers import (
     ConvLayers,
     ConvNetworkOptions,
@@ -192,7 +192,7 @@ def conv_memory_needed(
     0.17 GB of memory: the matrix 0.004 GB, work 0.166 GB
     """
     x1, x2 = points_of_any_device(x1, x2, 4)
-    depth, kernel_size = require_count("depth", depth), require_odd("kernel_size", kernel_size)
+    depth, kernel_size = require_depth(depth), require_odd("kernel_size", kernel_size)
     require_pooling(pooling)
     images = len(x1) + (0 if x2 is None else len(x2))
     channels, height, width = x1.shape[1:]

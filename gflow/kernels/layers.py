@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gflow.checks import (
     is_number,
-    require_count,
+    require_depth,
     require_finite,
     require_float,
     require_nonempty,
@@ -106,7 +106,7 @@ def make_layers(
     >>> make_layers(depth=2, w_std=1.5, trained=[0]).trained
     (True, False, False)
     """
-    depth = require_count("depth", depth)
+    depth = require_depth(depth)
     w = _per_layer("w_std", w_std, depth, positive=True)
     b = _per_layer("b_std", b_std, depth, positive=False)
     chosen = list(range(depth + 1)) if trained is None else require_numbers("trained", trained)

@@ -75,9 +75,18 @@ def choose_solver(problem: Problem, method: str, steps: bool) -> tuple[Solver, s
     >>> choose_solver(problem, "auto", steps=False)[1]
     'tsit5'
     """
+    known = methods()
+    if problem.step_size is not None and not (
+        method in known and method in known[method].fixed_step
+    ):
+        fixed = sorted(name for name, solver in known.items() if name in solver.fixed_step)
+        raise InputError(
+            f"step_size is that of the methods with fixed steps, {', '.join(fixed)}, got it with "
+            f"method '{brief(method, str)}', which chooses its steps; leave it out, or pass "
+            "max_step for the longest step"
+        )
     if method == "auto":
         return _automatic(problem, steps)
-    known = methods()
     if method not in known:
         # RK45 is nearer to rk4 than to scipy:RK45.
         as_scipy = {name.lower() for name in known} & {f"scipy:{method}".lower()}

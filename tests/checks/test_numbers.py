@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import gflow
 from gflow.checks import (
     require_bool,
     require_count,
@@ -116,3 +117,17 @@ def test_values_are_shown_in_one_line():
     assert shown([1, 2]) == "[1, 2]"
     assert shown(test_values_are_shown_in_one_line) == "function"
     assert len(shown("x" * 1000)) <= 80
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: gflow.EndToEndFlow(gflow.losses.SquaredDistance(X), 10**6),
+        lambda X: gflow.kernels.ntk(X, depth=10**6),
+        lambda X: gflow.kernels.nngp(X, depth=10**6),
+        lambda X: gflow.kernels.conv_ntk(X.reshape(1, 2, 2, 1), depth=10**6),
+    ],
+)
+def test_a_depth_that_no_time_suffices_for_is_refused(make):
+    with pytest.raises(InputError, match="depth must be at most 10000, got 1000000"):
+        make(torch.eye(2, dtype=torch.float64))

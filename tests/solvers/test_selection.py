@@ -55,3 +55,11 @@ def test_automatic_choice():
     name, reason = choice(FLOW, START, rtol=1e-9)
     assert name == "dop853"
     assert "no closed form from this start" in reason
+
+
+@pytest.mark.parametrize("method", ["auto", "tsit5", "bdf", "exact", "dopri5", "scipy:LSODA"])
+def test_a_step_size_that_would_be_ignored_is_refused(method):
+    flow, y0 = gflow.FactorFlow.example()
+    message = rf"methods with fixed steps, .*euler.*, got it with method '{method}'.* max_step"
+    with pytest.raises(gflow.InputError, match=message):
+        gflow.integrate(flow, y0, [0.0, 0.1], method, step_size=0.01)
