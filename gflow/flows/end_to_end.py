@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from gflow.checks import require_count, require_depth, require_float, require_times
 from gflow.errors import InputError
@@ -121,14 +122,14 @@ def single_output_rhs(W: Tensor, G: Tensor, depth: int) -> Tensor:
     """
     if depth == 1:
         return -G
-    norm = W.norm(dim=-1, keepdim=True)
+    norm = vector_norm(W, dim=-1, keepdim=True)
     return -(norm ** (2 - 2 / depth)) * (G + (depth - 1) * _along(W, G, norm))
 
 
 def _along(W: Tensor, G: Tensor, norm: Tensor) -> Tensor:
     """G P_W, zero where W = 0."""
-    unit = W / torch.where(norm > 0, norm, torch.ones_like(norm))
-    return (G * unit).sum(-1, keepdim=True) * unit
+    unit = W / torch.where(norm > 0, norm, 1.0)
+    return (G @ unit.mT) * unit
 
 
 def _array_rhs(W: np.ndarray, G: np.ndarray, exponents: np.ndarray, rank: int | None) -> np.ndarray:

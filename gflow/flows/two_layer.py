@@ -17,6 +17,7 @@ the same nonzero eigenvalues as H(W).
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import torch
@@ -97,9 +98,9 @@ def two_layer_rhs(W: Tensor, a: Tensor, X: Tensor, y: Tensor) -> Tensor:
         z = w @ X.mT
         active.append(z > 0)
         sums.append(z.clamp_min_(0.0).mT @ signs)
-    residual = scale * (y - scale * torch.stack(sums).sum(0)).mT
-    rates = [(on * (signs @ residual)) @ X for on, (_, signs) in zip(active, blocks, strict=True)]
-    return torch.cat(rates, dim=-2)
+    residual = scale * (y - scale * functools.reduce(torch.add, sums)).mT
+    rates = [(signs @ residual).mul_(on) @ X for on, (_, signs) in zip(active, blocks, strict=True)]
+    return rates[0] if len(rates) == 1 else torch.cat(rates, dim=-2)
 
 
 def two_layer_gram(W: Tensor, a: Tensor, X: Tensor) -> Tensor:
@@ -258,7 +259,7 @@ class TwoLayerFlow(ParameterFlow):
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         # −JᵀJ v, exact away from kinks
-        active, scale = self.inputs @ y.mT > 0, y.shape[-2] ** -0.5
+        active, scale = (self.inputs @ y.mT > 0).to(y.dtype), y.shape[-2] ** -0.5
         change = scale * (active * (self.inputs @ v.mT)) @ self._columns
         return -scale * (active * (change @ self._columns.mT)).mT @ self.inputs
 

@@ -33,7 +33,7 @@ def without_round_off(values: Tensor, size: int) -> Tensor:
     [1.0, 0.0010000000474974513, 0.0]
     """
     floor = size * torch.finfo(values.dtype).eps * values.abs().amax(-1, keepdim=True)
-    return torch.where(values > floor, values, torch.zeros_like(values))
+    return torch.where(values > floor, values, 0.0)
 
 
 def sym_power(A: Tensor, exponent: float) -> Tensor:
