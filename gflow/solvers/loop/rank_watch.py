@@ -15,7 +15,7 @@ _LEAST_CHANGE = 0.2  # of the margin in a step: steps may grow
 _CAUTION = 3.0  # a later step may change the margin this many times as fast as the last ones
 _FOLDINGS = 3.0  # by which modes that round-off blurs may grow unseen
 _MAX_STEPS = 50  # between two looks
-_MAX_STEPS_OUTSIDE = 2  # while modes left out are followed
+_STEPS_OUTSIDE = 2  # between two times at which modes left out are followed
 
 
 class RankWatch:
@@ -25,31 +25,35 @@ class RankWatch:
         self._state = state
         self._removal = removal
         self._at = self._rate = self._foldings = 0.0  # of modes that round-off blurs
+        self._next_outside = 0  # accepted steps
 
     def look(self) -> None:
         """Check the state of the only member, if it is time to."""
         state, m, problem = self._state, self._state.members, self._state.problem
         guard, steps = problem.guard, int(m.good[0])
-        if guard is None or steps < m.next_check[0] or steps == m.last_check[0]:
+        if guard is None:
             return
         y = state.system.states(m.y)
-        if problem.outside:
+        # A large SVD takes longer than a step.
+        costly = 1 + y.numel() // 2000
+        if problem.outside and steps >= self._next_outside:
+            self._next_outside = steps + _STEPS_OUTSIDE * costly
             W = problem.flow.end_to_end(y)
             for mode in problem.outside:
                 mode.add(problem.flow_time(float(m.t[0])), W)
+            problem.lost |= any(mode.returned for mode in problem.outside)
+        if steps < m.next_check[0] or steps == m.last_check[0]:
+            return
         before, since = m.margin[0], max(steps - int(m.last_check[0]), 1)
         found = guard.check(y)
         t, rate = float(m.t[0]), guard.blurred_growth
         self._foldings += 0.5 * (t - self._at) * (rate + self._rate)
         self._at, self._rate = t, rate
         problem.lost |= self._foldings > _FOLDINGS
-        problem.lost |= any(mode.returned for mode in problem.outside)
         m.margin[0], m.last_check[0] = guard.margin, steps
         change = _CHANGE if np.isnan(before) else _CAUTION * abs(before - guard.margin) / since
-        most = _MAX_STEPS_OUTSIDE if problem.outside else _MAX_STEPS
-        # A large SVD takes longer than a step.
-        most *= 1 + y.numel() // 2000
-        m.next_check[0] = steps + int(np.clip(guard.margin / max(change, _LEAST_CHANGE), 1, most))
+        wait = int(np.clip(guard.margin / max(change, _LEAST_CHANGE), 1, _MAX_STEPS * costly))
+        m.next_check[0] = steps + wait
         if isinstance(found, Correction):
             self._correct(found)
         elif found is not None:
