@@ -78,3 +78,18 @@ def test_two_layer_kernel_refuses_options_of_deep_networks(option, value):
 def test_kernel_lists_every_activation_of_the_package():
     field = setting_model("kernel").model_fields["activation"]
     assert set(typing.get_args(field.annotation)) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("t_end", [10.0, 1e8])
+def test_evaluations_do_not_grow_with_the_length_of_a_run(monkeypatch, t_end):
+    calls, velocity = [], KernelFlow.__call__
+    counted = lambda flow, t, y: calls.append(t) or velocity(flow, t, y)  # noqa: E731
+    monkeypatch.setattr(KernelFlow, "__call__", counted)
+    scenario = make("kernel", data="digits", samples=20, test_samples=5, t_end=t_end, points=5)
+    result = scenario.run(lambda name, t_end: None)
+    assert max(row["steps"] for row in result.summary["descent"]) > 10 * t_end
+    assert len(calls) <= 40
+    assert result.summary["cost"]["method"] == "exact"
+    assert result.summary["certificate"]["holds"]
+    if t_end > 1e6:  # all is learned
+        assert result.summary["descent"][0]["final_loss"] < 1e-20
