@@ -359,3 +359,21 @@ def test_few_shared_times_are_said():
         gflow.compare(gflow.integrate(LINE, start, [0.0, 1.0, 2.0]), gd)
     nearest = gflow.compare(gflow.integrate(LINE, start, times(0.0, 0.3 - 1e-9, 0.3, 3.0)), gd)
     assert nearest.ts.tolist() == [0.0, 0.3, 3.0]
+
+
+@pytest.mark.parametrize("state", [3, "y", None, [], torch.ones(2, dtype=torch.int64)])
+def test_parameters_of_what_is_no_state_are_refused(state):
+    flow, _ = gflow.NetworkFlow.example()
+    with pytest.raises(gflow.InputError, match="a state must be a"):
+        flow.parameters_dict(state)
+
+
+@pytest.mark.parametrize("team", [3, "two", True, [], torch.ones(2)])
+def test_what_is_no_team_is_refused(team):
+    X, y = torch.eye(3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
+    module = torch.nn.Linear(3, 1).double()
+    message = "team must be a Team, got .*; take that of gflow.distributed.processes"
+    with pytest.raises(gflow.InputError, match=message):
+        gflow.NetworkFlow(module, torch.nn.functional.mse_loss, X, y, team=team)
+    with pytest.raises(gflow.InputError, match=message):
+        gflow.KernelFlow.from_kernel(gflow.kernels.two_layer_relu_gram, X, y, team=team)

@@ -78,3 +78,24 @@ def require_loss(loss: object) -> None:
     elif not callable(loss):
         mend = "such as SquaredDistance(target) or LinearRegression(inputs, targets)"
     raise InputError(f"loss must be one of gflow.losses, got {shown(loss)}; {mend}")
+
+
+def require_team(team: object) -> None:
+    """Raise InputError unless a value is a team of processes, or None.
+
+    Examples
+    --------
+    >>> require_team(3)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: team must be a Team, got 3; take that of gflow.distributed.processes...
+    """
+    if team is None:
+        return
+    from gflow.distributed import Team  # torch.distributed takes long to import
+
+    if not isinstance(team, Team):
+        raise InputError(
+            f"team must be a Team, got {shown(team)}; take that of gflow.distributed.processes(), "
+            "as in: with gflow.distributed.processes() as team"
+        )

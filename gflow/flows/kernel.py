@@ -34,6 +34,7 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
+from gflow.flows.arguments import require_team
 from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Flow, Observables, gradient_of
 from gflow.flows.gram.operator import KernelOperator, Product
@@ -211,6 +212,7 @@ class KernelFlow(KernelPredictor):
         """
         require_callable("kernel", kernel, "kernel(x1, x2)")
         max_memory = require_count("max_memory", max_memory)
+        require_team(team)
         x = require_tensor("x", x)
         x_test = None if x_test is None else require_tensor("x_test", x_test)
         if team is None or team.size == 1:

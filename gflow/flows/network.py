@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from gflow.checks import require_count
+from gflow.checks import require_count, require_float
 from gflow.errors import InputError
+from gflow.flows.arguments import require_team
 from gflow.flows.base import ParameterFlow, split_ensemble
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
@@ -139,6 +140,7 @@ class NetworkFlow(ParameterFlow):
         chunk: int | None = None,
         team: Team | None = None,
     ):
+        require_team(team)
         module = uncompiled(module)
         require_gradients(next(module.parameters(), torch.empty(0)).device)
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
@@ -209,6 +211,7 @@ class NetworkFlow(ParameterFlow):
 
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
         """Return the named parameters of a state, as views."""
+        y = require_float("a state", y)
         if y.shape[-1:] != self.state_shape:
             raise InputError(
                 f"a state of NetworkFlow has shape (..., {self.state_shape[0]}), got "

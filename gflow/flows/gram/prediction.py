@@ -128,7 +128,7 @@ class KernelPredictor(KernelSpectrum):
         times = require_times(ts)
         u0, test_u0 = self._checked_starts(u0, test_u0)
         rtol = require_positive("rtol", rtol)
-        if method not in ("auto", "exact", "krylov"):
+        if not isinstance(method, str) or method not in ("auto", "exact", "krylov"):
             raise InputError(f"method must be auto, exact or krylov, got {shown(method)}")
         has_test_entries = self.H_test is None or self._test_matrix is not None
         is_cheap = has_test_entries and self.closed_form(u0) is not None
