@@ -24,7 +24,7 @@ from gflow.flows.base import Flow
 from gflow.flows.central import CentralFlow
 from gflow.flows.starts import single_start
 from gflow.flows.wrapped import require_parameter_flow
-from gflow.solvers import integrate
+from gflow.solvers.integrate import integrate
 from gflow.solvers.options import DEFAULT_OPTIONS, SolveKeywords, SolveOptions
 from gflow.studies.arguments import distinct_sizes, study_options
 from gflow.studies.central_path import CentralPath, central_path

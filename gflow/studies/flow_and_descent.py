@@ -15,7 +15,7 @@ from gflow.descent import Descent, descend_to
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import single_start
-from gflow.solvers import integrate
+from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.solvers.solve import solve
 from gflow.studies.arguments import distinct_sizes, study_options

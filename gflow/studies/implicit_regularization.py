@@ -27,7 +27,7 @@ from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import single_start
-from gflow.solvers import integrate
+from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import study_options
 from gflow.studies.step_size import StepSizeStudy, step_size_study
