@@ -348,21 +348,29 @@ def test_right_hand_side_stays_on_the_device(kind):
 
 
 def _to(thing, where):
-    """Return a copy of a flow or loss with all tensors (and modules) in a dtype or on a device."""
+    """Return a copy of a flow or loss with all tensors (and modules) in a dtype or on a device.
+
+    A parameter stays one object, in its module and in the flow's list of parameters.
+    """
+    return _moved(copy.deepcopy(thing), where)
+
+
+def _moved(thing, where):
+    if isinstance(thing, torch.nn.Parameter):
+        thing.data = _moved(thing.data, where)
+        return thing
     if isinstance(thing, torch.Tensor):
         if where == torch.device("cuda") and not torch.cuda.is_available():
             return torch.empty(thing.shape, dtype=thing.dtype, device=where)  # within a fake mode
         return thing.to(where) if torch.is_floating_point(thing) else thing
     if isinstance(thing, torch.nn.Module):
-        return copy.deepcopy(thing).to(where)
+        return thing.to(where)
     if isinstance(thing, list):
-        return [_to(v, where) for v in thing]
+        return [_moved(v, where) for v in thing]
     if isinstance(thing, dict):
-        return {k: _to(v, where) for k, v in thing.items()}
+        return {k: _moved(v, where) for k, v in thing.items()}
     if type(thing).__module__.startswith("gflow"):
-        copied = copy.copy(thing)
-        copied.__dict__ = _to(vars(thing), where)
-        return copied
+        thing.__dict__ = _moved(vars(thing), where)
     return thing
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
+from gflow.linalg.eigen import scaled_rank, singular_modes
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANEL = 0.5  # width in x of one quadrature panel: the integrand changes by e^0.5 at most
@@ -148,7 +149,7 @@ def shared_singular_modes(W0: Tensor, M: Tensor) -> tuple[Tensor, Tensor, Tensor
     -------
     (U, s, V, m), or None
         W0 = U diag(s) Vᵀ and UᵀM = diag(m) Vᵀ, M V = U diag(m), for U (d_N, r), V (d_0, r), s > 0
-        and m (r,); None where the singular vectors differ.
+        and m (r,); None where the singular vectors differ, or where round-off hides a mode of W0.
 
     Examples
     --------
@@ -160,9 +161,11 @@ def shared_singular_modes(W0: Tensor, M: Tensor) -> tuple[Tensor, Tensor, Tensor
     >>> shared_singular_modes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), M) is None
     True
     """
-    U, sigma, Vh = torch.linalg.svd(W0, full_matrices=False)
+    U, sigma, Vh = singular_modes(W0)
     eps = torch.finfo(W0.dtype).eps * max(W0.shape)
-    k = int((sigma > eps * sigma.max()).sum())
+    k = int((sigma > 0).sum())
+    if k < int(scaled_rank(W0)):  # modes of the start are lost
+        return None
     U, sigma, V = U[:, :k], sigma[:k], Vh[:k].mT
     # Equal singular values do not fix the basis: diagonalise M within each group.
     UMV = U.mT @ M @ V

@@ -34,10 +34,10 @@ from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard
 from gflow.flows.discrete_changes import layer_changes
-from gflow.flows.hidden_modes import hidden_modes, narrowed
-from gflow.flows.lost_modes import rank_above, round_off
+from gflow.flows.hidden_modes import hidden_modes, hidden_rank, narrowed
+from gflow.flows.lost_modes import round_off
 from gflow.flows.rank_guards import LayerGrowth, LayerGuard
-from gflow.linalg.eigen import effective_rank, sym_power, without_round_off
+from gflow.linalg.eigen import effective_rank, singular_modes, sym_power
 from gflow.losses import Loss, SquaredDistance
 
 Matrix = TypeVar("Matrix", Tensor, np.ndarray)
@@ -119,8 +119,8 @@ def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
     if depth == 1:
         return [W]
     r = min(dims[0], dims[-1])
-    U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
-    root = without_round_off(sigma, max(W.shape[-2:])).pow(1 / depth)
+    U, sigma, Vh = singular_modes(W)
+    root = sigma.pow(1 / depth)
     cores = [root[..., None] * Vh, *[torch.diag_embed(root)] * (depth - 2), U * root[..., None, :]]
     layers = []
     for j, core in enumerate(cores):
@@ -340,11 +340,10 @@ class LayerwiseFlow(ParameterFlow):
         if self.depth == 1 or y0.ndim > 1 or type(self) is not LayerwiseFlow:
             return None
         layers = self.unpack(y0)
-        modes, noise = hidden_modes(layers), round_off(y0, max(self.layer_dims))
-        rank = max(rank_above(mode.sizes, noise) for mode in modes)
+        rank = hidden_rank(layers, round_off(y0, max(self.layer_dims)))
         if not 0 < rank < min(self.layer_dims):
             return None
-        narrow_layers, widened = narrowed(layers, modes, rank)
+        narrow_layers, widened = narrowed(layers, hidden_modes(layers), rank)
         if all(torch.equal(a, b) for a, b in zip(widened(narrow_layers), layers, strict=True)):
             return None
         narrow = LayerwiseFlow(self._loss, [self.layer_dims[0], *map(len, narrow_layers)])

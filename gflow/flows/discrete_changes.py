@@ -17,8 +17,8 @@ from gflow.flows.lost_modes import (
     factor_growth,
     growth_outside,
     round_off,
-    row_scaled,
 )
+from gflow.linalg.eigen import scaled_rank, scaled_singular_values
 
 _GROWTH = 3.0  # e-foldings of a lost mode that round-off may grow by unseen
 _SIGN_OF_FACTOR = 1e-3  # relative size from which the tolerance cannot change a column's sign
@@ -54,9 +54,13 @@ def matrix_changes(ts: Tensor, W: Tensor, gradient: Gradient, depth: int) -> dic
     """
     noise, sigma = round_off(W, max(W.shape[-2:])), torch.linalg.svdvals(W)
     resolved = _counts(sigma, noise)
-    rank, sign = resolved[0], determinant_sign(W[0])
+    # Modes of a start whose rows or columns have sizes far apart may be below the noise of W.
+    rank = torch.maximum(resolved[0], scaled_rank(W[0]))
+    sign = determinant_sign(W[0])
     changes = {"rank": _beyond(sigma, rank)}
     if W.shape[-1] == W.shape[-2]:
+        full = (rank == W.shape[-1]) & (sign == 0)
+        sign = torch.where(full, torch.linalg.slogdet(W[0]).sign, sign)
         visible = sigma[..., -1] > noise * sigma[..., 0]
         changes["determinant_sign"] = _flipped(torch.linalg.slogdet(W).sign, sign, visible)
     lost = resolved < rank
@@ -106,8 +110,11 @@ def layer_changes(
     noise, depth = round_off(W, max(widths)), len(layers)
     stacks = [torch.cat([a.mT, b], dim=-2) for a, b in itertools.pairwise(layers)]
     sizes = [torch.linalg.svdvals(stack) for stack in stacks]
-    counts = [_counts(torch.linalg.svdvals(row_scaled(stack)), noise) for stack in stacks]
-    ranks = [_counts(size, noise)[0] for size in sizes]
+    counts = [_counts(scaled_singular_values(stack), noise) for stack in stacks]
+    ranks = [
+        torch.maximum(_counts(size, noise)[0], count[0])
+        for size, count in zip(sizes, counts, strict=True)
+    ]
     largest = torch.stack(
         [_beyond(size, rank) for size, rank in zip(sizes, ranks, strict=True)]
     ).amax(0)
@@ -153,7 +160,7 @@ def factor_changes(ts: Tensor, U: Tensor, gradient: Gradient) -> dict[str, Tenso
     1.0
     """
     noise, sigma = round_off(U, max(U.shape[-2:])), torch.linalg.svdvals(U)
-    resolved = _counts(torch.linalg.svdvals(row_scaled(U)), noise)
+    resolved = _counts(scaled_singular_values(U), noise)
     rank = resolved[0]
     changes = {"rank": _beyond(sigma, rank)}
     if U.shape[-1] == U.shape[-2]:

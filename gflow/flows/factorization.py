@@ -26,9 +26,9 @@ from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.flows.discrete_changes import factor_changes, product_changes
-from gflow.flows.lost_modes import factor_growth, round_off, row_scaled
+from gflow.flows.lost_modes import factor_growth, round_off
 from gflow.flows.rank_guards import FactorGuard
-from gflow.linalg.eigen import effective_rank, without_round_off
+from gflow.linalg.eigen import effective_rank, row_scaled, scaled_rank, without_round_off
 from gflow.losses import Loss, MatrixCompletion
 
 # -- pure functions ---------------------------------------------------------------
@@ -200,6 +200,8 @@ class FactorFlow(ParameterFlow):
         used = sigma > round_off(y0, max(y0.shape[-2:])) * sigma[..., :1]
         rank = max(int(used.sum(-1).max()), 1)
         if used.shape[-1] == y0.shape[-1] and bool(used.all()):
+            return None
+        if bool((scaled_rank(y0) > used.sum(-1)).any()):  # columns of sizes far apart
             return None
         kept = Vh[..., :rank, :]
         start = torch.where(used[..., None, :rank], y0 @ kept.mT, 0.0)

@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.flows.lost_modes import rank_above
+from gflow.linalg.eigen import scaled_rank
+
 DANGER = 0.02  # relative unbalance of a mode from which layers are balanced anew
 _RESTORED = 1e-4  # of it: what may remain
 _SWEEPS = 20
@@ -49,6 +52,32 @@ def hidden_modes(layers: Sequence[Tensor]) -> list[Hidden]:
         _, sizes, directions = torch.linalg.svd(torch.cat([before.mT, after]), full_matrices=False)
         found.append(Hidden(sizes, directions))
     return found
+
+
+def hidden_rank(layers: Sequence[Tensor], noise: float) -> int:
+    """Return the largest rank of a hidden space.
+
+    Parameters
+    ----------
+    layers : sequence of Tensor
+        [W_1, …, W_N].
+    noise : float
+        Modes below noise times the largest count if hidden units, or the inputs and outputs, have
+        sizes so far apart.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> layers = [torch.diag(torch.tensor([1.0, 1e-30]))] * 2
+    >>> hidden_rank(layers, 1e-6)
+    2
+    """
+    stacks = [torch.cat([before.mT, after]) for before, after in itertools.pairwise(layers)]
+    resolved = (rank_above(torch.linalg.svdvals(stack), noise) for stack in stacks)
+    return max(*resolved, *(int(scaled_rank(stack)) for stack in stacks))
 
 
 def modes_in_danger(layers: Sequence[Tensor], modes: Sequence[Hidden]) -> list[Tensor]:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_RETURNED = 100.0  # times its σ where it was left: a mode that is not negligible any more
+
 
 def rank_above(values: Tensor, floor: float) -> int:
     """Count the values above floor·(largest value).
@@ -102,20 +104,6 @@ def round_off(y: Tensor, size: int) -> float:
     return 10 * size * torch.finfo(y.dtype).eps
 
 
-def row_scaled(matrix: Tensor) -> Tensor:
-    """Divide rows by their norms: rows of sizes far apart keep digits of their own.
-
-    Examples
-    --------
-    >>> row_scaled(torch.tensor([[3.0, 4.0], [0.0, 1e-30], [0.0, 0.0]])).tolist()[1:]
-    [[0.0, 1.0], [0.0, 0.0]]
-    """
-    largest = matrix.abs().amax(dim=-1, keepdim=True)  # squares could underflow
-    rows = matrix / torch.where(largest > 0, largest, torch.ones_like(largest))
-    norms = rows.norm(dim=-1, keepdim=True)
-    return rows / torch.where(norms > 0, norms, torch.ones_like(norms))
-
-
 def determinant_sign(W: Tensor) -> Tensor:
     """Return the sign of det W, (...), of W (..., m, n); 0 where W is not square or not regular.
 
@@ -187,14 +175,14 @@ class Outside:
     """
 
     def __init__(self, size: float, depth: int, growth: Callable[[Tensor], Tensor]):
-        self._limit, self._depth, self._growth = 10 * size, depth, growth
+        self._limit, self._depth, self._growth = size * _RETURNED ** (1 / depth), depth, growth
         if size == 0:
             self._power = -math.inf if depth == 2 else math.inf
         else:
             self._power = math.log(size) if depth == 2 else size ** (2 - depth)
         self._slope = 1.0 if depth == 2 else 2.0 - depth
         self._last: tuple[float, float] | None = None
-        self.returned = False  #: whether it has grown again since
+        self.returned = False  #: whether σ has grown a hundred times since
 
     def add(self, t: float, W: Tensor) -> None:
         """Follow the mode to a time, where the end-to-end matrix is W; times ascend."""

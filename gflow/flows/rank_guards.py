@@ -20,6 +20,7 @@ from gflow.flows.hidden_modes import (
     Hidden,
     balanced_anew,
     hidden_modes,
+    hidden_rank,
     modes_in_danger,
     narrowed,
     relative_unbalance,
@@ -30,8 +31,8 @@ from gflow.flows.lost_modes import (
     growth_outside,
     rank_above,
     round_off,
-    row_scaled,
 )
+from gflow.linalg.eigen import scaled_singular_values
 
 _BELOW_TOLERANCE = 1e-2  # of rtol: modes this small are left out once they decay
 _UNRELIABLE = 0.3  # of rtol: singular values this small are those of errors
@@ -89,7 +90,7 @@ class LayerGuard(RankGuard):
         self._flow, self._make, self._growth, self._rtol = flow, make, growth, rtol
         self._below, self._blurred = _leave_out_below(rtol, y0), _blurred_below(rtol, y0)
         noise = round_off(y0, max(flow.layer_dims))
-        self._rank = max(rank_above(m.sizes, noise) for m in hidden_modes(flow.unpack(y0)))
+        self._rank = hidden_rank(flow.unpack(y0), noise)
 
     def check(self, y: Tensor) -> Coordinates | Correction | None:
         layers = self._flow.unpack(y)
@@ -110,7 +111,7 @@ class LayerGuard(RankGuard):
         seen = max(rank_above(mode.sizes, self._blurred) for mode in modes)
         if 0 < seen < self._rank:
             stacks = (torch.cat([a.mT, b]) for a, b in itertools.pairwise(layers))
-            sizes = (torch.linalg.svdvals(row_scaled(stack)) for stack in stacks)
+            sizes = (scaled_singular_values(stack) for stack in stacks)
             if max(rank_above(size, self._blurred) for size in sizes) < self._rank:
                 floor = self._blurred * float(modes[0].sizes[0])
                 growth = self._growth(self._flow.end_to_end(y), seen)
@@ -199,7 +200,9 @@ class MatrixGuard(RankGuard):
         if not flipped and not bool(decays[rank : self._rank].all()):
             return None
         narrow, make, start = self._layers(y, rank)
-        size = float(sigma[rank]) ** (1 / flow.depth)
+        # Round-off may show a mode smaller than it is.
+        noise = max(y.shape) * torch.finfo(y.dtype).eps * float(sigma[0])
+        size = max(float(sigma[rank]), noise) ** (1 / flow.depth)
         return Coordinates(
             narrow,
             start,
@@ -235,7 +238,7 @@ class FactorGuard(RankGuard):
         self._flow, self._growth, self._rtol = flow, growth, rtol
         self._below, self._blurred = _leave_out_below(rtol, y0), _blurred_below(rtol, y0)
         noise = round_off(y0, max(y0.shape))
-        self._rank = rank_above(torch.linalg.svdvals(row_scaled(y0)), noise)
+        self._rank = rank_above(scaled_singular_values(y0), noise)
 
     def check(self, y: Tensor) -> Coordinates | None:
         _, sigma, Vh = torch.linalg.svd(y, full_matrices=False)
@@ -243,7 +246,7 @@ class FactorGuard(RankGuard):
         decays = rates[: self._rank] < 0
         self.blurred_growth, seen = 0.0, rank_above(sigma, self._blurred)
         if 0 < seen < self._rank:
-            scaled = torch.linalg.svdvals(row_scaled(y))
+            scaled = scaled_singular_values(y)
             if rank_above(scaled, self._blurred) < self._rank:
                 growth = float(self._growth(self._flow.product(y), seen))
                 self.blurred_growth = max(growth, 0.0)

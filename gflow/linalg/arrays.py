@@ -70,7 +70,7 @@ def row_norms(rows: Array) -> Array:
     if isinstance(rows, Tensor):
         return torch.linalg.vector_norm(rows, dim=1)
     if len(rows) == 1:
-        return np.array([norm(rows[0])])
+        return np.array([norm(rows[0])], rows.dtype)
     squares: np.ndarray = np.einsum("ij,ij->i", rows, rows)
     return np.sqrt(squares)
 

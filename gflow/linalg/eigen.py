@@ -36,6 +36,96 @@ def without_round_off(values: Tensor, size: int) -> Tensor:
     return torch.where(values > floor, values, 0.0)
 
 
+def row_scaled(matrix: Tensor) -> Tensor:
+    """Divide rows by their norms: rows of sizes far apart keep digits of their own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row_scaled(torch.tensor([[3.0, 4.0], [0.0, 1e-30], [0.0, 0.0]])).tolist()[1:]
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    largest = matrix.abs().amax(dim=-1, keepdim=True)  # squares could underflow
+    rows = matrix / torch.where(largest > 0, largest, torch.ones_like(largest))
+    norms = rows.norm(dim=-1, keepdim=True)
+    return rows / torch.where(norms > 0, norms, torch.ones_like(norms))
+
+
+def scaled_singular_values(W: Tensor) -> Tensor:
+    """Compute the singular values of a matrix with rows and columns divided by their norms.
+
+    They show modes of a matrix whose rows or columns have sizes far apart.
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., m, n)
+
+    Returns
+    -------
+    Tensor, shape (..., min(m, n))
+
+    Examples
+    --------
+    >>> import torch
+    >>> scaled_singular_values(torch.diag(torch.tensor([1.0, 1e-30]))).tolist()
+    [1.0, 1.0]
+    """
+    # Columns first: norms of rows are those of the largest columns.
+    return torch.linalg.svdvals(row_scaled(row_scaled(W.mT).mT))
+
+
+def scaled_rank(W: Tensor) -> Tensor:
+    """Count the modes of a matrix whose rows and columns may have sizes far apart, (...).
+
+    Examples
+    --------
+    >>> import torch
+    >>> scaled_rank(torch.diag(torch.tensor([1.0, 1e-30]))).item()
+    2
+    >>> scaled_rank(torch.ones(2, 2)).item()
+    1
+    """
+    sigma = scaled_singular_values(W)
+    return (without_round_off(sigma, 10 * max(W.shape[-2:])) > 0).sum(-1)
+
+
+def singular_modes(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Decompose a matrix, with singular values that are round-off set to zero.
+
+    Parameters
+    ----------
+    W : Tensor, shape (..., m, n)
+
+    Returns
+    -------
+    U, sigma, Vh : Tensor, shapes (..., m, r), (..., r), (..., r, n)
+        W = U diag(σ) Vᴴ, r = min(m, n). Values below max(m, n)·ε·σ_1 are round-off, unless rows
+        and columns of sizes far apart have modes that small, and the product has every entry right
+        to its row and column.
+
+    Examples
+    --------
+    >>> import torch
+    >>> _, sigma, _ = singular_modes(torch.diag(torch.tensor([1.0, 1e-30])))
+    >>> sigma[1].item() > 0
+    True
+    >>> singular_modes(torch.ones(2, 2))[1][1].item()
+    0.0
+    """
+    U, sigma, Vh = torch.linalg.svd(W, full_matrices=False)
+    resolved = without_round_off(sigma, max(W.shape[-2:]))
+    if bool((resolved > 0).all()):
+        return U, sigma, Vh
+    size = W.abs()
+    rows, columns = size.amax(-1, keepdim=True), size.amax(-2, keepdim=True)
+    largest = rows.amax(-2, keepdim=True).clamp_min(torch.finfo(W.dtype).tiny)
+    allowed = 100 * torch.finfo(W.dtype).eps * (rows / largest) * columns
+    right = (((U * sigma[..., None, :]) @ Vh - W).abs() <= allowed).all(-1).all(-1)
+    index = torch.arange(sigma.shape[-1], device=W.device)
+    kept = right[..., None] & (index < scaled_rank(W)[..., None])
+    return U, torch.where(kept, sigma, resolved), Vh
+
+
 def sym_power(A: Tensor, exponent: float) -> Tensor:
     """Compute a power of a symmetric positive semidefinite matrix.
 

@@ -7,7 +7,7 @@ import gflow
 from gflow.events import loss_reaches
 from gflow.flows import EndToEndFlow, FactorFlow, LayerwiseFlow
 from gflow.flows.lost_modes import Outside
-from gflow.losses import MatrixCompletion
+from gflow.losses import MatrixCompletion, SquaredDistance
 from tests.helpers import randn, relative
 
 # W_12 = W_21 = 1 and W_22 = 0 are observed. det W > 0 for ever, so that W_11 √(6ℓ) → 1.
@@ -84,7 +84,7 @@ def test_modes_of_a_saddle_that_round_off_seeds_are_not_certified():
     # From 1e-60 I in a turned basis: when the first mode has grown, the others are round-off.
     Q = torch.linalg.qr(randn(3, 3, seed=1))[0]
     M = Q @ torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)) @ Q.mT
-    flow = FactorFlow(gflow.losses.SquaredDistance((M + M.mT) / 2))
+    flow = FactorFlow(SquaredDistance((M + M.mT) / 2))
     start = 1e-30 * torch.eye(3, dtype=torch.float64)
     path = gflow.integrate(flow, start, [0.0, 30.0, 100.0], atol=1e-40)
     assert "resolved_rank" in " ".join(path.certificate.failures())
@@ -97,3 +97,47 @@ def test_a_mode_that_is_exactly_zero_stays_that(depth):
         outside.add(t, torch.ones(1))
     assert outside.size == 0
     assert not outside.returned
+
+
+def graded(small):
+    """Layers of a 2×2 network whose second mode is far below the first."""
+    D = torch.diag(torch.tensor([0.3, small], dtype=torch.float64))
+    Q = torch.linalg.qr(randn(2, 2, seed=3))[0]
+    target = Q @ torch.diag(torch.tensor([1.0, 0.9], dtype=torch.float64)) @ Q.mT
+    return SquaredDistance(target), D @ Q.mT, Q @ D
+
+
+@pytest.mark.parametrize("small", [1e-12, 1e-15, 1e-18])
+def test_a_hidden_unit_far_below_the_others_leaves_its_saddle(small):
+    loss, first, second = graded(small)
+    flow = LayerwiseFlow(loss, [2, 2, 2])
+    path = gflow.integrate(flow, flow.pack([first, second]), [0.0, 60.0])
+    assert float(flow.loss(path.ys[-1])) <= 1e-9
+    assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("small", [1e-12, 1e-15, 1e-18])
+def test_a_column_of_a_factor_far_below_the_others_leaves_its_saddle(small):
+    loss, _, columns = graded(small)
+    flow = FactorFlow(loss)
+    path = gflow.integrate(flow, columns, [0.0, 60.0])
+    assert float(flow.loss(path.ys[-1])) <= 1e-9
+    assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("small", [1e-16, 1e-17, 1e-20])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_an_entry_below_the_round_off_of_the_largest_is_a_mode(small, depth):
+    W0 = torch.diag(torch.tensor([0.1, small], dtype=torch.float64))
+    loss = SquaredDistance(torch.eye(2, dtype=torch.float64))
+    layers = LayerwiseFlow(loss, [2] * (depth + 1))
+    start = layers.balanced_start(W0)
+    assert torch.allclose(layers.end_to_end(start), W0, rtol=1e-12, atol=0.0)
+    end = [0.0, 60.0 if depth == 2 else 1e9]
+    path = gflow.integrate(layers, start, end)
+    assert float(layers.loss(path.ys[-1])) <= 1e-9
+    assert path.certificate.holds, path.certificate
+    flow = EndToEndFlow(loss, depth)
+    for method in ("auto", "tsit5"):
+        path = gflow.integrate(flow, W0, end, method)
+        assert float(flow.loss(path.ys[-1])) <= 1e-9 or not path.certificate.holds

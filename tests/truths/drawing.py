@@ -117,7 +117,8 @@ def _thin_product(random: Random) -> dict[str, Any]:
 
 def _aligned(random: Random) -> dict[str, Any]:
     r, depth = random.randint(1, 3), random.randint(1, 5)
-    least = random.choice([1e-2, 1e-12 if depth <= 2 else 1e-6])
+    small, tiny = (1e-12, 1e-36) if depth <= 2 else (1e-6, 1e-15)
+    least = random.choice([1e-2, small, tiny])
     starts = _logs(random, r, r, least, 10.0 if random.random() < 0.3 else 0.1)
     if random.random() < 0.2:
         starts[-1] = 0.0
@@ -129,7 +130,7 @@ def _aligned(random: Random) -> dict[str, Any]:
         "starts": starts,
         "depth": depth,
         "shape": [r + random.randint(0, 1), r + random.randint(0, 2)],
-        "turn": _turn(random),
+        "turn": None if least == tiny else _turn(random),
         "layers": random.random() < 0.5,
         "single": random.random() < 0.1,
     }
