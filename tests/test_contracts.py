@@ -350,13 +350,13 @@ def test_right_hand_side_stays_on_the_device(kind):
 def _to(thing, where):
     """Return a copy of a flow or loss with all tensors (and modules) in a dtype or on a device.
 
-    A parameter stays one object, in its module and in the flow's list of parameters.
+    A parameter that changes its dtype stays one object, in its module and in the flow's list.
     """
-    return _moved(copy.deepcopy(thing), where)
+    return _moved(copy.deepcopy(thing) if isinstance(where, torch.dtype) else thing, where)
 
 
 def _moved(thing, where):
-    if isinstance(thing, torch.nn.Parameter):
+    if isinstance(thing, torch.nn.Parameter) and isinstance(where, torch.dtype):
         thing.data = _moved(thing.data, where)
         return thing
     if isinstance(thing, torch.Tensor):
@@ -364,13 +364,15 @@ def _moved(thing, where):
             return torch.empty(thing.shape, dtype=thing.dtype, device=where)  # within a fake mode
         return thing.to(where) if torch.is_floating_point(thing) else thing
     if isinstance(thing, torch.nn.Module):
-        return thing.to(where)
+        return (thing if isinstance(where, torch.dtype) else copy.deepcopy(thing)).to(where)
     if isinstance(thing, list):
         return [_moved(v, where) for v in thing]
     if isinstance(thing, dict):
         return {k: _moved(v, where) for k, v in thing.items()}
     if type(thing).__module__.startswith("gflow"):
-        thing.__dict__ = _moved(vars(thing), where)
+        copied = copy.copy(thing)
+        copied.__dict__ = _moved(vars(thing), where)
+        return copied
     return thing
 
 

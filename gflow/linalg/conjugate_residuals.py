@@ -65,6 +65,8 @@ def conjugate_residuals(
                 scale = norm(w)
                 if scale > _SETTLED * before:
                     break
+        if not scale > 0:  # A v vanishes, or is not finite
+            break
         v *= 1 / scale
         w *= 1 / scale
         gain = float(w @ r)

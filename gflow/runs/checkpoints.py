@@ -138,6 +138,8 @@ def _meta(state: Checkpoint) -> dict[str, Any]:
 
 
 def _order(tensor: Tensor) -> list[int]:
+    if tensor.is_contiguous():  # whatever the strides of dimensions of size 1
+        return list(range(tensor.ndim))
     strides = tensor.stride()
     return sorted(range(tensor.ndim), key=lambda i: -strides[i])
 

@@ -30,6 +30,11 @@ ORDERS = {
 }
 
 
+def fixed(method, step_size):
+    """Return the step size as an option, of a method whose steps are fixed."""
+    return {"step_size": step_size} if method in ORDERS else {}
+
+
 def product_problem():
     M = (lambda A: (A + A.mT) / 2)(randn(5, 5))
     U0 = 0.5 * randn(5, 5, seed=3)
@@ -211,7 +216,7 @@ def test_fixed_steps_that_blow_up_raise(method):
 def test_overflow_inside_a_step_is_an_integration_error(method):
     flow = gflow.EndToEndFlow(SquaredDistance(randn(2, 3)), 3)
     with pytest.raises(gflow.IntegrationError, match="NaN or infini"):
-        gflow.integrate(flow, 1e120 * randn(2, 3, seed=1), [0.0, 1.0], method, step_size=0.5)
+        gflow.integrate(flow, 1e120 * randn(2, 3, seed=1), [0.0, 1.0], method, **fixed(method, 0.5))
 
 
 def test_discontinuous_right_hand_side_ends_in_an_error_or_in_the_right_state():
@@ -239,7 +244,7 @@ def test_switched_right_hand_side_is_integrated_across_the_switch():
 def test_budget(method):
     with pytest.raises(gflow.IntegrationError, match="budget of 25 evaluations ran out") as caught:
         gflow.integrate(
-            SIMPLE, START, [0.0, 100.0], method, 1e-8, 1e-11, step_size=0.01, max_evals=25
+            SIMPLE, START, [0.0, 100.0], method, 1e-8, 1e-11, **fixed(method, 0.01), max_evals=25
         )
     assert caught.value.trajectory.stats.rhs_evals == 25
     assert caught.value.t < 100.0
@@ -248,11 +253,11 @@ def test_budget(method):
 @pytest.mark.parametrize("method", [*ALL, "rk4"])
 def test_stationary_start_and_zero_right_hand_side(method):
     ts = [0.0, 1.0, 1e4]
-    path = gflow.integrate(SIMPLE, SIMPLE.targets, ts, method, step_size=100.0)
+    path = gflow.integrate(SIMPLE, SIMPLE.targets, ts, method, **fixed(method, 100.0))
     assert torch.equal(path.ys, SIMPLE.targets.expand(3, 2))
     assert path.certificate.holds, path.certificate
     still = KernelFlow(torch.zeros(2, 2, dtype=torch.float64), times(1.0, 1.0))
-    path = gflow.integrate(still, START, ts, method, step_size=100.0)
+    path = gflow.integrate(still, START, ts, method, **fixed(method, 100.0))
     assert torch.equal(path.ys, START.expand(3, 2))
     assert path.certificate.holds, path.certificate
 
@@ -261,14 +266,14 @@ def test_stationary_start_and_zero_right_hand_side(method):
 def test_start_at_the_minimum_up_to_round_off(method):
     flow, W0 = product_problem()
     limit = flow.exact(times(0.0, 1e6), W0)[1]
-    path = gflow.integrate(flow, limit, [0.0, 1.0, 3.0], method, 1e-8, 1e-11, step_size=0.01)
+    path = gflow.integrate(flow, limit, [0.0, 1.0, 3.0], method, 1e-8, 1e-11, **fixed(method, 0.01))
     assert worst_relative(path.ys, limit.expand(3, 5, 5)) <= 1e-8
     assert path.certificate.holds, path.certificate
 
 
 @pytest.mark.parametrize("method", [*ALL, "rk4", "exact", "auto"])
 def test_single_time(method):
-    path = gflow.integrate(SIMPLE, START, [2.5], method, step_size=0.1)
+    path = gflow.integrate(SIMPLE, START, [2.5], method, **fixed(method, 0.1))
     assert path.ts.tolist() == [2.5]
     assert torch.equal(path.ys, START[None])
     assert path.certificate.holds
@@ -277,7 +282,7 @@ def test_single_time(method):
 @pytest.mark.parametrize("method", [*ALL, "rk4", "exact"])
 def test_times_may_start_anywhere(method):
     ts = [-3.0, -2.0, 1.5]
-    path = gflow.integrate(SIMPLE, START, ts, method, 1e-5, 1e-8, step_size=1e-2)
+    path = gflow.integrate(SIMPLE, START, ts, method, 1e-5, 1e-8, **fixed(method, 1e-2))
     truth = SIMPLE.exact(times(0.0, 1.0, 4.5), START)
     assert path.ts.tolist() == ts
     assert worst_relative(path.ys[1:], truth[1:]) <= 1e-3

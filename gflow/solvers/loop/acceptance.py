@@ -48,7 +48,7 @@ class StepJudge:
     def judge(self, plan: StepPlan, measured: StepMeasurement) -> Outcome:
         """Decide on a step, narrow the brackets of events, and note the faults."""
         state, m, rows, problem = self._state, self._state.members, plan.rows, self._state.problem
-        error, good, m.fault[rows] = control.judge(
+        error, good, fault = control.judge(
             measured,
             m.size[rows],
             m.loss[rows],
@@ -58,6 +58,7 @@ class StepJudge:
             error_factor=state.methods.error_factor[plan.method],
             round_off=self._round_off,
         )
+        m.fault[rows] = where(good, m.fault[rows], fault)
         accepted = good
         if problem.event is not None:
             at, small, step = np.atleast_1d(rows), np.atleast_1d(good), np.atleast_1d(plan.step)
@@ -119,7 +120,9 @@ class StepJudge:
         m.age[rows] += 1
         m.good[rows] += 1
         m.evals_at_last_accept[rows] = m.evals[rows]
-        m.fault[rows] = 0
+        # Steps of round-off's length up to where the right-hand side is not defined cure nothing.
+        advanced = t_new - m.older_t[rows] > self._round_off * abs(t_new)
+        m.fault[rows] = where(advanced, 0, m.fault[rows])
         record.save_landed(m, rows)
         if state.past is not None:
             state.past.add(float(t_new), state.system.native(m.y[0]), float(m.energy[0]))
