@@ -12,7 +12,7 @@ export MPLBACKEND := Agg
 # Python keeps what it has compiled: the tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docstrings types tests bench clean
+.PHONY: demo test lint docstrings types tests slow bench clean
 
 demo: $(STAMP)
 	$(BIN)/gflow deep-linear
@@ -36,7 +36,11 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+# What `make test` leaves out: every fault has a quicker test there.
+slow: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 bench: $(PEERS)
 	$(BIN)/python benchmarks/end_to_end.py

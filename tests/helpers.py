@@ -5,6 +5,7 @@ import inspect
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
@@ -17,6 +18,15 @@ from gflow.studies import StepSizeStudy
 
 DEVICES = ["cpu", "cuda"]
 LOSSES = ["distance", "regression", "sensing", "completion"]
+
+
+def slow_except(values, *kept):
+    """Return the values of a parametrised test; all but those kept are left to `make slow`."""
+    values = list(values)
+    assert all(value in values for value in kept), "one of those kept is none of the values"
+    return [
+        value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in values
+    ]
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

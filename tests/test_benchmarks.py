@@ -19,6 +19,7 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
+@pytest.mark.slow
 def test_work_precision_runs_on_every_problem_and_method():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "work_precision.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -110,6 +111,7 @@ def test_fixed_steps_have_their_orders_and_are_counted(benchmarks):
         assert wrong[0] / wrong[1] == pytest.approx(2**order, rel=0.05)
 
 
+@pytest.mark.slow
 def test_sharpness_along_a_flow_is_accurate_and_its_products_are_counted(benchmarks):
     from problems import tanh1000
     from sharpness import TIMES, accuracy, ratios, solve
@@ -123,6 +125,7 @@ def test_sharpness_along_a_flow_is_accurate_and_its_products_are_counted(benchma
     assert float(accuracy(problem, 1.0, both.sharpness).max()) < 0.02
 
 
+@pytest.mark.slow
 def test_netcdf_benchmark_runs(benchmarks, monkeypatch, capsys):
     import netcdf
 

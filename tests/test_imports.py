@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gflow
+from tests.helpers import slow_except
 
 ROOT = Path(gflow.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -242,7 +243,11 @@ def test_flows_load_neither_the_interface_nor_the_compiler_of_torch():
 
 @pytest.mark.parametrize(
     "flow",
-    ["EndToEndFlow", "FactorFlow", "KernelFlow", "LayerwiseFlow", "NetworkFlow", "TwoLayerFlow"],
+    [
+        "KernelFlow",
+        "NetworkFlow",
+        *slow_except(["EndToEndFlow", "FactorFlow", "LayerwiseFlow", "TwoLayerFlow"]),
+    ],
 )
 def test_a_first_answer_waits_for_no_package_that_it_does_not_use(flow):
     """Jacobian products of torch.autograd.grad import SymPy; fits of studies import SciPy."""

@@ -16,6 +16,7 @@ def stress(*words, seconds=300):
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork and prctl")
 def test_runs_stopped_at_random_moments_end_with_the_same_bits():
     counts = ["--kill", "1", "--term", "1", "--other", "0", "--processes", "0", "--changes", "0"]

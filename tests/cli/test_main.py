@@ -607,7 +607,7 @@ _BEFORE_FIGURES = "gflow.settings.base.Scenario.generator"
         (_BEFORE_FIGURES, "SIGINT", 130),
         (_BEFORE_FIGURES, "SIGTERM", 143),
         (_BEFORE_FIGURES, "time", 143),
-        ("gflow.plots.figures", "SIGTERM", 143),
+        pytest.param("gflow.plots.figures", "SIGTERM", 143, marks=pytest.mark.slow),
     ],
 )
 def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):

@@ -119,6 +119,7 @@ def test_help_lists_commands_and_options(capsys):
     assert "--scheduler" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_terminated_sweep_prints_how_to_resume_and_stores_its_runs(tmp_path):
     folder = tmp_path / "sweep"
     command = [sys.executable, "-m", "gflow", "sweep", "kernel", *small(), "--seeds", "400"]

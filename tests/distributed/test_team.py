@@ -170,6 +170,7 @@ def test_processes_compute_the_values_of_one_process(pair, tmp_path):
         assert float(gap) <= 1e-12 * float(value.double().abs().max()), name
 
 
+@pytest.mark.slow
 def test_a_network_run_is_that_of_one_process(pair, tmp_path):
     changes = {"data": "synthetic", "samples": 61, "width": 8, "t_end": 4.0, "points": 5}
     changes["step_sizes"] = (0.2,)
@@ -206,6 +207,7 @@ def require_same(result: xr.Dataset, expected: xr.Dataset, tolerance: float) -> 
         np.testing.assert_allclose(a, b, rtol=0.0, atol=tolerance * scale, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
 def test_a_stopped_run_resumes_to_the_last_bit(pair, tmp_path):
     """Half the samples in a chunk of one process: the same sums in the same order."""
@@ -229,6 +231,7 @@ def test_a_stopped_run_resumes_to_the_last_bit(pair, tmp_path):
     require_same(reading.load_run(folder).result, expected, 0.0)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(pair, monkeypatch):
     words = ["--quick", "--repeats", "2"]
     statuses, out, err = pair.start("benchmark", *words)()
@@ -286,6 +289,7 @@ def test_a_run_that_cannot_be_split_is_refused_once(pair, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_the_run(pair, tmp_path):
     """The last test of the pair, which it ends."""

@@ -16,6 +16,7 @@ from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
 from gflow.studies.oscillation import oscillating_descent
 from tests.cli.test_main import SCENARIOS, small
+from tests.helpers import slow_except
 
 
 class StopsAfterSteps(Checkpointer):
@@ -64,7 +65,9 @@ def no_progress(name, t_end):
     return None
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", slow_except(SCENARIOS, "deep-linear", "kernel", "network", "wide-network")
+)
 def test_every_scenario_resumes_to_the_same_last_bit(name, folder):
     scenario = small_scenario(name)
     uninterrupted = scenario.run(no_progress)

@@ -15,6 +15,7 @@ from tests.helpers import (
     of_rank,
     randn,
     relative,
+    slow_except,
     worst_relative,
 )
 
@@ -149,9 +150,21 @@ CASES = [
     (5, 3, 5, 1, 1, "distance"),
     (4, 4, 1, 2, 0, "completion"),
 ]
+LONG = [  # those of five layers, and others that take long
+    (4, 4, 4, 4, 1, "distance"),
+    (4, 4, 5, 4, 0, "sensing"),
+    (3, 7, 5, 3, 0, "distance"),
+    (7, 3, 3, 3, 0, "sensing"),
+    (7, 3, 5, 3, 1, "regression"),
+    (4, 4, 3, 1, 1, "distance"),
+    (6, 1, 4, 1, 2, "regression"),
+    (3, 5, 2, 1, 2, "sensing"),
+    (5, 3, 5, 1, 1, "distance"),
+]
+QUICK = [case for case in CASES if case not in LONG]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", slow_except(CASES, *QUICK), ids=str)
 def test_end_to_end_against_layer_wise(case):
     d_out, d_in, depth, rank, extra, kind = case
     loss = make_loss(kind, d_out, d_in)

@@ -11,7 +11,7 @@ from gflow.errors import InputError
 from gflow.flows import FactorFlow, KernelFlow, LayerwiseFlow, ModifiedFlow, NetworkFlow
 from gflow.flows.base import ParameterFlow
 from gflow.flows.momentum import inertia, time_unit
-from tests.helpers import ensemble_of, flow_classes, make_loss, randn, relative
+from tests.helpers import ensemble_of, flow_classes, make_loss, randn, relative, slow_except
 
 PARAMETER_FLOWS = [
     c for c in flow_classes() if issubclass(c, ParameterFlow) and c is not ModifiedFlow
@@ -111,12 +111,12 @@ def fitted(gaps):
     return 2 * local[-1] - local[-2]
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", slow_except([1, 2, 3], 1, 2))
 def test_descent_follows_the_modified_flow_to_its_order(order):
     assert fitted(gaps_to_descent(order, 0.0)) == pytest.approx(order, abs=0.02)
 
 
-@pytest.mark.parametrize("momentum", [0.3, 0.7])
+@pytest.mark.parametrize("momentum", slow_except([0.3, 0.7], 0.3))
 def test_heavy_ball_follows_the_modified_flow_to_orders_one_and_two(momentum):
     assert fitted(gaps_to_descent(1, momentum)) == pytest.approx(1, abs=0.05)
     assert fitted(gaps_to_descent(2, momentum)) == pytest.approx(2, abs=0.05)

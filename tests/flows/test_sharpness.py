@@ -35,6 +35,7 @@ def test_sharpness_along_a_path_is_that_of_each_state():
     assert fewer < products
 
 
+@pytest.mark.slow
 def test_sharpness_along_digits_takes_few_products():
     problem = tanh(30)
     flow = problem.make()

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
 
 
+@pytest.mark.slow
 def test_small_run(tmp_path):
     result = tmp_path / "kernels.md"
     options = ["--points", "50", "--repeats", "1", "--large", "80", "--result", str(result)]

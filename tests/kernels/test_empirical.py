@@ -10,7 +10,7 @@ import gflow
 from gflow.data import load
 from gflow.errors import InputError
 from gflow.kernels import empirical_ntk, empirical_ntk_product
-from tests.helpers import randn, relative
+from tests.helpers import randn, relative, slow_except
 from tests.kernels.modules import MODULES, VECTORS, by_loop, make, mean_over_outputs, perceptron
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -35,7 +35,7 @@ def test_every_method_agrees_with_a_loop_over_jacobians(name):
             empirical_ntk(module, x, method="structured")
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", slow_except([False, True], True))
 @pytest.mark.parametrize("method", ["jacobian", "structured", "products"])
 def test_memory_stays_within_the_limit(method, full, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)

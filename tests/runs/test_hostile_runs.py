@@ -19,6 +19,7 @@ from gflow.runs import folder as store
 from gflow.runs import reading, runner
 from gflow.scenario import load_scenario
 from tests.cli.test_main import call
+from tests.helpers import slow_except
 
 SMALL = {"data": "synthetic", "samples": 6, "inputs": 2, "points": 3, "t_end": 1.0}
 SMALL |= {"width": 3, "depth": 1, "step_sizes": (0.25,), "method": "tsit5", "rtol": 1e-3}
@@ -51,6 +52,10 @@ def write_metadata(run, metadata):
     save_file(load_file(file), file, {"gflow": json.dumps(metadata)})
 
 
+FILES = ["manifest.json", "scenario.toml", "summary.json", "result.nc"]
+PARTS = [".manifest.json.part", ".result.nc.part", ".summary.json.part"]
+
+
 @pytest.fixture(autouse=True)
 def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -63,7 +68,7 @@ def done(tmp_path):
     return tmp_path / "done"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "scenario.toml", "summary.json", "result.nc"])
+@pytest.mark.parametrize("name", slow_except(FILES, "manifest.json"))
 def test_links_out_of_the_folder_are_not_followed(name, done, tmp_path):
     (done / name).rename(tmp_path / "elsewhere")
     (done / name).symlink_to(tmp_path / "elsewhere")
@@ -71,7 +76,7 @@ def test_links_out_of_the_folder_are_not_followed(name, done, tmp_path):
         gflow.load_run(done)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "scenario.toml", "summary.json", "result.nc"])
+@pytest.mark.parametrize("name", slow_except(FILES, "manifest.json"))
 def test_pipes_are_not_read(name, done):
     (done / name).unlink()
     os.mkfifo(done / name)
@@ -94,7 +99,7 @@ def test_manifest_without_a_state_is_damaged(done):
     assert reading.state(done) == "damaged"
 
 
-@pytest.mark.parametrize("name", [".manifest.json.part", ".result.nc.part", ".summary.json.part"])
+@pytest.mark.parametrize("name", slow_except(PARTS, ".result.nc.part"))
 def test_resuming_writes_through_no_link(name, tmp_path):
     run = interrupted(tmp_path / "run")
     (tmp_path / "mine").write_text("mine")

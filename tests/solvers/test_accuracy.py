@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 from sklearn.datasets import load_digits
 
 import gflow
-from tests.helpers import dop853, times, worst_relative
+from tests.helpers import dop853, slow_except, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
     OWN,
@@ -36,7 +36,7 @@ TIGHTEST = {"rkc2": 6, "rock4": 10, "dopri5": 10}
 LAG = {"tsit5": 1, "dop853": 1, "rkc2": 10, "rock4": 1, "bdf": 30, "auto": 30, "dopri5": 30}
 
 
-@every
+@pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], "auto", "tsit5", "rkc2"))
 def test_error_follows_the_tolerance(method):
     flow, y0 = mild()
     truth = flow.at(TS, y0)
@@ -47,7 +47,7 @@ def test_error_follows_the_tolerance(method):
         assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "rkc2", "auto"))
 def test_error_follows_the_tolerance_where_stiff(method):
     flow, y0 = stiff()
     truth = flow.at(TS, y0)
@@ -70,7 +70,7 @@ def test_float32(method):
         assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "bdf", "auto"))
 def test_float32_where_stiff(method):
     flow = Bernoulli(torch.logspace(-1, 3, 12), dtype=torch.float32)
     y0 = torch.linspace(1.0, -0.6, 12)
@@ -118,7 +118,7 @@ def test_times_far_from_zero(origin, method):
     assert verdict(flow, y0, ts, method, 1e-5, flow.at(TS, y0), 1e-4) == "right"
 
 
-@each_own_method
+@pytest.mark.parametrize("method", slow_except(OWN, "bdf", "auto"))
 @pytest.mark.parametrize("span", [1e-9, 1e9])
 def test_spans_far_from_the_time_scale_of_the_flow(span, method):
     """In the short span the state hardly changes; in the long one the fast modes are at rest."""
@@ -178,7 +178,7 @@ def valley_truth(begin, end):
 VALLEY = [0.0, 1.0, 3.0, 8.0]
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "bdf", "auto"))
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("way", [(0, 5), (5, 0)], ids=["sharpening", "flattening"])
 def test_spectrum_that_changes(way, rtol, method):
@@ -235,7 +235,7 @@ def tanh_network():
     return flow, y0, float(phi(truth[-1]))
 
 
-@every
+@pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], "auto", "bdf"))
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
 def test_network_at_every_tolerance(rtol, method):
     flow, y0, truth = tanh_network()

@@ -16,7 +16,7 @@ from gflow.losses import SquaredDistance
 from gflow.solvers import methods
 from gflow.solvers.escape import amplification
 from gflow.solvers.problem import Problem
-from tests.helpers import times
+from tests.helpers import slow_except, times
 from tests.solvers.potentials import Potential
 
 ANGLE = 0.7
@@ -47,7 +47,7 @@ def error_of(ys, truth):
     return float((ys - truth).norm(dim=-1).max() / truth.norm(dim=-1).max())
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("turned", slow_except([False, True], True))
 @pytest.mark.parametrize("b", [1e-4, 1e-10])
 @pytest.mark.parametrize("rate", [0.1, 300.0])
 def test_auto_leaves_at_the_right_time(rate, b, turned):
@@ -65,7 +65,9 @@ def test_a_saddle_along_the_coordinates_is_left_from_below_round_off():
     assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", ["tsit5", "dop853", "rkc2", "rock4", "bdf"])
+@pytest.mark.parametrize(
+    "method", slow_except(["tsit5", "dop853", "rkc2", "rock4", "bdf"], "tsit5", "bdf")
+)
 def test_own_methods_leave_at_the_right_time(method):
     flow, y0, ts, truth = saddle(30.0, 1e-8, turned=True)
     path = gflow.integrate(flow, y0, ts, method, 1e-3, 1e-6)

@@ -10,7 +10,7 @@ import torch
 
 import gflow
 from gflow.flows import KernelFlow
-from tests.helpers import altered, times, worst_relative
+from tests.helpers import altered, slow_except, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
     OWN,
@@ -27,6 +27,10 @@ from tests.solvers.potentials import (
 pytestmark = pytest.mark.filterwarnings("error")
 every = pytest.mark.parametrize("method", [*OWN, "dopri5"])
 each_own_method = pytest.mark.parametrize("method", OWN)
+# One method that switches, one implicit, one explicit; the others are slow.
+every_kind = pytest.mark.parametrize(
+    "method", slow_except([*OWN, "dopri5"], "auto", "bdf", "tsit5")
+)
 TS = [0.0, 0.5, 2.0]
 
 
@@ -54,7 +58,7 @@ def test_small_noise_is_harmless(problem, method):
     assert result == "right"
 
 
-@every
+@every_kind
 @pytest.mark.parametrize("size", [1e-5, 1.0])
 def test_large_noise_is_integrated_or_reported(size, method):
     flow, y0 = mild()
@@ -62,7 +66,7 @@ def test_large_noise_is_integrated_or_reported(size, method):
     verdict(noisy(flow, size), y0, TS, method, 1e-5, flow.at(TS, y0), within, max_evals=1000)
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "auto", "rkc2"))
 @pytest.mark.parametrize("size", [1e-4, 1.0])
 def test_large_noise_in_a_stiff_flow(size, method):
     flow, y0 = stiff()
@@ -99,12 +103,12 @@ def _nan_once(problem, method, numbers):
     assert set(result.values()) == {"right"}, result
 
 
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("method", slow_except(OWN, "auto", "bdf", "tsit5"))
 def test_a_single_nan_only_rejects_a_step(method):
     _nan_once(mild, method, range(1, 31))
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "auto"))
 def test_a_single_nan_only_rejects_a_step_where_stiff(method):
     _nan_once(stiff, method, [1, *range(2, 152, 12)])
 
@@ -142,7 +146,7 @@ def test_jump_in_time(method):
     assert result in ("right", "flagged")
 
 
-@every
+@every_kind
 def test_jump_in_the_state(method):
     """φ = ½‖y‖² + Σ|y − 0.3|: every entry slides at 0.3, where the slope jumps."""
     flow = Potential(
@@ -158,7 +162,7 @@ def test_jump_in_the_state(method):
     verdict(flow, y0, t.tolist(), method, 1e-4, truth, 1e-2, max_evals=1000)
 
 
-@every
+@every_kind
 def test_explosion(method):
     """ẏ = y² blows up at t = 1; its potential −y³/3 falls all the way."""
     flow = Potential(1, lambda y: -(y**3).sum(-1) / 3, lambda y: -y.square())
@@ -168,7 +172,7 @@ def test_explosion(method):
     assert float(caught.value.trajectory.ys[1]) == pytest.approx(10.0, rel=1e-2)
 
 
-@every
+@every_kind
 @pytest.mark.parametrize("rtol", [1e-2, 1e-6])
 @pytest.mark.parametrize("problem", [mild, stiff])
 def test_gradient_ascent(problem, rtol, method):
@@ -214,7 +218,7 @@ def test_at_a_saddle_and_at_a_minimum(method):
         assert path.certificate.holds, path.certificate
 
 
-@every
+@every_kind
 def test_beside_a_saddle_at_the_origin(method):
     """The start sets the only scale: the time of departure must be right."""
     flow = Bernoulli([-1.0, 2.0])
@@ -224,7 +228,7 @@ def test_beside_a_saddle_at_the_origin(method):
     assert result == "right"
 
 
-@pytest.mark.parametrize("method", STABILISED)
+@pytest.mark.parametrize("method", slow_except(STABILISED, "auto"))
 @pytest.mark.parametrize(
     ("rates", "start"), [((-1.0, 2.0, -0.3), 1e-6), ((-10.0, 100.0, -1.0), 1e-12)]
 )
@@ -240,7 +244,7 @@ def test_saddle_to_saddle(rates, start, method):
     assert result == "right"
 
 
-@every
+@every_kind
 def test_beside_a_saddle_far_from_the_origin(method):
     """For a state of size 1 the distance 1e-12 is below any rtol: the path must be right where
     the tolerance resolves it, and must leave the saddle."""
@@ -262,7 +266,7 @@ def test_single_time(method):
     assert path.certificate.holds
 
 
-@pytest.mark.parametrize("method", ["bdf", "auto"])
+@pytest.mark.parametrize("method", slow_except(["bdf", "auto"], "auto"))
 def test_decay_to_nothing_without_atol(method):
     """Until squares underflow: right to within 1e-143, or an error is raised."""
     flow, y0 = Bernoulli([20.0, 25.0]), times(7.0, 0.2)
@@ -279,7 +283,7 @@ def test_decay_to_nothing_without_atol(method):
 # -- budgets ----------------------------------------------------------------------------
 
 
-@each_own_method
+@pytest.mark.parametrize("method", slow_except(OWN, "auto", "bdf", "tsit5"))
 @pytest.mark.parametrize("budget", [20, 111])
 def test_resumed_after_the_budget_ran_out(budget, method):
     flow, y0 = stiff(100.0)

@@ -14,10 +14,12 @@ from gflow.flows import EndToEndFlow, NetworkFlow
 from gflow.flows.sharpness import sharpness_along
 from gflow.losses import SquaredDistance
 from gflow.solvers.resumable import Checkpoint
-from tests.helpers import randn, relative, times
+from tests.helpers import randn, relative, slow_except, times
 
 TIMES = np.linspace(0.0, 20.0, 41)
 OWN = ["auto", "tsit5", "dop853", "rkc2", "rock4", "bdf"]
+# A method, and whether its path can be evaluated between its times.
+CASES = [*((method, False) for method in OWN), ("auto", True), ("rkc2", True)]
 
 
 @functools.cache
@@ -53,17 +55,16 @@ def check(path, k):
         assert float(sharpness[0]) == pytest.approx(float(truth[0]), rel=3e-3)
 
 
-@pytest.mark.parametrize(
-    ("method", "dense"), [*((method, False) for method in OWN), ("auto", True), ("rkc2", True)]
-)
-def test_sharpness_is_that_of_the_dense_hessian(method, dense):
+@pytest.mark.parametrize("case", slow_except(CASES, ("auto", False), ("rkc2", True)), ids=str)
+def test_sharpness_is_that_of_the_dense_hessian(case):
+    method, dense = case
     flow, y0 = network()
     path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, sharpness=2)
     check(path, 2)
     assert path.certificate.holds, path.certificate
 
 
-@pytest.mark.parametrize("method", ["dopri5", "scipy:LSODA"])
+@pytest.mark.parametrize("method", slow_except(["dopri5", "scipy:LSODA"], "dopri5"))
 def test_sharpness_of_library_methods_is_measured_afterwards(method):
     flow, y0 = network()
     path = gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, sharpness=2)
@@ -107,8 +108,8 @@ def test_the_finer_solve_does_not_measure_the_sharpness():
     assert path.stats.jvp_evals == len(products) > 2 * len(TIMES)
 
 
-@pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("method", ["auto", "rkc2"])
+@pytest.mark.parametrize("dense", slow_except([False, True], True))
+@pytest.mark.parametrize("method", slow_except(["auto", "rkc2"], "rkc2"))
 def test_a_resumed_solve_has_the_same_sharpness_bit_for_bit(method, dense):
     flow, y0 = network()
     options = {"rtol": 1e-5, "atol": 1e-8, "dense": dense, "sharpness": 2}

@@ -13,7 +13,7 @@ import gflow
 from gflow.flows import FactorFlow, KernelFlow, ProductFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers import methods
-from tests.helpers import altered, randn, relative, times, worst_relative
+from tests.helpers import altered, randn, relative, slow_except, times, worst_relative
 
 ADAPTIVE = ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 # Global error in units of rtol. fehlberg2 estimates the error of its first-order solution,
@@ -57,7 +57,7 @@ def natural_steps(flow, y0, method, rtol, T=3.0):
     return seen
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("method", slow_except(ADAPTIVE, "dopri5", "fehlberg2"))
 def test_step_that_ends_on_a_requested_time_by_itself(method):
     """torchdiffeq does not advance its index there, and would interpolate from then on."""
     flow, W0 = product_problem()
@@ -88,7 +88,7 @@ def test_step_that_ends_on_a_requested_time_by_itself(method):
         assert worst_relative(path.ys[:3], longer.ys[:3]) <= 1e-13
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("method", slow_except(ADAPTIVE, "dopri5", "dopri8", "bosh3", "fehlberg2"))
 def test_error_follows_the_tolerance(method):
     flow, W0 = product_problem()
     tolerances = [1e-3, 1e-5] if method in ADAPTIVE[2:] else [1e-4, 1e-7, 1e-10]
@@ -109,7 +109,9 @@ def test_error_norm_does_not_average_a_sharp_direction_away():
     assert float((path.ys - flow.exact(path.ts, u0)).norm(dim=1).max()) <= 5e-3 * float(u0.norm())
 
 
-@pytest.mark.parametrize("method", ORDERS)
+@pytest.mark.parametrize(
+    "method", slow_except(ORDERS, "euler", "midpoint", "rk4", "explicit_adams")
+)
 @pytest.mark.parametrize("ts", [[0.0, 1.0], [0.0, 0.37, 0.4, 1.0]], ids=["even", "uneven"])
 def test_fixed_step_methods_have_their_order(method, ts):
     flow, W0 = product_problem()
@@ -179,7 +181,7 @@ FAULTS = {
 ALL = [*ADAPTIVE, "scipy:LSODA", "scipy:BDF", "scipy:Radau", "scipy:DOP853"]
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", slow_except(ALL, "dopri5", "dopri8", *ALL[5:]))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_raise_with_reason_time_and_state(fault, method):
     build, phrase, latest = FAULTS[fault]
@@ -219,6 +221,7 @@ def test_overflow_inside_a_step_is_an_integration_error(method):
         gflow.integrate(flow, 1e120 * randn(2, 3, seed=1), [0.0, 1.0], method, **fixed(method, 0.5))
 
 
+@pytest.mark.slow
 def test_discontinuous_right_hand_side_ends_in_an_error_or_in_the_right_state():
     sliding = altered(SIMPLE, lambda flow, t, y: -torch.sign(y - 0.3))
     # fehlberg2 is excluded: it compares only the slopes at both ends of a step, which agree
@@ -312,6 +315,7 @@ for kind in (Bad, Explodes):
 """
 
 
+@pytest.mark.slow
 def test_without_asserts():
     """Under python -O torchdiffeq's assertions are not checked."""
     code = WITHOUT_ASSERTS.format(after=30, methods=["dopri5", "scipy:LSODA"])

@@ -69,6 +69,7 @@ def test_relative_gap_is_relative_to_the_distance_travelled_by_the_crossing():
     assert float(edge.relative_parameter_gap[at]) == pytest.approx(float(apart), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_on_digits_descent_leaves_the_flow_at_the_edge_and_the_central_flow_follows_its_average():
     result = of_digits()
     (edge,) = result.edges

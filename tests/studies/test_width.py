@@ -12,7 +12,7 @@ from gflow.flows import TwoLayerFlow
 from gflow.kernels import two_layer_relu_gram
 from gflow.studies.width import width_study
 from gflow.studies.width_experiment import random_networks
-from tests.helpers import randn, relative
+from tests.helpers import randn, relative, slow_except
 
 N, D = 8, 4
 X = torch.nn.functional.normalize(randn(N, D), dim=1)
@@ -165,7 +165,13 @@ def test_outputs_of_many_classes_follow_the_kernel_with_an_identity():
 
 
 @pytest.mark.parametrize(
-    "fault", ["twins", "a zero row", "one point", "constant", "unnormalised", "zero targets"]
+    "fault",
+    slow_except(
+        ["twins", "a zero row", "one point", "constant", "unnormalised", "zero targets"],
+        "one point",
+        "unnormalised",
+        "zero targets",
+    ),
 )
 def test_unusual_data_give_finite_numbers(fault):
     x, y = X, Y

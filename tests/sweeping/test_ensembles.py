@@ -15,6 +15,7 @@ from gflow.solvers import problem
 from gflow.sweeping import ensembles
 from gflow.sweeping.ensembles import Ensembles, equal
 from gflow.trajectory import IntegrationError
+from tests.helpers import slow_except
 from tests.solvers.potentials import Potential
 
 TIMES = [0.0, 0.5, 1.0, 2.5, 4.0]
@@ -37,7 +38,7 @@ def starts(flow, y0, count):
 
 
 @pytest.mark.parametrize("cls", [EndToEndFlow, LayerwiseFlow, ProductFlow, FactorFlow])
-@pytest.mark.parametrize("method", ["auto", "tsit5", "rock4"])
+@pytest.mark.parametrize("method", slow_except(["auto", "tsit5", "rock4"], "auto"))
 def test_solve_equals_an_individual_solve(cls, method):
     flow, y0 = cls.example()
     jobs = [

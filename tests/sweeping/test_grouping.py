@@ -163,6 +163,7 @@ def test_group_folders_are_removed_when_all_runs_have_ended(workers, tmp_path, m
     assert individual.default_folder() != plan.default_folder()
 
 
+@pytest.mark.slow
 def test_run_that_kills_its_worker_does_not_affect_the_rest_of_its_group(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 0)  # a worker takes seconds to start
     monkeypatch.setattr(engine, "_TICK", 0.1)
@@ -175,6 +176,7 @@ def test_run_that_kills_its_worker_does_not_affect_the_rest_of_its_group(tmp_pat
     assert not (tmp_path / "sweep" / "together").exists()
 
 
+@pytest.mark.slow
 def test_stopped_sweep_in_groups_resumes_to_the_same_bits(workers, tmp_path, monkeypatch):
     plan = linear_plan(("t_end", "40.0"), seeds=4)
     assert run_sweep(plan, tmp_path / "undisturbed", workers).done == 4

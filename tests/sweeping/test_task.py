@@ -43,6 +43,7 @@ def test_failing_run_of_a_group_does_not_affect_the_others(workers, tmp_path):
     assert (progress.done, progress.running) == (2, 0)
 
 
+@pytest.mark.slow
 def test_group_stopped_anywhere_ends_with_the_same_bits(tmp_path, monkeypatch):
     plan = linear_plan(("t_end", "4.0,8.0"), seeds=2)
     assert [r["state"] for r in execute_only_group(plan, tmp_path / "undisturbed")] == ["done"] * 4
@@ -80,6 +81,7 @@ execute_only_group(linear_plan(seeds=4), Path(sys.argv[1]), every=0.0)
 """
 
 
+@pytest.mark.slow
 def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
     """Some runs are done and some are not: the ensembles must still have all members."""
     plan = linear_plan(seeds=4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gflow
-from tests.helpers import randn, worst_relative
+from tests.helpers import randn, slow_except, worst_relative
 from tests.solvers.potentials import Potential, mild, solve, stiff
 from tests.solvers.test_accuracy import valley
 
@@ -31,7 +31,7 @@ def test_auto_stays_explicit_where_not_stiff(rtol, explicit):
     assert torch.equal(auto.ys, direct.ys)
 
 
-@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-9])
+@pytest.mark.parametrize("rtol", slow_except([1e-2, 1e-4, 1e-9], 1e-4))
 def test_auto_switches_where_stiff_and_reports_it(rtol):
     flow, y0 = stiff()
     auto, reason = evaluations(flow, y0, TS, "auto", rtol)
@@ -82,6 +82,7 @@ def kinks(count, n=30):
     return flow, torch.linspace(2.0, -2.0, n, dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_auto_switches_to_rkc2_where_the_slope_jumps():
     flow, y0 = kinks(20)
     # Round-off decides on which side of a jump a state is: one start costs 1850 to 2800.
@@ -94,7 +95,7 @@ def test_auto_switches_to_rkc2_where_the_slope_jumps():
         solve(flow, y0, [0.0, 5.0], "bdf", 1e-3, max_evals=2 * auto)
 
 
-@pytest.mark.parametrize("span", [2.0, 30.0])
+@pytest.mark.parametrize("span", slow_except([2.0, 30.0], 2.0))
 def test_ensembles_move_between_rock4_and_rkc2(span):
     """A long time at rest needs longer steps than rock4 has; a smooth path does not."""
     flow, y0 = stiff(1e3)
@@ -123,7 +124,7 @@ EXPENSIVE = pytest.mark.xfail(strict=True, reason="defect 9: 1.7 times the price
     ("problem", "rtol"),
     [
         *itertools.product([mild, stiff, flattening], [1e-2, 1e-3]),
-        pytest.param(jumping, 1e-2, marks=EXPENSIVE),
+        pytest.param(jumping, 1e-2, marks=[EXPENSIVE, pytest.mark.slow]),
     ],
 )
 def test_auto_is_never_much_more_expensive_than_the_best_single_method(problem, rtol):

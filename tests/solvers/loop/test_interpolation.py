@@ -4,7 +4,7 @@ import torch
 
 import gflow
 from gflow.solvers.loop.interpolation import hermite
-from tests.helpers import relative, times, worst_relative
+from tests.helpers import relative, slow_except, times, worst_relative
 from tests.solvers.potentials import OWN, mild, solve, stiff
 
 NODES = [[0.0, 1.0], [0.0, 0.3, 1.0], [-1.0, 0.5, 0.75], [1.0, 0.0, 3.0]]
@@ -62,7 +62,7 @@ def test_fitted_order(shape, order):
 # -- in a solve -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("method", slow_except(OWN, "tsit5", "rkc2", "bdf"))
 @pytest.mark.parametrize("problem", [mild, stiff])
 def test_dense_output_is_as_accurate_as_landing_and_cheaper(problem, method):
     flow, y0 = problem()

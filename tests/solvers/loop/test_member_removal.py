@@ -9,7 +9,7 @@ import gflow
 from gflow.flows import EndToEndFlow, KernelFlow
 from gflow.losses import SquaredDistance
 from gflow.trajectory import IntegrationError
-from tests.helpers import times
+from tests.helpers import slow_except, times
 from tests.solvers.loop.cases import ENSEMBLE_METHODS, STARTS, M
 
 
@@ -50,7 +50,7 @@ def test_finished_members_leave_the_loop():
     assert sum(seen) < 0.9 * 4 * len(seen)
 
 
-@pytest.mark.parametrize("method", ["auto", *ENSEMBLE_METHODS])
+@pytest.mark.parametrize("method", slow_except(["auto", *ENSEMBLE_METHODS], "auto", "tsit5"))
 def test_a_member_that_fails_does_not_stop_the_others(method):
     starts = times(0.1, 1.0, 0.3)[:, None]
     path = gflow.integrate(Explosive(), starts, [0.0, 0.5, 5.0], method, max_evals=3_000)

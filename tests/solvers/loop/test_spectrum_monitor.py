@@ -5,7 +5,7 @@ import pytest
 import gflow
 from gflow.flows.sharpness import sharpness_along
 from gflow.solvers.loop.growth_monitor import GrowthMonitor
-from tests.helpers import relative
+from tests.helpers import relative, slow_except
 from tests.solvers.potentials import mild, solve
 from tests.solvers.test_sharpness import TIMES, network
 
@@ -24,7 +24,7 @@ def test_estimates_are_rare_where_they_could_add_no_stage():
     assert 0 < stats.rhs_evals - 2 * steps < 0.05 * steps  # at every tenth step it would be 0.1
 
 
-@pytest.mark.parametrize("method", ["rkc2", "rock4", "auto"])
+@pytest.mark.parametrize("method", slow_except(["rkc2", "rock4", "auto"], "rkc2"))
 def test_one_measurement_serves_sharpness_and_solver(method):
     """The sharpness replaces some of the solver's estimates of the spectral radius."""
     flow, y0 = network(width=12)

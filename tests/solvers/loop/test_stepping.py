@@ -8,7 +8,7 @@ from gflow.errors import InputError
 from gflow.flows import EndToEndFlow, KernelFlow, LayerwiseFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers.loop.growth_monitor import GrowthMonitor
-from tests.helpers import randn, relative, times, worst_relative
+from tests.helpers import randn, relative, slow_except, times, worst_relative
 from tests.solvers.loop.cases import (
     ENSEMBLE_METHODS,
     FLOW,
@@ -29,7 +29,7 @@ def test_methods_of_the_loop_are_registered():
 # -- ensembles --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["auto", *ENSEMBLE_METHODS])
+@pytest.mark.parametrize("method", slow_except(["auto", *ENSEMBLE_METHODS], "auto", "tsit5"))
 def test_members_have_separate_steps_and_errors(method):
     ts = [0.0, 1.0, 5.0, 12.0]
     rtol = tolerance(method)
@@ -38,7 +38,7 @@ def test_members_have_separate_steps_and_errors(method):
     assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 100 * rtol
 
 
-@pytest.mark.parametrize("method", ENSEMBLE_METHODS)
+@pytest.mark.parametrize("method", slow_except(ENSEMBLE_METHODS, "tsit5", "rkc2"))
 def test_members_take_the_steps_of_single_solves(method, monkeypatch):
     # Shared stages decide when growth rates are estimated; the rest is the same arithmetic,
     # except for the order of sums.
@@ -117,7 +117,7 @@ def test_plateaus_of_millions_of_time_units():
 # -- dense output and features of these methods only ------------------------------------
 
 
-@pytest.mark.parametrize("method", GFLOW_METHODS)
+@pytest.mark.parametrize("method", slow_except(GFLOW_METHODS, "tsit5", "rkc2"))
 def test_dense_output_is_free_and_accurate(method):
     ts = torch.linspace(0, 20, 401)
     rtol = tolerance(method)
@@ -140,7 +140,7 @@ def test_library_methods_refuse_unsupported_options(option):
         gflow.integrate(FLOW, STARTS[0], [0.0, 1.0], "dopri5", **option)
 
 
-@pytest.mark.parametrize("method", ["auto", *GFLOW_METHODS])
+@pytest.mark.parametrize("method", slow_except(["auto", *GFLOW_METHODS], "bdf", "tsit5", "rkc2"))
 def test_the_loss_does_not_rise_at_loose_tolerances(method):
     flow, start = LAYERS, randn(27, seed=3)
     path = gflow.integrate(flow, start, torch.linspace(0, 30, 61), method, 1e-2, 1e-5)
