@@ -632,6 +632,7 @@ def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):
     assert call("runs", ".").out.split()[0] == "done"
 
 
+@pytest.mark.slow
 def test_a_run_resumed_after_its_walltime_has_the_same_result(no_figures):
     arguments = [*small("deep-linear"), "--t-end", "200", "--points", "50"]
     assert call(*arguments, "--output", "uninterrupted").status == 0

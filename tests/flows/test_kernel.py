@@ -4,7 +4,7 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import KernelFlow, kernel_rhs
-from tests.helpers import altered, gram, randn, relative, times, worst_relative
+from tests.helpers import altered, gram, randn, relative, slow_except, times, worst_relative
 
 
 @pytest.mark.parametrize("outputs", [None, 1, 3])
@@ -102,7 +102,7 @@ def test_indefinite_kernels_and_missing_test_points():
 # -- kernels given by products ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(7,), (7, 3)])
+@pytest.mark.parametrize("shape", slow_except([(7,), (7, 3)], (7, 3)))
 def test_a_callable_kernel_is_its_matrix(shape):
     H, y = gram(7, 4), randn(*shape, seed=1)
     stored, product = KernelFlow(H, y), KernelFlow(lambda v: H @ v, y)

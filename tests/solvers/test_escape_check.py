@@ -78,6 +78,7 @@ def test_checks_change_every_number_by_units_of_round_off():
     assert not torch.equal(record.calls[1][0], record.calls[2][0])
 
 
+@pytest.mark.slow
 def test_a_mode_along_a_coordinate_is_not_changed_by_round_off():
     flow, y0, ts, _ = saddle(30.0, 1e-18, turned=False)
     problem = solved(flow, torch.stack([y0, times(2.0, 0.0)]), ts, rtol=1e-6, atol=1e-12)

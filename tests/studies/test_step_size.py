@@ -72,7 +72,7 @@ def digits_study(cross_entropy):
     "made",
     [
         diabetes_study,
-        functools.partial(digits_study, False),
+        pytest.param(functools.partial(digits_study, False), marks=pytest.mark.slow),
         functools.partial(digits_study, True),
     ],
     ids=["diabetes", "digits", "cross-entropy"],
