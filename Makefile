@@ -38,7 +38,7 @@ types: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
-# What `make test` leaves out: every fault has a quicker test there.
+# What `make test` leaves out: it takes long, and quicker tests there find most of its faults.
 slow: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
