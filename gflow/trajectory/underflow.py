@@ -22,6 +22,8 @@ from gflow.linalg.arrays import to_numpy
 
 _SMALL = 1e4  # of eps: losses that have not fallen by more are resolved
 _STEPS = (1e-2, 3e-3, 1e-3, 1e-4)  # δ
+# Of the way: a gradient that is rounded, as σ(z) − 1 is, may agree with the loss by chance.
+_SHIFTS = (0.0, 0.03, -0.03)
 _FLAT_STEP, _FLAT = 2, 10.0  # growth of the loss within this δ that is no sign of a minimum
 _AGREES = 0.05  # relative difference of slopes
 _ROUND_OFF = 1e3  # of eps: a loss that rises from this level was rounded to zero before
@@ -62,9 +64,15 @@ def underflow(flow: Flow, start: Tensor, end: Tensor) -> str | None:
         return None
     way = end - start
     factors = [sign * step for step in _STEPS for sign in (1.0, -1.0)]
-    around = _losses(flow, end, way, factors).reshape(len(_STEPS), 2, -1)
-    slope = to_numpy(flow.inner(gradient_of(flow.loss, end), way)).reshape(-1)
-    lost = small & _disagree(last, around, slope, eps)
+    lost = np.zeros_like(small)
+    for shift in _SHIFTS:
+        centre = end + shift * way
+        value = to_numpy(flow.loss(centre)).reshape(-1)
+        beside = _losses(flow, centre, way, factors).reshape(len(_STEPS), 2, -1)
+        along = to_numpy(flow.inner(gradient_of(flow.loss, centre), way)).reshape(-1)
+        lost |= small & _disagree(value, beside, along, eps)
+        if shift == 0:
+            around, slope = beside, along
     flat = small & (last == 0) & (around == 0).all(axis=(0, 1)) & (slope == 0)
     if flat.any() and bool((way != 0).any()):
         back = _losses(flow, end, way, [-i / _POINTS for i in range(1, _POINTS + 1)])
