@@ -9,6 +9,7 @@ coordinate is not changed by that, as a number has relative round-off only.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -36,6 +37,10 @@ _DECIDED = 0.05  # difference of two checks that is more than a contribution of 
 _CLOSE = 0.1  # of the bound: agreement with two checks that needs no third
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
+_TIMING = 5.0  # of rtol: relative error of the time at which a path leaves, and
+_RESOLVED = 1e-13  # the least one that times resolve
+_LEVEL = 0.1  # of the slope of a jump: beside it
+_JUST_BESIDE = "the tolerance does not tell on which side of a jump a requested time is"
 _ROUND_OFF_DECIDES = "round-off decides when a saddle is left"
 
 #: solve_again(flow, start, times, options, velocity_factors)
@@ -87,7 +92,9 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     times, ys = _states_to_check(problem)
     parameters = _parameters(problem)
     decides = parameters is not None and _round_off_may_decide(problem, found.gain)
-    check_times = sorted({*times, *_times_between(times)}) if decides else times
+    beside = _times_beside(times, problem.rtol)
+    between = _times_between(times) if decides else []
+    check_times = sorted({*times, *itertools.chain(*beside), *between})
     requested = [t in times for t in check_times]
     bound = escape_bound(problem.rtol, ys.dtype)
     error, evals, rest = 0.0, found.evals, found.rest
@@ -103,6 +110,9 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
         reference = found_ys[requested]
         states = torch.where(torch.isnan(ys), reference, ys)  # of members that an event stopped
         error = max(error, noise.weight * relative_error(problem.flow, states, reference))
+        jump = _jump_beside(problem.flow, check_times, found_ys, beside)
+        if jump > max(error, bound):
+            error, rest = jump, "; ".join(filter(None, (_JUST_BESIDE, rest)))
         if checks:  # a path may leave between requested times
             apart = relative_error(problem.flow, checks[0], found_ys)
             error = max(error, apart if apart > _DECIDED else 0.0)
@@ -113,6 +123,44 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
             break
         checks.append(found_ys)
     return Escape(found.gain, error, rest, evals)
+
+
+def _times_beside(times: list[float], rtol: float) -> list[tuple[float, ...]]:
+    """Return for each time but the first: it, two times shortly before it, and one after it.
+
+    A path that left a saddle right to the tolerance left it at a time right to some of it.
+    """
+    first, last = times[0], times[-1]
+    beside: list[tuple[float, ...]] = []
+    for t in times[1:]:
+        shift = _TIMING * rtol * (t - first)
+        if shift > _RESOLVED * max(abs(t), abs(first)):
+            beside.append((t, t - 0.1 * shift, t - shift, min(t + shift, last)))
+    return beside
+
+
+def _jump_beside(
+    flow: Flow, times: list[float], ys: Tensor, beside: list[tuple[float, ...]]
+) -> float:
+    """Return the largest change beside a time at which agreement proves nothing.
+
+    On both sides of a jump two paths that leave at different times agree; within it they do not.
+    """
+    if not beside:
+        return 0.0
+    at = {t: i for i, t in enumerate(times)}
+    columns = zip(*beside, strict=True)
+    now, just_before, before, after = (ys[[at[t] for t in column]] for column in columns)
+    largest = 0.0
+    for i in range(len(now)):
+        slope, *changes = (
+            relative_error(flow, now[i : i + 1], other[i : i + 1])
+            for other in (just_before, before, after)
+        )
+        change = max(changes)
+        if 10 * slope < _LEVEL * change:
+            largest = max(largest, change)
+    return largest
 
 
 def _unchecked(found: Amplification, why: str, evals: int) -> Escape:

@@ -203,7 +203,7 @@ def _solve_again(
     velocity_factors: Tensor | None,
 ) -> Trajectory:
     options = options.with_(rtol=max(options.rtol, _smallest_rtol(start)))
-    details = SolveDetails(thorough=True, velocity_factors=velocity_factors)
+    details = SolveDetails(thorough=True, velocity_factors=velocity_factors, dense=True)
     return solve(flow, start, times, options, **details).trajectory
 
 

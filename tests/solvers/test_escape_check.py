@@ -93,7 +93,9 @@ def test_one_check_is_enough_where_round_off_stays_below_the_tolerance():
     problem = solved(flow, y0, ts, rtol=1e-6)
     record = Recorded()
     assert measure_escape(problem, record).error > 0.1
-    assert [call[1] for call in record.calls] == [ts]
+    (call,) = record.calls
+    assert set(ts) <= set(call[1])
+    assert len(call[1]) <= 4 * len(ts)  # none between them, only some beside them
     assert measure_escape(problem, exact).error < 5e-5
 
 
