@@ -27,7 +27,8 @@ from gflow.text import brief
 from gflow.trajectory import Escape, IntegrationError, Trajectory, relative_error
 from gflow.trajectory.certificate import escape_bound
 
-_TIMES = 30  # requested times at which a path is checked
+_TIMES, _MOST_TIMES = 30, 1000  # requested times at which a path is checked
+_MEMORY = 2**22  # numbers in the states at these times, where there are more than the least
 _FACTOR = 4.0  # by which the tolerances of a check are smaller
 _RTOL = 1e-5  # the largest of a check
 _BUDGET, _LEAST_BUDGET = 2, 500  # evaluations: times ten those of the solve
@@ -37,7 +38,7 @@ _DECIDED = 0.05  # difference of two checks that is more than a contribution of 
 _CLOSE = 0.1  # of the bound: agreement with two checks that needs no third
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
-_TIMING = 5.0  # of rtol: relative error of the time at which a path leaves, and
+_TIMING, _ROUND_OFF_TIMING = 5.0, 1e4  # of rtol, and of eps: error of the time of a jump, and
 _RESOLVED = 1e-13  # the least one that times resolve
 _LEVEL = 0.1  # of the slope of a jump: beside it
 _JUST_BESIDE = "the tolerance does not tell on which side of a jump a requested time is"
@@ -92,7 +93,8 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     times, ys = _states_to_check(problem)
     parameters = _parameters(problem)
     decides = parameters is not None and _round_off_may_decide(problem, found.gain)
-    beside = _times_beside(times, problem.rtol)
+    timing = max(_TIMING * problem.rtol, _ROUND_OFF_TIMING * torch.finfo(ys.dtype).eps)
+    beside = _times_beside(times, timing)
     between = _times_between(times) if decides else []
     check_times = sorted({*times, *itertools.chain(*beside), *between})
     requested = [t in times for t in check_times]
@@ -125,7 +127,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     return Escape(found.gain, error, rest, evals)
 
 
-def _times_beside(times: list[float], rtol: float) -> list[tuple[float, ...]]:
+def _times_beside(times: list[float], timing: float) -> list[tuple[float, ...]]:
     """Return for each time but the first: it, two times shortly before it, and one after it.
 
     A path that left a saddle right to the tolerance left it at a time right to some of it.
@@ -133,7 +135,7 @@ def _times_beside(times: list[float], rtol: float) -> list[tuple[float, ...]]:
     first, last = times[0], times[-1]
     beside: list[tuple[float, ...]] = []
     for t in times[1:]:
-        shift = _TIMING * rtol * (t - first)
+        shift = timing * (t - first)
         if shift > _RESOLVED * max(abs(t), abs(first)):
             beside.append((t, t - 0.1 * shift, t - shift, min(t + shift, last)))
     return beside
@@ -173,7 +175,9 @@ def _states_to_check(problem: Problem) -> tuple[list[float], Tensor]:
     times, states = problem.requested[: len(problem.saved)], list(problem.saved)
     if not problem.batch and problem.t > problem.ts[len(states) - 1]:  # an event's
         times, states = [*times, problem.flow_time(problem.t)], [*states, problem.y]
-    at = spread(len(times), _TIMES)
+    # A path may be wrong at one time only, that of a jump.
+    most = min(max(_TIMES, _MEMORY // problem.y.numel()), _MOST_TIMES)
+    at = spread(len(times), most)
     return [times[i] for i in at], torch.stack([states[i] for i in at])
 
 

@@ -25,7 +25,7 @@ _STEPS = (1e-2, 3e-3, 1e-3, 1e-4)  # δ
 # Of the way: a gradient that is rounded, as σ(z) − 1 is, may agree with the loss by chance.
 _SHIFTS = (0.0, 0.03, -0.03)
 _FLAT_STEP, _FLAT = 2, 10.0  # growth of the loss within this δ that is no sign of a minimum
-_AGREES = 0.05  # relative difference of slopes
+_AGREES = 0.002  # relative difference of slopes
 _ROUND_OFF = 1e3  # of eps: a loss that rises from this level was rounded to zero before
 _POINTS = 256  # on the way back to the start
 _MEMORY = 2**20  # numbers in the states whose losses are computed at once

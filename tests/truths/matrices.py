@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import mpmath as mp
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 from torch import Tensor
 
 from gflow.flows import EndToEndFlow, FactorFlow, Flow, LayerwiseFlow, ProductFlow
@@ -179,8 +181,39 @@ def _scipy(rhs, y0: np.ndarray, elapsed: tuple[float, ...]) -> Tensor:
     return torch.from_numpy(solution.y.T.copy())
 
 
+def _grown(start: float, target: float, depth: int, elapsed: np.ndarray) -> np.ndarray:
+    def size(x):
+        return target / (1 + np.exp(-x))
+
+    def slope(x, t):
+        return size(x) ** (2 / depth - 1) / (depth * target)
+
+    first, last = math.log(start / (target - start)), 45.0  # e^-45 is below round-off
+    least = 1e-15 * slope(first, 0.0)
+    clock = solve_ivp(
+        slope,
+        (first, last),
+        [0.0],
+        "DOP853",
+        dense_output=True,
+        rtol=3e-14,
+        atol=least,
+        max_step=0.5,
+    ).sol
+    end = float(clock(last)[0])
+    xs = [
+        last if t >= end else brentq(lambda x, t=t: float(clock(x)[0]) - t, first, last, xtol=1e-14)
+        for t in elapsed.tolist()
+    ]
+    return np.where(elapsed > 0, size(np.array(xs)), start)
+
+
 def modes(s0: Tensor, m: Tensor, depth: int, elapsed: list[float]) -> Tensor:
-    """Solve ṡ = N s^{2−2/N}(m − s), (T, r), in log s by SciPy's LSODA, one mode at a time."""
+    """Solve ṡ = N s^{2−2/N}(m − s), (T, r), by SciPy, one mode at a time.
+
+    A mode that grows is t(x), x = log(s/(m − s)), inverted: errors of s(t) would be amplified by
+    all the growth to come. Any other is solved in log s.
+    """
     columns = []
     for start, target in zip(s0.tolist(), m.tolist(), strict=True):
         if start == 0 and depth > 1:
@@ -188,6 +221,10 @@ def modes(s0: Tensor, m: Tensor, depth: int, elapsed: list[float]) -> Tensor:
             continue
         if depth == 1:
             columns.append(target + (start - target) * np.exp(-np.array(elapsed)))
+            continue
+
+        if 0 < start < target:
+            columns.append(_grown(start, target, depth, np.array(elapsed)))
             continue
 
         def rate(t, x, target=target):
