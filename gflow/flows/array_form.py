@@ -9,7 +9,7 @@ NumPy warns of overflow, which torch does not: call a form inside ``numpy.errsta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,3 +55,38 @@ def squared_speed(state: np.ndarray, velocity: np.ndarray) -> float:
     25.0
     """
     return float(np.vdot(velocity, velocity))
+
+
+def reduced_form(loss: Any, velocity: Callable[[np.ndarray], np.ndarray]) -> ArrayForm:
+    """Make the form of a flow of the matrix W itself, whose loss falls at −⟨∇ℓ(W), Ẇ⟩.
+
+    Parameters
+    ----------
+    loss : object
+        `Loss.on_arrays` of the loss ℓ.
+    velocity : callable
+        W ↦ Ẇ.
+
+    Returns
+    -------
+    ArrayForm
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gflow.losses import SquaredDistance
+    >>> loss = SquaredDistance(torch.ones(1, 1)).on_arrays()
+    >>> form = reduced_form(loss, lambda W: -2 * loss.gradient(W))
+    >>> form.dissipation(np.zeros((1, 1)), form.velocity(np.zeros((1, 1))))
+    2.0
+    """
+
+    def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
+        return -float(np.vdot(loss.gradient(W), velocity))
+
+    return ArrayForm(
+        velocity,
+        lambda W: float(loss(W)),
+        dissipation,
+        lambda W: (float(loss(W)), velocity(W)),
+    )

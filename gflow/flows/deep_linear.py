@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,20 +37,19 @@ from gflow.flows.discrete_changes import layer_changes
 from gflow.flows.hidden_modes import hidden_modes, hidden_rank, narrowed
 from gflow.flows.lost_modes import round_off
 from gflow.flows.rank_guards import LayerGrowth, LayerGuard
+from gflow.linalg.arrays import Array
 from gflow.linalg.eigen import effective_rank, singular_modes, sym_power
 from gflow.losses import Loss, SquaredDistance
-
-Matrix = TypeVar("Matrix", Tensor, np.ndarray)
 
 # -- pure functions ---------------------------------------------------------------
 
 
-def partial_products(layers: Sequence[Matrix]) -> list[Matrix]:
+def partial_products(layers: Sequence[Array]) -> list[Array]:
     """Compute [W_1, W_2W_1, …, W_N⋯W_1] of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
     return list(itertools.accumulate(layers, lambda product, layer: layer @ product))
 
 
-def layer_product(layers: Sequence[Matrix]) -> Matrix:
+def layer_product(layers: Sequence[Array]) -> Array:
     """Compute W_N⋯W_1 of layers [W_1, …, W_N], each (..., d_j, d_{j−1})."""
     return partial_products(layers)[-1]
 

@@ -6,12 +6,12 @@ or lost in round-off where it may have grown since. Leading dimensions are times
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from gflow.flows.hidden_modes import hidden_stacks
 from gflow.flows.lost_modes import (
     determinant_sign,
     factor_growth,
@@ -108,7 +108,7 @@ def layer_changes(
         W = layer @ W
     widths = [layers[0].shape[-1], *(layer.shape[-2] for layer in layers)]
     noise, depth = round_off(W, max(widths)), len(layers)
-    stacks = [torch.cat([a.mT, b], dim=-2) for a, b in itertools.pairwise(layers)]
+    stacks = hidden_stacks(layers)
     sizes = [torch.linalg.svdvals(stack) for stack in stacks]
     counts = [_counts(scaled_singular_values(stack), noise) for stack in stacks]
     ranks = [

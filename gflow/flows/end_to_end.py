@@ -25,7 +25,7 @@ from torch.linalg import vector_norm
 from gflow.checks import require_count, require_depth, require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
-from gflow.flows.array_form import ArrayForm
+from gflow.flows.array_form import ArrayForm, reduced_form
 from gflow.flows.base import Observables, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
@@ -265,15 +265,7 @@ class EndToEndFlow(ReducedFlow):
         def velocity(W: np.ndarray) -> np.ndarray:
             return _array_rhs(W, loss.gradient(W), exponents, self.rank)
 
-        def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
-            return -float(np.vdot(loss.gradient(W), velocity))
-
-        return ArrayForm(
-            velocity,
-            lambda W: float(loss(W)),
-            dissipation,
-            lambda W: (float(loss(W)), velocity(W)),
-        )
+        return reduced_form(loss, velocity)
 
     @functools.cached_property
     def parameter_flow(self) -> LayerwiseFlow:

@@ -22,7 +22,7 @@ from torch import Tensor
 from gflow.checks import require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
-from gflow.flows.array_form import ArrayForm, squared_speed
+from gflow.flows.array_form import ArrayForm, reduced_form, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.flows.discrete_changes import factor_changes, product_changes
@@ -298,15 +298,7 @@ class ProductFlow(ReducedFlow):
             X = loss.symmetric_descent(W) @ W
             return X + X.T
 
-        def dissipation(W: np.ndarray, velocity: np.ndarray) -> float:
-            return -float(np.vdot(loss.gradient(W), velocity))
-
-        return ArrayForm(
-            velocity,
-            lambda W: float(loss(W)),
-            dissipation,
-            lambda W: (float(loss(W)), velocity(W)),
-        )
+        return reduced_form(loss, velocity)
 
     def loss(self, y: Tensor) -> Tensor:
         return self._loss(y)

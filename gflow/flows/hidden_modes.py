@@ -29,6 +29,11 @@ class Hidden(NamedTuple):
     directions: Tensor  #: h_r in rows, (m, d_j)
 
 
+def hidden_stacks(layers: Sequence[Tensor]) -> list[Tensor]:
+    """Return [W_jᵀ; W_{j+1}], (..., d_{j−1} + d_{j+1}, d_j), of every hidden space."""
+    return [torch.cat([a.mT, b], dim=-2) for a, b in itertools.pairwise(layers)]
+
+
 def hidden_modes(layers: Sequence[Tensor]) -> list[Hidden]:
     """Return the modes of every hidden space of layers [W_1, …, W_N], (d_j, d_{j−1}).
 
@@ -48,8 +53,8 @@ def hidden_modes(layers: Sequence[Tensor]) -> list[Hidden]:
     [5.0, 0.0]
     """
     found = []
-    for before, after in itertools.pairwise(layers):
-        _, sizes, directions = torch.linalg.svd(torch.cat([before.mT, after]), full_matrices=False)
+    for stack in hidden_stacks(layers):
+        _, sizes, directions = torch.linalg.svd(stack, full_matrices=False)
         found.append(Hidden(sizes, directions))
     return found
 
@@ -75,7 +80,7 @@ def hidden_rank(layers: Sequence[Tensor], noise: float) -> int:
     >>> hidden_rank(layers, 1e-6)
     2
     """
-    stacks = [torch.cat([before.mT, after]) for before, after in itertools.pairwise(layers)]
+    stacks = hidden_stacks(layers)
     resolved = (rank_above(torch.linalg.svdvals(stack), noise) for stack in stacks)
     return max(*resolved, *(int(scaled_rank(stack)) for stack in stacks))
 

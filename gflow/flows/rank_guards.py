@@ -6,7 +6,6 @@ round-off, and decays, the solve goes on without it (`gflow.flows.lost_modes`).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from gflow.flows.hidden_modes import (
     balanced_anew,
     hidden_modes,
     hidden_rank,
+    hidden_stacks,
     modes_in_danger,
     narrowed,
     relative_unbalance,
@@ -110,8 +110,7 @@ class LayerGuard(RankGuard):
         self.blurred_growth = 0.0
         seen = max(rank_above(mode.sizes, self._blurred) for mode in modes)
         if 0 < seen < self._rank:
-            stacks = (torch.cat([a.mT, b]) for a, b in itertools.pairwise(layers))
-            sizes = (scaled_singular_values(stack) for stack in stacks)
+            sizes = (scaled_singular_values(stack) for stack in hidden_stacks(layers))
             if max(rank_above(size, self._blurred) for size in sizes) < self._rank:
                 floor = self._blurred * float(modes[0].sizes[0])
                 growth = self._growth(self._flow.end_to_end(y), seen)

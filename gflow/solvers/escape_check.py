@@ -14,11 +14,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.flows.base import Flow
+from gflow.linalg.arrays import to_numpy
 from gflow.linalg.blocks import spread
 from gflow.solvers.escape import Amplification, amplification
 from gflow.solvers.options import SolveOptions
@@ -152,17 +154,16 @@ def _jump_beside(
         return 0.0
     at = {t: i for i, t in enumerate(times)}
     columns = zip(*beside, strict=True)
-    now, just_before, before, after = (ys[[at[t] for t in column]] for column in columns)
-    largest = 0.0
-    for i in range(len(now)):
-        slope, *changes = (
-            relative_error(flow, now[i : i + 1], other[i : i + 1])
-            for other in (just_before, before, after)
-        )
-        change = max(changes)
-        if 10 * slope < _LEVEL * change:
-            largest = max(largest, change)
-    return largest
+    now, *others = (ys[[at[t] for t in column]] for column in columns)
+
+    def change_from(other: Tensor) -> np.ndarray:
+        scale = flow.norm(other)
+        change = flow.norm(now - other) / torch.where(scale > 0, scale, 1.0)
+        return np.nan_to_num(to_numpy(change), nan=np.inf).reshape(len(now), -1).max(axis=1)
+
+    slope, before, after = map(change_from, others)
+    change = np.maximum(before, after)
+    return float(change[10 * slope < _LEVEL * change].max(initial=0.0))
 
 
 def _unchecked(found: Amplification, why: str, evals: int) -> Escape:

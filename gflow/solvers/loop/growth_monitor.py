@@ -64,9 +64,7 @@ class GrowthMonitor:
             share *= _THOROUGH
         affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
         affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
-        due = np.flatnonzero(late & affordable)
-        for part in self._alike(due):
-            self._update(due[part])
+        self.estimate(np.flatnonzero(late & affordable))
 
     def follow_speed(self) -> None:
         """Measure the growth of the velocity since it was least.

@@ -33,16 +33,20 @@ class RankWatch:
         guard, steps = problem.guard, int(m.good[0])
         if guard is None:
             return
+        follow = bool(problem.outside) and steps >= self._next_outside
+        check = steps >= m.next_check[0] and steps != m.last_check[0]
+        if not (follow or check):
+            return
         y = state.system.states(m.y)
         # A large SVD takes longer than a step.
         costly = 1 + y.numel() // 2000
-        if problem.outside and steps >= self._next_outside:
+        if follow:
             self._next_outside = steps + _STEPS_OUTSIDE * costly
             W = problem.flow.end_to_end(y)
             for mode in problem.outside:
                 mode.add(problem.flow_time(float(m.t[0])), W)
             problem.lost |= any(mode.returned for mode in problem.outside)
-        if steps < m.next_check[0] or steps == m.last_check[0]:
+        if not check:
             return
         before, since = m.margin[0], max(steps - int(m.last_check[0]), 1)
         found = guard.check(y)

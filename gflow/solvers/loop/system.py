@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
-from gflow.linalg.arrays import Array, norm, to_numpy
+from gflow.linalg.arrays import Array, norm, shared_array, to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
 
 _SMALL = 32_768  # numbers; with more, torch uses several threads
-_DTYPES = (torch.float32, torch.float64)
 
 
 class StepMeasurement(NamedTuple):
@@ -58,12 +57,7 @@ class System:
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
-        self.arrays = (
-            self.single
-            and problem.y0.device.type == "cpu"
-            and problem.y0.dtype in _DTYPES
-            and self.size <= _SMALL
-        )
+        self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
         self._array_factors = None
         if self.arrays and self._factors is not None:
