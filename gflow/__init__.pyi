@@ -14,6 +14,7 @@ from .descent import descend as descend
 from .errors import GflowError as GflowError
 from .errors import InputError as InputError
 from .flows import CentralFlow as CentralFlow
+from .flows import DiagonalFlow as DiagonalFlow
 from .flows import EndToEndFlow as EndToEndFlow
 from .flows import FactorFlow as FactorFlow
 from .flows import KernelFlow as KernelFlow

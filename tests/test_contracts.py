@@ -14,7 +14,14 @@ import gflow
 from gflow.errors import InputError
 from gflow.flows import ModifiedFlow, TwoLayerFlow
 from gflow.solvers import methods
-from tests.helpers import altered, ensemble_of, flow_classes, relative, worst_relative
+from tests.helpers import (
+    altered,
+    ensemble_of,
+    flow_classes,
+    relative,
+    slow_except,
+    worst_relative,
+)
 
 FLOWS = flow_classes()
 METHODS = sorted(methods())
@@ -22,6 +29,13 @@ FIXED = [m for m in METHODS if m in methods()[m].fixed_step]
 CLOSED = ("exact", "krylov")  # for some flows or starts only
 ADAPTIVE = [m for m in METHODS if m not in FIXED and m not in CLOSED]
 every_flow = pytest.mark.parametrize("kind", FLOWS, ids=lambda c: c.__name__)
+# Solves of these are left to `make slow`; their own tests have others.
+SLOW = ("DiagonalDualFlow", "NormalisedFlow")
+every_solved_flow = pytest.mark.parametrize(
+    "kind",
+    slow_except(FLOWS, *(c for c in FLOWS if c.__name__ not in SLOW)),
+    ids=lambda c: c.__name__,
+)
 
 
 def test_all_flows_and_methods_are_discovered():
@@ -189,7 +203,7 @@ def reference_at(kind, *times):
     return reference_states(kind)[[TIMES.index(t) for t in times]]
 
 
-@every_flow
+@every_solved_flow
 @pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-10])
 def test_certificate_of_the_right_flow_holds(kind, rtol):
     flow, y0 = kind.example()
@@ -217,7 +231,7 @@ def _all_but_first(flow, y):
     return mask
 
 
-@every_flow
+@every_solved_flow
 @pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-10])
 @pytest.mark.parametrize("fault", WRONG)
 def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
@@ -236,7 +250,7 @@ def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
     assert "DOES NOT HOLD" in repr(path)
 
 
-@every_flow
+@every_solved_flow
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_every_adaptive_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
@@ -255,7 +269,7 @@ def test_every_adaptive_method_solves_every_flow(kind, method):
 STEP_SIZES = {"euler": 1e-3, "heun2": 1e-3, "midpoint": 1e-3, "explicit_adams": 2.5e-3}
 
 
-@every_flow
+@every_solved_flow
 @pytest.mark.parametrize("method", FIXED)
 def test_every_fixed_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
@@ -265,7 +279,7 @@ def test_every_fixed_method_solves_every_flow(kind, method):
     assert worst_relative(path.ys, reference_at(kind, *ts)) <= (5e-3 if method == "euler" else 1e-5)
 
 
-@every_flow
+@every_solved_flow
 def test_closed_form_agrees_with_the_integrator(kind):
     flow, y0 = kind.example()
     if flow.closed_form(y0) is None:
@@ -283,7 +297,7 @@ def test_closed_form_agrees_with_the_integrator(kind):
     assert worst_relative(exact.ys, path.ys) <= 1e-10
 
 
-@every_flow
+@every_solved_flow
 def test_ensemble_solve_equals_solves_of_its_members(kind):
     flow, y0 = kind.example()
     ys = ensemble_of(y0)[0]
@@ -296,7 +310,7 @@ def test_ensemble_solve_equals_solves_of_its_members(kind):
         assert worst_relative(batched.ys[:, i], single.ys) <= 1e-9
 
 
-@every_flow
+@every_solved_flow
 def test_float32_is_used_on_request(kind):
     flow, y0 = kind.example()
     single = _to(flow, torch.float32)
@@ -308,7 +322,7 @@ def test_float32_is_used_on_request(kind):
         gflow.integrate(single, y0.float(), [0.0, 1.0], rtol=1e-9)
 
 
-@every_flow
+@every_solved_flow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_solves_on_cuda_agree_with_the_cpu(kind):
     flow, y0 = kind.example()
@@ -379,7 +393,7 @@ def _moved(thing, where):
 # -- other libraries ----------------------------------------------------------------
 
 
-@every_flow
+@every_solved_flow
 def test_flow_is_a_right_hand_side_for_torchdiffeq(kind):
     flow, y0 = kind.example()
     ts = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
@@ -388,7 +402,7 @@ def test_flow_is_a_right_hand_side_for_torchdiffeq(kind):
     assert worst_relative(ys, reference_at(kind, 0.0, 0.5, 1.0)) <= 1e-8
 
 
-@every_flow
+@every_solved_flow
 def test_flow_is_a_right_hand_side_for_scipy(kind):
     flow, y0 = kind.example()
     fun, start = gflow.to_scipy(flow, y0)
@@ -397,7 +411,7 @@ def test_flow_is_a_right_hand_side_for_scipy(kind):
     assert relative(torch.tensor(solution.y[:, -1]).reshape(y0.shape), truth) <= 1e-8
 
 
-@every_flow
+@every_solved_flow
 def test_descent_approaches_the_flow(kind):
     flow, y0 = kind.example()
     path = gflow.integrate(flow, y0, [0.0, 0.5, 1.0], "dopri8", 1e-11, 1e-14)

@@ -4,6 +4,7 @@ from gflow.flows.base import Flow, ParameterFlow, ReducedFlow
 from gflow.flows.central import CentralFlow
 from gflow.flows.closed_forms import aligned_mode, riccati
 from gflow.flows.deep_linear import LayerwiseFlow, balanced_layers, layer_product, layerwise_rhs
+from gflow.flows.diagonal import DiagonalFlow, diagonal_rhs
 from gflow.flows.end_to_end import EndToEndFlow, end_to_end_rhs, single_output_rhs
 from gflow.flows.factorization import FactorFlow, ProductFlow, factor_rhs, product_rhs
 from gflow.flows.from_loss import LossFlow, flow_from_loss
@@ -19,6 +20,7 @@ from gflow.flows.two_layer import (
 
 __all__ = [
     "CentralFlow",
+    "DiagonalFlow",
     "EndToEndFlow",
     "FactorFlow",
     "Flow",
@@ -34,6 +36,7 @@ __all__ = [
     "TwoLayerFlow",
     "aligned_mode",
     "balanced_layers",
+    "diagonal_rhs",
     "end_to_end_rhs",
     "factor_rhs",
     "flow_from_loss",
