@@ -9,6 +9,7 @@ from . import runs as runs
 from . import solvers as solvers
 from . import spectra as spectra
 from . import studies as studies
+from . import views as views
 from .descent import Descent as Descent
 from .descent import descend as descend
 from .errors import GflowError as GflowError
@@ -34,5 +35,6 @@ from .sweeping.dataset import load_sweep as load_sweep
 from .trajectory import Certificate as Certificate
 from .trajectory import IntegrationError as IntegrationError
 from .trajectory import Trajectory as Trajectory
+from .views.plotting import plot as plot
 
 __version__: str

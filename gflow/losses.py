@@ -94,6 +94,9 @@ class Loss(abc.ABC):
     def gradient(self, W: Tensor) -> Tensor:
         """Compute ∇ℓ(W), of the shape of W."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({' × '.join(map(str, self.shape))})"
+
     def symmetric_descent(self, W: Tensor) -> Tensor:
         """Compute −(∇ℓ(W) + ∇ℓ(W)ᵀ), of the shape of W, at a symmetric W."""
         G = self.gradient(W)

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: The rooms from the top floor to the ground, with the rooms that each may import beside itself
 #: and the ground.
-GROUND = {"_version", "errors", "text", "checks", "callbacks", "discovery"}
+GROUND = {"_version", "errors", "text", "checks", "callbacks", "discovery", "display"}
 TABLE = {
     "__main__": {"cli"},
     "cli": {
@@ -33,6 +33,7 @@ TABLE = {
     },
     "sweeping": {
         "runs",
+        "views",
         "scenario",
         "settings",
         "results",
@@ -44,6 +45,7 @@ TABLE = {
         "execution",
     },
     "runs": {
+        "views",
         "scenario",
         "settings",
         "results",
@@ -53,6 +55,7 @@ TABLE = {
         "plots",
         "execution",
     },
+    "views": {"results", "studies", "descent", "trajectory", "plots"},
     "scenario": {"settings", "io"},
     "settings": {
         "results",
@@ -66,7 +69,7 @@ TABLE = {
         "distributed",
         "execution",
     },
-    "results": {"studies", "trajectory", "flows", "linalg"},
+    "results": {"studies", "descent", "trajectory", "flows", "linalg"},
     "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "linalg", "execution"},
     "solvers": {"trajectory", "events", "flows", "linalg", "execution"},
     "spectra": {"flows", "linalg"},

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from gflow._version import __version__
+from gflow.cli import figures as cli_figures
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import model_options, output_options
@@ -186,7 +187,7 @@ def _show(scenario: str) -> None:
     click.echo(load_scenario(scenario, code=True).toml(), nl=False)
 
 
-for _command in (*cli_runs.COMMANDS, *cli_sweep.COMMANDS):
+for _command in (*cli_runs.COMMANDS, *cli_figures.COMMANDS, *cli_sweep.COMMANDS):
     cli.add_command(_command)
 
 

@@ -16,9 +16,10 @@ from gflow.callbacks import Progress, as_progress
 from gflow.checks import require_count, require_fraction, require_positive
 from gflow.descent.closed_form import closed_form_descent
 from gflow.descent.loop import DescentRequest, serve_descent
+from gflow.display import Display
 from gflow.execution import current
 from gflow.flows.arguments import require_flow
-from gflow.flows.base import Flow
+from gflow.flows.base import Flow, Observables
 from gflow.flows.momentum import time_unit
 from gflow.flows.starts import checked_start
 
@@ -26,7 +27,7 @@ _USAGE = "gflow.descend(flow, y0, step_size, steps)"
 
 
 @dataclass(frozen=True, repr=False)
-class Descent:
+class Descent(Display):
     """The path of gradient descent at the saved steps.
 
     Attributes
@@ -61,6 +62,10 @@ class Descent:
     def losses(self) -> Tensor:
         """φ at every saved step, shape (S, ...)."""
         return self.flow.loss(self.ys)
+
+    def observables(self) -> Observables:
+        """Measure the flow's observables at every saved step, steps first."""
+        return self.flow.observables(self.ys)
 
     def __repr__(self) -> str:
         state = "" if self.diverged_at is None else f", DIVERGED from step {self.diverged_at}"
@@ -101,7 +106,7 @@ def descend(
         Heavy-ball momentum β in [0, 1).
     progress : callable or bool, optional
         ``progress(t, loss)``, called every 50 steps and at the end (at the end alone
-        where the steps have a closed form); True prints a line each second.
+        where the steps have a closed form); True shows a bar.
 
     Returns
     -------
@@ -154,7 +159,7 @@ def descend_to(
         Heavy-ball momentum β in [0, 1).
     progress : callable or bool, optional
         ``progress(t, loss)``, called every 50 steps and at the end (at the end alone
-        where the steps have a closed form); True prints a line each second.
+        where the steps have a closed form); True shows a bar.
 
     Returns
     -------
@@ -171,7 +176,7 @@ def descend_to(
     step_size = require_positive("step_size", step_size)
     momentum = require_fraction("momentum", momentum)
     flow, y0 = checked_start(flow, y0, _USAGE)
-    progress = as_progress(progress)
+    progress = as_progress(progress, "descent", saved_steps[-1] * time_unit(step_size, momentum))
     with torch.no_grad():
         start = flow.lift(y0)
         request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)

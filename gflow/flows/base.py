@@ -109,6 +109,18 @@ class Flow(abc.ABC):
             )
         return super().__new__(cls)
 
+    def describe(self) -> str:
+        """Return what tells this flow from others of its class, for its short text."""
+        return ""
+
+    def __repr__(self) -> str:
+        try:
+            sizes = ["any" if size == -1 else str(size) for size in self.state_shape]
+        except Exception:  # a flow of one's own that is not complete must still be shown in errors
+            return f"{type(self).__name__}()"
+        state = f"state {' × '.join(sizes)}" if sizes else "state a number"
+        return f"{type(self).__name__}({', '.join(filter(None, (self.describe(), state)))})"
+
     # -- what a flow must implement ---------------------------------------------
 
     @functools.cached_property

@@ -362,6 +362,10 @@ class LayerwiseFlow(ParameterFlow):
         growth = LayerGrowth(self._loss.gradient, self.end_to_end(y0))
         return LayerGuard(self, functools.partial(LayerwiseFlow, self._loss), y0, rtol, growth)
 
+    def describe(self) -> str:
+        widths = [self._shapes[0][1], *(shape[0] for shape in self._shapes)]
+        return f"{self._loss!r}, widths {', '.join(map(str, widths))}"
+
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, singular values, effective rank, nuclear norm and balancedness ‖D_j‖_F.
 

@@ -324,6 +324,9 @@ class EndToEndFlow(ReducedFlow):
         specialised.rank = int(ranks[0])
         return specialised
 
+    def describe(self) -> str:
+        return f"{self._loss!r}, depth {self.depth}"
+
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, singular values, effective rank and nuclear norm.
 

@@ -148,6 +148,9 @@ class FactorFlow(ParameterFlow):
         _check_square(loss)
         self._loss = loss
 
+    def describe(self) -> str:
+        return repr(self._loss)
+
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (self._loss.shape[0], -1)
@@ -259,6 +262,9 @@ class ProductFlow(ReducedFlow):
     def __init__(self, loss: Loss):
         _check_square(loss)
         self._loss = loss
+
+    def describe(self) -> str:
+        return repr(self._loss)
 
     @property
     def state_shape(self) -> tuple[int, ...]:

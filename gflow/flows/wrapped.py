@@ -91,6 +91,9 @@ class WrappedFlow(ParameterFlow):
         specialised.flow = flow
         return specialised
 
+    def describe(self) -> str:
+        return f"of {self.flow!r}"
+
     def loss(self, y: Tensor) -> Tensor:
         return self.flow.loss(y)
 

@@ -88,7 +88,7 @@ def ntk(
     max_memory : float, optional
         Bytes that this call may take; see `memory_needed`.
     progress : callable or bool, optional
-        Called with the entries done and their total; True prints a line each second.
+        Called with the entries done and their total; True shows a bar.
     **network : NetworkOptions
         ``depth=1``, the hidden layers; ``activation="relu"``: a name in
         `gflow.kernels.activations`, a smooth function of tensors or an `Activation`;
@@ -142,7 +142,7 @@ def nngp(
     max_memory : float, optional
         Bytes that this call may take.
     progress : callable or bool, optional
-        Called with the entries done and their total; True prints a line each second.
+        Called with the entries done and their total; True shows a bar.
     **network : NetworkOptions
         See `ntk`.
 

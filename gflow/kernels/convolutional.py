@@ -81,7 +81,7 @@ def conv_ntk(
     max_memory : float, optional
         Bytes that this call may take.
     progress : callable or bool, optional
-        Called with the entries done and their total; True prints a line each second.
+        Called with the entries done and their total; True shows a bar.
     **network : ConvNetworkOptions
         ``depth``, the convolutions (the dense read-out is one layer more), ``activation``,
         ``w_std`` and ``b_std`` as for `ntk`; ``pooling="flatten"`` or "average", before the
@@ -130,7 +130,7 @@ def conv_nngp(
     max_memory : float, optional
         Bytes that this call may take.
     progress : callable or bool, optional
-        Called with the entries done and their total; True prints a line each second.
+        Called with the entries done and their total; True shows a bar.
     **network : ConvNetworkOptions
         See `conv_ntk`.
 

@@ -1,28 +1,33 @@
 """Figures: labelled arrays to matplotlib figures.
 
 `figures` draws every figure whose variables a dataset has. A figure is one function in any file of
-this folder, which is discovered, not listed::
+this folder, which is discovered, not listed; it returns a title that says what was measured::
 
     from gflow.plots.figure_spec import figure_spec
     from gflow.plots.style import TIME_LABEL
 
     @figure_spec("gradient", variables=["gradient_norm"])
-    def _gradient(ds: xr.Dataset, figure: Figure) -> None:
-        axes = figure.axes[0]
+    def _gradient(ds: xr.Dataset, axes: Axes) -> str:
         axes.plot(ds["time"], ds["gradient_norm"])
         axes.set(xlabel=TIME_LABEL, ylabel="gradient norm", yscale="log")
+        return f"the gradient falls to {float(ds['gradient_norm'][-1]):.2g}"
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import matplotlib as mpl
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from gflow.discovery import discover
+from gflow.errors import InputError
+from gflow.plots.drawing import draw_into
 from gflow.plots.figure_spec import FigureSpec
-from gflow.plots.style import STYLE, TIME_LABEL
+from gflow.plots.style import SIZE, STYLE
+from gflow.text import unknown
 
 
 def figure_specs() -> list[FigureSpec]:
@@ -48,7 +53,14 @@ def figure_specs() -> list[FigureSpec]:
     return list(specs.values())
 
 
-def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
+def figures(
+    ds: xr.Dataset,
+    title: str = "",
+    *,
+    only: Collection[str] = (),
+    size: tuple[float, float] = SIZE,
+    style: Mapping[str, Any] = STYLE,
+) -> dict[str, Figure]:
     """Draw every figure whose variables a result has.
 
     Parameters
@@ -56,12 +68,23 @@ def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
     ds : xarray.Dataset
         The dataset of a run, ``result.nc``.
     title : str
-        The title of every figure.
+        A second line of every title, below what was measured.
+    only : collection of str
+        Names of figures; by default all.
+    size : (float, float)
+        Width and height of one panel, in inches.
+    style : mapping
+        Settings of matplotlib.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
         The figures by name.
+
+    Raises
+    ------
+    InputError
+        If the result has no figure of a name in ``only``.
 
     Examples
     --------
@@ -69,27 +92,17 @@ def figures(ds: xr.Dataset, title: str = "") -> dict[str, Figure]:
     >>> list(figures(xr.Dataset(values)))
     ['singular_values']
     """
+    chosen = {spec.name: spec for spec in figure_specs() if spec.fits(ds)}
+    for name in only:
+        if name not in chosen:
+            raise InputError(f"this result has other figures: {unknown('figure', name, chosen)}")
     drawn = {}
-    with mpl.rc_context(STYLE):
-        for spec in figure_specs():
-            if all(name in ds for name in spec.variables):
-                figure = Figure(figsize=(5.6 * spec.panels, 3.9))
-                figure.subplots(1, spec.panels)
-                spec.draw(ds, figure)
-                _scale_time(ds, figure)
-                if title:
-                    figure.suptitle(title, fontsize=10, parse_math=False)
-                drawn[spec.name] = figure
+    settings: Any = dict(style)
+    with mpl.rc_context(settings):
+        for name, spec in chosen.items():
+            if not only or name in only:
+                figure = Figure(figsize=(size[0] * spec.panels, size[1]))
+                panels = figure.subplots(1, spec.panels, squeeze=False)[0]
+                draw_into(spec, ds, panels, title)
+                drawn[name] = figure
     return drawn
-
-
-def _scale_time(ds: xr.Dataset, figure: Figure) -> None:
-    """Use a symmetric logarithmic axis, which shows the start too, for log-spaced times."""
-    if "time" not in ds or not ds["time"].ndim:
-        return
-    times = ds["time"].values[ds["time"].values > 0]
-    if len(times) > 2 and np.median(times) < 0.1 * times[-1]:
-        for axes in figure.axes:
-            if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
-                axes.set_xscale("symlog", linthresh=times[0])
-                axes.set_xlim(0, 1.1 * times[-1])

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, LOG_ZERO, TIME_LABEL, descent_curves
@@ -20,8 +20,7 @@ _BOUND = r"bound  $e^{-\lambda_{\min} t}\,\|u_0 - y\|$"
     variables=["residual_norm", "residual_bound", "mode_residuals", "descent_residual_norm"],
     panels=2,
 )
-def _residual(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _residual(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     time = ds["time"].values
     left.plot(time, ds["residual_norm"], color="black", label="gradient flow  ‖u − y‖")
     left.plot(time, ds["residual_bound"], "--", color=COLOURS[1], label=_BOUND)
@@ -64,8 +63,7 @@ def _residual(ds: xr.Dataset, figure: Figure) -> None:
     ],
     panels=2,
 )
-def _learning(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _learning(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     lam, energy = ds["kernel_eigenvalues"].values, ds["target_energy"].values
     time, when = ds["time"].values, ds["learning_times"].values
     mode = np.arange(1, len(lam) + 1)

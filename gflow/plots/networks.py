@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, descent_curves, format_number
@@ -16,8 +16,7 @@ _AVERAGED = r"central flow  $L + \mathrm{tr}\,\Sigma/\eta$"
 
 
 @figure_spec("sharpness", variables=["sharpness", "descent_sharpness"])
-def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _sharpness(ds: xr.Dataset, axes: Axes) -> None:
     limits = []
     for i, (label, t, values) in enumerate(descent_curves(ds, "descent_sharpness")):
         colour = colour_of(i)
@@ -39,8 +38,7 @@ def _sharpness(ds: xr.Dataset, figure: Figure) -> None:
 @figure_spec(
     "network", variables=["gradient_norm", "distance", "descent_distance", "gap"], panels=3
 )
-def _network(ds: xr.Dataset, figure: Figure) -> None:
-    left, middle, right = figure.axes
+def _network(ds: xr.Dataset, left: Axes, middle: Axes, right: Axes) -> None:
     panels = [(middle, "gradient_norm", r"gradient norm  $\|\nabla L\|$")]
     panels.append((right, "distance", r"distance from the start  $\|\theta - \theta_0\|$"))
     if "accuracy" in ds:
@@ -63,8 +61,7 @@ def _network(ds: xr.Dataset, figure: Figure) -> None:
     variables=["flow_loss", "flow_sharpness", "edge_sharpness", "step_loss"],
     panels=2,
 )
-def _edge(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _edge(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     limits = 2 / ds["step_size"].values
     losses = descent_curves(ds, "step_loss", "step_time")
     sharpness = descent_curves(ds, "edge_sharpness")
@@ -100,8 +97,7 @@ def _edge(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("leaving", variables=["relative_gap", "oscillation", "smooth_variance"], panels=3)
-def _leaving(ds: xr.Dataset, figure: Figure) -> None:
-    left, middle, right = figure.axes
+def _leaving(ds: xr.Dataset, left: Axes, middle: Axes, right: Axes) -> None:
     gaps = descent_curves(ds, "relative_gap")
     averages = descent_curves(ds, "smooth_variance", "step_time")
     predicted = descent_curves(ds, "central_variance", "central_time")
@@ -132,8 +128,7 @@ def _leaving(ds: xr.Dataset, figure: Figure) -> None:
     variables=["squared_gradient", "descent_squared_gradient", "descent_ratio", "modified_ratio"],
     panels=2,
 )
-def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _implicit_regularization(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     left.plot(ds["time"], ds["squared_gradient"], color="black", label="gradient flow", zorder=1)
     for i, (label, t, values) in enumerate(descent_curves(ds, "descent_squared_gradient")):
         colour = colour_of(i)
@@ -162,7 +157,7 @@ def _implicit_regularization(ds: xr.Dataset, figure: Figure) -> None:
     variables=["travelled", "gap_to_flow", "gap_to_proxy", "proxy_to_flow"],
     panels=2,
 )
-def _continuous_vs_discrete(ds: xr.Dataset, figure: Figure) -> None:
+def _continuous_vs_discrete(ds: xr.Dataset, *panels: Axes) -> None:
     step, proxy = format_number(float(ds["step"])), int(ds["proxy"])
     lines: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("travelled", {"color": "black"}, "descent to its start"),
@@ -173,16 +168,17 @@ def _continuous_vs_discrete(ds: xr.Dataset, figure: Figure) -> None:
     )
     later = ds["time"].values > 0
     time = ds["time"].values[later]
-    for axes, name in zip(figure.axes, ds["network"].values, strict=False):
+    for axes, name in zip(panels, ds["network"].values, strict=False):
         part = ds.sel(network=name)
         for variable, style, label in lines:
             axes.plot(time, part[variable].values[later], label=label, **style)
         axes.set(xlabel=TIME_LABEL, ylabel=f"distance of parameters,  η = {step}", yscale="log")
         axes.set_title(f"{name} network", fontsize=10)
-    for axes in figure.axes[ds.sizes["network"] :]:
-        axes.remove()
-    low = min(axes.get_ylim()[0] for axes in figure.axes)
-    high = max(axes.get_ylim()[1] for axes in figure.axes)
-    for axes in figure.axes:
+    for axes in panels[ds.sizes["network"] :]:
+        axes.set_axis_off()
+    used = panels[: ds.sizes["network"]]
+    low = min(axes.get_ylim()[0] for axes in used)
+    high = max(axes.get_ylim()[1] for axes in used)
+    for axes in used:
         axes.set_ylim(low, high)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    used[-1].legend()

@@ -7,66 +7,37 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from gflow.plots.figure_spec import figure_spec
+from gflow.plots.observable import draw_observable
 from gflow.plots.style import (
     COLOURS,
     LOG_ZERO,
     TIME_LABEL,
-    colour_of,
     descent_curves,
     format_number,
 )
 
-_MODES_SHOWN = 10
 _LIMIT = r"stability limit $2/\lambda_{\max}$"
 
 
 @figure_spec("loss", variables=["loss", "descent_loss"])
-def _loss(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
-    for i, (label, t, values) in enumerate(descent_curves(ds, "descent_loss")):
-        colour = colour_of(i)
-        every = max(1, len(t) // 25)
-        axes.plot(t[::every], values[::every], "o", ms=4, mfc="none", color=colour, label=label)
-    axes.plot(ds["time"], ds["loss"], color="black", label="gradient flow", zorder=1)
-    axes.set(xlabel=TIME_LABEL, ylabel="loss", yscale="log")
-    axes.legend(title="gradient descent")
+def _loss(ds: xr.Dataset, axes: Axes) -> None:
+    draw_observable(ds, axes, "loss")
 
 
-@figure_spec("singular_values", variables=["singular_values"])
-def _singular_values(ds: xr.Dataset, figure: Figure) -> None:
-    _spectrum(ds, figure.axes[0], "singular_values", "singular values of W")
+@figure_spec("singular_values", variables=["singular_values"], priority=1)
+def _singular_values(ds: xr.Dataset, axes: Axes) -> None:
+    draw_observable(ds, axes, "singular_values")
 
 
-@figure_spec("eigenvalues", variables=["eigenvalues"])
-def _eigenvalues(ds: xr.Dataset, figure: Figure) -> None:
-    _spectrum(ds, figure.axes[0], "eigenvalues", "eigenvalues of W = UUᵀ")
-
-
-def _spectrum(ds: xr.Dataset, axes: Axes, name: str, label: str) -> None:
-    values = ds[name].values
-    shown = min(_MODES_SHOWN, values.shape[1])
-    for i in range(shown):
-        axes.plot(ds["time"], values[:, i], color=colour_of(i))
-    coarse = f"descent_{name}"
-    if coarse in ds:
-        step, t, path = descent_curves(ds, coarse)[0]
-        every = max(1, len(t) // 20)
-        for i in range(shown):
-            colour = colour_of(i)
-            axes.plot(t[::every], path[::every, i], "o", ms=3.5, mfc="none", color=colour)
-        axes.plot([], [], "o", ms=3.5, mfc="none", color="grey", label=f"descent, {step}")
-    axes.plot([], [], color="grey", label="gradient flow")
-    more = f" (largest {shown} of {values.shape[1]})" if values.shape[1] > shown else ""
-    axes.set(xlabel=TIME_LABEL, ylabel=label + more)
-    axes.legend()
+@figure_spec("eigenvalues", variables=["eigenvalues"], priority=1)
+def _eigenvalues(ds: xr.Dataset, axes: Axes) -> None:
+    draw_observable(ds, axes, "eigenvalues")
 
 
 @figure_spec("gap", variables=["gap", "gap_time"])
-def _gap(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _gap(ds: xr.Dataset, axes: Axes) -> None:
     error = float(ds["solver_error"])
     for label, t, values in descent_curves(ds, "gap", "gap_time"):
         later = t > 0
@@ -78,8 +49,7 @@ def _gap(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("step_size", variables=["largest_gap", "order"])
-def _step_size(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _step_size(ds: xr.Dataset, axes: Axes) -> None:
     steps, gaps = ds["step_size"].values, ds["largest_gap"].values
     fitted, stable = ds["fitted"].values.astype(bool), ds["stable"].values.astype(bool)
     finite = np.isfinite(gaps)
@@ -130,8 +100,7 @@ def _order_line(
 
 
 @figure_spec("invariants", variables=["drift_bound"])
-def _invariants(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _invariants(ds: xr.Dataset, axes: Axes) -> None:
     time = ds["time"].values[1:]
     names = [str(n) for n in ds.data_vars if str(n).startswith("drift_") and n != "drift_bound"]
     for name in names:
@@ -149,8 +118,7 @@ def _invariants(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("completion", variables=["held_out_error", "effective_rank"], panels=2)
-def _completion(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _completion(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     left.plot(ds["time"], ds["held_out_error"], color="black")
     left.set(xlabel=TIME_LABEL, ylabel="relative error, unobserved entries", ylim=(0, None))
     right.plot(ds["time"], ds["effective_rank"], color=COLOURS[0])

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import xarray as xr
 from cycler import cycler
 from matplotlib.axes import Axes
+
+from gflow.errors import InputError
+from gflow.text import nearest
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLE: Any = {
@@ -27,8 +32,47 @@ STYLE: Any = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
+SIZE = (5.6, 3.9)  # inches of one panel
 TIME_LABEL = "time t  (step size × steps)"
 LOG_ZERO = 1e-17  # where a logarithmic axis shows zero
+
+
+def style_settings(name: str | None) -> dict[str, Any]:
+    """Return matplotlib's settings: those of gflow, and above them those of a style sheet.
+
+    Parameters
+    ----------
+    name : str or None
+        Of a style of matplotlib, or of a file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InputError
+        If there is no such style.
+
+    Examples
+    --------
+    >>> style_settings("grayscale")["axes.grid"], "image.cmap" in style_settings(None)
+    (True, False)
+    """
+    if name is None:
+        return dict(STYLE)
+    try:
+        if name in mpl.style.library:
+            chosen = mpl.style.library[name]
+        else:
+            chosen = mpl.rc_params_from_file(name, use_default_template=False)
+    except (OSError, ValueError, UnicodeError):
+        close = nearest(name, mpl.style.available)
+        hint = "" if close is None else f"; did you mean '{close}'?"
+        raise InputError(
+            f"style must be a style sheet of matplotlib, by name or file, got '{name:.60}'{hint}"
+        ) from None
+    return {**STYLE, **chosen}
 
 
 def colour_of(index: int) -> str:
@@ -51,6 +95,42 @@ def format_number(value: float) -> str:
     '0.0123'
     """
     return f"{value:.3g}"
+
+
+def label_of(array: xr.DataArray) -> str:
+    """Return the label of an axis: the long name, without what it is of, and units if any.
+
+    Examples
+    --------
+    >>> label_of(xr.DataArray([1.0], attrs={"long_name": "descent: loss", "units": "1"}))
+    'loss'
+    """
+    label = str(array.attrs.get("long_name", array.name)).removeprefix("descent: ")
+    units = array.attrs.get("units", "1")
+    return label if units in ("1", "") else f"{label}  ({units})"
+
+
+def thinned(t: np.ndarray, count: int = 25) -> np.ndarray:
+    """Return the indices of about so many points, evenly spaced on the axis of t.
+
+    Parameters
+    ----------
+    t : ndarray, shape (points,)
+        Ascending.
+    count : int
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> thinned(np.arange(101.0), 5).tolist()
+    [0, 25, 50, 75, 100]
+    """
+    if len(t) <= count:
+        return np.arange(len(t))
+    return np.unique(np.searchsorted(t, np.linspace(t[0], t[-1], count)).clip(0, len(t) - 1))
 
 
 def descent_curves(

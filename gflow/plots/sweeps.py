@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gflow.errors import InputError
-from gflow.plots.style import STYLE, colour_of, draw_median_band, format_number
+from gflow.plots.style import SIZE, STYLE, colour_of, draw_median_band, format_number
 from gflow.text import unknown
 
 _LABEL_WIDTH = 40  # characters
@@ -53,6 +54,36 @@ def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figu
     >>> sweep_figure(ds, "width", "loss").axes[0].get_xlabel()
     'hidden width m'
     """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=SIZE)
+        draw_sweep(ds, figure.subplots(), x, y, hue)
+    return figure
+
+
+def draw_sweep(ds: xr.Dataset, axes: Axes, x: str, y: str, hue: str | None = None) -> None:
+    """Draw a quantity of a sweep against a swept key into given axes, as `sweep_figure` does.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    axes : matplotlib.axes.Axes
+    x, y : str
+    hue : str, optional
+
+    Raises
+    ------
+    InputError
+        As `sweep_figure`.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"loss": ("width", [0.4, 0.2], {"long_name": "loss"})})
+    >>> ds = ds.assign_coords(width=("width", [64, 128], {"long_name": "width"}))
+    >>> axes = Figure().subplots()
+    >>> draw_sweep(ds, axes, "width", "loss")
+    >>> axes.get_ylabel()
+    'loss'
+    """
     variables = [str(n) for n, v in ds.data_vars.items() if v.dtype.kind in "fiub"]
     if y not in variables:
         raise InputError(f"--y: {unknown('variable', y, variables)}")
@@ -71,25 +102,21 @@ def sweep_figure(ds: xr.Dataset, x: str, y: str, hue: str | None = None) -> Figu
     curves = values.transpose(*front, ...).values.reshape(
         1 if along is None else values.sizes[along], values.sizes[across], -1
     )
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.9))
-        axes = figure.subplots()
-        at, labels = _positions(ds[x].values)
-        for i, curve in enumerate(curves):
-            if np.isfinite(curve).any():
-                style = {"color": colour_of(i), "marker": "o", "ms": 4}
-                if hue is not None:
-                    style["label"] = f"{hue.replace('_', ' ')} = {_text(ds[hue].values[i])}"
-                draw_median_band(axes, at, np.where(np.isfinite(curve), curve, np.nan).T, **style)
-        _scales(axes, at, labels, curves)
-        axes.set(xlabel=_label(ds[x]), ylabel=_label(ds[y]))
-        if hue is not None:
-            axes.legend()
-        rest = [str(d) for d in values.dims if d not in front and values.sizes[d] > 1]
-        if rest:
-            text = f"median and middle half over {', '.join(rest).replace('_', ' ')}"
-            axes.set_title(text, fontsize=9, color="grey")
-    return figure
+    at, labels = _positions(ds[x].values)
+    for i, curve in enumerate(curves):
+        if np.isfinite(curve).any():
+            style: dict[str, Any] = {"color": colour_of(i), "marker": "o", "ms": 4}
+            if hue is not None:
+                style["label"] = f"{hue.replace('_', ' ')} = {_text(ds[hue].values[i])}"
+            draw_median_band(axes, at, np.where(np.isfinite(curve), curve, np.nan).T, **style)
+    _scales(axes, at, labels, curves)
+    axes.set(xlabel=_label(ds[x]), ylabel=_label(ds[y]))
+    if hue is not None:
+        axes.legend()
+    rest = [str(d) for d in values.dims if d not in front and values.sizes[d] > 1]
+    if rest:
+        text = f"median and middle half over {', '.join(rest).replace('_', ' ')}"
+        axes.set_title(text, fontsize="small", color="grey")
 
 
 def _positions(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:

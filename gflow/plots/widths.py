@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, draw_median_band, format_number
 
 
 @figure_spec("distance", variables=["descent_distance", "flow_distance"])
-def _distance(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _distance(ds: xr.Dataset, axes: Axes) -> None:
     epochs = ds["epoch"].values
     for i, width in enumerate(ds["width"].values):
         colour = colour_of(i)
@@ -55,8 +53,7 @@ def _phases(axes: Axes, epochs: np.ndarray, medians: np.ndarray, peak: int) -> N
 
 
 @figure_spec("peak", variables=["descent_distance", "fit_slope"])
-def _peak(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _peak(ds: xr.Dataset, axes: Axes) -> None:
     parts = {
         "descent_peak": ("descent_distance", "o", "network to kernel, descent"),
         "flow_peak": ("flow_distance", "s", "network to kernel, flow"),
@@ -76,8 +73,7 @@ def _peak(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("kernel_drift", variables=["kernel_drift", "kernel_error", "kernel_norm"], panels=2)
-def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _kernel_drift(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     norm = float(ds["kernel_norm"])
     time = ds["time"].values
     drift = ds["kernel_drift"].values
@@ -98,8 +94,7 @@ def _kernel_drift(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("training", variables=["network_loss", "kernel_loss"])
-def _training(ds: xr.Dataset, figure: Figure) -> None:
-    axes = figure.axes[0]
+def _training(ds: xr.Dataset, axes: Axes) -> None:
     time = ds["time"].values
     later = time > 0
     for i, width in enumerate(ds["width"].values):
@@ -117,8 +112,7 @@ def _training(ds: xr.Dataset, figure: Figure) -> None:
 
 
 @figure_spec("test", variables=["test_distance", "test_error"], panels=2)
-def _test(ds: xr.Dataset, figure: Figure) -> None:
-    left, right = figure.axes
+def _test(ds: xr.Dataset, left: Axes, right: Axes) -> None:
     epochs = ds["epoch"].values
     for i, width in enumerate(ds["width"].values):
         colour = colour_of(i)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
-from gflow.flows.base import Flow, Observables
+from gflow.flows.base import Flow
 from gflow.linalg.arrays import to_numpy
 from gflow.trajectory import Trajectory, invariant_drift
 
@@ -64,6 +65,7 @@ _COUNTS = {
     "save": (0, "saved state of descent"),
     "saved_central": (0, "saved state of the central flow"),
     "step": (0, "step of descent"),
+    "member": (0, "member of the ensemble"),
 }
 
 
@@ -135,9 +137,10 @@ def add_drift(ds: xr.Dataset, path: Trajectory) -> None:
     if drift:
         bound = path.certificate.bounds["invariant_drift"]
         add_variable(ds, "drift_bound", (), bound, "bound of the certificate")
+    dims = "time", *member_dims(path.flow, path.ys)
     for name, values in drift.items():
         long_name = f"relative change of {name.replace('_', ' ')}"
-        add_variable(ds, f"drift_{name}", ("time",), to_numpy(values), long_name)
+        add_variable(ds, f"drift_{name}", dims, to_numpy(values), long_name)
 
 
 def padded(rows: Sequence[np.ndarray], length: int = 0) -> np.ndarray:
@@ -165,15 +168,67 @@ def padded(rows: Sequence[np.ndarray], length: int = 0) -> np.ndarray:
     return full
 
 
+def member_dims(flow: Flow, ys: Tensor) -> tuple[str, ...]:
+    """Return the names of an ensemble's dimensions: ``member``, ``member_2``, …
+
+    Parameters
+    ----------
+    flow : Flow
+    ys : Tensor, shape (T, ..., *state)
+        States at T times.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> from gflow.flows import FactorFlow
+    >>> flow, U = FactorFlow.example()
+    >>> member_dims(flow, U.expand(5, 3, *U.shape)), member_dims(flow, U.expand(5, *U.shape))
+    (('member',), ())
+    """
+    count = ys.ndim - flow.state_ndim - 1
+    return tuple("member" if i == 0 else f"member_{i + 1}" for i in range(count))
+
+
+def observable_dims(flow: Flow, name: str, lead: tuple[str, ...], ndim: int) -> tuple[str, ...]:
+    """Return the dimensions of an observable; what a flow does not name, it is named after.
+
+    Parameters
+    ----------
+    flow : Flow
+    name : str
+        The observable's.
+    lead : tuple of str
+        Dimensions of times and members.
+    ndim : int
+        The number of all dimensions.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> from gflow.flows import FactorFlow
+    >>> flow, _ = FactorFlow.example()
+    >>> observable_dims(flow, "eigenvalues", ("time",), 2), observable_dims(flow, "w", ("time",), 2)
+    (('time', 'mode'), ('time', 'w_entry'))
+    """
+    own = tuple(flow.observable_dims.get(name, ()))
+    if len(lead) + len(own) != ndim:
+        count = max(0, ndim - len(lead))
+        own = tuple(f"{name}_entry" if i == 0 else f"{name}_entry_{i + 1}" for i in range(count))
+    return (*lead, *own)
+
+
 def path_dataset(path: Trajectory) -> xr.Dataset:
     """Return a trajectory's observables and invariants against ``time``."""
     ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), TIME)})
-    _add_observables(ds, path.flow, path.observables())
+    lead = "time", *member_dims(path.flow, path.ys)
+    for name, values in path.observables().items():
+        dims = observable_dims(path.flow, name, lead, values.ndim)
+        add_variable(ds, name, dims, to_numpy(values), LONG_NAMES.get(name, name))
     add_drift(ds, path)
     return ds
-
-
-def _add_observables(ds: xr.Dataset, flow: Flow, observables: Observables) -> None:
-    for name, values in observables.items():
-        dims = ("time", *flow.observable_dims.get(name, ()))
-        add_variable(ds, name, dims, to_numpy(values), LONG_NAMES.get(name, name))

@@ -110,6 +110,8 @@ class Result(abc.ABC):
 
     #: Name of the kind, by which a summary is recognised.
     kind: ClassVar[str]
+    #: The study that ``from_study`` takes, by which the kind is found; None without one.
+    study_type: ClassVar[type | None] = None
     #: Whether the work was completed; False where a solver stopped early.
     complete: ClassVar[bool] = True
     #: Key of the summary's rows, a list of dicts; "" where a kind has none.

@@ -22,23 +22,27 @@ class ContinuousVsDiscreteResult(Result):
     """
 
     kind: ClassVar[str] = "continuous-vs-discrete"
+    study_type: ClassVar[type | None] = ContinuousVsDiscrete
     rows_key: ClassVar[str] = "networks"
     row_label: ClassVar[str] = "network"
 
     @classmethod
     def from_study(
         cls,
-        networks: Mapping[str, ContinuousVsDiscrete],
-        facts: Mapping[str, Mapping[str, Any]],
+        networks: ContinuousVsDiscrete | Mapping[str, ContinuousVsDiscrete],
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> ContinuousVsDiscreteResult:
         """Return the result of one study a network.
 
         Parameters
         ----------
-        networks : mapping of str to ContinuousVsDiscrete
-        facts : mapping of str to mapping
+        networks : ContinuousVsDiscrete, or mapping of str to ContinuousVsDiscrete
+        facts : mapping of str to mapping, optional
             Plain values for each network's row of the summary.
         """
+        if isinstance(networks, ContinuousVsDiscrete):
+            networks = {"one": networks}
+        facts = facts or {name: {} for name in networks}
         return cls(_dataset(networks), _summary(networks, facts))
 
     @classmethod

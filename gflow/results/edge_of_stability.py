@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +28,7 @@ class EdgeOfStabilityResult(Result):
     """
 
     kind: ClassVar[str] = "edge-of-stability"
+    study_type: ClassVar[type | None] = EdgeOfStability
     rows_key: ClassVar[str] = "descent"
     row_label: ClassVar[str] = "step_size"
     row_prefix: ClassVar[str] = "descent_"
@@ -35,13 +37,15 @@ class EdgeOfStabilityResult(Result):
     }
 
     @classmethod
-    def from_study(cls, study: EdgeOfStability, facts: Mapping[str, Any]) -> EdgeOfStabilityResult:
+    def from_study(
+        cls, study: EdgeOfStability, facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> EdgeOfStabilityResult:
         """Return the result of a study.
 
         Parameters
         ----------
         study : EdgeOfStability
-        facts : mapping
+        facts : mapping, optional
             Plain values for the summary.
         """
         return cls(_dataset(study), {**_summary(study), **facts})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 import xarray as xr
+from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
 from gflow.results.arrays import (
     LONG_NAMES,
-    STEP_SIZE,
     TIME,
     add_drift,
     add_variable,
@@ -30,6 +27,7 @@ from gflow.results.lines import (
     solver_error_line,
     stability_line,
 )
+from gflow.results.paths import descents_dataset, solver_error
 from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.flow_and_descent import FlowAndDescent
 from gflow.trajectory import Trajectory
@@ -43,6 +41,7 @@ class FlowAndDescentResult(Result):
     """
 
     kind: ClassVar[str] = "flow-and-descent"
+    study_type: ClassVar[type | None] = FlowAndDescent
     rows_key: ClassVar[str] = "descent"
     row_label: ClassVar[str] = "step_size"
     row_prefix: ClassVar[str] = "descent_"
@@ -53,16 +52,17 @@ class FlowAndDescentResult(Result):
     }
 
     @classmethod
-    def from_study(cls, study: FlowAndDescent, setup: Setup) -> FlowAndDescentResult:
+    def from_study(cls, study: FlowAndDescent, setup: Setup | None = None) -> FlowAndDescentResult:
         """Return the result of a study.
 
         Parameters
         ----------
         study : FlowAndDescent
-        setup : Setup
+        setup : Setup, optional
             What the scenario measures in addition, and its facts.
         """
         path = study.trajectory
+        setup = setup or Setup(path.flow, path.ys[0])
         ds = path_dataset(path)
         measured = {**setup.measure(path.ts, path.ys), **setup.measure_flow(path.ts, path.ys)}
         if path.sharpness.numel():
@@ -113,22 +113,12 @@ def _add_parameters(ds: xr.Dataset, path: Trajectory) -> None:
 
 def _with_descents(ds: xr.Dataset, study: FlowAndDescent, setup: Setup) -> xr.Dataset:
     """Return the dataset with the descents' observables and gaps."""
-    descents, flow = study.descents, study.trajectory.flow
-    sizes = [descent.step_size for descent in descents]
-    ds = ds.assign_coords(step_size=("step_size", sizes, STEP_SIZE))
+
+    def measure(ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:
+        return {**setup.measure(ts, ys), **setup.measure_descent(ts, ys)}
+
+    ds = ds.merge(descents_dataset(study.descents, study.trajectory.flow, measure))
     lead = ("step_size", "save")
-    ds["descent_time"] = (lead, padded([to_numpy(d.ts) for d in descents]), TIME)
-    columns: dict[str, list[np.ndarray]] = {}
-    for descent in descents:
-        for name, values in flow.observables(descent.ys).items():
-            columns.setdefault(name, []).append(to_numpy(values))
-        at = descent.ts, descent.ys
-        for name, (_, values) in {**setup.measure(*at), **setup.measure_descent(*at)}.items():
-            columns.setdefault(name, []).append(to_numpy(values))
-    for name, rows in columns.items():
-        dims = (*lead, *flow.observable_dims.get(name, ()))
-        long_name = "descent: " + LONG_NAMES.get(name, name)
-        add_variable(ds, f"descent_{name}", dims, padded(rows), long_name)
     gaps = [to_numpy(gap.end_to_end) for gap in study.gaps]
     add_variable(ds, "gap", lead, padded(gaps), "distance of descent to the flow")
     ds["gap_time"] = (lead, padded([to_numpy(gap.ts) for gap in study.gaps]), TIME)
@@ -139,13 +129,7 @@ def _with_descents(ds: xr.Dataset, study: FlowAndDescent, setup: Setup) -> xr.Da
 
 def _solver_error(study: FlowAndDescent) -> float:
     """Return the solver's error in the units of the gap; NaN where it was not measured."""
-    if study.solver_error is not None:
-        return study.solver_error
-    path = study.trajectory
-    error = path.certificate.error_estimate
-    if error is None:
-        error = math.nan if path.stats.method != "exact" else 8 * torch.finfo(path.ys.dtype).eps
-    return error * float(path.flow.norm(path.ys).max())
+    return solver_error(study.trajectory) if study.solver_error is None else study.solver_error
 
 
 def _summary(study: FlowAndDescent, setup: Setup) -> dict[str, Any]:

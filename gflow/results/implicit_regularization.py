@@ -26,20 +26,21 @@ class ImplicitRegularizationResult(Result):
     """
 
     kind: ClassVar[str] = "implicit-regularization"
+    study_type: ClassVar[type | None] = ImplicitRegularization
     rows_key: ClassVar[str] = "step_sizes"
     row_label: ClassVar[str] = "step_size"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES
 
     @classmethod
     def from_study(
-        cls, study: ImplicitRegularization, setup: Setup
+        cls, study: ImplicitRegularization, setup: Setup | None = None
     ) -> ImplicitRegularizationResult:
         """Return the result of a study.
 
         Parameters
         ----------
         study : ImplicitRegularization
-        setup : Setup
+        setup : Setup, optional
             Its facts go into the summary.
         """
         inner = study.study
@@ -68,7 +69,9 @@ class ImplicitRegularizationResult(Result):
             row["median_ratio"] = float(of_descent[1:].nanmedian())
             row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
         final_loss = float(inner.trajectory.losses[-1])
-        return cls(ds, {**summary, **setup.facts, "final_loss": final_loss})
+        return cls(
+            ds, {**summary, **({} if setup is None else setup.facts), "final_loss": final_loss}
+        )
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:

@@ -49,3 +49,28 @@ def find_kind(summary: Mapping[str, Any]) -> type[Result]:
             f"{brief(name)}; run the scenario again"
         )
     return kinds[name]
+
+
+def result_of(study: object) -> Result:
+    """Return the result of a study, without what a scenario would measure in addition.
+
+    Raises
+    ------
+    InputError
+        If no kind of result is of such a study.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> flow, start = gflow.KernelFlow.example()
+    >>> result_of(gflow.step_size_study(flow, start, 1.0, [0.1, 0.05])).kind
+    'step-size'
+    """
+    for kind in result_kinds().values():
+        if kind.study_type is not None and isinstance(study, kind.study_type):
+            made: Result = kind.from_study(study)  # type: ignore[attr-defined]
+            return made
+    raise InputError(
+        "this takes a trajectory, a descent, a gap, a study, a run or a sweep, got "
+        f"{brief(study, repr)}"
+    )

@@ -23,6 +23,7 @@ class StepSizeResult(Result):
     """Gaps over ``step_size`` (and ``save``, at ``gap_time``) with the fitted order."""
 
     kind: ClassVar[str] = "step-size"
+    study_type: ClassVar[type | None] = StepSizeStudy
     rows_key: ClassVar[str] = "step_sizes"
     row_label: ClassVar[str] = "step_size"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES

@@ -51,6 +51,7 @@ class WidthResult(Result):
     """Distances between network and kernel, by flow and by descent, and power laws of the width."""
 
     kind: ClassVar[str] = "width"
+    study_type: ClassVar[type | None] = WidthStudy
     rows_key: ClassVar[str] = "widths"
     row_label: ClassVar[str] = "width"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {

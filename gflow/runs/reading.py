@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.io import netcdf
 from gflow.io.locks import try_lock
@@ -26,8 +27,8 @@ _MAX_TEXT = 10_000_000
 _MAX_ARRAYS = 4 * 2**30
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Display):
     """A run read back from its folder.
 
     Attributes
@@ -42,6 +43,24 @@ class Run:
     manifest: dict[str, Any]
     summary: dict[str, Any]
     result: xr.Dataset
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return ``result``."""
+        return self.result
+
+    def _lines(self) -> tuple[str, list[tuple[str, str]]]:
+        from gflow.results.registry import find_kind
+        from gflow.views.values import table_lines
+
+        kind = find_kind(self.summary)
+        verdict, lines = table_lines(kind, self.summary)
+        return verdict, [*lines, ("folder", str(self.path))]
+
+    def __repr__(self) -> str:
+        certificate = self.summary.get("certificate", {})
+        verdict = "certificate holds" if certificate.get("holds") else "DOES NOT HOLD"
+        name, data = self.result.attrs.get("scenario"), self.result.attrs.get("data")
+        return f"Run({name} on {data}, {verdict}, {len(self.result)} variables, {self.path})"
 
 
 def state(path: Path) -> str:

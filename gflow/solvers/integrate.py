@@ -89,7 +89,7 @@ def integrate(
     max_step : float, optional
         The longest step; none by default. For a right-hand side with features that a step may miss.
     progress : callable or bool, optional
-        ``progress(t, loss)`` after accepted steps; True prints a line each second.
+        ``progress(t, loss)`` after accepted steps; True shows a bar.
     checkpoint : callable, optional
         ``checkpoint(state)`` with the whole state of the solve, every
         ``checkpoint_every`` seconds.
@@ -146,8 +146,16 @@ def integrate(
         dense=dense,
         event=until,
         sharpness=sharpness,
-        progress=as_progress(progress),
+        progress=as_progress(progress, t_end=_last(ts) if progress is True else None),
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         resume=resume,
     ).trajectory
+
+
+def _last(ts: Tensor | Sequence[float]) -> float | None:
+    """Return the last time; None where the times are refused later on."""
+    try:
+        return float(ts[-1])
+    except (TypeError, ValueError, LookupError, RuntimeError):
+        return None

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gflow.callbacks import Progress, as_progress
 from gflow.checks import require_numbers, require_positive, shown
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
@@ -32,8 +33,8 @@ _WARM = 1e-2  # of the eigenvectors' residuals, from those of the step before
 _COLD = 1e-3
 
 
-@dataclass(frozen=True)
-class CentralPath:
+@dataclass(frozen=True, repr=False)
+class CentralPath(Display):
     """A central flow at the requested times.
 
     Attributes
@@ -57,6 +58,13 @@ class CentralPath:
     sharpness: Tensor
     ranks: Tensor
 
+    def __repr__(self) -> str:
+        return (
+            f"CentralPath({len(self.ts)} times to t = {float(self.ts[-1]):g}, loss "
+            f"{float(self.losses[0]):.3g} to {float(self.losses[-1]):.3g}, sharpness at the end "
+            f"{float(self.sharpness[-1]):.3g})"
+        )
+
 
 def central_path(
     flow: CentralFlow,
@@ -77,7 +85,7 @@ def central_path(
     step : float, optional
         The longest step h; at most 1/rate, the default.
     progress : callable or bool, optional
-        ``progress(t, loss)`` at the requested times; True prints a line each second.
+        ``progress(t, loss)`` at the requested times; True shows a bar.
 
     Returns
     -------
@@ -109,7 +117,7 @@ def central_path(
     if any(not b > a for a, b in itertools.pairwise(times)):
         raise InputError("ts must be strictly increasing; sort it and remove repeated times")
     longest = 1 / flow.rate if step is None else require_positive("step", step)
-    progress = as_progress(progress)
+    progress = as_progress(progress, "central flow", times[-1])
     if not 0 < longest * flow.rate <= 1 + 1e-12:
         raise InputError(
             f"step must be positive and at most 1/rate = {1 / flow.rate:g}, got {step}"

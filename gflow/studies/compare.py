@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gflow.descent import Descent
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.studies.matching import shared_times
 from gflow.trajectory import Trajectory
 
 
-@dataclass(frozen=True)
-class Gap:
+@dataclass(frozen=True, repr=False)
+class Gap(Display):
     """Distance between a flow and descent at matched times.
 
     Attributes
@@ -30,6 +32,10 @@ class Gap:
         ``end_to_end`` over the flow's norm at that time.
     solver_error : float or None
         The trajectory's own relative error, where its certificate has an estimate.
+    step_size : float
+        Of descent.
+    flow_norm : float
+        Largest norm of the flow's states, by which its relative error is one like the gap's.
     """
 
     ts: Tensor
@@ -37,11 +43,20 @@ class Gap:
     parameters: Tensor | None
     relative: Tensor
     solver_error: float | None
+    step_size: float = math.nan
+    flow_norm: float = math.nan
 
     @property
     def largest(self) -> float:
         """The largest end-to-end distance over times and members."""
         return float(self.end_to_end.max())
+
+    def __repr__(self) -> str:
+        error = "" if self.solver_error is None else f", solver error {self.solver_error:.1e}"
+        return (
+            f"Gap(largest {self.largest:.3g}, relative {float(self.relative.max()):.2g}, step_size "
+            f"= {self.step_size:g}, {len(self.ts)} times to t = {float(self.ts[-1]):g}{error})"
+        )
 
 
 def compare(trajectory: Trajectory, descent: Descent) -> Gap:
@@ -111,6 +126,8 @@ def compare(trajectory: Trajectory, descent: Descent) -> Gap:
         parameters=parameters,
         relative=distance / size,
         solver_error=trajectory.certificate.error_estimate,
+        step_size=descent.step_size,
+        flow_norm=float(flow.norm(ys).max()),
     )
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_count, require_positive
 from gflow.descent import Descent, descend_to
+from gflow.display import Display, holds
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import single_start
@@ -40,8 +41,8 @@ DEFAULTS = SolveOptions(estimate_error=True)
 _USAGE = "continuous_vs_discrete(flow, y0, t_end, step_size)"
 
 
-@dataclass(frozen=True)
-class ContinuousVsDiscrete:
+@dataclass(frozen=True, repr=False)
+class ContinuousVsDiscrete(Display):
     """A flow, descent with η₀, and descent with η₀/proxy.
 
     Attributes
@@ -78,6 +79,14 @@ class ContinuousVsDiscrete:
     trajectory: Trajectory
     descent: Descent
     proxy_descent: Descent
+
+    def __repr__(self) -> str:
+        return (
+            f"ContinuousVsDiscrete(step size {self.step_size:g}, to t = {float(self.ts[-1]):g}: "
+            f"travelled {float(self.travelled[-1]):.3g}, largest gap {float(self.gap.max()):.3g}, "
+            f"proxy to flow {float(self.proxy_error.max()):.2g}, "
+            f"{holds(self.trajectory.certificate)})"
+        )
 
     @property
     def diverged_at(self) -> int | None:
@@ -121,7 +130,7 @@ def continuous_vs_discrete(
         By default the tolerances are those of `gflow.integrate`, there are 100 points, and the
         error is estimated, which can take four times the cost of the solve.
     stages : callable or bool, optional
-        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
+        ``stages(name, t_end)`` gives a progress callback for each part; True shows bars.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.

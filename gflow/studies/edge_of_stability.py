@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gflow.callbacks import Progress, Stages, as_stages
 from gflow.checks import require_positive
+from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
@@ -39,7 +40,7 @@ _SETTLED = 0.15  # of 2/η
 _USAGE = "edge_of_stability(flow, y0, t_end)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Edge:
     """Descent with one step size beside the flow and its central flow.
 
@@ -79,6 +80,10 @@ class Edge:
     central: CentralPath | None
     central_error: float
 
+    def __repr__(self) -> str:
+        crossed = "never" if self.crossing is None else f"at t = {self.crossing:.4g}"
+        return f"Edge(step size {self.step_size:g}, the flow reaches 2/η {crossed})"
+
     @property
     def step_size(self) -> float:
         """η."""
@@ -95,8 +100,8 @@ class Edge:
         return float(curve[later].max()) if bool(later.any()) else math.nan
 
 
-@dataclass(frozen=True)
-class EdgeOfStability:
+@dataclass(frozen=True, repr=False)
+class EdgeOfStability(Display):
     """The flow, its sharpness, and an `Edge` for each step size.
 
     Attributes
@@ -114,6 +119,13 @@ class EdgeOfStability:
     sharpness: Tensor
     smoothing: float
     edges: tuple[Edge, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"EdgeOfStability(sharpness of the flow to {float(self.sharpness.max()):.3g} at "
+            f"t = {float(self.trajectory.ts[-1]):g}, {list(self.edges)}, "
+            f"{holds(self.trajectory.certificate)})"
+        )
 
 
 def edge_of_stability(
@@ -145,7 +157,7 @@ def edge_of_stability(
         Of the solver and of the comparisons, which are linear in time; by default those of
         `gflow.integrate`, with 100 points for each step size.
     stages : callable or bool, optional
-        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
+        ``stages(name, t_end)`` gives a progress callback for each part; True shows bars.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.

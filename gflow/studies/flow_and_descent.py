@@ -12,6 +12,7 @@ from torch import Tensor
 from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_positive
 from gflow.descent import Descent, descend_to
+from gflow.display import Display, holds, span
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
 from gflow.flows.starts import single_start
@@ -32,8 +33,8 @@ DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, estimate_error=True)
 _USAGE = "flow_and_descent(flow, y0, t_end)"
 
 
-@dataclass(frozen=True)
-class FlowAndDescent:
+@dataclass(frozen=True, repr=False)
+class FlowAndDescent(Display):
     """A flow with descents on the same time axis.
 
     Attributes
@@ -60,6 +61,16 @@ class FlowAndDescent:
     gaps: tuple[Gap, ...]
     stability_limit: float
     solver_error: float | None = None
+
+    def __repr__(self) -> str:
+        paths = [self.trajectory, *([] if self.parameters is None else [self.parameters])]
+        sizes = span([descent.step_size for descent in self.descents])
+        return (
+            f"FlowAndDescent({type(self.trajectory.flow).__name__} to t = "
+            f"{float(self.trajectory.ts[-1]):g}, {len(self.descents)} descents of step sizes "
+            f"{sizes}, largest gap {max(gap.largest for gap in self.gaps):.3g}, "
+            f"{holds(*(path.certificate for path in paths))})"
+        )
 
 
 def flow_and_descent(
@@ -89,7 +100,7 @@ def flow_and_descent(
         Of the solver and of the comparisons; by default rtol is 1e-8, atol 1e-11, there are 100
         points for each step size, and the error is estimated.
     stages : callable or bool, optional
-        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
+        ``stages(name, t_end)`` gives a progress callback for each part; True shows bars.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.

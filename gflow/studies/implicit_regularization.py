@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
@@ -40,8 +41,8 @@ DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, points=50)
 _USAGE = "implicit_regularization(flow, y0, t_end, step_sizes)"
 
 
-@dataclass(frozen=True)
-class ImplicitRegularization:
+@dataclass(frozen=True, repr=False)
+class ImplicitRegularization(Display):
     """‖∇L‖² along the flow, descents, and their modified flows.
 
     Attributes
@@ -63,6 +64,9 @@ class ImplicitRegularization:
     modified_slopes: tuple[Tensor, ...]
     descent_ratios: tuple[Tensor, ...]
     modified_ratios: tuple[Tensor, ...]
+
+    def __repr__(self) -> str:
+        return f"ImplicitRegularization({self.study!r})"
 
 
 def squared_gradient(flow: Flow, ys: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ def implicit_regularization(
         points. For a clean order choose points so that all step sizes are compared at the same
         times.
     progress : callable or bool, optional
-        ``progress(t, loss)`` along the flows and the descents; True prints a line each second.
+        ``progress(t, loss)`` along the flows and the descents; True shows a bar.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.

@@ -17,6 +17,7 @@ from torch import Tensor
 from gflow.callbacks import Progress, as_progress
 from gflow.checks import require_count, require_numbers, require_positive, shown
 from gflow.descent import Descent, descend_to
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.execution import current
 from gflow.execution.checkpointing import Checkpoint
@@ -27,8 +28,8 @@ from gflow.flows.starts import single_start
 _EXPLODED = 1e6  # growth of the loss that counts as divergence
 
 
-@dataclass(frozen=True)
-class OscillatingDescent:
+@dataclass(frozen=True, repr=False)
+class OscillatingDescent(Display):
     """Descent at S of its steps, with its losses and oscillation at all K of them.
 
     Attributes
@@ -47,6 +48,9 @@ class OscillatingDescent:
     losses: Tensor
     oscillation: Tensor
     variances: Tensor
+
+    def __repr__(self) -> str:
+        return f"OscillatingDescent({self.descent!r}, sharpness to {float(self.sharpness[-1]):.3g})"
 
     @property
     def step_ts(self) -> Tensor:
@@ -73,7 +77,7 @@ def oscillating_descent(
     steps : sequence of int
         The steps to save and to measure the sharpness at, ascending from 0.
     progress : callable or bool, optional
-        ``progress(t, loss)`` at the requested steps; True prints a line each second.
+        ``progress(t, loss)`` at the requested steps; True shows a bar.
 
     Returns
     -------
@@ -91,10 +95,11 @@ def oscillating_descent(
     """
     usage = "oscillating_descent(flow, y0, step_size, steps)"
     flow, y0 = single_start("a descent with its oscillation", flow, y0, usage)
-    step_size, progress = require_positive("step_size", step_size), as_progress(progress)
+    step_size = require_positive("step_size", step_size)
     steps = [require_count("each of steps", k, 0) for k in require_numbers("steps", steps)]
     if steps[0] != 0 or any(b <= a for a, b in itertools.pairwise(steps)):
         raise InputError(f"steps must ascend from 0, got {shown(steps)}; sort them")
+    progress = as_progress(progress, "descent", steps[-1] * step_size)
     inputs: dict[str, Any] = {"step_size": step_size, "steps": list(steps)}
     with current().resumable("oscillating descent", start=y0, **inputs) as piece:
         if piece.finished is not None:

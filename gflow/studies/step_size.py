@@ -19,6 +19,7 @@ from torch import Tensor
 from gflow.callbacks import Progress, as_progress
 from gflow.checks import evaluated, require_bool, require_callable, require_positive, shown
 from gflow.descent import Descent, descend_to
+from gflow.display import Display, holds, span
 from gflow.errors import InputError
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow
@@ -38,8 +39,8 @@ _USAGE = "gflow.step_size_study(flow, y0, t_end, step_sizes)"
 DEFAULTS = SolveOptions(rtol=1e-10, atol=1e-13, points=40)
 
 
-@dataclass(frozen=True)
-class StepSizeStudy:
+@dataclass(frozen=True, repr=False)
+class StepSizeStudy(Display):
     """Gaps against step sizes, and the orders fitted to them.
 
     Attributes
@@ -75,6 +76,14 @@ class StepSizeStudy:
     fit: OrderFit
     modified_fit: OrderFit | None = None
     modified_trajectories: tuple[Trajectory | None, ...] | None = None
+
+    def __repr__(self) -> str:
+        order = f"no order: {self.refusal}" if self.order is None else f"order {self.order:.3f}"
+        return (
+            f"StepSizeStudy({order}, {len(self.step_sizes)} step sizes {span(self.step_sizes)}, "
+            f"gaps {span(self.gaps)}, solver error {self.solver_error:.1e}, "
+            f"{holds(self.trajectory.certificate)})"
+        )
 
     @property
     def gaps(self) -> tuple[float, ...]:
@@ -172,7 +181,7 @@ def step_size_study(
         40 points for each step size. The solver's error is always estimated, by a second solve
         at a tenth of the tolerance or by the closed form.
     progress : callable or bool, optional
-        ``progress(t, loss)`` along the flow and the descents; True prints a line each second.
+        ``progress(t, loss)`` along the flow and the descents; True shows a bar.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.
@@ -209,7 +218,8 @@ def step_size_study(
     flow, y0 = single_start("a study", flow, y0, _USAGE)
     if observe is not None:
         _check_observe(observe, y0)
-    progress = as_progress(progress)
+    if not isinstance(progress, bool):
+        progress = as_progress(progress)
     if modified:  # a flow without a modified flow is refused before any work
         ModifiedFlow(flow.parameter_flow, sizes[0])
     most = max_descent_steps(flow, y0, t_end / sizes[-1])
@@ -217,12 +227,15 @@ def step_size_study(
         t_end, sizes, options.points, spacing=options.spacing, max_steps=most
     )
     observe = observe or (lambda y: y)
-    solution = solve(flow, y0, times, options, progress=progress)
+    shown_flow = as_progress(progress, "flow", t_end)
+    solution = solve(flow, y0, times, options, progress=shown_flow)
     path, error = solution.trajectory, _error(solution, observe)
     limit = stability_limit(flow, path.ys)
     stable = tuple(s < limit for s in sizes)
     descents = tuple(
-        descend_to(flow, y0, step, steps, progress=progress)
+        descend_to(
+            flow, y0, step, steps, progress=as_progress(progress, f"descent, step {step:g}", t_end)
+        )
         for step, steps in zip(sizes, counts, strict=True)
     )
     observed = observe(path.ys)
@@ -260,7 +273,7 @@ def _with_modified(
     y0: Tensor,
     observe: Callable[[Tensor], Tensor],
     options: SolveOptions,
-    progress: Progress | None,
+    progress: Progress | bool | None,
 ) -> StepSizeStudy:
     """Return the study with its descents compared with the modified flow of each step size."""
     flow = study.trajectory.flow
@@ -273,7 +286,9 @@ def _with_modified(
             continue
         modified = ModifiedFlow(flow.parameter_flow, descent.step_size)
         observe_state = lambda theta: observe(flow.project(theta))  # noqa: E731
-        solution = solve(modified, flow.lift(y0), descent.ts, options, progress=progress)
+        name, t_end = f"modified flow, step {descent.step_size:g}", float(descent.ts[-1])
+        shown_flow = as_progress(progress, name, t_end)
+        solution = solve(modified, flow.lift(y0), descent.ts, options, progress=shown_flow)
         path = solution.trajectory
         if descent is study.descents[-1]:
             error = _error(solution, observe_state)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_count, require_float, require_numbers, require_positive, shown
+from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.flows.kernel import KernelFlow
 from gflow.flows.two_layer import TwoLayerFlow
@@ -44,8 +45,8 @@ from gflow.trajectory import Certificate, Stats
 DEFAULTS = SolveOptions("rkc2", rtol=1e-4, atol=1e-7, estimate_error=True, points=60)
 
 
-@dataclass(frozen=True)
-class WidthStudy:
+@dataclass(frozen=True, repr=False)
+class WidthStudy(Display):
     """Networks of several widths beside their kernel. Tensors are float64 on the host.
 
     Attributes
@@ -92,6 +93,15 @@ class WidthStudy:
     stats: tuple[tuple[Stats, ...], ...]
     diverged_at: tuple[tuple[int | None, ...], ...]
 
+    def __repr__(self) -> str:
+        law = self.slopes.get("descent_peak")
+        slope = "" if law is None else f", largest distance ∝ width^{law.slope:.2f}"
+        every = [certificate for row in self.certificates for certificate in row]
+        return (
+            f"WidthStudy(widths {', '.join(map(str, self.widths))}, {len(self.seeds)} seeds, "
+            f"{self.epochs[-1]} epochs of step size {self.step_size:.3g}{slope}, {holds(*every)})"
+        )
+
 
 def width_study(
     inputs: Tensor,
@@ -128,7 +138,7 @@ def width_study(
         epochs are spread logarithmically. With ``estimate_error``, the default, the first seed of
         each width is solved twice, for ``solver_error``.
     stages : callable or bool, optional
-        ``stages(name, t_end)`` gives a progress callback for each part; True prints lines.
+        ``stages(name, t_end)`` gives a progress callback for each part; True shows bars.
     **keywords
         Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
         ``options``.

@@ -32,6 +32,8 @@ from gflow.sweeping.plan import Plan
 if TYPE_CHECKING:
     import xarray as xr
 
+    from gflow.sweeping.sweep_dataset import SweepDataset
+
 #: Attributes of swept keys; other coordinates are labelled by their name.
 _AXES = {
     "step_size": STEP_SIZE,
@@ -69,7 +71,7 @@ class _Record:
         return cls(kind, summary)
 
 
-def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
+def load_sweep(path: str | Path, *, curves: bool = True) -> SweepDataset:
     """Load all completed runs of a sweep as one dataset.
 
     Parameters
@@ -82,8 +84,8 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Over the swept keys; ``load_sweep(path, curves=False).to_dataframe()`` is a pandas table
-        with one row for every run.
+        Over the swept keys; ``load_sweep(path).plot(x, y, hue)`` draws a quantity of it, and
+        ``load_sweep(path, curves=False).to_dataframe()`` is a pandas table with one row a run.
 
     Raises
     ------
@@ -103,12 +105,12 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> xr.Dataset:
         ...
     gflow.errors.InputError: no sweep at no/such/sweep: sweep.toml is missing
     """
-    import xarray as xr
+    from gflow.sweeping.sweep_dataset import SweepDataset
 
     folder, curves = as_path(path), require_bool("curves", curves)
     plan, states = read_plan(folder), dict(status(folder).states)
     dims = tuple(group[0].key for group in plan.groups)
-    ds = xr.Dataset(coords=_coordinates(plan))
+    ds = SweepDataset(coords=_coordinates(plan))
     records: dict[GridIndex, _Record] = {}
     arrays = Curves({axis.key for group in plan.groups for axis in group})
     for member in plan.members:

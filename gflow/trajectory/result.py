@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gflow.display import Display
 from gflow.errors import GflowError
 from gflow.flows.base import Flow, Observables
 from gflow.trajectory.certificate import Certificate
@@ -53,7 +54,7 @@ class Stats:
 
 
 @dataclass(frozen=True, repr=False)
-class Trajectory:
+class Trajectory(Display):
     """States of a flow at the requested times.
 
     Attributes

@@ -4,8 +4,8 @@ from gflow.plots.figure_spec import FigureSpec, figure_spec
 
 
 def test_declaration_keeps_the_function_and_what_it_needs():
-    def draw(ds, figure):
-        figure.axes[0].plot(ds["x"])
+    def draw(ds, *axes):
+        axes[0].plot(ds["x"])
 
     spec = figure_spec("two panels", ["x", "y"], panels=2)(draw)
     assert isinstance(spec, FigureSpec)
@@ -14,4 +14,4 @@ def test_declaration_keeps_the_function_and_what_it_needs():
 
 
 def test_a_figure_has_one_panel_by_default():
-    assert figure_spec("one panel", ["x"])(lambda ds, figure: None).panels == 1
+    assert figure_spec("one panel", ["x"])(lambda ds, axes: None).panels == 1

@@ -47,7 +47,10 @@ def test_numbers_and_curves_are_at_the_position_of_their_run(tmp_path):
     table = gflow.load_sweep(tmp_path, curves=False).to_dataframe()
     assert len(table) == 8
     assert table.loc[(3.0, 0.2, 1), "final_loss"] == float(ds.final_loss[1, 1, 1])
-    xr.testing.assert_identical(xr.load_dataset(write_sweep(tmp_path)), ds)
+    assert xr.load_dataset(write_sweep(tmp_path)).identical(ds)
+    axes = ds.isel(seed=0).plot("t_end", "final_loss", hue="step_size")
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), ds.final_loss[:, 1, 0])
+    assert callable(ds.plot.scatter)  # xarray's own
 
 
 def test_values_of_runs_that_are_not_done_are_nan(tmp_path):

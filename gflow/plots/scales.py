@@ -1,0 +1,135 @@
+"""Scales of axes: logarithmic ones without empty decades, and with readable ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+
+from gflow.plots.style import TIME_LABEL, format_number
+
+_DECADES = 2.0  # from how many a positive quantity is drawn on a logarithmic axis
+_MARGIN = 1.15
+
+
+def zero_floor(values: np.ndarray) -> float | None:
+    """Return the least positive value where values span decades above zero; else None.
+
+    Examples
+    --------
+    >>> zero_floor(np.array([1e-4, 1.0])), zero_floor(np.array([0.5, 1.0]))
+    (0.0001, None)
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.min() <= 0:
+        return None
+    low, high = float(finite.min()), float(finite.max())
+    return low if high >= low * 10**_DECADES else None
+
+
+def set_log_y(axes: Axes, values: np.ndarray) -> None:
+    """Make the vertical axis logarithmic, over the positive values alone.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : ndarray
+        All that is drawn; a linear axis remains where nothing is positive.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> set_log_y(axes, np.array([0.0, 0.1, 10.0]))
+    >>> axes.get_yscale(), f"{axes.get_ylim()[0]:.2f}"
+    ('log', '0.08')
+    """
+    finite = values[np.isfinite(values) & (values > 0)]
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    room = max(_MARGIN, (high / low) ** 0.04)
+    axes.set_yscale("log")
+    axes.set_ylim(low / room, high * room)
+    readable_ticks(axes.yaxis, low / room, high * room)
+
+
+def readable_ticks(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis with plain numbers where it spans two decades or less.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+    low, high : float
+        Its limits.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> _ = axes.set(yscale="log", ylim=(0.2, 0.9))
+    >>> readable_ticks(axes.yaxis, 0.2, 0.9)
+    >>> [format_number(tick) for tick in axes.get_yticks()]
+    ['0.2', '0.3', '0.4', '0.5', '0.6', '0.7', '0.8', '0.9']
+    """
+    decades = np.log10(high / low)
+    if decades > 3:
+        return
+    every = (1, 2, 3, 4, 5, 6, 7, 8, 9) if decades < 0.7 else (1, 2, 5)
+    if decades < 0.35:
+        ticks = _round_ticks(low, high)
+    else:
+        ticks = np.array([d * s for d in 10.0 ** np.arange(-20, 21) for s in every])
+        ticks = ticks[(ticks >= low * 0.999) & (ticks <= high * 1.001)]
+    axis.set_major_locator(FixedLocator(ticks.tolist()))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+    axis.set_minor_locator(LogLocator(subs="auto") if decades > 1 else NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _round_ticks(low: float, high: float) -> np.ndarray:
+    ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    return ticks[(ticks >= low) & (ticks <= high)]
+
+
+def scale_time(ds: xr.Dataset, panels: Sequence[Axes]) -> None:
+    """Use a symmetric logarithmic axis, which shows the start too, for log-spaced times.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    panels : sequence of matplotlib.axes.Axes
+        Those whose horizontal axis is the time, and linear, are changed.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> _ = axes.set_xlabel(TIME_LABEL)
+    >>> scale_time(xr.Dataset(coords={"time": [0.0, 0.01, 0.1, 1.0, 10.0]}), [axes])
+    >>> axes.get_xscale()
+    'symlog'
+    """
+    if "time" not in ds or not ds["time"].ndim:
+        return
+    every = ds["time"].values
+    times = every[every > 0]
+    logarithmic = len(times) > 2 and np.median(times) < 0.1 * times[-1]
+    for axes in panels:
+        if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
+            if logarithmic:
+                axes.set_xscale("symlog", linthresh=times[0])
+                axes.set_xlim(0, 1.1 * times[-1])
+            elif len(every) > 1:
+                axes.set_xlim(min(0.0, every[0]), 1.01 * every[-1])

@@ -1,0 +1,29 @@
+"""Scales of axes."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gflow.plots.scales import readable_ticks, set_log_y
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.3, 0.5), (0.2, 0.9), (0.1, 1.0), (0.02, 3.0)])
+def test_axes_of_few_decades_have_several_plain_ticks(low, high):
+    axes = Figure().subplots()
+    axes.set(yscale="log", ylim=(low, high))
+    readable_ticks(axes.yaxis, low, high)
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert 3 <= len(ticks) <= 9
+    texts = [axes.yaxis.get_major_formatter()(tick, 0) for tick in ticks]
+    assert [float(text) for text in texts] == pytest.approx(ticks)
+    assert not any("^" in text for text in texts)
+
+
+def test_zeros_do_not_set_the_scale():
+    axes = Figure().subplots()
+    set_log_y(axes, np.array([0.0, -1.0, np.nan, 0.01, 1.0]))
+    assert axes.get_yscale() == "log"
+    assert 0.005 < axes.get_ylim()[0] < 0.01
+    axes = Figure().subplots()
+    set_log_y(axes, np.zeros(3))
+    assert axes.get_yscale() == "linear"
