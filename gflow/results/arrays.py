@@ -169,7 +169,7 @@ def padded(rows: Sequence[np.ndarray], length: int = 0) -> np.ndarray:
 
 
 def member_dims(flow: Flow, ys: Tensor) -> tuple[str, ...]:
-    """Return the names of an ensemble's dimensions: ``member``, ``member_2``, …
+    """Return the dimensions of an ensemble: ``member``, ``member_2`` and so on.
 
     Parameters
     ----------
