@@ -21,6 +21,7 @@ GROUND = {"_version", "errors", "text", "checks", "callbacks", "discovery", "dis
 TABLE = {
     "__main__": {"cli"},
     "cli": {
+        "reporting",
         "sweeping",
         "runs",
         "scenario",
@@ -30,6 +31,16 @@ TABLE = {
         "distributed",
         "plots",
         "execution",
+    },
+    "reporting": {
+        "sweeping",
+        "runs",
+        "scenario",
+        "settings",
+        "results",
+        "solvers",
+        "plots",
+        "io",
     },
     "sweeping": {
         "runs",
@@ -204,9 +215,9 @@ def test_only_the_command_line_imports_click():
     assert not [f for f in importers if not f.startswith("cli/")]
 
 
-def test_only_plots_import_matplotlib():
+def test_only_plots_and_figures_of_reports_import_matplotlib():
     importers = importers_of("matplotlib")
-    assert not [f for f in importers if not f.startswith("plots/")]
+    assert not [f for f in importers if not f.startswith(("plots/", "reporting/figures.py"))]
 
 
 def test_only_the_adapters_import_the_integrators():

@@ -20,6 +20,7 @@ import click
 
 from gflow._version import __version__
 from gflow.cli import figures as cli_figures
+from gflow.cli import reports as cli_reports
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
 from gflow.cli.options import model_options, output_options
@@ -187,7 +188,8 @@ def _show(scenario: str) -> None:
     click.echo(load_scenario(scenario, code=True).toml(), nl=False)
 
 
-for _command in (*cli_runs.COMMANDS, *cli_figures.COMMANDS, *cli_sweep.COMMANDS):
+_GROUPS = (cli_runs, cli_figures, cli_sweep, cli_reports)
+for _command in (c for module in _GROUPS for c in module.COMMANDS):
     cli.add_command(_command)
 
 

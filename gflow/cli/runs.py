@@ -119,7 +119,7 @@ def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     summary = {"scenario": scenario.name, "data": scenario.data, **result.summary}
     summary["folder"] = str(result.path)
     if as_json:
-        click.echo(_json(plain(summary)))
+        click.echo(to_json(plain(summary)))
     else:
         _print(summary, result.path, result.figures)
     status = STATUSES[find_kind(summary).verdict(summary)]
@@ -188,7 +188,7 @@ def _runs(folder: Path | None, as_json: bool) -> None:
         )
     rows = [_row(path) for path in find_runs(folder)]
     if as_json:
-        click.echo(_json(rows))
+        click.echo(to_json(rows))
         return
     for row in map(printable_values, rows):
         click.echo(f"{row['state']:<11} {row['written'] or '-':<19.19}  {row['folder']}")
@@ -196,7 +196,7 @@ def _runs(folder: Path | None, as_json: bool) -> None:
         click.echo(f"no runs in {printable(os.path.join(folder, ''))}", err=True)
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """Return one line of JSON with control characters, as a name may have, escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
@@ -249,7 +249,7 @@ def _inspect_run(run: Path, as_json: bool) -> None:
         facts["progress"] = reading.last_metrics(run)
     summary = reading.load_run(run).summary if _has_result(run, state) else None
     if as_json:
-        click.echo(_json(plain({**facts, "summary": summary})))
+        click.echo(to_json(plain({**facts, "summary": summary})))
         return
     _print_facts(printable_values(facts))
     if state == "interrupted":

@@ -71,11 +71,14 @@ class Column:
     heading : str
     spec : str
         Format specification of floating-point numbers.
+    meaning : str
+        What the column says, in one phrase, for reports.
     """
 
     key: str
     heading: str
     spec: str = ".4g"
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ class Result(abc.ABC):
     complete: ClassVar[bool] = True
     #: Key of the summary's rows, a list of dicts; "" where a kind has none.
     rows_key: ClassVar[str] = ""
+    #: What one row of the table stands for, as a sentence for reports.
+    row_meaning: ClassVar[str] = ""
     #: Key of a row that identifies it; the rows' dimension in a sweep has its name.
     row_label: ClassVar[str] = ""
     #: Prefix of a row's number in a sweep, where the summary has a number of the same name.
@@ -190,7 +195,7 @@ class Result(abc.ABC):
         """
         numbers = plain_numbers(summary)
         if isinstance(summary.get("certificate"), Mapping):
-            numbers["certificate_holds"] = float(bool(summary["certificate"].get("holds")))
+            numbers["certificate_holds"] = bool(summary["certificate"].get("holds"))
         numbers = {**numbers, **_missing(plain_numbers(summary.get("cost")), numbers)}
         rows = cls.rows(summary)
         row = cls.row_numbers(rows[0], numbers) if len(rows) == 1 else {}

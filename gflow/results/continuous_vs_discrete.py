@@ -24,6 +24,9 @@ class ContinuousVsDiscreteResult(Result):
     kind: ClassVar[str] = "continuous-vs-discrete"
     study_type: ClassVar[type | None] = ContinuousVsDiscrete
     rows_key: ClassVar[str] = "networks"
+    row_meaning: ClassVar[str] = (
+        "One row is one network, with one descent and one proxy beside its flow."
+    )
     row_label: ClassVar[str] = "network"
 
     @classmethod
@@ -49,12 +52,32 @@ class ContinuousVsDiscreteResult(Result):
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
         """Return the distances between descent, flow and proxy, and the solver's error."""
         return (
-            Column("network", "network"),
-            Column("distance", "travelled"),
-            Column("largest_gap", "gap to flow"),
-            Column("largest_proxy_gap", "gap to proxy"),
-            Column("largest_proxy_error", "proxy to flow"),
-            Column("solver_error", "solver's error"),
+            Column("network", "network", meaning="the network, by its activation"),
+            Column(
+                "distance",
+                "travelled",
+                meaning="distance of descent from the start, at the end",
+            ),
+            Column(
+                "largest_gap",
+                "gap to flow",
+                meaning="largest distance between descent and flow at equal time t",
+            ),
+            Column(
+                "largest_proxy_gap",
+                "gap to proxy",
+                meaning="largest distance of descent to the proxy, descent with a small step",
+            ),
+            Column(
+                "largest_proxy_error",
+                "proxy to flow",
+                meaning="largest distance between the proxy and the flow: what the proxy misses",
+            ),
+            Column(
+                "solver_error",
+                "solver's error",
+                meaning="error of the flow itself, by a finer solve",
+            ),
         )
 
     @classmethod

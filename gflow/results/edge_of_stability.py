@@ -31,6 +31,9 @@ class EdgeOfStabilityResult(Result):
     study_type: ClassVar[type | None] = EdgeOfStability
     rows_key: ClassVar[str] = "descent"
     row_label: ClassVar[str] = "step_size"
+    row_meaning: ClassVar[str] = (
+        "One row is one gradient descent from the start of the flow, with its own step size."
+    )
     row_prefix: ClassVar[str] = "descent_"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
         "descent_final_loss": label("loss at the end of descent"),
@@ -54,12 +57,32 @@ class EdgeOfStabilityResult(Result):
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
         """Return where the flow crosses 2/η, the gaps before and after, and the central flow's."""
         return (
-            Column("step_size", "step size"),
-            Column("edge", "2/η"),
-            Column("crossing", "crossed at t"),
-            Column("gap_before", "gap before"),
-            Column("gap_after", "gap after"),
-            Column("central_error", "gap to central flow"),
+            Column("step_size", "step size", meaning="step size η of descent"),
+            Column(
+                "edge",
+                "2/η",
+                meaning="sharpness from which descent with this step size is unstable",
+            ),
+            Column(
+                "crossing",
+                "crossed at t",
+                meaning="time at which the flow's sharpness reaches 2/η, if it does",
+            ),
+            Column(
+                "gap_before",
+                "gap before",
+                meaning="largest relative distance of outputs of descent to the flow's until then",
+            ),
+            Column(
+                "gap_after",
+                "gap after",
+                meaning="the same after that time, when descent has left the flow",
+            ),
+            Column(
+                "central_error",
+                "gap to central flow",
+                meaning="largest relative difference of descent's averaged loss to the prediction",
+            ),
         )
 
     @classmethod

@@ -44,6 +44,9 @@ class FlowAndDescentResult(Result):
     study_type: ClassVar[type | None] = FlowAndDescent
     rows_key: ClassVar[str] = "descent"
     row_label: ClassVar[str] = "step_size"
+    row_meaning: ClassVar[str] = (
+        "One row is one gradient descent from the start of the flow, with its own step size."
+    )
     row_prefix: ClassVar[str] = "descent_"
     certificate_keys: ClassVar[tuple[str, ...]] = ("certificate", "parameter_certificate")
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
@@ -83,11 +86,27 @@ class FlowAndDescentResult(Result):
         # Runs of earlier versions have no end times.
         has_end = all("t_end" in row for row in cls.rows(summary))
         return (
-            Column("step_size", "step size"),
-            Column("steps", "steps"),
-            *([Column("t_end", "at t")] if has_end else []),
-            Column("final_loss", "final loss"),
-            Column("largest_gap", "largest gap"),
+            Column(
+                "step_size",
+                "step size",
+                meaning="step size η; step k of descent is at time t = kη",
+            ),
+            Column("steps", "steps", meaning="number of steps of this descent"),
+            *(
+                [Column("t_end", "at t", meaning="time t = kη at which this descent ended")]
+                if has_end
+                else []
+            ),
+            Column(
+                "final_loss",
+                "final loss",
+                meaning="loss after the last step of descent",
+            ),
+            Column(
+                "largest_gap",
+                "largest gap",
+                meaning="largest distance of descent to the flow at equal time t",
+            ),
         )
 
     @classmethod

@@ -11,6 +11,7 @@ from gflow.results.base import Column, Result, Setup
 from gflow.results.lines import Line, fact_lines, loss_line, solver_error_line, stability_line
 from gflow.results.step_size import (
     ORDER_ATTRIBUTES,
+    StepSizeResult,
     order_lines,
     step_size_columns,
     step_size_dataset,
@@ -28,6 +29,7 @@ class ImplicitRegularizationResult(Result):
     kind: ClassVar[str] = "implicit-regularization"
     study_type: ClassVar[type | None] = ImplicitRegularization
     rows_key: ClassVar[str] = "step_sizes"
+    row_meaning: ClassVar[str] = StepSizeResult.row_meaning
     row_label: ClassVar[str] = "step_size"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES
 
@@ -77,9 +79,17 @@ class ImplicitRegularizationResult(Result):
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
         """Return the columns of a step-size study with the modified flow, and the two ratios."""
         return (
-            *step_size_columns(modified=True),
-            Column("median_ratio", "‖∇L‖² ratio"),
-            Column("modified_median_ratio", "expected"),
+            *step_size_columns(modified=True, measured="difference of ‖∇L‖²"),
+            Column(
+                "median_ratio",
+                "‖∇L‖² ratio",
+                meaning="‖∇L‖² along descent over the flow's at equal loss, median",
+            ),
+            Column(
+                "modified_median_ratio",
+                "expected",
+                meaning="the same ratio of the modified flow: what the theory predicts for descent",
+            ),
         )
 
     @classmethod

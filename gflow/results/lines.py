@@ -11,6 +11,27 @@ from typing import Any
 
 Line = tuple[str, str]
 
+#: What a line says, by its label, as sentences for reports.
+MEANINGS = {
+    "loss": "The loss of the flow at its last time.",
+    "solver error": "How far the computed flow may be from the exact one: a gap is evidence only "
+    "where it is much larger.",
+    "reduction error": "Distance between the flow of the end-to-end object and the flow of its "
+    "parameters, which are solved independently.",
+    "stability": "A descent whose step size exceeds 2/λ_max grows along the sharpest direction.",
+    "time": "The unit of the time axis.",
+    "order": "The exponent p of gap ∝ (step size)^p, fitted over the asymptotic range; Euler's "
+    "method has order 1.",
+    "modified": "The same exponent for the gap to the modified flow; theory gives 2.",
+    "slope": "A power law fitted over the widths, with its interval over seeds.",
+    "ratio": "How much smaller the squared gradient is along descent than along the flow.",
+    "proxy": "How much of the gap to the flow a descent with a much smaller step size shows.",
+    "stopped": "Where the solver stopped, and why.",
+    "certificate": "Whether every check of the path is within its bound.",
+    "cost": "Evaluations of the right-hand side, and the time that they took.",
+    "method": "The solver, and the reason for the choice.",
+}
+
 
 def format_value(value: Any, spec: str = ".4g") -> str:
     """Return a plain value as text: numbers by ``spec``, "-" for None and NaN.

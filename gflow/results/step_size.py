@@ -25,6 +25,9 @@ class StepSizeResult(Result):
     kind: ClassVar[str] = "step-size"
     study_type: ClassVar[type | None] = StepSizeStudy
     rows_key: ClassVar[str] = "step_sizes"
+    row_meaning: ClassVar[str] = (
+        "One row is one gradient descent from the start of the flow, with its own step size."
+    )
     row_label: ClassVar[str] = "step_size"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = ORDER_ATTRIBUTES
 
@@ -44,21 +47,35 @@ class StepSizeResult(Result):
         return [*order_lines(summary), solver_error_line(summary), stability_line(summary)]
 
 
-def step_size_columns(modified: bool) -> list[Column]:
+def step_size_columns(modified: bool, measured: str = "distance") -> list[Column]:
     """Return the columns of a step-size study, with the gap to the modified flow if ``modified``.
+
+    Parameters
+    ----------
+    modified : bool
+    measured : str
+        What the gaps measure between descent and flow.
+
+    Returns
+    -------
+    list of Column
 
     Examples
     --------
     >>> [column.heading for column in step_size_columns(False)]
     ['step size', 'largest gap', 'stable', 'in the fit']
     """
+    gap = f"largest {measured} of descent to the flow at equal time t = kη"
+    other = f"largest {measured} to the modified flow, which descent follows to second order in η"
     columns = [
-        Column("step_size", "step size"),
-        Column("largest_gap", "largest gap"),
-        Column("stable", "stable"),
-        Column("fitted", "in the fit"),
+        Column("step_size", "step size", meaning="step size η of descent"),
+        Column("largest_gap", "largest gap", meaning=gap),
+        Column("stable", "stable", meaning="whether η is below the stability limit 2/λ_max"),
+        Column("fitted", "in the fit", meaning="whether the fit of the order uses this row"),
     ]
-    return [*columns, Column("modified_gap", "gap to modified flow")] if modified else columns
+    if modified:
+        columns.append(Column("modified_gap", "gap to modified flow", meaning=other))
+    return columns
 
 
 def order_lines(summary: Mapping[str, Any]) -> list[Line]:

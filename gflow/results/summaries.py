@@ -63,13 +63,21 @@ def combined_summary(paths: Mapping[str, Trajectory]) -> dict[str, Any]:
 def plain_numbers(values: object) -> dict[str, float]:
     """Return the numbers of a mapping, also infinite ones that JSON has as strings.
 
+    Truth values are kept, and numbers whose name ends in ``_holds`` are made truth values.
+
     Examples
     --------
-    >>> plain_numbers({"a": 1, "b": "inf", "c": None, "d": "text"})
-    {'a': 1.0, 'b': inf}
+    >>> plain_numbers({"a": 1, "b": "inf", "c": None, "d": "text", "e": True, "f_holds": 0.0})
+    {'a': 1.0, 'b': inf, 'e': True, 'f_holds': False}
     """
     if not isinstance(values, Mapping):
         return {}
     infinite = {"inf": math.inf, "-inf": -math.inf}
     plain = {k: infinite.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
-    return {key: float(value) for key, value in plain.items() if isinstance(value, int | float)}
+    numbers = {key: value for key, value in plain.items() if isinstance(value, int | float)}
+    return {
+        key: bool(value)
+        if isinstance(value, bool) or (str(key).endswith("_holds") and value in (0, 1))
+        else float(value)
+        for key, value in numbers.items()
+    }

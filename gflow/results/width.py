@@ -53,6 +53,9 @@ class WidthResult(Result):
     kind: ClassVar[str] = "width"
     study_type: ClassVar[type | None] = WidthStudy
     rows_key: ClassVar[str] = "widths"
+    row_meaning: ClassVar[str] = (
+        "One row is one width: networks with several seeds beside the same kernel."
+    )
     row_label: ClassVar[str] = "width"
     number_attributes: ClassVar[Mapping[str, dict[str, str]]] = {
         "width": label("hidden width m"),
@@ -69,10 +72,22 @@ class WidthResult(Result):
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
         """Return width, largest distance with its epoch, and final distance."""
         return (
-            Column("width", "width"),
-            Column("peak_distance", "peak distance"),
-            Column("peak_epoch", "at epoch"),
-            Column("final_distance", "final distance"),
+            Column("width", "width", meaning="number of hidden units m"),
+            Column(
+                "peak_distance",
+                "peak distance",
+                meaning="largest ‖u − u'‖ of network to kernel, median over seeds",
+            ),
+            Column(
+                "peak_epoch",
+                "at epoch",
+                meaning="epoch at which the distance is largest, median over seeds",
+            ),
+            Column(
+                "final_distance",
+                "final distance",
+                meaning="the same distance after the last epoch",
+            ),
         )
 
     @classmethod

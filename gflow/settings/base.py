@@ -56,6 +56,8 @@ class Scenario(BaseModel, abc.ABC):
     setting: ClassVar[str]
     #: Whether the work on its one flow can be split across processes, see `gflow.distributed`.
     can_be_split: ClassVar[bool] = False
+    #: Papers to cite: keys of ``gflow/reporting/references.bib``, or whole BibTeX entries.
+    papers: ClassVar[tuple[str, ...]] = ()
 
     name: Text = Field(
         "unnamed",

@@ -21,6 +21,7 @@ class ContinuousVsDiscrete(NetworkScenario):
     """A linear network and one with activations: flow, descent with η₀, and with η₀/proxy."""
 
     setting: ClassVar[str] = "continuous-vs-discrete"
+    papers: ClassVar[tuple[str, ...]] = ("elkabetz2021continuous",)
 
     model: Text = Field(
         "mlp",

@@ -18,6 +18,11 @@ class DeepLinear(Scenario):
     """Flow of W = W_N⋯W_1 from a balanced start on 1/(2n)‖XWᵀ − Y‖²; descent on the layers."""
 
     setting: ClassVar[str] = "deep-linear"
+    papers: ClassVar[tuple[str, ...]] = (
+        "arora2018optimization",
+        "arora2019implicit",
+        "saxe2014exact",
+    )
 
     depth: Annotated[int, Field(ge=1, le=100)] = Field(3, description="number of layers N")
     hidden_width: Count | None = Field(

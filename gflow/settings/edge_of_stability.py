@@ -18,6 +18,7 @@ class EdgeOfStability(NetworkScenario):
     """A network's flow, descents and their central flows, with the sharpness along each."""
 
     setting: ClassVar[str] = "edge-of-stability"
+    papers: ClassVar[tuple[str, ...]] = ("cohen2021gradient", "cohen2024understanding")
     can_be_split: ClassVar[bool] = True
 
     step_sizes: tuple[Positive, ...] | None = Field(

@@ -21,6 +21,7 @@ class Factorization(Scenario):
     """Flow of W = UUᵀ that completes a partly observed correlation matrix; descent on U."""
 
     setting: ClassVar[str] = "factorization"
+    papers: ClassVar[tuple[str, ...]] = ("gunasekar2017implicit",)
 
     observed: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.5, description="fraction of the off-diagonal entries observed (the diagonal always is)"

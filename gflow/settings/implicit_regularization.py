@@ -15,6 +15,7 @@ class ImplicitRegularization(NetworkScenario):
     """A network's flow, descent with several step sizes, and the modified flow of each."""
 
     setting: ClassVar[str] = "implicit-regularization"
+    papers: ClassVar[tuple[str, ...]] = ("barrett2021implicit",)
     can_be_split: ClassVar[bool] = True
 
     def run(self, stages: Stages) -> Result:

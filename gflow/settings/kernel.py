@@ -44,6 +44,7 @@ class Kernel(SphereScenario):
     """
 
     setting: ClassVar[str] = "kernel"
+    papers: ClassVar[tuple[str, ...]] = ("jacot2018neural", "du2019gradient", "lee2019wide")
     can_be_split: ClassVar[bool] = True
 
     kernel: Literal["two-layer", "ntk", "nngp"] = Field(

@@ -23,6 +23,7 @@ class Network(NetworkScenario):
     """Flow θ̇ = −∇L(θ) of a network beside descent, with sharpness, gradient and distance."""
 
     setting: ClassVar[str] = "network"
+    papers: ClassVar[tuple[str, ...]] = ("cohen2021gradient",)
     can_be_split: ClassVar[bool] = True
 
     def setup(self) -> Setup:

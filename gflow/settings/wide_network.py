@@ -26,6 +26,7 @@ class WideNetwork(SphereScenario):
     """
 
     setting: ClassVar[str] = "wide-network"
+    papers: ClassVar[tuple[str, ...]] = ("du2019gradient", "jacot2018neural")
 
     t_end: Positive | None = Field(  # type: ignore[assignment]
         None,

@@ -21,6 +21,8 @@ _MAX_BYTES = 2**30
 def filled(shape: Sequence[int], values: Values) -> np.ndarray:
     """Return one array over the sweep, NaN where there is no run.
 
+    Truth values stay truth values where no run is missing; else they are 1, 0 and NaN.
+
     Parameters
     ----------
     shape : sequence of int
@@ -38,7 +40,10 @@ def filled(shape: Sequence[int], values: Values) -> np.ndarray:
     [nan, 0.5, nan]
     """
     first = next(iter(values.values()))
-    full = np.full((*shape, *first.shape), np.nan)
+    kinds = {array.dtype.kind for array in values.values()}
+    complete = len(values) == math.prod(shape)
+    dtype = bool if kinds == {"b"} and complete else float
+    full = np.full((*shape, *first.shape), np.nan).astype(dtype)
     for index, array in values.items():
         full[index] = array
     return full

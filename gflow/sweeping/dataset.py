@@ -2,8 +2,11 @@
 
 Dimensions are the swept keys. Variables are the numbers of the runs' summaries, the numbers in
 the summaries' rows (over ``step_size``, ``width`` or ``network``, where all runs have the same
-rows), and the arrays of their ``result.nc`` that have one shape in all runs. Values of runs that
-are not done are NaN; ``state`` is the state of each run, ``run`` its folder under ``runs/``.
+rows), and the arrays of their ``result.nc`` that have one shape in all runs. Without the arrays
+every variable has the swept dimensions alone, so that a table has one row for each run: the
+numbers in the summaries' rows are then ``largest_gap_1``, ``largest_gap_2`` and so on. Values of
+runs that are not done are NaN; ``state`` is the state of each run, ``run`` its folder under
+``runs/``.
 The kinds of results (``gflow/results``) declare what their numbers are called.
 """
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from gflow.sweeping.sweep_dataset import SweepDataset
 
+_MAX_ROWS = 100  # of a run's summary in a table of runs
 #: Attributes of swept keys; other coordinates are labelled by their name.
 _AXES = {
     "step_size": STEP_SIZE,
@@ -79,7 +83,8 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> SweepDataset:
     path : str or Path
         The sweep's folder; the sweep may still be running.
     curves : bool
-        Whether to read the runs' arrays too, instead of their summaries alone.
+        Whether to read the runs' arrays too, instead of their summaries alone; without them the
+        numbers of the i-th row of a summary have names that end in ``_i``.
 
     Returns
     -------
@@ -127,10 +132,10 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> SweepDataset:
             else:
                 records[member.index] = record
     columns = _number_columns(records, set(ds.coords))
-    columns |= _row_columns(ds, columns, records)
+    columns |= _row_columns(ds, columns, records) if curves else _numbered_columns(columns, records)
     for name, column in columns.items():
         values = filled(plan.shape, column.values)
-        ds[name] = ((*dims, *column.dims), values, column.kind.attributes(name))
+        ds[name] = ((*dims, *column.dims), values, _attributes(column.kind, name))
     for name, long_name, texts in (
         ("run", "folder of the run", [m.id for m in plan.members]),
         ("state", "state of the run", [states[m.id] for m in plan.members]),
@@ -140,6 +145,15 @@ def load_sweep(path: str | Path, *, curves: bool = True) -> SweepDataset:
     arrays.add_to(ds, dims, plan.shape)
     ds.attrs |= {"scenario": str(plan.members[0].scenario.name), "runs": len(plan.members)}
     return ds
+
+
+def _attributes(kind: type[Result], name: str) -> dict[str, str]:
+    """Return long name and units of a number, or of a number of the i-th row."""
+    stem, _, row = name.rpartition("_")
+    if not stem or not row.isdigit():
+        return kind.attributes(name)
+    attributes = kind.attributes(stem)
+    return attributes | {"long_name": f"{attributes['long_name']}, row {row}"}
 
 
 def _coordinates(plan: Plan) -> dict[str, Any]:
@@ -199,6 +213,22 @@ def _row_columns(
         if name not in (dim, *columns) and np.isfinite([*values.values()]).any():
             row_columns[name] = _Column(kind, (dim,), values)
     return row_columns
+
+
+def _numbered_columns(
+    columns: Collection[str], records: Mapping[GridIndex, _Record]
+) -> dict[str, _Column]:
+    """Return the numbers of the i-th rows as ``name_i``, where a run has more than one row."""
+    numbered: dict[str, _Column] = {}
+    for index, record in records.items():
+        rows = record.kind.rows(record.summary)
+        for i, row in enumerate(rows[:_MAX_ROWS] if len(rows) > 1 else [], 1):
+            for name, value in record.kind.row_numbers(row, ()).items():
+                key = f"{name}_{i}"
+                if key not in columns:
+                    column = numbered.setdefault(key, _Column(record.kind, (), {}))
+                    column.values[index] = np.array(value)
+    return numbered
 
 
 def write_sweep(folder: Path) -> Path:
