@@ -113,13 +113,19 @@ def _find_pair(path: Path, members: Collection[str]) -> list[str]:
 
 
 def _text(path: Path) -> Table:
-    raw = _read_text(path)
+    raw = read_text(path)
     require_content(path.name, raw[:START], table_suffix(path))  # again, as it may be unpacked
     return table_of(path.name, split_rows(path.name, decode(path.name, raw)))
 
 
-def _read_text(path: Path) -> bytes:
-    """Return the bytes of a text, unpacked if it is compressed by gzip."""
+def read_text(path: Path) -> bytes:
+    """Return the bytes of a text, unpacked if it is compressed by gzip.
+
+    Raises
+    ------
+    InputError
+        If there are more than `MAX_BYTES` over eight.
+    """
     max_size = MAX_BYTES // _TEXT_GROWTH
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

@@ -34,12 +34,16 @@ from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard
 from gflow.flows.discrete_changes import layer_changes
+from gflow.flows.few_entries import few_entries, thin_observables, two_factors
 from gflow.flows.hidden_modes import hidden_modes, hidden_rank, narrowed
 from gflow.flows.lost_modes import round_off
 from gflow.flows.rank_guards import LayerGrowth, LayerGuard
 from gflow.linalg.arrays import Array
 from gflow.linalg.eigen import effective_rank, singular_modes, sym_power
+from gflow.linalg.entries import EntryPattern
 from gflow.losses import Loss, SquaredDistance
+
+_WORTHWHILE = 0.7  # of the size of a state: narrower layers that are this small save time
 
 # -- pure functions ---------------------------------------------------------------
 
@@ -90,22 +94,27 @@ def layerwise_rhs(
     return rates[::-1]
 
 
-def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
+def balanced_layers(W: Tensor | tuple[Tensor, Tensor], dims: Sequence[int]) -> list[Tensor]:
     """Build layers with product W and all D_j = 0: Σ^{1/N}Vᵀ, Σ^{1/N}, …, UΣ^{1/N}, zero-padded.
 
     Singular values at round-off level count as zero, so that the rank is W's.
 
     Parameters
     ----------
-    W : Tensor, shape (..., d_N, d_0)
-        The product.
+    W : Tensor, shape (..., d_N, d_0), or a pair of Tensor
+        The product, or A (..., d_N, r) and B (..., r, d_0) with W = A B.
     dims : sequence of int
-        [d_0, …, d_N]; every hidden width at least min(d_0, d_N).
+        [d_0, …, d_N]; every hidden width at least the rank of W.
 
     Returns
     -------
     list of Tensor
         [W_1, …, W_N], each (..., d_j, d_{j−1}).
+
+    Raises
+    ------
+    InputError
+        If a hidden width is below the rank.
 
     Examples
     --------
@@ -116,19 +125,34 @@ def balanced_layers(W: Tensor, dims: Sequence[int]) -> list[Tensor]:
     """
     depth = len(dims) - 1
     if depth == 1:
-        return [W]
-    r = min(dims[0], dims[-1])
-    U, sigma, Vh = singular_modes(W)
+        return [W if isinstance(W, Tensor) else W[0] @ W[1]]
+    U, sigma, Vh = singular_modes(W) if isinstance(W, Tensor) else _modes_of_product(*W)
+    r = min(*dims, sigma.shape[-1])
+    if bool((sigma[..., r:] != 0).any()):
+        rank = int((sigma != 0).sum(-1).max())
+        raise InputError(
+            f"a balanced start needs hidden widths of at least its rank, {rank}, got "
+            f"{min(dims[1:-1])}; widen the hidden layers, or start from a matrix of lower rank"
+        )
+    U, sigma, Vh = U[..., :r], sigma[..., :r], Vh[..., :r, :]
     root = sigma.pow(1 / depth)
     cores = [root[..., None] * Vh, *[torch.diag_embed(root)] * (depth - 2), U * root[..., None, :]]
     layers = []
     for j, core in enumerate(cores):
         rows = dims[j + 1] if j == depth - 1 else r
         columns = dims[j] if j == 0 else r
-        layer = W.new_zeros(*W.shape[:-2], dims[j + 1], dims[j])
+        layer = sigma.new_zeros(*sigma.shape[:-1], dims[j + 1], dims[j])
         layer[..., :rows, :columns] = core
         layers.append(layer)
     return layers
+
+
+def _modes_of_product(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `singular_modes` of A B, by the modes of a matrix as small as A has columns."""
+    first, R = torch.linalg.qr(left)
+    second, S = torch.linalg.qr(right.mT)
+    U, sigma, Vh = singular_modes(R @ S.mT)
+    return first @ U, sigma, Vh @ second.mT
 
 
 def _concatenated(layers: Sequence[Tensor]) -> Tensor:
@@ -206,6 +230,8 @@ class LayerwiseFlow(ParameterFlow):
         self.depth = len(widths) - 1
         self._shapes = [(widths[j + 1], widths[j]) for j in range(self.depth)]
         self._sizes = [rows * columns for rows, columns in self._shapes]
+        #: The entries of W that are computed instead of W, if they are few.
+        self._entries = few_entries(loss, min(widths[1:-1])) if self.depth > 1 else None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -236,33 +262,81 @@ class LayerwiseFlow(ParameterFlow):
         """Compute W = W_N⋯W_1, shape (..., d_N, d_0)."""
         return layer_product(self.unpack(y))
 
-    def balanced_start(self, W0: Tensor) -> Tensor:
+    def balanced_start(self, W0: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """Build the balanced layers with product W0, as a state.
+
+        Parameters
+        ----------
+        W0 : Tensor, shape (..., d_N, d_0), or a pair of Tensor
+            The product, of a rank that no hidden width is below; or A (..., d_N, r) and
+            B (..., r, d_0) with W0 = A B, of which the product is not made.
+
+        Returns
+        -------
+        Tensor, shape (..., size)
+            A solve follows hidden layers as narrow as the rank of W0.
 
         Raises
         ------
         InputError
-            If W0 has the wrong shape or a hidden width is below min(d_0, d_N).
+            If W0 has the wrong shape or a hidden width is below its rank.
         """
-        W0 = require_float("the start W0", W0)
-        require_finite("the start W0", W0)
-        require_dtype_and_device("the start W0", W0, self.reference_tensor, "the loss")
-        if tuple(W0.shape[-2:]) != tuple(self._loss.shape):
+        factors = W0 if isinstance(W0, tuple | list) else (W0,)
+        if len(factors) > 2:
+            raise InputError(f"the start W0 must be a matrix or a pair, got {len(factors)} tensors")
+        checked = []
+        for factor in factors:
+            factor = require_float("the start W0", factor)
+            require_finite("the start W0", factor)
+            require_dtype_and_device("the start W0", factor, self.reference_tensor, "the loss")
+            checked.append(factor)
+        shape = (*checked[0].shape[-2:-1], *checked[-1].shape[-1:])
+        inner = {checked[0].shape[-1], checked[-1].shape[-2 if checked[-1].ndim > 1 else -1]}
+        if shape != tuple(self._loss.shape) or (len(checked) == 2 and len(inner) > 1):
             raise InputError(
-                f"the start W0 must have shape {tuple(self._loss.shape)}, got {tuple(W0.shape)}"
+                f"the start W0 must have shape {tuple(self._loss.shape)}, got "
+                f"{' and '.join(str(tuple(x.shape)) for x in checked)}"
             )
-        min_width = min(self._loss.shape)
-        narrowest = min(self.layer_dims[1:-1], default=min_width)
-        if narrowest < min_width:
-            raise InputError(
-                f"a balanced start needs hidden widths of at least min(d_0, d_N) = {min_width}, "
-                f"got {narrowest}; widen the hidden layers"
-            )
-        return self.pack(balanced_layers(W0, self.layer_dims))
+        product = checked[0] if len(checked) == 1 else (checked[0], checked[1])
+        return self.pack(balanced_layers(product, self.layer_dims))
+
+    def entries(self, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Compute W at some entries, such as those not observed, without W itself.
+
+        Parameters
+        ----------
+        y : Tensor, shape (..., size)
+            A state or an ensemble.
+        rows, columns : Tensor of int64, shape (m,)
+            Which entries, from 0.
+
+        Returns
+        -------
+        Tensor, shape (..., m)
+        """
+        if self.depth == 1:
+            return self.end_to_end(y)[..., rows, columns]
+        _, left, right = two_factors(self.unpack(y))
+        order = torch.argsort(rows, stable=True)
+        pattern = EntryPattern(rows[order], columns[order], self._loss.shape)
+        values = pattern.of_product(left, right)
+        return torch.empty_like(values).index_copy(-1, order, values)
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
         layers = self.unpack(y)
+        if self._entries is not None:
+            return self._by_entries(self._entries, layers)[1]
         return self._rates(layers, partial_products(layers))
+
+    def _by_entries(self, pattern: EntryPattern, layers: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute the loss and the velocity from a few entries of W."""
+        k, left, right = two_factors(layers)
+        values = pattern.of_product(left, right)
+        slopes = self._loss.entries_gradient(values)
+        by_left = pattern.times(slopes, right.mT)
+        by_right = pattern.transposed_times(slopes, left).mT
+        rates = [*layerwise_rhs(layers[:k], by_right), *layerwise_rhs(layers[k:], by_left)]
+        return self._loss.of_entries(values), _concatenated(rates)
 
     def _rates(self, layers: list[Tensor], products: list[Tensor]) -> Tensor:
         return _concatenated(layerwise_rhs(layers, self._loss.gradient(products[-1]), products))
@@ -271,10 +345,15 @@ class LayerwiseFlow(ParameterFlow):
         if type(self) is not LayerwiseFlow:
             return super().loss_and_velocity(y)
         layers = self.unpack(y)
+        if self._entries is not None:
+            return self._by_entries(self._entries, layers)
         products = partial_products(layers)
         return self._loss(products[-1]), self._rates(layers, products)
 
     def loss(self, y: Tensor) -> Tensor:
+        if self._entries is not None:
+            _, left, right = two_factors(self.unpack(y))
+            return self._loss.of_entries(self._entries.of_product(left, right))
         return self._loss(self.end_to_end(y))
 
     def array_form(self) -> ArrayForm | None:
@@ -343,21 +422,26 @@ class LayerwiseFlow(ParameterFlow):
         if not 0 < rank < min(self.layer_dims):
             return None
         narrow_layers, widened = narrowed(layers, hidden_modes(layers), rank)
-        if all(torch.equal(a, b) for a, b in zip(widened(narrow_layers), layers, strict=True)):
-            return None
         narrow = LayerwiseFlow(self._loss, [self.layer_dims[0], *map(len, narrow_layers)])
+        pairs = zip(widened(narrow_layers), layers, strict=True)
+        # Zeros stay exact zeros: narrower layers are for speed alone.
+        are_zeros = all(torch.equal(a, b) for a, b in pairs)
+        if are_zeros and narrow.state_shape[0] > _WORTHWHILE * y0.numel():
+            return None
         return Coordinates(
             narrow, narrow.pack(narrow_layers), lambda y: self.pack(widened(narrow.unpack(y)))
         )
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
-        if self.depth == 1:
+        if self.depth == 1 or self._entries is not None:
             return {}
         balanced = self.is_balanced(ys[0])
         return layer_changes(ts, self.unpack(ys), self._loss.gradient, balanced)
 
     def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
-        if self.depth == 1 or type(self) is not LayerwiseFlow or not bool(self.is_balanced(y0)):
+        if self.depth == 1 or type(self) is not LayerwiseFlow or self._entries is not None:
+            return None
+        if not bool(self.is_balanced(y0)):
             return None
         growth = LayerGrowth(self._loss.gradient, self.end_to_end(y0))
         return LayerGuard(self, functools.partial(LayerwiseFlow, self._loss), y0, rtol, growth)
@@ -372,10 +456,14 @@ class LayerwiseFlow(ParameterFlow):
         ``balanced_product_defect`` is the relative defect of
         (W_j⋯W_1)ᵀ(W_j⋯W_1) = [WᵀW]^{j/N} for each j.
         """
+        defects = [D.norm(dim=(-2, -1)) for D in self.invariants(y).values()]
+        if self._entries is not None:
+            _, left, right = two_factors(self.unpack(y))
+            balancedness = {"balancedness": torch.stack(defects, dim=-1)}
+            return {"loss": self.loss(y), **thin_observables(left, right), **balancedness}
         W = self.end_to_end(y)
         observables = {"loss": self._loss(W), **matrix_observables(W)}
         if self.depth > 1:
-            defects = [D.norm(dim=(-2, -1)) for D in self.invariants(y).values()]
             observables["balancedness"] = torch.stack(defects, dim=-1)
             observables["balanced_product_defect"] = self._product_defects(y, W)
         return observables

@@ -26,9 +26,11 @@ from gflow.flows.array_form import ArrayForm, reduced_form, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.flows.discrete_changes import factor_changes, product_changes
+from gflow.flows.few_entries import few_entries
 from gflow.flows.lost_modes import factor_growth, round_off
 from gflow.flows.rank_guards import FactorGuard
 from gflow.linalg.eigen import effective_rank, row_scaled, scaled_rank, without_round_off
+from gflow.linalg.entries import EntryPattern
 from gflow.losses import Loss, MatrixCompletion
 
 # -- pure functions ---------------------------------------------------------------
@@ -167,14 +169,27 @@ class FactorFlow(ParameterFlow):
         return self.product(y)
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
+        if (pattern := few_entries(self._loss, y.shape[-1])) is not None:
+            return self._by_entries(pattern, y)[1]
         return self._loss.symmetric_descent(self.product(y)) @ y
 
+    def _by_entries(self, pattern: EntryPattern, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the loss and the velocity from a few entries of W."""
+        values = pattern.of_product(y, y.mT)
+        slopes = self._loss.entries_gradient(values)
+        rate = -(pattern.times(slopes, y) + pattern.transposed_times(slopes, y))
+        return self._loss.of_entries(values), rate
+
     def loss(self, y: Tensor) -> Tensor:
+        if (pattern := few_entries(self._loss, y.shape[-1])) is not None:
+            return self._loss.of_entries(pattern.of_product(y, y.mT))
         return self._loss(self.product(y))
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
         if type(self) is not FactorFlow:
             return super().loss_and_velocity(y)
+        if (pattern := few_entries(self._loss, y.shape[-1])) is not None:
+            return self._by_entries(pattern, y)
         W = self.product(y)
         return self._loss(W), self._loss.symmetric_descent(W) @ y
 
@@ -193,6 +208,8 @@ class FactorFlow(ParameterFlow):
         return ArrayForm(velocity, lambda U: float(loss(U @ U.T)), squared_speed, loss_and_velocity)
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
+        if few_entries(self._loss, ys.shape[-1]) is not None:
+            return {}
         return factor_changes(ts, ys, self._loss.gradient)
 
     def coordinates(self, y0: Tensor) -> Coordinates | None:
@@ -211,7 +228,8 @@ class FactorFlow(ParameterFlow):
         return Coordinates(self, start, lambda U: U @ kept)
 
     def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
-        if type(self) is not FactorFlow:
+        few = few_entries(self._loss, y0.shape[-1]) is not None
+        if type(self) is not FactorFlow or few:
             return None
         return FactorGuard(self, y0, rtol, factor_growth(self._loss.gradient))
 

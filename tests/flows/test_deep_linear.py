@@ -62,6 +62,30 @@ def test_balanced_start(dims, rank):
     assert torch.equal(flow.balanced_start(W), flow.pack(layers))
 
 
+@pytest.mark.parametrize("dims", [[6, 2, 5], [6, 3, 2, 5], [6, 8, 4, 8, 5]], ids=str)
+def test_a_balanced_start_of_low_rank_fits_narrow_layers(dims):
+    A, B = randn(5, 2, seed=1), randn(2, 6, seed=2)
+    flow = LayerwiseFlow(make_loss("distance", 5, 6), dims)
+    for start in (flow.balanced_start(A @ B), flow.balanced_start((A, B))):
+        assert relative(flow.end_to_end(start), A @ B) <= 1e-14
+        assert float(flow.observables(start)["balancedness"].max()) <= 1e-13
+    ensemble = flow.balanced_start((torch.stack([A, 2 * A]), torch.stack([B, B])))
+    assert relative(flow.end_to_end(ensemble)[1], 2 * A @ B) <= 1e-14
+
+
+def test_a_solve_from_low_rank_is_that_of_narrow_layers():
+    """Wide layers from rank 2 take the path of layers of width 2, in as many numbers."""
+    loss, W0 = make_loss("completion", 6, 6), 0.3 * of_rank(2, 6, 6)
+    wide, narrow = LayerwiseFlow(loss, [6, 6, 6, 6]), LayerwiseFlow(loss, [6, 2, 2, 6])
+    start = wide.balanced_start(W0)
+    assert wide.coordinates(start).start.shape == narrow.state_shape
+    ts = [0.0, 5.0, 20.0]
+    paths = [
+        gflow.integrate(f, f.balanced_start(W0), ts, rtol=1e-9, atol=1e-12) for f in (wide, narrow)
+    ]
+    assert relative(wide.end_to_end(paths[0].ys), narrow.end_to_end(paths[1].ys)) <= 1e-7
+
+
 @pytest.mark.parametrize("dims", [[3, 4, 2], [4, 3, 5, 3], [3, 3, 3, 3, 3, 3]], ids=str)
 def test_balancedness_is_conserved_from_any_start(dims):
     flow = LayerwiseFlow(make_loss("completion", dims[-1], dims[0]), dims)
@@ -137,8 +161,12 @@ def test_dims_are_checked(dims, message):
 
 def test_starts_are_checked():
     flow = LayerwiseFlow(make_loss("distance", 3, 3), [3, 2, 3])
-    with pytest.raises(InputError, match=r"min\(d_0, d_N\) = 3, got 2"):
+    with pytest.raises(InputError, match=r"at least its rank, 3, got 2; widen"):
         flow.balanced_start(randn(3, 3))
+    with pytest.raises(InputError, match=r"shape \(3, 3\), got \(3, 2\) and \(3, 3\)"):
+        flow.balanced_start((randn(3, 2), randn(3, 3)))
+    with pytest.raises(InputError, match="a matrix or a pair, got 3 tensors"):
+        flow.balanced_start((randn(3, 2), randn(2, 2), randn(2, 3)))
     with pytest.raises(InputError, match=r"shape \(3, 3\), got \(2, 3\)"):
         flow.balanced_start(randn(2, 3))
     with pytest.raises(InputError, match=r"shapes .*got"):

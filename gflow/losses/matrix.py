@@ -1,20 +1,7 @@
-r"""Losses of the end-to-end matrix W (d_N × d_0), with gradients in closed form.
-
-=====================  ==========================================
-``SquaredDistance``    ½‖W − M‖²_F
-``LinearRegression``   1/(2n) ‖X Wᵀ − Y‖²_F
-``MatrixSensing``      1/(2m) Σ_i (⟨A_i, W⟩ − b_i)²
-``MatrixCompletion``   1/(2|Ω|) Σ_{(i,j)∈Ω} (W_ij − v_ij)²
-=====================  ==========================================
-
-Each can be evaluated on many matrices at once: W may have leading batch
-dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
-for gradient descent on the same loss.
-"""
+r"""The losses of a dense matrix W: squared distance, regression, sensing, completion."""
 
 from __future__ import annotations
 
-import abc
 import copy
 import functools
 from typing import Any
@@ -23,31 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.checks import (
-    require_dtype_and_device,
-    require_finite,
-    require_float,
-    require_nonempty,
-    require_tensor,
-    shown,
-)
+from gflow.checks import require_dtype_and_device, require_float, require_tensor, shown
 from gflow.errors import InputError
 from gflow.linalg.arrays import shared_array
+from gflow.losses.base import Loss, require_matrix
+from gflow.losses.entries import EntryCompletion
 
 _GRAM_ROUND_OFF = 1e-9  # largest ε·cond(X)² at which one product with XᵀX stands for two with X
-
-
-def _require_matrix(name: str, value: object, ndim: int = 2) -> Tensor:
-    matrix = require_float(name, value)
-    if matrix.ndim != ndim:
-        column = f", one column by {name}[:, None]" if (matrix.ndim, ndim) == (1, 2) else ""
-        raise InputError(
-            f"{name} must have {ndim} dimensions, got shape {tuple(matrix.shape)}; reshape it"
-            f"{column}"
-        )
-    require_nonempty(name, matrix)
-    require_finite(name, matrix)
-    return matrix
 
 
 def _inner(a: Any, b: Any) -> Any:
@@ -70,52 +39,6 @@ def _arrays(own: Any, of: type) -> Any:
         if isinstance(value, Tensor):
             setattr(arrays, name, shared_array(value))
     return arrays
-
-
-class Loss(abc.ABC):
-    """A function of the end-to-end matrix W with its gradient ∇ℓ(W).
-
-    Attributes
-    ----------
-    shape : (int, int)
-        (d_N, d_0), the shape of one W.
-    reference_tensor : Tensor
-        A tensor of the data; W must share its dtype and device.
-    """
-
-    shape: tuple[int, int]
-    reference_tensor: Tensor
-
-    @abc.abstractmethod
-    def __call__(self, W: Tensor) -> Tensor:
-        """Compute ℓ(W), shape (...), for W of shape (..., d_N, d_0)."""
-
-    @abc.abstractmethod
-    def gradient(self, W: Tensor) -> Tensor:
-        """Compute ∇ℓ(W), of the shape of W."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({' × '.join(map(str, self.shape))})"
-
-    def symmetric_descent(self, W: Tensor) -> Tensor:
-        """Compute −(∇ℓ(W) + ∇ℓ(W)ᵀ), of the shape of W, at a symmetric W."""
-        G = self.gradient(W)
-        return -(G + G.swapaxes(-2, -1))
-
-    def on_arrays(self) -> Any | None:
-        """Return this loss of one NumPy array W, with the methods of a loss; None, the default.
-
-        Its gradients are new arrays. Data of other devices and dtypes than float32 and float64
-        have none, nor have subclasses of gflow's losses, whose methods may differ.
-        """
-        return None
-
-    def as_squared_distance(self) -> tuple[Tensor, float] | None:
-        """Return (M, c) where ℓ(W) = c·½‖W − M‖²_F up to a constant, else None, the default.
-
-        Flows have closed forms for the squared distance.
-        """
-        return None
 
 
 class SquaredDistance(Loss):
@@ -141,7 +64,7 @@ class SquaredDistance(Loss):
     """
 
     def __init__(self, target: Tensor):
-        target = _require_matrix("target", target)
+        target = require_matrix("target", target)
         self.target = self.reference_tensor = target
         self.shape = (target.shape[0], target.shape[1])
 
@@ -188,8 +111,8 @@ class LinearRegression(Loss):
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor):
-        inputs = _require_matrix("inputs", inputs)
-        targets = _require_matrix("targets", targets)
+        inputs = require_matrix("inputs", inputs)
+        targets = require_matrix("targets", targets)
         require_dtype_and_device("targets", targets, inputs, "inputs")
         if inputs.shape[0] != targets.shape[0]:
             raise InputError(
@@ -276,8 +199,8 @@ class MatrixSensing(Loss):
     """
 
     def __init__(self, measurements: Tensor, values: Tensor):
-        measurements = _require_matrix("measurements", measurements, ndim=3)
-        values = _require_matrix("values", values, ndim=1)
+        measurements = require_matrix("measurements", measurements, ndim=3)
+        values = require_matrix("values", values, ndim=1)
         require_dtype_and_device("values", values, measurements, "measurements")
         if measurements.shape[0] != values.shape[0]:
             raise InputError(
@@ -353,10 +276,47 @@ class MatrixCompletion(Loss):
         if self.observed_count == 0:
             raise InputError("mask must observe at least one entry, got none; set one to True")
         filled = torch.where(observed, values, torch.zeros_like(values))
-        _require_matrix("observed values", filled)
+        require_matrix("observed values", filled)
         self.shape = (values.shape[0], values.shape[1])
         self._v = self.reference_tensor = filled
         self._weights = observed.to(values.dtype) / self.observed_count
+
+    @classmethod
+    def from_entries(
+        cls, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]
+    ) -> EntryCompletion:
+        """Make the loss of a list of entries, of which no step on factors forms the matrix.
+
+        Parameters
+        ----------
+        rows, columns : Tensor of integers, shape (m,)
+            i and j of each entry, from 0.
+        values : Tensor, shape (m,)
+            v_ij. An entry that is listed twice counts twice.
+        shape : (int, int)
+            (d_N, d_0).
+
+        Returns
+        -------
+        EntryCompletion
+
+        Raises
+        ------
+        InputError
+            If lengths differ, an index is out of range, or a value is not finite.
+
+        Examples
+        --------
+        >>> import torch, gflow
+        >>> i, j = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 2])
+        >>> values = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+        >>> loss = MatrixCompletion.from_entries(i, j, values, (2, 3))
+        >>> flow = gflow.LayerwiseFlow(loss, [3, 1, 2])
+        >>> y = flow.pack([torch.ones(1, 3).double(), torch.ones(2, 1).double()])
+        >>> round(flow.loss(y).item(), 12)     # (0 + 1 + 4)/6
+        0.833333333333
+        """
+        return EntryCompletion(rows, columns, values, shape)
 
     @functools.cached_property
     def _symmetric(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,21 @@
+r"""Losses of the end-to-end matrix W (d_N × d_0), with gradients in closed form.
+
+=====================  ==========================================
+``SquaredDistance``    ½‖W − M‖²_F
+``LinearRegression``   1/(2n) ‖X Wᵀ − Y‖²_F
+``MatrixSensing``      1/(2m) Σ_i (⟨A_i, W⟩ − b_i)²
+``MatrixCompletion``   1/(2|Ω|) Σ_{(i,j)∈Ω} (W_ij − v_ij)²
+``EntryCompletion``    the same of a list of entries
+=====================  ==========================================
+
+Each can be evaluated on many matrices at once: W may have leading batch
+dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
+for gradient descent on the same loss.
+"""
+
+from gflow.losses.base import Loss as Loss
+from gflow.losses.entries import EntryCompletion as EntryCompletion
+from gflow.losses.matrix import LinearRegression as LinearRegression
+from gflow.losses.matrix import MatrixCompletion as MatrixCompletion
+from gflow.losses.matrix import MatrixSensing as MatrixSensing
+from gflow.losses.matrix import SquaredDistance as SquaredDistance
