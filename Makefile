@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PEERS := $(VENV)/installed-peers
+DOCS := $(VENV)/installed-docs
 
 # One thread a process: results do not depend on the machine's number of cores.
 export OMP_NUM_THREADS := 1
@@ -12,7 +13,7 @@ export MPLBACKEND := Agg
 # Python keeps what it has compiled: the tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docstrings types tests slow bench clean
+.PHONY: demo test lint docstrings types tests slow bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/gflow deep-linear
@@ -46,6 +47,11 @@ bench: $(PEERS)
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/work_precision.py
 
+# The site, docs/_build/html/index.html: the gallery's examples run, and warnings are errors.
+docs: $(DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
@@ -56,5 +62,10 @@ $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $(PEERS)
 
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS)
+
 clean:
+	rm -rf docs/_build docs/auto_gallery docs/benchmarks docs/reference/generated
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
