@@ -25,6 +25,12 @@ from gflow.flows.momentum import time_unit
 #: Steps between two checks for a divergence, which wait for the device.
 CHECK_EVERY = 50
 
+#: The largest number of steps of a descent: days.
+MAX_STEPS = 10**8
+
+#: The same where no step is taken: the largest count that is exact as a float.
+MAX_CLOSED_STEPS = 2**53
+
 
 class DescentRequest(NamedTuple):
     """A descent to compute; `gflow.sweeping.ensembles` may serve several as one ensemble.

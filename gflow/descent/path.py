@@ -7,16 +7,18 @@ faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` sa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gflow.callbacks import Progress, as_progress
-from gflow.checks import require_count, require_fraction, require_positive
+from gflow.checks import require_count, require_fraction, require_positive, shown
 from gflow.descent.closed_form import closed_form_descent
-from gflow.descent.loop import DescentRequest, serve_descent
+from gflow.descent.loop import MAX_CLOSED_STEPS, MAX_STEPS, DescentRequest, serve_descent
 from gflow.display import Display
+from gflow.errors import InputError
 from gflow.execution import current
 from gflow.flows.arguments import require_flow
 from gflow.flows.base import Flow, Observables
@@ -24,6 +26,8 @@ from gflow.flows.momentum import time_unit
 from gflow.flows.starts import checked_start
 
 _USAGE = "gflow.descend(flow, y0, step_size, steps)"
+_MOST_SAVED = 10**7  # states, of any size
+_MEMORY = 2**33  # numbers in the saved states
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +132,15 @@ def descend(
     """
     require_flow(flow, _USAGE)
     steps, save_every = require_count("steps", steps, 0), require_count("save_every", save_every)
+    if steps > MAX_CLOSED_STEPS:
+        raise InputError(f"steps must be at most 2^53, got {shown(steps)}; take longer steps")
+    size = y0.numel() if isinstance(y0, torch.Tensor) else 1
+    most = max(1, min(_MOST_SAVED, _MEMORY // max(size, 1)))
+    if steps // save_every > most:
+        raise InputError(
+            f"the states after {steps:.3g} steps, {steps // save_every:.3g} of them, take too much "
+            f"memory; save at most {most:.3g} of them, by save_every = {math.ceil(steps / most)}"
+        )
     saved_steps = {*range(0, steps + 1, save_every), steps}
     return descend_to(
         flow, y0, step_size, sorted(saved_steps), momentum=momentum, progress=progress
@@ -182,7 +195,7 @@ def descend_to(
         request = DescentRequest(flow.parameter_flow, start, step_size, saved_steps, momentum)
         record = (
             closed_form_descent(request, progress)
-            or current().request(request)
+            or current().request(_of_possible_length(request))
             or serve_descent(request, progress)
         )
         diverged_at = [k for k in record.diverged_at if k is not None]
@@ -200,3 +213,14 @@ def descend_to(
             momentum=momentum,
             diverged_at=min(diverged_at, default=None),
         )
+
+
+def _of_possible_length(request: DescentRequest) -> DescentRequest:
+    """Return a request; raise InputError where its steps, taken one by one, would take years."""
+    steps = request.saved_steps[-1]
+    if steps > MAX_STEPS:
+        raise InputError(
+            f"steps must be at most {MAX_STEPS:.0e} where descent has no closed form, got "
+            f"{steps:.3g}; take longer steps, or gflow.integrate(flow, ...)"
+        )
+    return request

@@ -39,6 +39,7 @@ _UNRELIABLE = 0.3  # of rtol: singular values this small are those of errors
 _UNRELIABLE_DEFECT = 0.1  # unbalance of a mode, relative, at which its layers are those of errors
 _FLIPPED = 30.0  # of rtol: modes this small are left out where round-off took them through zero
 _FLOOR = 1e3  # of round-off: modes this small are no longer followed reliably
+_LARGEST_RTOL = 0.01  # above it the largest mode would be small, too
 
 
 def _leave_out_below(rtol: float, y: Tensor) -> float:
@@ -87,7 +88,8 @@ class LayerGuard(RankGuard):
         rtol: float,
         growth: LayerGrowth,
     ):
-        self._flow, self._make, self._growth, self._rtol = flow, make, growth, rtol
+        self._flow, self._make, self._growth = flow, make, growth
+        self._rtol = rtol = min(rtol, _LARGEST_RTOL)
         self._below, self._blurred = _leave_out_below(rtol, y0), _blurred_below(rtol, y0)
         noise = round_off(y0, max(flow.layer_dims))
         self._rank = hidden_rank(flow.unpack(y0), noise)
@@ -174,7 +176,8 @@ class MatrixGuard(RankGuard):
         rtol: float,
         growth: LayerGrowth,
     ):
-        self._flow, self._layers, self._growth, self._rtol = flow, layers, growth, rtol
+        self._flow, self._layers, self._growth = flow, layers, growth
+        self._rtol = rtol = min(rtol, _LARGEST_RTOL)
         self._below, self._blurred = _leave_out_below(rtol, y0), _blurred_below(rtol, y0)
         self._rank = rank_above(torch.linalg.svdvals(y0), round_off(y0, max(y0.shape)))
 
@@ -234,7 +237,8 @@ class FactorGuard(RankGuard):
         rtol: float,
         growth: Callable[[Tensor, int], Tensor],
     ):
-        self._flow, self._growth, self._rtol = flow, growth, rtol
+        self._flow, self._growth = flow, growth
+        self._rtol = rtol = min(rtol, _LARGEST_RTOL)
         self._below, self._blurred = _leave_out_below(rtol, y0), _blurred_below(rtol, y0)
         noise = round_off(y0, max(y0.shape))
         self._rank = rank_above(scaled_singular_values(y0), noise)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from gflow.checks import require_count
+from gflow.descent.loop import MAX_CLOSED_STEPS, MAX_STEPS
 from gflow.errors import InputError
 from gflow.flows.base import Flow
 from gflow.solvers.options import SolveOptions, Spacing
 
-_MAX_STEPS = 1e8  # of one descent: days
-_MAX_CLOSED_STEPS = 2.0**53  # where no step is taken: the largest count that is exact as a float
 _SAME_TIME = 1e-9  # relative difference of times that count as one
 _SAME_SINGLE = 4 * torch.finfo(torch.float32).eps  # the same of times from single precision
 
@@ -78,7 +77,7 @@ def max_descent_steps(flow: Flow, y0: Tensor, steps: float) -> float:
     '1e+08'
     """
     form = flow.parameter_flow.closed_descent(flow.lift(y0), 1.0, int(steps))
-    return _MAX_STEPS if form is None else _MAX_CLOSED_STEPS
+    return MAX_STEPS if form is None else MAX_CLOSED_STEPS
 
 
 def matched_times(
@@ -87,7 +86,7 @@ def matched_times(
     points: int,
     *,
     spacing: Spacing = "linear",
-    max_steps: float = _MAX_STEPS,
+    max_steps: float = MAX_STEPS,
 ) -> tuple[list[float], list[list[int]]]:
     """Choose the times of a flow, and the steps of each descent, at which they are compared.
 

@@ -141,3 +141,9 @@ def test_an_entry_below_the_round_off_of_the_largest_is_a_mode(small, depth):
     for method in ("auto", "tsit5"):
         path = gflow.integrate(flow, W0, end, method)
         assert float(flow.loss(path.ys[-1])) <= 1e-9 or not path.certificate.holds
+
+
+def test_a_loose_tolerance_leaves_no_hidden_layer_without_units():
+    flow, W0 = gflow.EndToEndFlow.example()
+    path = gflow.integrate(flow, W0, [0.0, 5.0], rtol=10.0, atol=0.0)
+    assert path.ys.shape == (2, *W0.shape)
