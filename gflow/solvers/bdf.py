@@ -24,7 +24,6 @@ in an explicit method); so the error is also bounded by a fraction of the distan
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,6 +50,7 @@ class BDFStep(NamedTuple):
     rate: Any  #: c'(t_new), (n,): F(state) to within α times the tolerance
     predictor_errors: Any  #: ‖y_new − q_p‖₂, one for every order p of `Formulas.predictors`
     converged: bool  #: if False, as where F is not finite, the step must be shorter
+    fastest: float  #: the largest ‖(α − J)v‖/‖v‖ seen; 0 without any
 
 
 class Formulas(NamedTuple):
@@ -123,6 +123,7 @@ def bdf_step(
     *,
     max_products: int = MAX_PRODUCTS,
     exact: bool = False,
+    product: Callable[[Array, Array], Array] | None = None,
 ) -> BDFStep:
     """Compute one step.
 
@@ -143,6 +144,8 @@ def bdf_step(
     exact : bool
         Whether Newton's method takes one more step. The differences of the first leave round-off
         of √eps times its length in every mode.
+    product : callable, optional
+        (y, v) to J(y)v, instead of differences; see `differences_blur`.
 
     Returns
     -------
@@ -162,17 +165,18 @@ def bdf_step(
     predictors: dict[int, list[float]] = formulas.predictors
     rows = numbers([slope, *predictors.values()], states) @ states[: len(slope)]
     past, y = rows[0], rows[1 + formulas.order - min(predictors)]
-    converged = False
+    converged, fastest = False, 0.0
     length = math.sqrt(unit_round_off(y)) * (size or 1.0)  # of the differences
     for iteration in range(_MAX_NEWTON):
         f = rhs(y)
         residual = f - past
         residual -= alpha * y
         allowed = _RESIDUAL * tolerance * alpha
-        product = functools.partial(_shifted_product, rhs, y, f, alpha)
+        shifted = _Shifted(rhs, y, f, alpha, product)
         d, rest = conjugate_residuals(
-            product, residual, allowed, length=length, max_products=max_products
+            shifted, residual, allowed, length=length, max_products=max_products
         )
+        fastest = max(fastest, shifted.largest / length)
         if d is None:
             break
         # The remaining residual is corrected as if J were 0, so that modes below the tolerance
@@ -183,16 +187,62 @@ def bdf_step(
         converged = norm(d) ** 2 <= _NONLINEAR * tolerance * size
         if converged and (iteration > 0 or not exact):
             break
-    return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged)
+    return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged, fastest)
 
 
-def _shifted_product(
-    rhs: Callable[[Array], Array], y: Array, f: Array, alpha: float, v: Array
-) -> Array:
-    """Return (α − J)v by a difference about y, where rhs(y) = f."""
-    product = f - rhs(y + v)
-    product += alpha * v
-    return product
+class _Shifted:
+    """v ↦ (α − J)v about y, where rhs(y) = f: by a difference, unless there is a product."""
+
+    def __init__(
+        self,
+        rhs: Callable[[Array], Array],
+        y: Array,
+        f: Array,
+        alpha: float,
+        product: Callable[[Array, Array], Array] | None,
+    ):
+        self._rhs: Callable[[Any], Any] = rhs
+        self._y: Any = y
+        self._f: Any = f
+        self._alpha = alpha
+        self._product: Callable[[Any, Any], Any] | None = product
+        self.largest = 0.0  #: of the products' norms
+
+    def __call__(self, v: Any) -> Any:
+        if self._product is None:
+            image = self._f - self._rhs(self._y + v)
+        else:
+            image = -self._product(self._y, v)
+        image += self._alpha * v
+        self.largest = max(self.largest, norm(image))
+        return image
+
+
+def differences_blur(fastest: float, alpha: float, eps: float) -> bool:
+    """Return whether products by differences have more round-off than slow modes allow.
+
+    A difference has round-off of about √eps of the fastest rate in every direction. Newton's method
+    does not converge in modes to which that is more than α, and seems to, as its steps are small.
+
+    Parameters
+    ----------
+    fastest : float
+        `BDFStep.fastest` of the last step.
+    alpha : float
+        Of the next step.
+    eps : float
+        The unit of round-off.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> differences_blur(1.0, 1e-12, 2e-16), differences_blur(1e3, 1.0, 2e-16)
+    (True, False)
+    """
+    return math.sqrt(eps) * fastest > alpha
 
 
 def step_tolerance(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gflow.solvers.problem import Problem
 from gflow.trajectory import Escape, Stats, Trajectory, attempt, certify
-from gflow.trajectory.round_off import product_round_off, round_off_bound
+from gflow.trajectory.round_off import product_round_off, round_off_bound, velocity_round_off
 
 _SAMPLES = 33  # states at which rank and signs are measured
 _SAMPLES_LARGE, _LARGE = 9, 2000  # of a state with more numbers
@@ -75,11 +75,9 @@ def certified_trajectory(
     certified, members = _certified_states(problem, ys)
     bound = round_off_bound(problem.rtol, ys.dtype)
     round_off = problem.round_off
-    if problem.flow.affine and not round_off > bound:
-        products, without = attempt(
-            "round_off", lambda: product_round_off(problem.flow, problem.ts[:count], ys, bound)
-        )
-        round_off, not_run = max(round_off, products or 0.0), (*not_run, *without)
+    if not round_off > bound:
+        found, without = attempt("round_off", lambda: _round_off(problem, ys[:count], bound))
+        round_off, not_run = max(round_off, found or 0.0), (*not_run, *without)
     changes, without = attempt("discrete_changes", lambda: discrete_changes(problem))
     not_run += without
     certificate = certify(
@@ -106,6 +104,17 @@ def certified_trajectory(
         failures=problem.failures,
         sharpness=ys.new_empty(len(ys), 0) if sharpness is None else torch.stack(sharpness.values),
     )
+
+
+def _round_off(problem: Problem, ys: Tensor, bound: float) -> float:
+    """Estimate what round-off of the velocity does to the states at the requested times."""
+    times = problem.ts[: len(ys)]
+    if problem.flow.affine:
+        return product_round_off(problem.flow, times, ys, bound)
+    before = problem.before
+    if before is None and len(problem.visited) > 1:
+        before = problem.visited[-2][1]
+    return velocity_round_off(problem.flow, times, ys, bound, before=before, rest=problem.rest)
 
 
 def with_escape(

@@ -157,6 +157,9 @@ def _merge(
     notes.clear()
     if segment.gain is not None:  # what one segment amplified, the next may amplify further
         problem.gain = segment.gain if problem.gain is None else problem.gain + segment.gain
+    problem.before = None if segment.before is None else states(segment.before)
+    if segment.rest is not None:
+        problem.rest = began + segment.rest
     problem.round_off = max(problem.round_off, segment.round_off)
     problem.lost |= segment.lost
     problem.segments.append(segment)

@@ -202,6 +202,10 @@ class Problem:
     spent: np.ndarray | None = field(default=None, init=False)
     #: Log of the growth of a perturbation along the path, of each member; None if not measured.
     gain: np.ndarray | None = field(default=None, init=False)
+    #: The last accepted state but one, where the solver keeps it.
+    before: Tensor | None = field(default=None, init=False)
+    #: The time from which each member is at rest, infinite for one that is not.
+    rest: np.ndarray | None = field(default=None, init=False)
     #: Why members of an ensemble stopped early, by their index in y0.reshape(-1, *state).
     failures: dict[int, str] = field(default_factory=dict, init=False)
     #: When an event stopped members, by the same index.

@@ -107,6 +107,10 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
         tensors["spent"] = torch.from_numpy(problem.spent)
     if problem.gain is not None:
         tensors["gain"] = torch.from_numpy(problem.gain)
+    if problem.rest is not None:
+        tensors["rest"] = torch.from_numpy(problem.rest)
+    if problem.before is not None:
+        tensors["before"] = problem.before
     if len(problem.visited) > 1:
         tensors["visited"] = torch.stack([y for _, y in problem.visited])
     if problem.dissipated is not None:
@@ -141,6 +145,9 @@ def _restore_results(problem: Problem, results: Checkpoint) -> None:
         problem.spent = results.tensors["spent"].numpy()
     if "gain" in results.tensors:
         problem.gain = results.tensors["gain"].numpy()
+    if "rest" in results.tensors:
+        problem.rest = results.tensors["rest"].numpy()
+    problem.before = tensors.get("before")
     if "visited" in tensors:
         problem.visited = list(zip(results.meta["visited"], tensors["visited"], strict=True))
     if problem.sharpness_path is not None and "sharpness" in tensors:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import gflow
-from tests.helpers import randn
+from gflow.trajectory.round_off import velocity_round_off
+from tests.helpers import randn, times
 
 LEARNED = 1 - math.exp(-1)  # at t = 1/λ
 
@@ -73,3 +74,54 @@ def test_a_singular_kernel_is_certified_at_usual_times():
     flow, u0 = gflow.KernelFlow.example()
     assert gflow.integrate(flow, u0, [0.0, 1e6]).certificate.holds
     assert gflow.integrate(flow, u0.expand(3, 5).clone(), [0.0, 1e6]).certificate.holds
+
+
+def across(slow):
+    """The flow of rates 1 − slow/2 and slow/2 along (1, 1) and (1, −1), which are exact."""
+    H = 0.5 * torch.tensor([[1.0, 1 - slow], [1 - slow, 1.0]], dtype=torch.float64)
+    return gflow.flow_from_loss(lambda y: 0.5 * (y - 1) @ H @ (y - 1))
+
+
+@pytest.mark.parametrize("method", ["auto", "bdf"])
+def test_a_slow_mode_across_the_coordinates_is_followed(method):
+    slow = 2.0**-40
+    path = gflow.integrate(across(slow), times(4.0, 2.0), [0.0, 2 / slow], method)
+    truth = 1 + math.exp(-1) * times(1.0, -1.0)
+    assert float((path.ys[-1] - truth).norm()) <= 1e-5
+    assert path.certificate.holds
+
+
+@pytest.mark.parametrize(("slow", "method"), [(-46, "tsit5"), (-46, "auto"), (-49, "auto")])
+def test_a_slow_mode_that_round_off_hides_is_reported(slow, method):
+    path = gflow.integrate(across(2.0**slow), times(4.0, 2.0), [0.0, 2.0 ** (1 - slow)], method)
+    assert any("round_off" in reason for reason in path.certificate.failures())
+
+
+def test_a_slow_mode_is_followed_without_second_derivatives():
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, r):
+            ctx.save_for_backward(r)
+            return 0.5 * r.square().sum()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            return g * ctx.saved_tensors[0]
+
+    slow = 1e-9
+    root = times(1.0, math.sqrt(slow))
+    flow = gflow.flow_from_loss(lambda y: Half.apply(root * y))
+    path = gflow.integrate(flow, times(1.0, 1.0), [0.0, 1 / slow], "bdf")
+    assert float(path.ys[-1, 1]) == pytest.approx(math.exp(-1), abs=1e-5)
+
+
+def test_a_gradient_near_the_unit_of_round_off_is_reported():
+    """Of log(1 + e^−w) by σ(w) − 1, in steps of 1e-16 at a slope of 1e-14."""
+    softplus = lambda w: torch.nn.functional.cross_entropy(  # noqa: E731
+        torch.cat([w, 0 * w])[None], torch.zeros(1, dtype=torch.long)
+    )
+    flow = gflow.flow_from_loss(softplus, shape=1)
+    ys = torch.tensor([[0.0], [30.0], [32.0]], dtype=torch.float64)
+    assert velocity_round_off(flow, [0.0, 1e13, 1e14], ys, 1e-8) > 1e-6
+    assert velocity_round_off(flow, [0.0, 1e4, 1e5], ys / 3, 1e-8) < 1e-8

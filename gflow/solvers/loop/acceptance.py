@@ -110,6 +110,8 @@ class StepJudge:
             m.oldest_t[rows] = m.older_t[rows]
             m.older_y = self._replaced(m.older_y, rows, m.y[at])
             m.older_f = self._replaced(m.older_f, rows, m.f[at])
+        elif state.system.single:
+            m.older_y = m.y
         m.y, m.f = self._replaced(m.y, rows, y), self._replaced(m.f, rows, f)
         index = m.index[rows]
         record.steps[plan.method, index] += 1

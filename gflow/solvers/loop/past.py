@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.rkc2_switch import rkc2_error_of_step
 from gflow.solvers.loop.system import StepMeasurement, System, TrialStep
 from gflow.solvers.problem import Problem, energy_bound
+from gflow.trajectory import attempt
 
 _GROWS = 0.5  # log of the growth to come of a mode that may leave a saddle: at t = 4/(3μ) or later
 _AMPLIFIED = 10.0  # log of a growth after which modes may be as small as round-off
@@ -33,6 +35,8 @@ class Past:
         self.since = 0  #: accepted steps since the order last changed
         self.steps = 0  #: accepted steps since the last restart
         self.patience = 10  #: steps after a restart before the explicit method may take over
+        self.fastest = 0.0  #: rate of the last step, see `bdf.differences_blur`
+        self._has_products = True  # until one fails
         self._errors: dict[int, float] = {}  # of the trial step by order, over the tolerance
         self._memory: Any = np.empty(0)
         self._first = 0  # row of the newest state
@@ -58,13 +62,15 @@ class Past:
     @property
     def meta(self) -> list[Any]:
         """Return everything except the states, as plain numbers."""
-        return [self.times, self.energies, self.order, self.since, self.steps, self.patience]
+        numbers = [self.order, self.since, self.steps, self.patience, self.fastest]
+        return [self.times, self.energies, *numbers]
 
     def restore(self, states: Array, meta: list[Any]) -> None:
         """Restore the values of `states` and `meta`."""
         for row in range(len(states) - 1, -1, -1):
             self.add(0.0, states[row], 0.0)
-        self.times, self.energies, self.order, self.since, self.steps, self.patience = meta
+        self.times, self.energies, self.order, self.since, *numbers = meta
+        self.steps, self.patience, self.fastest = numbers
 
     @property
     def can_start(self) -> bool:
@@ -104,7 +110,8 @@ class Past:
         tolerance = bdf.step_tolerance(bound, distance, size, dtype.eps, grows=grows)
         tolerance = max(tolerance, dtype.tiny)
         formulas = bdf.formulas(self.times, t_new, order)
-        step = bdf.bdf_step(
+        solve = functools.partial(
+            bdf.bdf_step,
             functools.partial(system.velocity, t_new),
             self.states,
             formulas,
@@ -113,6 +120,10 @@ class Past:
             exact=bool(m.gain[0] > _AMPLIFIED),
             max_products=min(bdf.MAX_PRODUCTS, problem.max_evals - int(m.evals[0])),
         )
+        blurred = bdf.differences_blur(self.fastest, formulas.alpha, dtype.eps)
+        step = self._by_products(system, problem, solve) if blurred else None
+        step = step or solve()
+        self.fastest = step.fastest or self.fastest
         y, f = step.state[None], step.rate[None]
         signal = rate = system.dissipation(y, f)
         if with_rkc2_error:
@@ -133,6 +144,17 @@ class Past:
         error = self._errors[order] * bound if step.converged else math.inf
         measured = StepMeasurement(error, 0.0, energy, rate, size, loss, signal, event)
         return TrialStep(torch.as_tensor(y), torch.as_tensor(f), measured)
+
+    def _by_products(
+        self, system: System, problem: Problem, solve: Callable[..., bdf.BDFStep]
+    ) -> bdf.BDFStep | None:
+        """Solve a step with exact products; None where the flow has none."""
+        # Those of a reduced flow may be undefined where singular values meet.
+        if not (self._has_products and problem.flow.is_of_parameters):
+            return None
+        step, failures = attempt("products", lambda: solve(product=system.product))
+        self._has_products = not failures
+        return step
 
     def next_step(self, step: float, growth: float, rtol: float) -> float:
         """Choose the order after an accepted step, and return the length of the next one.

@@ -25,11 +25,14 @@ class Record:
         self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y
         self.last = y.clone()  #: each member's last accepted state
+        self.before = y.clone()  #: the one before
         self.dissipated = np.zeros(count)
         self.t = np.full(count, problem.ts[0])  #: of the last accepted state
         self.reached = np.ones(count, np.int64)  #: number of requested times reached
         self.rise = np.zeros(count)  #: the largest rise of the loss in a step
         self.gain = np.zeros(count)  #: log of the largest growth of a perturbation
+        self.round_off = np.zeros(count)  #: relative error at rest, by round-off of the velocity
+        self.rest = np.full(count, np.inf)  #: the time from which a member is at rest
         #: Evaluations, accepted steps and rejected steps of each member.
         self.spent = np.zeros((3, count), np.int64)
         #: Accepted steps of each member by method, (methods, members).
@@ -75,7 +78,7 @@ class Record:
         index = members.index[mask]
         device = self.saved.device
         to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(mask)))
-        self.last[to] = members.y[at]
+        self.last[to], self.before[to] = members.y[at], members.older_y[at]
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]
         self.reached[index] = members.next[mask]
@@ -93,10 +96,12 @@ class Record:
         problem, batch = self._problem, self._problem.batch
         last = self.last.reshape(problem.y0.shape)
         problem.y, problem.t = last, float(self.t.min())
+        problem.before = self.before.reshape(problem.y0.shape)
         problem.y_norm = problem.flow.norm(last)
         problem.dissipated = torch.as_tensor(self.dissipated).to(self.saved).reshape(batch)
         problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
-        problem.spent, problem.gain = self.spent, self.gain
+        problem.round_off = max(problem.round_off, float(self.round_off.max(initial=0.0)))
+        problem.spent, problem.gain, problem.rest = self.spent, self.gain, self.rest
         problem.accepted, problem.rejected = (int(n) for n in self.spent[1:].sum(1))
         reached = int(self.reached.max())
         problem.saved = list(self.saved[:reached].reshape(reached, *problem.y0.shape))
@@ -109,22 +114,26 @@ class Record:
         return {
             "saved": self.saved.clone(),
             "last": self.last.clone(),
+            "before": self.before.clone(),
             "dissipated": torch.tensor(self.dissipated),
             "record_t": torch.tensor(self.t),
             "reached": torch.tensor(self.reached),
             "rise": torch.tensor(self.rise),
             "record_gain": torch.tensor(self.gain),
+            "rest": torch.tensor(self.rest),
+            "record_round_off": torch.tensor(self.round_off),
             "spent": torch.tensor(self.spent),
             "steps": torch.tensor(self.steps),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore the result of `tensors`."""
-        for name in ("saved", "last"):
+        for name in ("saved", "last", "before"):
             getattr(self, name).copy_(tensors[name])
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
         self.gain[:] = tensors["record_gain"].numpy()
-        for name in ("rise", "dissipated", "spent", "steps"):
+        self.round_off[:] = tensors["record_round_off"].numpy()
+        for name in ("rise", "rest", "dissipated", "spent", "steps"):
             getattr(self, name)[:] = tensors[name].numpy()
 
 

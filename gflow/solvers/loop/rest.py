@@ -30,6 +30,8 @@ _SHORT_STEPS = 24  # of a one-step method before the comparison, at least
 _SHORTER = 0.5  # times the step before them
 _MANY = 1000  # steps of the present length until the end, from which on it pays to look
 _TOLERANCES = 10.0  # that a state which has converged may move by in a step
+_KNOWN = 4.0  # times its change along itself: a velocity that is no round-off
+_FAR = 1e-2  # of ‖y‖: a difference that shows the slowest rates
 _ROUND_OFF = 64.0  # units by which the state is changed for the comparison
 
 
@@ -105,7 +107,39 @@ class RestMonitor:
         self._growth.estimate(np.array([row]))
         # The Jacobian's own round-off, from which no mode is known to grow.
         least = float(vector_norm(bound)) / m.size[row]
-        return m.growth[row] <= least and self._watch.may_rest(float(times[1][0]))
+        if not (m.growth[row] <= least and self._watch.may_rest(float(times[1][0]))):
+            return False
+        self._note_motion(row, now, changed)
+        return True
+
+    def _note_motion(self, row: int, velocity: Tensor, beside: list[Tensor]) -> None:
+        """Note how far a member would move that rests at a velocity which is no round-off.
+
+        Changes of fast modes do not change the velocity along a slow one, which may be known far
+        better than its entries are: where it is the same beside the state.
+        """
+        state, m = self._state, self._state.members
+        index = int(m.index[row])
+        y, remaining = m.y[row : row + 1], float(state.record.ends[index] - m.t[row])
+        slowest = m.modes[row, :1]  # of those that the estimate of growth follows
+        for way in (velocity, slowest):
+            along = way / vector_norm(way).clamp_min(torch.finfo(way.dtype).tiny)
+            speed = abs(float((along * velocity).sum()))
+            change = max(abs(float((along * (f - velocity)).sum())) for f in beside)
+            if not speed > _KNOWN * change:
+                continue
+            step = _FAR * m.size[row]
+            further = self._velocity_at(row, y + step * along)
+            rate = abs(float((along * (further - velocity)).sum())) / step
+            lasts = min(remaining, 1 / max(rate, 1e-300))
+            error = speed * lasts / m.size[row]
+            state.record.round_off[index] = max(state.record.round_off[index], error)
+
+    def _velocity_at(self, row: int, y: Tensor) -> Tensor:
+        """Return the velocity at a state of a member."""
+        system, t = self._state.system, self._state.members.t[row : row + 1]
+        one = slice(None) if not system.single else 0
+        return torch.as_tensor(system.velocity(system.scalars(t[one]), system.native(y)))
 
     def _end(self, row: int) -> None:
         """Move a member to the end of its time; its state is that at all times until then."""
@@ -114,6 +148,7 @@ class RestMonitor:
         if state.system.single:
             t = state.problem.flow_time(float(m.t[row]))
             state.switches.append(f"at rest from t = {t:.3g}")
+        record.rest[index] = m.t[row]
         times = int(np.isfinite(record.ts[index]).sum())
         record.saved[int(m.next[row]) : times, index] = m.y[row]
         m.next[row], m.t[row] = times, record.ends[index]
