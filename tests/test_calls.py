@@ -163,6 +163,62 @@ def test_a_call_that_cannot_work_is_refused_in_one_line(function, arguments, wor
 
 
 @pytest.mark.parametrize(
+    ("y", "word"),
+    [
+        (U.tolist(), "a state must be a floating-point tensor, got list; use torch.tensor"),
+        (U.numpy(), "a state must be a tensor, got an array of shape (4, 3); use torch.from_numpy"),
+        (None, "a state must be a floating-point tensor, got NoneType"),
+        (U.long(), "got torch.int64; use x.double()"),
+        (U[:3], "a state of FactorFlow has shape (..., 4, any), got (3, 3)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["reference", "jvp", "observables"])
+def test_methods_of_what_is_no_state_say_so(method, y, word):
+    arguments = (y, y) if method == "jvp" else (y,)
+    with pytest.raises(InputError) as caught:
+        getattr(FLOW, method)(*arguments)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_failures_at_a_state_are_the_methods_own():
+    class Broken(gflow.flows.ParameterFlow):
+        state_shape = (1,)
+
+        def loss(self, y):
+            return y.nothing
+
+        def __call__(self, t, y):
+            raise ValueError("not today")
+
+    with pytest.raises(AttributeError, match="nothing"):
+        Broken().loss(torch.ones(1))
+    with pytest.raises(ValueError, match="not today"):
+        Broken()(0.0, torch.ones(1))
+
+
+class Careless(gflow.flows.ParameterFlow):
+    """Its loss changes the state."""
+
+    state_shape = (2,)
+
+    def loss(self, y):
+        return y.mul_(2).square().sum(-1)
+
+    def __call__(self, t, y):
+        return -8 * y
+
+
+def test_a_state_that_a_loss_or_an_event_changes_is_refused():
+    with pytest.raises(InputError, match=r"loss\(y\) .* must not change y"):
+        gflow.integrate(Careless(), torch.ones(2), [0.0, 1.0])
+    start = U.clone()
+    with pytest.raises(InputError, match=r"until\(y\) must not change y"):
+        gflow.integrate(FLOW, start, [0.0, 1.0], until=lambda y: y.mul_(2).square().sum())
+    assert torch.equal(start, U)
+
+
+@pytest.mark.parametrize(
     ("keywords", "word"),
     [
         ({"rtol": "1e-6"}, "rtol must be a number, got '1e-6'"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from torch.linalg import vecdot, vector_norm
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 from gflow.flows.array_form import ArrayForm
+from gflow.flows.failures import explain_failures
 from gflow.flows.invariant_scale import response_scales
 from gflow.flows.jacobian import jacobian_product
 from gflow.flows.lost_modes import Outside
@@ -99,6 +100,10 @@ class Flow(abc.ABC):
 
     #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
     observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        explain_failures(cls)
 
     def __new__(cls, *args: object, **keywords: object) -> Self:
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
@@ -442,6 +447,9 @@ class Flow(abc.ABC):
         if self.reference_tensor is not None:
             require_dtype_and_device("a state", y, self.reference_tensor, "the flow's data")
         require_finite("the state", y)
+
+
+explain_failures(Flow)
 
 
 class ParameterFlow(Flow):

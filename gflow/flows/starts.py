@@ -183,6 +183,11 @@ def _checked_results(
             )
         for key, value in values.items():
             _require_tensor(f"{name}.{what}(y)[{key!r}]", value, batch, y, more)
+    if not torch.equal(y, before):
+        raise InputError(
+            f"{name}.loss(y) and what else measures a state must not change y, but one does; work "
+            "on a copy, y.clone()"
+        )
     return velocity, noise
 
 

@@ -304,7 +304,10 @@ def _check_times(ts: Tensor | Sequence[float]) -> list[float]:
 def _check_event(event: Event, batch: torch.Size, y0: Tensor) -> None:
     """Raise InputError unless an event returns one number for each member."""
     shape = f"one number for each member, of shape {tuple(batch)}"
-    value = evaluated("until(y)", lambda: event(y0), f"it must return {shape}")
+    state = y0.clone()
+    value = evaluated("until(y)", lambda: event(state), f"it must return {shape}")
+    if not torch.equal(state, y0):
+        raise InputError("until(y) must not change y, but does; work on a copy, y.clone()")
     is_tensor = isinstance(value, Tensor) and value.shape == batch
     if not is_tensor or not value.is_floating_point() or bool(value.isnan().any()):
         got = f"{shown(value)} of {value.dtype}" if is_tensor else shown(value)
