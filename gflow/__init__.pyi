@@ -22,6 +22,7 @@ from .flows import KernelFlow as KernelFlow
 from .flows import LayerwiseFlow as LayerwiseFlow
 from .flows import ModifiedFlow as ModifiedFlow
 from .flows import NetworkFlow as NetworkFlow
+from .flows import NormalisedFlow as NormalisedFlow
 from .flows import ProductFlow as ProductFlow
 from .flows import TwoLayerFlow as TwoLayerFlow
 from .flows import flow_from_loss as flow_from_loss

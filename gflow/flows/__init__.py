@@ -11,6 +11,7 @@ from gflow.flows.from_loss import LossFlow, flow_from_loss
 from gflow.flows.kernel import KernelFlow, Prediction, kernel_rhs
 from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
+from gflow.flows.normalised import NormalisedFlow
 from gflow.flows.two_layer import (
     TwoLayerFlow,
     two_layer_gram,
@@ -29,6 +30,7 @@ __all__ = [
     "LossFlow",
     "ModifiedFlow",
     "NetworkFlow",
+    "NormalisedFlow",
     "ParameterFlow",
     "Prediction",
     "ProductFlow",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from gflow.flows.base import ParameterFlow, split_ensemble
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
 from gflow.flows.objective.construction import choose_route
+from gflow.flows.objective.criteria import named_criterion
 from gflow.flows.objective.differentiation import (
     Objective,
     gradient_and_product,
@@ -85,8 +86,10 @@ class NetworkFlow(ParameterFlow):
     module : nn.Module
         Called as ``module(inputs)``; it is neither changed nor copied. Buffers and
         parameters with ``requires_grad=False`` stay as they are; tied ones count once.
-    criterion : callable
-        ``criterion(outputs, targets)`` → scalar tensor.
+    criterion : callable or str
+        ``criterion(outputs, targets)`` → scalar tensor; or ``"cross-entropy"`` (outputs (n, k),
+        classes (n,)), ``"logistic"`` or ``"exponential"`` (outputs (n,) or (n, 1), labels 0 and
+        1), means over samples that keep their digits down to 1e-308: see `NormalisedFlow`.
     inputs, targets : Tensor
         The full batch.
     chunk : int, optional
@@ -133,7 +136,7 @@ class NetworkFlow(ParameterFlow):
     def __init__(
         self,
         module: nn.Module,
-        criterion: Criterion,
+        criterion: Criterion | str,
         inputs: Tensor,
         targets: Tensor,
         *,
@@ -142,6 +145,7 @@ class NetworkFlow(ParameterFlow):
     ):
         require_team(team)
         module = uncompiled(module)
+        criterion = cast(Criterion, named_criterion(criterion, targets))
         require_gradients(next(module.parameters(), torch.empty(0)).device)
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         require_criterion(criterion, module)
@@ -222,7 +226,26 @@ class NetworkFlow(ParameterFlow):
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
 
     @property
-    def _is_split(self) -> bool:
+    def module(self) -> nn.Module:
+        """The network."""
+        return self._loss.module
+
+    @property
+    def criterion(self) -> Criterion:
+        """The criterion, also where it was given by name."""
+        return self._loss.criterion
+
+    @property
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of this process, joined where they are in chunks."""
+        if len(self._chunks) == 1:
+            return self._chunks[0].inputs, self._chunks[0].targets
+        pairs = [(chunk.inputs, chunk.targets) for chunk in self._chunks]
+        inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return inputs, targets
+
+    @property
+    def is_split(self) -> bool:
         """Whether the loss is a sum over several chunks or processes."""
         return len(self._chunks) > 1 or self._shared is not None
 
@@ -267,13 +290,13 @@ class NetworkFlow(ParameterFlow):
         return -self._sum(gradient_and_product, y, v)[1]
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
-        if self._is_split or y.ndim > 1 or not self._loss.route.has_products:
+        if self.is_split or y.ndim > 1 or not self._loss.route.has_products:
             return super().linearised(y)  # the graph of all parts would stay in memory
         product = hessian(self._loss.objective(self._chunks[0]), y)
         return lambda v: -product(v)
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self._is_split or not self._loss.route.has_products:
+        if self.is_split or not self._loss.route.has_products:
             return super().velocity_and_acceleration(y)  # the product needs the whole gradient
         gradient, product = self._sum(gradient_and_product, y)
         return -gradient, product
