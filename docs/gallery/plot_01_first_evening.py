@@ -40,20 +40,16 @@ print(f"largest gap of descent to the flow: {gap.largest:.2g}")
 # %%
 # Lines are the flow, circles gradient descent.
 
-modes = trajectory.observables()["singular_values"]
-steps = descent.flow.observables(descent.ys)["singular_values"]
-colours = plt.get_cmap("viridis")(torch.linspace(0, 0.9, 9).numpy())
+gflow.plot(trajectory, descent, observable="singular_values")
+plt.show()
 
-figure, axes = plt.subplots()
-for r in range(9):
-    axes.plot(trajectory.ts, modes[:, r], color=colours[r])
-    axes.plot(descent.ts[::4], steps[::4, r], "o", ms=3.5, mfc="none", color=colours[r])
-axes.annotate(
-    "first mode",
-    (trajectory.ts[-1], modes[-1, 0]),
-    (-4, 4),
-    **{"textcoords": "offset points", "ha": "right", "va": "bottom", "color": colours[0]},
-)
-axes.set(xlabel="time t = step size × steps", ylabel="singular values of W")
-axes.set_title("Nine modes of the digits, learned one after another", loc="left")
+# %%
+# Each value draws itself, too, in your own axes if you pass them: here the gap, and what is left
+# of it relative to the size of W.
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4))
+gap.plot(ax=left)
+norms = trajectory.ys.flatten(1).norm(dim=1)
+right.plot(gap.ts, gap.end_to_end / norms[: len(gap.ts)])
+right.set(xlabel="time", ylabel="gap relative to ‖W‖", ylim=(0, None))
 plt.show()

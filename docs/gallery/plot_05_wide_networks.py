@@ -27,30 +27,14 @@ study = width_study(X, y, widths, seeds=range(4), epochs=400, points=40, rtol=1e
 # The distance rises, peaks, and falls as network and kernel both fit the data. Wider networks
 # stay closer.
 
-distance = study.measured["descent_distance"]  # (width, seed, epoch)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6))
-for i, width in enumerate(widths):
-    colour = plt.get_cmap("viridis")(i / len(widths))
-    left.semilogx(study.epochs[1:], distance[i, :, 1:].T, color=colour, lw=0.7, alpha=0.6)
-    left.semilogx(
-        study.epochs[1:],
-        distance[i, :, 1:].median(0).values,
-        color=colour,
-        lw=2.5,
-        label=f"width {width}",
-    )
-left.set(xlabel="epoch", ylabel="distance of network and kernel outputs", ylim=(0, None))
-left.legend()
-
-peaks = distance.max(-1).values
-right.loglog(widths, peaks, "o", color="C0", ms=4)
-middle = peaks.median(1).values
-right.loglog(widths, middle, "C0-", label="median of 4 seeds")
-right.loglog(
-    widths, [middle[0] * (widths[0] / w) ** 0.5 for w in widths], "k:", label="width$^{-1/2}$"
-)
-right.set(xlabel="width", ylabel="largest distance")
-right.legend()
+study.plot(observable="distance")
 plt.show()
 
-print("medians of the largest distance:", [round(float(value), 3) for value in middle])
+# %%
+# The largest distance against the width, with the fitted slopes.
+
+study.plot(observable="peak")
+plt.show()
+
+peaks = study.measured["descent_distance"].max(-1).values.median(1).values
+print("medians of the largest distance:", [round(float(value), 3) for value in peaks])

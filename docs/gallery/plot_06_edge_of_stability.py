@@ -46,23 +46,18 @@ print(f"central flow: averaged loss within {100 * edge.central_error:.1f} % of d
 # to grow, then its sharpness returns to 2/η and stays there. The central flow, which has no
 # delay, predicts the averaged loss.
 
-descent = edge.descent
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.8))
-left.plot(study.trajectory.ts, study.sharpness, "k", label="flow")
-left.plot(descent.descent.ts, descent.sharpness, "o", ms=3, color="C1", label="descent, η = 0.4")
-left.axhline(2 / edge.step_size, color="C1", ls=":")
-left.annotate("2/η", (0, 2 / edge.step_size), (4, 3), textcoords="offset points", color="C1")
-left.set(xlabel="time t = step size × steps", ylabel="sharpness", ylim=(0, None))
-left.legend(loc="lower right")
+study.plot(observable="edge_of_stability")
+plt.show()
 
-steps = torch.arange(len(descent.losses)) * edge.step_size
-right.semilogy(study.trajectory.ts, study.trajectory.losses, "k", label="flow")
-right.semilogy(steps, descent.losses, color="C1", lw=0.5, alpha=0.6, label="descent")
-right.semilogy(steps, edge.smooth_losses, color="C1", lw=2, label="descent, averaged")
-if edge.central is not None:
-    right.semilogy(
-        edge.central.ts, edge.central.averaged_losses, "--", color="C2", lw=2, label="central flow"
-    )
-right.set(xlabel="time", ylabel="loss")
-right.legend()
+# %%
+# All of it can be drawn by hand as well. The loss of descent at every step shows the oscillation
+# that its average hides.
+
+steps = torch.arange(len(edge.descent.losses)) * edge.step_size
+figure, axes = plt.subplots()
+axes.semilogy(study.trajectory.ts, study.trajectory.losses, "k", label="flow")
+axes.semilogy(steps, edge.descent.losses, color="C1", lw=0.6, label="descent, every step")
+axes.semilogy(steps, edge.smooth_losses, color="C1", lw=2.5, label="descent, averaged")
+axes.set(xlabel="time t = step size × steps", ylabel="loss")
+axes.legend()
 plt.show()

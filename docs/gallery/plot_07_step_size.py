@@ -30,24 +30,16 @@ print(f"stable below               {study.stability_limit:.3f}")
 # Beyond the stability limit 2/λ_max descent is another algorithm: these step sizes are left out
 # of the fit. The solver's error is below every gap, so the gaps are those of descent.
 
+study.plot(observable="step_size")
+plt.show()
+
+# %%
+# The gap over time, for every step size:
+
 figure, axes = plt.subplots()
-axes.loglog(study.step_sizes, study.gaps, "o-", label=f"gap to the flow, order {study.order:.2f}")
-axes.loglog(
-    study.step_sizes,
-    study.modified_gaps,
-    "s-",
-    label=f"gap to the modified flow, order {study.modified_order:.2f}",
-)
-axes.axvline(study.stability_limit, color="k", ls=":")
-axes.annotate(
-    "2/λ_max",
-    (study.stability_limit, study.gaps[-1] / 50),
-    (-4, 0),
-    textcoords="offset points",
-    ha="right",
-)
-axes.set(xlabel="step size η", ylabel="largest gap")
-axes.set_xticks(sizes, labels=[f"{size:g}" for size in sizes], minor=False)
-axes.minorticks_off()
-axes.legend(loc="upper left")
+for i, (times, gaps) in enumerate(study.gap_curves[1:]):
+    colour = plt.get_cmap("viridis")(i / 5)
+    axes.semilogy(times[1:], gaps[1:], color=colour, label=f"η = {study.step_sizes[i + 1]:g}")
+axes.set(xlabel="time t = step size × steps", ylabel="gap of descent to the flow")
+axes.legend(ncols=2)
 plt.show()

@@ -32,8 +32,13 @@ sizes = [0.16, 0.08, 0.04]
 result = implicit_regularization(flow, flow.pack(), 8.0, sizes, points=25, rtol=1e-6, atol=1e-9)
 
 # %%
-# ‖∇L‖² relative to that of the flow at the same loss: circles for descent, lines for the modified
-# flow.
+# The squared gradient over time, and relative to that of the flow at equal loss.
+
+result.plot(observable="implicit_regularization")
+plt.show()
+
+# %%
+# The same ratio over time: circles for descent, lines for the modified flow.
 
 figure, axes = plt.subplots()
 for i, size in enumerate(sizes):

@@ -44,12 +44,11 @@ print(shared.result["loss"].attrs)
 # Completion of a correlation matrix as W = UUᵀ: from a small start the eigenvalues appear one
 # after another.
 
-result = shared.result
-figure, axes = plt.subplots()
-names = [name for name in result.data_vars if "eigenvalue" in name or "singular" in name]
-values = result[names[0]]
-for r in range(6):
-    colour = plt.get_cmap("viridis")(r / 6)
-    axes.semilogy(values["time"], values.isel({values.dims[-1]: r}), color=colour)
-axes.set(xlabel="time", ylabel=values.attrs.get("long_name", names[0]), ylim=(1e-6, None))
+shared.plot(observable="eigenvalues")
+plt.show()
+
+# %%
+# The arrays are an ``xarray.Dataset``, with names and units, for figures of your own.
+
+shared.result["held_out_error"].plot()
 plt.show()
