@@ -28,7 +28,8 @@ for file in sorted(folder.rglob("*")):
         print(f"{file.relative_to(folder).as_posix():32} {file.stat().st_size / 1024:8.1f} kB")
 
 # %%
-# What the other person does: open it, read the verdict, and draw from the arrays.
+# Send the folder, or what ``gflow report completion`` writes: one HTML file with the verdict in
+# words, figures, and how to repeat the run. What the other person does with the folder:
 
 shared = gflow.load_run(folder)
 print(
