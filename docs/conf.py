@@ -38,6 +38,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 smartquotes = False  # of --option it would make a dash
 default_role = "py:obj"  # a name in single backticks is linked where it is documented
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 autosummary_imported_members = True
 autodoc_typehints = "none"  # numpydoc's Parameters have the types

@@ -51,9 +51,7 @@ def pages() -> dict[str, str]:
         lines += [*(f"   command-{name}" for name in names), ""]
     found = {"command-line.rst": "\n".join(lines)}
     for name in commands:
-        title = f"gflow {name}"
-        attribute = name.replace("-", "_")
-        text = [title, "=" * len(title), "", f".. click:: command_pages:{attribute}"]
+        text = [f".. click:: command_pages:{name.replace('-', '_')}"]  # which makes the title
         text += [f"   :prog: gflow {name}", "   :nested: full", ""]
         found[f"command-{name}.rst"] = "\n".join(text)
     return found

@@ -135,6 +135,17 @@ def escape_mathematics(
     lines[:] = _escaped(lines)
 
 
+def own_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Return the signature of a class by its ``__init__``, not by a ``__new__`` of its base."""
+    if what != "class" or not inspect.isfunction(vars(obj).get("__init__")):
+        return None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(bare)), returns
+
+
 def append_background(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
@@ -205,5 +216,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", write_pages)
     app.connect("autodoc-process-docstring", escape_mathematics, priority=400)
     app.connect("autodoc-process-docstring", append_background, priority=600)
+    app.connect("autodoc-process-signature", own_signature)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}
