@@ -24,6 +24,7 @@ from .flows import ModifiedFlow as ModifiedFlow
 from .flows import NetworkFlow as NetworkFlow
 from .flows import NormalisedFlow as NormalisedFlow
 from .flows import ProductFlow as ProductFlow
+from .flows import SpectralFlow as SpectralFlow
 from .flows import TwoLayerFlow as TwoLayerFlow
 from .flows import flow_from_loss as flow_from_loss
 from .runs.reading import load_run as load_run

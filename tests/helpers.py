@@ -12,7 +12,7 @@ from torch import Tensor
 
 import gflow
 from gflow.discovery import discover
-from gflow.flows import Flow
+from gflow.flows import Flow, SpectralFlow
 from gflow.losses import LinearRegression, Loss, MatrixCompletion, MatrixSensing, SquaredDistance
 from gflow.studies import StepSizeStudy
 
@@ -118,6 +118,13 @@ def ensemble_of(y0: Tensor) -> Tensor:
     """Return a (2, 3) ensemble of starts around y0."""
     factors = torch.tensor([[1.0, 0.5, 0.9], [1.2, 0.7, 0.3]], dtype=y0.dtype)
     return factors.reshape(2, 3, *[1] * y0.ndim) * y0
+
+
+def starts_of(flow: Flow, y0: Tensor) -> Tensor:
+    """Return a (2, 3) ensemble of starts around y0, each a state of the flow."""
+    if isinstance(flow, SpectralFlow):  # singular vectors stay of length 1
+        return flow.start(ensemble_of(flow.end_to_end(y0)))
+    return ensemble_of(y0)
 
 
 @functools.cache

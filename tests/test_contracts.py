@@ -16,10 +16,10 @@ from gflow.flows import ModifiedFlow, TwoLayerFlow
 from gflow.solvers import methods
 from tests.helpers import (
     altered,
-    ensemble_of,
     flow_classes,
     relative,
     slow_except,
+    starts_of,
     worst_relative,
 )
 
@@ -30,7 +30,7 @@ CLOSED = ("exact", "krylov")  # for some flows or starts only
 ADAPTIVE = [m for m in METHODS if m not in FIXED and m not in CLOSED]
 every_flow = pytest.mark.parametrize("kind", FLOWS, ids=lambda c: c.__name__)
 # Solves of these are left to `make slow`; their own tests have others.
-SLOW = ("DiagonalDualFlow", "NormalisedFlow")
+SLOW = ("DiagonalDualFlow", "NormalisedFlow", "SpectralFlow")
 every_solved_flow = pytest.mark.parametrize(
     "kind",
     slow_except(FLOWS, *(c for c in FLOWS if c.__name__ not in SLOW)),
@@ -57,7 +57,7 @@ def test_all_flows_and_methods_are_discovered():
 def test_velocity_is_the_gradient_flow_of_its_loss(kind):
     flow, y0 = kind.example()
     assert relative(flow(0.0, y0), flow.reference(y0)) <= 1e-12
-    ys = ensemble_of(y0)
+    ys = starts_of(flow, y0)
     assert relative(flow(0.0, ys), flow.reference(ys)) <= 1e-12
 
 
@@ -113,7 +113,7 @@ def test_parameter_jacobian_is_symmetric(kind):
 @every_flow
 def test_ensemble_equals_a_loop_over_members(kind):
     flow, y0 = kind.example()
-    ys = ensemble_of(y0)
+    ys = starts_of(flow, y0)
     members = list(ys.reshape(6, *y0.shape))
     assert flow.batch_shape(ys) == (2, 3)
     functions = {
@@ -166,7 +166,7 @@ def test_invariants_are_conserved(kind):
 @every_flow
 def test_observables_have_the_declared_dimensions(kind):
     flow, y0 = kind.example()
-    ys = ensemble_of(y0)
+    ys = starts_of(flow, y0)
     for name, value in flow.observables(ys).items():
         assert value.ndim == 2 + len(flow.observable_dims.get(name, ())), name
         assert torch.isfinite(value).all(), name
@@ -300,7 +300,7 @@ def test_closed_form_agrees_with_the_integrator(kind):
 @every_solved_flow
 def test_ensemble_solve_equals_solves_of_its_members(kind):
     flow, y0 = kind.example()
-    ys = ensemble_of(y0)[0]
+    ys = starts_of(flow, y0)[0]
     ts = [0.0, 0.3, 1.0]
     batched = gflow.integrate(flow, ys, ts, "dopri8", 1e-11, 1e-14)
     assert batched.certificate.holds

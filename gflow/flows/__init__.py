@@ -12,6 +12,7 @@ from gflow.flows.kernel import KernelFlow, Prediction, kernel_rhs
 from gflow.flows.modified import ModifiedFlow
 from gflow.flows.network import NetworkFlow, gradient_rhs
 from gflow.flows.normalised import NormalisedFlow
+from gflow.flows.spectral import SpectralFlow
 from gflow.flows.two_layer import (
     TwoLayerFlow,
     two_layer_gram,
@@ -35,6 +36,7 @@ __all__ = [
     "Prediction",
     "ProductFlow",
     "ReducedFlow",
+    "SpectralFlow",
     "TwoLayerFlow",
     "aligned_mode",
     "balanced_layers",

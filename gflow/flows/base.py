@@ -53,6 +53,9 @@ class Coordinates(NamedTuple):
         The mode that they leave out, if they leave out one that is not zero.
     guard : RankGuard or None
         What watches the path from the start in the coordinates.
+    absolute : bool
+        Whether ``states`` gives states of the first flow, where a guard has the coordinates; else
+        they are those of the flow that it watches.
     """
 
     flow: Flow
@@ -62,6 +65,22 @@ class Coordinates(NamedTuple):
     note: str = ""
     outside: Outside | None = None
     guard: RankGuard | None = None
+    absolute: bool = False
+
+
+class Chart(NamedTuple):
+    """Coordinates of perturbations of a state in which its Jacobian is nearly symmetric.
+
+    Attributes
+    ----------
+    to_state : callable
+        Maps perturbations in the coordinates to those of the state, both (..., *state), linearly.
+    from_state : callable
+        The inverse; what is no perturbation of a state that the flow can reach is left out.
+    """
+
+    to_state: Callable[[Any], Any]
+    from_state: Callable[[Any], Any]
 
 
 class Correction(NamedTuple):
@@ -86,6 +105,8 @@ class RankGuard(abc.ABC):
     blurred_growth = 0.0
     #: Logarithmic distance of the last state checked from one where anything is to be done.
     margin = 0.0
+    #: Number of times that it may have other coordinates to go on in.
+    most_segments = 100
 
     @abc.abstractmethod
     def check(self, y: Tensor) -> Coordinates | Correction | None:
@@ -195,6 +216,10 @@ class Flow(abc.ABC):
 
     #: Whether f(t, y) is affine in y, with a symmetric Jacobian.
     affine: bool = False
+
+    #: Whether implicit methods may decompose the Jacobian, by products that are exact, where its
+    #: products by differences are too noisy.
+    dense_jacobian: bool = False
 
     @property
     def stationary_state(self) -> Tensor | None:
@@ -359,6 +384,20 @@ class Flow(abc.ABC):
         """
         return self
 
+    def perturbations(self, y: Any) -> Chart | None:
+        """Return coordinates in which growth along the path is measured; None for the state's own.
+
+        Parameters
+        ----------
+        y : Tensor or ndarray, shape (..., *state)
+            States.
+
+        Returns
+        -------
+        Chart or None
+        """
+        return None
+
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
         """Return v ↦ (∂f/∂y)·v at one state; work that all products share is done once."""
         return functools.partial(self.jvp, y)
@@ -405,6 +444,30 @@ class Flow(abc.ABC):
             The inner products.
         """
         return vecdot(self._flat(a), self._flat(b))
+
+    def tolerance_scale(self, y: Tensor) -> Tensor:
+        """Return what rtol is relative to, of each state of an ensemble; its norm by default.
+
+        Override it where numbers of a state differ in kind, as logarithms and unit vectors do.
+        """
+        return self.norm(y)
+
+    def relative_distance(self, ys: Tensor, truth: Tensor) -> Tensor:
+        """Compute ‖y − truth‖ relative to each member's largest ‖truth‖.
+
+        Override it where equal states may have different numbers.
+
+        Parameters
+        ----------
+        ys, truth : Tensor, shape (T, ..., *state)
+            States at the same times.
+
+        Returns
+        -------
+        Tensor, shape (T, ...)
+        """
+        scale = self.norm(truth).amax(dim=0)
+        return self.norm(ys - truth) / torch.where(scale > 0, scale, torch.ones_like(scale))
 
     def _flat(self, y: Tensor) -> Tensor:
         """States as vectors, (..., n)."""

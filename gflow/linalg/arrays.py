@@ -48,6 +48,31 @@ def shared_array(values: Tensor) -> np.ndarray | None:
     return array
 
 
+def solve(matrix: Array, vector: Array) -> Array | None:
+    """Return x with A x = b, b (n,) and A (n, n); None where A is singular or not finite.
+
+    Parameters
+    ----------
+    matrix : Tensor or ndarray, shape (n, n)
+    vector : Tensor or ndarray, shape (n,)
+
+    Returns
+    -------
+    Tensor or ndarray, shape (n,), or None
+
+    Examples
+    --------
+    >>> solve(np.diag([2.0, 4.0]), np.ones(2)), solve(np.zeros((1, 1)), np.ones(1))
+    (array([0.5 , 0.25]), None)
+    """
+    library = np.linalg if isinstance(matrix, np.ndarray) else torch.linalg
+    try:
+        x: Array = library.solve(matrix, vector)
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
+        return None
+    return x if math.isfinite(norm(x)) else None
+
+
 def norm(vector: Array) -> float:
     """Return ‖v‖₂ of a vector, (n,).
 

@@ -87,14 +87,14 @@ def colour_of(index: int) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a number with three significant digits, without powers of ten where it reads well.
+    """Return a number with three significant digits.
 
     Examples
     --------
-    >>> format_number(0.012345), format_number(1413.7), format_number(1.5e-7)
-    ('0.0123', '1410', '1.5e-07')
+    >>> format_number(0.012345)
+    '0.0123'
     """
-    return f"{float(f'{value:.3g}'):g}"
+    return f"{value:.3g}"
 
 
 def label_of(array: xr.DataArray) -> str:

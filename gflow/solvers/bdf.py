@@ -28,7 +28,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gflow.linalg.arrays import Array, norm, numbers, row_norms, unit_round_off
+from gflow.linalg.arrays import Array, norm, numbers, row_norms, solve, unit_round_off
 from gflow.linalg.conjugate_residuals import conjugate_residuals
 from gflow.solvers.base import Method
 
@@ -37,6 +37,7 @@ HISTORY = MAX_ORDER + 2  # past states that a step of the highest order uses
 _RESIDUAL = 0.3  # of the tolerance: allowed error of the linear solve
 _NONLINEAR = 0.1  # of the tolerance: allowed error of Newton's method, for a curvature of 1/‖y‖
 _MAX_NEWTON = 4
+_DENSE = 0.1  # of the tolerance: allowed correction of the last step with a decomposed Jacobian
 MAX_PRODUCTS = 60  # of one linear solve
 _MAX_FRACTION = 0.01  # of the distance of a step: bound on its error, at most √rtol
 _GROWING_FRACTION = 10.0  # the same in units of rtol where a mode grows
@@ -124,6 +125,7 @@ def bdf_step(
     max_products: int = MAX_PRODUCTS,
     exact: bool = False,
     product: Callable[[Array, Array], Array] | None = None,
+    jacobian: Callable[[Array], Array] | None = None,
 ) -> BDFStep:
     """Compute one step.
 
@@ -146,6 +148,9 @@ def bdf_step(
         of √eps times its length in every mode.
     product : callable, optional
         (y, v) to J(y)v, instead of differences; see `differences_blur`.
+    jacobian : callable, optional
+        ``jacobian(y)`` is F'(y), (n, n): solve by its decomposition, which stands round-off of F in
+        stiff modes that is far above the slow part of F. A product then takes no evaluation.
 
     Returns
     -------
@@ -166,6 +171,9 @@ def bdf_step(
     rows = numbers([slope, *predictors.values()], states) @ states[: len(slope)]
     past, y = rows[0], rows[1 + formulas.order - min(predictors)]
     converged, fastest = False, 0.0
+    if jacobian is not None:
+        y, converged = _newton(rhs, y, past, alpha, _DENSE * tolerance, jacobian)
+        return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged, fastest)
     length = math.sqrt(unit_round_off(y)) * (size or 1.0)  # of the differences
     for iteration in range(_MAX_NEWTON):
         f = rhs(y)
@@ -243,6 +251,37 @@ def differences_blur(fastest: float, alpha: float, eps: float) -> bool:
     (True, False)
     """
     return math.sqrt(eps) * fastest > alpha
+
+
+def _newton(
+    rhs: Callable[[Array], Array],
+    y: Array,
+    past: Array,
+    alpha: float,
+    tolerance: float,
+    jacobian: Callable[[Array], Array],
+) -> tuple[Array, bool]:
+    """Return the state by Newton's method with one Jacobian, and whether it has converged."""
+    shifted = -jacobian(y)
+    diagonal = range(len(y))
+    shifted[diagonal, diagonal] += alpha
+    for _ in range(2 * _MAX_NEWTON):
+        d = solve(shifted, rhs(y) - past - alpha * y)
+        if d is None:
+            break
+        y = y + d
+        if norm(d) <= tolerance:
+            return y, True
+    return y, False
+
+
+def _shifted_product(
+    rhs: Callable[[Array], Array], y: Array, f: Array, alpha: float, v: Array
+) -> Array:
+    """Return (α − J)v by a difference about y, where rhs(y) = f."""
+    product = f - rhs(y + v)
+    product += alpha * v
+    return product
 
 
 def step_tolerance(

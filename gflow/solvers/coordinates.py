@@ -23,8 +23,6 @@ from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.problem import Problem, Stop, out_of_budget
 from gflow.solvers.resumable import solve_resumable
 
-_MAX_SEGMENTS = 100
-
 Map = Callable[[Tensor], Tensor]
 
 
@@ -77,9 +75,10 @@ def _solve_segments(
     """Solve segment after segment, and write their results to the problem."""
     outside: list[Outside] = []
     notes: list[str] = []
-    for count in range(_MAX_SEGMENTS):
+    most = 100 if start.guard is None else start.guard.most_segments
+    for count in range(most):
         segment = _segment(problem, start, outside)
-        if count == _MAX_SEGMENTS - 1:
+        if count == most - 1:
             segment.guard = None
         try:
             solve(segment, name, steps=steps)
@@ -100,12 +99,16 @@ def _solve_segments(
         if not isinstance(renewed, Coordinates):
             return
         segment.renewed = renewed
-        notes.append(f"{renewed.note} from t = {problem.flow_time(problem.t):.3g}")
+        if renewed.note:
+            notes.append(f"{renewed.note} from t = {problem.flow_time(problem.t):.3g}")
         outside = [*outside, *([] if renewed.outside is None else [renewed.outside])]
-        start = renewed._replace(
-            states=_composed(start.states, renewed.states),
-            tolerance=start.tolerance * renewed.tolerance,
-        )
+        if renewed.absolute:
+            start = renewed
+        else:
+            start = renewed._replace(
+                states=_composed(start.states, renewed.states),
+                tolerance=start.tolerance * renewed.tolerance,
+            )
 
 
 def _segment(problem: Problem, start: Coordinates, outside: list[Outside]) -> Problem:
@@ -136,7 +139,7 @@ def _merge(
     problem.saved = [*problem.saved, *map(states, segment.saved[1:])]
     began = segment.origin - problem.origin
     problem.t, problem.y = began + segment.t, states(segment.y)
-    problem.y_norm = problem.flow.norm(problem.y)
+    problem.y_norm = problem.flow.tolerance_scale(problem.y)
     problem.largest_rise = torch.maximum(problem.largest_rise, segment.largest_rise)
     if problem.dissipated is not None and segment.dissipated is not None:
         problem.dissipated = problem.dissipated + segment.dissipated

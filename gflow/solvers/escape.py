@@ -32,6 +32,7 @@ from gflow.solvers.loop.growth_rate import (
     next_total,
     random_vectors,
 )
+from gflow.solvers.loop.system import System
 from gflow.solvers.problem import Problem, velocity_of
 
 _CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
@@ -129,9 +130,18 @@ class _Measure:
         return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
 
     def _growth(self, rows: Tensor, f: Tensor, vectors: Tensor, products: int) -> Growth:
+        chart = System(self._problem).perturbations(rows)
+
         def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
             return growth_rate(
-                self._velocity, rows, f, vectors, products, seed=self.evals, product=product
+                self._velocity,
+                rows,
+                f,
+                vectors,
+                products,
+                seed=self.evals,
+                product=product,
+                chart=chart,
             )
 
         if not (self._exact and self._usable):

@@ -157,8 +157,7 @@ def _jump_beside(
     now, *others = (ys[[at[t] for t in column]] for column in columns)
 
     def change_from(other: Tensor) -> np.ndarray:
-        scale = flow.norm(other)
-        change = flow.norm(now - other) / torch.where(scale > 0, scale, 1.0)
+        change = flow.relative_distance(now[None], other[None])[0]  # relative to each
         return np.nan_to_num(to_numpy(change), nan=np.inf).reshape(len(now), -1).max(axis=1)
 
     slope, before, after = map(change_from, others)

@@ -253,7 +253,7 @@ class Problem:
         """Return to the start, for another method; evaluations made so far stay counted."""
         y0, loss = self.y0, self.first_loss
         #: The last accepted state, its time and norm, and the energy dissipated until then.
-        self.t, self.y, self.y_norm = self.ts[0], y0, self.flow.norm(y0)
+        self.t, self.y, self.y_norm = self.ts[0], y0, self.flow.tolerance_scale(y0)
         self.dissipated: Tensor | None = torch.zeros_like(loss)
         self.largest_rise = torch.zeros_like(loss)
         self.saved = [y0]  #: states at the requested times reached so far
@@ -366,7 +366,7 @@ class Problem:
         self.largest_rise = torch.maximum(self.largest_rise, loss - self._loss)
         self.accepted += 1
         self.t, self.y, self._loss, self.dissipated = t, y, loss, dissipated
-        self.y_norm = self.flow.norm(y)
+        self.y_norm = self.flow.tolerance_scale(y)
         self._visit(t, y)
         if len(self.saved) < len(self.ts) and t == self.ts[len(self.saved)]:
             self.saved.append(y)

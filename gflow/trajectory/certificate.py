@@ -58,6 +58,11 @@ _DIGITS = 16  # units of round-off between two states that round-off makes diffe
 _ROUND_OFF = 30  # times that difference is no fault
 _INVARIANT_SAMPLES = 33  # states at which invariants are measured
 _ESCAPE = 50.0  # tolerances: the error of a path that left a saddle at the right time
+# What to do about a change.
+_MENDS = {
+    "resolved_rank": " (a mode was lost in round-off where it may have grown since; "
+    "SpectralFlow follows all modes)"
+}
 _CURVATURE = 100.0  # change of the energy that an error of the resolution may cause, per unit
 
 
@@ -156,7 +161,7 @@ class Certificate:
             failures.append(self.underflow)
         for name, value in self.discrete_changes.items():
             if not value <= self.bounds["discrete_changes"]:
-                failures.append(f"{name} changed, {value:.2g}")
+                failures.append(f"{name} changed, {value:.2g}{_MENDS.get(name, '')}")
         return failures
 
     @property
@@ -425,7 +430,7 @@ def _velocity_error_at(flow: Flow, t: float, y: Tensor) -> float:
 
 
 def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
-    """Compute the largest ‖y − truth‖ relative to the member's largest ‖truth‖.
+    """Compute the largest `Flow.relative_distance`, ‖y − truth‖ over the largest ‖truth‖.
 
     Parameters
     ----------
@@ -447,7 +452,5 @@ def relative_error(flow: Flow, ys: Tensor, truth: Tensor) -> float:
     >>> round(relative_error(flow, 1.25 * truth, truth), 12)
     0.25
     """
-    scale = flow.norm(truth).amax(dim=0)
-    gap = flow.norm(ys - truth).amax(dim=0)
-    worst = _worst(to_numpy(gap / torch.where(scale > 0, scale, torch.ones_like(scale))))
+    worst = _worst(to_numpy(flow.relative_distance(ys, truth)))
     return worst if not math.isnan(worst) else math.inf

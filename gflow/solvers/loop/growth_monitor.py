@@ -140,6 +140,8 @@ class GrowthMonitor:
         if not isinstance(state.methods[int(m.method[rows[0]])], Stepper):
             f = system.velocity(t, y)  # that of a multistep step is right to the tolerance only
 
+        chart = system.perturbations(y)
+
         def estimate(product: Callable[[Any], Any] | None) -> Growth:
             return growth_rate(
                 lambda moved: system.velocity(t, moved),
@@ -149,6 +151,7 @@ class GrowthMonitor:
                 FIRST_PRODUCTS if first else products,
                 seed=m.growth_spent[rows],
                 product=product,
+                chart=chart,
             )
 
         usable = False

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.flows.base import Flow
+from gflow.flows.base import Chart, Flow
 from gflow.linalg.arrays import Array, empty, numbers, row_norms, to_numpy, unit_round_off, where
 from gflow.linalg.orthogonalisation import orthogonalise
 from gflow.trajectory import attempt
@@ -85,6 +85,7 @@ def growth_rate(
     seed: int | np.ndarray = 0,
     *,
     product: Callable[[Array], Array] | None = None,
+    chart: Chart | None = None,
 ) -> Growth:
     """Estimate max(Re λ) of every member's Jacobian from below.
 
@@ -103,6 +104,8 @@ def growth_rate(
     product : callable, optional
         ``product(v)``, (members, size): exact products with the Jacobian at y; differences of
         ``rhs`` by default.
+    chart : Chart, optional
+        `Flow.perturbations` of the states; vectors and products are in its coordinates.
 
     Returns
     -------
@@ -123,13 +126,14 @@ def growth_rate(
     delta = eps**0.5 * where(size > 0, size, 1.0)
     count = min(products, n)
     fresh = _FRESH * random_vectors(y, seed)[:, 0]
+    ahead = f if chart is None else chart.from_state(f)
     Q, JQ = empty((B, count, n), y), empty((B, count, n), y)
     for k in range(count):
         if k < FOLLOWED:
             rest = _unit(vectors[:, k])
         elif k == FOLLOWED:  # the velocity is amplified as every perturbation is
-            speed = row_norms(f)[:, None]
-            rest = f / where(speed > 0, speed, 1.0)
+            speed = row_norms(ahead)[:, None]
+            rest = ahead / where(speed > 0, speed, 1.0)
         else:  # the residual of the first, then the products of what it has added
             rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
             rest = _unit(_outside(_unit(rest), Q[:, :k]))
@@ -141,7 +145,9 @@ def growth_rate(
         if bool(lost.any()):
             q = where(lost, _unit(_outside(random_vectors(y, seed + k)[:, 1], Q[:, :k])), q)
         Q[:, k] = q
-        JQ[:, k] = (rhs(y + delta * q) - f) / delta if product is None else product(q)
+        v = q if chart is None else chart.to_state(q)
+        image = (rhs(y + delta * v) - f) / delta if product is None else product(v)
+        JQ[:, k] = image if chart is None else chart.from_state(image)
     H = to_numpy(JQ @ Q.swapaxes(1, 2)).swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
     used = to_numpy((Q * Q).sum(2)) > 0.25
     finite = np.isfinite(H).all(axis=(1, 2))

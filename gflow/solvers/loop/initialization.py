@@ -37,7 +37,7 @@ class Initializer:
         rates: list[Any] = []
         m.f = m.older_f = m.oldest_f = system.rhs(system.scalars(m.t), m.y, rates)
         m.loss[:] = to_numpy(problem.first_loss.reshape(-1))
-        sizes = vector_norm(m.y, dim=1), vector_norm(m.f, dim=1), rates[0].reshape(-1)
+        sizes = system.scale(m.y), vector_norm(m.f, dim=1), rates[0].reshape(-1)
         m.size[:], speed, m.rate[:] = to_numpy(torch.stack(sizes))
         if problem.event is not None:
             values = problem.event(system.states(m.y)).reshape(-1)

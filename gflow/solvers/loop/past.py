@@ -22,6 +22,7 @@ from gflow.trajectory import attempt
 
 _GROWS = 0.5  # log of the growth to come of a mode that may leave a saddle: at t = 4/(3μ) or later
 _AMPLIFIED = 10.0  # log of a growth after which modes may be as small as round-off
+_REJECTED = 20  # steps to one that is rejected: where more are, noise is the cause
 _CAPACITY = 4 * bdf.HISTORY  # rows of memory: with more rows, states are moved less often
 
 
@@ -37,6 +38,8 @@ class Past:
         self.patience = 10  #: steps after a restart before the explicit method may take over
         self.fastest = 0.0  #: rate of the last step, see `bdf.differences_blur`
         self._has_products = True  # until one fails
+        self.dense = False  #: whether to decompose the Jacobian: products are too noisy
+        self._rejected = 0
         self._errors: dict[int, float] = {}  # of the trial step by order, over the tolerance
         self._memory: Any = np.empty(0)
         self._first = 0  # row of the newest state
@@ -63,14 +66,14 @@ class Past:
     def meta(self) -> list[Any]:
         """Return everything except the states, as plain numbers."""
         numbers = [self.order, self.since, self.steps, self.patience, self.fastest]
-        return [self.times, self.energies, *numbers]
+        return [self.times, self.energies, *numbers, self._rejected, self.dense]
 
     def restore(self, states: Array, meta: list[Any]) -> None:
         """Restore the values of `states` and `meta`."""
         for row in range(len(states) - 1, -1, -1):
             self.add(0.0, states[row], 0.0)
         self.times, self.energies, self.order, self.since, *numbers = meta
-        self.steps, self.patience, self.fastest = numbers
+        self.steps, self.patience, self.fastest, self._rejected, self.dense = numbers
 
     @property
     def can_start(self) -> bool:
@@ -120,9 +123,11 @@ class Past:
             exact=bool(m.gain[0] > _AMPLIFIED),
             max_products=min(bdf.MAX_PRODUCTS, problem.max_evals - int(m.evals[0])),
         )
-        blurred = bdf.differences_blur(self.fastest, formulas.alpha, dtype.eps)
-        step = self._by_products(system, problem, solve) if blurred else None
-        step = step or solve()
+        if self.dense and system.has_jacobian:
+            step = solve(jacobian=system.jacobian)
+        else:
+            blurred = bdf.differences_blur(self.fastest, formulas.alpha, dtype.eps)
+            step = (self._by_products(system, problem, solve) if blurred else None) or solve()
         self.fastest = step.fastest or self.fastest
         y, f = step.state[None], step.rate[None]
         signal = rate = system.dissipation(y, f)
@@ -177,6 +182,8 @@ class Past:
 
     def shorter_step(self, step: float, error: float, retried: bool) -> float:
         """Return the next step after a rejected one; lower the order if it is rejected again."""
+        self._rejected += 1
+        self.dense |= _REJECTED * self._rejected > self.steps + _REJECTED
         if retried and self.order > 1:
             self.order, self.since = self.order - 1, 0
         if not 0 < error < math.inf:  # no estimate, or rejected for its loss alone

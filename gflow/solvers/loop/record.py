@@ -97,7 +97,7 @@ class Record:
         last = self.last.reshape(problem.y0.shape)
         problem.y, problem.t = last, float(self.t.min())
         problem.before = self.before.reshape(problem.y0.shape)
-        problem.y_norm = problem.flow.norm(last)
+        problem.y_norm = problem.flow.tolerance_scale(last)
         problem.dissipated = torch.as_tensor(self.dissipated).to(self.saved).reshape(batch)
         problem.largest_rise = torch.as_tensor(self.rise).to(self.saved).reshape(batch)
         problem.round_off = max(problem.round_off, float(self.round_off.max(initial=0.0)))

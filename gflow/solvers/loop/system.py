@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
+from gflow.flows.base import Chart, Flow
 from gflow.linalg.arrays import Array, norm, shared_array, to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
@@ -56,6 +57,7 @@ class System:
         self._factors = problem.velocity_factors
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
+        self._own_scale = type(problem.flow).tolerance_scale is not Flow.tolerance_scale
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
         self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
@@ -117,6 +119,20 @@ class System:
         self.calls += 1
         return self._flow.jvp(self.states(y), self.states(v)).reshape(y.shape)
 
+    @property
+    def has_jacobian(self) -> bool:
+        """Whether the whole Jacobian of one state is affordable: the flow says so."""
+        return self.single and self._factors is None and self._flow.dense_jacobian
+
+    def jacobian(self, y: Array) -> Array:
+        """Return the exact Jacobian of one state, (size, size)."""
+        state = self.states(torch.from_numpy(y) if isinstance(y, np.ndarray) else y)
+        units = torch.eye(self.size, dtype=state.dtype, device=state.device)
+        states = state.expand(self.size, *state.shape)
+        columns = self._flow.jvp(states, units.reshape(states.shape)).reshape(self.size, self.size)
+        self.calls += 1
+        return self.native(columns.mT.contiguous())
+
     def rhs(self, t: Tensor | float, y: Array, rates: list[Any]) -> Array:
         """Return dy/dt, (members, size); append −dφ/dt, one number per member, to rates."""
         if isinstance(y, np.ndarray):
@@ -148,9 +164,15 @@ class System:
         states = self.states(y)
         loss = self._flow.loss(states)
         value = loss if event is None else event(states).reshape(-1)
-        rows = torch.hstack((loss, vector_norm(y, dim=1), value, *more))
+        rows = torch.hstack((loss, self.scale(y), value, *more))
         values = to_numpy(rows)
         return values if self.single else values.reshape(-1, len(y))
+
+    def scale(self, y: Tensor) -> Tensor:
+        """Return what rtol is relative to, of rows of states, (members,)."""
+        if self._own_scale:
+            return self._flow.tolerance_scale(self.states(y)).reshape(-1)
+        return vector_norm(y, dim=1)
 
     def _measure_array(self, y: np.ndarray, event: Event | None, *more: Any) -> np.ndarray:
         y = y.reshape(-1)
@@ -161,10 +183,23 @@ class System:
         else:
             loss = self._form.loss(y.reshape(self._shape))
         value = loss if event is None else float(event(states))
-        numbers = [loss, norm(y), value]
+        scale = float(self.scale(torch.from_numpy(y)[None])) if self._own_scale else norm(y)
+        numbers = [loss, scale, value]
         for values in more:
             numbers += np.ravel(values).tolist()
         return np.array(numbers)
+
+    def perturbations(self, y: Array) -> Chart | None:
+        """Return coordinates of perturbations of rows of states, as rows; None for their own."""
+        shape = (len(y), *self._shape)
+        chart = self._flow.perturbations(y.reshape(shape))
+        if chart is None:
+            return None
+        to_state, from_state = chart
+        return Chart(
+            lambda v: to_state(v.reshape(shape)).reshape(y.shape),
+            lambda v: from_state(v.reshape(shape)).reshape(y.shape),
+        )
 
     def radius(
         self, t: Tensor | float, y: Tensor, f: Tensor, vectors: Tensor
