@@ -1,6 +1,11 @@
 """One thread and fixed seeds for every test; which tests run in the same process."""
 
+import os
+
 import pytest
+
+# The user's own configuration file has no part in the tests.
+os.environ["GFLOW_CONFIG"] = ""
 
 # torch and gflow are imported where they are used: the process that distributes the tests
 # reads this file, too, and the others start after that.

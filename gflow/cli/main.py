@@ -23,7 +23,10 @@ from gflow.cli import figures as cli_figures
 from gflow.cli import reports as cli_reports
 from gflow.cli import runs as cli_runs
 from gflow.cli import sweeps as cli_sweep
-from gflow.cli.options import model_options, output_options
+from gflow.cli.completion import COMMANDS as COMPLETION
+from gflow.cli.completion import complete_scenario
+from gflow.cli.configuration import Defaults, read_defaults, require_options
+from gflow.cli.options import json_option, model_options, output_options, run_option_flags
 from gflow.cli.process import discard_broken_output, process_restored, silence_follower
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
@@ -55,9 +58,15 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         from gflow.text import unknown
 
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        if args and args[0].endswith(".toml"):  # gflow FILE.toml is gflow run FILE.toml
+            args = ["run", *args]
+        named = args and not args[0].startswith("-") and not ctx.resilient_parsing
+        if named and self.get_command(ctx, args[0]) is None:
             raise InputError(unknown("command", args[0], self.list_commands(ctx)))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            require_options(ctx, name, command)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from gflow.scenario import scenario_names, scenario_text
@@ -69,14 +78,20 @@ class _Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=_Commands, context_settings={"auto_envvar_prefix": "GFLOW"})
+_HELP = ["-h", "--help"]
+
+
+@click.group(
+    cls=_Commands, context_settings={"auto_envvar_prefix": "GFLOW", "help_option_names": _HELP}
+)
 @click.version_option(__version__, prog_name="gflow")
 def cli() -> None:
     """Simulate gradient flow, and gradient descent on the same time axis t = k * step_size.
 
     Every scenario is a command and runs on real data by default; `gflow SCENARIO --help`
     lists its options. A run prints its folder (figures, result.nc, summary.json) at the end.
-    Environment variables GFLOW_<COMMAND>_<OPTION> set defaults.
+    `gflow FILE.toml` runs a scenario of your own.
+    Environment variables GFLOW_<COMMAND>_<OPTION> and ~/.config/gflow/config.toml set defaults.
     """
 
 
@@ -94,10 +109,8 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
 
     def run(
         output: Path | None,
-        max_walltime: float | None,
-        checkpoint_every: float,
-        pdf: bool,
         as_json: bool,
+        quiet: bool,
         modified: bool = False,
         **changes: Any,
     ) -> None:
@@ -105,10 +118,12 @@ def _scenario_command(source: str, *, study: bool = False) -> click.Command:
         from gflow.runs import run as start
         from gflow.scenario import load_scenario
 
+        limits = {option.name: changes.pop(str(option.name)) for option in run_option_flags()}
         options = {k: v for k, v in changes.items() if v is not None}
         job = Job(load_scenario(source, options), study, modified)
-        make_options = cli_runs.run_options(max_walltime, checkpoint_every, pdf)
-        cli_runs.finish(lambda stages: start(job, output, make_options(stages)), job, as_json)
+        make_options = cli_runs.run_options(**limits)
+        execute = lambda stages: start(job, output, make_options(stages))  # noqa: E731
+        cli_runs.finish(execute, job, as_json, quiet)
 
     summary = brief(keys.get("title", ""), str, 200) or f"run the scenario {printable(source)}"
     text = f"Step-size study: {summary}" if study else summary[0].upper() + summary[1:]
@@ -130,16 +145,20 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 def _delegate(ctx: click.Context, source: str, *, study: bool) -> None:
     """Pass the remaining arguments to the command of a scenario."""
-    command = _scenario_command(source, study=study)
-    settings: dict[str, Any] = {"help_option_names": ["--help"]}  # the parent passes --help on
-    # The same variables set defaults however the scenario is run.
-    settings["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", Path(source).stem).upper()
-    with command.make_context(printable(source), list(ctx.args), parent=ctx, **settings) as inner:
+    command, stem, root = _scenario_command(source, study=study), Path(source).stem, ctx.parent
+    settings: dict[str, Any] = {"help_option_names": _HELP}  # the parent passes --help on
+    # The same variables and the same table set defaults however the scenario is run.
+    settings["auto_envvar_prefix"] = "GFLOW_" + re.sub(r"\W", "_", stem).upper()
+    if root is not None and isinstance(root.default_map, Defaults):
+        require_options(root, stem, command)
+        settings["default_map"] = root.default_map.get(stem)
+    name = f"{ctx.info_name} {printable(source)}"
+    with command.make_context(name, list(ctx.args), parent=root, **settings) as inner:
         command.invoke(inner)
 
 
 @cli.command("run", context_settings=_PASS_ON, short_help="Run your own scenario file.")
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=complete_scenario)
 @click.pass_context
 def _run(ctx: click.Context, file: str | None) -> None:
     """Run the scenario in FILE.toml, or one by name; gflow run FILE --help lists its options."""
@@ -152,7 +171,7 @@ def _run(ctx: click.Context, file: str | None) -> None:
     context_settings=_PASS_ON,
     short_help="Measure the order of the gap in the step size, with a figure.",
 )
-@click.argument("scenario", required=False)
+@click.argument("scenario", required=False, shell_complete=complete_scenario)
 @click.pass_context
 def _converge(ctx: click.Context, scenario: str | None) -> None:
     """Fit the order at which the gap of descent to the flow shrinks with --step-sizes."""
@@ -168,19 +187,24 @@ def _require_argument(ctx: click.Context, argument: str | None, usage: str) -> N
         raise InputError(f"a scenario is required: gflow {usage}; `gflow list` lists them")
 
 
-@cli.command("list")
-def _list() -> None:
+@cli.command("list", params=[json_option()])
+def _list(as_json: bool) -> None:
     """List the scenarios that come with gflow."""
     from gflow.scenario import scenario_names, scenario_text
 
-    names = scenario_names()
-    width = max(map(len, names))
-    for name in names:
-        click.echo(f"{name:<{width}}  {tomllib.loads(scenario_text(name)).get('title', '')}")
+    tables = {name: tomllib.loads(scenario_text(name)) for name in scenario_names()}
+    if as_json:
+        keys = ("title", "setting", "data")
+        rows = [{"name": name, **{k: t.get(k) for k in keys}} for name, t in tables.items()]
+        click.echo(cli_runs.to_json(rows))
+        return
+    width = max(map(len, tables))
+    for name, table in tables.items():
+        click.echo(f"{name:<{width}}  {table.get('title', '')}")
 
 
 @cli.command("show")
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=complete_scenario)
 def _show(scenario: str) -> None:
     """Print SCENARIO with all its values as TOML, ready to be saved and edited."""
     from gflow.scenario import load_scenario
@@ -189,7 +213,7 @@ def _show(scenario: str) -> None:
 
 
 _GROUPS = (cli_runs, cli_figures, cli_sweep, cli_reports)
-for _command in (c for module in _GROUPS for c in module.COMMANDS):
+for _command in (*(c for module in _GROUPS for c in module.COMMANDS), *COMPLETION):
     cli.add_command(_command)
 
 
@@ -212,7 +236,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     is_follower = False
     try:
         is_follower = silence_follower()
-        status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False)
+        settings = {"default_map": read_defaults()}
+        status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False, **settings)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from gflow.text import brief, nearest
 
@@ -54,11 +55,14 @@ def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
 
     flag = f"--{name.replace('_', '-')}"
     kind, is_list = field_kind(info.annotation)
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     shown = _listed(value) if isinstance(value, list | tuple) else value
+    shown = extra.get("without") if shown is None else shown
     # The model has the default: an option that is not given is left out.
     settings: dict[str, Any] = {"default": None, "help": info.description or ""}
     if shown is not None:
-        settings["help"] += f"  [default: {brief(shown, str)}]"
+        text = ("yes" if shown else "no") if kind is bool else brief(shown, str)
+        settings["help"] += f"  [default: {text}]"
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], **settings)
     if is_list:
@@ -95,8 +99,8 @@ class _List(click.ParamType):
         self._kind = click.types.convert_type(kind)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str):
-            return value
+        if not isinstance(value, str):  # of a file
+            return tuple(value) if isinstance(value, list) else value
         try:
             return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
         except click.BadParameter as error:  # only numbers can be refused
@@ -107,6 +111,10 @@ class FolderPath(click.ParamType):
     """A path, with ``~`` replaced by the home folder, as in ``--output=~/runs``."""
 
     name = "path"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete the name of a folder."""
+        return [CompletionItem(incomplete, type="dir")]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return Path(os.path.expanduser(value))
@@ -138,13 +146,20 @@ def output_options() -> list[click.Parameter]:
     """Make the options of a run: its folder, its limits, and what is printed."""
     return [
         click.Option(
-            ["--output"],
+            ["--output", "-o"],
             type=FolderPath(),
             help="folder of the run, new or empty  [default: outputs/SCENARIO/TIME-HASH]",
         ),
         *run_option_flags(),
+        quiet_option(),
         json_option(),
     ]
+
+
+def quiet_option() -> click.Option:
+    """Make the option ``--quiet``."""
+    text = "print the folder alone, and no progress"
+    return click.Option(["--quiet", "-q"], is_flag=True, help=text)
 
 
 def json_option() -> click.Option:
@@ -169,6 +184,7 @@ def run_option_flags() -> list[click.Parameter]:
             help="time between two checkpoints  [default: 1m]",
         ),
         click.Option(["--pdf"], is_flag=True, help="also write the figures as PDF"),
+        click.Option(["--no-figures"], is_flag=True, help="draw no figures, which saves seconds"),
     ]
 
 
@@ -188,7 +204,7 @@ def sweep_options() -> list[click.Parameter]:
         ("--converge", "run step-size studies instead of the scenario", flag),
         ("--modified", "with --converge, measure the gap to the modified flow too", flag),
         (
-            "--output",
+            "--output,-o",
             f"{folder}  [default: outputs/SCENARIO-sweep/HASH]",
             {"type": FolderPath()},
         ),
@@ -227,4 +243,4 @@ def sweep_options() -> list[click.Parameter]:
         ("--apart", apart, flag),
         ("--json", "print the states of the runs as JSON", flag),
     ]
-    return [click.Option([option], help=text, **settings) for option, text, settings in table]
+    return [click.Option(o.split(","), help=text, **settings) for o, text, settings in table]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gflow.cli.options import FolderPath, json_option, run_option_flags
+from gflow.cli.options import FolderPath, json_option, quiet_option, run_option_flags
 from gflow.cli.sweeps import resume_sweep
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
@@ -26,7 +27,7 @@ STATUSES = {"holds": 0, "stopped": 3, "uncertified": 4, "diverged": 5}
 
 
 def run_options(
-    max_walltime: float | None, checkpoint_every: float, pdf: bool
+    max_walltime: float | None, checkpoint_every: float, pdf: bool, no_figures: bool = False
 ) -> Callable[[Stages], RunOptions]:
     """Return a function from progress stages to `RunOptions` with these options.
 
@@ -38,10 +39,17 @@ def run_options(
         Seconds.
     pdf : bool
         Whether to write figures as PDF, too.
+    no_figures : bool
+        Whether to draw none.
 
     Returns
     -------
     callable
+
+    Raises
+    ------
+    InputError
+        If both are asked for.
 
     Examples
     --------
@@ -50,12 +58,13 @@ def run_options(
     """
     from gflow.runs import RunOptions
 
-    return lambda stages: RunOptions(
-        stages, checkpoint_every=checkpoint_every, max_walltime=max_walltime, pdf=pdf
-    )
+    if pdf and no_figures:
+        raise InputError("--pdf and --no-figures exclude each other; pass one")
+    limits = {"checkpoint_every": checkpoint_every, "max_walltime": max_walltime}
+    return lambda stages: RunOptions(stages, draw=not no_figures, pdf=pdf, **limits)
 
 
-def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
+def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bool = False) -> None:
     """Execute a run, print its result and exit with the status of its verdict.
 
     Of several processes rank 0 does this; the others do their share of the work.
@@ -68,6 +77,8 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
         The run.
     as_json : bool
         Whether to print the summary as JSON instead of a table.
+    quiet : bool
+        Whether to print the folder alone instead, and no progress.
 
     Raises
     ------
@@ -84,7 +95,7 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     {"scenario": "kernel", ... "kind": "width", ... "folder": "run"}
     """
     if rank_info() is None:
-        _finish(do, job, as_json)
+        _finish(do, job, as_json, quiet)
         return
     import torch
 
@@ -94,14 +105,14 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
         if team.size > 1 and not job.scenario.can_be_split:
             raise InputError(f"{job.name} runs in one process; start it without torchrun")
         if team.rank == 0:
-            _finish(do, job, as_json)
+            _finish(do, job, as_json, quiet)
             return
         torch.set_num_threads(job.scenario.threads)
         job.scenario.build_flow()
         team.leads()
 
 
-def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
+def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bool) -> None:
     from gflow.cli.progress import Bar, counting
     from gflow.execution import using
     from gflow.results.registry import find_kind
@@ -109,7 +120,8 @@ def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     from gflow.trajectory import IntegrationError
 
     try:
-        with Bar() as bar, using(counter=counting):
+        counted = contextlib.nullcontext() if quiet else using(counter=counting)
+        with Bar(silent=quiet) as bar, counted:
             result = do(bar.stage)
     except IntegrationError as error:
         if error.folder is not None:
@@ -120,6 +132,8 @@ def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool) -> None:
     summary["folder"] = str(result.path)
     if as_json:
         click.echo(to_json(plain(summary)))
+    elif quiet:
+        click.echo(CONTROL.sub("?", str(result.path)))
     else:
         _print(summary, result.path, result.figures)
     status = STATUSES[find_kind(summary).verdict(summary)]
@@ -135,7 +149,9 @@ def _print(summary: Mapping[str, Any], path: Path, figures: tuple[str, ...]) -> 
     table = find_kind(summary).table(summary)
     folder = CONTROL.sub("?", str(path))
     names = printable(", ".join(sorted(figures)))  # the order in which `inspect` finds the files
-    place = (("folder", folder), ("figures", f"{folder}/figures: {names}"))
+    place = [("folder", folder)]
+    if names:
+        place.append(("figures", f"{folder}/figures: {names}"))
     lines = (*table.lines, *place)
     print_table(f"{summary['scenario']} on {summary['data']}", replace(table, lines=lines))
 
@@ -148,29 +164,22 @@ def interruption_message(stop: Interrupted) -> str:
     return f"interrupted ({why}); resume it by: gflow resume {stop.folder}"
 
 
-@click.command("resume", params=[*run_option_flags(), json_option()])
+@click.command("resume", params=[*run_option_flags(), quiet_option(), json_option()])
 @click.argument("run", type=FolderPath())
 @click.option("--model", help="your own model that the run names: a folder alone runs no code")
-def _resume(
-    run: Path,
-    max_walltime: float | None,
-    checkpoint_every: float,
-    pdf: bool,
-    as_json: bool,
-    model: str | None,
-) -> None:
+def _resume(run: Path, as_json: bool, quiet: bool, model: str | None, **limits: Any) -> None:
     """Resume RUN, the folder of a run or a sweep that was interrupted or killed."""
     from gflow.sweeping.folder import is_sweep
 
     if is_sweep(run):
-        resume_sweep(run, checkpoint_every, as_json, model)
+        resume_sweep(run, limits["checkpoint_every"], as_json, model)
         return
     from gflow.runs import resume
     from gflow.runs.job import job_to_resume
 
     job = job_to_resume(run, model)  # of several processes each makes the model
-    make_options = run_options(max_walltime, checkpoint_every, pdf)
-    finish(lambda stages: resume(run, make_options(stages), model=model), job, as_json)
+    make_options = run_options(**limits)
+    finish(lambda stages: resume(run, make_options(stages), model=model), job, as_json, quiet)
 
 
 @click.command("runs")

@@ -29,7 +29,7 @@ class _Sweeps(click.Group):
         return super().get_command(ctx, name) or _sweep_command(name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0].startswith("-") and args[0] != "--help":
+        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
             raise InputError(f"the scenario must come first: gflow sweep SCENARIO, got {args[0]}")
         return super().parse_args(ctx, args)
 

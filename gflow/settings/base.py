@@ -69,8 +69,8 @@ class Scenario(BaseModel, abc.ABC):
         "", description="what the scenario shows, in one line", json_schema_extra=FILE_ONLY
     )
     data: Text = Field(
-        description="data set: a name (digits, diabetes, ...), openml:NAME, synthetic, or the "
-        "path of a .npz, .npy or .csv file"
+        description="data set: digits, diabetes, breast_cancer, wine, iris, linnerud, china, "
+        "flower, mnist5k, openml:NAME, synthetic, or the path of a .npz, .npy or .csv file"
     )
     samples: Count | None = Field(None, description="number of samples, from the first on")
     fewer_samples: bool | None = Field(
@@ -94,8 +94,8 @@ class Scenario(BaseModel, abc.ABC):
     step_sizes: tuple[Positive, ...] | None = Field(
         None,
         min_length=1,
-        description="step sizes of descent; a scenario without them takes 1/2, 1/4, 1/8, ... of "
-        "the stability limit 2/lambda_max",
+        description="step sizes of descent",
+        json_schema_extra={"without": "1/2, 1/4, 1/8, ... of the stability limit 2/lambda_max"},
     )
     method: Text = Field(
         "auto",

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import xarray as xr
 import gflow
 from gflow import plots
 from gflow.cli import main as cli
+from gflow.data import names as data_names
 from gflow.errors import Interrupted
 from gflow.runs import folder as store
 from gflow.runs import reading
@@ -91,6 +93,12 @@ def call(*arguments) -> SimpleNamespace:
 @pytest.fixture(autouse=True)
 def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_lines(monkeypatch):
+    """Print none: how long a run takes is that of the machine."""
+    monkeypatch.setattr("gflow.cli.progress.LINE_INTERVAL", math.inf)
 
 
 @pytest.fixture
@@ -229,6 +237,54 @@ def test_shown_scenario_saved_and_run_is_the_same_run(finished, monkeypatch):
     mine = gflow.load_run("mine")
     assert mine.scenario == run.scenario
     assert mine.result.identical(run.result)
+
+
+def test_quiet_prints_the_folder_and_no_figures_draws_none(tmp_path):
+    completed = call(*small("deep-linear"), "-q", "--no-figures", "-o", "mine")
+    assert (completed.status, completed.out, completed.err) == (0, "mine\n", "")
+    assert not Path("mine", "figures").exists()
+    assert call("inspect", "mine").out.count("figures") == 0
+    refused(*small("deep-linear"), "--no-figures", "--pdf", message="exclude each other")
+
+
+def test_a_file_is_a_command(no_figures):
+    Path("my.toml").write_text(call("show", "deep-linear").out, encoding="utf-8")
+    completed = call("my.toml", *small("deep-linear")[1:], "--json")
+    assert completed.status == 0, completed
+    assert json.loads(completed.out)["scenario"] == "deep-linear"
+    refused("other.toml", message="cannot read the scenario file other.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["-h"], "gflow [OPTIONS] COMMAND [ARGS]..."),
+        (["kernel", "-h"], "gflow kernel [OPTIONS]"),
+        (["run", "kernel", "-h"], "gflow run kernel [OPTIONS]"),
+        (["converge", "kernel", "-h"], "gflow converge kernel [OPTIONS]"),
+        (["converge", "-h"], "gflow converge SCENARIO [OPTIONS]"),
+        (["sweep", "kernel", "-h"], "gflow sweep kernel [OPTIONS]"),
+        (["report", "-h"], "gflow report [OPTIONS] RUN..."),
+    ],
+)
+def test_usage(arguments, usage):
+    assert call(*arguments).out.splitlines()[0] == f"Usage: {usage}"
+
+
+def test_help_says_the_default_once_and_names_the_data():
+    shown = " ".join(call("network", "-h").out.split())
+    assert "--step-sizes NUMBER,... step sizes of descent [default: 0.5,0.4,0.2]" in shown
+    assert "stability limit" not in shown
+    other = " ".join(call("kernel", "-h").out.split())
+    assert "[default: 1/2, 1/4, 1/8, ... of the stability limit 2/lambda_max]" in other
+    assert all(name in other for name in data_names())
+    assert "[default: yes]" in other
+
+
+def test_list_as_json():
+    rows = json.loads(call("list", "--json").out)
+    assert [row["name"] for row in rows] == SCENARIOS
+    assert all(row["title"] and row["setting"] in setting_models() for row in rows)
 
 
 def test_table_goes_to_standard_output(no_figures):

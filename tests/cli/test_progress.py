@@ -21,13 +21,34 @@ def clock(monkeypatch):
     return now
 
 
-def test_nothing_is_shown_off_a_terminal(monkeypatch, clock):
+def test_a_line_every_ten_seconds_off_a_terminal(monkeypatch, clock):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     with Bar() as bar:
-        clock[0] += 60
-        assert bar.stage("flow", 1.0) is None
-    assert stream.getvalue() == ""
+        update = bar.stage("flow", 4.0)
+        for seconds, t in ((9.9, 0.5), (0.1, 1.0), (9.0, 2.0), (1.0, 3.0)):
+            clock[0] += seconds
+            update(t, 0.25)
+        bar.stage("descent", 4.0)(1.0, 0.25)  # within the ten seconds of the line before
+    assert stream.getvalue().splitlines() == [
+        "gflow: flow: t = 1 of 4, loss 0.25, about 30 s left",
+        "gflow: flow: t = 3 of 4, loss 0.25, about 7 s left",
+    ]
+
+
+def test_counted_work_has_lines_off_a_terminal(monkeypatch, clock):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with counting("kernel") as update:
+        for done in range(1, 4):
+            clock[0] += 6.0
+            update(done, 4)
+    assert stream.getvalue() == "gflow: kernel: 2 of 4, about 12 s left\n"
+
+
+def test_a_silent_bar_shows_nothing(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert Bar(silent=True).stage("flow", 1.0) is None
 
 
 def test_bar_waits_then_shows_the_stage_time_and_loss(monkeypatch, clock):
@@ -98,12 +119,3 @@ def test_a_count_is_shown_on_a_terminal_after_a_while(monkeypatch, clock):
         update(4, 4)
     assert "kernel, 1 GB of memory" in stream.getvalue()
     assert "100%" in stream.getvalue()
-
-
-def test_a_count_is_not_shown_off_a_terminal(monkeypatch, clock):
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
-    with counting("kernel") as update:
-        clock[0] += 60
-        update(1, 4)
-    assert stream.getvalue() == ""
