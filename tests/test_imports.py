@@ -31,6 +31,7 @@ TABLE = {
         "distributed",
         "plots",
         "execution",
+        "io",
     },
     "reporting": {
         "sweeping",
@@ -56,6 +57,7 @@ TABLE = {
         "execution",
     },
     "runs": {
+        "loggers",
         "views",
         "scenario",
         "settings",
@@ -96,6 +98,7 @@ TABLE = {
     "distributed": {"execution"},
     "execution": set(),
     "linalg": set(),
+    "loggers": set(),
     "io": set(),
 }
 

@@ -28,7 +28,26 @@ def _completion(ctx: click.Context, shell: str) -> None:
 def complete_scenario(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the names of scenarios that begin with a text, and a marker for files."""
+    """Return the names of scenarios that begin with a text, and a marker for files.
+
+    Parameters
+    ----------
+    ctx : click.Context
+    parameter : click.Parameter
+    incomplete : str
+        What has been typed.
+
+    Returns
+    -------
+    list of CompletionItem
+
+    Examples
+    --------
+    >>> command = click.Command("run")
+    >>> items = complete_scenario(click.Context(command), click.Argument(["file"]), "ker")
+    >>> [(item.value, item.type) for item in items]
+    [('kernel', 'plain'), ('ker', 'file')]
+    """
     from gflow.scenario import scenario_names
 
     names = [CompletionItem(name) for name in scenario_names() if name.startswith(incomplete)]

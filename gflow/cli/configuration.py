@@ -30,6 +30,7 @@ COMMON = (
     "checkpoint_every",
     "device",
     "dtype",
+    "log",
     "max_walltime",
     "no_figures",
     "pdf",
@@ -64,7 +65,7 @@ class Defaults(dict[str, Any]):
         super().__init__(tables)
         self.common, self.source = dict(common), source
 
-    def get(self, command: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, command: str, default: Any = None) -> Any:
         """Return the defaults of a command."""
         return {**self.common, **self.table(command)}
 

@@ -236,8 +236,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     is_follower = False
     try:
         is_follower = silence_follower()
-        settings = {"default_map": read_defaults()}
-        status = cli.main(args=arguments, prog_name="gflow", standalone_mode=False, **settings)
+        status = cli.main(arguments, "gflow", standalone_mode=False, default_map=read_defaults())
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = 2

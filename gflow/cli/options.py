@@ -185,6 +185,12 @@ def run_option_flags() -> list[click.Parameter]:
         ),
         click.Option(["--pdf"], is_flag=True, help="also write the figures as PDF"),
         click.Option(["--no-figures"], is_flag=True, help="draw no figures, which saves seconds"),
+        click.Option(
+            ["--log"],
+            multiple=True,
+            metavar="NAME",
+            help="also log to tensorboard, wandb, mlflow or trackio, each an extra of gflow",
+        ),
     ]
 
 

@@ -27,7 +27,11 @@ STATUSES = {"holds": 0, "stopped": 3, "uncertified": 4, "diverged": 5}
 
 
 def run_options(
-    max_walltime: float | None, checkpoint_every: float, pdf: bool, no_figures: bool = False
+    max_walltime: float | None,
+    checkpoint_every: float,
+    pdf: bool,
+    no_figures: bool = False,
+    log: tuple[str, ...] = (),
 ) -> Callable[[Stages], RunOptions]:
     """Return a function from progress stages to `RunOptions` with these options.
 
@@ -41,6 +45,8 @@ def run_options(
         Whether to write figures as PDF, too.
     no_figures : bool
         Whether to draw none.
+    log : tuple of str
+        Names of loggers.
 
     Returns
     -------
@@ -60,8 +66,14 @@ def run_options(
 
     if pdf and no_figures:
         raise InputError("--pdf and --no-figures exclude each other; pass one")
-    limits = {"checkpoint_every": checkpoint_every, "max_walltime": max_walltime}
-    return lambda stages: RunOptions(stages, draw=not no_figures, pdf=pdf, **limits)
+    return lambda stages: RunOptions(
+        stages,
+        draw=not no_figures,
+        pdf=pdf,
+        checkpoint_every=checkpoint_every,
+        max_walltime=max_walltime,
+        log=log,
+    )
 
 
 def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bool = False) -> None:

@@ -81,8 +81,9 @@ def _print_lines(console: Console, lines: list[tuple[str, str]]) -> None:
     for label, text in lines:
         parts = [text]
         if room >= _LEAST_LINE:
-            kept = {"break_long_words": False, "break_on_hyphens": False}
-            parts = textwrap.wrap(text, room, **kept) or [""]
+            parts = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [
+                ""
+            ]
         for i, part in enumerate(parts):
             name = "" if i else label
             console.print(Text(f"{name:<{width}}  {part}"), soft_wrap=True)

@@ -19,6 +19,7 @@ from gflow.errors import GflowError, InputError, Interrupted, OutputError, PeerE
 from gflow.execution import current, using
 from gflow.execution.checkpointing import Checkpointer
 from gflow.io.plain import as_path
+from gflow.loggers.base import find_loggers
 from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.runs.folder import RunFolder
 from gflow.runs.job import Job, job_to_resume
@@ -49,6 +50,8 @@ class RunOptions:
         Seconds between two checkpoints; more where writing one takes long.
     max_walltime : float, optional
         Seconds after which the run is interrupted.
+    log : tuple of str
+        Names of loggers, such as ``tensorboard``; see `gflow.loggers`.
     """
 
     stages: Stages = lambda name, t_end: None
@@ -56,6 +59,7 @@ class RunOptions:
     pdf: bool = False
     checkpoint_every: float = 60.0
     max_walltime: float | None = None
+    log: tuple[str, ...] = ()
 
     @property
     def figure_kinds(self) -> tuple[str, ...]:
@@ -104,6 +108,7 @@ def run(job: Job, path: str | Path | None = None, options: RunOptions = RunOptio
         raise InputError(
             f"job must be a Job, got {type(job).__name__}; write Job(load_scenario(name, keys))"
         )
+    find_loggers(options.log)
     job.scenario.torch_options()  # refuse a missing device before a folder is made
     default = default_folder(job.name, job.scenario.resolved())
     folder = RunFolder(default if path is None else as_path(path))
@@ -146,6 +151,7 @@ def resume(
     gflow.errors.InputError: no run at nowhere: manifest.json is missing; `gflow runs` lists runs
     """
     path = as_path(path)
+    find_loggers(options.log)
     job = job_to_resume(path, model)
     _require_interrupted(path)
     manifest = read_manifest(path)
@@ -191,6 +197,7 @@ def _execute(job: Job, writer: RunWriter, options: RunOptions, *, new: bool) -> 
         with (
             using(checkpointer=checkpointer),
             stop_on_signals(checkpointer, options.max_walltime),
+            writer.logged(find_loggers(options.log)),
         ):
             result = job.work(writer.recorded(options.stages))
             if batch is not None:  # once one run is done, the others must not need it

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gflow.loggers.base import LoggedRun, Logger, RunLog
 from gflow.runs.folder import RunFolder
 from gflow.runs.job import Job
 from gflow.runs.manifest import manifest
 from gflow.runs.reading import MANIFEST
+from gflow.text import plain
 from gflow.trajectory import IntegrationError
 
 if TYPE_CHECKING:
@@ -54,6 +57,24 @@ class RunWriter:
         self.folder = folder
         self._job = job
         self._start = dict(start)
+        self._log: RunLog | None = None
+
+    @contextlib.contextmanager
+    def logged(self, kinds: Sequence[type[Logger]]) -> Iterator[None]:
+        """Log the run in other tools, too, while the context is open.
+
+        Yields
+        ------
+        None
+        """
+        path, scenario = self.folder.path, self._job.scenario
+        run = LoggedRun(f"{self._job.name}-{path.name}", path, scenario.resolved())
+        self._log = RunLog(kinds, run)
+        try:
+            yield
+        finally:
+            self._log.finish({})  # of a run that did not finish: the others are closed
+            self._log = None
 
     def manifest(self, state: str, reason: str | None = None) -> dict[str, Any]:
         """Return the manifest of the run in a state."""
@@ -92,6 +113,8 @@ class RunWriter:
             figures = plots.figures(dataset, f"{scenario.name} on {scenario.data}")
         for name, figure in figures.items():
             self.folder.write_figure(name, figure, kinds)
+        if self._log is not None:
+            self._log.finish(result.numbers(plain(result.summary)))
         self.write_manifest(state, reason)  # last: it says that the other files are complete
         return RunResult(self.folder.path, result.summary, tuple(figures))
 
@@ -110,6 +133,8 @@ class RunWriter:
                     clock = {"written": utc_now(), "seconds": round(now - start, 3)}
                     values = {"stage": name, "t": t, "t_end": t_end, "loss": loss}
                     self.folder.add_metrics({**clock, **values})
+                    if self._log is not None:
+                        self._log.log(name, t, loss)
                 if display is not None:
                     display(t, loss)
 
