@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from gflow.plots.figure_spec import FigureSpec
 from gflow.plots.observable import draw_observable
 from gflow.plots.scales import scale_time
 from gflow.plots.style import STYLE
+
+_TITLE_WIDTH = 68  # characters above one panel
 
 
 def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: str = "") -> None:
@@ -41,7 +44,7 @@ def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     >>> figure.get_suptitle()
     'what was measured\\na title'
     """
-    headline = spec.draw(ds, *panels)
+    headline = textwrap.fill(spec.draw(ds, *panels) or "", _TITLE_WIDTH * len(panels))
     scale_time(ds, panels)
     text = "\n".join(filter(None, (headline, title)))
     if text:
@@ -71,7 +74,7 @@ def draw_axes(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     """
     headline = spec.draw(ds, *panels)
     scale_time(ds, panels)
-    text = headline if title is None else title
+    text = textwrap.fill(headline or "", _TITLE_WIDTH) if title is None else title
     if text:
         panels[0].set_title(text, parse_math=False)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 _SAME = 2.5  # points between curves that nobody can tell apart
 _GRID = 60  # places at which two curves are compared
 _LINE_HEIGHT = 1.15  # of the font's size
+_WIDTH = 21  # characters of a line of a label
 
 
 class Curve(NamedTuple):
@@ -62,19 +65,103 @@ def label_curves(axes: Axes, curves: Sequence[Curve]) -> list[str]:
                 groups.append([i])
             else:
                 group.append(i)
+    if not groups:
+        return []
     groups.sort(key=lambda group: paths[group[0]][-1, 1])
     size = 0.9 * float(axes.xaxis.label.get_fontsize())
-    height = _LINE_HEIGHT * size * axes.figure.dpi / 72
+    written = [_wrapped(joined([curves[i].label for i in group])) for group in groups]
+    line = _LINE_HEIGHT * size * axes.figure.dpi / 72
+    heights = line * np.array([1 + text.count("\n") for text in written])
     wanted = np.array([paths[group[0]][-1, 1] for group in groups])
-    places = spread_apart(wanted, height)
-    box, texts = axes.transAxes, []
-    for group, place in zip(groups, places, strict=True):
-        texts.append(joined([curves[i].label for i in group]))
+    places = spread_apart(wanted, heights)
+    box = axes.transAxes
+    for group, place, text in zip(groups, places, written, strict=True):
         at = box.inverted().transform((0, place))[1]
         colour = curves[group[0]].colour if len(group) == 1 else "0.25"
         style: dict[str, Any] = {"va": "center", "ha": "left", "fontsize": size, "color": colour}
-        axes.text(1.015, at, texts[-1], transform=box, clip_on=False, **style)
-    return texts
+        axes.text(1.015, at, text, transform=box, clip_on=False, **style)
+    return written
+
+
+def _wrapped(text: str) -> str:
+    if "$" in text or "\n" in text:
+        return text
+    return textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), _WIDTH)  # not broken at "η ="
+
+
+def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left") -> None:
+    """Write a short remark into a corner of the axes.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    text : str
+    colour : str
+    at : {"lower left", "lower right", "upper left", "upper right"}
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> note(axes, "a remark", at="upper right")
+    >>> axes.texts[0].get_text(), axes.texts[0].get_va()
+    ('a remark', 'top')
+    """
+    vertical, horizontal = at.split()
+    x, y = {"left": 0.015, "right": 0.985}[horizontal], {"lower": 0.02, "upper": 0.98}[vertical]
+    side = {"lower": "bottom", "upper": "top"}[vertical]
+    style: dict[str, Any] = {"ha": horizontal, "va": side, "fontsize": "small", "color": colour}
+    box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1.5}
+    axes.text(x, y, text, transform=axes.transAxes, bbox=box, **style)
+
+
+def label_level(axes: Axes, level: float, text: str, colour: str, **style: Any) -> None:
+    """Draw a horizontal line across the axes, with its label above its left end.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    level : float
+    text : str
+    colour : str
+    **style
+        Of the line.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> label_level(axes, 0.5, "2/η", "black", ls="--")
+    >>> axes.lines[0].get_ydata()[0], axes.texts[0].get_text()
+    (0.5, '2/η')
+    """
+    axes.axhline(level, color=colour, **{"lw": 1.0, **style})
+    place: dict[str, Any] = {"xy": (0, level), "xycoords": ("axes fraction", "data")}
+    offset: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points", "va": "bottom"}
+    axes.annotate(text, **place, **offset, color=colour, fontsize="small")
+
+
+def style_key(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Write what marks and line styles mean in one row above the axes.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    entries : sequence of (str, dict)
+        Texts, and the style of their lines.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> style_key(axes, [("flow", {"color": "black"}), ("descent", {"marker": "o", "ls": ""})])
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['flow', 'descent']
+    """
+    lines = [Line2D([], [], **{"color": "0.3", **style}) for _, style in entries]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 4}
+    compact: dict[str, Any] = {"borderaxespad": 0.1, "columnspacing": 1.2, "handlelength": 1.6}
+    axes.legend(lines, [text for text, _ in entries], **place, **compact, fontsize="small")
 
 
 def joined(labels: Sequence[str]) -> str:
@@ -82,23 +169,26 @@ def joined(labels: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> joined(["η = 0.4", "η = 0.2", "η = 0.1"]), joined(["flow", "η = 1"]), joined(["flow"])
-    ('η = 0.4, 0.2 and 0.1', 'flow and η = 1', 'flow')
+    >>> joined(["η = 0.4", "η = 0.2", "η = 0.1"]), joined(["flow", "η = 2", "η = 1"])
+    ('η = 0.4, 0.2 and 0.1', 'flow, η = 2 and 1')
     """
-    heads = {label.rpartition("= ")[0] for label in labels}
-    if len(labels) > 1 and len(heads) == 1 and "" not in heads:
-        labels = [labels[0], *(label.rpartition("= ")[2] for label in labels[1:])]
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+    short, last = [], ""
+    for label in labels:
+        head, equals, value = label.rpartition("= ")
+        short.append(value if equals and head == last else label)
+        last = head if equals else ""
+    return short[0] if len(short) == 1 else f"{', '.join(short[:-1])} and {short[-1]}"
 
 
-def spread_apart(wanted: np.ndarray, distance: float) -> np.ndarray:
-    """Return places at least a distance apart, as near to the wanted, ascending ones as can be.
+def spread_apart(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Return the centres of texts that do not overlap, as near to the wanted ones as can be.
 
     Parameters
     ----------
     wanted : ndarray, shape (n,)
-        Ascending.
-    distance : float
+        Ascending, at least one.
+    heights : ndarray, shape (n,)
+        Of the texts.
 
     Returns
     -------
@@ -106,12 +196,12 @@ def spread_apart(wanted: np.ndarray, distance: float) -> np.ndarray:
 
     Examples
     --------
-    >>> spread_apart(np.array([0.0, 1.0, 9.0]), 3.0).tolist()
+    >>> spread_apart(np.array([0.0, 1.0, 9.0]), np.array([3.0, 3.0, 1.0])).tolist()
     [-1.0, 2.0, 9.0]
     """
     # Blocks of neighbours that touch are centred on the mean of what they want.
     blocks: list[tuple[float, int]] = []  # sum of wanted − offset, and size
-    offsets = distance * np.arange(len(wanted))
+    offsets = np.concatenate([[0.0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
     for value in wanted - offsets:
         blocks.append((float(value), 1))
         while len(blocks) > 1 and _mean(blocks[-2]) > _mean(blocks[-1]):

@@ -63,7 +63,8 @@ def draw_observable(ds: xr.Dataset, axes: Axes, name: str) -> None:
     axes.set(xlabel=TIME_LABEL, ylabel=label_of(array))
     scale_time(ds, [axes])
     every = np.concatenate([curve.y for curve in curves])
-    if name.endswith("loss") or zero_floor(every) is not None:
+    falls = curves[0].y[-1] < curves[0].y[0]
+    if name.endswith("loss") or (falls and zero_floor(every) is not None):
         set_log_y(axes, every)
     label_curves(axes, curves)
 
@@ -103,7 +104,7 @@ def _draw_modes(ds: xr.Dataset, axes: Axes, name: str, dim: str) -> None:
         time, values = ds["time"].values, ds[name].isel(first).transpose("time", dim).values
         for i, colour in enumerate(colours):
             axes.plot(time, values[:, i], color=colour)
-            curves.append(Curve(time, values[:, i], f"{i + 1}", colour))
+            curves.append(Curve(time, values[:, i], f"{i + 1}" if shown > 1 else "", colour))
         axes.plot([], [], color="0.3", label="gradient flow")
     if f"exact_{name}" in ds:
         values = ds[f"exact_{name}"].isel(first).transpose("time", dim).values[:, :shown]
@@ -122,7 +123,8 @@ def _draw_modes(ds: xr.Dataset, axes: Axes, name: str, dim: str) -> None:
     axes.set(xlabel=TIME_LABEL, ylabel=label_of(array) + more)
     scale_time(ds, [axes])
     label_curves(axes, curves)
-    axes.text(1.015, 1.03, dim.replace("_", " "), transform=axes.transAxes, color="0.25")
+    if shown > 1:
+        axes.text(1.015, 1.03, dim.replace("_", " "), transform=axes.transAxes, color="0.25")
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
 

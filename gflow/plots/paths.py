@@ -9,86 +9,172 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
+from gflow.plots.labels import Curve, label_curves, label_level, note
 from gflow.plots.observable import draw_observable
+from gflow.plots.scales import scale_time, set_log_y
 from gflow.plots.style import (
     COLOURS,
     LOG_ZERO,
     TIME_LABEL,
+    colour_of,
     descent_curves,
     format_number,
 )
 
-_LIMIT = r"stability limit $2/\lambda_{\max}$"
+BOUND = COLOURS[1]  # of certificates, in every figure
+_NEAR = 30.0  # an error, or a bound, that is drawn and not written
+_SHOWN_GAP = 1e-4  # of the largest: gaps below are not worth the decades
+_LEARNED = 0.05  # of the largest: modes that count as learned
 
 
 @figure_spec("loss", variables=["loss", "descent_loss"])
-def _loss(ds: xr.Dataset, axes: Axes) -> None:
+def _loss(ds: xr.Dataset, axes: Axes) -> str:
     draw_observable(ds, axes, "loss")
+    first, last = (float(ds["loss"].values[i].mean()) for i in (0, -1))
+    end = format_number(float(ds["time"][-1]))
+    return f"The loss falls from {format_number(first)} to {format_number(last)} by t = {end}"
 
 
 @figure_spec("singular_values", variables=["singular_values"], priority=1)
-def _singular_values(ds: xr.Dataset, axes: Axes) -> None:
+def _singular_values(ds: xr.Dataset, axes: Axes) -> str:
     draw_observable(ds, axes, "singular_values")
+    return _learned(ds, "singular_values", "singular value")
 
 
 @figure_spec("eigenvalues", variables=["eigenvalues"], priority=1)
-def _eigenvalues(ds: xr.Dataset, axes: Axes) -> None:
+def _eigenvalues(ds: xr.Dataset, axes: Axes) -> str:
     draw_observable(ds, axes, "eigenvalues")
+    return _learned(ds, "eigenvalues", "eigenvalue")
+
+
+def _learned(ds: xr.Dataset, name: str, word: str) -> str:
+    """Say when modes reach half of their last value."""
+    values = ds[name]
+    values = values.isel({d: 0 for d in values.dims if str(d).startswith("member")})
+    modes, time = values.transpose("time", ...).values, ds["time"].values
+    last = modes[-1]
+    grown = [
+        i
+        for i in range(modes.shape[1])
+        if last[i] > _LEARNED * last.max() and modes[0, i] < 0.4 * last[i]
+    ]
+    if not grown:
+        return f"Largest {word}: {format_number(modes[0, 0])} to {format_number(last[0])}"
+    halves = [float(time[np.argmax(modes[:, i] >= last[i] / 2)]) for i in grown]
+    first, final = (format_number(t) for t in (min(halves), max(halves)))
+    if len(grown) == 1:
+        return f"One {word} grows, to {format_number(last[grown[0]])}: half of it by t = {first}"
+    return f"{len(grown)} {word}s grow: half of the last value at t = {first} … {final}"
 
 
 @figure_spec("gap", variables=["gap", "gap_time"])
-def _gap(ds: xr.Dataset, axes: Axes) -> None:
-    error = float(ds["solver_error"])
-    for label, t, values in descent_curves(ds, "gap", "gap_time"):
-        later = t > 0
-        axes.plot(t[later], values[later], label=label)
-    if np.isfinite(error) and error > 0:
-        axes.axhline(error, color="grey", ls=":", label="solver error")
-    axes.set(xlabel=TIME_LABEL, ylabel=r"distance of descent to flow  $\|\cdot\|_F$", yscale="log")
-    axes.legend(title="step size", ncols=1 + (ds.sizes["step_size"] > 3), loc="center")
+def _gap(ds: xr.Dataset, axes: Axes) -> str:
+    curves = []
+    for i, (label, t, values) in enumerate(descent_curves(ds, "gap", "gap_time")):
+        middle = values.reshape(len(t), -1).max(axis=1)
+        later = (t > 0) & (middle > 0)
+        axes.plot(t[later], middle[later], color=colour_of(i))
+        curves.append(Curve(t[later], middle[later], label, colour_of(i)))
+    axes.set(xlabel=TIME_LABEL, ylabel=r"distance of descent to flow  $\|\cdot\|_F$")
+    _time_axis(ds, axes, curves)
+    every = np.concatenate([curve.y for curve in curves])
+    every = every[every > _SHOWN_GAP * every.max(initial=0.0)]
+    draw_error(axes, every, float(ds["solver_error"]))
+    label_curves(axes, curves)
+    largest = ds["gap"].max([d for d in ds["gap"].dims if d != "step_size"], skipna=True).values
+    sizes = ds["step_size"].values
+    ends = [f"{format_number(largest[i])} (η = {format_number(sizes[i])})" for i in (0, -1)]
+    return f"Descent is at most {' … '.join(dict.fromkeys(ends))} away from the flow"
 
 
-@figure_spec("step_size", variables=["largest_gap", "order"])
-def _step_size(ds: xr.Dataset, axes: Axes) -> None:
+def _time_axis(ds: xr.Dataset, axes: Axes, curves: list[Curve]) -> None:
+    scale_time(ds, [axes])
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(0, 1.01 * max(float(curve.x[-1]) for curve in curves if len(curve.x)))
+
+
+def draw_error(axes: Axes, drawn: np.ndarray, error: float, *, at: str = "lower left") -> None:
+    """Scale the axes to what is drawn; draw the solver's error if it is near, else write it.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    drawn : ndarray
+        All values of the curves.
+    error : float
+        NaN where it was not measured.
+    at : str
+        The corner for the note.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> draw_error(axes, np.array([0.1, 1.0]), 1e-12)
+    >>> axes.texts[0].get_text()
+    'solver error 1e-12, 11 decades below'
+    """
+    positive = drawn[np.isfinite(drawn) & (drawn > 0)]
+    low = float(positive.min()) if positive.size else np.nan
+    if not (np.isfinite(error) and error > 0):
+        set_log_y(axes, drawn)
+    elif error * _NEAR >= low:
+        set_log_y(axes, np.append(drawn, error))
+        label_level(axes, error, "solver error", "grey", ls=":")
+    else:
+        set_log_y(axes, drawn)
+        below = f"{np.log10(low / error):.0f} decades below"
+        note(axes, f"solver error {error:.1g}, {below}", at=at)
+
+
+@figure_spec("step_size", variables=["largest_gap", "order"], priority=2)
+def _step_size(ds: xr.Dataset, axes: Axes) -> str:
     steps, gaps = ds["step_size"].values, ds["largest_gap"].values
     fitted, stable = ds["fitted"].values.astype(bool), ds["stable"].values.astype(bool)
     finite = np.isfinite(gaps)
     groups: tuple[tuple[np.ndarray, dict[str, Any], str], ...] = (
         (fitted, {"marker": "o", "color": COLOURS[0]}, "distance to the flow"),
         (stable & ~fitted, {"marker": "o", "mfc": "none", "color": COLOURS[0]}, "not in the fit"),
-        (~stable, {"marker": "X", "color": COLOURS[1]}, r"beyond $2/\lambda_{\max}$"),
+        (~stable, {"marker": "X", "color": COLOURS[3]}, r"beyond $2/\lambda_{\max}$"),
     )
     for chosen, style, label in groups:
         if (chosen & finite).any():
             axes.plot(
                 steps[chosen & finite], gaps[chosen & finite], ls="none", label=label, **style
             )
-    _order_line(axes, ds, "", gaps, fitted)
+    drawn = [gaps]
+    title = _order_line(axes, ds, "", gaps, fitted)
     if "modified_gap" in ds:
         gaps, fitted = ds["modified_gap"].values, ds["modified_fitted"].values.astype(bool)
         for chosen, face in ((fitted, COLOURS[2]), (~fitted, "none")):
             axes.plot(steps[chosen], gaps[chosen], "s", color=COLOURS[2], mfc=face)
         axes.plot([], [], "s", color=COLOURS[2], label="distance to the modified flow")
-        _order_line(axes, ds, "modified_", gaps, fitted)
-    error, limit = float(ds["solver_error"]), float(ds["stability_limit"])
-    if error > 0:
-        axes.axhline(error, color="grey", ls=":", label="solver error")
-    if np.isfinite(limit):
-        axes.axvline(limit, color=COLOURS[1], ls="--", lw=1, label=_LIMIT)
-    axes.set(xlabel="step size η", ylabel=ds["largest_gap"].attrs["long_name"])
-    axes.set(xscale="log", yscale="log")
+        drawn.append(gaps)
+        title += f"; {_order_line(axes, ds, 'modified_', gaps, fitted)} for the modified flow"
+    limit = float(ds["stability_limit"])
+    axes.set(xlabel="step size η", ylabel=ds["largest_gap"].attrs["long_name"], xscale="log")
+    draw_error(axes, np.concatenate(drawn), float(ds["solver_error"]), at="lower right")
+    if np.isfinite(limit) and limit < 30 * steps.max():
+        axes.axvline(limit, color=COLOURS[3], ls="--", lw=1)
+        place: dict[str, Any] = {"xy": (limit, 0), "xycoords": ("data", "axes fraction")}
+        offset: dict[str, Any] = {"xytext": (-3, 22), "textcoords": "offset points"}
+        style = {"rotation": 90, "ha": "right", "va": "bottom", "color": COLOURS[3]}
+        axes.annotate(
+            r"stable below $2/\lambda_{\max}$", **place, **offset, **style, fontsize="small"
+        )
     axes.set_xticks(steps, [format_number(step) for step in steps])
     axes.set_xticks([], minor=True)
-    axes.legend()
+    axes.legend(loc="upper left", fontsize="small")
+    return title
 
 
 def _order_line(
     axes: Axes, ds: xr.Dataset, prefix: str, gaps: np.ndarray, fitted: np.ndarray
-) -> None:
-    """Draw the fitted power of the step size over the range of finite gaps."""
+) -> str:
+    """Draw the fitted power of the step size over the range of finite gaps; say the order."""
     order = float(ds[f"{prefix}order"])
     if not np.isfinite(order):
-        return
+        return "no order" if prefix else "The gap to the flow has no order here"
     steps = ds["step_size"].values
     level = np.log(gaps[fitted]).mean() - order * np.log(steps[fitted]).mean()
     drawn = steps[np.isfinite(gaps)]
@@ -97,29 +183,64 @@ def _order_line(
     label = f"order {order:.3f} ± {half:.3f}"
     style = "--" if prefix else "-"
     axes.plot(span, np.exp(level) * span**order, style, color="black", lw=1, label=label, zorder=1)
+    return f"order {order:.2f}" if prefix else f"The gap to the flow shrinks with order {order:.2f}"
 
 
 @figure_spec("invariants", variables=["drift_bound"])
-def _invariants(ds: xr.Dataset, axes: Axes) -> None:
-    time = ds["time"].values[1:]
-    names = [str(n) for n in ds.data_vars if str(n).startswith("drift_") and n != "drift_bound"]
-    for name in names:
-        label = name.removeprefix("drift_").replace("_", " ")
-        axes.plot(time, np.maximum(ds[name].values[1:], LOG_ZERO), label=label)
+def _invariants(ds: xr.Dataset, axes: Axes) -> str:
+    time, bound = ds["time"].values, float(ds["drift_bound"])
+    drifts = {
+        str(name).removeprefix("drift_").replace("_", " "): values
+        for name, values in ds.data_vars.items()
+        if str(name).startswith("drift_") and name != "drift_bound"
+    }
+    largest = max(float(values.max()) for values in drifts.values())
+    curves, zero = [], []
+    for i, (label, values) in enumerate(drifts.items()):
+        over = values.values.reshape(len(time), -1).max(axis=1)
+        if over.max() == 0:
+            zero.append(label)
+        else:
+            curves.append(Curve(time, np.where(over > 0, over, np.nan), label, colour_of(3 * i)))
     if "balanced_product_defect" in ds:
-        worst = ds["balanced_product_defect"].max("layer").values[1:]
-        label = r"$(W_j\cdots W_1)^\top(W_j\cdots W_1) = [W^\top W]^{j/N}$"
-        axes.plot(time, np.maximum(worst, LOG_ZERO), ls="--", color="black", label=label)
-    bound = float(ds["drift_bound"])
-    axes.axhline(bound, color=COLOURS[1], ls=":", label="bound of the certificate")
+        worst = ds["balanced_product_defect"].max("layer").values
+        label = r"$(W_j\cdots W_1)^\top(W_j\cdots W_1)$"
+        curves.append(Curve(time, np.where(worst > 0, worst, np.nan), label, "black"))
+    for curve in curves:
+        axes.plot(curve.x, curve.y, color=curve.colour, ls="--" if curve.colour == "black" else "-")
     axes.set(xlabel=TIME_LABEL, ylabel="relative drift of conserved quantities")
-    axes.set(yscale="log", ylim=(LOG_ZERO / 2, bound * 1e6))
-    axes.legend(loc="upper right")
+    scale_time(ds, [axes])
+    every = np.concatenate([curve.y for curve in curves]) if curves else np.array([np.nan])
+    if np.nanmax(every, initial=0.0) * _NEAR >= bound:
+        set_log_y(axes, np.append(every, bound))
+        label_level(axes, bound, "bound of the certificate", BOUND)
+    else:
+        set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
+        far = np.log10(bound / max(float(np.nanmax(every, initial=0.0)), 1e-17))
+        text = f"↑ bound of the certificate: {bound:.0e}, {far:.0f} decades above"
+        note(axes, text, colour=BOUND, at="upper left")
+    if zero:
+        note(axes, f"exactly 0: {', '.join(zero)}", at="lower right")
+        if not curves:
+            axes.plot(time, np.zeros(len(time)), color="black")
+    label_curves(axes, curves)
+    return f"Conserved quantities drift by {largest:.1g} at most, {bound:.0e} would be allowed"
 
 
 @figure_spec("completion", variables=["held_out_error", "effective_rank"], panels=2)
-def _completion(ds: xr.Dataset, left: Axes, right: Axes) -> None:
-    left.plot(ds["time"], ds["held_out_error"], color="black")
+def _completion(ds: xr.Dataset, left: Axes, right: Axes) -> str:
+    time, error, rank = (ds[name].values for name in ("time", "held_out_error", "effective_rank"))
+    left.plot(time, error, color="black")
     left.set(xlabel=TIME_LABEL, ylabel="relative error, unobserved entries", ylim=(0, None))
-    right.plot(ds["time"], ds["effective_rank"], color=COLOURS[0])
+    right.plot(time, rank, color=COLOURS[0])
     right.set(xlabel=TIME_LABEL, ylabel="effective rank of W", ylim=(0, None))
+    best = int(error.argmin())
+    for axes, values in ((left, error), (right, rank)):
+        axes.plot(time[best], values[best], "o", color=COLOURS[3], zorder=3)
+        place: dict[str, Any] = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+        text = format_number(values[best])
+        axes.annotate(text, (time[best], values[best]), color=COLOURS[3], **place)
+    return (
+        f"Unobserved entries are best known at t = {format_number(time[best])}: relative error "
+        f"{format_number(error[best])} at effective rank {format_number(rank[best])}"
+    )

@@ -19,7 +19,7 @@ from matplotlib.ticker import (
 
 from gflow.plots.style import TIME_LABEL, format_number
 
-_DECADES = 2.0  # from how many a positive quantity is drawn on a logarithmic axis
+_DECADES = 1.5  # from how many a positive quantity is drawn on a logarithmic axis
 _MARGIN = 1.15
 
 
@@ -38,7 +38,7 @@ def zero_floor(values: np.ndarray) -> float | None:
     return low if high >= low * 10**_DECADES else None
 
 
-def set_log_y(axes: Axes, values: np.ndarray) -> None:
+def set_log_y(axes: Axes, values: np.ndarray, *, floor: float = 0.0, room: float = 0.0) -> None:
     """Make the vertical axis logarithmic, over the positive values alone.
 
     Parameters
@@ -46,6 +46,10 @@ def set_log_y(axes: Axes, values: np.ndarray) -> None:
     axes : matplotlib.axes.Axes
     values : ndarray
         All that is drawn; a linear axis remains where nothing is positive.
+    floor : float
+        Values below it do not set the scale.
+    room : float
+        Share of the axis to leave empty at the top, for a note.
 
     Examples
     --------
@@ -55,14 +59,15 @@ def set_log_y(axes: Axes, values: np.ndarray) -> None:
     >>> axes.get_yscale(), f"{axes.get_ylim()[0]:.2f}"
     ('log', '0.08')
     """
-    finite = values[np.isfinite(values) & (values > 0)]
+    finite = values[np.isfinite(values) & (values > floor)]
     if not finite.size:
         return
     low, high = float(finite.min()), float(finite.max())
-    room = max(_MARGIN, (high / low) ** 0.04)
+    margin = max(_MARGIN, (high / low) ** 0.04)
+    low, high = low / margin, high * margin * (high / low) ** room
     axes.set_yscale("log")
-    axes.set_ylim(low / room, high * room)
-    readable_ticks(axes.yaxis, low / room, high * room)
+    axes.set_ylim(low, high)
+    readable_ticks(axes.yaxis, low, high)
 
 
 def readable_ticks(axis: Axis, low: float, high: float) -> None:
@@ -133,3 +138,27 @@ def scale_time(ds: xr.Dataset, panels: Sequence[Axes]) -> None:
                 axes.set_xlim(0, 1.1 * times[-1])
             elif len(every) > 1:
                 axes.set_xlim(min(0.0, every[0]), 1.01 * every[-1])
+
+
+def log_x(axes: Axes, values: np.ndarray) -> None:
+    """Make the horizontal axis logarithmic, from the least to the largest positive value.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : ndarray
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> log_x(axes, np.array([0.0, 0.5, 8.0]))
+    >>> axes.get_xscale(), axes.get_xlim() == (0.5, 8.0)
+    ('log', True)
+    """
+    finite = values[np.isfinite(values) & (values > 0)]
+    if finite.size:
+        axes.set_xscale("log")
+        low, high = float(finite.min()), float(finite.max())
+        axes.set_xlim(low, high if high > low else 2 * low)
+        readable_ticks(axes.xaxis, *axes.get_xlim())

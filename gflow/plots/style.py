@@ -87,14 +87,14 @@ def colour_of(index: int) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a number with three significant digits.
+    """Return a number with three significant digits, without powers of ten where it reads well.
 
     Examples
     --------
-    >>> format_number(0.012345)
-    '0.0123'
+    >>> format_number(0.012345), format_number(1413.7), format_number(1.5e-7)
+    ('0.0123', '1410', '1.5e-07')
     """
-    return f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def label_of(array: xr.DataArray) -> str:

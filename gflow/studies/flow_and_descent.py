@@ -25,6 +25,7 @@ from gflow.studies.matching import matched_times, max_descent_steps
 from gflow.studies.stability import stability_limit
 from gflow.trajectory import IntegrationError, Trajectory, relative_error
 
+_PER_DECADE = 10  # times of the flow before its first regular one, from t_end/10⁴ on
 _ROUGH_EVALS = 20_000  # for a first estimate of the stability limit
 
 DEFAULTS = SolveOptions(rtol=1e-8, atol=1e-11, estimate_error=True)
@@ -136,7 +137,8 @@ def flow_and_descent(
     times, counts = matched_times(
         t_end, sizes, options.points, spacing=options.spacing, max_steps=most
     )
-    early = [t_end * 10 ** (-i / 4) for i in range(8, 17)]  # where fast modes decay
+    # Where fast modes decay, at so many times that curves of the flow have no corners.
+    early = [t_end * 10 ** (-i / _PER_DECADE) for i in range(_PER_DECADE, 4 * _PER_DECADE + 1)]
     times = sorted({*times, *(t for t in early if t < times[1])})
     solution = solve(flow, y0, times, options, sharpness=sharpness, progress=stages("flow", t_end))
     trajectory, error = solution.trajectory, None

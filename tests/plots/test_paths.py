@@ -65,3 +65,51 @@ def test_path_without_descent_and_path_of_one_point_are_drawn():
         for figure in plots.figures(part).values():
             figure.savefig(io.BytesIO(), format="png", dpi=20)
     assert plots.figures(xr.Dataset()) == {}
+
+
+def test_a_solver_error_far_below_is_a_note_and_not_empty_decades():
+    axes = drawn("deep-linear")["gap"].axes[0]
+    ds = dataset("deep-linear")
+    gaps = ds["gap"].values[ds["gap"].values > 0]
+    assert float(ds["solver_error"]) < 1e-4 * gaps.max()
+    assert axes.get_ylim()[0] > 1e-5 * gaps.max()
+    assert any("decades below" in text.get_text() for text in axes.texts)
+    near = ds.assign(solver_error=0.5 * gaps.max())
+    axes = plots.figures(near, only=["gap"])["gap"].axes[0]
+    assert any(text.get_text() == "solver error" for text in axes.texts)
+    assert axes.lines[-1].get_ydata()[0] == 0.5 * gaps.max()
+
+
+def test_a_bound_is_drawn_in_its_colour_where_it_is_near():
+    ds = dataset("deep-linear")
+    axes = drawn("deep-linear")["invariants"].axes[0]
+    (note,) = (text for text in axes.texts if "bound of the certificate" in text.get_text())
+    assert "decades above" in note.get_text()
+    drift = ds["drift_balancedness_1"].values.max()
+    axes = plots.figures(ds.assign(drift_bound=2 * drift), only=["invariants"])["invariants"].axes[
+        0
+    ]
+    (line,) = (line for line in axes.lines if line.get_ydata()[0] == 2 * drift)
+    assert line.get_color() == note.get_color()
+    assert axes.get_ylim()[1] > 2 * drift
+
+
+def test_modes_are_numbered_and_coloured_by_a_map():
+    ds = dataset("deep-linear")
+    axes = drawn("deep-linear")["singular_values"].axes[0]
+    modes = ds.sizes["mode"]
+    assert [text.get_text() for text in axes.texts][: modes + 1][-1] == "mode"
+    solid = [line for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata())]
+    assert len({line.get_color() for line in solid}) == len(solid) == modes
+    for i, line in enumerate(solid):
+        np.testing.assert_array_equal(line.get_ydata(), ds["singular_values"].values[:, i])
+
+
+@pytest.mark.parametrize("name", ["deep-linear", "kernel", "factorization", "study"])
+def test_titles_say_numbers_that_were_measured(name):
+    for figure in drawn(name).values():
+        headline = figure.get_suptitle().split("\n")[0]
+        assert any(character.isdigit() for character in headline)
+    ds = dataset("kernel")
+    title = drawn("kernel")["loss"].get_suptitle()
+    assert f"falls from {ds.loss.values[0]:.3g} to {ds.loss.values[-1]:.3g} by" in title

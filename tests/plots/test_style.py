@@ -14,7 +14,8 @@ def test_colours_repeat():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.1, "0.1"), (1234.5, "1.23e+03"), (2.0, "2"), (1e-5, "1e-05")]
+    ("value", "text"),
+    [(0.1, "0.1"), (1234.5, "1230"), (2.5e7, "2.5e+07"), (2.0, "2"), (1e-5, "1e-05")],
 )
 def test_numbers_have_three_digits(value, text):
     assert format_number(value) == text

@@ -14,6 +14,16 @@ def test_medians_over_seeds_are_drawn_for_every_width():
         np.testing.assert_allclose(line.get_ydata(), medians)
 
 
+def test_marked_peaks_are_those_of_the_table():
+    ds = dataset("wide-network")
+    axes = drawn("wide-network")["distance"].axes[0]
+    marked = [line.get_ydata() for line in axes.lines if line.get_marker() == "v"]
+    expected = np.median(ds["descent_distance"].values.max(axis=2), axis=1)
+    np.testing.assert_allclose(np.ravel(marked), expected)
+    texts = {text.get_text() for text in axes.texts}
+    assert {f"{height:.3g}" for height in expected} <= texts
+
+
 def test_peaks_have_their_fitted_slopes():
     ds = dataset("wide-network")
     slope = float(ds["fit_slope"].sel(fit="descent_peak"))
