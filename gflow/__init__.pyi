@@ -37,6 +37,7 @@ from .sweeping.dataset import load_sweep as load_sweep
 from .trajectory import Certificate as Certificate
 from .trajectory import IntegrationError as IntegrationError
 from .trajectory import Trajectory as Trajectory
+from .views.plotting import animate as animate
 from .views.plotting import plot as plot
 
 __version__: str

@@ -243,6 +243,10 @@ class Flow(abc.ABC):
         """Measure a state: tensors by name, shapes of the ensemble and ``observable_dims``."""
         return {"loss": self.loss(y)}
 
+    def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return input weights (..., m, d) of m hidden neurons, and signs (m,); None without any."""
+        return None
+
     def invariants(self, y: Tensor) -> Observables:
         """Compute the quantities that the exact flow conserves, by name."""
         return {}

@@ -446,6 +446,12 @@ class LayerwiseFlow(ParameterFlow):
         growth = LayerGrowth(self._loss.gradient, self.end_to_end(y0))
         return LayerGuard(self, functools.partial(LayerwiseFlow, self._loss), y0, rtol, growth)
 
+    def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.depth == 1:
+            return None
+        first = self.unpack(y)[0]
+        return first, first.new_ones(first.shape[-2])
+
     def describe(self) -> str:
         widths = [self._shapes[0][1], *(shape[0] for shape in self._shapes)]
         return f"{self._loss!r}, widths {', '.join(map(str, widths))}"

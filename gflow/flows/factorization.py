@@ -161,6 +161,9 @@ class FactorFlow(ParameterFlow):
     def reference_tensor(self) -> Tensor:
         return self._loss.reference_tensor
 
+    def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        return y.mT, y.new_ones(y.shape[-1])
+
     def product(self, U: Tensor) -> Tensor:
         """Compute W = UUᵀ."""
         return U @ U.mT

@@ -225,6 +225,16 @@ class NetworkFlow(ParameterFlow):
         named = zip(self._start.items(), parts, strict=True)
         return {k: part.reshape((*y.shape[:-1], *p.shape)) for (k, p), part in named}
 
+    def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the rows of the first weight matrix; of the last layer the signs, if it fits."""
+        matrices = [p for p in self.parameters_dict(y).values() if p.ndim == y.ndim + 1]
+        if not matrices:
+            return None
+        first, count = matrices[0], matrices[0].shape[-2]
+        last = matrices[-1][0] if y.ndim > 1 else matrices[-1]
+        fits = len(matrices) == 2 and last.shape == (1, count)
+        return first, last[0].sign() if fits else first.new_ones(count)
+
     @property
     def module(self) -> nn.Module:
         """The network."""

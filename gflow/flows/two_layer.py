@@ -230,6 +230,11 @@ class TwoLayerFlow(ParameterFlow):
         residual = self.end_to_end(y) - self.targets
         return 0.5 * residual.square().flatten(y.ndim - 2).sum(-1)
 
+    def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.signs.ndim > self.targets.ndim:
+            return None  # each member has its own
+        return y, self._columns[..., 0].sign()
+
     def array_form(self) -> ArrayForm | None:
         X = shared_array(self.inputs)
         if X is None or type(self) is not TwoLayerFlow or self.signs.ndim > self.targets.ndim:

@@ -14,11 +14,13 @@ import xarray as xr
 from matplotlib import animation
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from gflow.errors import InputError
 from gflow.plots.observable import mode_colours
-from gflow.plots.style import SIZE, STYLE, descent_curves, label_of
+from gflow.plots.portraits import draw_field, draw_plane, sign_colours
+from gflow.plots.style import COLOURS, SIZE, STYLE, descent_curves, label_of
 from gflow.text import unknown
 
 SPECTRA = ("singular_values", "eigenvalues", "mode_residuals")
@@ -110,6 +112,78 @@ def animate_spectrum(
         _title(axes, title, t)
 
     return name, _animated(figure, draw, time)
+
+
+def animate_neurons(
+    ds: xr.Dataset, *, title: str = "", size: tuple[float, float] = SIZE
+) -> animation.FuncAnimation:
+    """Animate neurons in the plane of their input weights.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What the figure ``neurons`` draws.
+    title : str
+    size : (float, float)
+        Inches.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure((1.15 * size[1], size[1]))
+        axes = figure.subplots()
+        values, time, colours = draw_plane(ds, axes), ds["time"].values, sign_colours(ds)
+        trails = LineCollection([], colors=colours, linewidths=0.8, alpha=0.5)
+        axes.add_collection(trails)
+        points = axes.scatter(*values[0].T, c=colours, s=18, zorder=3)
+
+    def draw(t: float) -> None:
+        now = at_time(time, values.reshape(len(time), -1), t).reshape(-1, 2)
+        points.set_offsets(now)
+        trails.set_segments([*np.concatenate([values[time <= t], now[None]]).swapaxes(0, 1)])
+        _title(axes, title, t)
+
+    return _animated(figure, draw, time)
+
+
+def animate_portrait(
+    ds: xr.Dataset, *, title: str = "", size: tuple[float, float] = SIZE
+) -> animation.FuncAnimation:
+    """Animate a path, and its first descent, on the phase portrait of two parameters.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What the figure ``phase_portrait`` draws.
+    title : str
+    size : (float, float)
+        Inches.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+    """
+    time, path = ds["time"].values, ds["state"].values
+    descent = descent_curves(ds, "descent_state")[0] if "descent_state" in ds else None
+    with mpl.rc_context(STYLE):
+        figure = _figure(size)
+        axes = figure.subplots()
+        draw_field(ds, axes)
+        (trail,) = axes.plot([], [], color="black", lw=2, zorder=3)
+        (head,) = axes.plot([], [], "o", color="black", ms=6, zorder=4)
+        (marks,) = axes.plot([], [], "o", color=COLOURS[1], ms=4, zorder=3)
+
+    def draw(t: float) -> None:
+        now = at_time(time, path, t)
+        trail.set_data(*np.concatenate([path[time <= t], now[None]]).T)
+        head.set_data(now[:1], now[1:])
+        if descent is not None:
+            marks.set_data(*descent[2][descent[1] <= t].T)
+        _title(axes, title, t)
+
+    return _animated(figure, draw, time)
 
 
 def at_time(time: np.ndarray, values: np.ndarray, t: float) -> np.ndarray:

@@ -1,4 +1,5 @@
 from .html import html as html
+from .plotting import animate as animate
 from .plotting import plot as plot
 from .plotting import plot_sweep as plot_sweep
 from .values import lines as lines

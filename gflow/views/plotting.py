@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from gflow.checks import require_bool, shown
 from gflow.descent import Descent
 from gflow.display import Display
 from gflow.errors import InputError
+from gflow.io.plain import as_path
+from gflow.results.portraits import neurons_dataset, phase_portrait_dataset
 from gflow.text import unknown
 from gflow.trajectory import Trajectory
 from gflow.views.values import paths_dataset, to_dataset
@@ -37,7 +40,9 @@ def plot(
         One of them; or a trajectory and any number of descents.
     observable : str, optional
         What is drawn: a figure (``loss``, ``singular_values``, ``gap``, ``step_size``, …), or any
-        variable of ``to_dataset()`` over time; by default the figure that shows the value best.
+        variable of ``to_dataset()`` over time; by default the figure that shows the value best. Of
+        a trajectory also ``phase_portrait``, for two parameters, and ``neurons``, the input weights
+        of hidden neurons.
     exact : bool
         Whether to draw the closed form of the trajectory, too.
     ax : matplotlib.axes.Axes, or a sequence of them, optional
@@ -67,7 +72,7 @@ def plot(
     >>> axes.get_ylabel()
     'singular values of W'
     """
-    ds = _dataset(values, require_bool("exact", exact))
+    ds = _dataset(values, require_bool("exact", exact), observable)
     spec = find_figure(ds, observable)
     from gflow.plots.drawing import draw_axes, user_axes
 
@@ -76,7 +81,65 @@ def plot(
     return panels[0] if len(panels) == 1 else np.array(panels)
 
 
-def _dataset(values: tuple[Any, ...], exact: bool) -> xr.Dataset:
+def animate(
+    *values: Display | xr.Dataset,
+    observable: str | None = None,
+    file: str | Path | None = None,
+    title: str = "",
+) -> Any:
+    """Animate the spectrum, the neurons or the phase portrait of a trajectory.
+
+    Parameters
+    ----------
+    *values : Trajectory, Descent, study, run or xarray.Dataset
+        One of them; or a trajectory and any number of descents, of which the first is shown.
+    observable : str, optional
+        ``singular_values``, ``eigenvalues``, ``mode_residuals``; ``neurons``; or
+        ``phase_portrait``, for two parameters; by default the spectrum.
+    file : str or Path, optional
+        Where to save it, a name that ends in .gif or .mp4; mp4 needs the program ffmpeg.
+    title : str
+        Above the time.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+        ``HTML(animation.to_jshtml())`` plays it in a notebook.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to animate, or the file's kind cannot be written.
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> valley = gflow.flow_from_loss(lambda w: (w[0] * w[1] - 1) ** 2 / 2)
+    >>> start = torch.tensor([2.0, 0.1], dtype=torch.float64)
+    >>> path = gflow.integrate(valley, start, torch.linspace(0, 4, 41))
+    >>> animation = gflow.animate(path, observable="phase_portrait")
+    >>> gflow.animate(path, observable="phase_portrait", file="valley.avi")
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: an animation must be gif or mp4, got 'avi'
+    """
+    from gflow.plots import animations
+
+    ds = _dataset(values, False, observable)
+    if observable == "neurons" and "neurons" in ds:
+        animated = animations.animate_neurons(ds, title=title)
+    elif observable == "phase_portrait" and "state" in ds:
+        animated = animations.animate_portrait(ds, title=title)
+    else:
+        chosen = () if observable is None else (observable,)
+        _, animated = animations.animate_spectrum(ds, chosen, title=title)
+    if file is not None:
+        path = as_path(file)
+        animations.save_animation(animated, path, kind=path.suffix.removeprefix(".").lower())
+    return animated
+
+
+def _dataset(values: tuple[Any, ...], exact: bool, observable: str | None) -> xr.Dataset:
     paths = [value for value in values if isinstance(value, Trajectory)]
     descents = [value for value in values if isinstance(value, Descent)]
     others = [value for value in values if not isinstance(value, Trajectory | Descent)]
@@ -94,6 +157,10 @@ def _dataset(values: tuple[Any, ...], exact: bool) -> xr.Dataset:
         raise InputError("plot takes a trajectory first, got none; write gflow.plot(trajectory)")
     if others:
         return to_dataset(others[0])
+    if paths and observable == "phase_portrait":
+        return phase_portrait_dataset(paths[0], descents)
+    if paths and observable == "neurons":
+        return neurons_dataset(paths[0])
     return paths_dataset(paths[0] if paths else None, descents, exact=exact)
 
 
