@@ -244,7 +244,7 @@ class Flow(abc.ABC):
         return {"loss": self.loss(y)}
 
     def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return input weights (..., m, d) of m hidden neurons, and signs (m,); None without any."""
+        """Return the input weights (..., m, d) and signs (m,) of hidden neurons, or None."""
         return None
 
     def invariants(self, y: Tensor) -> Observables:

@@ -24,7 +24,7 @@ from gflow.plots.style import COLOURS, SIZE, STYLE, descent_curves, label_of
 from gflow.text import unknown
 
 SPECTRA = ("singular_values", "eigenvalues", "mode_residuals")
-_SECONDS, _FRAMES_PER_SECOND = 6.0, 20
+_SECONDS, _FRAMES_PER_SECOND = 6.0, 15
 _DPI = 110
 
 
@@ -130,6 +130,13 @@ def animate_neurons(
     Returns
     -------
     matplotlib.animation.FuncAnimation
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"neurons": (("time", "neuron", "plane"), np.ones((2, 3, 2)))})
+    >>> ds = ds.assign(time=[0.0, 1.0], neuron_sign=("neuron", [1.0, -1.0, 1.0]))
+    >>> type(animate_neurons(ds)).__name__
+    'FuncAnimation'
     """
     with mpl.rc_context(STYLE):
         figure = _figure((1.15 * size[1], size[1]))
@@ -137,7 +144,7 @@ def animate_neurons(
         values, time, colours = draw_plane(ds, axes), ds["time"].values, sign_colours(ds)
         trails = LineCollection([], colors=colours, linewidths=0.8, alpha=0.5)
         axes.add_collection(trails)
-        points = axes.scatter(*values[0].T, c=colours, s=18, zorder=3)
+        points = axes.scatter(values[0, :, 0], values[0, :, 1], c=colours, s=18, zorder=3)
 
     def draw(t: float) -> None:
         now = at_time(time, values.reshape(len(time), -1), t).reshape(-1, 2)
@@ -164,6 +171,16 @@ def animate_portrait(
     Returns
     -------
     matplotlib.animation.FuncAnimation
+
+    Examples
+    --------
+    >>> x, dims = np.linspace(-1, 1, 5), ("second_parameter", "first_parameter")
+    >>> field = {name: (dims, np.ones((5, 5)) + x) for name in ("velocity", "velocity_2")}
+    >>> ds = xr.Dataset({**field, "portrait_loss": (dims, x + np.zeros((5, 5)))})
+    >>> ds = ds.assign_coords(second_parameter=x, first_parameter=x, time=[0.0, 1.0])
+    >>> ds["state"] = ("time", "parameter"), [[0.0, 0.0], [0.5, 0.5]]
+    >>> type(animate_portrait(ds)).__name__
+    'FuncAnimation'
     """
     time, path = ds["time"].values, ds["state"].values
     descent = descent_curves(ds, "descent_state")[0] if "descent_state" in ds else None
@@ -263,6 +280,9 @@ def _animated(figure: Figure, draw: Any, time: np.ndarray) -> animation.FuncAnim
     frames = np.interp(np.linspace(0, len(time) - 1, count), np.arange(len(time)), time)
     if len(time) < count:
         frames = np.unique(frames)
+    draw(float(frames[0]))
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # laid out once: the axes stand still, and frames are quick
     update = lambda t: draw(float(t))  # noqa: E731
     return animation.FuncAnimation(
         figure, update, frames=list(frames), interval=1000 / _FRAMES_PER_SECOND, blit=False

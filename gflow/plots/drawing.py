@@ -53,7 +53,14 @@ def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
             figure.suptitle(text, fontsize="medium", parse_math=False)
 
 
-def draw_axes(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: str | None) -> None:
+def draw_axes(
+    spec: FigureSpec,
+    ds: xr.Dataset,
+    panels: Sequence[Axes],
+    title: str | None,
+    *,
+    own: bool = False,
+) -> None:
     """Draw a figure into the axes of a user, whose figure may hold others.
 
     Parameters
@@ -63,6 +70,8 @@ def draw_axes(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     panels : sequence of matplotlib.axes.Axes
     title : str or None
         Of the first panel; None for what was measured.
+    own : bool
+        Whether the figure holds nothing else, and may have a title of its own.
 
     Examples
     --------
@@ -74,9 +83,21 @@ def draw_axes(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     """
     headline = spec.draw(ds, *panels)
     scale_time(ds, panels)
-    text = textwrap.fill(headline or "", _TITLE_WIDTH) if title is None else title
-    if text:
-        panels[0].set_title(text, parse_math=False)
+    width = _TITLE_WIDTH * (len(panels) if own else 1)
+    text = textwrap.fill(headline or "", width) if title is None else title
+    figure = panels[0].get_figure(root=False)
+    if text and own and len(panels) > 1 and figure is not None:
+        figure.suptitle(text, parse_math=False)
+    elif text:
+        panels[0].set_title(text, pad=_title_pad(panels[0]), parse_math=False)
+
+
+def _title_pad(axes: Axes) -> float | None:
+    """Return the points that a title must leave for a legend above the axes; None for none."""
+    legend = axes.get_legend()
+    if legend is None or legend.get_bbox_to_anchor().y0 < axes.bbox.y1 - 1:
+        return None
+    return 8.0 + legend.get_window_extent().height * 72 / axes.figure.dpi
 
 
 def observable_spec(name: str) -> FigureSpec:

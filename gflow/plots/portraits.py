@@ -14,7 +14,7 @@ from gflow.plots.labels import style_key
 from gflow.plots.style import COLOURS, colour_of, descent_curves, format_number, label_of
 
 _LEVELS = 12  # of the loss
-_FIELD = {"color": "0.7", "linewidth": 0.7, "arrowsize": 0.8, "density": 1.1}
+_FIELD: dict[str, Any] = {"color": "0.7", "linewidth": 0.7, "arrowsize": 0.8, "density": 1.1}
 
 
 @figure_spec("phase_portrait", variables=["portrait_loss", "velocity", "velocity_2", "state"])
@@ -27,7 +27,13 @@ def _phase_portrait(ds: xr.Dataset, axes: Axes) -> str:
     keys: list[tuple[str, dict[str, Any]]] = [("gradient flow", {"color": "black", "lw": 2})]
     if "descent_state" in ds:
         for i, (label, _, values) in enumerate(descent_curves(ds, "descent_state")):
-            marks = {"marker": "o", "ms": 3.5, "mfc": "none", "lw": 0.6, "color": colour_of(i)}
+            marks: dict[str, Any] = {
+                "marker": "o",
+                "ms": 3.5,
+                "mfc": "none",
+                "lw": 0.6,
+                "color": colour_of(i),
+            }
             axes.plot(*values.T, zorder=3, **marks)
             keys.append((f"descent, {label}", marks))
     style_key(axes, keys)
@@ -54,8 +60,8 @@ def draw_field(ds: xr.Dataset, axes: Axes) -> None:
     >>> ds["velocity_2"] = -2 * ds.second_parameter + 0 * ds.first_parameter
     >>> axes = Figure().subplots()
     >>> draw_field(ds.transpose("second_parameter", "first_parameter"), axes)
-    >>> axes.get_xlim()
-    (-1.0, 1.0)
+    >>> axes.get_xlim() == (-1.0, 1.0)
+    True
     """
     x, y = ds["first_parameter"].values, ds["second_parameter"].values
     loss = ds["portrait_loss"].values
@@ -73,8 +79,15 @@ def _neurons(ds: xr.Dataset, axes: Axes) -> str:
     colours = sign_colours(ds)
     trails = LineCollection([*values.swapaxes(0, 1)], colors=colours, linewidths=0.8, alpha=0.5)
     axes.add_collection(trails)
-    axes.scatter(*values[0].T, edgecolors=colours, facecolors="none", s=14, linewidths=0.7)
-    axes.scatter(*values[-1].T, c=colours, s=20, zorder=3)
+    axes.scatter(
+        values[0, :, 0],
+        values[0, :, 1],
+        edgecolors=colours,
+        facecolors="none",
+        s=14,
+        linewidths=0.7,
+    )
+    axes.scatter(values[-1, :, 0], values[-1, :, 1], c=colours, s=20, zorder=3)
     axes.plot([0], [0], "+", color="grey")
     share = 100 * float(ds["neuron_share"])
     return (

@@ -77,7 +77,7 @@ def plot(
     from gflow.plots.drawing import draw_axes, user_axes
 
     panels = user_axes(spec.panels, ax)
-    draw_axes(spec, ds, panels, title)
+    draw_axes(spec, ds, panels, title, own=ax is None)
     return panels[0] if len(panels) == 1 else np.array(panels)
 
 

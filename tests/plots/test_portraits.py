@@ -34,7 +34,7 @@ def test_portrait_and_neurons_are_drawn_and_move(monkeypatch):
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), PATH.ys)
     assert axes.get_title().startswith("The flow goes from (2, 0.1) to (")
     plt.close("all")
-    monkeypatch.setattr(animations, "_SECONDS", 0.15)
+    monkeypatch.setattr(animations, "_SECONDS", 0.2)
     animated = gflow.animate(PATH, DESCENT, observable="phase_portrait")
     animated._draw_frame(0.75)
     (axes,) = animated._fig.axes
