@@ -68,7 +68,7 @@ TABLE = {
         "plots",
         "execution",
     },
-    "views": {"results", "studies", "descent", "trajectory", "plots"},
+    "views": {"results", "studies", "descent", "trajectory", "plots", "io"},
     "scenario": {"settings", "io"},
     "settings": {
         "results",
