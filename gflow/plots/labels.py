@@ -54,7 +54,7 @@ def label_curves(axes: Axes, curves: Sequence[Curve]) -> list[str]:
     >>> _ = axes.plot(x, x**2), axes.set(xlim=(0, 2), ylim=(0, 5))
     >>> curves = [Curve(x, x, "a", "black"), Curve(x, x**2, "b", "red"), Curve(x, x, "c", "blue")]
     >>> label_curves(axes, curves)
-    ['a and c', 'b']
+    ['a and c coincide', 'b']
     """
     paths = [_visible(axes, curve) for curve in curves]
     groups: list[list[int]] = []
@@ -69,7 +69,9 @@ def label_curves(axes: Axes, curves: Sequence[Curve]) -> list[str]:
         return []
     groups.sort(key=lambda group: paths[group[0]][-1, 1])
     size = 0.9 * float(axes.xaxis.label.get_fontsize())
-    written = [_wrapped(joined([curves[i].label for i in group])) for group in groups]
+    texts = [joined([curves[i].label for i in group]) for group in groups]
+    same = [f"{t} coincide" if len(g) > 1 else t for t, g in zip(texts, groups, strict=True)]
+    written = [_wrapped(text) for text in same]
     line = _LINE_HEIGHT * size * axes.figure.dpi / 72
     heights = line * np.array([1 + text.count("\n") for text in written])
     wanted = np.array([paths[group[0]][-1, 1] for group in groups])

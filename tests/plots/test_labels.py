@@ -18,7 +18,7 @@ def labelled(*curves, scale="linear"):
 def test_labels_are_in_the_order_of_the_curves_and_do_not_overlap():
     curves = [(0 * X + height, str(height)) for height in (1.0, 0.5, 0.501, 0.52)]
     texts, places = labelled(*curves)
-    assert texts == ["0.5 and 0.501", "0.52", "1.0"]
+    assert texts == ["0.5 and 0.501\ncoincide", "0.52", "1.0"]
     assert places == sorted(places)
     assert min(np.diff(places)) > 0.02
 
@@ -27,7 +27,7 @@ def test_curves_that_differ_somewhere_are_labelled_each():
     bump = np.where(np.abs(X - 0.5) < 0.15, 1.0, 0.5)
     assert labelled((bump, "a"), (0 * X + 0.5, "b"))[0] == ["a", "b"]
     # On a logarithmic axis a small difference shows.
-    assert labelled((0 * X + 0.002, "a"), (0 * X + 0.004, "b"))[0] == ["a and b"]
+    assert labelled((0 * X + 0.002, "a"), (0 * X + 0.004, "b"))[0] == ["a and b coincide"]
     assert labelled((0 * X + 0.002, "a"), (0 * X + 0.004, "b"), scale="log")[0] == ["a", "b"]
 
 
