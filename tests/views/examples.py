@@ -12,7 +12,8 @@ TARGET = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
 FLOW = gflow.EndToEndFlow(SquaredDistance(TARGET), depth=2)
 START = 0.1 * torch.eye(2, dtype=torch.float64)
 TIMES = [0.1 * k for k in range(11)]
-KINDS = ["trajectory", "descent", "gap", "flow and descent", "step sizes", "continuous", "implicit"]
+KINDS = ["trajectory", "descent", "gap", "flow and descent", "step sizes"]
+SLOW_KINDS = ["continuous", "implicit", "edge"]
 
 
 @functools.cache

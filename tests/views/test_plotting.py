@@ -4,10 +4,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 import gflow
 from gflow.errors import InputError
-from tests.views.examples import KINDS, value
+from tests.views.examples import KINDS, SLOW_KINDS, value
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,14 @@ def _no_figure_is_left():
     plt.close("all")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "ensemble"])
+TWO_PANELS = xr.Dataset(
+    {"held_out_error": ("time", [1.0, 0.5]), "effective_rank": ("time", [2.0, 1.0])},
+    {"time": [0.0, 1.0]},
+)
+ALL_KINDS = [*KINDS, "ensemble", *(pytest.param(k, marks=pytest.mark.slow) for k in SLOW_KINDS)]
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_value_is_drawn_in_a_new_figure(kind):
     panels = np.atleast_1d(value(kind).plot())
     assert all(isinstance(axes, plt.Axes) for axes in panels)
@@ -58,10 +66,19 @@ def test_flow_descent_and_closed_form_are_in_one_figure():
         (lambda: gflow.plot(value("descent"), exact=True), "a trajectory first"),
         (lambda: value("trajectory").plot("los"), "no figure .* 'los'.*did you mean 'loss'"),
         (lambda: value("trajectory").plot(ax=3), "ax must be axes of matplotlib, got 1 of type"),
-        (lambda: value("implicit").plot(ax=plt.gca()), "a sequence of 2 axes"),
+        (lambda: gflow.plot(TWO_PANELS, ax=plt.gca()), "a sequence of 2 axes"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_figure_of_several_panels_takes_and_returns_several_axes():
+    _, given = plt.subplots(1, 2)
+    returned = gflow.plot(TWO_PANELS, ax=given)
+    assert list(returned) == list(given)
+    assert "best known at t = 1" in given[0].get_title()
+    figure = gflow.plot(TWO_PANELS)[0].figure  # its own: the title is above both panels
+    assert "best known at t = 1" in figure.get_suptitle()
