@@ -129,7 +129,7 @@ def _training(ds: xr.Dataset, axes: Axes) -> str:
         axes.plot(time[later], network, color=colour, label=f"m = {int(width)}")
         axes.plot(time[later], kernel, ls="--", color=colour)
         curves.append(Curve(time[later], network, f"m = {int(width)}", colour))
-        ratios.append(float(network[-1] / kernel[-1]))
+        ratios.append(float(network[-1]) / max(float(kernel[-1]), np.finfo(float).tiny))
     axes.set(xlabel=TIME_LABEL, ylabel="loss ½‖u − y‖², median of seeds", xscale="log")
     axes.set_xlim(time[later][0], time[-1])
     every = [ds[name].values[..., later].ravel() for name in ("network_loss", "kernel_loss")]
