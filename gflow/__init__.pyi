@@ -3,6 +3,7 @@ from . import distributed as distributed
 from . import events as events
 from . import flows as flows
 from . import kernels as kernels
+from . import laws as laws
 from . import losses as losses
 from . import preparation as preparation
 from . import runs as runs

@@ -9,6 +9,7 @@ unit of time is one step of size 1 on the mean loss.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -20,7 +21,7 @@ from torch.linalg import vector_norm
 from gflow.checks import require_count, require_float
 from gflow.errors import InputError
 from gflow.flows.arguments import require_team
-from gflow.flows.base import ParameterFlow, split_ensemble
+from gflow.flows.base import Observables, ParameterFlow, split_ensemble
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
 from gflow.flows.objective.construction import choose_route
@@ -48,10 +49,14 @@ from gflow.flows.objective.trainable import (
     trainable_parameters,
     uncompiled,
 )
+from gflow.laws import Law, law_values
+from gflow.laws.holding import laws_that_hold
 from gflow.text import brief
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
+
+_MOST_FEATURES = 64  # of a linear layer, whose conserved matrix is measured in full
 
 
 def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
@@ -122,6 +127,9 @@ class NetworkFlow(ParameterFlow):
     which are restored afterwards: do not use the module elsewhere at the same time. Attention
     runs by its math form, which can be differentiated twice; where a module cannot, Hessian
     products are differences of gradients, to about 1e-10.
+
+    ``flow.laws`` are the conservation laws of the module's layers (`gflow.laws`), which the
+    certificate measures along the path; of linear layers wider than 64, the diagonals.
 
     Examples
     --------
@@ -321,6 +329,17 @@ class NetworkFlow(ParameterFlow):
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.
         return -self._sum(gradient_by_torch_func, y)[0]
+
+    @functools.cached_property
+    def laws(self) -> tuple[Law, ...]:
+        """The conservation laws of the module that hold for this loss: see `gflow.laws`."""
+        return laws_that_hold(self._loss.module, self._start, self._named_gradient)
+
+    def _named_gradient(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.parameters_dict(-NetworkFlow.reference(self, self.pack(dict(parameters))))
+
+    def invariants(self, y: Tensor) -> Observables:
+        return law_values(self.laws, self.parameters_dict(y), most=_MOST_FEATURES)
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """Compute the network's outputs on its inputs, the argument of the criterion."""
