@@ -11,13 +11,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gflow.laws.features import Features, Names, affine, column, fixed, name_of, only
+from gflow.laws.features import Features, Names, affine, column, fixed, homogeneous, name_of, only
 from gflow.laws.law import View
-from gflow.laws.layers import LAYERS, activation, layer_of
+from gflow.laws.layers import LAYERS, layer_of
 from gflow.laws.symmetries import End, Stream, Symmetries
 
 
-def attention(
+def _attention(
     found: Symmetries,
     names: Names,
     layer: nn.MultiheadAttention,
@@ -104,7 +104,7 @@ def _chained(*views: View) -> View:
     return view
 
 
-def encoder_layer(
+def _encoder_layer(
     found: Symmetries,
     names: Names,
     layer: nn.TransformerEncoderLayer,
@@ -114,14 +114,14 @@ def encoder_layer(
     """Record a block of attention and a block of two linear maps, each with its residual."""
 
     def attend(x: Features) -> Features:
-        return attention(found, names, layer.self_attn, x, x, x)[0]
+        return _attention(found, names, layer.self_attn, x, x, x)[0]
 
     def feed(x: Features) -> Features:
         hidden = layer_of(found, names, layer.linear1, x)
         if layer.activation in (F.relu, nn.functional.relu) or isinstance(
             layer.activation, nn.ReLU
         ):
-            hidden = activation(found, names, layer, hidden)
+            hidden = homogeneous(found, hidden)
         else:
             hidden = fixed(found, hidden)
         return layer_of(found, names, layer.linear2, hidden)
@@ -134,17 +134,34 @@ def encoder_layer(
     return x
 
 
-def encoder(
+def _encoder(
     found: Symmetries, names: Names, stack: nn.TransformerEncoder, x: Features, **options: object
 ) -> Features:
     """Record a stack of encoder layers."""
     for layer in stack.layers:
-        x = encoder_layer(found, names, layer, x)
+        x = _encoder_layer(found, names, layer, x)
     return x if stack.norm is None else layer_of(found, names, stack.norm, x)
 
 
 def residual(found: Symmetries, x: Features, y: Features) -> Features:
-    """Add two tensors, whose streams are one from here on."""
+    """Add two tensors, whose streams are one from here on.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x, y : Features
+
+    Returns
+    -------
+    Features
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> residual(found, Features({-1: found.stream()}), Features({-1: found.stream()})).streams
+    {-1: 0}
+    """
     streams: dict[int, Stream] = {}
     if x.order != y.order:
         return fixed(found, x, y)
@@ -156,7 +173,7 @@ def residual(found: Symmetries, x: Features, y: Features) -> Features:
 
 
 LAYERS |= {
-    nn.MultiheadAttention: attention,
-    nn.TransformerEncoderLayer: encoder_layer,
-    nn.TransformerEncoder: encoder,
+    nn.MultiheadAttention: _attention,
+    nn.TransformerEncoderLayer: _encoder_layer,
+    nn.TransformerEncoder: _encoder,
 }

@@ -13,7 +13,7 @@ from gflow.laws.symmetries import End, Stream, Symmetries
 
 @dataclass(frozen=True)
 class Features:
-    """A tensor in the network, with the streams on its axes, counted from the last: −1, −2, …
+    """A tensor in the network, with the streams on its axes, which are counted from the last.
 
     ``order`` says how an axis that was flattened is made up: ``"outer"`` where the stream's
     features come first, as the channels of images, ``"inner"`` where they come last.
@@ -28,7 +28,26 @@ Names = Mapping[int, str]
 
 
 def fixed(found: Symmetries, *inputs: object) -> Features:
-    """Fix all that an operation reads of which nothing is known."""
+    """Fix all that an operation reads of which nothing is known.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    *inputs : Features or object
+        What is none has no streams.
+
+    Returns
+    -------
+    Features
+        The output, without streams.
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> fixed(found, Features({-1: found.stream()}), 2.0)
+    Features(streams={}, order='')
+    """
     for x in inputs:
         for stream in x.streams.values() if isinstance(x, Features) else ():
             found.fix(stream)
@@ -36,7 +55,26 @@ def fixed(found: Symmetries, *inputs: object) -> Features:
 
 
 def only(found: Symmetries, x: Features, axis: int) -> Stream:
-    """Return the stream on one axis, and fix those on the others."""
+    """Return the stream on one axis, and fix those on the others.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x : Features
+    axis : int
+
+    Returns
+    -------
+    int
+        The stream: a new one that is fixed where the axis has none.
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> only(found, Features({-1: found.stream()}), -1)
+    0
+    """
     for other, stream in x.streams.items():
         if other != axis:
             found.fix(stream)
@@ -44,7 +82,26 @@ def only(found: Symmetries, x: Features, axis: int) -> Stream:
 
 
 def homogeneous(found: Symmetries, x: Features, power: float = 1.0) -> Features:
-    """Pass on an element-wise function with φ(λx) = λᵏφ(x) for λ > 0."""
+    """Pass on an element-wise function with φ(λx) = λᵏφ(x) for λ > 0.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x : Features
+    power : float
+        k.
+
+    Returns
+    -------
+    Features
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> homogeneous(found, Features({-1: found.stream()})).streams
+    {-1: 1}
+    """
     streams = {}
     for axis, stream in x.streams.items():
         streams[axis] = found.stream(found.widths[stream])
@@ -64,7 +121,34 @@ def affine(
     transposed: bool = False,
     width: int = 1,
 ) -> Features:
-    """Record a linear map of the features on one axis, and its bias; None is not trainable."""
+    """Record a linear map of the features on one axis, and its bias.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x : Features
+    axis : int
+    weight, bias : str or None
+        Names of the parameters; None where they are not trainable.
+    rows, columns : callable
+        Views of the weight by the features that it writes, and by those that it reads.
+    transposed : bool
+        Whether the weight is (in, out).
+    width : int
+        Number of features that it writes.
+
+    Returns
+    -------
+    Features
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> y = affine(found, Features(), -1, "weight", "bias", width=3)
+    >>> [use.parameter for use in found.uses], found.widths[y.streams[-1]]
+    (['weight', 'bias'], 3)
+    """
     before = only(found, x, axis)
     if weight is None:
         found.fix(before)
@@ -97,5 +181,24 @@ def _unflattened(columns: View, order: str, found: Symmetries, stream: Stream) -
 
 
 def name_of(names: Names, layer: nn.Module, parameter: str) -> str | None:
-    """Return the name of a layer's trainable parameter; None where it is frozen or computed."""
+    """Return the name of a layer's trainable parameter; None where it is frozen or computed.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+        Of the trainable parameters, by identity.
+    layer : nn.Module
+    parameter : str
+        Its name in the layer.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> layer = nn.Linear(1, 1)
+    >>> name_of({id(layer.weight): "0.weight"}, layer, "weight")
+    '0.weight'
+    """
     return names.get(id(layer._parameters.get(parameter)))

@@ -32,11 +32,11 @@ class Weight:
     transposed: bool = False
 
 
-def add(found: Symmetries, x: object, y: object, **options: object) -> Result:
+def _add(found: Symmetries, x: object, y: object, **options: object) -> Result:
     """Add two tensors, or a bias."""
     if options or not (isinstance(x, Features) and isinstance(y, (Features, Weight))):
         swapped = isinstance(x, Weight) and isinstance(y, Features) and not options
-        return add(found, y, x) if swapped else fixed(found, x, y)
+        return _add(found, y, x) if swapped else fixed(found, x, y)
     if isinstance(y, Features):
         return residual(found, x, y)
     stream = x.streams.get(-1)
@@ -49,15 +49,15 @@ def add(found: Symmetries, x: object, y: object, **options: object) -> Result:
     return Features({-1: stream})
 
 
-def subtract(found: Symmetries, x: object, y: object) -> Result:
+def _subtract(found: Symmetries, x: object, y: object) -> Result:
     """Subtract two tensors: a sign changes no law."""
-    return add(found, x, y) if isinstance(x, Features) else fixed(found, x, y)
+    return _add(found, x, y) if isinstance(x, Features) else fixed(found, x, y)
 
 
-def multiply(found: Symmetries, x: object, y: object) -> Result:
+def _multiply(found: Symmetries, x: object, y: object) -> Result:
     """Multiply by a number, by a factor for each feature, or by another tensor of the network."""
     if not isinstance(x, Features):
-        return multiply(found, y, x) if isinstance(y, Features) else fixed(found, x, y)
+        return _multiply(found, y, x) if isinstance(y, Features) else fixed(found, x, y)
     if isinstance(y, (int, float)):
         return x
     if isinstance(y, Weight):
@@ -86,19 +86,19 @@ def _gain(found: Symmetries, x: Features, gain: Weight) -> Features:
     return Features({-1: after})
 
 
-def power(found: Symmetries, x: object, exponent: object) -> Result:
+def _power(found: Symmetries, x: object, exponent: object) -> Result:
     """Raise to a power: homogeneous of that degree."""
     if isinstance(x, Features) and isinstance(exponent, (int, float)) and exponent > 0:
         return homogeneous(found, x, float(exponent))
     return fixed(found, x)
 
 
-def linear(found: Symmetries, x: object, weight: object, bias: object = None) -> Result:
+def _linear(found: Symmetries, x: object, weight: object, bias: object = None) -> Result:
     """Map the last axis by a parameter."""
     if not isinstance(x, Features) or not isinstance(weight, Weight):
         return fixed(found, x)
     y = _map(found, x, -1, weight)
-    return y if bias is None else add(found, y, bias)
+    return y if bias is None else _add(found, y, bias)
 
 
 def _map(found: Symmetries, x: Features, axis: int, weight: Weight) -> Features:
@@ -107,12 +107,12 @@ def _map(found: Symmetries, x: Features, axis: int, weight: Weight) -> Features:
         return fixed(found, x)
     if not weight.transposed:
         return affine(found, x, axis, weight.name, None, width=weight.shape[0])
-    swapped = {"rows": _transpose, "columns": _as_it_is}
+    swapped = {"rows": _swapped, "columns": _as_it_is}
     width = weight.shape[1]
     return affine(found, x, axis, weight.name, None, **swapped, transposed=True, width=width)
 
 
-def _transpose(W: Tensor) -> Tensor:
+def _swapped(W: Tensor) -> Tensor:
     return W.mT
 
 
@@ -120,7 +120,7 @@ def _as_it_is(W: Tensor) -> Tensor:
     return W
 
 
-def matmul(found: Symmetries, x: object, y: object) -> Result:
+def _matmul(found: Symmetries, x: object, y: object) -> Result:
     """Multiply by a parameter, or contract the features of two tensors."""
     if isinstance(x, Features) and isinstance(y, Weight):
         return _map(found, x, -1, Weight(y.name, y.shape, not y.transposed))
@@ -137,17 +137,17 @@ def matmul(found: Symmetries, x: object, y: object) -> Result:
     return Features({axis: stream for axis, stream in carried if stream is not None})
 
 
-def dot_product_attention(
+def _dot_product_attention(
     found: Symmetries, query: object, key: object, value: object, **options: object
 ) -> Result:
     """Attend: queries and keys are contracted, values are averaged over tokens."""
     if not all(isinstance(x, Features) and set(x.streams) <= {-1} for x in (query, key, value)):
         return fixed(found, query, key, value)
-    matmul(found, query, transpose(found, key, -2, -1))
+    _matmul(found, query, _transpose(found, key, -2, -1))
     return value
 
 
-def transpose(found: Symmetries, x: object, *axes: object) -> Result:
+def _transpose(found: Symmetries, x: object, *axes: object) -> Result:
     """Swap the last two axes."""
     if isinstance(x, Weight):
         return Weight(x.name, x.shape, not x.transposed)
@@ -156,45 +156,45 @@ def transpose(found: Symmetries, x: object, *axes: object) -> Result:
     return Features({{-1: -2, -2: -1}.get(axis, axis): s for axis, s in x.streams.items()})
 
 
-def flatten(found: Symmetries, x: object, start_dim: object = 0, end_dim: object = -1) -> Result:
+def _flatten(found: Symmetries, x: object, start_dim: object = 0, end_dim: object = -1) -> Result:
     """Flatten all axes but the first."""
     if isinstance(x, Features) and (start_dim, end_dim) == (1, -1):
         return flattened(found, x)
     return fixed(found, x)
 
 
-def activation(found: Symmetries, x: object, *options: object, **named: object) -> Result:
+def _activation(found: Symmetries, x: object, *options: object, **named: object) -> Result:
     """Pass on a function of degree 1."""
     return homogeneous(found, x) if isinstance(x, Features) else fixed(found, x)
 
 
-def unchanged(found: Symmetries, x: object, *options: object, **named: object) -> Result:
+def _unchanged(found: Symmetries, x: object, *options: object, **named: object) -> Result:
     """Pass on an operation that is linear and acts alike on all features."""
     return x
 
 
-def item(found: Symmetries, x: object, index: object) -> Result:
+def _item(found: Symmetries, x: object, index: object) -> Result:
     """Take one output of several."""
     return x[index] if isinstance(x, tuple) and isinstance(index, int) else fixed(found, x)
 
 
 FUNCTIONS: dict[object, Callable[..., Result]] = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), add),
-    **dict.fromkeys((operator.sub, torch.sub, "sub"), subtract),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), multiply),
-    **dict.fromkeys((operator.pow, torch.pow, "pow"), power),
-    **dict.fromkeys((torch.square, "square"), lambda found, x: power(found, x, 2)),
-    **dict.fromkeys((operator.matmul, torch.matmul, torch.mm, "matmul", "mm"), matmul),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), _subtract),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _multiply),
+    **dict.fromkeys((operator.pow, torch.pow, "pow"), _power),
+    **dict.fromkeys((torch.square, "square"), lambda found, x: _power(found, x, 2)),
+    **dict.fromkeys((operator.matmul, torch.matmul, torch.mm, "matmul", "mm"), _matmul),
     **dict.fromkeys(
-        (F.relu, torch.relu, F.leaky_relu, torch.abs, "relu", "relu_", "abs"), activation
+        (F.relu, torch.relu, F.leaky_relu, torch.abs, "relu", "relu_", "abs"), _activation
     ),
-    **dict.fromkeys((F.dropout, operator.neg, torch.neg, "contiguous", "neg"), unchanged),
-    **dict.fromkeys((torch.transpose, "transpose", "t", torch.t, "mT", "T"), transpose),
-    **dict.fromkeys((torch.flatten, "flatten"), flatten),
-    F.linear: linear,
-    F.scaled_dot_product_attention: dot_product_attention,
-    operator.getitem: item,
+    **dict.fromkeys((F.dropout, operator.neg, torch.neg, "contiguous", "neg"), _unchanged),
+    **dict.fromkeys((torch.transpose, "transpose", "t", torch.t, "mT", "T"), _transpose),
+    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    F.linear: _linear,
+    F.scaled_dot_product_attention: _dot_product_attention,
+    operator.getitem: _item,
     operator.truediv: lambda found, x, y: (
-        multiply(found, x, y) if isinstance(y, (int, float)) else fixed(found, x, y)
+        _multiply(found, x, y) if isinstance(y, (int, float)) else fixed(found, x, y)
     ),
 }

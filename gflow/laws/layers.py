@@ -21,17 +21,17 @@ Normalisation = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.InstanceNo
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def unchanged(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
+def _unchanged(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
     """Pass on an operation that is linear and acts alike on all features."""
     return x
 
 
-def activation(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
+def _activation(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
     """Pass on a (leaky) ReLU, or another function of degree 1."""
     return homogeneous(found, x)
 
 
-def linear(found: Symmetries, names: Names, layer: nn.Linear, x: Features) -> Features:
+def _linear(found: Symmetries, names: Names, layer: nn.Linear, x: Features) -> Features:
     """Record y = Wx + b on the last axis."""
     weight, bias = name_of(names, layer, "weight"), name_of(names, layer, "bias")
     if bias is None and layer.bias is not None:
@@ -39,7 +39,7 @@ def linear(found: Symmetries, names: Names, layer: nn.Linear, x: Features) -> Fe
     return affine(found, x, -1, weight, bias, width=layer.out_features)
 
 
-def convolution(found: Symmetries, names: Names, layer: Convolution, x: Features) -> Features:
+def _convolution(found: Symmetries, names: Names, layer: Convolution, x: Features) -> Features:
     """Record a convolution, whose features are the channels."""
     space = len(layer.kernel_size)
     axis, groups = -1 - space, layer.groups
@@ -69,7 +69,7 @@ def _channels(space: int, groups: int) -> tuple[View, View]:
     return rows, columns
 
 
-def embedding(found: Symmetries, names: Names, layer: nn.Embedding, x: Features) -> Features:
+def _embedding(found: Symmetries, names: Names, layer: nn.Embedding, x: Features) -> Features:
     """Record a table that writes a row of features for each token."""
     weight = name_of(names, layer, "weight")
     if weight is None or layer.max_norm is not None:
@@ -79,14 +79,14 @@ def embedding(found: Symmetries, names: Names, layer: nn.Embedding, x: Features)
     return Features({-1: after})
 
 
-def pooling_by_maximum(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
+def _pooling_by_maximum(found: Symmetries, names: Names, layer: nn.Module, x: Features) -> Features:
     """Pass on an operation that commutes with scalings of features alone."""
     for stream in x.streams.values():
         found.scalings_only(stream)
     return x
 
 
-def flatten(found: Symmetries, names: Names, layer: nn.Flatten, x: Features) -> Features:
+def _flatten(found: Symmetries, names: Names, layer: nn.Flatten, x: Features) -> Features:
     """Flatten all axes but the first."""
     if (layer.start_dim, layer.end_dim) != (1, -1):
         return fixed(found, x)
@@ -94,14 +94,31 @@ def flatten(found: Symmetries, names: Names, layer: nn.Flatten, x: Features) -> 
 
 
 def flattened(found: Symmetries, x: Features) -> Features:
-    """Flatten all axes but the first, of images with channels first or of tokens."""
+    """Flatten all axes but the first, of images with channels first or of tokens.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x : Features
+
+    Returns
+    -------
+    Features
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> flattened(found, Features({-3: found.stream()}))
+    Features(streams={-1: 0}, order='outer')
+    """
     if len(x.streams) != 1 or x.order:
         return x if not x.streams or x.order else fixed(found, x)
     ((axis, stream),) = x.streams.items()
     return Features({-1: stream}, "inner" if axis == -1 else "outer")
 
 
-def normalised_features(
+def _normalised_features(
     found: Symmetries, names: Names, layer: nn.LayerNorm | nn.RMSNorm, x: Features
 ) -> Features:
     """Record layer normalisation of the last axis."""
@@ -109,10 +126,10 @@ def normalised_features(
         return fixed(found, x)
     over = "features" if isinstance(layer, nn.LayerNorm) else "size"
     found.fix(only(found, x, -1), Reader(over, no_epsilon=layer.eps == 0))
-    return gains(found, names, layer, -1)
+    return _gains(found, names, layer, -1)
 
 
-def normalised_channels(
+def _normalised_channels(
     found: Symmetries, names: Names, layer: Normalisation, x: Features
 ) -> Features:
     """Record batch or instance normalisation."""
@@ -122,10 +139,10 @@ def normalised_channels(
             found.fix(stream)
         else:
             found.fix(stream, Reader("batch", no_epsilon=layer.eps == 0))
-    return gains(found, names, layer, next(iter(x.streams), 0)) if not x.order else Features()
+    return _gains(found, names, layer, next(iter(x.streams), 0)) if not x.order else Features()
 
 
-def normalised_groups(
+def _normalised_groups(
     found: Symmetries, names: Names, layer: nn.GroupNorm, x: Features
 ) -> Features:
     """Record normalisation of groups of channels."""
@@ -133,10 +150,10 @@ def normalised_groups(
         return fixed(found, x)
     ((axis, stream),) = x.streams.items()
     found.fix(stream, Reader("features", layer.num_groups, layer.eps == 0))
-    return gains(found, names, layer, axis)
+    return _gains(found, names, layer, axis)
 
 
-def gains(found: Symmetries, names: Names, layer: nn.Module, axis: int) -> Features:
+def _gains(found: Symmetries, names: Names, layer: nn.Module, axis: int) -> Features:
     """Record the factor and the offset of each feature after normalisation; axis 0: not known."""
     weight, bias = name_of(names, layer, "weight"), name_of(names, layer, "bias")
     has_bias = getattr(layer, "bias", None) is not None
@@ -153,7 +170,30 @@ def gains(found: Symmetries, names: Names, layer: nn.Module, axis: int) -> Featu
 def layer_of(
     found: Symmetries, names: Names, layer: nn.Module, *inputs: Features, **options: object
 ) -> Features:
-    """Record a layer by the function for its type; fix what is read where there is none."""
+    """Record a layer by the function for its type; fix what is read where there is none.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    names : mapping of int to str
+        Of the trainable parameters, by identity.
+    layer : nn.Module
+    *inputs : Features
+    **options : Features
+        Inputs by name, and other options of the layer's call.
+
+    Returns
+    -------
+    Features
+        Its output; of attention, a tuple.
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> layer_of(found, {}, nn.ReLU(), Features({-1: found.stream()})).streams
+    {-1: 1}
+    """
     record = LAYERS.get(type(layer)) if is_plain(layer) else None
     if record is None:
         return fixed(found, *inputs, *options.values())
@@ -169,19 +209,19 @@ def is_plain(layer: nn.Module) -> bool:
 _IMAGES = (nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 LAYERS: dict[type[nn.Module], Layer] = {
-    nn.Linear: linear,
-    nn.Embedding: embedding,
-    nn.Flatten: flatten,
-    nn.LayerNorm: normalised_features,
-    nn.GroupNorm: normalised_groups,
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), convolution),
-    **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.PReLU), activation),
-    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), unchanged),
-    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), unchanged),
-    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), unchanged),
-    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), pooling_by_maximum),
-    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), pooling_by_maximum),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), normalised_channels),
-    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d), normalised_channels),
-    nn.RMSNorm: normalised_features,
+    nn.Linear: _linear,
+    nn.Embedding: _embedding,
+    nn.Flatten: _flatten,
+    nn.LayerNorm: _normalised_features,
+    nn.GroupNorm: _normalised_groups,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.PReLU), _activation),
+    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _unchanged),
+    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), _unchanged),
+    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), _unchanged),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _pooling_by_maximum),
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), _pooling_by_maximum),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _normalised_channels),
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d), _normalised_channels),
+    nn.RMSNorm: _normalised_features,
 }
