@@ -21,6 +21,7 @@ GROUPS = {
         "tests/sweeping/test_task.py",
         "tests/test_stress.py",
     ),
+    "reports": ("tests/reporting/", "tests/cli/test_reports.py"),  # they share runs
     "figures": ("tests/plots/",),  # they share a cache
 }
 collect_ignore = ["stress"]  # scripts of minutes each; tests/test_stress.py runs small versions

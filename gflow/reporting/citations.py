@@ -16,6 +16,7 @@ from typing import Any
 
 from gflow._version import __version__
 from gflow.errors import InputError
+from gflow.reporting.damage import damage_is_an_input_error
 from gflow.runs.job import Job, read_job
 from gflow.runs.reading import load_run
 
@@ -185,7 +186,10 @@ def cite(path: str | Path) -> list[Reference]:
     gflow.errors.InputError: no run at nowhere: manifest.json is missing; `gflow runs` lists runs
     """
     run = load_run(path)
-    return citations_of(read_job(run.path), method_of(run.summary), str(run.manifest.get("gflow")))
+    with damage_is_an_input_error(run.path):
+        return citations_of(
+            read_job(run.path), method_of(run.summary), str(run.manifest.get("gflow"))
+        )
 
 
 def method_of(summary: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from gflow.errors import InputError
+from gflow.reporting.damage import damage_is_an_input_error
 from gflow.results.lines import format_value
 from gflow.results.registry import find_kind
 from gflow.runs.reading import Run, load_run
@@ -109,7 +110,8 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
     """
     if len(paths) < 2:
         raise InputError(f"a comparison needs at least two runs, got {len(paths)}; name more")
-    return comparison_of([load_run(path) for path in paths])
+    with damage_is_an_input_error(", ".join(map(str, paths))):
+        return comparison_of([load_run(path) for path in paths])
 
 
 def comparison_of(runs: Sequence[Run]) -> Comparison:
@@ -154,10 +156,11 @@ def _numbers(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     found = []
     for kind, summary, rows in zip(kinds, summaries, tables, strict=True):
         numbers = kind.numbers(summary)
+        whole = frozenset(numbers)
         for i, row in enumerate(rows, 1) if len(rows) > 1 else ():  # a single row is in there
             name = kind.row_label.replace("_", " ")
             place = f"{name} {format_value(row.get(kind.row_label))}" if alike else f"row {i}"
-            values = kind.row_numbers(row, ())
+            values = kind.row_numbers(row, whole)
             numbers |= {f"{key} ({place})": value for key, value in values.items()}
         found.append(numbers)
     return found

@@ -44,21 +44,27 @@ class ReportFigure:
         The axes and curves, in words.
     source : str
         The address of the image, with the whole image in it.
+    is_wide : bool
+        Whether it has several panels, which need the width of the page.
     """
 
     name: str
     title: str
     alt: str
     source: str
+    is_wide: bool
 
 
-def report_figure(name: str, figure: Figure) -> ReportFigure:
+def report_figure(name: str, figure: Figure, second_line: str = "") -> ReportFigure:
     """Return a matplotlib figure as part of a page.
 
     Parameters
     ----------
     name : str
     figure : matplotlib.figure.Figure
+        Its title says what was measured; without one the name stands for it.
+    second_line : str
+        The end of the title, which the caption leaves out.
 
     Returns
     -------
@@ -77,9 +83,10 @@ def report_figure(name: str, figure: Figure) -> ReportFigure:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]  # without the address of a document type
     encoded = base64.b64encode(svg.encode()).decode()
-    headline = printable(figure.get_suptitle().partition("\n")[0])
+    headline = printable(figure.get_suptitle().removesuffix(second_line))
     title = headline or name.replace("_", " ")
-    return ReportFigure(name, title, _alt(figure), f"data:image/svg+xml;base64,{encoded}")
+    source = f"data:image/svg+xml;base64,{encoded}"
+    return ReportFigure(name, title, _alt(figure), source, len(figure.axes) > 1)
 
 
 def _alt(figure: Figure) -> str:

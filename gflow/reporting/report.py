@@ -19,6 +19,7 @@ from gflow.errors import InputError
 from gflow.io.atomic import Folder
 from gflow.io.plain import as_path, require_own_file
 from gflow.reporting.comparison import comparison_of, labels_of
+from gflow.reporting.damage import damage_is_an_input_error
 from gflow.reporting.figures import overlays
 from gflow.reporting.run_section import run_section
 from gflow.reporting.sweep_section import sweep_section
@@ -73,7 +74,9 @@ def write_report(
         raise InputError(f"the folder of {file} must exist; make it, or choose another --output")
     if file.is_symlink() or file.exists():
         _require_report(file)
-    text = render(**_content(folders))
+    with damage_is_an_input_error(", ".join(map(str, folders))):
+        content = _content(folders)
+    text = render(**content)
     _Place(file.parent).write_text(file.name, text)
     return file
 

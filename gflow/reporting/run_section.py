@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gflow import plots
-from gflow.errors import InputError
 from gflow.reporting.citations import Reference, citations_of, method_of
+from gflow.reporting.damage import damage_is_an_input_error
 from gflow.reporting.figures import ReportFigure, report_figure
 from gflow.reporting.verdicts import CertificateText, certificate_texts, verdict_words
 from gflow.results.base import Column, Table
@@ -140,15 +140,8 @@ def run_section(run: Run, label: str) -> RunSection:
     ('deep-linear on synthetic', 'The certificate holds')
     """
     job = read_job(run.path)
-    try:
+    with damage_is_an_input_error(run.path):
         return _section(run, job, label)
-    except InputError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"damaged run at {run.path}: unexpected contents ({brief(error, str, 150)}); run it "
-            "again"
-        ) from error
 
 
 def _section(run: Run, job: Job, label: str) -> RunSection:
@@ -188,8 +181,9 @@ def _section(run: Run, job: Job, label: str) -> RunSection:
 
 def _meaning(run: Run, label: str) -> str:
     """Return what a line says: known by its label, or the long name of the variable."""
-    name = label.replace(" ", "_")
-    if label in MEANINGS or name not in run.result:
+    stem = label.replace(" ", "_")
+    name = next((n for n in (stem, f"flow_{stem}") if n in run.result), None)
+    if label in MEANINGS or name is None:
         return MEANINGS.get(label, "")
     text = printable(str(run.result[name].attrs.get("long_name", "")))
     return f"{text[:1].upper()}{text[1:]}." if text else ""
@@ -197,7 +191,7 @@ def _meaning(run: Run, label: str) -> str:
 
 def _figures(run: Run, title: str) -> list[ReportFigure]:
     figures = plots.figures(run.result, title)
-    return [report_figure(name, figure) for name, figure in figures.items()]
+    return [report_figure(name, figure, title) for name, figure in figures.items()]
 
 
 def _cost(cost: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,10 @@ def _figures(ds: xr.Dataset, plan: Plan, names: Sequence[str]) -> list[ReportFig
     x, hue = axes[0], next((k for k in axes[1:] if ds.sizes[k] <= _HUES), None)
     varying = [n for n in names if n not in _LAST and not _is_constant(ds[n].values)]
     return [
-        report_figure(f"{name}-{x}", sweep_figure(ds, x, name, hue))
+        replace(
+            report_figure(f"{name}-{x}", sweep_figure(ds, x, name, hue)),
+            title=f"{name} against {x}".replace("_", " "),
+        )
         for name in varying[:_FIGURES_SHOWN]
     ]
 

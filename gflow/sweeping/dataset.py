@@ -223,7 +223,7 @@ def _numbered_columns(
     for index, record in records.items():
         rows = record.kind.rows(record.summary)
         for i, row in enumerate(rows[:_MAX_ROWS] if len(rows) > 1 else [], 1):
-            for name, value in record.kind.row_numbers(row, ()).items():
+            for name, value in record.kind.row_numbers(row, columns).items():
                 key = f"{name}_{i}"
                 if key not in columns:
                     column = numbered.setdefault(key, _Column(record.kind, (), {}))

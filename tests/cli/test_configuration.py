@@ -30,8 +30,8 @@ def test_command_line_before_environment_before_file(write, monkeypatch):
     write("no-figures = true\n[deep-linear]\ndepth = 2\n")
     assert depth() == 2
     monkeypatch.setenv("GFLOW_DEEP_LINEAR_DEPTH", "4")
-    assert depth() == 4
     assert depth("--depth", "5") == 5
+    assert depth() == 4
 
 
 def test_lists_and_files_of_the_user(write, tmp_path):

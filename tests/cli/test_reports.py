@@ -6,13 +6,12 @@ import pytest
 
 from gflow.cli.reports import print_rows
 from tests.cli.test_main import call
-from tests.reporting.pages import make_run
+from tests.reporting.pages import two_runs
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    return [make_run(folder / str(depth), depth=depth) for depth in (2, 3)]
+def runs():
+    return two_runs()
 
 
 def test_compare_prints_what_differs(runs):

@@ -522,6 +522,7 @@ def run_folders(draw: st.DrawFn) -> Case:
         else:
             files[f"r/{name}"] = draw(_changed_file(name, original))
     commands = [["load_run", "r"], ["inspect", "r"], ["inspect", "r", "--json"], ["runs", "."]]
+    commands += [["compare", "r", "r"], ["cite", "r"], ["report", "r"]]
     commands += [["runs", ".", "--json"], *[["resume", "r"]] * 4]
     return Case("run folder", tuple(draw(st.sampled_from(commands))), files, output=("r",))
 

@@ -11,6 +11,7 @@ from gflow.errors import InputError
 from gflow.loggers.base import LoggedRun, Logger, RunLog, find_loggers, loggers
 from gflow.runs import Job, RunOptions, load_run, run
 from gflow.scenario import load_scenario
+from tests.helpers import slow_except
 from tests.reporting.pages import SMALL
 
 JOB = Job(load_scenario("deep-linear", SMALL))
@@ -47,7 +48,7 @@ def calls(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("name", sorted(loggers()))
+@pytest.mark.parametrize("name", slow_except(sorted(loggers()), "wandb"))
 def test_a_run_is_logged(name, calls, tmp_path):
     run(JOB, tmp_path / "run", RunOptions(draw=False, log=(name,)))
     final_loss = load_run(tmp_path / "run").summary["final_loss"]

@@ -1,7 +1,9 @@
 """Small runs, and the elements of a page."""
 
 import functools
+import tempfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 from gflow.runs import Job, RunOptions, run
 from gflow.scenario import load_scenario
@@ -12,6 +14,13 @@ SMALL = {"data": "synthetic", "samples": 6, "inputs": 2, "points": 4, "t_end": 1
 def make_run(folder, **keys):
     """Run a small deep linear network into a folder, without figures."""
     return run(Job(load_scenario("deep-linear", SMALL | keys)), folder, RunOptions(draw=False)).path
+
+
+@functools.cache
+def two_runs():
+    """Return the folders of two runs that differ in their depth, made once in a process."""
+    folder = Path(tempfile.mkdtemp())
+    return [make_run(folder / str(depth), depth=depth) for depth in (2, 3)]
 
 
 class Page(HTMLParser):

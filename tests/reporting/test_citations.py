@@ -10,7 +10,7 @@ from gflow.runs import Job
 from gflow.scenario import load_scenario, scenario_names, setting_models
 from gflow.solvers.selection import methods
 from gflow.solvers.torchdiffeq import TorchdiffeqSolver
-from tests.reporting.pages import make_run
+from tests.reporting.pages import two_runs
 
 
 def test_entries_are_whole():
@@ -56,7 +56,7 @@ def test_versions_of_others_do_not_end_the_entry():
 
 
 def test_cite_a_run(tmp_path):
-    keys = [reference.key for reference in cite(make_run(tmp_path / "run"))]
+    keys = [reference.key for reference in cite(two_runs()[0])]
     assert keys[:2] == ["gflow", "arora2018optimization"]
     with pytest.raises(InputError, match="no run at"):
         cite(tmp_path)

@@ -15,16 +15,15 @@ from gflow import plots
 from gflow.errors import InputError
 from gflow.reporting.report import MARK, NAME, render, write_report
 from gflow.runs import load_run
-from tests.reporting.pages import Page, make_run
+from tests.helpers import slow_except
+from tests.reporting.pages import Page, two_runs
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"' $\\frac{ {{ 7*7 }}"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Return the folders of two runs that differ in their depth."""
-    folder = tmp_path_factory.mktemp("runs")
-    return [make_run(folder / str(depth), depth=depth) for depth in (2, 3)]
+def runs():
+    return two_runs()
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_every_column_and_result_has_its_meaning(page):
     assert all(term in page.text for term in terms)
 
 
-@pytest.mark.parametrize("name", ["page", "pair"])
+@pytest.mark.parametrize("name", slow_except(["page", "pair"], "page"))
 def test_page_loads_nothing_and_runs_nothing(name, request):
     shown = request.getfixturevalue(name)
     tags = {tag for tag, _ in shown.elements}
@@ -84,7 +83,7 @@ def test_page_loads_nothing_and_runs_nothing(name, request):
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
 
 
-@pytest.mark.parametrize("name", ["page", "pair"])
+@pytest.mark.parametrize("name", slow_except(["page", "pair"], "page"))
 def test_page_can_be_read_by_a_screen_reader(name, request):
     shown = request.getfixturevalue(name)
     assert shown.all("html") == [{"lang": "en"}]
@@ -113,6 +112,7 @@ def test_figures_are_the_same_as_those_of_the_run_and_vector_graphics(runs, page
         assert not [e for e in root.iter() if e.tag.endswith(("image", "script"))]
 
 
+@pytest.mark.slow
 def test_reports_of_two_runs_show_what_differs(pair):
     for words in ("Comparison of 2 runs", "Keys of the scenario that differ", "depth 2 3"):
         assert words in pair.text

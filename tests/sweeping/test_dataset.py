@@ -83,6 +83,13 @@ def test_several_rows_have_a_dimension(tmp_path):
     for row in run.summary["descent"]:
         assert ds.largest_gap.sel(seed=1, step_size=row["step_size"]) == row["largest_gap"]
     assert ds.final_loss.dims == ("seed",)
+    table = gflow.load_sweep(tmp_path, curves=False).to_dataframe()
+    assert len(table) == 2  # one row a run, whatever rows the runs have
+    for i, row in enumerate(run.summary["descent"], 1):
+        assert table.loc[1, f"step_size_{i}"] == row["step_size"]
+        assert table.loc[1, f"largest_gap_{i}"] == row["largest_gap"]
+        assert table.loc[1, f"descent_final_loss_{i}"] == row["final_loss"]
+    assert table.dtypes[["stable_1", "certificate_holds", "final_bound_holds"]].eq(bool).all()
 
 
 def test_runs_of_a_single_width_and_seed(tmp_path):
