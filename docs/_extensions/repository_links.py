@@ -36,6 +36,8 @@ def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
     text = source[0]
     text = text.replace("](../benchmarks/README.md)", "](benchmarks/index.md)")
     text = text.replace("](../benchmarks/", "](benchmarks/")
+    if docname.startswith("benchmarks/"):  # one folder higher than in the repository
+        text = text.replace("](../docs/", "](../").replace("](../../docs/", "](../../")
     if docname == "contributing":
         text = re.sub(r"\]\(docs/", "](", text)
     source[0] = text
