@@ -24,7 +24,7 @@ from gflow.plots.style import COLOURS, SIZE, STYLE, descent_curves, label_of
 from gflow.text import unknown
 
 SPECTRA = ("singular_values", "eigenvalues", "mode_residuals")
-_SECONDS, _FRAMES_PER_SECOND = 6.0, 15
+_SECONDS, _FRAMES_PER_SECOND = 5.0, 12
 _DPI = 110
 
 

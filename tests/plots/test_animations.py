@@ -15,7 +15,7 @@ DS = xr.Dataset({"singular_values": (("time", "mode"), VALUES)}, {"time": [0.0, 
 
 
 def test_a_gif_has_the_frames_of_the_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(animations, "_SECONDS", 4 / 15)
+    monkeypatch.setattr(animations, "_SECONDS", 4 / 12)
     monkeypatch.setattr(animations, "_DPI", 30)
     name, animated = animate_spectrum(DS, title="modes")
     save_animation(animated, tmp_path / "file", kind="gif")
