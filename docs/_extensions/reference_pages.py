@@ -119,8 +119,9 @@ def write_pages(app: Sphinx, config: Config) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     pages = {f"{full}.rst": module_page(full, names) for full, names in documented().items()}
     pages |= command_pages.pages() | scenario_pages.pages()
-    for old in FOLDER.glob("*.rst"):
-        if old.name not in pages:
+    kept = {*pages, *(f"{full}.rst" for names in documented().values() for full in names.values())}
+    for old in FOLDER.rglob("*.rst"):  # pages of names that are gone
+        if old.name not in kept:
             old.unlink()
     for name, text in pages.items():
         file = FOLDER / name
