@@ -1,3 +1,4 @@
+from . import baselines as baselines
 from . import data as data
 from . import distributed as distributed
 from . import events as events

@@ -84,6 +84,7 @@ TABLE = {
     },
     "results": {"studies", "descent", "trajectory", "flows", "linalg"},
     "studies": {"solvers", "descent", "trajectory", "kernels", "flows", "linalg", "execution"},
+    "baselines": {"solvers", "events", "flows", "losses"},
     "solvers": {"trajectory", "events", "flows", "linalg", "execution"},
     "spectra": {"flows", "linalg"},
     "descent": {"flows", "linalg", "execution"},

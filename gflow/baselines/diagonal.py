@@ -1,0 +1,99 @@
+r"""Where a diagonal linear network of depth 2 ends: the minimiser of a potential.
+
+From u = v = α·1 the flow of w = u∘u − v∘v on ‖Xw − y‖² ends at the w with Xw = y of least
+
+    Q_α(w) = α² Σ_j q(w_j/α²),    q(s) = 2 − √(4 + s²) + s·asinh(s/2)
+
+(Woodworth et al. 2020, arXiv:2002.09277, theorem 1): ‖w‖₂ for large α, ‖w‖₁ for small. There
+w = 2α² sinh(Xᵀν).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from gflow.baselines.entropy import entropy_minimiser, hyperbolic_sine
+from gflow.checks import require_finite, require_float, require_number, require_positive
+from gflow.errors import InputError
+
+
+def diagonal_limit(
+    inputs: Tensor,
+    targets: Tensor,
+    scale: float | None = None,
+    *,
+    log_scale: float | None = None,
+) -> Tensor:
+    """Compute the w to which `DiagonalFlow` of depth 2 tends from u = v = α·1.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (n, d)
+        X, of independent rows.
+    targets : Tensor, shape (n,)
+        y.
+    scale : float, optional
+        α > 0.
+    log_scale : float, optional
+        log α, in its place.
+
+    Returns
+    -------
+    Tensor, shape (d,)
+        w.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or no w has Xw = y.
+
+    Examples
+    --------
+    >>> import torch
+    >>> X, y = torch.tensor([[1.0, 2.0]]).double(), torch.ones(1).double()
+    >>> [round(x, 4) for x in diagonal_limit(X, y, 1e3).tolist()]   # least ‖w‖₂
+    [0.2, 0.4]
+    >>> [round(x, 4) for x in diagonal_limit(X, y, log_scale=-2302.6).tolist()]   # least ‖w‖₁
+    [0.0, 0.5]
+    """
+    inputs, targets = require_float("inputs", inputs), require_float("targets", targets)
+    if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
+        raise InputError(
+            f"inputs must have shape (n, d) and targets (n,), got {tuple(inputs.shape)} and "
+            f"{tuple(targets.shape)}; reshape them"
+        )
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        require_finite(name, value)
+    if (scale is None) == (log_scale is None):
+        raise InputError("diagonal_limit needs one of scale and log_scale; write scale=0.01")
+    if log_scale is None:
+        log_alpha = math.log(require_positive("scale", scale))
+    else:
+        log_alpha = require_number("log_scale", log_scale)
+    return entropy_minimiser(inputs, targets, 2 * log_alpha, hyperbolic_sine).to(inputs)
+
+
+def diagonal_potential(w: Tensor, scale: float) -> Tensor:
+    """Compute Q_α(w).
+
+    Parameters
+    ----------
+    w : Tensor, shape (..., d)
+        Weights.
+    scale : float
+        α.
+
+    Returns
+    -------
+    Tensor, shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> diagonal_potential(torch.zeros(3), 1.0).item()
+    0.0
+    """
+    s = w / scale**2
+    return scale**2 * (2 - (4 + s * s).sqrt() + s * (s / 2).asinh()).sum(-1)

@@ -1,0 +1,157 @@
+r"""Vectors w with A w = b that are functions of Aᵀν: the minimisers of an entropy.
+
+With w_j = f(z_j), z = Aᵀν, ν minimises the convex D(ν) = Σ_j F(z_j) − bᵀν, F' = f. Two such f:
+e^{s + z}, of the relative entropy to e^s, and 2e^s sinh z, of the potential of diagonal networks.
+Only the logarithm s of the scale is used, and from s = 0 it is moved to its value in steps, ν in
+proportion: at 1e-1000 the exponents are large, but those of the entries that matter are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gflow.errors import InputError
+
+_CONVERGED = 1e-13  # of the residual, relative to b and the terms of A w
+_STEPS = 200  # of Newton's method at one scale
+_FACTOR = 1.25  # between scales
+_DAMPING = 1e-14  # of the Hessian's largest diagonal entry
+_LARGEST = 700.0  # exponent
+
+
+class Terms(NamedTuple):
+    """f(z), f'(z) and F(z) up to a constant, each of shape (d,)."""
+
+    values: Tensor
+    slopes: Tensor
+    integrals: Tensor
+
+
+def exponential(s: float, z: Tensor) -> Terms:
+    """Return the terms of f = e^{s + z}.
+
+    Parameters
+    ----------
+    s : float
+        The logarithm of the scale.
+    z : Tensor, shape (d,)
+
+    Returns
+    -------
+    Terms
+
+    Examples
+    --------
+    >>> exponential(0.0, torch.zeros(1)).values
+    tensor([1.])
+    """
+    w = (s + z).clamp_max(_LARGEST).exp()
+    return Terms(w, w, w)
+
+
+def hyperbolic_sine(s: float, z: Tensor) -> Terms:
+    """Return the terms of f = 2e^s sinh z.
+
+    Parameters
+    ----------
+    s : float
+        The logarithm of the scale.
+    z : Tensor, shape (d,)
+
+    Returns
+    -------
+    Terms
+
+    Examples
+    --------
+    >>> hyperbolic_sine(0.0, torch.zeros(1)).slopes
+    tensor([2.])
+    """
+    size = (s + z.abs()).clamp_max(_LARGEST).exp()
+    w = -z.sign() * size * torch.expm1(-2 * z.abs())
+    return Terms(w, size * (1 + (-2 * z.abs()).exp()), size * torch.expm1(-z.abs()).square())
+
+
+def entropy_minimiser(
+    A: Tensor, b: Tensor, s: float, terms: Callable[[float, Tensor], Terms]
+) -> Tensor:
+    """Solve A w = b with w = f(Aᵀν) by Newton's method on ν.
+
+    Parameters
+    ----------
+    A : Tensor, shape (n, d)
+        The constraints.
+    b : Tensor, shape (n,)
+        Their values.
+    s : float
+        The logarithm of the scale.
+    terms : callable
+        ``terms(s, z)``: `exponential` or `hyperbolic_sine`.
+
+    Returns
+    -------
+    Tensor, shape (d,)
+        w.
+
+    Raises
+    ------
+    InputError
+        If it does not converge, as where no w of that form has A w = b.
+
+    Examples
+    --------
+    >>> A, b = torch.ones(1, 2).double(), torch.ones(1).double()
+    >>> [round(x, 12) for x in entropy_minimiser(A, b, -1000.0, exponential).tolist()]
+    [0.5, 0.5]
+    """
+    A, b = A.double(), b.double()
+    scale = max(s, -1.0)
+    nu = _newton(A, b, scale, torch.zeros_like(b), terms)
+    while scale != s:
+        new = max(s, _FACTOR * scale)
+        nu = _newton(A, b, new, nu * (new / scale), terms)
+        scale = new
+    w = terms(s, nu @ A).values
+    residual = float((A @ w - b).norm())
+    if not residual <= 1e-9 * float(b.norm() + (A.abs() @ w.abs()).norm()):
+        raise InputError(
+            f"constraints must have a solution of the form that the limit has, but A w − b stays "
+            f"at {residual:.2g}; remove contradictory samples"
+        )
+    return w
+
+
+def _newton(
+    A: Tensor, b: Tensor, s: float, nu: Tensor, terms: Callable[[float, Tensor], Terms]
+) -> Tensor:
+    """Minimise D from a start, by damped Newton steps."""
+    for _ in range(_STEPS):
+        w, slopes, integrals = terms(s, nu @ A)
+        gradient = A @ w - b
+        if float(gradient.norm()) <= _CONVERGED * float(b.norm() + (A.abs() @ w.abs()).norm()):
+            break
+        hessian = (A * slopes) @ A.mT
+        hessian.diagonal().add_(_DAMPING * max(float(hessian.diagonal().max()), 1e-300))
+        step = torch.linalg.lstsq(hessian, -gradient[:, None], driver="gelsd").solution[:, 0]
+        longest = float((step @ A).abs().max())
+        if not math.isfinite(longest) or longest == 0:
+            break
+        value, slope = float(integrals.sum() - b @ nu), float(gradient @ step)
+        # In the exponents Newton's method overshoots beyond a unit or two.
+        factor = min(1.0, 2.0 / longest)
+        while factor > 1e-12:
+            trial = nu + factor * step
+            if float(terms(s, trial @ A).integrals.sum() - b @ trial) <= (
+                value + 1e-4 * factor * slope + 1e-15 * abs(value)
+            ):
+                break
+            factor /= 2
+        else:
+            break
+        nu = trial
+    return nu

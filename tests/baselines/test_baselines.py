@@ -1,0 +1,151 @@
+"""Baselines against independent solvers, closed forms, and the flows that tend to them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog, minimize
+
+import gflow
+from gflow.baselines import (
+    commuting_limit,
+    diagonal_limit,
+    greedy_low_rank,
+    max_margin,
+    minimum_nuclear_norm,
+)
+from gflow.baselines.diagonal import diagonal_potential
+from gflow.errors import InputError
+from gflow.losses import MatrixCompletion, SquaredDistance
+from tests.helpers import of_rank, randn, relative
+
+X, Y = randn(3, 7, seed=1), randn(3, seed=2)
+
+
+@pytest.mark.parametrize("scale", [30.0, 0.5, 1e-3])
+def test_the_limit_of_a_diagonal_network_minimises_the_potential(scale):
+    """Its gradient is in the range of Xᵀ, and the potential is convex."""
+    limit = diagonal_limit(X, Y, scale).requires_grad_()
+    assert relative(X @ limit.detach(), Y) <= 1e-12
+    (gradient,) = torch.autograd.grad(diagonal_potential(limit, scale), limit)
+    outside = gradient - torch.linalg.pinv(X) @ (X @ gradient)
+    assert float(outside.norm()) <= 1e-8 * float(gradient.norm())
+
+
+def test_small_and_large_scales_have_the_least_norms():
+    assert relative(diagonal_limit(X, Y, 1e4), torch.linalg.pinv(X) @ Y) <= 1e-7
+    system = np.hstack([X.numpy(), -X.numpy()])
+    least = linprog(np.ones(14), A_eq=system, b_eq=Y.numpy()).x
+    sparse = torch.tensor(least[:7] - least[7:])
+    for log_scale, error in ((-23.0, 0.1), (-2302.585, 1e-3)):
+        limit = diagonal_limit(X, Y, log_scale=log_scale)
+        assert relative(limit, sparse) <= error
+        assert relative(X @ limit, Y) <= 1e-9
+
+
+@pytest.mark.parametrize("alpha", [10.0, 1.0, 1e-8])
+def test_diagonal_flows_end_at_their_limit(alpha):
+    flow = gflow.DiagonalFlow(X, Y)
+    ts = [0.0, 400.0 * max(1.0, math.log(1 / alpha))]
+    path = gflow.integrate(flow, flow.start(log_scale=math.log(alpha)), ts)
+    assert path.certificate.holds
+    assert relative(path.flow.end_to_end(path.ys[-1]), diagonal_limit(X, Y, alpha)) <= 1e-6
+
+
+def test_commuting_measurements_end_at_their_limit():
+    Q = torch.linalg.qr(randn(4, 4))[0]
+    A = (Q * randn(2, 4, seed=3).abs()[:, None, :]) @ Q.mT
+    b = torch.einsum("mij,ij->m", A, Q @ torch.diag(torch.tensor([1.0, 0, 2, 0.5]).double()) @ Q.mT)
+    limit = commuting_limit(A, b, 0.01)
+    assert relative(torch.einsum("mij,ij->m", A, limit), b) <= 1e-12
+    flow = gflow.FactorFlow(gflow.losses.MatrixSensing(A, b))
+    path = gflow.integrate(flow, 0.1 * torch.eye(4).double(), [0.0, 300.0], rtol=1e-10, atol=1e-13)
+    assert relative(flow.product(path.ys[-1]), limit) <= 1e-8
+
+
+def test_the_maximum_margin_is_that_of_a_quadratic_program():
+    labels = (X.T @ torch.tensor([1.0, -0.5, 0.2]).double() > 0).long()
+    points = X.T.contiguous()
+    found = max_margin(points, labels)
+    Z = (points * (2 * labels[:, None] - 1)).numpy()
+    program = minimize(
+        lambda w: 0.5 * w @ w,
+        10 * found.solution.numpy(),
+        jac=lambda w: w,
+        method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda w: Z @ w - 1, "jac": lambda w: Z},
+        options={"ftol": 1e-15},
+    )
+    assert relative(found.solution, torch.tensor(program.x)) <= 1e-6
+    margins = torch.tensor(Z) @ found.solution
+    assert float(margins.min()) == pytest.approx(1.0, rel=1e-9)
+    assert margins[found.support].tolist() == pytest.approx([1.0] * len(found.support), rel=1e-9)
+    assert float(found.direction.norm()) == pytest.approx(1.0)
+    assert torch.equal(max_margin(points, 2 * labels - 1).solution, found.solution)
+
+
+def test_the_least_nuclear_norm_has_a_small_gap_in_all_forms():
+    target, mask = of_rank(1, 8, 6), randn(8, 6, seed=4) > -0.3
+    found = minimum_nuclear_norm(target.masked_fill(~mask, torch.nan), mask)
+    assert 0 <= found.gap <= 1e-7
+    assert relative(found.solution[mask], target[mask]) <= 1e-15
+    assert found.lower_bound <= float(torch.linalg.svdvals(found.solution).sum()) <= found.value
+    assert found.value <= float(torch.linalg.svdvals(target).sum()) * (1 + 1e-7)
+    i, j = torch.nonzero(mask, as_tuple=True)
+    listed = minimum_nuclear_norm(target[i, j], (i, j, (8, 6)))
+    assert listed.value == pytest.approx(found.value, rel=1e-6)
+    A = torch.zeros(len(i), 8, 6).double()
+    A[torch.arange(len(i)), i, j] = 2.0
+    measured = minimum_nuclear_norm(2 * target[i, j], A)
+    assert measured.gap <= 1e-7
+    assert measured.value == pytest.approx(found.value, rel=1e-6)
+    assert minimum_nuclear_norm(0 * target, mask).value == 0.0
+
+
+def test_greedy_learning_finds_the_best_matrix_of_each_rank():
+    Q = torch.linalg.qr(randn(4, 4, seed=5))[0]
+    sizes = torch.tensor([3.0, 1.0, 0.0, -1.0], dtype=torch.float64)
+    target = (Q * sizes) @ Q.mT
+    found = greedy_low_rank(SquaredDistance(target), 4)
+    assert len(found.solutions) == 3
+    for rank, W in enumerate(found.solutions):
+        best = (Q[:, :rank] * sizes[:rank]) @ Q[:, :rank].mT
+        assert float((W - best).norm()) <= 1e-6
+    assert list(found.losses) == pytest.approx([5.5, 1.0, 0.5], rel=1e-6)
+    assert list(found.eigenvalues) == pytest.approx([3.0, 1.0, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: diagonal_limit(X, Y[:2], 1.0), r"targets \(n,\)"),
+        (lambda: diagonal_limit(X, Y), "one of scale and log_scale"),
+        (
+            lambda: diagonal_limit(torch.cat([X, X[:1]]), torch.cat([Y, Y[:1] + 1]), 1.0),
+            "contradict",
+        ),
+        (lambda: commuting_limit(randn(2, 3, 3), Y[:2], 0.1), "symmetric and commute"),
+        (lambda: commuting_limit(randn(2, 3, 3), Y, 0.1), r"values \(m,\)"),
+        (
+            lambda: commuting_limit(-torch.eye(2).double()[None], torch.ones(1).double(), 0.1),
+            "remove",
+        ),
+        (lambda: max_margin(randn(40, 2), torch.arange(40) % 2), "separable by a direction"),
+        (lambda: max_margin(0 * X, torch.arange(3)), "must not all be zero"),
+        (lambda: max_margin(X, torch.arange(2)), r"labels \(n,\)"),
+        (lambda: minimum_nuclear_norm(Y, (torch.tensor([0, 1]), 2)), "rows, columns, shape"),
+        (
+            lambda: minimum_nuclear_norm(Y[:2], (torch.zeros(2).long(),) * 2 + ((2, 2),)),
+            "got one twice",
+        ),
+        (lambda: minimum_nuclear_norm(X, X[:2] > 0), "a mask of the shape of values"),
+        (lambda: minimum_nuclear_norm(Y[:2], torch.ones(2, 2, 2).double()), "independent"),
+        (lambda: minimum_nuclear_norm(Y, torch.ones(2, 2, 2).double()), "one value a measurement"),
+        (lambda: greedy_low_rank(MatrixCompletion(X, X > 0), 2), "square matrices"),
+        (lambda: greedy_low_rank(SquaredDistance(torch.eye(2)), 2, epsilon=-1.0), "epsilon"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
