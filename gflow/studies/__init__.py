@@ -8,6 +8,7 @@ from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
+from gflow.studies.plateaus import Plateaus, plateaus
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 from gflow.studies.width import WidthStudy, width_study
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImplicitRegularization",
     "OrderFit",
     "OscillatingDescent",
+    "Plateaus",
     "PowerLaw",
     "StepSizeStudy",
     "WidthStudy",
@@ -31,6 +33,7 @@ __all__ = [
     "flow_and_descent",
     "implicit_regularization",
     "oscillating_descent",
+    "plateaus",
     "step_size_study",
     "width_study",
 ]
