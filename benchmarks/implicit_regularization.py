@@ -17,7 +17,9 @@ from gflow.baselines import diagonal_limit, max_margin, minimum_nuclear_norm, sa
 from gflow.losses import MatrixCompletion
 
 
-def sparse_regression(samples=20, inputs=40, nonzero=4):
+def sparse_regression(
+    samples: int = 20, inputs: int = 40, nonzero: int = 4
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(samples, inputs, generator=generator, dtype=torch.float64)
     w = torch.zeros(inputs, dtype=torch.float64)
@@ -25,7 +27,7 @@ def sparse_regression(samples=20, inputs=40, nonzero=4):
     return X, X @ w + 0.05 * torch.randn(samples, generator=generator, dtype=torch.float64)
 
 
-def limit():
+def limit() -> None:
     """The end of diagonal networks against the potential's minimiser."""
     X, y = sparse_regression()
     flow = gflow.DiagonalFlow(X, y)
@@ -45,7 +47,7 @@ def limit():
         )
 
 
-def saddles():
+def saddles() -> None:
     """Jump times at three scales against the algorithm for an infinitesimal start."""
     generator = torch.Generator().manual_seed(1)
     X = torch.randn(6, 10, generator=generator, dtype=torch.float64)
@@ -78,7 +80,7 @@ def saddles():
         print("  active:", found.active)
 
 
-def margin():
+def margin() -> None:
     """Logistic regression on separable data, to a loss of 1e-300."""
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(5, generator=generator, dtype=torch.float64)
@@ -106,7 +108,7 @@ def margin():
     )
 
 
-def relu():
+def relu() -> None:
     """A two-layer ReLU network on orthogonally separable data, to a loss of 1e-100."""
     torch.manual_seed(1)
     y = torch.cat([torch.ones(10), -torch.ones(10)]).double()
@@ -130,7 +132,7 @@ def relu():
     )
 
 
-def ratings():
+def ratings() -> None:
     """100,000 ratings of 20,000 users and 50,000 items: from the file to a loss of 1e-6."""
     generator = torch.Generator().manual_seed(0)
     users, items = (int(x) for x in sys.argv[2:4]) if len(sys.argv) > 3 else (20_000, 50_000)
@@ -147,7 +149,8 @@ def ratings():
     began = time.process_time()
     data = gflow.data.load_ratings(file)
     read = time.process_time() - began
-    loss = MatrixCompletion.from_entries(data.rows, data.columns, data.values, data.shape)
+    i, j, v = (torch.from_numpy(x) for x in (data.rows, data.columns, data.values))
+    loss = MatrixCompletion.from_entries(i, j, v, data.shape)
     flow = gflow.LayerwiseFlow(loss, [data.shape[1], 10, data.shape[0]])
     factors = (
         0.1 * torch.randn(data.shape[0], 10, generator=generator, dtype=torch.float64),
@@ -167,7 +170,7 @@ def ratings():
     )
 
 
-def nuclear():
+def nuclear() -> None:
     """The convex solution of Arora et al.'s matrix completion."""
     generator = torch.Generator().manual_seed(0)
     A, B = (torch.randn(100, 5, generator=generator, dtype=torch.float64) for _ in range(2))

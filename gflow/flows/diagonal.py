@@ -262,12 +262,13 @@ class DiagonalFlow(ParameterFlow):
         logs = 2 * y0.abs().log()
         if not bool(logs.isfinite().all()):
             return None
-        dual = DiagonalDualFlow(self.inputs, self.targets, (logs[:d], logs[d:]))
+        both = (logs[:d], logs[d:])
+        dual = DiagonalDualFlow(self.inputs, self.targets, both, has_scale=False)
         scale = self.inputs.norm(dim=0).max() * max(1.0, float(logs.abs().max()))
         signs = y0.sign()
         return Coordinates(
             dual,
-            dual.start(0.0),
+            dual.start(),
             lambda state: signs * dual.lift(state),
             _DUAL_TOLERANCE / float(scale.clamp_min(1.0)),
             "in the dual variable",
@@ -314,6 +315,7 @@ class DiagonalDualFlow(DualFlow):
     targets : Tensor, shape (n,)
         y.
     log_squares : (Tensor, Tensor), each of shape (d,), optional
+    has_scale : bool
         As in `gflow.flows.diagonal_dual.DualFlow`.
 
     Examples

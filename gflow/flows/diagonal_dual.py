@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gflow.flows.array_form import ArrayForm
-from gflow.flows.base import Flow, Observables, ReducedFlow, gradient_of
+from gflow.flows.base import Coordinates, Flow, Observables, ReducedFlow, gradient_of
 from gflow.linalg.arrays import shared_array
 
 
@@ -38,6 +39,8 @@ class DualFlow(ReducedFlow):
         y.
     log_squares : (Tensor, Tensor), each of shape (d,), optional
         Added to 2 log α: log u∘u and log v∘v of the start over α². Zero by default.
+    has_scale : bool
+        Whether log α is part of the state; else it is 0. The Jacobian of ν alone is symmetric.
 
     Notes
     -----
@@ -52,7 +55,9 @@ class DualFlow(ReducedFlow):
         inputs: Tensor,
         targets: Tensor,
         log_squares: tuple[Tensor, Tensor] | None = None,
+        has_scale: bool = True,
     ):
+        self._has_scale = has_scale
         self.inputs, self.targets = inputs, targets
         zeros = torch.zeros_like(inputs[0])
         #: log u∘u and log v∘v of the start, less 2 log α.
@@ -60,7 +65,7 @@ class DualFlow(ReducedFlow):
 
     @property
     def state_shape(self) -> tuple[int, ...]:
-        return (len(self.targets) + 1,)
+        return (len(self.targets) + self._has_scale,)
 
     @property
     def reference_tensor(self) -> Tensor:
@@ -71,23 +76,33 @@ class DualFlow(ReducedFlow):
     def parameter_flow(self) -> Flow:
         """The flow of [u; v]."""
 
-    def start(self, log_scale: float) -> Tensor:
-        """Return [0; log α]."""
-        state = self.inputs.new_zeros(self.state_shape)
-        state[-1] = log_scale
-        return state
+    def start(self, log_scale: float = 0.0) -> Tensor:
+        """Return ν = 0, with log α where it is part of the state."""
+        return torch.nn.functional.pad(
+            self.inputs.new_zeros(len(self.targets)), (0, int(self._has_scale)), value=log_scale
+        )
 
-    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
         """Return z = Xᵀν, (..., d), and 2 log α, (..., 1)."""
+        if not self._has_scale:
+            return y @ self.inputs, 0.0
         nu, log_scale = y.split([len(self.targets), 1], dim=-1)
         return nu @ self.inputs, 2 * log_scale
 
+    def _joined(self, nu: Tensor, scale: Callable[[], Tensor]) -> Tensor:
+        """Return a tangent or a state of its ν, (..., n), and its log α, (..., 1)."""
+        return torch.cat([nu, scale()], dim=-1) if self._has_scale else nu
+
+    def _exponents(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log u∘u − log v∘v and the larger of both logarithms, each (..., d)."""
+        z, shift = self._split(y)
+        difference = 2 * z + (self._log_u - self._log_v)
+        return difference, torch.where(difference > 0, self._log_u + z, self._log_v - z) + shift
+
     def end_to_end(self, y: Tensor) -> Tensor:
         """Compute w = 2α² sinh(Xᵀν), shape (..., d)."""
-        z, shift = self._split(y)
         # The larger of the two terms, and the rest relative to it: no overflow where w has none.
-        difference = 2 * z + (self._log_u - self._log_v)
-        larger = torch.where(difference > 0, self._log_u + z, self._log_v - z) + shift
+        difference, larger = self._exponents(y)
         return difference.sign() * larger.exp() * -torch.expm1(-difference.abs())
 
     def _squares(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,49 +122,50 @@ class DualFlow(ReducedFlow):
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
         n, residual = len(self.targets), self._residual(y)
-        rate = torch.cat([-4 / n * residual, torch.zeros_like(residual.narrow(-1, 0, 1))], dim=-1)
-        return residual.square().sum(-1) / (2 * n), rate
+        rate = -4 / n * residual
+        return residual.square().sum(-1) / (2 * n), self._joined(rate, lambda: _no_rate(rate))
 
     def gradient(self, y: Tensor) -> Tensor:
         n, residual = len(self.targets), self._residual(y)
         u, v = self._squares(y)
         slope = residual @ self.inputs / n
         by_nu = (slope * (u + v)) @ self.inputs.mT
-        return torch.cat([by_nu, 2 * (slope * (u - v)).sum(-1, keepdim=True)], dim=-1)
+        return self._joined(by_nu, lambda: 2 * (slope * (u - v)).sum(-1, keepdim=True))
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         plus, minus = self._squares(y)
         dz, shift = self._split(v)
         change = ((plus + minus) * dz + (plus - minus) * shift) @ self.inputs.mT
-        rest = torch.zeros_like(change.narrow(-1, 0, 1))
-        return torch.cat([-4 / len(self.targets) * change, rest], dim=-1)
+        rate = -4 / len(self.targets) * change
+        return self._joined(rate, lambda: _no_rate(rate))
 
     def potential(self, y: Tensor) -> Tensor:
         """Compute D(ν) up to a function of α, shape (...): the flow is −(4/n)∇D."""
-        z, shift = self._split(y)
         # u² + v² = 2uv + s², s = 2√(uv) sinh(δ/4), whose derivative cancels nowhere.
-        size = (2 * z + (self._log_u - self._log_v)).abs() / 4
-        half = (self._log_u + self._log_v) / 4 + 0.5 * shift
-        s = (half + size).exp() * -torch.expm1(-2 * size)
-        return s.square().sum(-1) - (y[..., :-1] * self.targets).sum(-1)
+        difference, larger = self._exponents(y)
+        s = (0.5 * larger).exp() * -torch.expm1(-0.5 * difference.abs())
+        nu = y.narrow(-1, 0, len(self.targets))
+        return s.square().sum(-1) - (nu * self.targets).sum(-1)
 
     def reference(self, y: Tensor) -> Tensor:
         # Not by u and v, which underflow.
-        rate = -4 / len(self.targets) * gradient_of(self.potential, y)
-        rate[..., -1] = 0.0
-        return rate
+        n = len(self.targets)
+        rate = -4 / n * gradient_of(self.potential, y).narrow(-1, 0, n)
+        return self._joined(rate, lambda: _no_rate(rate))
 
     def array_form(self) -> ArrayForm | None:
         X, y = shared_array(self.inputs), shared_array(self.targets)
         log_u, log_v = shared_array(self._log_u), shared_array(self._log_v)
         if X is None or y is None or log_u is None or log_v is None:
             return None
-        n, apart = len(y), log_u - log_v
+        n, apart, has_scale = len(y), log_u - log_v, self._has_scale
 
         def residual(state: np.ndarray) -> np.ndarray:
-            z = state[:-1] @ X
+            z = state[:n] @ X
             difference = 2 * z + apart
-            larger = np.where(difference > 0, log_u + z, log_v - z) + 2 * state[-1]
+            larger = np.where(difference > 0, log_u + z, log_v - z)
+            if has_scale:
+                larger += 2 * state[-1]
             w = np.sign(difference) * np.exp(larger) * -np.expm1(-np.abs(difference))
             missing: np.ndarray = X @ w - y
             return missing
@@ -157,14 +173,14 @@ class DualFlow(ReducedFlow):
         def loss_and_velocity(state: np.ndarray) -> tuple[float, np.ndarray]:
             missing = residual(state)
             rate = np.zeros_like(state)
-            rate[:-1] = (-4 / n) * missing
+            rate[:n] = (-4 / n) * missing
             return float(missing @ missing) / (2 * n), rate
 
         def dissipation(state: np.ndarray, velocity: np.ndarray) -> float:
-            z = state[:-1] @ X
-            u, v = np.exp(log_u + z + 2 * state[-1]), np.exp(log_v - z + 2 * state[-1])
+            z, shift = state[:n] @ X, 2 * state[-1] if has_scale else 0.0
+            u, v = np.exp(log_u + z + shift), np.exp(log_v - z + shift)
             slope = residual(state) @ X / n
-            return -float((slope * (u + v)) @ (velocity[:-1] @ X))
+            return -float((slope * (u + v)) @ (velocity[:n] @ X))
 
         return ArrayForm(
             lambda state: loss_and_velocity(state)[1],
@@ -190,11 +206,31 @@ class DualFlow(ReducedFlow):
         u, v = (2 * parameters.abs().log()).chunk(2, dim=-1)
         plus, minus = u - self._log_u, v - self._log_v
         nu = (0.5 * (plus - minus)) @ self._inverse
-        return torch.cat([nu, 0.25 * (plus + minus).mean(-1, keepdim=True)], dim=-1)
+        return self._joined(nu, lambda: 0.25 * (plus + minus).mean(-1, keepdim=True))
+
+    def coordinates(self, y0: Tensor) -> Coordinates | None:
+        """Return ν alone, whose Jacobian is symmetric."""
+        if not self._has_scale or y0.ndim > 1:
+            return None
+        nu, log_scale = y0.split([len(self.targets), 1])
+        shift = 2 * log_scale
+        alone = type(self)(
+            self.inputs, self.targets, (self._log_u + shift, self._log_v + shift), has_scale=False
+        )
+        return Coordinates(
+            alone,
+            nu.clone(),
+            lambda y: torch.cat([y, log_scale.expand(*y.shape[:-1], 1)], dim=-1),
+        )
 
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, w as ``weights``, ‖w‖₁ and ‖w‖₂."""
         return {"loss": self.loss(y), **weight_observables(self.end_to_end(y))}
+
+
+def _no_rate(rate: Tensor) -> Tensor:
+    """Return the velocity of log α beside that of ν: zero."""
+    return torch.zeros_like(rate.narrow(-1, 0, 1))
 
 
 def weight_observables(w: Tensor) -> Observables:

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import brentq
 
 import gflow
+from gflow.baselines import diagonal_limit
 from gflow.errors import InputError
 from gflow.flows import DiagonalFlow, LossFlow
 from gflow.flows.diagonal import DiagonalDualFlow
@@ -98,7 +99,16 @@ def test_both_forms_of_a_start_have_the_same_path(alpha):
     assert relative(path.ys, truth) <= 1e-7
 
 
-@pytest.mark.parametrize("log_scale", [math.log(10.0), math.log(1e-8), -2302.585])
+def test_a_start_of_1e_1000_ends_where_the_potential_is_least():
+    flow = DiagonalFlow(X, Y)
+    until = gflow.events.loss_reaches(flow.for_start(flow.start(log_scale=-1.0)), 1e-18)
+    path = gflow.integrate(flow, flow.start(log_scale=-2302.585), [0.0, 1e6], until=until)
+    assert path.certificate.holds, path.certificate
+    limit = diagonal_limit(X, Y, log_scale=-2302.585)
+    assert relative(path.flow.end_to_end(path.ys[-1]), limit) <= 1e-7
+
+
+@pytest.mark.parametrize("log_scale", [math.log(10.0), math.log(1e-8)])
 def test_one_input_has_a_closed_form_at_any_scale(log_scale):
     """ν = 0 to the root of x·w = y: w_j = 2α² sinh(x_j ν), one equation."""
     x = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
