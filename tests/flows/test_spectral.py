@@ -232,3 +232,16 @@ def test_what_cannot_be_followed(name):
     call, message = BAD[name]
     with pytest.raises(InputError, match=message):
         call(SpectralFlow(CORNER, depth=2))
+
+
+def test_a_certificate_of_another_flow_names_it_where_a_mode_was_lost():
+    """The smaller mode of the start is below the round-off of W, and grows by e^19 or more."""
+    W, target = torch.diag(times(0.1, 1e-17)), torch.diag(times(1.0, 2.0))
+    loss = SquaredDistance(target)
+    flow, plain = SpectralFlow(loss), EndToEndFlow(loss, 2)
+    path = gflow.integrate(plain, W, [0.0, 1.0, 5.0, 12.0], "dop853", rtol=1e-6, atol=1e-9)
+    assert "SpectralFlow follows all modes" in "; ".join(path.certificate.failures())
+    path = gflow.integrate(flow, flow.start(W), path.ts, rtol=1e-6, atol=0.0)
+    assert path.certificate.holds
+    late = 2 / (1 + 2e17 * math.exp(-48))  # s = m/(1 + (m/s₀ − 1) e^{−2mt})
+    assert relative(flow.end_to_end(path.ys[-1]), torch.diag(times(1.0, late))) < 1e-5

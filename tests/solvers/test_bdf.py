@@ -65,3 +65,31 @@ def test_a_linear_step_solves_its_equation(n):
         rel_tol=1e-3,
         abs_tol=1e-14,  # of one number the equation is solved exactly
     )
+
+
+def test_a_decomposed_jacobian_stands_noise_of_stiff_modes():
+    """A slow mode at 1e-12 beside one at 1, whose rate has round-off far above the slow one's."""
+    A = torch.tensor([[-1.0, 0.5], [0.0, -1e-12]], dtype=torch.float64)
+    times = [0.0, -1e10, -2e10, -3e10]
+    slow = torch.exp(-1e-12 * torch.tensor(times, dtype=torch.float64))
+    states, formula = torch.stack([0.5 * slow, slow], -1), bdf.formulas(times, 1e10, 2)
+    calls = [0]
+
+    def rhs(y):
+        calls[0] += 1
+        noise = torch.tensor([1e-15 * (-1) ** calls[0], 0.0], dtype=torch.float64)
+        return A @ y + noise
+
+    step = bdf.bdf_step(rhs, states, formula, 1e-9, 1.0, jacobian=lambda y: A)
+    assert step.converged
+    assert float(step.state[1]) == pytest.approx(math.exp(-1e-2), abs=1e-6)
+    assert float(step.state[0]) == pytest.approx(0.5 * math.exp(-1e-2), abs=1e-6)
+    assert calls[0] <= 3  # products are of the matrix
+
+
+@pytest.mark.parametrize("jacobian", [torch.zeros(2, 2), torch.full((2, 2), math.nan)])
+def test_a_jacobian_that_cannot_be_decomposed_makes_the_step_shorter(jacobian):
+    formula, states = bdf.formulas(TIMES, NEW, 1), randn(3, 2)
+    singular = jacobian.double() + formula.alpha * torch.eye(2, dtype=torch.float64)
+    step = bdf.bdf_step(lambda y: -y, states, formula, 1e-9, 1.0, jacobian=lambda y: singular)
+    assert not step.converged
