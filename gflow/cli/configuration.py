@@ -92,16 +92,17 @@ def require_options(ctx: click.Context, name: str, command: click.Command) -> No
 
     Examples
     --------
-    >>> command, defaults = click.Command("kernel"), Defaults({}, {"kernel": {"dpth": 2}}, "a.toml")
+    >>> command = click.Command("kernel", params=[click.Option(["--depth"])])
+    >>> defaults = Defaults({}, {"kernel": {"dpth": 2}}, "a.toml")
     >>> require_options(click.Context(command, default_map=defaults), "kernel", command)
     Traceback (most recent call last):
         ...
-    gflow.errors.InputError: a.toml: [kernel]: there is no option 'dpth'; choose from help
+    gflow.errors.InputError: a.toml: [kernel]: there is no option 'dpth'; did you mean 'depth'?
     """
     defaults = ctx.default_map
     if not isinstance(defaults, Defaults):
         return
-    options = [str(parameter.name) for parameter in command.get_params(ctx)]
+    options = [str(parameter.name) for parameter in command.params]
     for key in defaults.table(name):
         if key not in options:
             hint = unknown("option", _option(key), map(_option, options))

@@ -186,7 +186,7 @@ class NormalisedFlow(WrappedFlow):
         ).double()
         X = torch.stack([torch.cos(i), torch.sin(2 * i)], dim=-1)
         inner = NetworkFlow(module, "logistic", X, (torch.sin(i) > 0).double())
-        return cls(inner), torch.cos(torch.arange(10, dtype=torch.float64) * 1.7)
+        return cls(inner), 1.5 * torch.cos(torch.arange(10, dtype=torch.float64) * 1.3 + 0.5)
 
 
 def _log_flow(flow: NetworkFlow) -> tuple[NetworkFlow, TailCriterion, Tensor]:

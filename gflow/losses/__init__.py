@@ -13,9 +13,20 @@ dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
 for gradient descent on the same loss.
 """
 
-from gflow.losses.base import Loss as Loss
-from gflow.losses.entries import EntryCompletion as EntryCompletion
-from gflow.losses.matrix import LinearRegression as LinearRegression
-from gflow.losses.matrix import MatrixCompletion as MatrixCompletion
-from gflow.losses.matrix import MatrixSensing as MatrixSensing
-from gflow.losses.matrix import SquaredDistance as SquaredDistance
+from gflow.losses.base import Loss
+from gflow.losses.entries import EntryCompletion
+from gflow.losses.matrix import (
+    LinearRegression,
+    MatrixCompletion,
+    MatrixSensing,
+    SquaredDistance,
+)
+
+__all__ = [
+    "EntryCompletion",
+    "LinearRegression",
+    "Loss",
+    "MatrixCompletion",
+    "MatrixSensing",
+    "SquaredDistance",
+]

@@ -218,6 +218,8 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
         tensors["dissipated"] = ensemble.dissipated[i]
     if ensemble.gain is not None:
         tensors["gain"] = torch.from_numpy(ensemble.gain[i : i + 1])
+    if ensemble.rest is not None:
+        tensors["rest"] = torch.from_numpy(ensemble.rest[i : i + 1])
     counts = (0, 0, 0) if ensemble.spent is None else ensemble.spent[:, i].tolist()
     evals, accepted, rejected = counts
     return Checkpoint(
