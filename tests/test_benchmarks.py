@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gflow
+from tests.helpers import slow_except
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -161,3 +162,35 @@ def test_stored_table_of_requirements_agrees_with_the_stored_rows(benchmarks):
     for row, stored_row in zip(computed, stored, strict=True):
         # The measured values are rounded in the file of rows.
         assert (row[:2], row[-1]) == (stored_row[:2], stored_row[-1])
+
+
+@pytest.mark.parametrize("method", slow_except(["tsit5", "bdf", "rkc2"], "bdf"))
+def test_a_solve_of_a_large_state_keeps_few_states(benchmarks, monkeypatch, method):
+    """The allocations of torch are counted, as in the table of a million parameters."""
+    from memory import BOUNDS, measure
+
+    from gflow.linalg import large
+    from gflow.solvers.loop import system
+
+    monkeypatch.setattr(system, "_SMALL", 0)
+    monkeypatch.setattr(large, "LARGE", 10_000)
+    row = measure(method, 10_000, torch.float64)
+    assert row.evaluation < row.product < row.peak
+    assert 5 < round(row.states, 1) <= BOUNDS[method]
+    assert sum(row.holders.values()) == pytest.approx(row.peak, abs=0.1)
+
+
+def test_live_memory_counts_storages_until_they_are_freed(benchmarks):
+    from live_memory import LiveMemory
+
+    known = torch.zeros(100, dtype=torch.float64)
+    with LiveMemory() as memory:
+        view = known[:50]  # no memory of its own
+        a, b = known + 1, view * 2
+        assert memory.live == memory.peak == 8 * 150
+        del a
+        c = b.reshape(5, 10).t()
+        assert memory.live == 8 * 50
+        del b, c
+        assert memory.live == 0
+    assert memory.peak == 8 * 150

@@ -7,6 +7,7 @@ takes tensors and arrays; what the two libraries name differently is here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -174,6 +175,20 @@ def where(mask: Array, yes: Array, no: Array | float) -> Array:
     if isinstance(mask, Tensor):
         return torch.where(mask, yes, no)
     return np.where(mask, yes, no)
+
+
+def joined(parts: Sequence[Array]) -> Array:
+    """Concatenate arrays along their first dimension.
+
+    Examples
+    --------
+    >>> joined([np.zeros(1), np.ones(2)])
+    array([0., 1., 1.])
+    """
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    array: Any = np.concatenate(parts)
+    return array
 
 
 def add_multiple(total: Array, vectors: Array, factor: float) -> Array:

@@ -28,7 +28,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gflow.linalg.arrays import Array, norm, numbers, row_norms, solve, unit_round_off
+from gflow.linalg.arrays import (
+    Array,
+    add_multiple,
+    joined,
+    norm,
+    numbers,
+    row_norms,
+    solve,
+    unit_round_off,
+)
 from gflow.linalg.conjugate_residuals import conjugate_residuals
 from gflow.solvers.base import Method
 
@@ -117,7 +126,7 @@ def formulas(times: Sequence[float], new: float, order: int) -> Formulas:
 
 def bdf_step(
     rhs: Callable[[Array], Array],
-    states: Array,
+    states: Array | Sequence[Array],
     formulas: Formulas,
     tolerance: float,
     size: float,
@@ -133,7 +142,7 @@ def bdf_step(
     ----------
     rhs : callable
         F(t_new, ·), (n,) → (n,).
-    states : Tensor or ndarray, shape (m, n)
+    states : Tensor or ndarray, shape (m, n), or list of these, shape (n,)
         The known states, the newest first.
     formulas : Formulas
         Of the step.
@@ -168,17 +177,31 @@ def bdf_step(
     """
     alpha, slope = formulas.alpha, formulas.slope
     predictors: dict[int, list[float]] = formulas.predictors
-    rows = numbers([slope, *predictors.values()], states) @ states[: len(slope)]
-    past, y = rows[0], rows[1 + formulas.order - min(predictors)]
     converged, fastest = False, 0.0
+    known: Any = states
+    few = isinstance(known, list)  # large states: as few vectors at a time as possible
+    if few:
+        past, y = (_combined(w, known) for w in (slope, predictors[formulas.order]))
+    else:
+        rows = numbers([slope, *predictors.values()], known) @ known[: len(slope)]
+        past, y = rows[0], rows[1 + formulas.order - min(predictors)]
+
+    def finish(y: Any) -> BDFStep:
+        if few:
+            each = [row_norms((_combined(w, known) - y)[None]) for w in predictors.values()]
+            errors: Any = joined(each)
+        else:
+            errors = row_norms(rows[1:] - y)
+        return BDFStep(y, add_multiple(past, y, alpha), errors, converged, fastest)
+
     if jacobian is not None:
         y, converged = _newton(rhs, y, past, alpha, _DENSE * tolerance, jacobian)
-        return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged, fastest)
+        return finish(y)
     length = math.sqrt(unit_round_off(y)) * (size or 1.0)  # of the differences
     for iteration in range(_MAX_NEWTON):
         f = rhs(y)
         residual = f - past
-        residual -= alpha * y
+        add_multiple(residual, y, -alpha)
         allowed = _RESIDUAL * tolerance * alpha
         shifted = _Shifted(rhs, y, f, alpha, product)
         d, rest = conjugate_residuals(
@@ -195,7 +218,16 @@ def bdf_step(
         converged = norm(d) ** 2 <= _NONLINEAR * tolerance * size
         if converged and (iteration > 0 or not exact):
             break
-    return BDFStep(y, past + alpha * y, row_norms(rows[1:] - y), converged, fastest)
+    return finish(y)
+
+
+def _combined(weights: Sequence[float], states: Sequence[Array]) -> Array:
+    """Return Σ weights·states, over the length of weights."""
+    total = weights[0] * states[0]
+    for weight, state in zip(weights[1:], states[1:], strict=False):
+        if weight:
+            add_multiple(total, state, weight)
+    return total
 
 
 class _Shifted:
@@ -221,7 +253,7 @@ class _Shifted:
             image = self._f - self._rhs(self._y + v)
         else:
             image = -self._product(self._y, v)
-        image += self._alpha * v
+        image = add_multiple(image, v, self._alpha)
         self.largest = max(self.largest, norm(image))
         return image
 

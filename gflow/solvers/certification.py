@@ -71,7 +71,7 @@ def certified_trajectory(
         rejected=problem.rejected,
         wall_seconds=problem.wall_seconds,
     )
-    ys = torch.stack(states)
+    ys = _stacked(states)
     certified, members = _certified_states(problem, ys)
     bound = round_off_bound(problem.rtol, ys.dtype)
     round_off = problem.round_off
@@ -180,7 +180,7 @@ def discrete_changes(problem: Problem) -> dict[str, float]:
     for part in (problem, *problem.segments):
         # At the state where a mode was left out its sign was no longer known.
         last = [part.y] if part.renewed is None else []
-        ys, members = _certified_states(part, torch.stack([*part.saved, *last]))
+        ys, members = _certified_states(part, _stacked([*part.saved, *last]))
         flow = part.flow if members is None else part.flow.for_members(members)
         times = [*part.ts[: len(part.saved)], max(part.t, *part.event_times.values(), 0.0)]
         ts = torch.tensor([*times, *times[-1:]][: len(ys)], dtype=torch.float64)
@@ -192,6 +192,21 @@ def discrete_changes(problem: Problem) -> dict[str, float]:
     if problem.lost or "resolved_rank" in worst or followed:
         worst["resolved_rank"] = max(worst.get("resolved_rank", 0.0), float(problem.lost))
     return worst
+
+
+def _stacked(states: list[Tensor]) -> Tensor:
+    """Return states in one tensor, (T, *state), without a copy where they are in one already."""
+    first, size = states[0], states[0].numel()
+    memory, begin = first.untyped_storage().data_ptr(), first.storage_offset()
+    in_one = len(states) > 1 and all(
+        y.untyped_storage().data_ptr() == memory
+        and y.storage_offset() == begin + i * size
+        and y.is_contiguous()
+        for i, y in enumerate(states)
+    )
+    if not in_one:
+        return torch.stack(states)
+    return first.as_strided((len(states), *first.shape), (size, *first.stride()))
 
 
 def _certified_states(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | None]:

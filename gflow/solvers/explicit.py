@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from gflow.linalg.arrays import Array, add_product, device, empty, row_norms, where
+from gflow.linalg.large import is_large
 from gflow.solvers import elementwise
 from gflow.solvers.base import Increment, Step, Stepper
 from gflow.solvers.tableaus import DOP853, TSIT5, Tableau
@@ -59,9 +60,11 @@ class ExplicitStepper(Stepper):
     def step(self, increment: Increment, y: Array, k0: Array, stages: int, h: float = 1.0) -> Step:
         table = self.tableau
         a, b, errors = _tableau_like(table, y.dtype, device(y))
-        if self._slopes is None or not self._slopes.fit(y):
-            self._slopes = _Slopes.like(y, len(table.a) + 1)
-        rows, first = self._slopes
+        slopes = self._slopes
+        if slopes is None or not slopes.fit(y):
+            slopes = _Slopes.like(y, len(table.a) + 1)
+            self._slopes = None if is_large(y) else slopes  # the steps of others follow
+        rows, first = slopes
         start, Y = y.reshape(-1), y
         rows[0][...] = k0
         for i in range(1, len(a)):

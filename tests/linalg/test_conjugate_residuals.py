@@ -24,7 +24,7 @@ def matrix(n, kind):
 def test_solves_in_as_many_products_as_unknowns(kind, n):
     """The initial memory holds fewer than 40 directions."""
     A, b = matrix(n, kind), randn(n, seed=1)
-    d, rest = conjugate_residuals(lambda v: A @ v, b, 1e-8, max_products=n + 2)
+    d, rest = conjugate_residuals(lambda v: A @ v, b.clone(), 1e-8, max_products=n + 2)
     assert float(rest.norm()) <= 1e-8
     assert relative(b - A @ d, rest) <= 1e-3 or float((b - A @ d).norm()) <= 2e-8
     assert relative(d, torch.linalg.solve(A, b)) <= 1e-6
@@ -37,7 +37,7 @@ def test_products_are_of_vectors_of_the_given_length():
         lengths.append(float(v.norm()))
         return A @ v
 
-    d, _ = conjugate_residuals(product, b, 1e-9, length=1e-5, max_products=10)
+    d, _ = conjugate_residuals(product, b.clone(), 1e-9, length=1e-5, max_products=10)
     assert lengths == pytest.approx([1e-5] * len(lengths))
     assert relative(A @ d, b) <= 1e-8
 
@@ -48,7 +48,7 @@ def test_the_residual_does_not_grow_and_the_budget_is_respected():
     for budget in range(1, 12):
         calls.clear()
         d, rest = conjugate_residuals(
-            lambda v: calls.append(1) or A @ v, b, 1e-12, max_products=budget
+            lambda v: calls.append(1) or A @ v, b.clone(), 1e-12, max_products=budget
         )
         assert d is None
         assert len(calls) == budget

@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import (
-    Rows,
     Values,
     all_true,
     any_true,
@@ -104,15 +102,14 @@ class StepJudge:
         if state.problem.dense:
             wide = state.methods[plan.method].error_order >= _WIDE
             record.save_interpolated(m, rows, t_new, y, f, wide=wide)
-            at = state.system.indices(rows)
-            m.oldest_y = self._replaced(m.oldest_y, rows, m.older_y[at])
-            m.oldest_f = self._replaced(m.oldest_f, rows, m.older_f[at])
+            m.oldest_y = state.replaced(m.oldest_y, rows, state.part(m.older_y, rows))
+            m.oldest_f = state.replaced(m.oldest_f, rows, state.part(m.older_f, rows))
             m.oldest_t[rows] = m.older_t[rows]
-            m.older_y = self._replaced(m.older_y, rows, m.y[at])
-            m.older_f = self._replaced(m.older_f, rows, m.f[at])
+            m.older_y = state.replaced(m.older_y, rows, state.part(m.y, rows))
+            m.older_f = state.replaced(m.older_f, rows, state.part(m.f, rows))
         elif state.system.single:
             m.older_y = m.y
-        m.y, m.f = self._replaced(m.y, rows, y), self._replaced(m.f, rows, f)
+        m.y, m.f = state.replaced(m.y, rows, y), state.replaced(m.f, rows, f)
         index = m.index[rows]
         record.steps[plan.method, index] += 1
         record.rise[index] = maximum(record.rise[index], measured.loss - m.loss[rows])
@@ -133,9 +130,3 @@ class StepJudge:
             ended = select_rows(rows, measured.event <= 0)
             times = zip(m.index[ended].tolist(), m.t[ended].tolist(), strict=True)
             record.event_times.update(times)
-
-    def _replaced(self, tensor: Tensor, rows: Rows, values: Tensor) -> Tensor:
-        """Return a tensor of the members with new values in some rows."""
-        if self._state.covers(rows):
-            return values
-        return tensor.index_copy(0, self._state.system.indices(rows), values)

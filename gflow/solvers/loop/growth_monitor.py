@@ -133,10 +133,9 @@ class GrowthMonitor:
         state, m, system = self._state, self._state.members, self._state.system
         exact = bool(self._needs_exact(rows[:1])[0])
         first = bool(np.isnan(m.growth_h[rows]).any())
-        at = system.indices(rows)
         system.select(m.index[rows])
         before, t = system.calls, system.scalars(m.t[rows])
-        y, f = system.native(m.y[at]), system.native(m.f[at])
+        y, f, modes = (system.native(state.part(x, rows)) for x in (m.y, m.f, m.modes))
         if not isinstance(state.methods[int(m.method[rows[0]])], Stepper):
             f = system.velocity(t, y)  # that of a multistep step is right to the tolerance only
 
@@ -147,7 +146,7 @@ class GrowthMonitor:
                 lambda moved: system.velocity(t, moved),
                 y,
                 f,
-                system.native(m.modes[at]),
+                modes,
                 FIRST_PRODUCTS if first else products,
                 seed=m.growth_spent[rows],
                 product=product,
@@ -166,7 +165,7 @@ class GrowthMonitor:
         m.growth_blind[rows] = np.where(known == _NO_PRODUCTS, known, growth.blind)
         if exact and not usable:
             m.growth_blind[rows] = _NO_PRODUCTS
-        m.modes = m.modes.index_copy(0, at, torch.as_tensor(growth.vectors))
+        m.modes = state.replaced(m.modes, rows, torch.as_tensor(growth.vectors))
         m.growth_spent[rows] += spent
         state.count_evals(rows, spent)
         m.growth_evals[rows] = m.evals[rows]

@@ -14,6 +14,7 @@ a stiff flow. Where so slow a mode could still grow along the path, exact produc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,14 +25,15 @@ from torch.linalg import vector_norm
 
 from gflow.flows.base import Chart, Flow
 from gflow.linalg.arrays import Array, empty, numbers, row_norms, to_numpy, unit_round_off, where
+from gflow.linalg.large import is_large
 from gflow.linalg.orthogonalisation import orthogonalise
+from gflow.linalg.ritz_window import RitzWindow, unit
 from gflow.trajectory import attempt
 
 FOLLOWED = 2  # vectors from one estimate to the next: the mode, and its last change
 PRODUCTS = 4  # of an estimate that starts from those of the last one
 FIRST_PRODUCTS = 12  # of the first
 _FRESH = 0.1  # of a random vector beside a unit residual
-_ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
 _LOST = 1e-3  # |cos| of the angle between two modes that have nothing in common
 _NOISE = 8.0  # times the round-off of a product: smaller rates are no evidence
 _BLIND = 1.0  # log of a growth along the path that must not be hidden by round-off of differences
@@ -72,8 +74,10 @@ def random_vectors(like: Array, seed: int | np.ndarray) -> Array:
         torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
         for s in seeds.tolist()
     ]
-    vectors = torch.stack(drawn)
-    return numbers(vectors / vector_norm(vectors, dim=2, keepdim=True), like)[member]
+    vectors = torch.stack(drawn) if len(drawn) > 1 else drawn[0][None]
+    vectors /= vector_norm(vectors, dim=2, keepdim=True)
+    rows = numbers(vectors, like)
+    return rows if len(like) == 1 else rows[member]
 
 
 def growth_rate(
@@ -120,34 +124,72 @@ def growth_rate(
     >>> round(float(growth.rate[0]), 4)
     3.0
     """
-    B, n = y.shape
     eps = unit_round_off(y)
     size = row_norms(y)[:, None]
     delta = eps**0.5 * where(size > 0, size, 1.0)
-    count = min(products, n)
-    fresh = _FRESH * random_vectors(y, seed)[:, 0]
+
+    def image(q: Array) -> Array:
+        v = q if chart is None else chart.to_state(q)
+        Jv = (rhs(y + delta * v) - f) / delta if product is None else product(v)
+        return Jv if chart is None else chart.from_state(Jv)
+
+    count = min(products, y.shape[1])
     ahead = f if chart is None else chart.from_state(f)
-    Q, JQ = empty((B, count, n), y), empty((B, count, n), y)
+    found = (_in_window if is_large(y) else _in_block)(image, ahead, vectors, count, seed)
+    length = to_numpy(row_norms(found.vectors[:, 0]))
+    unusable = np.flatnonzero(~((length > 0) & (length < np.inf)))
+    if len(unusable):
+        found.vectors[unusable] = vectors[unusable]
+    kept = np.abs(to_numpy((found.vectors[:, 0] * vectors[:, 0]).sum(1)))
+    moves = to_numpy(row_norms(f)) > 0  # exactly at rest nothing leaves
+    blind = least = _NOISE * eps**0.5 * found.scale
+    if product is not None:  # round-off is that of the products of which the mode consists
+        least = _NOISE * eps * found.sizes
+    rate = np.where(moves & (found.rate > least), found.rate, 0.0)
+    rate = np.where(found.finite, rate, np.nan)
+    return Growth(rate, found.followed, kept, found.vectors, blind)
+
+
+class _Modes(NamedTuple):
+    """The fastest mode of each member in a span, before what is round-off is told from it."""
+
+    rate: np.ndarray  #: largest real part of the Ritz values, (members,)
+    followed: np.ndarray  #: v·Jv of the first vector
+    vectors: Any  #: (members, FOLLOWED, size)
+    scale: np.ndarray  #: the largest |q_i·J q_j|
+    sizes: np.ndarray  #: Σ|weight|·‖Jq‖ of the mode
+    finite: np.ndarray
+
+
+def _in_block(
+    image: Callable[[Array], Array],
+    ahead: Array,
+    vectors: Array,
+    count: int,
+    seed: int | np.ndarray,
+) -> _Modes:
+    """Search the span of all directions at once, in 2·count vectors."""
+    B, n = ahead.shape
+    fresh = _FRESH * random_vectors(ahead, seed)[:, 0]
+    Q, JQ = empty((B, count, n), ahead), empty((B, count, n), ahead)
     for k in range(count):
         if k < FOLLOWED:
-            rest = _unit(vectors[:, k])
+            rest = unit(vectors[:, k])
         elif k == FOLLOWED:  # the velocity is amplified as every perturbation is
             speed = row_norms(ahead)[:, None]
             rest = ahead / where(speed > 0, speed, 1.0)
         else:  # the residual of the first, then the products of what it has added
             rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
-            rest = _unit(_outside(_unit(rest), Q[:, :k]))
+            rest = unit(_outside(unit(rest), Q[:, :k]))
             rest = rest + fresh if k == FOLLOWED + 1 else rest
-        q = _unit(_outside(rest, Q[:, :k]))
+        q = unit(_outside(rest, Q[:, :k]))
         # In place of what lies in the span, as J·v of an eigenvector does, something new: else
         # a mode orthogonal to everything would not be found.
         lost = (q == 0).all(1)[:, None]
         if bool(lost.any()):
-            q = where(lost, _unit(_outside(random_vectors(y, seed + k)[:, 1], Q[:, :k])), q)
+            q = where(lost, unit(_outside(random_vectors(ahead, seed + k)[:, 1], Q[:, :k])), q)
         Q[:, k] = q
-        v = q if chart is None else chart.to_state(q)
-        image = (rhs(y + delta * v) - f) / delta if product is None else product(v)
-        JQ[:, k] = image if chart is None else chart.from_state(image)
+        JQ[:, k] = image(q)
     H = to_numpy(JQ @ Q.swapaxes(1, 2)).swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
     used = to_numpy((Q * Q).sum(2)) > 0.25
     finite = np.isfinite(H).all(axis=(1, 2))
@@ -158,25 +200,49 @@ def growth_rate(
     H[:, np.arange(count), np.arange(count)] -= np.where(used, 0.0, 4 * count * scale[:, None] + 1)
     values, ritz = np.linalg.eig(H)
     best = values.real.argmax(axis=1)
-    rate = values.real[np.arange(B), best]
-    weights = numbers(ritz[np.arange(B), :, best].real, y)
-    mode = _unit((weights[:, None] @ Q)[:, 0])
+    chosen = ritz[np.arange(B), :, best]
+    weights = numbers(chosen.real, ahead)
+    found = empty((B, FOLLOWED, n), ahead)
+    found[:, 0] = unit((weights[:, None] @ Q)[:, 0])
     weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
-    ahead = _unit((weights[:, None] @ Q)[:, 0])
-    found = empty((B, FOLLOWED, n), y)
-    found[:, 0], found[:, 1] = mode, ahead
-    length = to_numpy(row_norms(mode))
-    unusable = np.flatnonzero(~((length > 0) & (length < np.inf)))
-    if len(unusable):
-        found[unusable] = vectors[unusable]
-    kept = np.abs(to_numpy((found[:, 0] * vectors[:, 0]).sum(1)))
-    moves = to_numpy(row_norms(f)) > 0  # exactly at rest nothing leaves
-    blind = least = _NOISE * eps**0.5 * scale
-    if product is not None:  # round-off is that of the products of which the mode consists
-        sizes = np.nan_to_num(np.sqrt(to_numpy((JQ * JQ).sum(2))))
-        least = _NOISE * eps * (np.abs(ritz[np.arange(B), :, best]) * sizes).sum(axis=1)
-    rate = np.where(moves & (rate > least), rate, 0.0)
-    return Growth(np.where(finite, rate, np.nan), followed, kept, found, blind)
+    found[:, 1] = unit((weights[:, None] @ Q)[:, 0])
+    lengths = np.nan_to_num(np.sqrt(to_numpy((JQ * JQ).sum(2))))
+    sizes = (np.abs(chosen) * lengths).sum(axis=1)
+    return _Modes(values.real[np.arange(B), best], followed, found, scale, sizes, finite)
+
+
+def _in_window(
+    image: Callable[[Array], Array],
+    ahead: Array,
+    vectors: Array,
+    count: int,
+    seed: int | np.ndarray,
+) -> _Modes:
+    """Search the same directions first, and then from the best mode so far, in eight vectors."""
+    window = RitzWindow(image, ahead)
+    followed, scale = np.zeros(len(ahead)), np.zeros(len(ahead))
+    for k in range(count):
+        another = functools.partial(_another, ahead, seed + k)
+        if k <= FOLLOWED:
+            window.add(vectors[:, k] if k < FOLLOWED else ahead, another)
+        elif k == FOLLOWED + 1:
+            window.add_residual(lambda: _FRESH * random_vectors(ahead, seed)[:, 0], another)
+        else:
+            window.add_next(another)
+        scale = np.maximum(scale, window.scale)
+        if k == 0:
+            followed = window.square[:, 0, 0].copy()
+    rate, weights = window.ritz()
+    sizes = window.error(weights)
+    finite = window.finite
+    scale = np.where(finite, scale, 0.0)
+    followed = np.where(finite, followed, 0.0)
+    return _Modes(rate, followed, window.vectors(), scale, sizes, finite)
+
+
+def _another(like: Array, seed: int | np.ndarray) -> Array:
+    """Return a random vector for each member."""
+    return random_vectors(like, seed)[:, 1]
 
 
 def by_products(
@@ -318,12 +384,6 @@ def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     near = np.abs(log) < 1e-3
     exponential = np.where(near, a, (b - a) / np.where(near, 1.0, log))
     return np.where(both & ~near, exponential, 0.5 * (a + b))
-
-
-def _unit(vectors: Array) -> Array:
-    """Return vectors over their norms; 0 for those that are round-off."""
-    norm = row_norms(vectors)[:, None]
-    return vectors * where(norm > _ROUND_OFF, 1 / norm, 0.0)
 
 
 def _outside(vectors: Array, Q: Array) -> Array:

@@ -35,7 +35,9 @@ class Initializer:
         everyone = np.arange(len(m))
         system.select(m.index)
         rates: list[Any] = []
-        m.f = m.older_f = m.oldest_f = system.rhs(system.scalars(m.t), m.y, rates)
+        m.f = system.rhs(system.scalars(m.t), m.y, rates)
+        if problem.dense:
+            m.older_f = m.oldest_f = m.f
         m.loss[:] = to_numpy(problem.first_loss.reshape(-1))
         sizes = system.scale(m.y), vector_norm(m.f, dim=1), rates[0].reshape(-1)
         m.size[:], speed, m.rate[:] = to_numpy(torch.stack(sizes))

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gflow.linalg.arrays import Array, empty, norm
+from gflow.linalg.large import is_large
 from gflow.solvers import bdf
 from gflow.solvers.loop.growth_limit import bdf_growth_limit
 from gflow.solvers.loop.members import Members
@@ -41,18 +43,37 @@ class Past:
         self.dense = False  #: whether to decompose the Jacobian: products are too noisy
         self._rejected = 0
         self._errors: dict[int, float] = {}  # of the trial step by order, over the tolerance
+        self._rows: list[Any] = []  # the states, where they are large
         self._memory: Any = np.empty(0)
         self._first = 0  # row of the newest state
 
     @property
     def states(self) -> Any:
-        """Return the states, the newest first, (m, size)."""
+        """Return the states, the newest first, (m, size); a list of them where they are large."""
+        if self._rows:
+            return self._rows
         return self._memory[self._first : self._first + len(self.times)]
 
+    def stacked(self) -> Tensor:
+        """Return a copy of the states, (m, size)."""
+        if self._rows:
+            return torch.stack([torch.as_tensor(row) for row in self._rows])
+        return torch.as_tensor(self.states).clone()
+
+    def replace(self, states: Array) -> None:
+        """Replace the values of the states, (m, size)."""
+        if self._rows:
+            self._rows = list(states)
+        else:
+            self.states[...] = states
+
     def add(self, t: float, y: Array, energy: float) -> None:
-        """Add an accepted state, and drop the oldest one."""
+        """Add an accepted state, and drop the oldest one; a large one is not copied."""
         self.times = [t, *self.times][: bdf.HISTORY]
         self.energies = [energy, *self.energies][: bdf.HISTORY]
+        if is_large(y):
+            self._rows = [y, *self._rows][: bdf.HISTORY]
+            return
         if not len(self._memory):
             self._memory, self._first = empty((_CAPACITY, len(y)), y), _CAPACITY
         elif self._first == 0:
@@ -133,7 +154,7 @@ class Past:
         signal = rate = system.dissipation(y, f)
         if with_rkc2_error:
             signal = rkc2_error_of_step(
-                self.states[:1], velocity[None], y, f, t_new - self.times[0]
+                self.states[0][None], velocity[None], y, f, t_new - self.times[0]
             )
         numbers = system.measure(y, problem.event, signal, rate, step.predictor_errors)
         loss, size, event, signal, rate = numbers[:5]

@@ -88,8 +88,8 @@ class RankWatch:
         m.f = system.velocity(system.scalars(m.t), m.y.view(-1))[None]
         state.count_evals(0, 1)
         if state.past is not None:
-            states = self._corrected(correction, torch.as_tensor(state.past.states))
-            state.past.states[...] = system.native(states)
+            states = self._corrected(correction, state.past.stacked())
+            state.past.replace(system.native(states))
         if not any(correction.note in switch for switch in state.switches):
             t = state.problem.flow_time(float(m.t[0]))
             state.switches.append(f"{correction.note} from t = {t:.3g}")

@@ -24,8 +24,9 @@ class Record:
         y = problem.y0.reshape(count, -1)
         self.saved = y.new_full((self.ts.shape[1] - 1, *y.shape), torch.nan)
         self.saved[0] = y
-        self.last = y.clone()  #: each member's last accepted state
-        self.before = y.clone()  #: the one before
+        #: Each member's last accepted state, of one member the tensor itself.
+        self.last = y if count == 1 else y.clone()
+        self.before = self.last if count == 1 else y.clone()  #: the one before
         self.dissipated = np.zeros(count)
         self.t = np.full(count, problem.ts[0])  #: of the last accepted state
         self.reached = np.ones(count, np.int64)  #: number of requested times reached
@@ -77,8 +78,11 @@ class Record:
         """Save where the members end for which the mask is true."""
         index = members.index[mask]
         device = self.saved.device
-        to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(mask)))
-        self.last[to], self.before[to] = members.y[at], members.older_y[at]
+        if len(self.last) == 1:
+            self.last, self.before = members.y, members.older_y
+        else:
+            to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(mask)))
+            self.last[to], self.before[to] = members.y[at], members.older_y[at]
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]
         self.reached[index] = members.next[mask]
@@ -128,8 +132,9 @@ class Record:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore the result of `tensors`."""
-        for name in ("saved", "last", "before"):
-            getattr(self, name).copy_(tensors[name])
+        self.saved.copy_(tensors["saved"])
+        self.last = tensors["last"].to(self.saved, copy=True)
+        self.before = tensors["before"].to(self.saved, copy=True)
         self.t[:], self.reached[:] = tensors["record_t"].numpy(), tensors["reached"].numpy()
         self.gain[:] = tensors["record_gain"].numpy()
         self.round_off[:] = tensors["record_round_off"].numpy()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from gflow.errors import InputError
 from gflow.execution.checkpointing import Checkpoint
 from gflow.solvers.loop.members import Members
@@ -19,7 +17,7 @@ def snapshot(state: LoopState) -> Checkpoint:
         tensors={
             **state.members.tensors(),
             **state.record.tensors(),
-            **({} if past is None else {"past": torch.as_tensor(past.states).clone()}),
+            **({} if past is None else {"past": past.stacked()}),
             **({} if sharpness is None else sharpness.tensors()),
         },
         meta={

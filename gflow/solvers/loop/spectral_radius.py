@@ -10,6 +10,7 @@ stages, and a norm-based power iteration would lose the sign.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from gflow.linalg.arrays import (
     unit_round_off,
     where,
 )
+from gflow.linalg.large import is_large
 from gflow.linalg.orthogonalisation import orthogonalise
+from gflow.linalg.ritz_window import RitzWindow
 
 _MARGIN = 1.15  # on the estimate, which is approached from below
 PRODUCTS = 20  # of one estimate at most
@@ -78,6 +81,9 @@ def spectral_radius(
     size = row_norms(y)[:, None]
     delta = unit_round_off(y) ** 0.5 * where(size > 0, size, 1.0)
     max_products = min(PRODUCTS, n)
+    if is_large(y):
+        window = RitzWindow(lambda v: (f - rhs(y + delta * v)) / delta, y)
+        return _in_window(window, vectors, max_products)
     basis = empty((B, max_products, n), y)
     basis[:, 0] = vectors
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
@@ -114,3 +120,23 @@ def spectral_radius(
     radius = with_margin(top)
     radius[~finite] = np.nan
     return radius, vector
+
+
+def _in_window(window: RitzWindow, vectors: Array, max_products: int) -> tuple[np.ndarray, Array]:
+    """Estimate the same from the images −J v in a window, with few vectors in memory."""
+    top, was_still = np.zeros(len(vectors)), np.zeros(len(vectors), bool)
+    for k in range(1, max_products + 1):
+        lost = window.add(vectors) if k == 1 else window.add_next()
+        before, (top, _) = top, window.ritz()
+        still = np.abs(top - before) <= _SETTLED * np.abs(top)
+        settled, was_still = still & was_still & (k > 2), still
+        if (lost | settled | ~window.finite).all():
+            break
+    finite = window.finite
+    vector: Any = window.vectors()[:, 0]
+    norm = row_norms(vector)[:, None]
+    radius = with_margin(top)
+    radius[~finite] = np.nan
+    usable: Any = (norm > 0.5) & (norm < np.inf)
+    found: Array = where(usable, vector, vectors)
+    return radius, found

@@ -95,14 +95,14 @@ class SpectrumMonitor:
         rows = rows[~known | (m.evals[rows] + PRODUCTS < state.problem.max_evals)]
         if not len(rows):
             return
-        at = system.indices(rows)
         system.select(m.index[rows])
-        before, y, f, t = system.calls, m.y[at], m.f[at], system.scalars(m.t[rows])
-        radius, vectors = system.radius(t, y, f, m.vector[at])
+        before, t = system.calls, system.scalars(m.t[rows])
+        y, f, first = (state.part(x, rows) for x in (m.y, m.f, m.vector))
+        radius, vectors = system.radius(t, y, f, first)
         if np.isnan(radius).any():  # estimate again: the fault may have been transient
-            radius, vectors = system.radius(t, y, f, m.vector[at])
+            radius, vectors = system.radius(t, y, f, first)
         m.radius[rows] = np.where(np.isnan(radius), m.radius[rows], radius)
-        m.vector = m.vector.index_copy(0, at, vectors)
+        m.vector = state.replaced(m.vector, rows, vectors)
         m.age[rows] = m.due[rows] = 0
         state.count_evals(rows, system.calls - before)
         lost = rows[np.isnan(m.radius[rows]) & state.methods.stabilised[m.method[rows]]]

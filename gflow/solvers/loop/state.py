@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
@@ -98,6 +99,18 @@ class LoopState:
     def covers(self, rows: Rows) -> bool:
         """Return whether rows are those of all members."""
         return self.system.single or len(rows) == len(self.members)
+
+    def part(self, tensor: Tensor, rows: Rows) -> Tensor:
+        """Return some rows of a tensor of the members; the tensor itself if these are all."""
+        if len(self.members) == 1 or self.covers(rows):
+            return tensor
+        return tensor[self.system.indices(rows)]
+
+    def replaced(self, tensor: Tensor, rows: Rows, values: Tensor) -> Tensor:
+        """Return a tensor of the members with new values in some rows."""
+        if len(self.members) == 1 or self.covers(rows):
+            return values
+        return tensor.index_copy(0, self.system.indices(rows), values)
 
     def finished(self) -> Values:
         """Return which members have reached their end or their event."""
