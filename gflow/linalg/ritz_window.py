@@ -24,11 +24,12 @@ def unit(vectors: Array) -> Array:
 
     Examples
     --------
-    >>> unit(np.array([[3.0, 4.0], [0.0, 1e-9]])).tolist()
-    [[0.6, 0.8], [0.0, 0.0]]
+    >>> unit(np.array([[0.0, 4.0], [0.0, 1e-9]])).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
     """
     norm = row_norms(vectors)[:, None]
-    return vectors * where(norm > _ROUND_OFF, 1 / norm, 0.0)
+    is_large = norm > _ROUND_OFF
+    return vectors * where(is_large, 1 / where(is_large, norm, 1.0), 0.0)
 
 
 class RitzWindow:
