@@ -11,7 +11,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gflow.laws.features import Features, Names, affine, column, fixed, homogeneous, name_of, only
+from gflow.laws.features import (
+    Features,
+    Names,
+    affine,
+    by_columns,
+    column,
+    fixed,
+    homogeneous,
+    name_of,
+    only,
+)
 from gflow.laws.law import View
 from gflow.laws.layers import LAYERS, layer_of
 from gflow.laws.symmetries import End, Stream, Symmetries
@@ -35,7 +45,7 @@ def _attention(
     for i, (x, (weight, rows)) in enumerate(zip((query, key, value), parts, strict=True)):
         part, heads = "qkv"[i], _by_head(layer.num_heads)
         stream = found.stream(layer.head_dim)
-        reads = End(only(found, x, -1), _chained(rows, _transposed), f"{weight}[{part}]ᵀ")
+        reads = End(only(found, x, -1), _chained(rows, by_columns), f"{weight}[{part}]ᵀ")
         writes = End(stream, _chained(rows, heads), f"{weight}[{part}]")
         found.use(weight, writes, reads, part)
         if bias:
@@ -50,7 +60,7 @@ def _attention(
     matrix, offset = name_of(names, out, "weight"), name_of(names, out, "bias")
     if matrix is None or (offset is None and out.bias is not None):
         return fixed(found, Features({-1: streams[2]})), Features()
-    by_head = _chained(_transposed, _by_head(layer.num_heads))
+    by_head = _chained(by_columns, _by_head(layer.num_heads))
     y = affine(
         found,
         Features({-1: streams[2]}),
@@ -89,10 +99,6 @@ def _rows(part: int, size: int) -> View:
 
 def _by_head(heads: int) -> View:
     return lambda W: W.unflatten(-2, (heads, -1))
-
-
-def _transposed(W: Tensor) -> Tensor:
-    return W.mT
 
 
 def _chained(*views: View) -> View:

@@ -109,6 +109,11 @@ def homogeneous(found: Symmetries, x: Features, power: float = 1.0) -> Features:
     return Features(streams, x.order)
 
 
+def by_columns(W: Tensor) -> Tensor:
+    """View a matrix by the features of its columns."""
+    return W.mT
+
+
 def affine(
     found: Symmetries,
     x: Features,
@@ -117,7 +122,7 @@ def affine(
     bias: str | None,
     *,
     rows: View = lambda W: W,
-    columns: View = lambda W: W.mT,
+    columns: View = by_columns,
     transposed: bool = False,
     width: int = 1,
 ) -> Features:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gflow.laws.attention import residual
-from gflow.laws.features import Features, affine, column, fixed, homogeneous, only
+from gflow.laws.features import Features, affine, by_columns, column, fixed, homogeneous, only
 from gflow.laws.layers import flattened
 from gflow.laws.symmetries import End, Symmetries
 
@@ -107,13 +107,9 @@ def _map(found: Symmetries, x: Features, axis: int, weight: Weight) -> Features:
         return fixed(found, x)
     if not weight.transposed:
         return affine(found, x, axis, weight.name, None, width=weight.shape[0])
-    swapped = {"rows": _swapped, "columns": _as_it_is}
+    swapped = {"rows": by_columns, "columns": _as_it_is}
     width = weight.shape[1]
     return affine(found, x, axis, weight.name, None, **swapped, transposed=True, width=width)
-
-
-def _swapped(W: Tensor) -> Tensor:
-    return W.mT
 
 
 def _as_it_is(W: Tensor) -> Tensor:

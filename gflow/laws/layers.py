@@ -12,7 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gflow.laws.features import Features, Names, affine, column, fixed, homogeneous, name_of, only
+from gflow.laws.features import (
+    Features,
+    Names,
+    affine,
+    by_columns,
+    column,
+    fixed,
+    homogeneous,
+    name_of,
+    only,
+)
 from gflow.laws.law import View
 from gflow.laws.symmetries import End, Reader, Symmetries
 
@@ -75,7 +85,7 @@ def _embedding(found: Symmetries, names: Names, layer: nn.Embedding, x: Features
     if weight is None or layer.max_norm is not None:
         return Features()
     after = found.stream(layer.embedding_dim)
-    found.use(weight, End(after, lambda W: W.mT, f"{weight}ᵀ"))
+    found.use(weight, End(after, by_columns, f"{weight}ᵀ"))
     return Features({-1: after})
 
 

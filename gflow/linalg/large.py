@@ -8,7 +8,7 @@ LARGE = 2**17  # numbers; a vector takes a megabyte in float64
 
 
 def is_large(rows: Array) -> bool:
-    """Return whether an array has so many numbers that few arrays like it should be kept.
+    """Return whether an array is so large that few arrays like it should be kept.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def user_axes(panels: int, ax: Any = None) -> list[Axes]:
     Raises
     ------
     InputError
-        If they are not so many.
+        If their number is another.
 
     Examples
     --------

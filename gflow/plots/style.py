@@ -111,7 +111,7 @@ def label_of(array: xr.DataArray) -> str:
 
 
 def thinned(t: np.ndarray, count: int = 25) -> np.ndarray:
-    """Return the indices of about so many points, evenly spaced on the axis of t.
+    """Return the indices of about ``count`` points, evenly spaced on the axis of t.
 
     Parameters
     ----------

@@ -307,15 +307,6 @@ def _newton(
     return y, False
 
 
-def _shifted_product(
-    rhs: Callable[[Array], Array], y: Array, f: Array, alpha: float, v: Array
-) -> Array:
-    """Return (α − J)v by a difference about y, where rhs(y) = f."""
-    product = f - rhs(y + v)
-    product += alpha * v
-    return product
-
-
 def step_tolerance(
     tolerance: float, distance: float, size: float, eps: float, *, grows: bool = False
 ) -> float:

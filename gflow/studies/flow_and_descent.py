@@ -137,7 +137,7 @@ def flow_and_descent(
     times, counts = matched_times(
         t_end, sizes, options.points, spacing=options.spacing, max_steps=most
     )
-    # Where fast modes decay, at so many times that curves of the flow have no corners.
+    # Where fast modes decay, at enough times for curves of the flow to have no corners.
     early = [t_end * 10 ** (-i / _PER_DECADE) for i in range(_PER_DECADE, 4 * _PER_DECADE + 1)]
     times = sorted({*times, *(t for t in early if t < times[1])})
     solution = solve(flow, y0, times, options, sharpness=sharpness, progress=stages("flow", t_end))
