@@ -11,6 +11,7 @@ from gflow.checks.numbers import require_bool as require_bool
 from gflow.checks.numbers import require_count as require_count
 from gflow.checks.numbers import require_depth as require_depth
 from gflow.checks.numbers import require_fraction as require_fraction
+from gflow.checks.numbers import require_not_negative as require_not_negative
 from gflow.checks.numbers import require_number as require_number
 from gflow.checks.numbers import require_numbers as require_numbers
 from gflow.checks.numbers import require_positive as require_positive

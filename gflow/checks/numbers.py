@@ -244,6 +244,38 @@ def require_positive(name: str, value: object) -> float:
     return float(number)
 
 
+def require_not_negative(name: str, value: object) -> float:
+    """Return a value as a float; raise InputError unless it is a finite number of at least 0.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        Value of the argument.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If the value is negative, infinite or NaN, or not a number.
+
+    Examples
+    --------
+    >>> require_not_negative("weight_decay", -0.1)
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: weight_decay must be a number of at least 0, got -0.1
+    """
+    number = _number(value)
+    if number is None or not (math.isfinite(number) and number >= 0):
+        raise InputError(f"{name} must be a number of at least 0, got {shown(value)}")
+    return float(number)
+
+
 def require_fraction(name: str, value: object) -> float:
     """Return a value as a float; raise InputError unless it is a number with 0 ≤ value < 1.
 

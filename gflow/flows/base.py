@@ -30,6 +30,7 @@ from gflow.flows.failures import explain_failures
 from gflow.flows.invariant_scale import response_scales
 from gflow.flows.jacobian import jacobian_product
 from gflow.flows.lost_modes import Outside
+from gflow.linalg.arrays import numbers
 
 Observables = dict[str, Tensor]
 
@@ -249,6 +250,10 @@ class Flow(abc.ABC):
 
     def invariants(self, y: Tensor) -> Observables:
         """Compute the quantities that the exact flow conserves, by name."""
+        return {}
+
+    def invariant_rates(self) -> Mapping[str, float]:
+        """Return the rates r at which invariants decay, Q(t) = e^{−rt}Q(0); 0 for all others."""
         return {}
 
     def invariant_scales(self, y: Tensor) -> Observables:
@@ -520,16 +525,46 @@ explain_failures(Flow)
 
 
 class ParameterFlow(Flow):
-    """Gradient flow ẏ = −∇φ(y) of the parameters themselves."""
+    """Gradient flow ẏ = −∇φ(y) of the parameters themselves, or ẏ = −r∇φ(y) with time scales r."""
+
+    @property
+    def rates(self) -> Tensor | None:
+        """Time scales r > 0, (*state), of the numbers of a state; None where all are 1.
+
+        The flow is then the gradient in the metric ⟨a, b/r⟩, and descent is θ_{k+1} = θ_k − ηr∇φ.
+        """
+        return None
+
+    def metric_inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """Compute ⟨a, b/r⟩ of velocities, the inner product of the metric of the flow.
+
+        Parameters
+        ----------
+        a, b : Tensor, shape (..., *state)
+            Velocities.
+
+        Returns
+        -------
+        Tensor, shape (...)
+        """
+        return self.inner(a, b if self.rates is None else b / self.rates)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
-        return self.inner(velocity, velocity)
+        return self.metric_inner(velocity, velocity)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        return jacobian_product(functools.partial(self, 0.0), y, v, symmetric=True)
+        is_symmetric = self.rates is None
+        return jacobian_product(functools.partial(self, 0.0), y, v, symmetric=is_symmetric)
+
+    def perturbations(self, y: Any) -> Chart | None:
+        if self.rates is None:
+            return None
+        size = numbers(self.rates.sqrt(), y)
+        return Chart(lambda v: size * v, lambda v: v / size)
 
     def reference(self, y: Tensor) -> Tensor:
-        return -gradient_of(self.loss, y)
+        gradient = gradient_of(self.loss, y)
+        return -gradient if self.rates is None else -self.rates * gradient
 
     @property
     def parameter_flow(self) -> Flow:

@@ -213,7 +213,8 @@ class CentralFlow(WrappedFlow):
     Raises
     ------
     InputError
-        If the flow is not one of parameters, or a number is out of range; with the first start,
+        If the flow is not one of parameters, has ``rates``, or a number is out of range; with the
+        first start,
         if the Hessian of the loss jumps, as with ReLU.
 
     Notes
@@ -238,6 +239,11 @@ class CentralFlow(WrappedFlow):
 
     def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
         super().__init__(flow)
+        if self.rates is not None:
+            raise InputError(
+                "the central flow needs a flow whose parameters have one time scale, got one with "
+                "rates; leave rates out, or scale the step size"
+            )
         self.step_size = require_positive("step_size", step_size)
         self.rate = 0.5 / self.step_size if rate is None else require_positive("rate", rate)
 

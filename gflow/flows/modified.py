@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gflow.checks import require_count, require_float, require_fraction, require_positive
 from gflow.errors import InputError
-from gflow.flows.base import Flow
+from gflow.flows.base import Flow, ParameterFlow
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.momentum import inertia, slow_start, time_unit
 from gflow.flows.wrapped import WrappedFlow
@@ -128,22 +128,23 @@ class ModifiedFlow(WrappedFlow):
         if self.order == 2:
             return super().dissipation(y, velocity)
         descent_direction = ModifiedFlow(self.flow, self.step_size)(0.0, y)
-        return self.inner(descent_direction, velocity)
+        return self.metric_inner(descent_direction, velocity)
 
     def reference(self, y: Tensor) -> Tensor:
         if self.order == 2:
             return super().reference(y)
+        r = torch.ones_like(y) if self.rates is None else self.rates
         with torch.enable_grad():  # from the loss alone
             leaf = y.detach().requires_grad_()
             (g,) = torch.autograd.grad(self.flow.loss(leaf).sum(), leaf, create_graph=True)
-            fixed = g.detach()
-            (Hg,) = torch.autograd.grad(g, leaf, fixed, create_graph=True)
-            (HHg,) = torch.autograd.grad(g, leaf, Hg.detach(), retain_graph=True)
-            third = torch.zeros_like(fixed)
-            if Hg.requires_grad:  # else the objective is quadratic, at least piece by piece
-                (third,) = torch.autograd.grad((fixed * Hg).sum(), leaf)
+            v = r * g.detach()
+            (Hv,) = torch.autograd.grad(g, leaf, v, create_graph=True)
+            (HHv,) = torch.autograd.grad(g, leaf, r * Hv.detach(), retain_graph=True)
+            third = torch.zeros_like(v)
+            if Hv.requires_grad:  # else the objective is quadratic, at least piece by piece
+                (third,) = torch.autograd.grad((v * Hv).sum(), leaf)
         unit = self._unit(y, self.state_ndim)
-        return -fixed - 0.5 * unit * Hg.detach() - unit * unit * (third / 12 + HHg / 3)
+        return -v - r * (0.5 * unit * Hv.detach() + unit * unit * (third / 12 + HHv / 3))
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         # Reverse mode twice: forward mode does not pass through every flow's product.
@@ -174,7 +175,7 @@ class ModifiedFlow(WrappedFlow):
 def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """Compute f''(v, w) of a gradient flow f.
 
-    It is the gradient of ⟨v, f'(y)w⟩, by the symmetry of ∇³L.
+    It is the gradient of ⟨v, f'(y)w⟩, by the symmetry of ∇³L; in the metric of the flow's rates.
 
     Parameters
     ----------
@@ -203,10 +204,14 @@ def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
         # A clone: where the caller differentiates, v and w depend on y too.
         leaf = y.clone() if differentiable else y.detach().requires_grad_()
         first, second = (v, w) if differentiable else (v.detach(), w.detach())
+        rates = flow.rates if isinstance(flow, ParameterFlow) else None
+        first = first if rates is None else first / rates
         value = (first * flow.jvp(leaf, second)).sum()
         if not value.requires_grad:  # a quadratic objective
             return torch.zeros_like(y)
         (gradient,) = torch.autograd.grad(
             value, leaf, create_graph=differentiable, allow_unused=True
         )
-    return torch.zeros_like(y) if gradient is None else gradient
+    if gradient is None:
+        return torch.zeros_like(y)
+    return gradient if rates is None else rates * gradient

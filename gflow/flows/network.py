@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from gflow.checks import require_count, require_float
+from gflow.checks import require_count, require_float, require_not_negative, require_positive
 from gflow.errors import InputError
 from gflow.flows.arguments import require_team
 from gflow.flows.base import Observables, ParameterFlow, split_ensemble
@@ -35,6 +35,7 @@ from gflow.flows.objective.differentiation import (
     value,
     value_and_gradient,
 )
+from gflow.flows.objective.groups import Groups, by_parameter
 from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
 from gflow.flows.objective.samples import (
     plain_tensor,
@@ -49,7 +50,7 @@ from gflow.flows.objective.trainable import (
     trainable_parameters,
     uncompiled,
 )
-from gflow.laws import Law, law_values
+from gflow.laws import Law, law_values, scaled_laws
 from gflow.laws.holding import laws_that_hold
 from gflow.text import brief
 
@@ -97,6 +98,13 @@ class NetworkFlow(ParameterFlow):
         1), means over samples that keep their digits down to 1e-308: see `NormalisedFlow`.
     inputs, targets : Tensor
         The full batch.
+    weight_decay : float or mapping of str to float
+        λ ≥ 0 of ½λ‖θ‖², which is added to the loss: one number, or numbers by the name of a
+        parameter (``"0.weight"``) or of a module (``"0"``), or by a pattern (``"*.weight"``); the
+        last that fits counts, and others have none.
+    rates : float or mapping of str to float, optional
+        Time scales r > 0 of the parameters, in the same way, 1 by default: θ̇ = −r∇L(θ), and
+        descent is θ_{k+1} = θ_k − ηr∇L(θ_k).
     chunk : int, optional
         Number of samples evaluated at a time: memory is bounded by one chunk of one member, at
         the same results to round-off. Costs one forward pass of all samples at construction,
@@ -129,7 +137,8 @@ class NetworkFlow(ParameterFlow):
     products are differences of gradients, to about 1e-10.
 
     ``flow.laws`` are the conservation laws of the module's layers (`gflow.laws`), which the
-    certificate measures along the path; of linear layers wider than 64, the diagonals.
+    certificate measures along the path; of linear layers wider than 64, the diagonals. With
+    ``rates`` they are weighted, and under weight decay they decay as e^{−2rλt}.
 
     Examples
     --------
@@ -148,6 +157,8 @@ class NetworkFlow(ParameterFlow):
         inputs: Tensor,
         targets: Tensor,
         *,
+        weight_decay: Groups = 0.0,
+        rates: Groups | None = None,
         chunk: int | None = None,
         team: Team | None = None,
     ):
@@ -158,6 +169,13 @@ class NetworkFlow(ParameterFlow):
         self._start = {k: p.clone() for k, p in trainable_parameters(module).items()}
         require_criterion(criterion, module)
         self._sizes = [p.numel() for p in self._start.values()]
+        #: λ and r of each parameter.
+        self.weight_decay = by_parameter(
+            "weight_decay", weight_decay, self._start, 0.0, require_not_negative
+        )
+        self.time_scales = by_parameter("rates", rates, self._start, 1.0, require_positive)
+        has_rates = any(r != 1.0 for r in self.time_scales.values())
+        self._rates = self._of_parameters(self.time_scales) if has_rates else None
         self._shared = None
         self._loss = NetworkLoss(module, criterion, self._start)
         alone = team is None or team.size == 1
@@ -166,13 +184,18 @@ class NetworkFlow(ParameterFlow):
         if team is None or team.size == 1:
             self._check(inputs, targets, len(inputs) if chunk is None else chunk)
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
+            self._chunks[0].decay = self._decay
             return
         with team.collective():
             team.require_equal("the module", [*module.parameters(), *module.buffers()])
             team.require_equal("inputs and targets", [inputs, targets])
+            scales = [self._of_parameters(x) for x in (self.weight_decay, self.time_scales)]
+            team.require_equal("weight decay and rates", scales)
             rows = -(-len(inputs) // team.size)
             self._check(inputs, targets, rows if chunk is None else min(rows, chunk))
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk, team)
+        if team.rank == 0:  # the sum over processes has it once
+            self._chunks[0].decay = self._decay
         self._shared = SampleSums(
             team, self._local_sum, self._local_outputs, len(inputs), self.reference_tensor
         )
@@ -186,9 +209,23 @@ class NetworkFlow(ParameterFlow):
             inputs, targets = inputs[:size].to(device), targets[:size].to(device)
         choose_route(self._loss, Chunk(inputs, targets, 1.0))
 
+    def _of_parameters(self, numbers: Mapping[str, float]) -> Tensor:
+        """Return a number for each parameter as a vector (p,)."""
+        like = self.reference_tensor
+        return torch.cat([like.new_full((p.numel(),), numbers[k]) for k, p in self._start.items()])
+
+    @property
+    def _decay(self) -> Tensor | None:
+        has_decay = any(self.weight_decay.values())
+        return self._of_parameters(self.weight_decay) if has_decay else None
+
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (sum(self._sizes),)
+
+    @property
+    def rates(self) -> Tensor | None:
+        return self._rates
 
     @property
     def reference_tensor(self) -> Tensor:
@@ -300,22 +337,26 @@ class NetworkFlow(ParameterFlow):
 
     def loss_and_velocity(self, y: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = self._sum(value_and_gradient, y)
-        return loss, -gradient
+        return loss, self._velocity(gradient)
+
+    def _velocity(self, gradient: Tensor) -> Tensor:
+        """Return −r·gradient; the same of a product with the Hessian."""
+        return -gradient if self._rates is None else -self._rates * gradient
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
         if not self._loss.route.has_products:
             return self._difference(y, v)
-        return -self._sum(gradient_and_product, y, v)[1]
+        return self._velocity(self._sum(gradient_and_product, y, v)[1])
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
         if self.is_split or y.ndim > 1 or not self._loss.route.has_products:
             return super().linearised(y)  # the graph of all parts would stay in memory
         product = hessian(self._loss.objective(self._chunks[0]), y)
-        return lambda v: -product(v)
+        return lambda v: self._velocity(product(v))
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self.is_split or not self._loss.route.has_products:
-            return super().velocity_and_acceleration(y)  # the product needs the whole gradient
+        if self.is_split or self._rates is not None or not self._loss.route.has_products:
+            return super().velocity_and_acceleration(y)  # the product needs the whole velocity
         gradient, product = self._sum(gradient_and_product, y)
         return -gradient, product
 
@@ -328,15 +369,22 @@ class NetworkFlow(ParameterFlow):
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.
-        return -self._sum(gradient_by_torch_func, y)[0]
+        return self._velocity(self._sum(gradient_by_torch_func, y)[0])
 
     @functools.cached_property
     def laws(self) -> tuple[Law, ...]:
         """The conservation laws of the module that hold for this loss: see `gflow.laws`."""
-        return laws_that_hold(self._loss.module, self._start, self._named_gradient)
+        laws = laws_that_hold(self._loss.module, self._start, self._criterion_gradient)
+        return scaled_laws(laws, self.time_scales, self.weight_decay)
 
-    def _named_gradient(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self.parameters_dict(-NetworkFlow.reference(self, self.pack(dict(parameters))))
+    def _criterion_gradient(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the gradient of the criterion alone, by name."""
+        theta = self.pack(dict(parameters))
+        gradient, decay = self._sum(gradient_by_torch_func, theta)[0], self._decay
+        return self.parameters_dict(gradient if decay is None else gradient - decay * theta)
+
+    def invariant_rates(self) -> Mapping[str, float]:
+        return {law.name: law.decay_rate for law in self.laws}
 
     def invariants(self, y: Tensor) -> Observables:
         return law_values(self.laws, self.parameters_dict(y), most=_MOST_FEATURES)

@@ -55,7 +55,8 @@ class NormalisedFlow(WrappedFlow):
     Raises
     ------
     InputError
-        If the flow is another one, is split in chunks or processes, or the direction does not fit.
+        If the flow is another one, is split in chunks or processes, has weight decay or rates, or
+        the direction does not fit.
 
     Notes
     -----
@@ -202,6 +203,11 @@ def _log_flow(flow: NetworkFlow) -> tuple[NetworkFlow, TailCriterion, Tensor]:
         raise InputError(
             "the normalised flow needs all samples at once, as log φ is no sum over samples, got "
             "a flow in chunks or across processes; make it without chunk and team"
+        )
+    if network.rates is not None or any(network.weight_decay.values()):
+        raise InputError(
+            "the normalised flow is that of the criterion alone, got a flow with weight decay or "
+            "rates; make it without weight_decay and rates"
         )
     inputs, targets = network.samples
     criterion = network.criterion

@@ -1,7 +1,8 @@
 """Sharpness: the largest eigenvalues of the Hessian of a flow's objective.
 
 The sharpness at a state is the largest eigenvalue λ_max of the Hessian of the objective, minus the
-Jacobian of its gradient flow; gradient descent is stable for step sizes below 2/λ_max.
+Jacobian of its gradient flow; gradient descent is stable for step sizes below 2/λ_max. Of a flow
+with time scales r it is the largest eigenvalue of r^{1/2}Hr^{1/2}, for which that holds.
 """
 
 from __future__ import annotations
@@ -128,9 +129,15 @@ def hessian_eigenpairs(
         noise = torch.Generator().manual_seed(0)
         # One for each value: a repeated eigenvalue appears as often as there are first vectors.
         start = torch.randn(k, theta.numel(), generator=noise, dtype=torch.float64).to(theta)
-    product = inner.linearised(theta)
+    linearised, chart = inner.linearised(theta), inner.perturbations(theta)
+
+    def product(v: Tensor) -> Tensor:
+        v = v.reshape(theta.shape)
+        image = linearised(v) if chart is None else chart[1](linearised(chart[0](v)))
+        return -image.flatten()
+
     return largest_eigenvalues(
-        lambda v: -product(v.reshape(theta.shape)).flatten(),
+        product,
         start,
         k,
         tol=tol,

@@ -80,6 +80,10 @@ class WrappedFlow(ParameterFlow):
     def reference_tensor(self) -> Tensor | None:
         return self.flow.reference_tensor
 
+    @property
+    def rates(self) -> Tensor | None:
+        return self.flow.rates if isinstance(self.flow, ParameterFlow) else None
+
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)
 

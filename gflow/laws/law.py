@@ -56,6 +56,9 @@ class Law:
         ``gram``: Σ weight·M Mᵀ over the terms' matrices M, (h, h). ``squares``: its diagonal
         alone, (h,). ``total``: its trace. ``sum``: the sums of a matrix over its rows, (r,).
     terms : tuple of Term
+    decay_rate : float
+        r where the law decays as e^{−rt}, by weight decay (`gflow.laws.scaled`); 0 where it is
+        constant.
 
     Examples
     --------
@@ -71,6 +74,7 @@ class Law:
     name: str
     kind: str
     terms: tuple[Term, ...]
+    decay_rate: float = 0.0
 
     @property
     def formula(self) -> str:
@@ -120,7 +124,8 @@ class Law:
         return value[..., rows, columns].flatten()
 
     def __repr__(self) -> str:
-        return f"Law({self.name}: {self.formula})"
+        decay = f", times e^{{−{self.decay_rate:g}t}}" if self.decay_rate else ""
+        return f"Law({self.name}: {self.formula}{decay})"
 
 
 _PATTERNS: Mapping[str, Callable[[Term], str]] = {

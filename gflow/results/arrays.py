@@ -133,7 +133,7 @@ def add_drift(ds: xr.Dataset, path: Trajectory) -> None:
     >>> sorted(ds)
     ['drift_balancedness_1', 'drift_bound']
     """
-    drift = invariant_drift(path.flow, path.ys)
+    drift = invariant_drift(path.flow, path.ys, path.ts)
     if drift:
         bound = path.certificate.bounds["invariant_drift"]
         add_variable(ds, "drift_bound", (), bound, "bound of the certificate")

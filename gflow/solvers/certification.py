@@ -78,6 +78,7 @@ def certified_trajectory(
     if not round_off > bound:
         found, without = attempt("round_off", lambda: _round_off(problem, ys[:count], bound))
         round_off, not_run = max(round_off, found or 0.0), (*not_run, *without)
+    end = max(problem.t, *problem.event_times.values(), 0.0)
     changes, without = attempt("discrete_changes", lambda: discrete_changes(problem))
     not_run += without
     certificate = certify(
@@ -91,7 +92,8 @@ def certified_trajectory(
         not_run=not_run,
         round_off=round_off,
         discrete_changes=changes,
-        ts=[*reached, problem.flow_time(problem.t)][: len(certified)],
+        ts=[*reached, problem.flow_time(end)][: len(certified)],
+        stops=_stops(problem, members),
     )
     return Trajectory(
         torch.tensor(reached, dtype=torch.float64),
@@ -223,6 +225,14 @@ def _certified_states(problem: Problem, ys: Tensor) -> tuple[Tensor, Tensor | No
     paths = ys.reshape(len(ys), -1, *state)[:, members]
     last = problem.y.reshape(-1, *state)[members]
     return torch.cat([torch.where(torch.isnan(paths), last, paths), last[None]]), members
+
+
+def _stops(problem: Problem, members: Tensor | None) -> Tensor | None:
+    """Return the time at which an event stopped each certified member; None without any."""
+    if members is None or not problem.event_times:
+        return None
+    times = [problem.event_times.get(i, problem.t) for i in members.tolist()]
+    return torch.tensor([problem.flow_time(t) for t in times], dtype=torch.float64)
 
 
 def _select(members: Tensor | None, values: Tensor) -> Tensor:

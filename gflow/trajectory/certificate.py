@@ -6,7 +6,8 @@
 ``loss_increase``
     The largest rise of φ between accepted steps, relative to the same.
 ``invariant_drift``
-    For every conserved quantity its largest change, relative to its natural scale.
+    For every conserved quantity its largest change, relative to its natural scale; of one that
+    decays as e^{−rt}, as laws of networks do under weight decay, the change beyond that.
 ``discrete_changes``
     Of what the flow conserves beside: rank, the sign of the determinant, and modes of the start
     that are still resolved; see `Flow.discrete_changes`.
@@ -199,6 +200,7 @@ def certify(
     round_off: float = 0.0,
     discrete_changes: Mapping[str, float] | None = None,
     ts: Sequence[float] | None = None,
+    stops: Tensor | None = None,
 ) -> Certificate:
     """Measure the certificate of a path.
 
@@ -226,6 +228,8 @@ def certify(
         Measured by the caller, who knows the coordinates.
     ts : sequence of float, shape (T,), optional
         Times of the states, at which the velocity is checked; 0 by default.
+    stops : Tensor, shape (...), optional
+        The time at which each member of an ensemble stopped, after which its state is the same.
 
     Returns
     -------
@@ -253,16 +257,17 @@ def certify(
     largest = np.maximum(np.maximum(abs(first), abs(last)), abs(first - last))
     unresolved = to_numpy(resolution) if isinstance(resolution, Tensor) else resolution
     scale = largest + (_CURVATURE * unresolved + torch.finfo(ys.dtype).tiny) / accumulated
+    times = [0.0] * len(ys) if ts is None else ts
+    some = spread(len(ys), _INVARIANT_SAMPLES)
     drift, without_drift = attempt(
         "invariant_drift",
         lambda: {
             name: _worst(to_numpy(change))
             for name, change in invariant_drift(
-                flow, ys[spread(len(ys), _INVARIANT_SAMPLES)]
+                flow, ys[some], [times[i] for i in some], stops
             ).items()
         },
     )
-    times = [0.0] * len(ys) if ts is None else ts
     at = _velocity_samples(flow, times, ys)
     velocity_error, without_velocity = attempt(
         "velocity_error",
@@ -356,7 +361,9 @@ def _worst(values: np.ndarray) -> float:
     return float(values.max()) if values.size else 0.0
 
 
-def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
+def invariant_drift(
+    flow: Flow, ys: Tensor, ts: Sequence[float] | Tensor, stops: Tensor | None = None
+) -> Observables:
     """Measure the change of each invariant since the start, relative to its scale.
 
     Parameters
@@ -365,27 +372,42 @@ def invariant_drift(flow: Flow, ys: Tensor) -> Observables:
         The flow, with its invariants.
     ys : Tensor, shape (T, ..., *state)
         States of a path.
+    ts : Tensor or sequence of float, shape (T,)
+        Their times, for invariants that decay.
+    stops : Tensor, shape (...), optional
+        The time at which each member of an ensemble stopped, after which its state is the same.
 
     Returns
     -------
     dict of str to Tensor, shape (T, ...)
-        The relative change of each invariant.
+        The relative change of each invariant, beyond its decay (`Flow.invariant_rates`).
 
     Examples
     --------
     >>> import torch, gflow
     >>> loss = gflow.losses.SquaredDistance(torch.eye(1))
     >>> flow = gflow.LayerwiseFlow(loss, [1, 1, 1])   # D_1 = w_2² − w_1², of scale w_1² + w_2²
-    >>> invariant_drift(flow, torch.tensor([[0.0, 0.0], [0.0, 1.0]]))["balancedness_1"].tolist()
+    >>> ys = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    >>> invariant_drift(flow, ys, [0.0, 1.0])["balancedness_1"].tolist()
     [0.0, 1.0]
     """
     values, scales = flow.invariants(ys), flow.invariant_scales(ys)
     if values.keys() - scales.keys():  # of a flow of one's own
         scales = Flow.invariant_scales(flow, ys) | scales
     batch_ndim = ys.ndim - flow.state_ndim
+    rates = flow.invariant_rates()
+    elapsed = torch.as_tensor(ts, dtype=ys.dtype, device=ys.device)
+    elapsed = elapsed.reshape(-1, *[1] * (batch_ndim - 1))
+    if stops is not None:
+        elapsed = torch.minimum(elapsed, stops.to(elapsed))
+    elapsed = (elapsed - elapsed[0]).expand(ys.shape[:batch_ndim])
     drift = {}
     for name, value in values.items():
-        change = (value - value[0]).reshape(*value.shape[:batch_ndim], -1).norm(dim=-1)
+        expected = value[0]
+        if rate := rates.get(name, 0.0):
+            left = (-rate * elapsed).exp()
+            expected = left.reshape(*left.shape, *[1] * (value.ndim - batch_ndim)) * value[0]
+        change = (value - expected).reshape(*value.shape[:batch_ndim], -1).norm(dim=-1)
         drift[name] = change / scales[name].amax(dim=0).clamp_min(torch.finfo(ys.dtype).tiny)
     return drift
 

@@ -44,7 +44,8 @@ def network(team: Team | None, criterion: str, chunk: int | None) -> NetworkFlow
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
     X, Y = randn(SAMPLES, 3, seed=1), randn(SAMPLES, 2, seed=2)
-    return NetworkFlow(module, CRITERIA[criterion], X, Y, chunk=chunk, team=team)
+    scales = {} if chunk is None else {"weight_decay": {"0": 0.1}, "rates": {"*.bias": 2.0}}
+    return NetworkFlow(module, CRITERIA[criterion], X, Y, chunk=chunk, team=team, **scales)
 
 
 def network_values(flow: NetworkFlow) -> dict[str, torch.Tensor]:

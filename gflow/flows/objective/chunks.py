@@ -36,11 +36,14 @@ class Chunk:
         The samples.
     weight : float
         w_c.
+    decay : Tensor or None, shape (p,)
+        λ of the weight decay ½Σ_i λ_iθ_i² that one chunk adds to its summand; None of the others.
     """
 
     inputs: Tensor
     targets: Tensor
     weight: float
+    decay: Tensor | None = None
 
 
 def in_chunks(

@@ -196,7 +196,13 @@ class ChunkLoss:
         else:
             result = call()
         require_scalar(result)
-        return result if chunk.weight == 1.0 else chunk.weight * result
+        return self._summand(result, theta)
+
+    def _summand(self, loss: Tensor, theta: Tensor) -> Tensor:
+        """Weight a chunk's loss, and add the weight decay."""
+        chunk = self.chunk
+        loss = loss if chunk.weight == 1.0 else chunk.weight * loss
+        return loss if chunk.decay is None else loss + 0.5 * (chunk.decay * theta * theta).sum()
 
     def own_gradient(self, theta: Tensor) -> Tensor:
         """Compute the gradient at θ (..., p) by plain autograd on the module's parameters."""
@@ -235,7 +241,7 @@ class OverwrittenLoss(ChunkLoss, KnownDerivatives):
         with self.loss.settings():
             loss = self.loss.criterion(self.loss.module(chunk.inputs), chunk.targets)
         require_scalar(loss)
-        return loss if chunk.weight == 1.0 else chunk.weight * loss
+        return self._summand(loss, torch.cat([p.flatten() for p in self.loss.own]))
 
     def _slopes(self, loss: Tensor, vs: Sequence[Tensor]) -> Tensor:
         """Differentiate along vs, and once more by all parameters, as one vector."""
