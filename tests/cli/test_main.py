@@ -46,7 +46,7 @@ SMALL = {
     "epochs": 8,
     "seeds": 2,
     "points": 4,
-    "t_end": 2,  # only where the scenario has an end, not a number of epochs
+    "t_end": 2,  # only where the scenario has an end
 }
 #: Further options of a scenario, or of all scenarios of a setting; most need none.
 EXTRA = {
@@ -55,6 +55,7 @@ EXTRA = {
     "edge-of-stability": "--depth 1 --points 8 --t-end 20 --step-sizes 1.05,1.0",
     "factorization": "--t-end 9 --init-scale 0.1",
     "implicit-regularization": "--depth 1 --step-sizes 0.2,0.1",
+    "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
     "network": "--depth 1 --step-sizes 0.2,0.1",
     "wide-network": "--samples 4 --test-samples 3 --threads 1 --method dopri5 --rtol 1e-3",

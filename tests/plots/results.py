@@ -26,6 +26,14 @@ WIDE = {
     "method": "dopri5",
     "rtol": 1e-3,
 }
+MODES = {
+    "setting": "incremental-learning",
+    "size": 3,
+    "samples": 40,
+    "modes": [3.0, 1.0],
+    "init_scales": [0.1, 0.03, 0.01],
+    "points": 12,
+}
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 SCENARIOS = {
     "continuous-vs-discrete": {
@@ -55,12 +63,18 @@ SCENARIOS = {
     "no edge": EDGE | {"step_sizes": [0.02]},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
+    "incremental-learning": MODES | {"depth": 2},
+    "incremental-learning, depth 1": MODES | {"depth": 1},
+    "incremental-learning, depth 3": MODES | {"depth": 3},
     "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
     "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
     "wide-network": WIDE,
     "diverged": WIDE | {"step_sizes": [20.0], "epochs": 10},
 }
 
+
+#: Settings whose paths have an end of their own.
+NO_END = {"wide-network", "incremental-learning"}
 
 #: Every result with the names of its figures.
 FIGURES = {
@@ -72,6 +86,9 @@ FIGURES = {
     "no edge": {"edge_of_stability", "leaving", "oscillation", "oscillation_variance"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "incremental-learning": {"incremental_learning"},
+    "incremental-learning, depth 1": {"incremental_learning"},
+    "incremental-learning, depth 3": {"incremental_learning"},
     "network": {"loss", "gap", "sharpness", "network"},
     "network of digits": {"loss", "gap", "sharpness", "network"},
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
@@ -94,7 +111,7 @@ def dataset(name: str) -> xr.Dataset:
         study = gflow.step_size_study(flow, torch.zeros(2, dtype=torch.float64), 8.0, sizes)
         return StepSizeResult.from_study(study).dataset
     keys = {"data": "synthetic", "points": 4} | SCENARIOS[name]
-    if keys["setting"] != "wide-network":
+    if keys["setting"] not in NO_END:
         keys.setdefault("t_end", 2.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of descent beyond its stability limit

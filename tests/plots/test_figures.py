@@ -22,6 +22,7 @@ SAVED_BY_COMMANDS = {
     "edge-of-stability",
     "factorization",
     "implicit-regularization",
+    "incremental-learning",
     "kernel",
     "network",
     "study",
