@@ -67,6 +67,8 @@ _COUNTS = {
     "step": (0, "step of descent"),
     "point": (0, "time of a path"),
     "member": (0, "member of the ensemble"),
+    "plateau": (1, "plateau of the loss"),
+    "jump": (1, "jump between two plateaus"),
 }
 
 
