@@ -81,8 +81,8 @@ class WrappedFlow(ParameterFlow):
         return self.flow.reference_tensor
 
     @property
-    def rates(self) -> Tensor | None:
-        return self.flow.rates if isinstance(self.flow, ParameterFlow) else None
+    def parameter_rates(self) -> Tensor | None:
+        return self.flow.parameter_rates if isinstance(self.flow, ParameterFlow) else None
 
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)
