@@ -75,7 +75,9 @@ class IncrementalLearning(LaboratoryScenario):
         from gflow.results.base import Setup
         from gflow.studies.mode_times import flow_from
 
-        return Setup(*flow_from(self.problem(), self.depth, max(self.init_scales)))
+        problem = self.problem()
+        facts = {"size": self.size, "measurements": self.samples or 20 * self.size}
+        return Setup(*flow_from(problem, self.depth, max(self.init_scales)), facts=facts)
 
     def run(self, stages: Stages) -> Result:
         """Follow W from every start, and measure when each mode is learned."""

@@ -15,24 +15,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Stages
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_count, require_numbers, require_positive, shown
+from gflow.display import Display, holds, span
 from gflow.errors import InputError
 from gflow.events import rank_reaches
 from gflow.flows import EndToEndFlow, Flow, SpectralFlow
 from gflow.losses import Loss
-from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import integrate
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import study_options
 from gflow.trajectory import Trajectory
 
 _WITHIN = 1.5  # times the half-time of the last mode by theory: the end of a path
 _RELAXED = 10.0  # units of time of the linear flow, depth 1
 
+DEFAULTS = SolveOptions(points=300)
 
-@dataclass(frozen=True)
-class ModeTimes:
+
+@dataclass(frozen=True, repr=False)
+class ModeTimes(Display):
     """Half-times of the modes of W, one row for each scale of the start.
 
     Attributes
@@ -59,6 +66,13 @@ class ModeTimes:
     paths: tuple[Trajectory, ...]
     singular_values: tuple[Tensor, ...]
     half_times: Tensor
+
+    def __repr__(self) -> str:
+        order = "in order" if self.in_order else "not in order"
+        return (
+            f"ModeTimes(depth {self.depth}, {len(self.modes)} modes learned {order} from starts "
+            f"{span(self.scales)}, {holds(*(path.certificate for path in self.paths))})"
+        )
 
     @property
     def shifts(self) -> Tensor:
@@ -113,9 +127,10 @@ def mode_times(
     scales: Sequence[float],
     depth: int,
     *,
-    options: SolveOptions,
-    stages: Stages,
     t_end: float | None = None,
+    options: SolveOptions = DEFAULTS,
+    stages: Stages | bool | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> ModeTimes:
     """Follow W from α·I for several α, until all modes of the target are learned.
 
@@ -129,11 +144,15 @@ def mode_times(
         α.
     depth : int
         Number of layers N.
-    options : SolveOptions
-    stages : callable
-        ``stages(name, t_end)`` gives a progress callback for each path.
     t_end : float, optional
-        The longest time.
+        The longest time; by default long enough, by theory.
+    options : SolveOptions
+        Of the solver; by default there are 300 points on each path.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each path; True shows bars.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -142,21 +161,29 @@ def mode_times(
     Raises
     ------
     InputError
-        If there are more modes than singular values, or a mode is below a start.
+        If there are more modes than singular values, a mode is below a start, or arguments are out
+        of range.
 
     Examples
     --------
     >>> import torch, math
     >>> from gflow.losses import SquaredDistance
     >>> loss = SquaredDistance(torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64)))
-    >>> found = mode_times(
-    ...     loss, [2.0, 1.0], [1e-3, 1e-6], 2, options=SolveOptions(), stages=lambda name, t: None
-    ... )
+    >>> found = mode_times(loss, [2.0, 1.0], [1e-3, 1e-6], 2)
     >>> shift = found.half_times[1] - found.half_times[0]
     >>> [round(float(s), 3) for s in shift], round(math.log(1e3) / (2 * 2.0), 3)
     ([1.727, 3.454], 1.727)
     """
-    targets, alphas = sorted(modes, reverse=True), sorted(set(scales), reverse=True)
+    if not isinstance(loss, Loss):
+        raise InputError(
+            f"loss must be one of gflow.losses, got {shown(loss)}; write mode_times("
+            "loss, modes, scales, depth)"
+        )
+    options, stages = study_options(options, keywords), as_stages(stages)
+    depth = require_count("depth", depth)
+    t_end = None if t_end is None else require_positive("t_end", t_end)
+    targets = sorted(_positive("modes", modes), reverse=True)
+    alphas = sorted(set(_positive("scales", scales)), reverse=True)
     if len(targets) > min(loss.shape):
         raise InputError(
             f"there must be at most {min(loss.shape)} modes in a matrix of shape "
@@ -185,6 +212,10 @@ def mode_times(
     return ModeTimes(
         depth, tuple(targets), rate, tuple(alphas), tuple(paths), tuple(sizes), half_times
     )
+
+
+def _positive(name: str, values: object) -> list[float]:
+    return [require_positive(f"each of {name}", x) for x in require_numbers(name, values)]
 
 
 def _longest(alpha: float, targets: Sequence[float], depth: int, rate: float) -> float:
