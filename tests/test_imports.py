@@ -84,6 +84,7 @@ TABLE = {
     },
     "results": {"studies", "descent", "trajectory", "flows", "linalg"},
     "studies": {
+        "baselines",
         "solvers",
         "descent",
         "trajectory",

@@ -31,8 +31,8 @@ MODES = {
     "size": 3,
     "samples": 40,
     "modes": [3.0, 1.0],
-    "init_scales": [0.1, 0.03, 0.01],
-    "points": 12,
+    "init_scales": [0.3, 0.1, 0.03],
+    "points": 8,
 }
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 SCENARIOS = {
@@ -66,6 +66,16 @@ SCENARIOS = {
     "incremental-learning": MODES | {"depth": 2},
     "incremental-learning, depth 1": MODES | {"depth": 1},
     "incremental-learning, depth 3": MODES | {"depth": 3},
+    "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
+    | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
+    "max-margin": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
+    | {"log10_loss_end": -20.0},
+    "max-margin, short": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
+    | {"log10_loss_end": -0.5},
+    "saddle-to-saddle": {"setting": "saddle-to-saddle", "seed": 1, "points": 40}
+    | {"powers": [20.0], "jumps": 4},
+    "two-by-two": {"setting": "two-by-two", "depths": [3], "loss_end": 1e-2, "points": 12}
+    | {"rtol": 1e-6, "atol": 0.0},
     "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
     "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
     "wide-network": WIDE,
@@ -74,7 +84,14 @@ SCENARIOS = {
 
 
 #: Settings whose paths have an end of their own.
-NO_END = {"wide-network", "incremental-learning"}
+NO_END = {
+    "incremental-learning",
+    "kernel-to-rich",
+    "max-margin",
+    "saddle-to-saddle",
+    "two-by-two",
+    "wide-network",
+}
 
 #: Every result with the names of its figures.
 FIGURES = {
@@ -89,6 +106,11 @@ FIGURES = {
     "incremental-learning": {"incremental_learning"},
     "incremental-learning, depth 1": {"incremental_learning"},
     "incremental-learning, depth 3": {"incremental_learning"},
+    "kernel-to-rich": {"kernel_to_rich"},
+    "max-margin": {"max_margin"},
+    "max-margin, short": {"max_margin"},
+    "saddle-to-saddle": {"saddle_to_saddle"},
+    "two-by-two": {"two_by_two"},
     "network": {"loss", "gap", "sharpness", "network"},
     "network of digits": {"loss", "gap", "sharpness", "network"},
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},

@@ -24,8 +24,12 @@ SAVED_BY_COMMANDS = {
     "implicit-regularization",
     "incremental-learning",
     "kernel",
+    "kernel-to-rich",
+    "max-margin",
     "network",
+    "saddle-to-saddle",
     "study",
+    "two-by-two",
     "wide-network",
 }
 TOY = """
