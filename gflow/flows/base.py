@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -119,9 +119,6 @@ class Flow(abc.ABC):
 
     Do not derive from this class directly; use `ParameterFlow` or `ReducedFlow`.
     """
-
-    #: Names of the dimensions that an observable or invariant has beyond the ensemble's.
-    observable_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -243,6 +240,16 @@ class Flow(abc.ABC):
     def observables(self, y: Tensor) -> Observables:
         """Measure a state: tensors by name, shapes of the ensemble and ``observable_dims``."""
         return {"loss": self.loss(y)}
+
+    @property
+    def observable_dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the dimensions of observables and invariants beyond the ensemble's."""
+        return {}
+
+    @property
+    def dimension_labels(self) -> Mapping[str, Sequence[str]]:
+        """Names of what dimensions count, such as parameters; numbers where there are none."""
+        return {}
 
     def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the input weights (..., m, d) and signs (m,) of hidden neurons, or None."""
@@ -528,7 +535,7 @@ class ParameterFlow(Flow):
     """Gradient flow ẏ = −∇φ(y) of the parameters themselves, or ẏ = −r∇φ(y) with time scales r."""
 
     @property
-    def parameter_rates(self) -> Tensor | None:
+    def rates(self) -> Tensor | None:
         """Time scales r > 0, (*state), of the numbers of a state; None where all are 1.
 
         The flow is then the gradient in the metric ⟨a, b/r⟩, and descent is θ_{k+1} = θ_k − ηr∇φ.
@@ -547,24 +554,24 @@ class ParameterFlow(Flow):
         -------
         Tensor, shape (...)
         """
-        return self.inner(a, b if self.parameter_rates is None else b / self.parameter_rates)
+        return self.inner(a, b if self.rates is None else b / self.rates)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return self.metric_inner(velocity, velocity)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        is_symmetric = self.parameter_rates is None
+        is_symmetric = self.rates is None
         return jacobian_product(functools.partial(self, 0.0), y, v, symmetric=is_symmetric)
 
     def perturbations(self, y: Any) -> Chart | None:
-        if self.parameter_rates is None:
+        if self.rates is None:
             return None
-        size = numbers(self.parameter_rates.sqrt(), y)
+        size = numbers(self.rates.sqrt(), y)
         return Chart(lambda v: size * v, lambda v: v / size)
 
     def reference(self, y: Tensor) -> Tensor:
         gradient = gradient_of(self.loss, y)
-        return -gradient if self.parameter_rates is None else -self.parameter_rates * gradient
+        return -gradient if self.rates is None else -self.rates * gradient
 
     @property
     def parameter_flow(self) -> Flow:

@@ -12,20 +12,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from gflow.checks import require_count, require_float, require_not_negative, require_positive
+from gflow.checks.modules import (
+    require_criterion,
+    require_deterministic,
+    trainable_parameters,
+    uncompiled,
+)
 from gflow.errors import InputError
 from gflow.flows.arguments import require_team
 from gflow.flows.base import Observables, ParameterFlow, split_ensemble
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, in_chunks
 from gflow.flows.objective.construction import choose_route
-from gflow.flows.objective.criteria import named_criterion
+from gflow.flows.objective.criteria import Logistic, named_criterion
 from gflow.flows.objective.differentiation import (
     Objective,
     gradient_and_product,
@@ -36,6 +42,7 @@ from gflow.flows.objective.differentiation import (
     value_and_gradient,
 )
 from gflow.flows.objective.groups import Groups, by_parameter
+from gflow.flows.objective.held_out import HeldOut
 from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
 from gflow.flows.objective.samples import (
     plain_tensor,
@@ -44,14 +51,12 @@ from gflow.flows.objective.samples import (
     require_samples,
 )
 from gflow.flows.objective.split_by_rows import SampleSums, Summand
-from gflow.flows.objective.trainable import (
-    require_criterion,
-    require_deterministic,
-    trainable_parameters,
-    uncompiled,
-)
+from gflow.flows.sharpness import hessian_product
 from gflow.laws import Law, law_values, scaled_laws
 from gflow.laws.holding import laws_that_hold
+from gflow.measures import Measure, always, chosen, measures
+from gflow.measures.base import measure_states
+from gflow.measures.labels import Classes, classes_of
 from gflow.text import brief
 
 if TYPE_CHECKING:
@@ -105,6 +110,12 @@ class NetworkFlow(ParameterFlow):
     rates : float or mapping of str to float, optional
         Time scales r > 0 of the parameters, in the same way, 1 by default: θ̇ = −r∇L(θ), and
         descent is θ_{k+1} = θ_k − ηr∇L(θ_k).
+    test : tuple of two Tensor, optional
+        Held-out inputs and targets, of which only observables are measured.
+    measure : str, callable, mapping, or sequence of these
+        What `observables` measures beside the cheap quantities: names of `gflow.measures`, such as
+        ``"kernel_distance"`` or ``"hessian_eigenvalues:10"``, and functions ``f(flow, y)`` of one
+        state.
     chunk : int, optional
         Number of samples evaluated at a time: memory is bounded by one chunk of one member, at
         the same results to round-off. Costs one forward pass of all samples at construction,
@@ -150,6 +161,8 @@ class NetworkFlow(ParameterFlow):
     [15.0]
     """
 
+    observable_dims: ClassVar = {name: kind.dims for name, kind in measures().items() if kind.dims}
+
     def __init__(
         self,
         module: nn.Module,
@@ -159,6 +172,8 @@ class NetworkFlow(ParameterFlow):
         *,
         weight_decay: Groups = 0.0,
         rates: Groups | None = None,
+        test: tuple[Tensor, Tensor] | None = None,
+        measure: object = (),
         chunk: int | None = None,
         team: Team | None = None,
     ):
@@ -181,10 +196,14 @@ class NetworkFlow(ParameterFlow):
         alone = team is None or team.size == 1
         require_samples(inputs, targets, self.reference_tensor if alone else None)
         inputs, targets = plain_tensor(inputs), plain_tensor(targets)
+        self._test, self._chunk, self._asked = test, chunk, chosen(measure)
+        #: The targets of all samples.
+        self.targets = targets.detach().to(self.reference_tensor.device)
         if team is None or team.size == 1:
             self._check(inputs, targets, len(inputs) if chunk is None else chunk)
             self._chunks = in_chunks(module, criterion, inputs, targets, chunk)
             self._chunks[0].decay = self._decay
+            self._require_measures()
             return
         with team.collective():
             team.require_equal("the module", [*module.parameters(), *module.buffers()])
@@ -199,6 +218,16 @@ class NetworkFlow(ParameterFlow):
         self._shared = SampleSums(
             team, self._local_sum, self._local_outputs, len(inputs), self.reference_tensor
         )
+        self._require_measures()
+
+    def _require_measures(self) -> None:
+        """Raise InputError where the flow lacks what a measure needs that was asked for."""
+        self._held_out = None
+        if self._test is not None:
+            self._held_out = HeldOut(self._loss, self._test, self._chunk)
+        for name, measure in self._asked.items():
+            if what := measure.lacks(self):
+                raise InputError(f"measure {name} needs {what}; give it, or leave {name} out")
 
     def _check(self, inputs: Tensor, targets: Tensor, size: int) -> None:
         """Check the module on the first samples, as many as are evaluated at a time."""
@@ -224,7 +253,7 @@ class NetworkFlow(ParameterFlow):
         return (sum(self._sizes),)
 
     @property
-    def parameter_rates(self) -> Tensor | None:
+    def rates(self) -> Tensor | None:
         return self._rates
 
     @property
@@ -388,6 +417,102 @@ class NetworkFlow(ParameterFlow):
 
     def invariants(self, y: Tensor) -> Observables:
         return law_values(self.laws, self.parameters_dict(y), most=_MOST_FEATURES)
+
+    # -- what is measured: see `gflow.measures` -----------------------------------------
+
+    def observables(self, y: Tensor) -> Observables:
+        states, batch = split_ensemble(y, 1)
+        seen = measure_states(self, {**self._always, **self._asked}, states)
+        rows = {k: v.reshape((*batch, *v.shape[1:])) for k, v in seen.items()}
+        return {"loss": self.loss(y), **rows}
+
+    @property
+    def dimension_labels(self) -> Mapping[str, Sequence[str]]:
+        weights = [name for name, p in self._start.items() if p.ndim > 1]
+        return {"parameter": list(self._start), "weight": weights}
+
+    @functools.cached_property
+    def _always(self) -> dict[str, Measure]:
+        return always(self)
+
+    @functools.cached_property
+    def classes(self) -> Classes | None:
+        """How outputs say which class a sample is in; None of a regression."""
+        with torch.no_grad():
+            outputs = self.end_to_end(self.start)
+        binary = isinstance(self.criterion, Logistic)
+        return classes_of(outputs, self.targets, binary=binary)
+
+    @property
+    def start(self) -> Tensor:
+        """The module's parameters where the flow was made, (p,)."""
+        return self.pack()
+
+    @property
+    def has_weight_decay(self) -> bool:
+        """Whether ``loss`` has a weight decay beside the criterion."""
+        return any(self.weight_decay.values())
+
+    def criterion_loss(self, y: Tensor) -> Tensor:
+        """Compute the criterion on all samples, without weight decay."""
+        decay = self._decay
+        loss = self.loss(y)
+        return loss if decay is None else loss - 0.5 * (decay * y * y).sum(-1)
+
+    @property
+    def test_targets(self) -> Tensor | None:
+        """The targets of held-out data; None without any."""
+        return None if self._held_out is None else self._held_out.targets
+
+    def test_loss(self, y: Tensor) -> Tensor:
+        """Compute the criterion on held-out data."""
+        return self._test_data().loss(y)
+
+    def test_outputs(self, y: Tensor) -> Tensor:
+        """Compute the outputs on held-out data, (..., n, …)."""
+        return self._test_data().outputs(y)
+
+    def _test_data(self) -> HeldOut:
+        if self._held_out is None:
+            raise InputError("the flow has no held-out data; make it with test=(inputs, targets)")
+        return self._held_out
+
+    def gradient(self, y: Tensor) -> Tensor:
+        """Compute ∇L(θ), without time scales."""
+        return self._sum(value_and_gradient, y)[1]
+
+    def hessian(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return v ↦ ∇²L(θ)·v, with time scales r^{1/2}∇²L(θ)r^{1/2}·v."""
+        return hessian_product(self, y)
+
+    def kernel(self, y: Tensor, *, full: bool = False) -> Tensor:
+        """Compute the empirical tangent kernel on all samples at one state: see `empirical_ntk`.
+
+        Parameters
+        ----------
+        y : Tensor, shape (p,)
+            One state.
+        full : bool
+            All pairs of outputs, (nk, nk), instead of the mean over outputs, (n, n).
+
+        Returns
+        -------
+        Tensor, shape (n, n) or (nk, nk)
+            Without time scales.
+        """
+        from gflow.kernels.empirical import empirical_ntk
+
+        if self._shared is not None or self._loss.route.overwrites:
+            raise InputError(
+                "the kernel needs all samples in one process, and a module whose parameters "
+                "torch.func.functional_call can replace; leave it out"
+            )
+        with self._loss.settings():
+            inputs, _ = self.samples
+            kernel = empirical_ntk(
+                self.module, inputs, full=full, params=self.parameters_dict(y.detach())
+            )
+        return kernel.flatten(2).flatten(0, 1) if full else kernel
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """Compute the network's outputs on its inputs, the argument of the criterion."""

@@ -7,7 +7,7 @@ with time scales r it is the largest eigenvalue of r^{1/2}Hr^{1/2}, for which th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -129,20 +129,44 @@ def hessian_eigenpairs(
         noise = torch.Generator().manual_seed(0)
         # One for each value: a repeated eigenvalue appears as often as there are first vectors.
         start = torch.randn(k, theta.numel(), generator=noise, dtype=torch.float64).to(theta)
-    linearised, chart = inner.linearised(theta), inner.perturbations(theta)
+    return largest_eigenvalues(
+        hessian_product(inner, theta),
+        start,
+        k,
+        tol=tol,
+        max_products=max_products,
+    )
+
+
+def hessian_product(flow: Flow, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return v ↦ Hv at one state, (n,) → (n,); with time scales r, v ↦ r^{1/2}Hr^{1/2}v.
+
+    Parameters
+    ----------
+    flow : Flow
+        Of parameters.
+    theta : Tensor, shape (*state)
+        One state, of n numbers.
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow = gflow.KernelFlow(torch.diag(torch.tensor([4.0, 1.0])), torch.ones(2))
+    >>> hessian_product(flow, torch.zeros(2))(torch.ones(2)).tolist()
+    [4.0, 1.0]
+    """
+    linearised, chart = flow.linearised(theta), flow.perturbations(theta)
 
     def product(v: Tensor) -> Tensor:
         v = v.reshape(theta.shape)
         image = linearised(v) if chart is None else chart[1](linearised(chart[0](v)))
         return -image.flatten()
 
-    return largest_eigenvalues(
-        product,
-        start,
-        k,
-        tol=tol,
-        max_products=max_products,
-    )
+    return product
 
 
 class SharpnessPath:

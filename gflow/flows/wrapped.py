@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -81,8 +82,16 @@ class WrappedFlow(ParameterFlow):
         return self.flow.reference_tensor
 
     @property
-    def parameter_rates(self) -> Tensor | None:
-        return self.flow.parameter_rates if isinstance(self.flow, ParameterFlow) else None
+    def rates(self) -> Tensor | None:
+        return self.flow.rates if isinstance(self.flow, ParameterFlow) else None
+
+    @property
+    def observable_dims(self) -> Mapping[str, tuple[str, ...]]:
+        return self.flow.observable_dims
+
+    @property
+    def dimension_labels(self) -> Mapping[str, Sequence[str]]:
+        return self.flow.dimension_labels
 
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vmap
 
 from gflow.checks import require_dtype_and_device, require_finite, require_tensor, shown
+from gflow.checks.modules import trainable_parameters
 from gflow.errors import InputError
-from gflow.flows.objective.trainable import trainable_parameters
 from gflow.text import one_line
 
 Parameters = Mapping[str, Tensor]

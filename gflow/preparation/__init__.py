@@ -4,6 +4,7 @@ The synthetic data of `gflow.data.synthetic` can be imported from here too.
 """
 
 from gflow.data.synthetic import synthetic_low_rank, synthetic_regression, synthetic_sphere
+from gflow.preparation.held_out import split_off
 from gflow.preparation.inputs import correlation, standardise, unit_rows
 from gflow.preparation.selection import subset
 from gflow.preparation.targets import one_hot, regression_targets, signs
@@ -13,6 +14,7 @@ __all__ = [
     "one_hot",
     "regression_targets",
     "signs",
+    "split_off",
     "standardise",
     "subset",
     "synthetic_low_rank",

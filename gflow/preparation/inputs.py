@@ -8,13 +8,16 @@ from gflow.checks import require_table
 from gflow.errors import InputError
 
 
-def standardise(x: np.ndarray) -> np.ndarray:
+def standardise(x: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
     """Shift and scale every column to mean 0 and standard deviation 1; a constant column to 0.
 
     Parameters
     ----------
     x : ndarray, shape (n, d)
         Samples, one a row.
+    by : ndarray, shape (m, d), optional
+        Samples whose means and standard deviations are taken, such as those to train on; x itself
+        by default.
 
     Returns
     -------
@@ -24,18 +27,32 @@ def standardise(x: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        If x is no matrix, empty or not finite.
+        If x is no matrix, empty or not finite, or ``by`` has other columns.
 
     Examples
     --------
     >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
+    >>> standardise(np.array([[5.0, 5.0]]), by=np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    [[3.0, 0.0]]
     """
     require_table("the table to standardise", x)
-    x = _scaled(x, axis=0)
-    x = x - x.mean(axis=0)
-    deviation = x.std(axis=0)
-    return np.where(_varying(x), x / np.where(deviation > 0, deviation, 1.0), 0.0)
+    if by is None:
+        x = _scaled(x, axis=0)
+        known = x = x - x.mean(axis=0)
+    else:
+        require_table("the table that gives means and deviations", by)
+        if by.shape[1:] != x.shape[1:]:
+            raise InputError(
+                f"both tables must have the same columns, got {x.shape[1]} and {by.shape[1]}; "
+                "select them"
+            )
+        both = _scaled(np.concatenate([by, x]), axis=0)
+        known, x = both[: len(by)], both[len(by) :]
+        mean = known.mean(axis=0)
+        known, x = known - mean, x - mean
+    deviation = known.std(axis=0)
+    return np.where(_varying(known), x / np.where(deviation > 0, deviation, 1.0), 0.0)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gflow.flows.base import Flow
 from gflow.linalg.arrays import to_numpy
+from gflow.measures import measures
 from gflow.trajectory import Trajectory, invariant_drift
 
 
@@ -55,6 +56,7 @@ LONG_NAMES = {
     "symmetry_defect": "‖W − Wᵀ‖ / ‖W‖",
     "residual_norm": "residual ‖u − y‖",
     "mode_residuals": "residual along each eigenvector of H",
+    **{name: kind.long_name for name, kind in measures().items()},
 }
 
 #: Dimensions without values: the first number and what is counted.
@@ -65,10 +67,7 @@ _COUNTS = {
     "save": (0, "saved state of descent"),
     "saved_central": (0, "saved state of the central flow"),
     "step": (0, "step of descent"),
-    "point": (0, "time of a path"),
     "member": (0, "member of the ensemble"),
-    "plateau": (1, "plateau of the loss"),
-    "jump": (1, "jump between two plateaus"),
 }
 
 
@@ -234,4 +233,27 @@ def path_dataset(path: Trajectory) -> xr.Dataset:
         dims = observable_dims(path.flow, name, lead, values.ndim)
         add_variable(ds, name, dims, to_numpy(values), LONG_NAMES.get(name, name))
     add_drift(ds, path)
-    return ds
+    return labelled(ds, path.flow)
+
+
+def labelled(ds: xr.Dataset, flow: Flow) -> xr.Dataset:
+    """Return the dataset with the names of what its dimensions count, as far as a flow has them.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    flow : Flow
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Examples
+    --------
+    >>> from gflow.flows import NetworkFlow
+    >>> flow, start = NetworkFlow.example()
+    >>> str(labelled(xr.Dataset({"size": ("parameter", [1, 2, 3, 4])}), flow).parameter.values[0])
+    '0.weight'
+    """
+    labels = {k: list(v) for k, v in flow.dimension_labels.items() if k in ds.dims}
+    return ds.assign_coords({k: (k, v, label(k)) for k, v in labels.items()})

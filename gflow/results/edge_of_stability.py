@@ -12,7 +12,15 @@ import xarray as xr
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
-from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
+from gflow.measures import measures
+from gflow.results.arrays import (
+    STEP_SIZE,
+    TIME,
+    add_variable,
+    label,
+    padded,
+    path_dataset,
+)
 from gflow.results.base import Column, Result
 from gflow.results.lines import Line, fact_lines, loss_line, stability_line
 from gflow.results.summaries import certificate_summary, cost_summary
@@ -99,6 +107,8 @@ def _dataset(study: EdgeOfStability) -> xr.Dataset:
     add_variable(ds, "flow_loss", ("time",), to_numpy(path.losses), "loss of the flow")
     sharpness = to_numpy(study.sharpness)
     add_variable(ds, "flow_sharpness", ("time",), sharpness, "sharpness of the flow")
+    measured = path_dataset(path)
+    ds = ds.assign({name: measured[name] for name in measures() if name in measured})
     for dim, time, columns in _CURVES:
         lead = ("step_size", dim)
         ds[time] = (lead, padded([to_numpy(columns["ts"][1](edge)) for edge in edges]), TIME)

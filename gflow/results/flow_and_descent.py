@@ -9,6 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
+from gflow.measures import measures
 from gflow.results.arrays import (
     LONG_NAMES,
     TIME,
@@ -77,7 +78,8 @@ class FlowAndDescentResult(Result):
         if study.parameters is not None:
             _add_parameters(ds, study.parameters)
         ds = _with_descents(ds, study, setup)
-        finals = {f"final_{name}": float(values[-1]) for name, (_, values) in measured.items()}
+        seen = [name for name in measures() if name in ds and ds[name].dims == ("time",)]
+        finals = {f"final_{name}": float(ds[name][-1]) for name in (*seen, *measured)}
         return cls(ds, {**_summary(study, setup), **finals})
 
     @classmethod

@@ -18,6 +18,7 @@ from gflow.results.arrays import (
     STEP_SIZE,
     TIME,
     add_variable,
+    labelled,
     member_dims,
     observable_dims,
     padded,
@@ -140,7 +141,7 @@ def descents_dataset(
     for name, rows in columns.items():
         long_name = "descent: " + LONG_NAMES.get(name, name)
         add_variable(ds, f"descent_{name}", dims[name], padded(rows), long_name)
-    return ds
+    return labelled(ds, flow or descents[0].flow)
 
 
 def central_dataset(path: CentralPath) -> xr.Dataset:

@@ -27,14 +27,13 @@ class Network(NetworkScenario):
     can_be_split: ClassVar[bool] = True
 
     def setup(self) -> Setup:
-        """Make the network's flow, its start, and the measurements along its paths."""
+        """Make the network's flow, its start, and the sharpness along its paths."""
         from gflow.results.base import Setup
 
-        flow, start, labels, facts = self._build()
+        flow, start, facts = self._build()
         return Setup(
             flow,
             start,
-            measure=functools.partial(_measure, flow, start, labels),
             measure_descent=functools.partial(_sharpness, flow),
             sharpness=_EIGENVALUES,
             facts=facts,
@@ -45,25 +44,6 @@ class Network(NetworkScenario):
         from gflow.settings.flow_and_descent import run_paths
 
         return run_paths(self, stages)
-
-
-def _measure(
-    flow: NetworkFlow, start: Tensor, labels: Tensor | None, ts: Tensor, ys: Tensor
-) -> Mapping[str, tuple[str, Tensor]]:
-    """Measure states along the flow or along descent."""
-    import torch
-
-    with torch.no_grad():
-        gradient = torch.stack([flow(0.0, y).norm() for y in ys])
-        measurements = {
-            "gradient_norm": ("gradient norm ‖∇L‖", gradient),
-            "distance": ("distance of the parameters from the start", flow.norm(ys - start)),
-        }
-        if labels is not None:
-            correct = torch.stack([(flow.end_to_end(y).argmax(1) == labels) for y in ys])
-            accuracy = correct.to(ys.dtype).mean(1)
-            measurements["accuracy"] = ("share of the samples classified correctly", accuracy)
-    return measurements
 
 
 def _sharpness(flow: NetworkFlow, ts: Tensor, ys: Tensor) -> Mapping[str, tuple[str, Tensor]]:

@@ -11,6 +11,7 @@ from gflow.settings.base import RUNS_CODE, Count, Scenario, Text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor, nn
 
     from gflow.data.named import Data
@@ -50,14 +51,37 @@ class NetworkScenario(Scenario):
         description="number of samples to compute at a time; without one, all, which needs more "
         "memory",
     )
+    test_samples: Count | None = Field(
+        None,
+        description="number of held-out samples, the rows after those of --samples; without "
+        "--samples, the last rows",
+    )
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="λ of ½λ‖θ‖², which is added to the loss"
+    )
+    measure: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        description="what to measure beside loss, accuracy, margin, gradient and norms: "
+        "kernel_distance, kernel_alignment, hessian_eigenvalues:10, effective_ranks, ...",
+    )
     inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
 
-    def _data(self) -> Data:
+    def _data(self) -> tuple[Data, Data | None]:
+        """Return the samples, and held-out ones if there are any."""
+        from gflow.data.named import load
         from gflow.data.synthetic import synthetic_regression
+        from gflow.preparation import split_off, subset
 
+        held_out = self.test_samples or 0
         if self.data == "synthetic":
-            return synthetic_regression(self.samples or 100, self.inputs, 1, 0.1, self.seed)
-        return self.load_data()
+            count = (self.samples or 100) + held_out
+            data = synthetic_regression(count, self.inputs, 1, 0.1, self.seed)
+        elif held_out:
+            data = subset(load(self.data), None, self.classes)
+        else:
+            data = self.load_data()
+        return split_off(data, self.samples, held_out) if held_out else (data, None)
 
     def _factory(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
         from gflow.errors import InputError
@@ -86,11 +110,11 @@ class NetworkScenario(Scenario):
         """Make the network's flow and its start."""
         from gflow.results.base import Setup
 
-        flow, start, _, facts = self._build()
+        flow, start, facts = self._build()
         return Setup(flow, start, facts=facts)
 
-    def _build(self) -> tuple[NetworkFlow, Tensor, Tensor | None, dict[str, Any]]:
-        """Return flow, start, the samples' classes or None, and facts for the summary.
+    def _build(self) -> tuple[NetworkFlow, Tensor, dict[str, Any]]:
+        """Return flow, start, and facts for the summary.
 
         Inputs are centred images or standardised columns, targets one-hot classes or standardised
         numbers.
@@ -101,18 +125,19 @@ class NetworkScenario(Scenario):
         from gflow.distributed import current
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
-        from gflow.preparation import one_hot, regression_targets, standardise
         from gflow.settings.architectures import build, require_fit
 
         options, team = self.torch_options(), current()
         # In a team every process moves its own rows to its device.
         data_options = options if team is None else {**options, "device": "cpu"}
-        data = self._data()
-        rows = data.inputs
-        rows = standardise(rows) if data.image is None else rows - rows.mean(axis=0)
-        inputs = torch.as_tensor(rows, **data_options)
-        table = regression_targets(data) if data.classes is None else one_hot(data)
-        targets = torch.as_tensor(table, **data_options)
+        data, held_out = self._data()
+
+        def tensors(part: Data) -> tuple[Tensor, Tensor]:
+            rows, table = _tables(part, data)
+            return torch.as_tensor(rows, **data_options), torch.as_tensor(table, **data_options)
+
+        inputs, targets = tensors(data)
+        test = None if held_out is None else tensors(held_out)
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
         require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
@@ -125,13 +150,38 @@ class NetworkScenario(Scenario):
                     "use --criterion squared-error"
                 )
             criterion, criterion_targets = nn.functional.cross_entropy, targets.argmax(1)
+            test = None if test is None else (test[0], test[1].argmax(1))
+        if test is not None:
+            test = test[0].to(options["device"]), test[1].to(options["device"])
         flow = NetworkFlow(
-            module, criterion, inputs, criterion_targets, chunk=self.chunk, team=team
+            module,
+            criterion,
+            inputs,
+            criterion_targets,
+            weight_decay=self.weight_decay,
+            test=test,
+            measure=self.measure or (),
+            chunk=self.chunk,
+            team=team,
         )
         start = flow.pack()
-        labels = None if data.classes is None else targets.argmax(1).to(start.device)
         facts = {"samples": len(inputs), "parameters": len(start), "model": self.model}
-        return flow, start, labels, facts
+        if test is not None:
+            facts["test_samples"] = len(test[0])
+        return flow, start, facts
+
+
+def _tables(part: Data, train: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets of some samples, scaled as those to train on."""
+    from gflow.preparation import one_hot, regression_targets, standardise
+
+    rows, known = part.inputs, train.inputs
+    by = None if part is train else known  # one computation, to the bit, without held-out data
+    rows = standardise(rows, by) if part.image is None else rows - known.mean(axis=0)
+    if part.classes is not None:
+        return rows, one_hot(part)
+    whole = regression_targets(train)  # checks them
+    return rows, whole if part is train else standardise(part.targets, train.targets)
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gflow.plots.style import COLOURS
 from tests.plots.results import FIGURES, dataset, drawn, title
 
 NEUTRAL = {"#000000", "#808080", "#4c4c4c"}
-SPECTRA = {"singular_values", "eigenvalues"}
+SPECTRA = {"singular_values", "eigenvalues", "hessian_eigenvalues"}
 #: Results of scenarios and of `gflow converge`, whose figures tests/cli/test_main.py saves.
 SAVED_BY_COMMANDS = {
     "continuous-vs-discrete",
@@ -22,14 +22,9 @@ SAVED_BY_COMMANDS = {
     "edge-of-stability",
     "factorization",
     "implicit-regularization",
-    "incremental-learning",
     "kernel",
-    "kernel-to-rich",
-    "max-margin",
     "network",
-    "saddle-to-saddle",
     "study",
-    "two-by-two",
     "wide-network",
 }
 TOY = """
@@ -89,7 +84,7 @@ def test_each_result_has_its_figures(name):
 
 
 def test_every_figure_is_drawn_for_some_result():
-    of_paths = {"phase_portrait", "neurons", "plateaus"}  # test_portraits.py, test_plateaus.py
+    of_paths = {"phase_portrait", "neurons"}  # tests/plots/test_portraits.py
     assert {spec.name for spec in plots.figure_specs()} == of_paths | set.union(*FIGURES.values())
 
 

@@ -104,8 +104,8 @@ def test_other_built_in_models_can_be_chosen(model):
 
 def test_regression_has_no_accuracy():
     setup = make(data="diabetes").setup()
-    measured = setup.measure(torch.zeros(1), setup.y0[None])
-    assert set(measured) == {"gradient_norm", "distance"}
+    measured = setup.flow.observables(setup.y0)
+    assert set(measured) == {"loss", "gradient_norm", "distance", "layer_norms"}
 
 
 def test_chunk_size_reaches_the_flow():

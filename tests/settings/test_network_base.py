@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gflow.data import load
 from gflow.errors import InputError
 from gflow.scenario import validate
 from gflow.settings.network_base import half_squared_error
@@ -35,3 +36,38 @@ def test_models_have_the_layers_that_the_keys_say(model, count):
 def test_keys_that_do_not_fit_the_data_are_refused(keys, message):
     with pytest.raises(InputError, match=message):
         make(**keys).setup()
+
+
+def test_held_out_samples_are_measured_and_scaled_as_the_others():
+    keys = {"data": "diabetes", "samples": 20, "test_samples": 5, "weight_decay": 0.1}
+    setup = make(**keys, measure=("effective_ranks",)).setup()
+    plain = make(data="diabetes", samples=20).setup()
+    data = load("diabetes")
+    flow, y = setup.flow, setup.y0
+    seen = flow.observables(y)
+    assert torch.equal(flow.samples[0], plain.flow.samples[0])
+    assert float(seen["criterion_loss"]) == pytest.approx(float(plain.flow.loss(y)), rel=1e-13)
+    x, t = (torch.tensor(part[:25]) for part in (data.inputs, data.targets))
+    x, t = ((p - p[:20].mean(0)) / p[:20].std(0, correction=0) for p in (x, t))
+    expected = half_squared_error(flow.module(x[20:]), t[20:])
+    assert float(seen["test_loss"]) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert seen["effective_ranks"].shape == (2,)
+    assert setup.facts["test_samples"] == 5
+
+
+def test_held_out_classes_are_whole_numbers_for_cross_entropy():
+    flow = make(data="digits", test_samples=9, criterion="cross-entropy").setup().flow
+    y, labels = flow.pack(), torch.tensor(load("digits").targets[8:17, 0])
+    share = (flow.test_outputs(y).argmax(1) == labels).double().mean()
+    assert float(flow.observables(y)["test_accuracy"]) == float(share)
+
+
+def test_synthetic_data_have_held_out_samples_too():
+    flow = make(test_samples=6).setup().flow
+    assert flow.test_targets.shape == (6, 1)
+    assert len(flow.samples[0]) == 8
+
+
+def test_a_measure_that_is_unknown_is_refused():
+    with pytest.raises(InputError, match="did you mean kernel_distance"):
+        make(measure=("kernel_distanz",)).setup()

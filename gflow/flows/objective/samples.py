@@ -16,7 +16,7 @@ from gflow.flows.objective.chunks import Criterion, require_scalar
 from gflow.text import brief
 
 
-def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> None:
+def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None, which: str = "") -> None:
     """Raise InputError unless inputs and targets are tensors that a module can take.
 
     Parameters
@@ -25,6 +25,8 @@ def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> Non
         The full batch.
     like : Tensor or None
         A parameter of the module, for its device; None where any device is allowed.
+    which : str
+        What stands before ``inputs`` and ``targets`` in messages.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> Non
     >>> import torch
     >>> require_samples(torch.ones(2, 1), torch.ones(2, 1), torch.ones(1))
     """
-    for name, x in (("inputs", inputs), ("targets", targets)):
+    for name, x in ((f"{which}inputs", inputs), (f"{which}targets", targets)):
         if not isinstance(x, Tensor):
             how = "torch.from_numpy" if isinstance(x, np.ndarray) else "torch.as_tensor"
             if isinstance(x, list | tuple) and x and isinstance(x[0], Tensor):
@@ -58,8 +60,10 @@ def require_samples(inputs: Tensor, targets: Tensor, like: Tensor | None) -> Non
                 f"them with {name}.to({str(like.device)!r})"
             )
     if not inputs.ndim:
-        raise InputError("inputs must have one row a sample, got a single number; reshape them")
-    require_finite("inputs", inputs)
+        raise InputError(
+            f"{which}inputs must have one row a sample, got a single number; reshape them"
+        )
+    require_finite(f"{which}inputs", inputs)
 
 
 def require_gradients(device: torch.device) -> None:

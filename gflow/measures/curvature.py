@@ -1,0 +1,97 @@
+"""Eigenvalues of the Hessian of the loss, in the metric of time scales where there are some."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gflow.checks import require_count, require_numbers
+from gflow.errors import InputError
+from gflow.linalg.eigen import Eigenpairs, largest_eigenvalues
+from gflow.measures.base import Measure, Snapshot
+
+_TOLERANCE = 1e-5  # relative, of residuals; of eigenvalues that are apart its square
+_MOST = 20  # eigenvalues above a threshold
+_MAX_PRODUCTS = 1000
+
+
+class HessianEigenvalues(Measure):
+    """The k largest eigenvalues of ∇²L, descending.
+
+    Parameters
+    ----------
+    argument : str, optional
+        k; 5 by default.
+    """
+
+    name = "hessian_eigenvalues"
+    long_name = "largest eigenvalues of the Hessian"
+    price = "some tens of Hessian products, fewer along a path; with :k for k of them"
+    dims = ("eigenvalue",)
+
+    def __init__(self, argument: str | None = None):
+        self.k = (
+            5 if argument is None else require_count("k of hessian_eigenvalues", _number(argument))
+        )
+
+    def __call__(self, state: Snapshot) -> Tensor:
+        return _padded(_largest(state, self.k).values, self.k)
+
+
+class EigenvaluesAbove(Measure):
+    """The eigenvalues of ∇²L above a threshold, such as 2/η, descending; NaN where there are fewer.
+
+    Parameters
+    ----------
+    argument : str
+        The threshold.
+    """
+
+    name = "eigenvalues_above"
+    long_name = "eigenvalues of the Hessian above a threshold"
+    price = f"as hessian_eigenvalues with one more than there are; at most {_MOST}"
+    dims = ("eigenvalue_above",)
+
+    def __init__(self, argument: str | None = None):
+        if argument is None:
+            raise InputError(
+                "measure eigenvalues_above needs a threshold; write eigenvalues_above:20"
+            )
+        (self.threshold,) = require_numbers(
+            "the threshold of eigenvalues_above", [_number(argument)]
+        )
+
+    def __call__(self, state: Snapshot) -> Tensor:
+        count, most = 1, min(_MOST, state.y.numel())
+        values = _largest(state, count).values
+        while bool(values[-1] > self.threshold) and count < most:
+            count = min(2 * count, most)
+            values = _largest(state, count).values
+        return _padded(values[values > self.threshold], _MOST)
+
+
+def _largest(state: Snapshot, k: int) -> Eigenpairs:
+    """Compute the k largest eigenpairs, from those of the state before."""
+    n = state.y.numel()
+    start = state.warm.get("eigenvectors", state.y.new_zeros(0, n))
+    noise = torch.Generator().manual_seed(0)
+    # An eigenvalue is found as often as there are first vectors.
+    fresh = torch.randn(max(k - len(start), 0), n, generator=noise, dtype=torch.float64)
+    start = torch.cat([start, fresh.to(start) / n**0.5])
+    product = state.flow.hessian(state.y)
+    pairs = largest_eigenvalues(product, start, k, tol=_TOLERANCE, max_products=_MAX_PRODUCTS)
+    state.warm["eigenvectors"] = pairs.vectors
+    return pairs
+
+
+def _padded(values: Tensor, size: int) -> Tensor:
+    return torch.cat([values, values.new_full((size - len(values),), math.nan)])
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
