@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzzing.inputs import KINDS
 from tests.fuzzing.observing import Case, observe
 
-EXAMPLES = {"scenario": 60, "data": 50, "run folder": 60, "command line": 40}
+EXAMPLES = {"scenario": 30, "data": 25, "run folder": 25, "command line": 20}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -66,7 +66,7 @@ def test_no_path_is_silently_wrong():
     counts = collections.Counter()
 
     @settings(
-        max_examples=105,
+        max_examples=45,
         database=None,
         deadline=None,
         derandomize=True,
@@ -80,5 +80,5 @@ def test_no_path_is_silently_wrong():
 
     holds()
     assert counts["false alarm"] == 0
-    assert sum(counts.values()) >= 100
-    assert counts["right"] >= 40
+    assert sum(counts.values()) >= 40
+    assert counts["right"] >= 18

@@ -535,7 +535,7 @@ class ParameterFlow(Flow):
     """Gradient flow ẏ = −∇φ(y) of the parameters themselves, or ẏ = −r∇φ(y) with time scales r."""
 
     @property
-    def rates(self) -> Tensor | None:
+    def parameter_rates(self) -> Tensor | None:
         """Time scales r > 0, (*state), of the numbers of a state; None where all are 1.
 
         The flow is then the gradient in the metric ⟨a, b/r⟩, and descent is θ_{k+1} = θ_k − ηr∇φ.
@@ -554,24 +554,24 @@ class ParameterFlow(Flow):
         -------
         Tensor, shape (...)
         """
-        return self.inner(a, b if self.rates is None else b / self.rates)
+        return self.inner(a, b if self.parameter_rates is None else b / self.parameter_rates)
 
     def dissipation(self, y: Tensor, velocity: Tensor) -> Tensor:
         return self.metric_inner(velocity, velocity)
 
     def jvp(self, y: Tensor, v: Tensor) -> Tensor:
-        is_symmetric = self.rates is None
+        is_symmetric = self.parameter_rates is None
         return jacobian_product(functools.partial(self, 0.0), y, v, symmetric=is_symmetric)
 
     def perturbations(self, y: Any) -> Chart | None:
-        if self.rates is None:
+        if self.parameter_rates is None:
             return None
-        size = numbers(self.rates.sqrt(), y)
+        size = numbers(self.parameter_rates.sqrt(), y)
         return Chart(lambda v: size * v, lambda v: v / size)
 
     def reference(self, y: Tensor) -> Tensor:
         gradient = gradient_of(self.loss, y)
-        return -gradient if self.rates is None else -self.rates * gradient
+        return -gradient if self.parameter_rates is None else -self.parameter_rates * gradient
 
     @property
     def parameter_flow(self) -> Flow:

@@ -213,7 +213,7 @@ class CentralFlow(WrappedFlow):
     Raises
     ------
     InputError
-        If the flow is not one of parameters, has ``rates``, or a number is out of range; with the
+        If the flow is not one of parameters, has time scales, or a number is out of range; with the
         first start,
         if the Hessian of the loss jumps, as with ReLU.
 
@@ -239,7 +239,7 @@ class CentralFlow(WrappedFlow):
 
     def __init__(self, flow: Flow, step_size: float, *, rate: float | None = None):
         super().__init__(flow)
-        if self.rates is not None:
+        if self.parameter_rates is not None:
             raise InputError(
                 "the central flow needs a flow whose parameters have one time scale, got one with "
                 "rates; leave rates out, or scale the step size"

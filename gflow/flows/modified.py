@@ -133,7 +133,7 @@ class ModifiedFlow(WrappedFlow):
     def reference(self, y: Tensor) -> Tensor:
         if self.order == 2:
             return super().reference(y)
-        r = torch.ones_like(y) if self.rates is None else self.rates
+        r = torch.ones_like(y) if self.parameter_rates is None else self.parameter_rates
         with torch.enable_grad():  # from the loss alone
             leaf = y.detach().requires_grad_()
             (g,) = torch.autograd.grad(self.flow.loss(leaf).sum(), leaf, create_graph=True)
@@ -204,7 +204,7 @@ def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
         # A clone: where the caller differentiates, v and w depend on y too.
         leaf = y.clone() if differentiable else y.detach().requires_grad_()
         first, second = (v, w) if differentiable else (v.detach(), w.detach())
-        rates = flow.rates if isinstance(flow, ParameterFlow) else None
+        rates = flow.parameter_rates if isinstance(flow, ParameterFlow) else None
         first = first if rates is None else first / rates
         value = (first * flow.jvp(leaf, second)).sum()
         if not value.requires_grad:  # a quadratic objective

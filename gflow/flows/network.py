@@ -253,7 +253,7 @@ class NetworkFlow(ParameterFlow):
         return (sum(self._sizes),)
 
     @property
-    def rates(self) -> Tensor | None:
+    def parameter_rates(self) -> Tensor | None:
         return self._rates
 
     @property

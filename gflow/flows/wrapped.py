@@ -82,8 +82,8 @@ class WrappedFlow(ParameterFlow):
         return self.flow.reference_tensor
 
     @property
-    def rates(self) -> Tensor | None:
-        return self.flow.rates if isinstance(self.flow, ParameterFlow) else None
+    def parameter_rates(self) -> Tensor | None:
+        return self.flow.parameter_rates if isinstance(self.flow, ParameterFlow) else None
 
     @property
     def observable_dims(self) -> Mapping[str, tuple[str, ...]]:

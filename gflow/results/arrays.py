@@ -67,7 +67,10 @@ _COUNTS = {
     "save": (0, "saved state of descent"),
     "saved_central": (0, "saved state of the central flow"),
     "step": (0, "step of descent"),
+    "point": (0, "time of a path"),
     "member": (0, "member of the ensemble"),
+    "plateau": (1, "plateau of the loss"),
+    "jump": (1, "jump between two plateaus"),
 }
 
 

@@ -7,6 +7,7 @@ from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stabi
 from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
+from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
 from gflow.studies.plateaus import Plateaus, plateaus
 from gflow.studies.step_size import StepSizeStudy, step_size_study
@@ -20,6 +21,7 @@ __all__ = [
     "FlowAndDescent",
     "Gap",
     "ImplicitRegularization",
+    "ModeTimes",
     "OrderFit",
     "OscillatingDescent",
     "Plateaus",
@@ -32,6 +34,7 @@ __all__ = [
     "edge_of_stability",
     "flow_and_descent",
     "implicit_regularization",
+    "mode_times",
     "oscillating_descent",
     "plateaus",
     "step_size_study",

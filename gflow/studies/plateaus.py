@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gflow.checks import require_fraction, require_positive, shown
+from gflow.display import Display
 from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
 from gflow.trajectory import Trajectory
@@ -21,12 +22,16 @@ from gflow.trajectory import Trajectory
 _MODES = ("weights", "singular_values", "eigenvalues")
 
 
-@dataclass(frozen=True)
-class Plateaus:
+@dataclass(frozen=True, repr=False)
+class Plateaus(Display):
     """Plateaus of a path and the jumps between them.
 
     Attributes
     ----------
+    trajectory : Trajectory
+        The path.
+    unit : float
+        What the times below are multiples of.
     times : tuple of float
         Times of the jumps, one fewer than plateaus, in the given unit.
     losses : tuple of float
@@ -39,11 +44,17 @@ class Plateaus:
         Of each mode, when it first has half of its last size, in the given unit.
     """
 
+    trajectory: Trajectory
+    unit: float
     times: tuple[float, ...]
     losses: tuple[float, ...]
     intervals: tuple[tuple[float, float], ...]
     active: tuple[tuple[int, ...], ...]
     half_times: Mapping[int, float]
+
+    def __repr__(self) -> str:
+        jumps = ", ".join(f"{t:.4g}" for t in self.times) or "none"
+        return f"Plateaus({len(self.losses)} plateaus, jumps at {jumps})"
 
 
 def plateaus(
@@ -117,6 +128,8 @@ def plateaus(
     for mode in np.flatnonzero(sizes[-1] > largest) if sizes.size else ():
         half_times[int(mode)] = float(_crossing(ts, sizes[:, mode], 0.5 * sizes[-1, mode])) / unit
     return Plateaus(
+        trajectory,
+        unit,
         tuple(jumps),
         tuple(levels),
         tuple((float(ts[a]) / unit, float(ts[b]) / unit) for a, b in stretches),

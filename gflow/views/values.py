@@ -22,9 +22,10 @@ from gflow.results.paths import (
     oscillation_dataset,
     trajectory_dataset,
 )
+from gflow.results.plateaus import plateaus_dataset
 from gflow.results.registry import result_of
 from gflow.results.summaries import cost_summary
-from gflow.studies import CentralPath, Gap, OscillatingDescent
+from gflow.studies import CentralPath, Gap, OscillatingDescent, Plateaus
 from gflow.trajectory import Trajectory
 
 _DATASETS: dict[type, Callable[[Any], xr.Dataset]] = {
@@ -33,6 +34,7 @@ _DATASETS: dict[type, Callable[[Any], xr.Dataset]] = {
     Gap: gap_dataset,
     CentralPath: central_dataset,
     OscillatingDescent: oscillation_dataset,
+    Plateaus: plateaus_dataset,
 }
 
 
@@ -153,6 +155,12 @@ def lines(value: Display) -> tuple[str, list[Line]]:
     if isinstance(value, OscillatingDescent):
         verdict, found = lines(value.descent)
         return verdict, [*found, ("sharpness", f"{float(value.sharpness[-1]):.4g} at the end")]
+    if isinstance(value, Plateaus):
+        verdict, found = lines(value.trajectory)
+        jumps = ", ".join(f"{t:.4g}" for t in value.times) or "none"
+        levels = ", ".join(f"{loss:.4g}" for loss in value.losses)
+        unit = "" if value.unit == 1 else f", in units of {value.unit:.4g}"
+        return verdict, [("plateaus", f"loss {levels}"), ("jumps", f"t = {jumps}{unit}"), *found]
     result = result_of(value)
     return table_lines(type(result), result.summary)
 

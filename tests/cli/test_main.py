@@ -46,7 +46,7 @@ SMALL = {
     "epochs": 8,
     "seeds": 2,
     "points": 4,
-    "t_end": 2,  # only where the scenario has an end, not a number of epochs
+    "t_end": 2,  # only where the scenario has an end
 }
 #: Further options of a scenario, or of all scenarios of a setting; most need none.
 EXTRA = {
@@ -55,8 +55,13 @@ EXTRA = {
     "edge-of-stability": "--depth 1 --points 8 --t-end 20 --step-sizes 1.05,1.0",
     "factorization": "--t-end 9 --init-scale 0.1",
     "implicit-regularization": "--depth 1 --step-sizes 0.2,0.1",
+    "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
+    "kernel-to-rich": "--samples 2 --init-scales 3,0.3 --loss-end 1e-6",
+    "max-margin": "--samples 6 --log10-loss-end=-20 --points 20",
     "network": "--depth 1 --step-sizes 0.2,0.1",
+    "saddle-to-saddle": "--samples 3 --powers 20 --points 20",
+    "two-by-two": "--depths 3 --loss-end 1e-2 --points 12",
     "wide-network": "--samples 4 --test-samples 3 --threads 1 --method dopri5 --rtol 1e-3",
 }
 SCENARIOS = scenario_names()
@@ -212,7 +217,7 @@ def test_load_run_reads_the_folder(name, finished):
     assert run.path == folder
     assert run.manifest["state"] == "done"
     assert run.manifest["gflow"] == gflow.__version__
-    assert run.manifest["seed"] == run.scenario["seed"] == 0
+    assert run.manifest["seed"] == run.scenario["seed"] == read_scenario(name).get("seed", 0)
     assert run.manifest["threads"] == 1
     assert run.summary["certificate"]["holds"]
     assert run.result.sizes

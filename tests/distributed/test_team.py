@@ -319,6 +319,7 @@ def test_a_sweep_is_not_split(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_no_process_runs_code_that_a_folder_names(tmp_path, monkeypatch):
     """Every rank builds the model, also those that only serve requests."""
     (tmp_path / "mine_too.py").write_text(

@@ -110,6 +110,7 @@ def test_sharpness_stays_below_the_edge_and_reaches_it_sooner_at_a_higher_rate()
     assert 1.9 <= gaps[1] / gaps[2] <= 2.1
 
 
+@pytest.mark.slow
 def test_descent_at_the_edge_oscillates_with_the_variance_and_the_averaged_loss():
     goal = (104.0, 90.0)
     flow, y0 = valley(start=(99.0, 90.0), goal=goal, y=2.0)

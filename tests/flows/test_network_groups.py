@@ -199,7 +199,7 @@ def test_descent_scales_each_gradient():
     flow = flow_of(weight_decay=DECAY, rates=RATES)
     theta = flow.pack()
     plain = flow_of(weight_decay=DECAY)
-    expected = theta + 0.1 * flow.rates * plain(0.0, theta)
+    expected = theta + 0.1 * flow.parameter_rates * plain(0.0, theta)
     assert relative(gflow.descend(flow, theta, 0.1, 1).ys[-1], expected) <= 1e-15
 
 

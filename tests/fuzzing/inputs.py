@@ -36,11 +36,16 @@ _NETWORK = {"samples": 6, "width": 3, "depth": 1, "step_sizes": [0.25], "t_end":
 BASES: dict[str, dict[str, Any]] = {
     "deep-linear": {"samples": 5, "targets": 2, "t_end": 1.0, "step_sizes": [0.25]},
     "factorization": {"size": 3, "rank": 1, "t_end": 2.0},
+    "incremental-learning": {"size": 2, "samples": 6, "modes": [1.0], "init_scales": [0.1]},
     "kernel": {"samples": 4, "test_samples": 2, "t_end": 2.0},
+    "kernel-to-rich": {"samples": 2, "init_scales": [1.0], "loss_end": 1e-3},
+    "max-margin": {"samples": 4, "log10_loss_end": -2.0},
     "network": _NETWORK,
     "implicit-regularization": _NETWORK | {"step_sizes": [0.25, 0.125]},
     "continuous-vs-discrete": _NETWORK | {"proxy": 2},
     "edge-of-stability": _NETWORK | {"t_end": 4.0, "step_sizes": [1.0]},
+    "saddle-to-saddle": {"samples": 2, "inputs": 3, "powers": [2.0], "jumps": 1},
+    "two-by-two": {"depths": [3], "loss_end": 0.1},
     "wide-network": {"samples": 3, "test_samples": 2, "widths": [2, 3], "seeds": 1, "epochs": 4},
 }
 #: Keys of which a large value is valid and takes hours, or threads.

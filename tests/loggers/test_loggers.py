@@ -63,6 +63,14 @@ def test_a_run_is_logged(name, calls, tmp_path):
     assert sum(call[0].endswith(ends[name]) for call in calls) == 1
 
 
+def test_metrics_have_names_that_mlflow_takes(calls, tmp_path):
+    log = RunLog(find_loggers(["mlflow"]), LoggedRun("a run", tmp_path, {}))
+    log.log("descent, step 0.1", 1.0, 0.5)
+    log.finish({"gap (η = 0.1)": 1.0})
+    names = [name for call in calls for mapping in call[1] for name in mapping]
+    assert names == ["descent step 0.1/t", "descent step 0.1/loss", "summary/gap η  0.1"]
+
+
 def test_a_logger_is_ten_lines():
     for kind in loggers().values():
         source = importlib.util.find_spec(kind.__module__).origin

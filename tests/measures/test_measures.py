@@ -142,7 +142,7 @@ def test_time_scales_are_in_the_eigenvalues_and_not_in_the_gradient():
     found, other = scaled.observables(y), plain.observables(y)
     assert float(found["gradient_norm"]) == pytest.approx(float(other["gradient_norm"]), rel=1e-13)
     H = -torch.autograd.functional.jacobian(lambda s: plain(0.0, s), y)
-    size = scaled.rates.sqrt()
+    size = scaled.parameter_rates.sqrt()
     expected = torch.linalg.eigvalsh(size[:, None] * H * size).flip(0)[:2]
     assert relative(found["hessian_eigenvalues"], expected) <= 1e-10
 

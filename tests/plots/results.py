@@ -26,6 +26,14 @@ WIDE = {
     "method": "dopri5",
     "rtol": 1e-3,
 }
+MODES = {
+    "setting": "incremental-learning",
+    "size": 3,
+    "samples": 40,
+    "modes": [3.0, 1.0],
+    "init_scales": [0.3, 0.1, 0.03],
+    "points": 8,
+}
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 SCENARIOS = {
     "continuous-vs-discrete": {
@@ -55,6 +63,19 @@ SCENARIOS = {
     "no edge": EDGE | {"step_sizes": [0.02]},
     "factorization": {"setting": "factorization", "size": 4, "rank": 2, "init_scale": 0.1},
     "kernel": {"setting": "kernel", "samples": 8, "inputs": 3, "test_samples": 3},
+    "incremental-learning": MODES | {"depth": 2},
+    "incremental-learning, depth 1": MODES | {"depth": 1},
+    "incremental-learning, depth 3": MODES | {"depth": 3},
+    "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
+    | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
+    "max-margin": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
+    | {"log10_loss_end": -20.0},
+    "max-margin, short": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
+    | {"log10_loss_end": -0.5},
+    "saddle-to-saddle": {"setting": "saddle-to-saddle", "seed": 1, "points": 40}
+    | {"powers": [20.0], "jumps": 4},
+    "two-by-two": {"setting": "two-by-two", "depths": [3], "loss_end": 1e-2, "points": 12}
+    | {"rtol": 1e-6, "atol": 0.0},
     "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
     "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
     "measured network": {
@@ -85,6 +106,16 @@ SCENARIOS = {
 }
 
 
+#: Settings whose paths have an end of their own.
+NO_END = {
+    "incremental-learning",
+    "kernel-to-rich",
+    "max-margin",
+    "saddle-to-saddle",
+    "two-by-two",
+    "wide-network",
+}
+
 #: Every result with the names of its figures.
 FIGURES = {
     "continuous-vs-discrete": {"continuous_vs_discrete"},
@@ -95,6 +126,14 @@ FIGURES = {
     "no edge": {"edge_of_stability", "leaving", "oscillation", "oscillation_variance"},
     "factorization": {"loss", "eigenvalues", "gap", "invariants", "completion"},
     "kernel": {"loss", "gap", "residual", "learning"},
+    "incremental-learning": {"incremental_learning"},
+    "incremental-learning, depth 1": {"incremental_learning"},
+    "incremental-learning, depth 3": {"incremental_learning"},
+    "kernel-to-rich": {"kernel_to_rich"},
+    "max-margin": {"max_margin"},
+    "max-margin, short": {"max_margin"},
+    "saddle-to-saddle": {"saddle_to_saddle"},
+    "two-by-two": {"two_by_two"},
     "network": {"loss", "gap", "sharpness", "network"},
     "network of digits": {"loss", "gap", "sharpness", "network"},
     "measured network": {
@@ -127,7 +166,7 @@ def dataset(name: str) -> xr.Dataset:
         study = gflow.step_size_study(flow, torch.zeros(2, dtype=torch.float64), 8.0, sizes)
         return StepSizeResult.from_study(study).dataset
     keys = {"data": "synthetic", "points": 4} | SCENARIOS[name]
-    if keys["setting"] != "wide-network":
+    if keys["setting"] not in NO_END:
         keys.setdefault("t_end", 2.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of descent beyond its stability limit

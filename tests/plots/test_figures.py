@@ -22,9 +22,14 @@ SAVED_BY_COMMANDS = {
     "edge-of-stability",
     "factorization",
     "implicit-regularization",
+    "incremental-learning",
     "kernel",
+    "kernel-to-rich",
+    "max-margin",
     "network",
+    "saddle-to-saddle",
     "study",
+    "two-by-two",
     "wide-network",
 }
 TOY = """
@@ -84,7 +89,7 @@ def test_each_result_has_its_figures(name):
 
 
 def test_every_figure_is_drawn_for_some_result():
-    of_paths = {"phase_portrait", "neurons"}  # tests/plots/test_portraits.py
+    of_paths = {"phase_portrait", "neurons", "plateaus"}  # test_portraits.py, test_plateaus.py
     assert {spec.name for spec in plots.figure_specs()} == of_paths | set.union(*FIGURES.values())
 
 

@@ -213,6 +213,7 @@ def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
     assert "[2J" in completed.out  # the checkpoint was used
 
 
+@pytest.mark.slow
 def test_a_folder_name_need_not_be_valid_text(tmp_path):
     command = [sys.executable, "-m", "gflow", "kernel", "--data", "synthetic", "--samples", "4"]
     command += [

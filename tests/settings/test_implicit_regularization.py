@@ -43,6 +43,7 @@ def test_summary_has_a_ratio_for_each_step_size(outcome):
     assert "‖∇L‖²" in outcome.dataset["largest_gap"].attrs["long_name"]
 
 
+@pytest.mark.slow
 def test_step_sizes_by_default_are_four_below_the_stability_limit():
     rows = make(step_sizes=None, points=3).run(lambda name, t_end: None).summary["step_sizes"]
     assert len(rows) == 4

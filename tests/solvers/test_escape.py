@@ -75,6 +75,7 @@ def test_own_methods_leave_at_the_right_time(method):
     assert path.certificate.holds, path.certificate
 
 
+@pytest.mark.slow
 def test_members_leave_at_their_own_times():
     flow, y0, ts, truth = saddle(10.0, 1e-8, turned=False)
     starts = torch.stack([y0, times(2.0, 1e-3), times(2.0, 0.0)])
@@ -126,6 +127,7 @@ def test_what_a_library_s_path_amplified_is_measured_along_it():
     assert amplification(problem).gain == pytest.approx(math.log(0.6 / 1e-6), rel=0.2)
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_learned_one_after_another():
     start = 1e-40
     a = times(3.0, 2.0, 1.0)

@@ -162,7 +162,7 @@ def test_without_a_saddle_nothing_is_solved_again():
 
 
 def test_members_whose_ensemble_runs_out_of_its_budget_are_checked_one_by_one():
-    flow, y0, ts, _ = saddle(30.0, 1e-6, turned=False)
+    flow, y0, ts, _ = saddle(3.0, 1e-4, turned=False)
     starts = torch.stack([y0, times(2.0, 1e-3)])
     problem = solved(flow, starts, ts)
     calls = []

@@ -13,6 +13,7 @@ from tests.helpers import relative
 from tests.valleys import STEP, eigenvalues, valley
 
 
+@pytest.mark.slow
 def test_path_is_of_first_order():
     flow, y0 = valley((80.0, 70.0), (150.0, 120.0))
     central = CentralFlow(flow, STEP, rate=20.0)

@@ -83,6 +83,7 @@ def test_error_of_a_smooth_flow_is_far_below_every_gap(linear):
     assert float(result.solver_error.max()) < 1e-4 * float(result.proxy_error[1:].min())
 
 
+@pytest.mark.slow
 def test_fixed_steps_estimate_the_error_of_a_flow_with_kinks():
     flow = network(relu=True)
     y0 = flow.pack()

@@ -93,6 +93,7 @@ def test_a_start_beyond_the_edge_has_no_central_flow():
     assert 0 < edge.after(edge.relative_gap) < math.inf
 
 
+@pytest.mark.slow
 def test_the_flow_crosses_the_edges_of_the_default_step_sizes():
     flow, y0 = valley(START, GOAL)
     result = edge_of_stability(flow, y0, 4.0, points=20)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,7 +31,13 @@ def test_independent_modes_jump_at_their_half_times():
         h - math.log(math.sqrt(2) + 1) / (4 * m) for h, m in zip(halves, (3, 2, 1), strict=True)
     ]
     assert list(found.times) == pytest.approx(crossing, abs=1e-2)
-    assert plateaus(path, shortest=0.02, unit=2.0).times[0] == pytest.approx(found.times[0] / 2)
+    halved = plateaus(path, shortest=0.02, unit=2.0)
+    assert halved.times[0] == pytest.approx(found.times[0] / 2)
+    ds = halved.to_dataset()
+    np.testing.assert_allclose(ds["jump_time"], found.times)
+    assert ds["active_modes"].values.tolist() == [0, 1, 2, 3]
+    assert "jumps at" in repr(found)
+    assert found.plot().get_title().startswith("3 jumps between plateaus, at t = ")
 
 
 def test_jumps_of_a_diagonal_network_are_those_of_the_saddles():

@@ -92,6 +92,7 @@ def test_several_rows_have_a_dimension(tmp_path):
     assert table.dtypes[["stable_1", "certificate_holds", "final_bound_holds"]].eq(bool).all()
 
 
+@pytest.mark.slow
 def test_runs_of_a_single_width_and_seed(tmp_path):
     keys = "data=synthetic samples=4 inputs=3 epochs=6 points=3 test_samples=3 rtol=1e-3"
     sets = [tuple(word.split("=")) for word in keys.split()]

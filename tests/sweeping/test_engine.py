@@ -145,6 +145,7 @@ def test_stopped_sweep_writes_checkpoints_and_resumes_to_the_same_bits(
             np.testing.assert_array_equal(resumed[name].values, values)
 
 
+@pytest.mark.slow
 def test_dead_workers_are_replaced_and_a_run_that_kills_them_is_reported(tmp_path, monkeypatch):
     assert clusters._ALLOWED_DEATHS == 3
     monkeypatch.setattr(clusters, "_ALLOWED_DEATHS", 1)  # a worker takes seconds to start

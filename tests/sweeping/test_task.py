@@ -107,6 +107,7 @@ def test_group_killed_while_saving_ends_with_the_same_bits(tmp_path):
     assert_same_bits(truth, result_arrays(folder, plan))
 
 
+@pytest.mark.slow
 def test_solves_of_a_group_survive_a_full_disk(tmp_path, monkeypatch):
     plan = linear_plan(seeds=3)
     execute_only_group(plan, tmp_path / "undisturbed")

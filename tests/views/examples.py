@@ -12,7 +12,7 @@ TARGET = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
 FLOW = gflow.EndToEndFlow(SquaredDistance(TARGET), depth=2)
 START = 0.1 * torch.eye(2, dtype=torch.float64)
 TIMES = [0.1 * k for k in range(11)]
-KINDS = ["trajectory", "descent", "gap", "flow and descent", "step sizes"]
+KINDS = ["trajectory", "descent", "gap", "flow and descent", "step sizes", "plateaus"]
 SLOW_KINDS = ["continuous", "implicit", "edge"]
 
 
@@ -29,6 +29,7 @@ def value(kind: str):
         "continuous": lambda: studies.continuous_vs_discrete(factors, START, 0.2, 0.05),
         "implicit": lambda: studies.implicit_regularization(factors, START, 0.2, [0.02, 0.01]),
         "edge": lambda: studies.edge_of_stability(factors, START, 3.0, [0.2]),
+        "plateaus": lambda: studies.plateaus(value("trajectory")),
         "ensemble": lambda: gflow.integrate(
             factors, torch.stack([START, 2 * START, 3 * START]), TIMES, method="tsit5"
         ),

@@ -38,6 +38,7 @@ def test_one_measurement_serves_sharpness_and_solver(method):
     assert measured.certificate.holds
 
 
+@pytest.mark.slow
 def test_the_solver_estimates_the_radius_itself_where_times_are_far_apart():
     """The radius follows a sharpness that grows between the times."""
     flow, y0 = network()

@@ -1,0 +1,49 @@
+"""The figure of max margin: the angle against log t, and what tends to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gflow.plots.figure_spec import figure_spec
+from gflow.plots.labels import Curve, label_curves, style_key
+from gflow.plots.scales import readable_ticks, set_log_y
+from gflow.plots.style import COLOURS
+
+_TIME = r"$\log_{10} t$,  t the time of the flow"
+
+
+@figure_spec("max_margin", variables=["angle", "norm_ratio", "best_margin"], panels=2, priority=3)
+def _max_margin(ds: xr.Dataset, left: Axes, right: Axes) -> str:
+    time = ds["log10_time"].values
+    seen = time > 1
+    if int(seen.sum()) < 2:  # a path that is too short for the law
+        seen = time > 0
+    time, angle = time[seen], ds["angle"].values[seen]
+    theory = angle[-1:] * time[-1:] / time
+    left.plot(time, theory, "--", color="black", lw=1.2)
+    left.plot(time, angle, color=COLOURS[0])
+    left.set(xlabel=_TIME, ylabel="angle to the maximum-margin direction", xscale="log")
+    curves = []
+    for i, (name, text) in enumerate(
+        (("margin_ratio", "margin / γ"), ("norm_ratio", "γ‖w‖ / log t"))
+    ):
+        values = ds[name].values[seen]
+        right.plot(time, values, color=COLOURS[i + 1])
+        curves.append(Curve(time, values, text, COLOURS[i + 1]))
+    right.axhline(1.0, color="black", ls="--", lw=1.2)
+    right.set(xlabel=_TIME, ylabel="ratio that tends to 1", xscale="log")
+    if len(time):
+        set_log_y(left, np.concatenate([angle, theory]))
+        for axes in (left, right):
+            axes.set_xlim(time[0], time[-1])
+            readable_ticks(axes.xaxis, time[0], time[-1])
+    label_curves(right, curves)
+    style_key(left, [("flow", {}), ("theory, ∝ 1/log t", {"ls": "--", "color": "black"})])
+    style_key(right, [("flow", {}), ("limit", {"ls": "--", "color": "black"})])
+    return (
+        f"At a loss of 1e{float(ds['log10_loss'][-1]):.0f} the angle to the largest margin is "
+        f"{float(ds['angle'][-1]):.2g} and falls as (log t)^{float(ds['rate']):.2f}, theory −1; "
+        f"γ‖w‖/log t is {float(ds['norm_ratio'][-1]):.3f}"
+    )

@@ -1,0 +1,80 @@
+"""The figure of saddle to saddle: loss of ever smaller starts, and weights, beside the limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gflow.plots.figure_spec import figure_spec
+from gflow.plots.labels import Curve, label_curves, style_key
+from gflow.plots.style import colour_of
+
+_TIME = "time t in units of log(1/α)/2"
+_ALIKE = 0.02  # of the largest weight: smaller ones are not drawn in colour
+
+
+@figure_spec(
+    "saddle_to_saddle",
+    variables=["path_weights", "jump_time", "saddle_weights"],
+    panels=2,
+    priority=3,
+)
+def _saddles(ds: xr.Dataset, left: Axes, right: Axes) -> str:
+    powers, time, losses = ds["power"].values, ds["scaled_time"].values, ds["path_loss"].values
+    jumps, end = ds["limit_time"].values, float(ds["scaled_time"].max())
+    edges = np.concatenate([[0.0], jumps, [max(end, jumps[-1])]])
+    limit: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2, "zorder": 4}
+    left.stairs(ds["saddle_loss"].values, edges, baseline=None, **limit)
+    curves = []
+    for i, power in enumerate(powers):
+        left.plot(time[i], losses[i], color=colour_of(i))
+        curves.append(Curve(time[i], losses[i], f"α = 1e-{power:g}", colour_of(i)))
+    left.set(xlabel=_TIME, ylabel="loss", xlim=(0, end), ylim=(0, 1.08 * float(losses.max())))
+    _legend(left, curves)
+    weights, saddles = ds["path_weights"].values[-1], ds["saddle_weights"].values
+    sizes = np.abs(saddles).max(axis=0)
+    seen = [j for j in range(len(sizes)) if sizes[j] > _ALIKE * sizes.max()]
+    ends = []
+    for k, j in enumerate(seen):
+        right.plot(time[-1], weights[:, j], color=colour_of(k))
+        right.stairs(saddles[:, j], edges, baseline=None, **limit | {"lw": 0.9})
+        ends.append(Curve(time[-1], weights[:, j], f"w{j}", colour_of(k)))
+    right.set(xlabel=_TIME, ylabel=f"weights, from α = 1e-{powers[-1]:g}", xlim=(0, end))
+    label_curves(right, ends)
+    active = saddles != 0
+    off = np.argwhere(active[:-1] & ~active[1:])
+    for jump, j in off:
+        place = (jumps[jump], saddles[jump, j])
+        style = {"arrowstyle": "->", "color": "0.3"}
+        right.annotate(
+            f"w{j} is switched off",
+            place,
+            xytext=(24, 30 if place[1] < 0 else -34),
+            textcoords="offset points",
+            fontsize="small",
+            arrowprops=style,
+            bbox={"facecolor": "white", "lw": 0, "pad": 1.0},
+        )
+    key = [("flow", {}), ("algorithm, α → 0", {"color": "black", "ls": "--"})]
+    style_key(left, key)
+    style_key(right, key)
+    far = np.abs(ds["jump_time"].values - jumps).max(axis=1)
+    ends_of = [f"{far[i]:.2g} at α = 1e-{powers[i]:g}" for i in dict.fromkeys((0, len(powers) - 1))]
+    return f"Jumps come to within {', '.join(ends_of)} of the algorithm's times, in log(1/α)/2"
+
+
+def _legend(axes: Axes, curves: list[Curve]) -> None:
+    """Write labels into the axes: the curves end as one."""
+    for k, curve in enumerate(curves):
+        axes.text(
+            0.97,
+            0.95 - 0.075 * k,
+            curve.label,
+            color=curve.colour,
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+        )

@@ -1,0 +1,47 @@
+"""The figure of 2 × 2 completion: the unobserved entry and the second singular value."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gflow.plots.figure_spec import figure_spec
+from gflow.plots.labels import Curve, label_curves, style_key
+from gflow.plots.scales import set_log_y
+from gflow.plots.style import colour_of, format_number
+
+
+@figure_spec("two_by_two", variables=["unobserved_entry", "path_loss"], panels=2, priority=3)
+def _two_by_two(ds: xr.Dataset, left: Axes, right: Axes) -> str:
+    depths, losses = ds["depth"].values, ds["path_loss"].values
+    entries, seconds = ds["unobserved_entry"].values, ds["log10_singular_values"].values[..., 1]
+    first = float(np.nanmax(losses))
+    least = float(np.nanmin(losses))
+    theory = np.geomspace(first, least, 50)
+    left.plot(theory, 1 / np.sqrt(6 * theory), "--", color="black", lw=1.2, zorder=4)
+    curves, ends = [], []
+    for i, depth in enumerate(depths):
+        colour, label = colour_of(i), f"N = {int(depth)}"
+        left.plot(losses[i], entries[i], color=colour)
+        right.plot(losses[i], seconds[i], color=colour)
+        curves.append(Curve(losses[i], entries[i], label, colour))
+        ends.append(Curve(losses[i], seconds[i], label, colour))
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlim(1.3 * first, least / 1.3)
+        axes.set_xlabel("loss ℓ, which falls along the path")
+    left.set_ylabel("unobserved entry W₁₁")
+    set_log_y(left, np.append(entries[np.isfinite(entries)], 1 / np.sqrt(6 * least)))
+    right.set_ylabel("log₁₀ of the second singular value of W")
+    label_curves(left, curves)
+    label_curves(right, ends)
+    style_key(left, [("flow", {}), (r"theory, $1/\sqrt{6\ell}$", {"ls": "--", "color": "black"})])
+    far = max(
+        abs(float((x * np.sqrt(6 * loss))[np.isfinite(x)][-1]) - 1)
+        for x, loss in zip(entries, losses, strict=True)
+    )
+    return (
+        f"The unobserved entry grows to {format_number(float(np.nanmax(entries)))} as the "
+        f"loss falls to {format_number(least)}: W₁₁√(6ℓ) is within {far:.1g} of its limit 1"
+    )

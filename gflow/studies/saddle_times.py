@@ -1,0 +1,166 @@
+r"""From saddle to saddle: a diagonal network from ever smaller starts, beside the limit α → 0.
+
+From u = v = α·1 the weights stay near saddles of 1/(2n)‖Xw − y‖² for times of the order of
+log(1/α), and jump between them at times that, in units of log(1/α)/2, tend to those of the
+algorithm of Pesme & Flammarion (2023, arXiv:2304.00488). Some jumps switch weights off again. A
+jump is at the time at which the loss first is half-way between two saddles' losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gflow.baselines import saddle_sequence
+from gflow.baselines.saddles import SaddleSequence
+from gflow.callbacks import Stages
+from gflow.errors import InputError
+from gflow.events import loss_reaches
+from gflow.flows import DiagonalFlow
+from gflow.solvers import SolveOptions, integrate
+from gflow.trajectory import Trajectory
+
+_BEYOND = 1.1  # times the last jump: the end of a path, unless the next jump is near
+
+
+@dataclass(frozen=True)
+class SaddleTimes:
+    """Jump times of diagonal networks beside those of the limit.
+
+    Attributes
+    ----------
+    limit : SaddleSequence
+        The saddles, and the times of the jumps between them; the jumps that were followed.
+    powers : tuple of float
+        p of each start α = 10^−p, ascending.
+    paths : tuple of Trajectory
+    weights : tuple of Tensor, each of shape (T, d)
+    times : Tensor, shape (powers, jumps)
+        In units of log(1/α)/2; NaN where a path ends before.
+    switched_off : tuple of (int, int)
+        (jump, weight) for every weight that a jump of the limit switches off, from 0.
+    """
+
+    limit: SaddleSequence
+    powers: tuple[float, ...]
+    paths: tuple[Trajectory, ...]
+    weights: tuple[Tensor, ...]
+    times: Tensor
+    switched_off: tuple[tuple[int, int], ...]
+
+    @property
+    def distances(self) -> Tensor:
+        """The largest distance of a jump from that of the limit, for each start."""
+        return (self.times - self.limit.times).abs().amax(dim=1)
+
+
+def unit_of(power: float) -> float:
+    """Return the unit of the times from α = 10^−power, log(1/α)/2."""
+    return 0.5 * power * math.log(10)
+
+
+def saddle_times(
+    inputs: Tensor,
+    targets: Tensor,
+    powers: Sequence[float],
+    jumps: int,
+    *,
+    options: SolveOptions,
+    stages: Stages,
+    t_end: float | None = None,
+) -> SaddleTimes:
+    """Follow diagonal networks from several starts through the first jumps.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (n, d)
+        X.
+    targets : Tensor, shape (n,)
+        y.
+    powers : sequence of float
+        p of the starts u = v = 10^−p·1.
+    jumps : int
+        How many jumps to follow.
+    options : SolveOptions
+    stages : callable
+        ``stages(name, t_end)`` gives a progress callback for each path.
+    t_end : float, optional
+        The length of the paths, in units of log(1/α)/2.
+
+    Returns
+    -------
+    SaddleTimes
+
+    Raises
+    ------
+    InputError
+        If the network does not jump at all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> X, y = torch.eye(2).double(), torch.tensor([2.0, -1.0]).double()
+    >>> found = saddle_times(X, y, [1000], 2, options=SolveOptions(), stages=lambda name, t: None)
+    >>> found.limit.times.tolist(), [round(t, 2) for t in found.times[0].tolist()]
+    ([1.0, 2.0], [1.0, 2.0])
+    """
+    whole = saddle_sequence(inputs, targets)
+    count = min(jumps, len(whole.times))
+    if not count:
+        raise InputError("the network must jump, but w = 0 is the solution; use other targets")
+    limit = SaddleSequence(
+        whole.times[:count], whole.weights[: count + 1], whole.losses[: count + 1]
+    )
+    end = t_end or _end(whole.times.tolist(), count)
+    levels = 0.5 * (limit.losses[:-1] + limit.losses[1:])
+    flow = DiagonalFlow(inputs, targets)
+    paths, weights, times = [], [], []
+    for power in sorted(set(powers)):
+        unit = unit_of(power)
+        ts = torch.linspace(0.0, end * unit, options.points, dtype=torch.float64)
+        progress = stages(f"start of 1e-{power:g}", end * unit)
+        start = flow.start(log_scale=-power * math.log(10))
+        path = integrate(flow, start, ts, options=options, progress=progress)
+        paths.append(path)
+        weights.append(path.flow.end_to_end(path.ys))
+        times.append([_falls_to(path, float(level), options) / unit for level in levels])
+    active = limit.weights != 0
+    off = torch.nonzero(active[:-1] & ~active[1:])
+    return SaddleTimes(
+        limit,
+        tuple(sorted(set(powers))),
+        tuple(paths),
+        tuple(weights),
+        torch.tensor(times, dtype=torch.float64),
+        tuple((int(i), int(j)) for i, j in off),
+    )
+
+
+def _end(times: Sequence[float], count: int) -> float:
+    """Return a time after a jump and well before the next."""
+    last = times[count - 1]
+    return (
+        min(_BEYOND * last, 0.5 * (last + times[count])) if count < len(times) else _BEYOND * last
+    )
+
+
+def _falls_to(path: Trajectory, level: float, options: SolveOptions) -> float:
+    """Return when the loss first is at a level, by a solve between two of the path's times."""
+    below = torch.nonzero(path.losses <= level)
+    if not len(below):
+        return math.nan
+    i = max(1, int(below[0]))
+    span = path.ts[i - 1 : i + 1].tolist()
+    leg = integrate(
+        path.flow,
+        path.ys[i - 1],
+        span,
+        options=options,
+        until=loss_reaches(path.flow, level),
+        estimate_error=False,
+    )
+    return leg.event_times.get(0, span[1])
