@@ -64,8 +64,9 @@ class KernelToRich(LaboratoryScenario):
         from gflow.flows import DiagonalFlow
         from gflow.results.base import Setup
 
-        flow = DiagonalFlow(*self.problem())
-        return Setup(flow, flow.start(max(self.init_scales)))
+        X, y = self.problem()
+        flow, facts = DiagonalFlow(X, y), {"samples": X.shape[0], "inputs": X.shape[1]}
+        return Setup(flow, flow.start(max(self.init_scales)), facts=facts)
 
     def run(self, stages: Stages) -> Result:
         """Follow every start to its end, beside the minimiser of the potential."""

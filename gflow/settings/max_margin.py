@@ -80,7 +80,8 @@ class MaxMargin(LaboratoryScenario):
         X, labels = self.problem()
         linear = torch.nn.Linear(X.shape[1], 1, bias=False, device=X.device).to(X.dtype)
         flow = NetworkFlow(linear, self.criterion, X, labels)
-        return Setup(flow, torch.zeros_like(flow.pack()))
+        facts = {"samples": X.shape[0], "inputs": X.shape[1]}
+        return Setup(flow, torch.zeros_like(flow.pack()), facts=facts)
 
     def run(self, stages: Stages) -> Result:
         """Follow w on the clock dτ = φ dt to the loss."""

@@ -53,8 +53,10 @@ class SaddleToSaddle(LaboratoryScenario):
         from gflow.flows import DiagonalFlow
         from gflow.results.base import Setup
 
-        flow = DiagonalFlow(*self.problem())
-        return Setup(flow, flow.start(math.exp(-min(self.powers) * math.log(10))))
+        X, y = self.problem()
+        flow, facts = DiagonalFlow(X, y), {"samples": X.shape[0], "inputs": X.shape[1]}
+        start = flow.start(math.exp(-min(self.powers) * math.log(10)))
+        return Setup(flow, start, facts=facts)
 
     def run(self, stages: Stages) -> Result:
         """Follow every start through the jumps, beside the algorithm for an infinitesimal one."""

@@ -47,7 +47,7 @@ class TwoByTwo(LaboratoryScenario):
 
         start = self._start()
         flow = SpectralFlow(two_by_two(start), depth=min(self.depths))
-        return Setup(flow, flow.start(start))
+        return Setup(flow, flow.start(start), facts={"observed_entries": 3})
 
     def run(self, stages: Stages) -> Result:
         """Follow W at every depth until the loss is reached."""

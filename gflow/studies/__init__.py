@@ -7,10 +7,14 @@ from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stabi
 from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
+from gflow.studies.margin_path import MarginPath, margin_path
 from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
 from gflow.studies.plateaus import Plateaus, plateaus
+from gflow.studies.rich_limit import RichLimit, rich_limit
+from gflow.studies.saddle_times import SaddleTimes, saddle_times
 from gflow.studies.step_size import StepSizeStudy, step_size_study
+from gflow.studies.unobserved_entry import UnobservedEntry, unobserved_entry
 from gflow.studies.width import WidthStudy, width_study
 
 __all__ = [
@@ -21,12 +25,16 @@ __all__ = [
     "FlowAndDescent",
     "Gap",
     "ImplicitRegularization",
+    "MarginPath",
     "ModeTimes",
     "OrderFit",
     "OscillatingDescent",
     "Plateaus",
     "PowerLaw",
+    "RichLimit",
+    "SaddleTimes",
     "StepSizeStudy",
+    "UnobservedEntry",
     "WidthStudy",
     "central_path",
     "compare",
@@ -34,9 +42,13 @@ __all__ = [
     "edge_of_stability",
     "flow_and_descent",
     "implicit_regularization",
+    "margin_path",
     "mode_times",
     "oscillating_descent",
     "plateaus",
+    "rich_limit",
+    "saddle_times",
     "step_size_study",
+    "unobserved_entry",
     "width_study",
 ]

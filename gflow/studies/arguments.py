@@ -50,5 +50,54 @@ def distinct_sizes(step_sizes: object) -> list[float]:
     >>> distinct_sizes([0.1, 0.2, 0.1])
     [0.2, 0.1]
     """
-    sizes = require_numbers("step_sizes", step_sizes)
-    return sorted({require_positive("each of step_sizes", size) for size in sizes}, reverse=True)
+    return distinct_positive("step_sizes", step_sizes)
+
+
+def distinct_positive(name: str, values: object) -> list[float]:
+    """Return positive numbers once each, descending.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for messages.
+    values : object
+        A list, tuple, tensor or array of at least one number.
+
+    Returns
+    -------
+    list of float
+
+    Raises
+    ------
+    InputError
+        If they are no sequence of positive numbers, or there is none.
+
+    Examples
+    --------
+    >>> distinct_positive("scales", [0.1, 0.2, 0.1])
+    [0.2, 0.1]
+    """
+    return sorted(set(positive_numbers(name, values)), reverse=True)
+
+
+def positive_numbers(name: str, values: object) -> list[float]:
+    """Return numbers as a list; InputError unless they are positive, and at least one.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for messages.
+    values : object
+
+    Returns
+    -------
+    list of float
+
+    Examples
+    --------
+    >>> positive_numbers("modes", [])
+    Traceback (most recent call last):
+        ...
+    gflow.errors.InputError: modes must hold at least one number, got none
+    """
+    return [require_positive(f"each of {name}", x) for x in require_numbers(name, values)]

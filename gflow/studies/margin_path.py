@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from gflow.baselines import max_margin
 from gflow.baselines.margin import MaxMargin
-from gflow.callbacks import Stages
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_number, require_positive
+from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import NetworkFlow, NormalisedFlow
-from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import integrate
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import study_options
 from gflow.trajectory import Trajectory
 
 _ROOM = 2.0  # times |log φ|/γ², by which the loss is reached
 _FIRST = 1e-2  # the first time τ after 0
 _LATE = 0.15  # of log φ at the end: from there on the angle is fitted
 
+DEFAULTS = SolveOptions(points=300)
 
-@dataclass(frozen=True)
-class MarginPath:
+
+@dataclass(frozen=True, repr=False)
+class MarginPath(Display):
     """A linear classifier's path to the maximum-margin direction.
 
     Attributes
@@ -54,6 +61,13 @@ class MarginPath:
     angle: Tensor
     rate: float
 
+    def __repr__(self) -> str:
+        return (
+            f"MarginPath(to a loss of 1e{float(self.log_loss[-1]) / math.log(10):.0f}, angle "
+            f"{float(self.angle[-1]):.2g}, which falls as (log t)^{self.rate:.2f}, "
+            f"{holds(self.path.certificate)})"
+        )
+
 
 def margin_path(
     inputs: Tensor,
@@ -61,9 +75,10 @@ def margin_path(
     log10_loss_end: float,
     criterion: str = "logistic",
     *,
-    options: SolveOptions,
-    stages: Stages,
     t_end: float | None = None,
+    options: SolveOptions = DEFAULTS,
+    stages: Stages | bool | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> MarginPath:
     """Follow a linear classifier without bias from w = 0 to a tiny loss.
 
@@ -76,11 +91,15 @@ def margin_path(
     log10_loss_end : float
         log₁₀ of the loss at which the path ends, below 0.
     criterion : {"logistic", "exponential"}
-    options : SolveOptions
-    stages : callable
-        ``stages(name, t_end)`` gives a progress callback for the path.
     t_end : float, optional
-        The longest time τ.
+        The longest time τ; by default long enough, by theory.
+    options : SolveOptions
+        Of the solver; by default there are 300 points on each path.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for the path; True shows bars.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -94,12 +113,13 @@ def margin_path(
     Examples
     --------
     >>> X = torch.tensor([[2.0, 1.0], [-1.0, -3.0]], dtype=torch.float64)
-    >>> found = margin_path(
-    ...     X, torch.tensor([1, 0]), -300.0, options=SolveOptions(), stages=lambda name, t: None
-    ... )
+    >>> found = margin_path(X, torch.tensor([1, 0]), -300.0)
     >>> round(float(found.norm[-1] / found.log_time[-1]) * found.best.margin, 2)
-    0.99
+    1.0
     """
+    options, stages = study_options(options, keywords), as_stages(stages)
+    t_end = None if t_end is None else require_positive("t_end", t_end)
+    log10_loss_end = require_number("log10_loss_end", log10_loss_end)
     best = max_margin(inputs, labels)
     linear = torch.nn.Linear(inputs.shape[1], 1, bias=False, device=inputs.device)
     inner = NetworkFlow(linear.to(inputs.dtype), criterion, inputs, labels)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gflow.callbacks import Stages, as_stages
-from gflow.checks import require_count, require_numbers, require_positive, shown
+from gflow.checks import require_count, require_positive, shown
 from gflow.display import Display, holds, span
 from gflow.errors import InputError
 from gflow.events import rank_reaches
@@ -29,7 +29,7 @@ from gflow.flows import EndToEndFlow, Flow, SpectralFlow
 from gflow.losses import Loss
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
-from gflow.studies.arguments import study_options
+from gflow.studies.arguments import distinct_positive, positive_numbers, study_options
 from gflow.trajectory import Trajectory
 
 _WITHIN = 1.5  # times the half-time of the last mode by theory: the end of a path
@@ -182,8 +182,8 @@ def mode_times(
     options, stages = study_options(options, keywords), as_stages(stages)
     depth = require_count("depth", depth)
     t_end = None if t_end is None else require_positive("t_end", t_end)
-    targets = sorted(_positive("modes", modes), reverse=True)
-    alphas = sorted(set(_positive("scales", scales)), reverse=True)
+    targets = sorted(positive_numbers("modes", modes), reverse=True)
+    alphas = distinct_positive("scales", scales)
     if len(targets) > min(loss.shape):
         raise InputError(
             f"there must be at most {min(loss.shape)} modes in a matrix of shape "
@@ -212,10 +212,6 @@ def mode_times(
     return ModeTimes(
         depth, tuple(targets), rate, tuple(alphas), tuple(paths), tuple(sizes), half_times
     )
-
-
-def _positive(name: str, values: object) -> list[float]:
-    return [require_positive(f"each of {name}", x) for x in require_numbers(name, values)]
 
 
 def _longest(alpha: float, targets: Sequence[float], depth: int, rate: float) -> float:

@@ -10,25 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from gflow.baselines import diagonal_limit
-from gflow.callbacks import Stages
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_positive
+from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import DiagonalFlow
-from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import integrate
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import distinct_positive, study_options
 from gflow.trajectory import Trajectory
 
 _LATEST = 1e4  # time by which all losses are reached, and longer from small starts
 _CURVE = 61  # scales at which theory is drawn
 _OFF = 1e-9  # of the largest: singular values of X that count as 0
 
+DEFAULTS = SolveOptions(points=300)
 
-@dataclass(frozen=True)
-class RichLimit:
+
+@dataclass(frozen=True, repr=False)
+class RichLimit(Display):
     """Ends of diagonal networks, beside those of theory.
 
     Attributes
@@ -55,6 +62,12 @@ class RichLimit:
     curve: Tensor
     least_l1: Tensor
     least_l2: Tensor
+
+    def __repr__(self) -> str:
+        return (
+            f"RichLimit({len(self.log_scales)} scales, ends within {float(self.errors.max()):.2g} "
+            f"of theory, {holds(*(path.certificate for path in self.paths))})"
+        )
 
     @property
     def errors(self) -> Tensor:
@@ -105,9 +118,10 @@ def rich_limit(
     scales: Sequence[float],
     loss_end: float,
     *,
-    options: SolveOptions,
-    stages: Stages,
     t_end: float | None = None,
+    options: SolveOptions = DEFAULTS,
+    stages: Stages | bool | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> RichLimit:
     """Follow diagonal networks from several scales to their ends.
 
@@ -121,11 +135,15 @@ def rich_limit(
         α.
     loss_end : float
         The loss at which a path ends.
-    options : SolveOptions
-    stages : callable
-        ``stages(name, t_end)`` gives a progress callback for each path.
     t_end : float, optional
-        The longest time.
+        The longest time; by default long enough, by theory.
+    options : SolveOptions
+        Of the solver; by default there are 300 points on each path.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each path; True shows bars.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -139,20 +157,21 @@ def rich_limit(
     Examples
     --------
     >>> X, y = torch.tensor([[1.0, 2.0]]).double(), torch.ones(1).double()
-    >>> found = rich_limit(
-    ...     X, y, [1e2, 1e-6], 1e-18, options=SolveOptions(), stages=lambda name, t: None
-    ... )
+    >>> found = rich_limit(X, y, [1e2, 1e-6], 1e-18)
     >>> [[round(w, 3) for w in end] for end in found.ends.tolist()]
     [[0.2, 0.4], [0.0, 0.5]]
     """
+    options, stages = study_options(options, keywords), as_stages(stages)
+    t_end = None if t_end is None else require_positive("t_end", t_end)
+    flow = DiagonalFlow(inputs, targets)
+    alphas = distinct_positive("scales", scales)
+    loss_end = require_positive("loss_end", loss_end)
     sigma = torch.linalg.svdvals(inputs)
     if inputs.shape[0] > inputs.shape[1] or bool(sigma[-1] <= _OFF * sigma[0]):
         raise InputError(
             f"the rows of X must be independent, got {inputs.shape[0]} rows of "
             f"{inputs.shape[1]} inputs; use fewer samples than inputs"
         )
-    flow = DiagonalFlow(inputs, targets)
-    alphas = sorted(set(scales), reverse=True)
     paths, ends, limits = [], [], []
     for alpha in alphas:
         end = t_end or _LATEST * max(1.0, math.log(1 / alpha))

@@ -11,24 +11,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from gflow.baselines import saddle_sequence
 from gflow.baselines.saddles import SaddleSequence
-from gflow.callbacks import Stages
+from gflow.callbacks import Stages, as_stages
+from gflow.checks import require_count, require_positive
+from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import DiagonalFlow
-from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import integrate
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import distinct_positive, study_options
 from gflow.trajectory import Trajectory
 
 _BEYOND = 1.1  # times the last jump: the end of a path, unless the next jump is near
 
+DEFAULTS = SolveOptions(points=300)
 
-@dataclass(frozen=True)
-class SaddleTimes:
+
+@dataclass(frozen=True, repr=False)
+class SaddleTimes(Display):
     """Jump times of diagonal networks beside those of the limit.
 
     Attributes
@@ -52,6 +59,13 @@ class SaddleTimes:
     times: Tensor
     switched_off: tuple[tuple[int, int], ...]
 
+    def __repr__(self) -> str:
+        last = f"within {float(self.distances[-1]):.2g} of the limit at α = 1e-{self.powers[-1]:g}"
+        return (
+            f"SaddleTimes({self.times.shape[1]} jumps from {len(self.powers)} starts, {last}, "
+            f"{holds(*(path.certificate for path in self.paths))})"
+        )
+
     @property
     def distances(self) -> Tensor:
         """The largest distance of a jump from that of the limit, for each start."""
@@ -69,9 +83,10 @@ def saddle_times(
     powers: Sequence[float],
     jumps: int,
     *,
-    options: SolveOptions,
-    stages: Stages,
     t_end: float | None = None,
+    options: SolveOptions = DEFAULTS,
+    stages: Stages | bool | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> SaddleTimes:
     """Follow diagonal networks from several starts through the first jumps.
 
@@ -85,11 +100,15 @@ def saddle_times(
         p of the starts u = v = 10^−p·1.
     jumps : int
         How many jumps to follow.
-    options : SolveOptions
-    stages : callable
-        ``stages(name, t_end)`` gives a progress callback for each path.
     t_end : float, optional
-        The length of the paths, in units of log(1/α)/2.
+        The length of the paths, in units of log(1/α)/2; by default long enough, by theory.
+    options : SolveOptions
+        Of the solver; by default there are 300 points on each path.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each path; True shows bars.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -104,12 +123,16 @@ def saddle_times(
     --------
     >>> import torch
     >>> X, y = torch.eye(2).double(), torch.tensor([2.0, -1.0]).double()
-    >>> found = saddle_times(X, y, [1000], 2, options=SolveOptions(), stages=lambda name, t: None)
+    >>> found = saddle_times(X, y, [1000], 2)
     >>> found.limit.times.tolist(), [round(t, 2) for t in found.times[0].tolist()]
     ([1.0, 2.0], [1.0, 2.0])
     """
+    options, stages = study_options(options, keywords), as_stages(stages)
+    t_end = None if t_end is None else require_positive("t_end", t_end)
+    flow = DiagonalFlow(inputs, targets)
+    exponents = distinct_positive("powers", powers)[::-1]
     whole = saddle_sequence(inputs, targets)
-    count = min(jumps, len(whole.times))
+    count = min(require_count("jumps", jumps), len(whole.times))
     if not count:
         raise InputError("the network must jump, but w = 0 is the solution; use other targets")
     limit = SaddleSequence(
@@ -117,9 +140,8 @@ def saddle_times(
     )
     end = t_end or _end(whole.times.tolist(), count)
     levels = 0.5 * (limit.losses[:-1] + limit.losses[1:])
-    flow = DiagonalFlow(inputs, targets)
     paths, weights, times = [], [], []
-    for power in sorted(set(powers)):
+    for power in exponents:
         unit = unit_of(power)
         ts = torch.linspace(0.0, end * unit, options.points, dtype=torch.float64)
         progress = stages(f"start of 1e-{power:g}", end * unit)
@@ -132,7 +154,7 @@ def saddle_times(
     off = torch.nonzero(active[:-1] & ~active[1:])
     return SaddleTimes(
         limit,
-        tuple(sorted(set(powers))),
+        tuple(exponents),
         tuple(paths),
         tuple(weights),
         torch.tensor(times, dtype=torch.float64),

@@ -11,23 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress, Stages
+from gflow.callbacks import Progress, Stages, as_stages
+from gflow.checks import require_count, require_float, require_positive
+from gflow.display import Display, holds, span
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import SpectralFlow
 from gflow.losses import MatrixCompletion
-from gflow.solvers import SolveOptions, integrate
+from gflow.solvers.integrate import integrate
+from gflow.solvers.options import SolveKeywords, SolveOptions
+from gflow.studies.arguments import positive_numbers, study_options
 from gflow.trajectory import Trajectory
 
 _LATEST = 10.0  # times ℓ^{−3/2}, the time that depth 2, the slowest, takes to a loss ℓ
 
+DEFAULTS = SolveOptions(points=300)
 
-@dataclass(frozen=True)
-class UnobservedEntry:
+
+@dataclass(frozen=True, repr=False)
+class UnobservedEntry(Display):
     """Paths of 2 × 2 completion, one for each depth.
 
     Attributes
@@ -44,6 +51,14 @@ class UnobservedEntry:
     paths: tuple[Trajectory, ...]
     entries: tuple[Tensor, ...]
     log_singular_values: tuple[Tensor, ...]
+
+    def __repr__(self) -> str:
+        depths = ", ".join(map(str, self.depths))
+        ends = span([float(entries[-1]) for entries in self.entries])
+        return (
+            f"UnobservedEntry(depths {depths}, W₁₁ grows to {ends}, "
+            f"{holds(*(path.certificate for path in self.paths))})"
+        )
 
 
 def two_by_two(like: Tensor) -> MatrixCompletion:
@@ -73,9 +88,10 @@ def unobserved_entry(
     depths: Sequence[int],
     loss_end: float,
     *,
-    options: SolveOptions,
-    stages: Stages,
     t_end: float | None = None,
+    options: SolveOptions = DEFAULTS,
+    stages: Stages | bool | None = None,
+    **keywords: Unpack[SolveKeywords],
 ) -> UnobservedEntry:
     """Follow W at several depths from one start to a small loss.
 
@@ -87,11 +103,15 @@ def unobserved_entry(
         Numbers of layers, at least 2.
     loss_end : float
         The loss at which a path ends.
-    options : SolveOptions
-    stages : callable
-        ``stages(name, t_end)`` gives a progress callback for each path.
     t_end : float, optional
-        The longest time.
+        The longest time; by default long enough, by theory.
+    options : SolveOptions
+        Of the solver; by default there are 300 points on each path.
+    stages : callable or bool, optional
+        ``stages(name, t_end)`` gives a progress callback for each path; True shows bars.
+    **keywords
+        Fields of `SolveOptions` (``method``, ``rtol``, ``atol``, ``points``, …) to change in
+        ``options``.
 
     Returns
     -------
@@ -105,11 +125,19 @@ def unobserved_entry(
     Examples
     --------
     >>> start = 1e-2 * torch.tensor([[1.2, 0.3], [0.3, 0.9]], dtype=torch.float64)
-    >>> options = SolveOptions(rtol=1e-7, atol=0.0, points=20)
-    >>> found = unobserved_entry(start, [3], 1e-2, options=options, stages=lambda name, t: None)
+    >>> found = unobserved_entry(start, [3], 1e-2, rtol=1e-7, atol=0.0, points=20)
     >>> round(float(found.entries[0][-1]), 4)
     3.8562
     """
+    options, stages = study_options(options, keywords), as_stages(stages)
+    t_end = None if t_end is None else require_positive("t_end", t_end)
+    start = require_float("start", start)
+    if start.shape != (2, 2):
+        raise InputError(f"start must have shape (2, 2), got {tuple(start.shape)}; reshape it")
+    layers = sorted(
+        {require_count("each of depths", n, 2) for n in positive_numbers("depths", depths)}
+    )
+    loss_end = require_positive("loss_end", loss_end)
     loss = two_by_two(start)
     determinant = float(torch.linalg.det(start))
     if not determinant > 0:
@@ -128,7 +156,7 @@ def unobserved_entry(
         later = torch.logspace(0.0, math.log10(end), options.points - 1, dtype=torch.float64) / end
     ts = end * torch.cat([torch.zeros(1, dtype=torch.float64), later])
     paths, entries, logs = [], [], []
-    for depth in sorted(set(depths)):
+    for depth in layers:
         flow = SpectralFlow(loss, depth=depth)
         path = integrate(
             flow,
@@ -141,4 +169,4 @@ def unobserved_entry(
         paths.append(path)
         entries.append(path.flow.end_to_end(path.ys)[:, 0, 0])
         logs.append(flow.log_singular_values(path.ys))
-    return UnobservedEntry(tuple(sorted(set(depths))), tuple(paths), tuple(entries), tuple(logs))
+    return UnobservedEntry(tuple(layers), tuple(paths), tuple(entries), tuple(logs))

@@ -16,8 +16,12 @@ STUDIES = [
     gflow.studies.edge_of_stability,
     gflow.studies.flow_and_descent,
     gflow.studies.implicit_regularization,
+    gflow.studies.margin_path,
     gflow.studies.mode_times,
+    gflow.studies.rich_limit,
+    gflow.studies.saddle_times,
     gflow.studies.step_size_study,
+    gflow.studies.unobserved_entry,
     gflow.studies.width_study,
 ]
 
