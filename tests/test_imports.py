@@ -92,6 +92,7 @@ TABLE = {
         "kernels",
         "flows",
         "losses",
+        "laws",
         "linalg",
         "execution",
     },

@@ -153,7 +153,8 @@ def _section(run: Run, job: Job, label: str) -> RunSection:
         shown[kind.rows_key] = kind.rows(summary)[:_ROWS_SHOWN]
     table = kind.table(shown)
     heading, text, failures = verdict_words(kind, summary)
-    what = "step-size study of " if job.study else ""
+    kinds = {"converge": "step-size study of ", "laws": "conservation laws of "}
+    what = kinds.get(job.command, "")
     return RunSection(
         label=label,
         heading=f"{what}{scenario.name} on {scenario.data}",

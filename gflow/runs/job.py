@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gflow.settings.base import Scenario
 
 
+_FITTED = 6  # step sizes with which the drift of laws is measured at least
+
+
 @dataclass(frozen=True)
 class Job:
     """What a run computes.
@@ -26,32 +29,55 @@ class Job:
         Whether to run the step-size study of the scenario instead of the scenario.
     modified : bool
         Whether the study also measures the gap to the modified flow.
+    laws : bool
+        Whether to measure the drift of its conservation laws instead.
     """
 
     scenario: Scenario
     study: bool = False
     modified: bool = False
+    laws: bool = False
+
+    @property
+    def command(self) -> str:
+        """What is done with the scenario beside running it: converge, laws, or nothing."""
+        return "converge" if self.study else "laws" if self.laws else ""
 
     @property
     def name(self) -> str:
         """The name of the folder that holds runs of this job."""
-        return f"{self.scenario.name}-converge" if self.study else self.scenario.name
+        return "-".join(filter(None, (self.scenario.name, self.command)))
 
     def work(self, stages: Stages) -> Result:
         """Compute the result; nothing is written."""
-        if not self.study:
+        if not self.command:
             return self.scenario.run(stages)
+        from gflow.results.law_drift import LawDriftResult
         from gflow.results.step_size import StepSizeResult
-        from gflow.studies import step_size_study
+        from gflow.studies import law_drift, step_size_study
         from gflow.studies.flow_and_descent import default_step_sizes
 
         scenario = self.scenario
         setup = scenario.setup()
         if scenario.t_end is None:
-            raise InputError(f"converge {scenario.name} needs the length of the path: pass --t-end")
-        sizes = scenario.step_sizes or default_step_sizes(
+            raise InputError(
+                f"{self.command} {scenario.name} needs the length of the path: pass --t-end"
+            )
+        sizes = list(scenario.step_sizes or ()) or default_step_sizes(
             setup.flow, setup.y0, scenario.t_end, count=6, max_evals=scenario.max_evals
         )
+        if self.laws:
+            if len(sizes) < _FITTED:  # a fit needs an asymptotic range
+                sizes += [min(sizes) / 2**i for i in range(1, _FITTED - len(sizes) + 1)]
+            drift = law_drift(
+                setup.flow,
+                setup.y0,
+                scenario.t_end,
+                sizes,
+                options=scenario.solve_options(),
+                progress=stages("laws", scenario.t_end),
+            )
+            return LawDriftResult.from_study(drift, setup.facts)
         study = step_size_study(
             setup.flow,
             setup.y0,
@@ -79,7 +105,8 @@ def read_job(path: Path) -> Job:
     if not isinstance(keys, dict):
         raise InputError(f"damaged run at {path}: manifest.json holds no scenario; run it again")
     scenario = validate(keys, str(path))
-    return Job(scenario, manifest.get("study") is True, manifest.get("modified") is True)
+    kinds = {name: manifest.get(name) is True for name in ("study", "modified", "laws")}
+    return Job(scenario, **kinds)
 
 
 def job_to_resume(path: Path, model: str | None = None) -> Job:

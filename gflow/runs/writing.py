@@ -78,7 +78,8 @@ class RunWriter:
 
     def manifest(self, state: str, reason: str | None = None) -> dict[str, Any]:
         """Return the manifest of the run in a state."""
-        details = {"study": self._job.study, "modified": self._job.modified, **self._start}
+        kinds = {name: getattr(self._job, name) for name in ("study", "modified", "laws")}
+        details = {**kinds, **self._start}
         if reason is not None:
             details["reason"] = reason
         return manifest(state, self._job.scenario.resolved(), details)

@@ -7,6 +7,7 @@ from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stabi
 from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
+from gflow.studies.law_drift import LawDrift, law_drift
 from gflow.studies.margin_path import MarginPath, margin_path
 from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
@@ -25,6 +26,7 @@ __all__ = [
     "FlowAndDescent",
     "Gap",
     "ImplicitRegularization",
+    "LawDrift",
     "MarginPath",
     "ModeTimes",
     "OrderFit",
@@ -42,6 +44,7 @@ __all__ = [
     "edge_of_stability",
     "flow_and_descent",
     "implicit_regularization",
+    "law_drift",
     "margin_path",
     "mode_times",
     "oscillating_descent",

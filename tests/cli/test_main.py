@@ -445,6 +445,17 @@ def test_converge_against_the_modified_flow(no_figures):
     assert "no option --modified" in call("deep-linear", "--modified").err
 
 
+def test_laws_are_listed_counted_and_measured(no_figures):
+    options = ["--data", "iris", "--model", "linear", "--depth", "1", "--step-sizes", "0.05,0.02"]
+    completed = call("laws", *small("network"), *options)
+    assert completed.status == 0
+    assert "1.weightᵀ·1.weight − 0.weight·0.weightᵀ" in completed.out
+    assert "10 independent laws = 28 parameters − 18 dimensions; all are found" in completed.out
+    refused = call("laws", *small("kernel"))
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "must conserve something that is known" in refused.err
+
+
 def test_converge_chooses_step_sizes(no_figures):
     completed = call("converge", *small("kernel"), "--json")
     assert len(json.loads(completed.out)["step_sizes"]) == 6

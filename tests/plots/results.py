@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import gflow
 from gflow import plots
 from gflow.flows import KernelFlow
+from gflow.results.law_drift import LawDriftResult
 from gflow.results.step_size import StepSizeResult
 from gflow.scenario import validate
 from tests.helpers import modified_study
@@ -148,6 +149,7 @@ FIGURES = {
     "held-out numbers": {"loss", "gap", "sharpness", "network", "held_out"},
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
     "diverged": {"distance", "peak", "kernel_drift", "test", "training"},
+    "laws": {"law_drift"},
     "study": {"gap", "step_size"},
     "study without a fit": {"gap", "step_size"},
     "study, modified": {"gap", "step_size"},
@@ -157,6 +159,10 @@ FIGURES = {
 @functools.cache
 def dataset(name: str) -> xr.Dataset:
     """Return the dataset of a result in `SCENARIOS`, or of a step-size study."""
+    if name == "laws":
+        flow, y0 = gflow.LayerwiseFlow.example()
+        drift = gflow.studies.law_drift(flow, y0, 1.0, [0.08, 0.04, 0.02])
+        return LawDriftResult.from_study(drift).dataset
     if name == "study, modified":
         return StepSizeResult.from_study(modified_study()).dataset
     if name.startswith("study"):

@@ -11,16 +11,19 @@ from gflow.scenario import load_scenario
 
 def manifest_of(job, path):
     path.mkdir()
-    entries = {"scenario": job.scenario.resolved(), "study": job.study, "modified": job.modified}
+    kinds = {name: getattr(job, name) for name in ("study", "modified", "laws")}
+    entries = {"scenario": job.scenario.resolved(), **kinds}
     (path / "manifest.json").write_text(json.dumps(entries))
     return path
 
 
-@pytest.mark.parametrize("flags", [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(
+    "flags", [(False, False), (True, False), (True, True), (False, False, True)]
+)
 def test_a_job_is_read_back(flags, tmp_path):
     job = Job(load_scenario("kernel", {"points": 7}), *flags)
     assert read_job(manifest_of(job, tmp_path / "run")) == job
-    assert job.name == ("kernel-converge" if job.study else "kernel")
+    assert job.name == f"kernel{'-converge' if job.study else '-laws' if job.laws else ''}"
 
 
 @pytest.mark.parametrize("entries", [{}, {"scenario": 3}])

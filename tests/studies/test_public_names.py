@@ -16,6 +16,7 @@ STUDIES = [
     gflow.studies.edge_of_stability,
     gflow.studies.flow_and_descent,
     gflow.studies.implicit_regularization,
+    gflow.studies.law_drift,
     gflow.studies.margin_path,
     gflow.studies.mode_times,
     gflow.studies.rich_limit,
