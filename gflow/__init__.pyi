@@ -34,6 +34,7 @@ from .solvers import SolveOptions as SolveOptions
 from .solvers import integrate as integrate
 from .solvers import to_scipy as to_scipy
 from .studies.compare import compare as compare
+from .studies.refine import refine as refine
 from .studies.step_size import step_size_study as step_size_study
 from .sweeping.dataset import load_sweep as load_sweep
 from .trajectory import Certificate as Certificate

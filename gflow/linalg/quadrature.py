@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_CLOSED = 1e-10  # relative length of the rest from which the Krylov space is invariant
+from gflow.linalg.krylov_space import KrylovSpace
 
 
 class Quadrature(NamedTuple):
@@ -67,23 +67,10 @@ def lanczos_quadrature(
 def _of_one(
     product: Callable[[Tensor], Tensor], probe: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    basis = (probe / probe.norm())[None]
-    images: list[Tensor] = []
-    for _ in range(steps):
-        image = product(basis[-1])
-        images.append(image)
-        rest = image
-        for _ in range(2):  # twice is enough for orthogonality to round-off
-            rest = rest - basis.mT @ (basis @ rest)
-        size = rest.norm()
-        if not float(size) > _CLOSED * float(image.norm()) or len(basis) == steps:
-            break
-        basis = torch.cat([basis, (rest / size)[None]])
-    square = (torch.stack(images) @ basis.mT).double().cpu()
-    if not bool(torch.isfinite(square).all()):
-        return basis.new_full((1,), torch.nan), basis.new_ones(1)
-    values, vectors = torch.linalg.eigh((square + square.mT) / 2)
-    return values.to(probe), vectors[0].square().to(probe)
+    space = KrylovSpace(product, probe)
+    space.grow(steps)
+    values, vectors = space.ritz()
+    return values, vectors[0].square()
 
 
 def _stacked(rows: tuple[Tensor, ...], filling: float) -> Tensor:

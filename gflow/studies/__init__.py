@@ -12,6 +12,7 @@ from gflow.studies.margin_path import MarginPath, margin_path
 from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
 from gflow.studies.plateaus import Plateaus, plateaus
+from gflow.studies.refine import CriticalPoint, refine
 from gflow.studies.rich_limit import RichLimit, rich_limit
 from gflow.studies.saddle_times import SaddleTimes, saddle_times
 from gflow.studies.step_size import StepSizeStudy, step_size_study
@@ -21,6 +22,7 @@ from gflow.studies.width import WidthStudy, width_study
 __all__ = [
     "CentralPath",
     "ContinuousVsDiscrete",
+    "CriticalPoint",
     "Edge",
     "EdgeOfStability",
     "FlowAndDescent",
@@ -49,6 +51,7 @@ __all__ = [
     "mode_times",
     "oscillating_descent",
     "plateaus",
+    "refine",
     "rich_limit",
     "saddle_times",
     "step_size_study",
