@@ -42,6 +42,19 @@ FOUND = {
         aligned(target=[1.09, 2.33], starts=[3.56e-14, 9.55e-07], depth=3, shape=[3, 3]),
         {"method": "scipy:BDF", "max_evals": 6000, "rtol": 1e-4, "atol": 1.71e-9},
     ),
+    # A mode that is round-off of the start, which two checks changed by the same by chance.
+    "two numbers": Example(
+        "saddles",
+        {
+            "rates": [],
+            "wells": [0.293, 0.784],
+            "starts": [[1.15e-05, 0.0]],
+            "turn": 725794,
+            "network": False,
+            "single": False,
+        },
+        {"method": "auto", "max_evals": 6000, "rtol": 0.0001, "atol": 1.15e-12},
+    ),
     # The gradient σ(z) − 1 is rounded, the loss is not; they agree at the end by chance.
     "rounded gradient": Example(
         "logistic",

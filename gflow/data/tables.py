@@ -25,7 +25,8 @@ from gflow.text import brief, one_line
 #: The largest size of one file's arrays in memory.
 MAX_BYTES = 2 * 2**30
 _TEXT_GROWTH = 8  # memory per byte of text: while it is read, each short cell is an object
-_INPUTS = ("inputs", "X", "x", "X_train", "x_train", "data", "features", "arr_0")
+_TOKENS = "tokens"
+_INPUTS = ("inputs", "X", "x", "X_train", "x_train", "data", "features", _TOKENS, "arr_0")
 _TARGETS = ("targets", "target", "y", "Y", "y_train", "Y_train", "labels", "label", "arr_1")
 
 
@@ -83,6 +84,11 @@ def _npz(path: Path) -> Table:
                 available -= check_header(name, stream, members[key].file_size, kinds, available)
             with archive.open(members[key]) as stream:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
+            if key == _TOKENS and array.dtype.kind not in "iu":
+                raise InputError(
+                    f"{name} must be whole numbers, got {array.dtype}; save them as integers, or "
+                    "name the array inputs"
+                )
             arrays.append(np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array)
     return arrays[0], arrays[1] if len(arrays) > 1 else None, ()
 
@@ -110,6 +116,14 @@ def _find_pair(path: Path, members: Collection[str]) -> list[str]:
             f"holds {others}; save them under one of these names, or leave them out"
         )
     return pair[0] + pair[1]
+
+
+def holds_tokens(path: Path) -> bool:
+    """Return whether the inputs of a file that was read are token ids."""
+    if table_suffix(path) != ".npz":
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return f"{_TOKENS}.npy" in archive.namelist()
 
 
 def _text(path: Path) -> Table:

@@ -8,10 +8,12 @@ from gflow.preparation.held_out import split_off
 from gflow.preparation.inputs import correlation, standardise, unit_rows
 from gflow.preparation.selection import subset
 from gflow.preparation.targets import one_hot, regression_targets, signs
+from gflow.preparation.tokens import one_hot_tokens
 
 __all__ = [
     "correlation",
     "one_hot",
+    "one_hot_tokens",
     "regression_targets",
     "signs",
     "split_off",

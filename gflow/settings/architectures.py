@@ -6,6 +6,8 @@
 ``cnn``      two convolutions of stride 2, width/4 and width/2 channels, then linear
 ===========  ======================================================================
 
+``transformer`` (one block) and ``linear-attention`` take sequences: `gflow.networks.attention`.
+
 Parameters have torch's own initialisation, drawn in the requested dtype after
 ``torch.manual_seed(seed)``.
 """
@@ -37,7 +39,8 @@ ACTIVATIONS = {
 }
 
 
-def _activation(name: str) -> nn.Module:
+def activation_layer(name: str) -> nn.Module:
+    """Return a new layer of an activation, by its key of `ACTIVATIONS`."""
     from torch import nn
 
     return getattr(nn, ACTIVATIONS[name])()
@@ -72,7 +75,7 @@ def mlp(
     sizes = [inputs, *[width] * depth, outputs]
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):
-        layers += [nn.Linear(a, b, bias=bias), _activation(activation)]
+        layers += [nn.Linear(a, b, bias=bias), activation_layer(activation)]
     return nn.Sequential(*layers[:-1])
 
 
@@ -132,9 +135,9 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
     return nn.Sequential(
         nn.Unflatten(1, image),
         nn.Conv2d(channels, first, 3, stride=2, padding=1),
-        _activation(activation),
+        activation_layer(activation),
         nn.Conv2d(first, second, 3, stride=2, padding=1),
-        _activation(activation),
+        activation_layer(activation),
         nn.Flatten(),
         nn.Linear(second * pixels, outputs),
     )

@@ -70,7 +70,8 @@ class Scenario(BaseModel, abc.ABC):
     )
     data: Text = Field(
         description="data set: digits, diabetes, breast_cancer, wine, iris, linnerud, china, "
-        "flower, mnist5k, openml:NAME, synthetic, or the path of a .npz, .npy or .csv file"
+        "flower, mnist5k, openml:NAME, modular:P, synthetic, or the path of a .npz, .npy or .csv "
+        "file"
     )
     samples: Count | None = Field(None, description="number of samples, from the first on")
     fewer_samples: bool | None = Field(
@@ -159,8 +160,13 @@ class Scenario(BaseModel, abc.ABC):
             spacing=self.time,
         )
 
-    def load_data(self) -> Data:
+    def load_data(self, *, tokens: bool = False) -> Data:
         """Load the data: the first samples of the classes.
+
+        Parameters
+        ----------
+        tokens : bool
+            Whether to leave token ids as they are; by default they become columns of 0 and 1.
 
         Raises
         ------
@@ -168,9 +174,10 @@ class Scenario(BaseModel, abc.ABC):
             If the data cannot be loaded, or have fewer samples than an option asks for.
         """
         from gflow.data.named import load
-        from gflow.preparation import subset
+        from gflow.preparation import one_hot_tokens, subset
 
-        data = subset(load(self.data), None, self.classes)
+        data = subset(load(self.data, self.seed), None, self.classes)
+        data = data if tokens else one_hot_tokens(data)
         rows = len(data.inputs)
         if self.samples is not None and self.samples > rows and self.fewer_samples:
             warnings.warn(

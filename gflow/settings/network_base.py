@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from gflow.settings.base import RUNS_CODE, Count, Scenario, Text
+from gflow.settings.base import RUNS_CODE, Count, Positive, Scenario, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from gflow.flows import NetworkFlow
     from gflow.results.base import Setup
 
-_BUILT_IN = ("mlp", "linear", "cnn")
+_BUILT_IN = ("mlp", "linear", "cnn", "transformer", "linear-attention")
+_OF_TABLES = ("mlp", "linear", "cnn")  # they take rows of numbers, scaled
+_DRAWN = "in-context-regression"
 
 
 class NetworkScenario(Scenario):
@@ -26,17 +29,25 @@ class NetworkScenario(Scenario):
 
     model: Text = Field(
         "mlp",
-        description="mlp, linear, cnn, or your own by import path, package.module:make_model, a "
-        "function without arguments. An import path runs code, so it must be given on the command "
-        "line",
+        description="mlp, linear, cnn, transformer, linear-attention, or your own by import path, "
+        "package.module:make_model, a function without arguments. An import path runs code, so it "
+        "must be given on the command line",
         json_schema_extra=RUNS_CODE,
     )
-    width: Count = Field(64, description="width of the hidden layers of a built-in model")
+    width: Count = Field(
+        64,
+        description="width of the hidden layers of a built-in model; in linear attention the rank "
+        "of keys and queries",
+    )
+    heads: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1, description="attention heads of a transformer or of linear attention"
+    )
+    init_scale: Positive = Field(1.0, description="number that multiplies all initial parameters")
     depth: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="number of hidden layers of an mlp or linear network"
     )
     activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
-        "tanh", description="activation of an mlp or cnn"
+        "tanh", description="activation of an mlp, cnn or transformer"
     )
     bias: bool = Field(
         True, description="biases of an mlp; a linear network never has them, a cnn always"
@@ -56,6 +67,9 @@ class NetworkScenario(Scenario):
         description="number of held-out samples, the rows after those of --samples; without "
         "--samples, the last rows",
     )
+    train_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
+        None, description="part of the samples to train on; the others are held out"
+    )
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="λ of ½λ‖θ‖², which is added to the loss"
     )
@@ -65,30 +79,55 @@ class NetworkScenario(Scenario):
         description="what to measure beside loss, accuracy, margin, gradient and norms: "
         "kernel_distance, kernel_alignment, hessian_eigenvalues:10, effective_ranks, ...",
     )
-    inputs: Count = Field(10, description="with synthetic data: dimension of the inputs")
+    inputs: Count = Field(10, description="with data that are drawn: dimension of the inputs")
+    length: Count = Field(
+        32, description="with in-context-regression: number of examples in a sequence"
+    )
 
     def _data(self) -> tuple[Data, Data | None]:
         """Return the samples, and held-out ones if there are any."""
         from gflow.data.named import load
+        from gflow.data.sequences import in_context_regression
         from gflow.data.synthetic import synthetic_regression
+        from gflow.errors import InputError
         from gflow.preparation import split_off, subset
 
-        held_out = self.test_samples or 0
-        if self.data == "synthetic":
+        held_out, fraction = self.test_samples or 0, self.train_fraction
+        if fraction is not None and held_out:
+            raise InputError(
+                "train_fraction and test_samples both say how many samples are held out; leave "
+                "out one"
+            )
+        if self.data in ("synthetic", _DRAWN):
             count = (self.samples or 100) + held_out
-            data = synthetic_regression(count, self.inputs, 1, 0.1, self.seed)
-        elif held_out:
-            data = subset(load(self.data), None, self.classes)
+            if self.data == _DRAWN:
+                data = in_context_regression(count, self.length, self.inputs, seed=self.seed)
+            else:
+                data = synthetic_regression(count, self.inputs, 1, 0.1, self.seed)
+        elif held_out or fraction is not None:
+            data = subset(load(self.data, self.seed), None, self.classes)
         else:
-            data = self.load_data()
-        return split_off(data, self.samples, held_out) if held_out else (data, None)
+            data = self.load_data(tokens=True)
+        if fraction is None:
+            return split_off(data, self.samples, held_out) if held_out else (data, None)
+        if self.samples is not None and self.fewer_samples:
+            warnings.warn(
+                f"train_fraction splits all {len(data.inputs)} samples of {data.name}, not the "
+                f"first {self.samples} of the scenario; give --samples to split these",
+                stacklevel=2,
+            )
+        elif self.samples is not None:
+            data = subset(data, self.samples)
+        count = len(data.inputs)
+        train = min(max(1, round(fraction * count)), count - 1)
+        return split_off(data, train, count - train)
 
     def _factory(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
         from gflow.errors import InputError
         from gflow.settings import architectures as built_in
         from gflow.text import unknown
 
-        inputs = data.inputs.shape[1]
+        inputs = data.inputs.shape[1] * (data.symbols or 1)  # one-hot tokens
         if self.model == "mlp":
             shape = (inputs, outputs, self.width, self.depth)
             return lambda: built_in.mlp(*shape, self.activation, self.bias)
@@ -102,9 +141,50 @@ class NetworkScenario(Scenario):
                     "digits, mnist:FOLDER, cifar10:FOLDER, or --model mlp"
                 )
             return lambda: built_in.cnn(image, outputs, self.width, self.activation)
+        if self.model == "transformer":
+            return self._transformer(data, outputs)
+        if self.model == "linear-attention":
+            return self._linear_attention(data, outputs)
         if ":" in self.model:
             return built_in.factory(self.model)
         raise InputError(f"{unknown('model', self.model, _BUILT_IN)}; or package.module:function")
+
+    def _transformer(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
+        from gflow.errors import InputError
+        from gflow.networks.attention import Transformer
+        from gflow.settings.architectures import activation_layer
+
+        if data.shape is None or len(data.shape) != (2 if data.symbols is None else 1):
+            raise InputError(
+                f"a transformer needs sequences, but the samples of {data.name} are rows of "
+                "numbers; use modular:P, in-context-regression, or an .npz file with an array "
+                "tokens (samples, length) or inputs (samples, length, channels)"
+            )
+        if self.width % self.heads:
+            raise InputError(
+                f"the heads of a transformer must divide its width, got {self.heads} heads and "
+                f"width {self.width}; change one"
+            )
+        shape = (data.shape, data.symbols, outputs, self.width, self.heads)
+        return lambda: Transformer(*shape, activation_layer(self.activation))
+
+    def _linear_attention(self, data: Data, outputs: int) -> Callable[[], nn.Module]:
+        from gflow.errors import InputError
+        from gflow.networks.attention import LinearAttention
+
+        shape = data.shape
+        if shape is None or len(shape) != 2 or data.symbols is not None or shape[0] < 2:
+            raise InputError(
+                f"linear attention needs sequences of at least two vectors, but {data.name} has "
+                "none; use in-context-regression, or an .npz file with inputs (samples, length, "
+                "channels)"
+            )
+        if outputs != 1:
+            raise InputError(
+                f"linear attention predicts one number, but {data.name} has {outputs} targets a "
+                "sample; use data with one"
+            )
+        return lambda: LinearAttention(shape[1], self.heads, self.width)
 
     def setup(self) -> Setup:
         """Make the network's flow and its start."""
@@ -132,14 +212,23 @@ class NetworkScenario(Scenario):
         data_options = options if team is None else {**options, "device": "cpu"}
         data, held_out = self._data()
 
+        of_tables = self.model in _OF_TABLES
+
         def tensors(part: Data) -> tuple[Tensor, Tensor]:
-            rows, table = _tables(part, data)
-            return torch.as_tensor(rows, **data_options), torch.as_tensor(table, **data_options)
+            rows, table = _tables(part, data) if of_tables else _samples(part, data)
+            inputs = torch.as_tensor(rows, **data_options)
+            if data.symbols is not None and not of_tables:
+                inputs = inputs.long()
+            return inputs, torch.as_tensor(table, **data_options)
 
         inputs, targets = tensors(data)
         test = None if held_out is None else tensors(held_out)
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
+        if self.init_scale != 1:
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.mul_(self.init_scale)
         require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
         criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
         criterion_targets = targets
@@ -173,15 +262,34 @@ class NetworkScenario(Scenario):
 
 def _tables(part: Data, train: Data) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets of some samples, scaled as those to train on."""
-    from gflow.preparation import one_hot, regression_targets, standardise
+    from gflow.preparation import one_hot_tokens, standardise
 
+    if part.symbols is not None:
+        return one_hot_tokens(part).inputs, _targets(part, train)
     rows, known = part.inputs, train.inputs
     by = None if part is train else known  # one computation, to the bit, without held-out data
     rows = standardise(rows, by) if part.image is None else rows - known.mean(axis=0)
+    return rows, _targets(part, train)
+
+
+def _targets(part: Data, train: Data) -> np.ndarray:
+    from gflow.preparation import one_hot, regression_targets, standardise
+
     if part.classes is not None:
-        return rows, one_hot(part)
+        return one_hot(part)
     whole = regression_targets(train)  # checks them
-    return rows, whole if part is train else standardise(part.targets, train.targets)
+    return whole if part is train else standardise(part.targets, train.targets)
+
+
+def _samples(part: Data, train: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples in their own shape: sequences as they are, rows scaled as those to train on.
+
+    Targets of sequences of vectors are as they are, too.
+    """
+    if part.shape is None:
+        return _tables(part, train)
+    rows = part.inputs.reshape(len(part.inputs), *part.shape)
+    return rows, part.targets if part.classes is None else _targets(part, train)
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -46,12 +46,12 @@ class SphereScenario(Scenario):
         from gflow.data.named import load
         from gflow.data.synthetic import synthetic_sphere
         from gflow.errors import InputError
-        from gflow.preparation import subset
+        from gflow.preparation import one_hot_tokens, subset
 
         train = self.samples or default
         if self.data == "synthetic":
             return synthetic_sphere(train + self.test_samples, self.inputs, self.seed), train
-        data = subset(load(self.data), None, self.classes)
+        data = one_hot_tokens(subset(load(self.data, self.seed), None, self.classes))
         rows = len(data.inputs)
         if rows <= held_out:
             raise InputError(

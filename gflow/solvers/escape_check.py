@@ -38,6 +38,7 @@ _ALONE = 8  # members that are solved one by one where their ensemble runs out o
 _MISSED = 7.0  # of a gain, where a mode was lost on the way: log of a thousand
 _DECIDED = 0.05  # difference of two checks that is more than a contribution of round-off
 _CLOSE = 0.1  # of the bound: agreement with two checks that needs no third
+_FEW = 32  # numbers in a state, whose random changes may cancel
 _BETWEEN, _RATIO = 48, 100.0  # times at which two checks are compared, and their ratio
 _APART, _FAR = 1e-4, 1e4  # least distance of times, and largest origin, over the length of the path
 _TIMING, _ROUND_OFF_TIMING = 5.0, 1e4  # of rtol, and of eps: error of the time of a jump, and
@@ -100,7 +101,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     between = _times_between(times) if decides else []
     check_times = sorted({*times, *itertools.chain(*beside), *between})
     requested = [t in times for t in check_times]
-    bound = escape_bound(problem.rtol, ys.dtype)
+    bound, size = escape_bound(problem.rtol, ys.dtype), _state_size(problem)
     error, evals, rest = 0.0, found.evals, found.rest
     checks: list[Tensor] = []
     for noise in _NOISES if decides else _NOISES[:1]:
@@ -123,8 +124,8 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
         if error > bound:
             rest = "; ".join(filter(None, (_ROUND_OFF_DECIDES if checks else "", rest)))
             break
-        if checks and error < _CLOSE * bound:  # so close to both by chance: hardly ever
-            break
+        if checks and error < _CLOSE * bound and size > _FEW:
+            break  # so close to both by chance: hardly ever, unless the numbers are few
         checks.append(found_ys)
     return Escape(found.gain, error, rest, evals)
 
@@ -188,6 +189,11 @@ def _round_off_may_decide(problem: Problem, gain: float) -> bool:
     """
     unit = torch.finfo(problem.y0.dtype).eps / problem.rtol
     return gain + _MISSED + math.log(unit) > 0
+
+
+def _state_size(problem: Problem) -> int:
+    """Return how many numbers the state of one member has."""
+    return problem.y0.numel() // max(problem.batch.numel(), 1)
 
 
 def _parameters(problem: Problem) -> Tensor | None:

@@ -215,7 +215,6 @@ def test_version_2_header_is_read(tmp_path):
         ({"X": X, "Target": X[:, 0]}, "named targets or y, but beside 'X' it holds 'Target'; save"),
         ({}, "got no array"),
         ({"inputs": X[0]}, r"must be a matrix .* got shape \(2,\)"),
-        ({"inputs": X[None]}, r"reshape to \(samples, -1\)"),
         ({"inputs": np.float64(3)}, r"got shape \(\)"),
         ({"inputs": X[:0]}, "must not be empty"),
         ({"inputs": X[:, :0]}, "at least one column"),

@@ -31,6 +31,10 @@ def test_models_have_the_layers_that_the_keys_say(model, count):
         ({"model": "cnn"}, "a cnn needs images"),
         ({"model": "mpl"}, "there is no model 'mpl'; did you mean 'mlp'"),
         ({"criterion": "cross-entropy"}, "cross-entropy needs classes"),
+        ({"model": "transformer"}, "a transformer needs sequences"),
+        ({"model": "transformer", "data": "modular:5", "heads": 3}, "must divide its width"),
+        ({"model": "linear-attention", "data": "modular:5"}, "linear attention needs sequences"),
+        ({"train_fraction": 0.5, "test_samples": 2}, "leave out one"),
     ],
 )
 def test_keys_that_do_not_fit_the_data_are_refused(keys, message):
@@ -71,3 +75,37 @@ def test_synthetic_data_have_held_out_samples_too():
 def test_a_measure_that_is_unknown_is_refused():
     with pytest.raises(InputError, match="did you mean kernel_distance"):
         make(measure=("kernel_distanz",)).setup()
+
+
+def test_tokens_are_one_hot_for_tables_and_whole_numbers_for_sequences():
+    keys = {"data": "modular:5", "samples": None, "criterion": "cross-entropy"}
+    table = make(**keys).setup().flow.samples[0]
+    assert table.shape == (25, 10)
+    assert torch.equal(table.sum(1), torch.full((25,), 2.0, dtype=torch.float64))
+    ids = make(**keys, model="transformer", width=4, heads=2).setup().flow.samples[0]
+    assert ids.dtype == torch.int64
+    assert torch.equal(torch.nn.functional.one_hot(ids).flatten(1).double(), table)
+
+
+def test_a_fraction_of_the_samples_is_held_out():
+    keys = {"data": "modular:5", "model": "linear", "train_fraction": 0.6}
+    setup = make(**keys, samples=None).setup()
+    assert (setup.facts["samples"], setup.facts["test_samples"]) == (15, 10)
+    setup = make(**keys, samples=20).setup()
+    assert (setup.facts["samples"], setup.facts["test_samples"]) == (12, 8)
+    with pytest.warns(UserWarning, match="splits all 25 samples of modular:5, not the first 20"):
+        setup = make(**keys, samples=20, fewer_samples=True).setup()
+    assert setup.facts["test_samples"] == 10
+
+
+def test_the_scale_of_the_start_multiplies_all_parameters():
+    y, smaller = (make(init_scale=scale).setup().y0 for scale in (1.0, 0.1))
+    assert torch.equal(smaller, 0.1 * y)
+
+
+def test_sequences_of_vectors_are_taken_as_they_are():
+    keys = {"data": "in-context-regression", "length": 6, "model": "linear-attention"}
+    flow = make(**keys, heads=3, width=1).setup().flow
+    assert flow.samples[0].shape == (8, 7, 4)
+    assert float(flow.samples[0][:, -1, -1].abs().max()) == 0.0
+    assert len(flow.pack()) == 3 * 4 * 3

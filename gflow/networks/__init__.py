@@ -1,0 +1,1 @@
+"""Networks on sequences that scenarios know by name."""
