@@ -2,6 +2,7 @@
 
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
+from gflow.studies.completion import Completed, CompletionStudy, completion_study
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete, continuous_vs_discrete
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stability
 from gflow.studies.fitting import OrderFit, PowerLaw
@@ -21,6 +22,8 @@ from gflow.studies.width import WidthStudy, width_study
 
 __all__ = [
     "CentralPath",
+    "Completed",
+    "CompletionStudy",
     "ContinuousVsDiscrete",
     "CriticalPoint",
     "Edge",
@@ -42,6 +45,7 @@ __all__ = [
     "WidthStudy",
     "central_path",
     "compare",
+    "completion_study",
     "continuous_vs_discrete",
     "edge_of_stability",
     "flow_and_descent",

@@ -16,7 +16,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gflow.callbacks import Progress, Stages, as_stages
+from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_count, require_float, require_positive
 from gflow.display import Display, holds, span
 from gflow.errors import InputError
@@ -26,6 +26,7 @@ from gflow.losses import MatrixCompletion
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import positive_numbers, study_options
+from gflow.studies.loss_progress import decades_of_loss
 from gflow.trajectory import Trajectory
 
 _LATEST = 10.0  # times ℓ^{−3/2}, the time that depth 2, the slowest, takes to a loss ℓ
@@ -73,14 +74,6 @@ def two_by_two(like: Tensor) -> MatrixCompletion:
     values = like.new_tensor([[0.0, 1.0], [1.0, 0.0]])
     mask = torch.tensor([[False, True], [True, True]], device=like.device)
     return MatrixCompletion(values, mask)
-
-
-def _decades(stages: Stages, name: str, first: float, last: float) -> Progress | None:
-    """Return a progress callback that counts decades of the loss: time grows by decades, too."""
-    progress = stages(f"{name}, decades of the loss", math.log10(first / last))
-    if progress is None:
-        return None
-    return lambda t, loss: progress(math.log10(first / min(max(loss, last), first)), loss)
 
 
 def unobserved_entry(
@@ -164,7 +157,7 @@ def unobserved_entry(
             ts,
             options=options,
             until=loss_reaches(flow, loss_end),
-            progress=_decades(stages, f"depth {depth}", float(loss(start)), loss_end),
+            progress=decades_of_loss(stages, f"depth {depth}", float(loss(start)), loss_end),
         )
         paths.append(path)
         entries.append(path.flow.end_to_end(path.ys)[:, 0, 0])

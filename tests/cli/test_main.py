@@ -58,6 +58,8 @@ EXTRA = {
     "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
     "kernel-to-rich": "--samples 2 --init-scales 3,0.3 --loss-end 1e-6",
+    "matrix-completion": "--samples 12 --depths 2,3 --init-scales 1e-2 --loss-end 1e-4"
+    " --method auto",
     "max-margin": "--samples 6 --log10-loss-end=-20 --points 20",
     "network": "--depth 1 --step-sizes 0.2,0.1",
     "saddle-to-saddle": "--samples 3 --powers 20 --points 20",

@@ -39,6 +39,8 @@ BASES: dict[str, dict[str, Any]] = {
     "incremental-learning": {"size": 2, "samples": 6, "modes": [1.0], "init_scales": [0.1]},
     "kernel": {"samples": 4, "test_samples": 2, "t_end": 2.0},
     "kernel-to-rich": {"samples": 2, "init_scales": [1.0], "loss_end": 1e-3},
+    "matrix-completion": {"size": 3, "rank": 1, "samples": 7, "depths": [2], "loss_end": 0.1}
+    | {"seeds": 1, "init_scales": [0.1]},
     "max-margin": {"samples": 4, "log10_loss_end": -2.0},
     "network": _NETWORK,
     "implicit-regularization": _NETWORK | {"step_sizes": [0.25, 0.125]},

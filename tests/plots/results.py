@@ -27,6 +27,8 @@ WIDE = {
     "method": "dopri5",
     "rtol": 1e-3,
 }
+COMPLETION = {"setting": "matrix-completion", "size": 4, "rank": 1, "samples": 12}
+COMPLETION |= {"depths": [2, 3], "init_scales": [1e-2], "seeds": 2, "loss_end": 1e-4}
 MODES = {
     "setting": "incremental-learning",
     "size": 3,
@@ -69,6 +71,8 @@ SCENARIOS = {
     "incremental-learning, depth 3": MODES | {"depth": 3},
     "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
     | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
+    "matrix-completion": COMPLETION,
+    "matrix-completion, one start": COMPLETION | {"seeds": 1, "convex": False, "depths": [2]},
     "max-margin": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
     | {"log10_loss_end": -20.0},
     "max-margin, short": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
@@ -111,6 +115,7 @@ SCENARIOS = {
 NO_END = {
     "incremental-learning",
     "kernel-to-rich",
+    "matrix-completion",
     "max-margin",
     "saddle-to-saddle",
     "two-by-two",
@@ -131,6 +136,8 @@ FIGURES = {
     "incremental-learning, depth 1": {"incremental_learning"},
     "incremental-learning, depth 3": {"incremental_learning"},
     "kernel-to-rich": {"kernel_to_rich"},
+    "matrix-completion": {"completion_study"},
+    "matrix-completion, one start": {"completion_study"},
     "max-margin": {"max_margin"},
     "max-margin, short": {"max_margin"},
     "saddle-to-saddle": {"saddle_to_saddle"},

@@ -25,6 +25,7 @@ SAVED_BY_COMMANDS = {
     "incremental-learning",
     "kernel",
     "kernel-to-rich",
+    "matrix-completion",
     "max-margin",
     "network",
     "saddle-to-saddle",

@@ -12,6 +12,7 @@ from gflow.errors import InputError
 from gflow.solvers import SolveOptions
 
 STUDIES = [
+    gflow.studies.completion_study,
     gflow.studies.continuous_vs_discrete,
     gflow.studies.edge_of_stability,
     gflow.studies.flow_and_descent,
