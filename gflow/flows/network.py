@@ -225,6 +225,8 @@ class NetworkFlow(ParameterFlow):
         self._held_out = None
         if self._test is not None:
             self._held_out = HeldOut(self._loss, self._test, self._chunk)
+        if self._shared is not None:
+            return  # what a measure needs may take an evaluation, which only rank 0 starts
         for name, measure in self._asked.items():
             if what := measure.lacks(self):
                 raise InputError(f"measure {name} needs {what}; give it, or leave {name} out")

@@ -221,4 +221,14 @@ def measure_states(
             snapshot = Snapshot(flow, y, warm)
             for name, measure in measures.items():
                 rows[name].append(measure(snapshot))
-    return {name: torch.stack(values) for name, values in rows.items()}
+    return {name: _stacked(name, values) for name, values in rows.items()}
+
+
+def _stacked(name: str, values: list[Tensor]) -> Tensor:
+    shapes = sorted({tuple(value.shape) for value in values})
+    if len(shapes) > 1:
+        raise InputError(
+            f"measure {name} must return the same shape for every state, got {shapes[0]} and "
+            f"{shapes[1]}; fill up with NaN"
+        )
+    return torch.stack(values)

@@ -77,8 +77,9 @@ def _largest(state: Snapshot, k: int) -> Eigenpairs:
     n = state.y.numel()
     start = state.warm.get("eigenvectors", state.y.new_zeros(0, n))
     noise = torch.Generator().manual_seed(0)
-    # An eigenvalue is found as often as there are first vectors.
-    fresh = torch.randn(max(k - len(start), 0), n, generator=noise, dtype=torch.float64)
+    # An eigenvalue is found as often as there are first vectors that have a part along it, and
+    # those of the state before may have lost the part of one that overtakes.
+    fresh = torch.randn(k, n, generator=noise, dtype=torch.float64)
     start = torch.cat([start, fresh.to(start) / n**0.5])
     product = state.flow.hessian(state.y)
     pairs = largest_eigenvalues(product, start, k, tol=_TOLERANCE, max_products=_MAX_PRODUCTS)

@@ -95,8 +95,11 @@ def classes_of(outputs: Tensor, targets: Tensor, *, binary: bool = False) -> Cla
         return Classes("binary") if of_one and targets.numel() == n else None
     if not targets.is_floating_point():
         fits = outputs.ndim == targets.ndim + 1 and outputs.shape[2:] == targets.shape[1:]
-        is_classes = fits and outputs.shape[1] > 1 and targets.dtype == torch.int64
-        return Classes("index") if is_classes else None
+        if not (fits and outputs.shape[1] > 1 and targets.dtype == torch.int64):
+            return None
+        # Others, as -100, stand for samples that a criterion leaves out.
+        is_class = (targets >= 0) & (targets < outputs.shape[1])
+        return Classes("index") if bool(is_class.all()) else None
     if targets.shape != outputs.shape:
         return None
     if of_one:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from gflow.checks import shown
 from gflow.discovery import discover
@@ -70,7 +69,10 @@ def chosen(wanted: object) -> dict[str, Measure]:
     ['kernel_distance', 'hessian_eigenvalues']
     """
     if isinstance(wanted, Mapping):
-        return {str(name): UserMeasure(str(name), _function(f)) for name, f in wanted.items()}
+        functions: dict[str, Measure] = {}
+        for name, function in wanted.items():
+            functions |= _user_measure(str(name), function)
+        return functions
     if isinstance(wanted, str | Measure) or callable(wanted):
         wanted = [wanted]
     if not isinstance(wanted, list | tuple):
@@ -79,17 +81,25 @@ def chosen(wanted: object) -> dict[str, Measure]:
         )
     found: dict[str, Measure] = {}
     for one in wanted:
-        if isinstance(one, Mapping):
-            found |= chosen(one)
-        elif isinstance(one, str):
-            measure = _named(one)
-            found[measure.name] = measure
-        elif isinstance(one, Measure):
-            found[one.name] = one
-        else:
-            name = getattr(one, "__name__", "measure").strip("<>")
-            found[name] = UserMeasure(name, _function(one))
+        for name, measure in _measures_of(one).items():
+            if name in found:
+                raise InputError(
+                    f"each measure must have its own name, got two of {name!r}; leave one out, or "
+                    "give functions by name, measure={'mine': function}"
+                )
+            found[name] = measure
     return found
+
+
+def _measures_of(one: object) -> dict[str, Measure]:
+    if isinstance(one, Mapping):
+        return chosen(one)
+    if isinstance(one, str):
+        measure = _named(one)
+        return {measure.name: measure}
+    if isinstance(one, Measure):
+        return {one.name: one}
+    return _user_measure(getattr(one, "__name__", "measure").strip("<>"), one)
 
 
 def _named(text: str) -> Measure:
@@ -103,9 +113,14 @@ def _named(text: str) -> Measure:
     return kinds[name](argument.strip() if colon else None)
 
 
-def _function(value: object) -> Callable[..., Any]:
-    if not callable(value):
+def _user_measure(name: str, function: object) -> dict[str, Measure]:
+    if not callable(function):
         raise InputError(
-            f"a measure must be a name, or a function of flow and state, got {shown(value)}"
+            f"a measure must be a name, or a function of flow and state, got {shown(function)}"
         )
-    return value
+    if name == "loss" or name in measures():
+        raise InputError(
+            f"a measure of your own must have a name of its own, got {name!r}; give it another, "
+            "measure={'mine': function}"
+        )
+    return {name: UserMeasure(name, function)}

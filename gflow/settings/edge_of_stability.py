@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from gflow.settings.base import Positive
-from gflow.settings.network_base import NetworkScenario
+from gflow.settings.measured_base import MeasuredNetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
     from gflow.results.base import Result
 
 
-class EdgeOfStability(NetworkScenario):
+class EdgeOfStability(MeasuredNetworkScenario):
     """A network's flow, descents and their central flows, with the sharpness along each."""
 
     setting: ClassVar[str] = "edge-of-stability"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, ClassVar
 
-from gflow.settings.network_base import NetworkScenario
+from gflow.settings.measured_base import MeasuredNetworkScenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EIGENVALUES = 2  # the second too, so that the first is found where the two cross
 
 
-class Network(NetworkScenario):
+class Network(MeasuredNetworkScenario):
     """Flow θ̇ = −∇L(θ) of a network beside descent, with sharpness, gradient and distance."""
 
     setting: ClassVar[str] = "network"

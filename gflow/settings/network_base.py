@@ -62,27 +62,37 @@ class NetworkScenario(Scenario):
         description="number of samples to compute at a time; without one, all, which needs more "
         "memory",
     )
-    test_samples: Count | None = Field(
-        None,
-        description="number of held-out samples, the rows after those of --samples; without "
-        "--samples, the last rows",
-    )
-    train_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
-        None, description="part of the samples to train on; the others are held out"
-    )
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="λ of ½λ‖θ‖², which is added to the loss"
-    )
-    measure: tuple[Text, ...] | None = Field(
-        None,
-        min_length=1,
-        description="what to measure beside loss, accuracy, margin, gradient and norms: "
-        "kernel_distance, kernel_alignment, hessian_eigenvalues:10, effective_ranks, ...",
     )
     inputs: Count = Field(10, description="with data that are drawn: dimension of the inputs")
     length: Count = Field(
         32, description="with in-context-regression: number of examples in a sequence"
     )
+
+    def _held_out(self) -> int:
+        """Return the number of held-out samples."""
+        return 0
+
+    def _train_fraction(self) -> float | None:
+        """Return the part of the samples to train on, where it is given."""
+        return None
+
+    def _samples_of(self, data: Data, held_out: int) -> int | None:
+        """Return the number of samples to train on; None where all that are left are used."""
+        count, rows = self.samples, len(data.inputs)
+        if count is not None and count + held_out > rows and self.fewer_samples:
+            warnings.warn(
+                f"{data.name} has {rows} samples, fewer than the {count + held_out} of the "
+                "scenario; all of them are used",
+                stacklevel=2,
+            )
+            return None
+        return count
+
+    def _measures(self) -> tuple[str, ...]:
+        """Return what to measure beside what costs little."""
+        return ()
 
     def _data(self) -> tuple[Data, Data | None]:
         """Return the samples, and held-out ones if there are any."""
@@ -92,7 +102,7 @@ class NetworkScenario(Scenario):
         from gflow.errors import InputError
         from gflow.preparation import split_off, subset
 
-        held_out, fraction = self.test_samples or 0, self.train_fraction
+        held_out, fraction = self._held_out(), self._train_fraction()
         if fraction is not None and held_out:
             raise InputError(
                 "train_fraction and test_samples both say how many samples are held out; leave "
@@ -108,8 +118,10 @@ class NetworkScenario(Scenario):
             data = subset(load(self.data, self.seed), None, self.classes)
         else:
             data = self.load_data(tokens=True)
+        if fraction is None and not held_out:
+            return data, None
         if fraction is None:
-            return split_off(data, self.samples, held_out) if held_out else (data, None)
+            return split_off(data, self._samples_of(data, held_out), held_out)
         if self.samples is not None and self.fewer_samples:
             warnings.warn(
                 f"train_fraction splits all {len(data.inputs)} samples of {data.name}, not the "
@@ -249,7 +261,7 @@ class NetworkScenario(Scenario):
             criterion_targets,
             weight_decay=self.weight_decay,
             test=test,
-            measure=self.measure or (),
+            measure=self._measures(),
             chunk=self.chunk,
             team=team,
         )

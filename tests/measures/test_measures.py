@@ -208,6 +208,10 @@ def test_which_targets_are_classes(targets, outputs, criterion, expected):
     ("keywords", "message"),
     [
         ({"measure": "kernel_distanc"}, "did you mean kernel_distance"),
+        ({"measure": [lambda f, y: 1, lambda f, y: 2]}, "its own name, got two of 'lambda'"),
+        ({"measure": {"loss": lambda f, y: 1}}, "a name of its own, got 'loss'"),
+        ({"measure": {"margin": lambda f, y: 1}}, "a name of its own, got 'margin'"),
+        ({"measure": {"mine": 3}}, "must be a name, or a function"),
         ({"measure": "x"}, "there is no measure 'x'; take one of accuracy"),
         ({"measure": 3}, "measure must be names of measures, or functions, got 3"),
         ({"measure": [3]}, "must be a name, or a function"),
@@ -229,6 +233,36 @@ def test_what_cannot_be_measured_is_refused_where_the_flow_is_made(keywords, mes
         gflow.NetworkFlow(module_of(), nn.functional.cross_entropy, X, CLASSES, **keywords)
 
 
+def test_a_measure_has_one_shape():
+    flow = classifier(measure={"positive": lambda flow, y: y[y > 0]})
+    states = torch.stack([torch.ones(31), torch.zeros(31)]).double()
+    with pytest.raises(
+        InputError, match=r"positive must return the same shape .* \(0,\) and \(31,\)"
+    ):
+        flow.observables(states)
+
+
+def test_samples_that_the_criterion_leaves_out_make_no_accuracy():
+    targets = torch.where(CLASSES == 2, -100, CLASSES)
+    flow = gflow.NetworkFlow(module_of(), nn.functional.cross_entropy, X, targets)
+    assert not {"accuracy", "margin"} & flow.observables(flow.pack()).keys()
+
+
+def test_a_loss_of_the_parameters_alone_has_observables():
+    class Bowl(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.at = nn.Parameter(torch.ones(2).double())
+
+        def forward(self, x):
+            return (self.at**2).sum()
+
+    flow = gflow.NetworkFlow(Bowl(), lambda u, t: u, X, X)
+    seen = flow.observables(flow.pack())
+    assert float(seen["loss"]) == 2.0
+    assert set(seen) == {"loss", "gradient_norm", "distance", "layer_norms"}
+
+
 def test_held_out_data_are_needed_for_their_measures():
     with pytest.raises(InputError, match=r"measure test_loss needs held-out data"):
         gflow.NetworkFlow(module_of(), nn.functional.cross_entropy, X, CLASSES, measure="test_loss")
@@ -239,3 +273,20 @@ def test_every_measure_says_what_it_is_and_what_it_costs():
         assert name == kind.name == name.lower()
         assert kind.long_name
         assert kind.price
+
+
+def test_eigenvalues_that_are_equal_are_all_found():
+    """Of ½ tr(WᵀWC) with C = XᵀX/n each eigenvalue of C is there once for each row of W."""
+    module = nn.Linear(3, 6, bias=False).double()
+    criterion = lambda u, t: 0.5 * u.square().sum(1).mean()  # noqa: E731
+    values = torch.linalg.eigvalsh(X.mT @ X / len(X)).flip(0)
+    between = float(values[1:].mean())
+    measure = ["hessian_eigenvalues:14", f"eigenvalues_above:{between}"]
+    flow = gflow.NetworkFlow(module, criterion, X, X, measure=measure)
+    seen = flow.observables(torch.stack([flow.pack(), 0.5 * flow.pack()]))
+    every = values.repeat_interleave(6)
+    for i in range(2):
+        assert relative(seen["hessian_eigenvalues"][i], every[:14]) <= 1e-9
+        above = seen["eigenvalues_above"][i]
+        assert int((~torch.isnan(above)).sum()) == 12
+        assert relative(above[:12], every[:12]) <= 1e-9

@@ -109,3 +109,11 @@ def test_sequences_of_vectors_are_taken_as_they_are():
     assert flow.samples[0].shape == (8, 7, 4)
     assert float(flow.samples[0][:, -1, -1].abs().max()) == 0.0
     assert len(flow.pack()) == 3 * 4 * 3
+
+
+def test_data_with_fewer_samples_than_the_scenario_are_used_whole():
+    with pytest.warns(UserWarning, match="iris has 150 samples, fewer than the 520"):
+        flow = make(data="iris", samples=500, test_samples=20, fewer_samples=True).setup().flow
+    assert (len(flow.samples[0]), len(flow.test_targets)) == (130, 20)
+    with pytest.raises(InputError, match="at most the 150 rows of iris together"):
+        make(data="iris", samples=500, test_samples=20).setup()
