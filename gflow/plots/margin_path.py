@@ -18,13 +18,15 @@ _TIME = r"$\log_{10} t$,  t the time of the flow"
 def _max_margin(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     time = ds["log10_time"].values
     seen = time > 1
-    if int(seen.sum()) < 2:  # a path that is too short for the law
-        seen = time > 0
+    law = int(seen.sum()) > 1
+    if not law:  # a path that is too short for the law
+        seen = np.isfinite(time)
+    scale = "log" if law else "linear"
     time, angle = time[seen], ds["angle"].values[seen]
-    theory = angle[-1:] * time[-1:] / time
-    left.plot(time, theory, "--", color="black", lw=1.2)
+    theory = angle[-1:] * time[-1:] / time if law else angle[:0]
+    left.plot(time[: len(theory)], theory, "--", color="black", lw=1.2)
     left.plot(time, angle, color=COLOURS[0])
-    left.set(xlabel=_TIME, ylabel="angle to the maximum-margin direction", xscale="log")
+    left.set(xlabel=_TIME, ylabel="angle to the maximum-margin direction", xscale=scale)
     curves = []
     for i, (name, text) in enumerate(
         (("margin_ratio", "margin / γ"), ("norm_ratio", "γ‖w‖ / log t"))
@@ -33,12 +35,13 @@ def _max_margin(ds: xr.Dataset, left: Axes, right: Axes) -> str:
         right.plot(time, values, color=COLOURS[i + 1])
         curves.append(Curve(time, values, text, COLOURS[i + 1]))
     right.axhline(1.0, color="black", ls="--", lw=1.2)
-    right.set(xlabel=_TIME, ylabel="ratio that tends to 1", xscale="log")
+    right.set(xlabel=_TIME, ylabel="ratio that tends to 1", xscale=scale)
     if len(time):
         set_log_y(left, np.concatenate([angle, theory]))
         for axes in (left, right):
-            axes.set_xlim(time[0], time[-1])
-            readable_ticks(axes.xaxis, time[0], time[-1])
+            if law:
+                axes.set_xlim(time[0], time[-1])
+                readable_ticks(axes.xaxis, time[0], time[-1])
     label_curves(right, curves)
     style_key(left, [("flow", {}), ("theory, ∝ 1/log t", {"ls": "--", "color": "black"})])
     style_key(right, [("flow", {}), ("limit", {"ls": "--", "color": "black"})])

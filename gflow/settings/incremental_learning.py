@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gflow.losses import MatrixSensing
     from gflow.results.base import Result, Setup
 
+Mode = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
+
 _MAX_NUMBERS = 500_000_000  # 4 GB
 
 
@@ -25,7 +27,7 @@ class IncrementalLearning(LaboratoryScenario):
 
     depth: Annotated[int, Field(ge=1, le=100)] = Field(2, description="number of layers N")
     size: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="size d of the matrix")
-    modes: tuple[Positive, ...] = Field(
+    modes: tuple[Mode, ...] = Field(
         (12.0, 6.0, 4.0, 3.0), min_length=1, description="singular values of the target"
     )
     samples: Count | None = Field(

@@ -37,9 +37,22 @@ class SaddleToSaddle(LaboratoryScenario):
     jumps: Count = Field(6, description="number of jumps to follow, at most those that there are")
 
     def problem(self) -> tuple[Tensor, Tensor]:
-        """Draw inputs and targets, independent and Gaussian."""
+        """Draw inputs and targets, independent and Gaussian.
+
+        Raises
+        ------
+        InputError
+            If n + 1 = 2d, where the state of the dual variable cannot be told from [u; v].
+        """
         import torch
 
+        from gflow.errors import InputError
+
+        if (self.samples or 6) + 1 == 2 * self.inputs:
+            raise InputError(
+                f"inputs must be another number than half of samples + 1, got {self.inputs} with "
+                f"{self.samples or 6} samples; use one more"
+            )
         generator, options = self.generator(), self.torch_options()
         shape = self.samples or 6, self.inputs
         X = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -24,7 +24,7 @@ from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_count, require_positive, shown
 from gflow.display import Display, holds, span
 from gflow.errors import InputError
-from gflow.events import rank_reaches
+from gflow.events import Event, rank_reaches
 from gflow.flows import EndToEndFlow, Flow, SpectralFlow
 from gflow.losses import Loss
 from gflow.solvers.integrate import integrate
@@ -238,13 +238,24 @@ def _reaches(
     i = int(above[0])
     if i == 0:
         return float(path.ts[0])
-    event = rank_reaches(path.flow, mode + 1, level)
+    event = _mode_reaches(path.flow, mode, level)
     span = path.ts[i - 1 : i + 1].tolist()
     method = "auto" if path.stats.method != "exact" else "tsit5"
     leg = integrate(
         path.flow, path.ys[i - 1], span, method, options=options, until=event, estimate_error=False
     )
     return leg.event_times.get(0, span[1])
+
+
+def _mode_reaches(flow: Flow, mode: int, level: float) -> Event:
+    """Return the event of a singular value that reaches a level; in logarithms where it can be.
+
+    A trial step may overflow W, of which no singular value decomposition exists.
+    """
+    if not isinstance(flow, SpectralFlow):
+        return rank_reaches(flow, mode + 1, level)
+    spectral, log_level = flow, math.log(level)
+    return lambda y: log_level - spectral.log_singular_values(y)[..., mode]
 
 
 def flow_from(loss: Loss, depth: int, alpha: float) -> tuple[Flow, Tensor]:

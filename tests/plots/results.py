@@ -77,6 +77,8 @@ SCENARIOS = {
     | {"log10_loss_end": -20.0},
     "max-margin, short": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
     | {"log10_loss_end": -0.5},
+    "max-margin, tiny": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 9}
+    | {"t_end": 0.01},
     "saddle-to-saddle": {"setting": "saddle-to-saddle", "seed": 1, "points": 40}
     | {"powers": [20.0], "jumps": 4},
     "two-by-two": {"setting": "two-by-two", "depths": [3], "loss_end": 1e-2, "points": 12}
@@ -140,6 +142,7 @@ FIGURES = {
     "matrix-completion, one start": {"completion_study"},
     "max-margin": {"max_margin"},
     "max-margin, short": {"max_margin"},
+    "max-margin, tiny": {"max_margin"},
     "saddle-to-saddle": {"saddle_to_saddle"},
     "two-by-two": {"two_by_two"},
     "network": {"loss", "gap", "sharpness", "network"},

@@ -47,6 +47,7 @@ def test_default_is_the_matrix_of_the_paper():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"modes": (1e300,)}, "modes: input should be less than or equal to 1000000"),
         ({"size": 1}, "a matrix of size 1 has at most 1 modes, got 2; give fewer modes"),
         ({"samples": 10**8}, "at most 500,000,000 numbers together, got 100,000,000 of 4 x 4"),
         ({"data": "digits"}, "data: input should be 'synthetic', got 'digits'"),

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+import gflow
 from gflow.errors import InputError
 from gflow.losses import SquaredDistance
 from gflow.solvers import SolveOptions
-from gflow.studies.mode_times import escape_time, mode_times
+from gflow.studies.mode_times import _mode_reaches, escape_time, mode_times
 
 OPTIONS = SolveOptions(rtol=1e-7, atol=0.0, points=30)
 TARGET = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
@@ -80,3 +81,11 @@ def test_escape_time_is_the_integral():
 def test_input_errors(modes, scales, message):
     with pytest.raises(InputError, match=message):
         measured(2, scales, modes)
+
+
+def test_a_trial_step_that_overflows_is_beyond_every_level():
+    flow = gflow.SpectralFlow(SquaredDistance(TARGET))
+    eye = torch.eye(3, dtype=torch.float64)
+    y = flow.pack(torch.tensor([1e4, 0.0, -1e4], dtype=torch.float64), eye, eye)
+    assert not bool(flow.end_to_end(y).isfinite().all())
+    assert [float(_mode_reaches(flow, k, 2.0)(y)) < 0 for k in range(3)] == [True, False, False]

@@ -52,3 +52,9 @@ def test_no_jump_is_refused():
     X = torch.eye(2, dtype=torch.float64)
     with pytest.raises(InputError, match="the network must jump, but w = 0 is the solution"):
         followed(X, torch.zeros(2, dtype=torch.float64), [10], 2)
+
+
+def test_sizes_whose_states_cannot_be_told_apart_are_refused():
+    keys = {"samples": 3, "inputs": 2}
+    with pytest.raises(InputError, match="inputs must be another number than half of samples"):
+        load_scenario("saddle-to-saddle", keys).problem()
