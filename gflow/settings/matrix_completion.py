@@ -92,12 +92,14 @@ class MatrixCompletionScenario(LaboratoryScenario):
         from gflow.results.base import Setup
         from gflow.studies.completion import gaussian_layers
 
-        loss = MatrixCompletion(*self.problem())
+        matrix, mask = self.problem()
+        loss = MatrixCompletion(matrix, mask)
         depth = min(self.depths)
         flow = LayerwiseFlow(loss, [self.size] * (depth + 1))
         like, seed = loss.reference_tensor, self._start_seeds()[0]
         layers = gaussian_layers(self.size, depth, max(self.init_scales), seed, like)
-        return Setup(flow, flow.pack(layers))
+        facts = {"size": self.size, "observed_entries": int(mask.sum())}
+        return Setup(flow, flow.pack(layers), facts=facts)
 
     def run(self, stages: Stages) -> Result:
         """Complete the matrix from every start, and by the least nuclear norm."""

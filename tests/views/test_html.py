@@ -55,6 +55,6 @@ def test_a_certificate_that_does_not_hold_is_said_and_texts_are_escaped():
 def test_every_study_can_be_drawn():
     studies = {name for name in gflow.studies.__all__ if name[0].isupper()}
     # Parts of a study, and what is one point.
-    parts = {"Edge", "OrderFit", "PowerLaw", "CriticalPoint"}
+    parts = {"Completed", "Edge", "OrderFit", "PowerLaw", "CriticalPoint"}
     for name in studies - parts:
         assert issubclass(getattr(gflow.studies, name), Display)
