@@ -68,13 +68,14 @@ class ModeTimesResult(Result):
             ("loss", f"{format_value(summary['final_loss'], '.3g')} at the end of the last path"),
             ("modes", f"half-times {order}, from the largest to the least"),
         ]
+        if summary["depth"] == 1:
+            return [*lines, ("theory", "one layer learns all modes together, from any scale")]
         rate, error = (format_value(summary[key]) for key in ("growth_rate", "shift_error"))
         if summary["depth"] == 2:
             law = f"log(α₁/α₂)/(2σ₁), σ₁ = {rate} the largest singular value of the first gradient"
         else:
             law = f"half-times are c + C·α^{format_value(summary['theory_exponent'])}"
-        if summary["depth"] > 1:
-            lines.append(("theory", f"{law}; the last shift differs by {error} of it"))
+        lines.append(("theory", f"{law}; the last shift differs by {error} of it"))
         if summary.get("exponent") is not None:
             lines.append(("power", f"{format_value(summary['exponent'])}, of the last three rows"))
         return lines

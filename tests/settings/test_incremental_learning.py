@@ -58,3 +58,12 @@ def test_default_is_the_matrix_of_the_paper():
 def test_input_errors(keys, message):
     with pytest.raises(InputError, match=message):
         make(**keys).run(no_stage)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_table_of_every_depth(depth):
+    outcome = make(depth=depth, init_scales=(0.1,), points=5).run(no_stage)
+    table = type(outcome).table(outcome.summary)
+    assert [row[0] for row in table.rows] == ["0.1"]
+    words = dict(table.lines)["theory"]
+    assert ("one layer learns all modes together" in words) == (depth == 1)
