@@ -102,7 +102,9 @@ class Scenario(BaseModel, abc.ABC):
         "auto",
         description="solver: auto, tsit5, bdf, rkc2, exact, krylov, dopri5, scipy:LSODA, ...",
     )
-    rtol: Positive = Field(1e-8, description="relative tolerance of the solver")
+    rtol: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        1e-8, description="relative tolerance of the solver"
+    )
     atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1e-11, description="absolute tolerance of the solver"
     )

@@ -83,6 +83,8 @@ class SolveOptions:
             raise InputError(
                 f"rtol must be positive and atol at least 0, both finite, got {rtol} and {atol}"
             )
+        if rtol > 1:
+            raise InputError(f"rtol must be at most 1, an error as large as the state, got {rtol}")
         if not self.max_step > 0:
             raise InputError(
                 f"max_step must be positive, or infinite for none, got {self.max_step}"

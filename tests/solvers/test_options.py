@@ -15,6 +15,7 @@ from gflow.solvers import SolveOptions
         ({"rtol": 0.0}, "rtol must be positive .*got 0.0"),
         ({"rtol": math.nan}, "rtol must be positive"),
         ({"rtol": math.inf}, "rtol must be positive"),
+        ({"rtol": 1e300}, "rtol must be at most 1, .* got 1e.300"),
         ({"atol": -1.0}, "atol at least 0, .*got .*-1.0"),
         ({"atol": math.inf}, "atol at least 0, .*got .*inf"),
         ({"max_evals": 0}, "max_evals must be at least 1, got 0"),
