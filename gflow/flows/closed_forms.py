@@ -62,6 +62,36 @@ def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
     >>> [round(p, 12) for p in P.flatten().tolist()]
     [1.0, 2.0]
     """
+    factor = riccati_factor(F, Q0, c, ts)
+    return torch.where((ts == 0)[:, None, None], Q0 @ Q0.mT, factor @ factor.mT)
+
+
+def riccati_factor(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
+    """Compute a factor of `riccati`: some Q(t) with P(t) = Q(t)Q(t)ᵀ, and Q(0) = Q₀.
+
+    Parameters
+    ----------
+    F : Tensor, shape (n, n)
+        Symmetric.
+    Q0 : Tensor, shape (n, k)
+        Any factor of the start.
+    c : float
+        Positive coefficient.
+    ts : Tensor, shape (T,)
+        Times, t ≥ 0.
+
+    Returns
+    -------
+    Tensor, shape (T, n, k)
+        Factors, each up to an orthogonal matrix on its right, which need not be continuous in t.
+
+    Examples
+    --------
+    >>> F, Q0 = torch.eye(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    >>> Q = riccati_factor(F, Q0, 1.0, torch.tensor([1e6], dtype=torch.float64))
+    >>> round(Q.square().item(), 12)
+    2.0
+    """
     lam, V = torch.linalg.eigh(F)
     lam, V = lam.flip(0), V.flip(1)
     q = V.mT @ Q0
@@ -85,8 +115,7 @@ def riccati(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
     stacked = torch.cat([Y * c**0.5, torch.diag_embed(torch.exp(-e))], dim=1)
     Q1 = torch.linalg.qr(stacked)[0][:, : len(lam)]
     half = torch.exp(log_R)[:, :, None] * Q1 / c**0.5
-    P = V @ (half @ half.mT) @ V.mT
-    return torch.where(start[..., None], Q0 @ Q0.mT, P)
+    return torch.where(start[..., None], Q0, V @ half)
 
 
 def aligned_mode(s0: Tensor, m: Tensor, depth: int, ts: Tensor) -> Tensor:

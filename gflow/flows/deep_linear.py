@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -26,12 +27,20 @@ from gflow.checks import (
     require_dtype_and_device,
     require_finite,
     require_float,
+    require_number,
     require_numbers,
+    require_times,
     shown,
 )
 from gflow.errors import InputError
 from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, squared_speed
+from gflow.flows.balanced_pair import (
+    balanced_pair,
+    pair_with_balance,
+    resolved_modes,
+    shared_balance,
+)
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard
 from gflow.flows.discrete_changes import layer_changes
 from gflow.flows.few_entries import few_entries, thin_observables, two_factors
@@ -43,6 +52,7 @@ from gflow.linalg.eigen import effective_rank, singular_modes, sym_power
 from gflow.linalg.entries import EntryPattern
 from gflow.losses import Loss, SquaredDistance
 
+_LARGEST_PAIR = 1024  # numbers in two layers: steps solve larger ones faster than the closed form
 _WORTHWHILE = 0.7  # of the size of a state: narrower layers that are this small save time
 
 # -- pure functions ---------------------------------------------------------------
@@ -191,6 +201,9 @@ class LayerwiseFlow(ParameterFlow):
     Notes
     -----
     The state is all layers in one vector of length Σ d_j d_{j−1}, W_1 first, row by row.
+    ``exact`` covers two layers on ½‖W − M‖² (and losses equal to it up to scale) from starts with
+    W_2ᵀW_2 − W_1W_1ᵀ = λI, as ``balanced_start(W0, balance=λ)`` makes them, except those whose
+    path round-off decides: beside a saddle, or with modes of sizes far apart.
 
     Examples
     --------
@@ -262,14 +275,17 @@ class LayerwiseFlow(ParameterFlow):
         """Compute W = W_N⋯W_1, shape (..., d_N, d_0)."""
         return layer_product(self.unpack(y))
 
-    def balanced_start(self, W0: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    def balanced_start(self, W0: Tensor | tuple[Tensor, Tensor], balance: float = 0.0) -> Tensor:
         """Build the balanced layers with product W0, as a state.
 
         Parameters
         ----------
         W0 : Tensor, shape (..., d_N, d_0), or a pair of Tensor
             The product, of a rank that no hidden width is below; or A (..., d_N, r) and
-            B (..., r, d_0) with W0 = A B, of which the product is not made.
+            B (..., r, d_0) with W0 = A B, of which the product is not made where balance is 0.
+        balance : float, optional
+            λ of W_2ᵀW_2 − W_1W_1ᵀ = λI, other than 0 for two layers only: from the rank of W0 to
+            d_N hidden units for λ > 0, to d_0 for λ < 0.
 
         Returns
         -------
@@ -279,8 +295,15 @@ class LayerwiseFlow(ParameterFlow):
         Raises
         ------
         InputError
-            If W0 has the wrong shape or a hidden width is below its rank.
+            If W0 has the wrong shape, a hidden width is below its rank, or no start has this
+            balance.
         """
+        balance = float(require_number("balance", balance))
+        if not math.isfinite(balance) or (balance != 0 and self.depth != 2):
+            raise InputError(
+                f"balance must be a finite number, other than 0 for two layers only, got {balance} "
+                f"for depth {self.depth}; leave it out"
+            )
         factors = W0 if isinstance(W0, tuple | list) else (W0,)
         if len(factors) > 2:
             raise InputError(f"the start W0 must be a matrix or a pair, got {len(factors)} tensors")
@@ -297,6 +320,9 @@ class LayerwiseFlow(ParameterFlow):
                 f"the start W0 must have shape {tuple(self._loss.shape)}, got "
                 f"{' and '.join(str(tuple(x.shape)) for x in checked)}"
             )
+        if balance != 0:
+            W = checked[0] if len(checked) == 1 else checked[0] @ checked[1]
+            return self.pack(pair_with_balance(W, self.layer_dims[1], balance))
         product = checked[0] if len(checked) == 1 else (checked[0], checked[1])
         return self.pack(balanced_layers(product, self.layer_dims))
 
@@ -412,6 +438,36 @@ class LayerwiseFlow(ParameterFlow):
             allowed = 1e3 * torch.finfo(y.dtype).eps * scales[name]
             small &= D.norm(dim=(-2, -1)) <= allowed
         return small
+
+    def _balanced_pair(self, y0: Tensor) -> tuple[Tensor, float, float] | None:
+        """Return M, the loss's scale and λ of ½‖W − M‖² from a λ-balanced start of two layers."""
+        if self.depth != 2 or y0.ndim != 1 or type(self) is not LayerwiseFlow:
+            return None
+        distance, layers = self._loss.as_squared_distance(), self.unpack(y0)
+        balance = None if distance is None else shared_balance(layers)
+        if distance is None or balance is None:
+            return None
+        M = distance[0].double()
+        modes = resolved_modes(layers[0].double(), layers[1].double(), M, balance)
+        rank = hidden_rank(layers, round_off(y0, max(self.layer_dims)))
+        return (*distance, balance) if modes is not None and modes.shape[1] == rank else None
+
+    def closed_form(self, y0: Tensor) -> str | None:
+        if y0.shape[-1] > _LARGEST_PAIR:
+            return None
+        found = self._balanced_pair(y0)
+        return found and f"two-layer matrix Riccati solution, balance {found[2]:.6g}"
+
+    def exact(self, ts: Tensor, y0: Tensor) -> Tensor:
+        y0 = require_float("a state", y0)
+        self.check_state(y0)
+        found = self._balanced_pair(y0)
+        if found is None:
+            return super().exact(ts, y0)
+        M, scale, balance = found
+        first, second = self.unpack(y0)
+        times = require_times(ts).to(y0.device) * scale
+        return self.pack(balanced_pair(first, second, M, balance, times))
 
     def coordinates(self, y0: Tensor) -> Coordinates | None:
         """Return hidden layers as narrow as the rank of a start whose rank its widths exceed."""
