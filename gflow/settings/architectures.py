@@ -36,6 +36,7 @@ ACTIVATIONS = {
     "silu": "SiLU",
     "elu": "ELU",
     "softplus": "Softplus",
+    "square": "",  # z², which torch.nn does not have
 }
 
 
@@ -43,7 +44,9 @@ def activation_layer(name: str) -> nn.Module:
     """Return a new layer of an activation, by its key of `ACTIVATIONS`."""
     from torch import nn
 
-    return getattr(nn, ACTIVATIONS[name])()
+    from gflow.networks.square import Square
+
+    return Square() if name == "square" else getattr(nn, ACTIVATIONS[name])()
 
 
 def mlp(

@@ -46,8 +46,8 @@ class NetworkScenario(Scenario):
     depth: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="number of hidden layers of an mlp or linear network"
     )
-    activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus"] = Field(
-        "tanh", description="activation of an mlp, cnn or transformer"
+    activation: Literal["tanh", "relu", "gelu", "silu", "elu", "softplus", "square"] = Field(
+        "tanh", description="activation of an mlp, cnn or transformer; square is z²"
     )
     bias: bool = Field(
         True, description="biases of an mlp; a linear network never has them, a cnn always"

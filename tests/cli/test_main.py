@@ -54,6 +54,7 @@ EXTRA = {
     "deep-matrix": "--targets 2",
     "edge-of-stability": "--depth 1 --points 8 --t-end 20 --step-sizes 1.05,1.0",
     "factorization": "--t-end 9 --init-scale 0.1",
+    "grokking": "--step-sizes 0.5,0.25",
     "implicit-regularization": "--depth 1 --step-sizes 0.2,0.1",
     "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
@@ -66,7 +67,14 @@ EXTRA = {
     "two-by-two": "--depths 3 --loss-end 1e-2 --points 12",
     "wide-network": "--samples 4 --test-samples 3 --threads 1 --method dopri5 --rtol 1e-3",
 }
+#: Data of a setting that needs classes; all others draw synthetic ones.
+DATA = {"grokking": "modular:5"}
 SCENARIOS = scenario_names()
+
+
+def data_of(name: str) -> str:
+    """Return the data of a small run of a scenario."""
+    return DATA.get(read_scenario(name)["setting"], "synthetic")
 
 
 def small(name: str) -> list[str]:
@@ -79,7 +87,7 @@ def small(name: str) -> list[str]:
         if key in fields and (key != "t_end" or key in keys)
     ]
     extra = EXTRA.get(name) or EXTRA.get(keys["setting"], "")
-    return [name, "--data", "synthetic", *options, *extra.split()]
+    return [name, "--data", data_of(name), *options, *extra.split()]
 
 
 def figure_names(folder: Path) -> set[str]:
@@ -193,7 +201,7 @@ def test_json_is_one_object_equal_to_the_summary_in_the_folder(name, finished):
     completed, folder = finished(name)
     summary = json.loads(completed.out)
     assert summary["scenario"] == name
-    assert summary["data"] == "synthetic"
+    assert summary["data"] == data_of(name)
     assert summary["folder"] == str(folder)
     assert summary["certificate"]["holds"] is True
     stored = json.loads((folder / "summary.json").read_text())

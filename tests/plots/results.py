@@ -37,6 +37,20 @@ MODES = {
     "init_scales": [0.3, 0.1, 0.03],
     "points": 8,
 }
+GROKKING = {
+    "setting": "grokking",
+    "data": "modular:3",
+    "model": "mlp",
+    "depth": 1,
+    "width": 6,
+    "activation": "square",
+    "criterion": "cross-entropy",
+    "train_fraction": 0.7,
+    "step_sizes": [0.5],
+    "points": 20,
+    "time": "log",
+    "rtol": 1e-4,
+}
 EDGE = {"setting": "edge-of-stability", "samples": 8, "inputs": 3, "width": 4, "depth": 1}
 SCENARIOS = {
     "continuous-vs-discrete": {
@@ -69,6 +83,8 @@ SCENARIOS = {
     "incremental-learning": MODES | {"depth": 2},
     "incremental-learning, depth 1": MODES | {"depth": 1},
     "incremental-learning, depth 3": MODES | {"depth": 3},
+    "grokking": GROKKING | {"t_end": 60.0},
+    "grokking, short": GROKKING | {"t_end": 1.0},
     "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
     | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
     "matrix-completion": COMPLETION,
@@ -137,6 +153,8 @@ FIGURES = {
     "incremental-learning": {"incremental_learning"},
     "incremental-learning, depth 1": {"incremental_learning"},
     "incremental-learning, depth 3": {"incremental_learning"},
+    "grokking": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
+    "grokking, short": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
     "kernel-to-rich": {"kernel_to_rich"},
     "matrix-completion": {"completion_study"},
     "matrix-completion, one start": {"completion_study"},

@@ -21,6 +21,7 @@ SAVED_BY_COMMANDS = {
     "deep-linear",
     "edge-of-stability",
     "factorization",
+    "grokking",
     "implicit-regularization",
     "incremental-learning",
     "kernel",
