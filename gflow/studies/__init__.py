@@ -9,6 +9,7 @@ from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
 from gflow.studies.law_drift import LawDrift, law_drift
+from gflow.studies.lazy_to_rich import LazyToRich, lazy_to_rich
 from gflow.studies.margin_path import MarginPath, margin_path
 from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
@@ -32,6 +33,7 @@ __all__ = [
     "Gap",
     "ImplicitRegularization",
     "LawDrift",
+    "LazyToRich",
     "MarginPath",
     "ModeTimes",
     "OrderFit",
@@ -51,6 +53,7 @@ __all__ = [
     "flow_and_descent",
     "implicit_regularization",
     "law_drift",
+    "lazy_to_rich",
     "margin_path",
     "mode_times",
     "oscillating_descent",

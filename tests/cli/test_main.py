@@ -59,6 +59,7 @@ EXTRA = {
     "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
     "kernel-to-rich": "--samples 2 --init-scales 3,0.3 --loss-end 1e-6",
+    "lazy-to-rich": "--size 2 --modes 2 --balances=-2,0,2 --points 8",
     "matrix-completion": "--samples 12 --depths 2,3 --init-scales 1e-2 --loss-end 1e-4"
     " --method auto",
     "max-margin": "--samples 6 --log10-loss-end=-20 --points 20",

@@ -41,6 +41,7 @@ BASES: dict[str, dict[str, Any]] = {
     "incremental-learning": {"size": 2, "samples": 6, "modes": [1.0], "init_scales": [0.1]},
     "kernel": {"samples": 4, "test_samples": 2, "t_end": 2.0},
     "kernel-to-rich": {"samples": 2, "init_scales": [1.0], "loss_end": 1e-3},
+    "lazy-to-rich": {"size": 2, "modes": [2.0], "balances": [1.0], "points": 4, "t_end": 1.0},
     "matrix-completion": {"size": 3, "rank": 1, "samples": 7, "depths": [2], "loss_end": 0.1}
     | {"seeds": 1, "init_scales": [0.1]},
     "max-margin": {"samples": 4, "log10_loss_end": -2.0},

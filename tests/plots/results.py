@@ -87,6 +87,8 @@ SCENARIOS = {
     "grokking, short": GROKKING | {"t_end": 1.0},
     "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
     | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
+    "lazy-to-rich": {"setting": "lazy-to-rich", "size": 2, "modes": [2.0], "points": 8}
+    | {"balances": [-2.0, 0.0, 2.0]},
     "matrix-completion": COMPLETION,
     "matrix-completion, one start": COMPLETION | {"seeds": 1, "convex": False, "depths": [2]},
     "max-margin": {"setting": "max-margin", "samples": 6, "inputs": 2, "points": 20}
@@ -133,6 +135,7 @@ SCENARIOS = {
 NO_END = {
     "incremental-learning",
     "kernel-to-rich",
+    "lazy-to-rich",
     "matrix-completion",
     "max-margin",
     "saddle-to-saddle",
@@ -156,6 +159,7 @@ FIGURES = {
     "grokking": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
     "grokking, short": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
     "kernel-to-rich": {"kernel_to_rich"},
+    "lazy-to-rich": {"lazy_to_rich"},
     "matrix-completion": {"completion_study"},
     "matrix-completion, one start": {"completion_study"},
     "max-margin": {"max_margin"},

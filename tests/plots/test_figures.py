@@ -26,6 +26,7 @@ SAVED_BY_COMMANDS = {
     "incremental-learning",
     "kernel",
     "kernel-to-rich",
+    "lazy-to-rich",
     "matrix-completion",
     "max-margin",
     "network",

@@ -18,6 +18,7 @@ STUDIES = [
     gflow.studies.flow_and_descent,
     gflow.studies.implicit_regularization,
     gflow.studies.law_drift,
+    gflow.studies.lazy_to_rich,
     gflow.studies.margin_path,
     gflow.studies.mode_times,
     gflow.studies.rich_limit,
