@@ -91,13 +91,16 @@ def narrow(
     crossed = good & (event <= 0)
     fresh = rows[crossed & ~was_bracketed]
     m.low[fresh], m.event_low[fresh], m.side[fresh] = 0.0, m.event[fresh], 0
-    short = good & ~crossed & was_bracketed
+    # With another round-off, as that of another ensemble, a step may not reach the event any more.
+    stale = good & ~crossed & was_bracketed & (step >= m.high[rows])
+    m.high[rows[stale]] = np.nan
+    short = good & ~crossed & was_bracketed & ~stale
     high, low = (m.high, m.event_high), (m.low, m.event_low)
     _move_end(high, m.event_low, m.side, 1, rows[crossed], step[crossed], event[crossed])
     _move_end(low, m.event_high, m.side, -1, rows[short], step[short], event[short])
     m.high[rows[~good]] = np.nan  # a bad step: discard the bracket
     on_event = crossed & (m.high - m.low <= _allowed_delay(m, rtol))[rows]
-    return on_event | (good & ~crossed & ~was_bracketed)
+    return on_event | (good & ~crossed & ~was_bracketed) | stale
 
 
 def _allowed_delay(members: Members, rtol: float) -> np.ndarray:

@@ -109,3 +109,15 @@ def test_a_rejected_step_discards_the_bracket():
     assert not narrow(m, 0.5, -0.1, good=False)
     assert not event_location.bracketed(m)[0]
     assert np.isnan(event_location.proposal(m, 1e-6)[0])
+
+
+def test_a_step_that_does_not_reach_its_event_again_is_taken():
+    """Its right-hand side has other round-off in an ensemble of another size."""
+    y = torch.zeros(1, 1)
+    m = Members.start(y, y, 0.0)
+    row, good = np.arange(1), np.array([True])
+    m.event[:], m.low[:], m.high[:], m.event_low[:], m.event_high[:] = 3.0, 1 - 1e-9, 1.0, 1.0, -1.0
+    step = event_location.proposal(m, 1e-3)
+    assert step.tolist() == [1.0]
+    assert event_location.narrow(m, row, good, step, np.array([1e-12]), 1e-3).tolist() == [True]
+    assert not event_location.bracketed(m).any()
