@@ -33,6 +33,7 @@ from gflow.linalg.eigen import without_round_off
 _NODES = 16  # of a panel, both ends among them
 _TAIL = 3  # Chebyshev coefficients that must vanish
 _SMALL = 1e-13  # against the size of Q
+_LATEST = 1e18  # over the fastest time scale: then nothing turns any more
 _MAX_PANELS = 4096
 _PICARD = 40  # iterations; the error falls as 1/k!
 _LEAST_MODE = 1e-6  # of the largest: round-off in smaller modes of a start would show
@@ -269,6 +270,7 @@ class _Path:
 
     def _panels(self, t_end: float) -> _Panels:
         speed = float(torch.linalg.matrix_norm(self._F, 2) + self._Q0.square().sum())
+        t_end = min(t_end, _LATEST / speed)
         count = max(0, math.ceil(math.log2(max(t_end * speed, 1.0))))
         edges = torch.tensor([0.0, *(t_end * 0.5**j for j in range(count, -1, -1))]).to(self._Q0)
         a, b = edges[:-1], edges[1:]

@@ -24,6 +24,7 @@ from gflow.linalg.eigen import scaled_rank, singular_modes
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANEL = 0.5  # width in x of one quadrature panel: the integrand changes by e^0.5 at most
+_EARLY = 0.1  # time over the fastest time scale until which nothing grows
 _SATURATED = 40.0  # e^-40 is below round-off against 1
 
 
@@ -115,6 +116,14 @@ def riccati_factor(F: Tensor, Q0: Tensor, c: float, ts: Tensor) -> Tensor:
     stacked = torch.cat([Y * c**0.5, torch.diag_embed(torch.exp(-e))], dim=1)
     Q1 = torch.linalg.qr(stacked)[0][:, : len(lam)]
     half = torch.exp(log_R)[:, :, None] * Q1 / c**0.5
+    # Early Q₁ is as small as √t beside 1: there nothing overflows, and the formula itself is used.
+    early = ts * (lam.abs().max() + c * Q0.square().sum()) <= _EARLY
+    if bool(early.any()):
+        grown = torch.exp(lam * t[early])[:, :, None] * q
+        B = torch.exp(log_B[early])[:, :, None] * q
+        N = torch.eye(q.shape[1], dtype=q.dtype, device=q.device) + c * (B.mT @ B)
+        lower = torch.linalg.cholesky(N)
+        half[early] = torch.linalg.solve_triangular(lower, grown.mT, upper=False).mT
     return torch.where(start[..., None], Q0, V @ half)
 
 

@@ -22,7 +22,7 @@ _PANELS = (
 
 @figure_spec(
     "lazy_to_rich",
-    variables=["path_kernel_distance", "theory_kernel_distance", "balance"],
+    variables=["path_kernel_distance", "theory_kernel_distance"],
     panels=3,
     priority=3,
 )

@@ -287,3 +287,12 @@ def test_partial_masks_and_correlated_inputs_have_no_closed_form():
     correlated = LinearRegression(randn(20, 4), randn(20, 3))
     for loss in (partial, correlated):
         assert EndToEndFlow(loss, 2).closed_form(randn(3, 4)) is None
+
+
+@pytest.mark.parametrize("t", [1e-300, 1e-40, 1e-20, 1e-9])
+def test_riccati_equation_early(t):
+    """A factor as small as √t beside 1 would lose its digits, and at last all of them."""
+    F, Q0 = (lambda A: A + A.mT)(randn(4, 4)), randn(4, 2, seed=5)
+    P0 = Q0 @ Q0.mT
+    P = riccati(F, Q0, 1.0, times(t))[0]
+    assert relative(P, P0 + t * (F @ P0 + P0 @ F - P0 @ P0)) <= 1e-14
