@@ -58,7 +58,13 @@ class Reference:
         """
         found = re.search(rf"^\s*{name} = \{{(.*)\}},?$", self.bibtex, re.MULTILINE)
         text = "" if found is None else found[1]
-        for marked, plain in (("--", "–"), (r"\&", "&"), (r"{\'e}", "é"), (r"{\o}", "ø")):
+        for marked, plain in (
+            ("--", "–"),
+            (r"\&", "&"),
+            (r"{\'e}", "é"),
+            (r"{\'o}", "ó"),
+            (r"{\o}", "ø"),
+        ):
             text = text.replace(marked, plain)
         return text.replace("{", "").replace("}", "")
 
