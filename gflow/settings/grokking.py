@@ -20,7 +20,7 @@ class Grokking(MeasuredNetworkScenario):
     papers: ClassVar[tuple[str, ...]] = ("power2022grokking", "gromov2023grokking")
 
     train_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
-        0.85,
+        0.6,
         description="part of the samples to train on; the others are held out. With "
         "--test-samples it is not used",
     )
