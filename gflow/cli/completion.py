@@ -46,7 +46,7 @@ def complete_scenario(
     >>> command = click.Command("run")
     >>> items = complete_scenario(click.Context(command), click.Argument(["file"]), "ker")
     >>> [(item.value, item.type) for item in items]
-    [('kernel', 'plain'), ('ker', 'file')]
+    [('kernel', 'plain'), ('kernel-to-rich', 'plain'), ('ker', 'file')]
     """
     from gflow.scenario import scenario_names
 

@@ -20,7 +20,7 @@ def result_kinds() -> dict[str, type[Result]]:
     Examples
     --------
     >>> sorted(result_kinds())[:2]
-    ['continuous-vs-discrete', 'edge-of-stability']
+    ['completion', 'continuous-vs-discrete']
     """
     return {
         value.kind: value

@@ -159,7 +159,7 @@ def completion_study(
     >>> mask = torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=torch.bool)
     >>> study = completion_study(matrix, mask, [3], [1e-3, 1e-5])
     >>> study.flows.effective_ranks.round(decimals=2).squeeze().tolist()
-    [1.01, 1.0]
+    [1.0, 1.0]
     """
     options = study_options(options, keywords)
     matrix = require_float("matrix", matrix)

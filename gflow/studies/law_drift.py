@@ -145,7 +145,7 @@ def law_drift(
     >>> import torch, gflow
     >>> loss = gflow.losses.SquaredDistance(torch.diag(torch.tensor([2.0, 1.0]).double()))
     >>> flow = gflow.LayerwiseFlow(loss, [2, 2, 2])
-    >>> y0 = flow.balanced_start(0.5 * torch.eye(2).double())
+    >>> y0 = flow.balanced_start(torch.tensor([[0.5, 0.2], [0.0, 0.4]]).double())
     >>> found = law_drift(flow, y0, 2.0, [0.02, 0.01, 0.005])
     >>> round(found.fits["balancedness_1"].order, 1)
     1.0

@@ -33,6 +33,7 @@ from gflow.scenario import (
     setting_models,
 )
 from gflow.trajectory import Certificate
+from tests.helpers import slow_except
 
 #: Small values of the keys of scenarios: each run of a test uses those that its model has.
 SMALL = {
@@ -71,6 +72,7 @@ EXTRA = {
 #: Data of a setting that needs classes; all others draw synthetic ones.
 DATA = {"grokking": "modular:5"}
 SCENARIOS = scenario_names()
+RUN = slow_except(SCENARIOS, "deep-linear", "kernel", "network", "wide-network", "two-by-two")
 
 
 def data_of(name: str) -> str:
@@ -171,7 +173,7 @@ def test_help_lists_every_field(name):
         assert "--json" in completed.out
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", RUN)
 def test_run_folder_is_complete(name, finished):
     completed, folder = finished(name)
     assert completed.status == 0, f"{completed}; a new scenario may need options in EXTRA"
@@ -189,7 +191,7 @@ def test_run_folder_is_complete(name, finished):
             assert head == b"\x89PNG\r"
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", RUN)
 def test_every_array_and_every_dimension_is_labelled(name, finished):
     with xr.open_dataset(finished(name)[1] / "result.nc") as ds:
         assert set(ds.dims) <= set(ds.coords)
@@ -197,7 +199,7 @@ def test_every_array_and_every_dimension_is_labelled(name, finished):
             assert {"long_name", "units"} <= set(variable.attrs)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", RUN)
 def test_json_is_one_object_equal_to_the_summary_in_the_folder(name, finished):
     completed, folder = finished(name)
     summary = json.loads(completed.out)
@@ -210,7 +212,7 @@ def test_json_is_one_object_equal_to_the_summary_in_the_folder(name, finished):
     assert set(summary) - set(stored) == {"scenario", "data", "folder"}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", RUN)
 def test_result_opens_with_xarray_and_every_variable_is_labelled(name, finished):
     _, folder = finished(name)
     with xr.open_dataset(folder / "result.nc") as result:
@@ -221,7 +223,7 @@ def test_result_opens_with_xarray_and_every_variable_is_labelled(name, finished)
             assert variable.attrs["units"]
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", RUN)
 def test_load_run_reads_the_folder(name, finished):
     _, folder = finished(name)
     run = gflow.load_run(folder)

@@ -63,6 +63,7 @@ def test_a_study_takes_no_step_whatever_its_length(evaluations, t_end):
         assert relative(descent.ys[-1], truth) <= 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excess", [1.0001, 1.01, 1.5, 20.0, 1e12])
 @pytest.mark.parametrize("last", [30, 2000, 60_000])
 def test_divergence_is_that_of_the_steps(excess, last):

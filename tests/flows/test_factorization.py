@@ -85,6 +85,7 @@ def test_rank_is_conserved(kind, rank):
     assert worst_relative(W.ys, factor.product(U.ys)) <= 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", slow_except(["auto", "dopri5"], "auto"))
 def test_rank_is_kept_where_directions_outside_the_range_are_unstable(method):
     A, mask = randn(3, 3), torch.ones(3, 3)

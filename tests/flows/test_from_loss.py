@@ -38,6 +38,7 @@ def test_derivatives_are_those_of_the_known_flow():
     assert relative(modified(0.0, U), gflow.ModifiedFlow(KNOWN, 0.1)(0.0, U)) <= 1e-13
 
 
+@pytest.mark.slow
 def test_a_study_with_its_modified_flow():
     study = gflow.step_size_study(FLOW, U, 1.0, [0.04, 0.02, 0.01], modified=True, points=5)
     assert study.order == pytest.approx(1.0, abs=0.1)

@@ -69,6 +69,7 @@ def test_rank_deficient_starts_in_any_hidden_basis_keep_their_rank():
     assert relative(flow.end_to_end(path.ys[-1]), thin.end_to_end(right.ys[-1])) <= 1e-5
 
 
+@pytest.mark.slow
 def test_factors_with_more_columns_than_their_rank_keep_it():
     loss = MatrixCompletion(randn(3, 3) @ randn(3, 3).mT, torch.ones(3, 3))
     u, ts = randn(3, 1, seed=1), [0.0, 5.0, 100.0]
@@ -145,5 +146,5 @@ def test_an_entry_below_the_round_off_of_the_largest_is_a_mode(small, depth):
 
 def test_a_loose_tolerance_leaves_no_hidden_layer_without_units():
     flow, W0 = gflow.EndToEndFlow.example()
-    path = gflow.integrate(flow, W0, [0.0, 5.0], rtol=10.0, atol=0.0)
+    path = gflow.integrate(flow, W0, [0.0, 5.0], rtol=1.0, atol=0.0)
     assert path.ys.shape == (2, *W0.shape)

@@ -55,6 +55,7 @@ def test_read_variables_returns_numbers_with_their_dimensions(writer, tmp_path):
     np.testing.assert_array_equal(again["curve"].values, variables["curve"].values)
 
 
+@pytest.mark.slow
 def test_files_of_equal_names_can_be_written_concurrently(tmp_path):
     def write(i):
         (tmp_path / str(i)).mkdir()

@@ -35,6 +35,7 @@ def test_every_method_agrees_with_a_loop_over_jacobians(name):
             empirical_ntk(module, x, method="structured")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", slow_except([False, True], True))
 @pytest.mark.parametrize("method", ["jacobian", "structured", "products"])
 def test_memory_stays_within_the_limit(method, full, monkeypatch):

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 
 from gflow import plots
 from gflow.plots.style import COLOURS
+from tests.helpers import slow_except
 from tests.plots.results import FIGURES, dataset, drawn, title
 
 NEUTRAL = {"#000000", "#808080", "#4c4c4c"}
@@ -35,6 +36,12 @@ SAVED_BY_COMMANDS = {
     "two-by-two",
     "wide-network",
 }
+QUICK = (
+    *("continuous-vs-discrete", "deep-linear", "edge-of-stability", "factorization", "grokking"),
+    *("incremental-learning", "kernel", "laws", "max-margin", "network", "study", "two-by-two"),
+    *("measured network", "wide-network"),
+)
+DRAWN = slow_except(FIGURES, *QUICK)
 TOY = """
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.style import TIME_LABEL
@@ -86,7 +93,7 @@ def test_a_figure_of_an_existing_name_is_refused(add_figure_file):
         plots.figures(xr.Dataset())
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_each_result_has_its_figures(name):
     assert set(drawn(name)) == FIGURES[name]
 
@@ -96,7 +103,7 @@ def test_every_figure_is_drawn_for_some_result():
     assert {spec.name for spec in plots.figure_specs()} == of_paths | set.union(*FIGURES.values())
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_axes_are_labelled_and_not_empty(name):
     for figure in drawn(name).values():
         assert figure.get_suptitle().endswith(title(name))
@@ -106,7 +113,7 @@ def test_axes_are_labelled_and_not_empty(name):
             assert any(np.isfinite(line.get_ydata()).any() for line in axes.lines)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_colours_are_those_of_the_palette(name):
     palette = {colour.upper() for colour in (*COLOURS, *NEUTRAL)}
     for figure_name, figure in drawn(name).items():
@@ -116,7 +123,9 @@ def test_colours_are_those_of_the_palette(name):
             assert {to_hex(line.get_color()).upper() for line in axes.lines} <= palette, figure_name
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in SAVED_BY_COMMANDS])
+@pytest.mark.parametrize(
+    "name", slow_except(sorted(set(FIGURES) - SAVED_BY_COMMANDS), "laws", "measured network")
+)
 def test_figures_can_be_saved(name):
     for figure in drawn(name).values():
         figure.savefig(io.BytesIO(), format="png", dpi=20)

@@ -81,6 +81,7 @@ def numbers(value):
     return [value] if isinstance(value, float) else []
 
 
+@pytest.mark.slow
 def test_summary_of_networks_that_diverged_has_no_nan():
     study = width(epochs=10, step_size=20.0)
     assert None not in study.diverged_at[0]

@@ -202,6 +202,7 @@ def test_control_characters_are_not_printed(done, tmp_path):
     assert json.loads(completed.out)[0]["folder"] == "a\x1b[2J\n/run"
 
 
+@pytest.mark.slow
 def test_texts_of_a_checkpoint_are_printed_without_control_characters(tmp_path):
     run = interrupted(tmp_path / "run")
     metadata = read_metadata(run)

@@ -26,7 +26,10 @@ def test_a_setting_is_discovered_from_its_file(name):
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_setup_is_a_start_of_the_flow_in_the_requested_dtype(name, dtype):
-    extra = {"samples": 6, "test_samples": 2} if name == "kernel" else {}
+    extra = {
+        "kernel": {"samples": 6, "test_samples": 2},
+        "grokking": {"data": "modular:5"},  # other data have no classes here
+    }.get(name, {})
     setup = make(name, dtype=str(dtype).removeprefix("torch."), **extra).setup()
     setup.flow.check_state(setup.y0)
     assert setup.y0.dtype == dtype

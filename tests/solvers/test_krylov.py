@@ -62,6 +62,7 @@ def test_products_are_counted_and_few():
     assert len(single) <= 150
 
 
+@pytest.mark.slow
 def test_no_decomposition_is_made(monkeypatch):
     sizes = []
     for name in ("eigh", "eigvalsh", "svd"):

@@ -92,6 +92,7 @@ def test_sharpness_of_a_reduced_flow_is_that_of_its_parameters():
     check(path, 3)
 
 
+@pytest.mark.slow
 def test_the_finer_solve_does_not_measure_the_sharpness():
     flow, y0 = network()
     products = []
@@ -108,6 +109,7 @@ def test_the_finer_solve_does_not_measure_the_sharpness():
     assert path.stats.jvp_evals == len(products) > 2 * len(TIMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense", slow_except([False, True], True))
 @pytest.mark.parametrize("method", slow_except(["auto", "rkc2"], "rkc2"))
 def test_a_resumed_solve_has_the_same_sharpness_bit_for_bit(method, dense):

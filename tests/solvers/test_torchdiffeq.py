@@ -57,6 +57,7 @@ def natural_steps(flow, y0, method, rtol, T=3.0):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", slow_except(ADAPTIVE, "dopri5", "fehlberg2"))
 def test_step_that_ends_on_a_requested_time_by_itself(method):
     """torchdiffeq does not advance its index there, and would interpolate from then on."""
@@ -282,6 +283,7 @@ def test_single_time(method):
     assert path.certificate.holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*ALL, "rk4", "exact"])
 def test_times_may_start_anywhere(method):
     ts = [-3.0, -2.0, 1.5]

@@ -34,6 +34,7 @@ def of_digits():
     return edge_of_stability(setup.flow, setup.y0, made.t_end, made.step_sizes, **options)
 
 
+@pytest.mark.slow
 def test_crossing_is_when_the_sharpness_of_the_flow_is_at_the_edge():
     edge, finer = study().edges
     assert edge.step_size == STEP

@@ -24,6 +24,7 @@ def experiment():
     return setup, implicit_regularization(setup.flow, setup.y0, T, SIZES, points=25)
 
 
+@pytest.mark.slow
 def test_squared_gradient_is_that_of_autograd(experiment):
     setup, result = experiment
     y = result.study.trajectory.ys[3].clone().requires_grad_()
@@ -32,6 +33,7 @@ def test_squared_gradient_is_that_of_autograd(experiment):
     assert float(result.slopes[3]) == pytest.approx(float(g @ g))
 
 
+@pytest.mark.slow
 def test_modified_flow_is_closer_by_an_order(experiment):
     study = experiment[1].study
     assert study.order == pytest.approx(1, abs=0.05)
@@ -42,6 +44,7 @@ def test_modified_flow_is_closer_by_an_order(experiment):
     assert all(b < a / 5 for a, b in zip(study.gaps, study.modified_gaps, strict=True))
 
 
+@pytest.mark.slow
 def test_at_equal_loss_larger_steps_have_smaller_gradients(experiment):
     medians = [float(r[1:].nanmedian()) for r in experiment[1].descent_ratios]
     assert medians == sorted(medians)
@@ -51,6 +54,7 @@ def test_at_equal_loss_larger_steps_have_smaller_gradients(experiment):
         assert large / small == pytest.approx(2, rel=0.1)  # in proportion to the step size
 
 
+@pytest.mark.slow
 def test_modified_flow_predicts_the_ratio_at_equal_loss(experiment):
     result = experiment[1]
     errors, effects = [], []

@@ -34,6 +34,7 @@ def diabetes_study():
     return gflow.step_size_study(flow, W0, t_end=10.0, step_sizes=sizes, modified=True, points=20)
 
 
+@pytest.mark.slow
 def test_order_on_diabetes():
     study = diabetes_study()
     assert study.refusal is None
@@ -90,6 +91,7 @@ def test_order_one_to_the_flow_and_two_to_the_modified_flow(made):
     assert all(a < b if stable else math.isnan(a) for stable, a, b in pairs)
 
 
+@pytest.mark.slow
 def test_modified_gaps_are_distances_to_the_modified_flow():
     flow, W0 = EndToEndFlow(make_loss("distance", 2, 3), 2), of_rank(2, 2, 3)
     sizes = [2.0, 0.2, 0.1]

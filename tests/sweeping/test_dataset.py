@@ -26,6 +26,7 @@ def execute_plan(plan, folder, members=None):
             running.run(running.Job(member.scenario), run_path(folder, member.id), BARE)
 
 
+@pytest.mark.slow
 def test_numbers_and_curves_are_at_the_position_of_their_run(tmp_path):
     plan = small_plan(("t_end", "1.0,3.0"), ("step_size", "0.1,0.2"), seeds=2)
     execute_plan(plan, tmp_path)

@@ -162,6 +162,7 @@ def test_failing_member_does_not_affect_the_others():
     torch.testing.assert_close(batched[2], individual[2], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, ensembles.MIN_ROCK4_MEMBERS])
 def test_stiff_member_of_a_small_ensemble_is_solved_individually(count):
     """bdf solves one start at a time; replacing it by rock4 is faster for many members only."""
@@ -293,6 +294,7 @@ def test_seed_that_draws_data_is_not_a_start_key():
     assert keys == {"init_scale"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deep-linear", "factorization"])
 def test_runs_in_lockstep_have_the_numbers_of_individual_runs(name):
     scenario = _ready(name)

@@ -126,6 +126,7 @@ def test_solves_of_a_group_survive_a_full_disk(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_group_submitted_twice_is_executed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(task, "_LOCK_TIMEOUT", 0.3)
     plan = linear_plan(seeds=2)

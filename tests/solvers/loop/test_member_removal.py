@@ -50,6 +50,7 @@ def test_finished_members_leave_the_loop():
     assert sum(seen) < 0.9 * 4 * len(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", slow_except(["auto", *ENSEMBLE_METHODS], "auto", "tsit5"))
 def test_a_member_that_fails_does_not_stop_the_others(method):
     starts = times(0.1, 1.0, 0.3)[:, None]

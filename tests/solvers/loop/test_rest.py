@@ -32,6 +32,7 @@ def test_a_converged_path_is_at_its_end(method):
     assert float((path.ys[2:] - TARGET).norm(dim=(1, 2)).max()) <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in [*GFLOW_METHODS, "auto"] if m not in LONE_METHODS])
 def test_every_member_comes_to_rest_by_itself(method):
     W0 = times(0.5, 0.2, 0.1, 0.5).view(2, 2)

@@ -64,6 +64,7 @@ def test_cost_is_the_sum_over_members():
     assert together.stats.rhs_evals == pytest.approx(total, rel=0.02)
 
 
+@pytest.mark.slow
 def test_ensembles_of_any_shape():
     grid = STARTS.reshape(2, 2, 3, 3)
     path = gflow.integrate(FLOW, grid, [0.0, 1.0, 3.0], "tsit5", 1e-9, 1e-15)
@@ -104,6 +105,7 @@ def test_bdf_takes_one_start():
 # -- long horizons ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plateaus_of_millions_of_time_units():
     """Saddle to saddle from a start of 1e-6: the loss rests at 7, 2.5 and 0.5 and ends at 0."""
     ts = [0.0, *torch.logspace(0, 6.5, 14, dtype=torch.float64).tolist()]
