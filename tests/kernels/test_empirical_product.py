@@ -6,12 +6,12 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.kernels import empirical_ntk, empirical_ntk_product
-from tests.helpers import randn, relative
+from tests.helpers import randn, relative, slow_except
 from tests.kernels.modules import MODULES, by_loop, make, mean_over_outputs
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"recurrent"}))
-@pytest.mark.parametrize("max_memory", [2**32, None])
+@pytest.mark.parametrize("max_memory", slow_except([2**32, None], 2**32))
 def test_products_make_the_kernel_times_a_vector(name, max_memory):
     module, x, _ = make(name)
     if max_memory is None:  # the least, so that points and vectors are taken one by one

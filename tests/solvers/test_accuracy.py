@@ -178,8 +178,8 @@ def valley_truth(begin, end):
 VALLEY = [0.0, 1.0, 3.0, 8.0]
 
 
-@pytest.mark.parametrize("method", slow_except(STABILISED, "bdf", "auto"))
-@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("method", slow_except(STABILISED, "auto"))
+@pytest.mark.parametrize("rtol", slow_except([1e-2, 1e-4, 1e-6], 1e-4))
 @pytest.mark.parametrize("way", [(0, 5), (5, 0)], ids=["sharpening", "flattening"])
 def test_spectrum_that_changes(way, rtol, method):
     if method in ("rkc2", "rock4") and rtol < 1e-3:
@@ -235,8 +235,8 @@ def tanh_network():
     return flow, y0, float(phi(truth[-1]))
 
 
-@pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], "auto", "bdf"))
-@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], "auto"))
+@pytest.mark.parametrize("rtol", slow_except([1e-2, 1e-4, 1e-6], 1e-4))
 def test_network_at_every_tolerance(rtol, method):
     flow, y0, truth = tanh_network()
     losses = [float(flow.loss(y0))]

@@ -110,9 +110,7 @@ def test_error_norm_does_not_average_a_sharp_direction_away():
     assert float((path.ys - flow.exact(path.ts, u0)).norm(dim=1).max()) <= 5e-3 * float(u0.norm())
 
 
-@pytest.mark.parametrize(
-    "method", slow_except(ORDERS, "euler", "midpoint", "rk4", "explicit_adams")
-)
+@pytest.mark.parametrize("method", slow_except(ORDERS, "euler", "rk4"))
 @pytest.mark.parametrize("ts", [[0.0, 1.0], [0.0, 0.37, 0.4, 1.0]], ids=["even", "uneven"])
 def test_fixed_step_methods_have_their_order(method, ts):
     flow, W0 = product_problem()
