@@ -42,6 +42,14 @@ FOUND = {
         aligned(target=[1.09, 2.33], starts=[3.56e-14, 9.55e-07], depth=3, shape=[3, 3]),
         {"method": "scipy:BDF", "max_evals": 6000, "rtol": 1e-4, "atol": 1.71e-9},
     ),
+    # What a path amplified before its layers were made narrower did not count.
+    "narrower": Example(
+        "aligned",
+        aligned(
+            target=[-1.13, 0.506], starts=[1.42, 4.54e-10], depth=5, shape=[3, 2], layers=False
+        ),
+        {"method": "auto", "max_evals": 6000, "rtol": 1e-06, "atol": 1e-09},
+    ),
     # A mode that is round-off of the start, which two checks changed by the same by chance.
     "two numbers": Example(
         "saddles",

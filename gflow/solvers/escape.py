@@ -89,8 +89,10 @@ def amplification(problem: Problem) -> Amplification:
         return Amplification(0.0, 0, "", False)
     budget = max(_FEWEST, int(_SHARE * problem.rhs_evals / max(problem.batch.numel(), 1)))
     # In the coordinates of the solve, which have no directions that the flow cannot take.
+    before = 0.0
     if problem.segments:
-        problem = problem.segments[-1]
+        *earlier, problem = problem.segments
+        before = sum(float(np.max(part.gain)) for part in earlier if part.gain is not None)
     measure = _Measure(problem)
     gain = np.zeros(max(problem.batch.numel(), 1))
     if problem.gain is not None:
@@ -100,7 +102,7 @@ def amplification(problem: Problem) -> Amplification:
         gain = np.maximum(gain, measure.gain_along([problem.visited[i] for i in at]))
     rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
     gain = np.maximum(gain, rate * _dwell(problem))
-    largest, rest = float(np.max(gain)), _rest(problem, rate, vector, f)
+    largest, rest = before + float(np.max(gain)), _rest(problem, rate, vector, f)
     return Amplification(largest, measure.evals, rest, largest > _CHECKED)
 
 
