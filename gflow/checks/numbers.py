@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -238,10 +238,7 @@ def require_positive(name: str, value: object) -> float:
         ...
     gflow.errors.InputError: step_size must be a positive number, got -0.1
     """
-    number = _number(value)
-    if number is None or not (math.isfinite(number) and number > 0):
-        raise InputError(f"{name} must be a positive number, got {shown(value)}")
-    return float(number)
+    return _in_range(name, value, lambda number: number > 0, "a positive number")
 
 
 def require_not_negative(name: str, value: object) -> float:
@@ -270,10 +267,7 @@ def require_not_negative(name: str, value: object) -> float:
         ...
     gflow.errors.InputError: weight_decay must be a number of at least 0, got -0.1
     """
-    number = _number(value)
-    if number is None or not (math.isfinite(number) and number >= 0):
-        raise InputError(f"{name} must be a number of at least 0, got {shown(value)}")
-    return float(number)
+    return _in_range(name, value, lambda number: number >= 0, "a number of at least 0")
 
 
 def require_fraction(name: str, value: object) -> float:
@@ -302,9 +296,13 @@ def require_fraction(name: str, value: object) -> float:
         ...
     gflow.errors.InputError: momentum must be at least 0 and below 1, got 1.0
     """
+    return _in_range(name, value, lambda number: 0 <= number < 1, "at least 0 and below 1")
+
+
+def _in_range(name: str, value: object, inside: Callable[[float], bool], range_: str) -> float:
     number = _number(value)
-    if number is None or not 0 <= number < 1:
-        raise InputError(f"{name} must be at least 0 and below 1, got {shown(value)}")
+    if number is None or not (math.isfinite(number) and inside(number)):
+        raise InputError(f"{name} must be {range_}, got {shown(value)}")
     return float(number)
 
 

@@ -191,6 +191,8 @@ class NetworkFlow(ParameterFlow):
         self.time_scales = by_parameter("rates", rates, self._start, 1.0, require_positive)
         has_rates = any(r != 1.0 for r in self.time_scales.values())
         self._rates = self._of_parameters(self.time_scales) if has_rates else None
+        has_decay = any(self.weight_decay.values())
+        self._decay = self._of_parameters(self.weight_decay) if has_decay else None
         self._shared = None
         self._loss = NetworkLoss(module, criterion, self._start)
         alone = team is None or team.size == 1
@@ -244,11 +246,6 @@ class NetworkFlow(ParameterFlow):
         """Return a number for each parameter as a vector (p,)."""
         like = self.reference_tensor
         return torch.cat([like.new_full((p.numel(),), numbers[k]) for k, p in self._start.items()])
-
-    @property
-    def _decay(self) -> Tensor | None:
-        has_decay = any(self.weight_decay.values())
-        return self._of_parameters(self.weight_decay) if has_decay else None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -453,7 +450,7 @@ class NetworkFlow(ParameterFlow):
     @property
     def has_weight_decay(self) -> bool:
         """Whether ``loss`` has a weight decay beside the criterion."""
-        return any(self.weight_decay.values())
+        return self._decay is not None
 
     def criterion_loss(self, y: Tensor) -> Tensor:
         """Compute the criterion on all samples, without weight decay."""

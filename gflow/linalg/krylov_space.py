@@ -57,23 +57,18 @@ class KrylovSpace:
     def grow(self, steps: int) -> None:
         """Extend the space to a dimension, or until it is invariant."""
         self._pairs = None
-        basis, images = [self._basis], [self._images]
-        count = self.steps
-        while count < min(steps, len(self._rest)) and not self.closed:
+        images = [self._images]
+        while self.steps < min(steps, len(self._rest)) and not self.closed:
             unit = self._rest
-            basis.append(unit[None])
-            image = self._product(unit)
+            rest = image = self._product(unit)
             images.append(image[None])
-            count += 1
-            self._basis = torch.cat(basis) if len(basis) > 1 else self._basis
-            basis = [self._basis]
-            rest = image
+            self._basis = torch.cat([self._basis, unit[None]])
             for _ in range(2):  # twice is enough for orthogonality to round-off
                 rest = rest - self._basis.mT @ (self._basis @ rest)
             norm = rest.norm()
             self.closed = not float(norm) > _CLOSED * float(image.norm())
             self._rest = unit if self.closed else rest / norm
-        self._images = torch.cat(images) if len(images) > 1 else self._images
+        self._images = torch.cat(images)
 
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Return the Ritz values, ascending, and their vectors as columns in the basis."""

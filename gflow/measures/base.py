@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 #: What a flow may lack.
 CLASSES = "targets that are classes: whole numbers, one-hot rows, or ±1"
 HELD_OUT = "held-out data: NetworkFlow(…, test=(inputs, targets))"
+WEIGHT_DECAY = "weight decay, without which it is loss"
+MATRICES = "a weight of two dimensions"
 
 
 class Network(Protocol):
@@ -122,6 +124,14 @@ def _present(value: _T | None, what: str) -> _T:
     return value
 
 
+_HAS: Mapping[str, Callable[[Network], bool]] = {
+    CLASSES: lambda flow: flow.classes is not None,
+    HELD_OUT: lambda flow: flow.test_targets is not None,
+    WEIGHT_DECAY: lambda flow: flow.has_weight_decay,
+    MATRICES: lambda flow: any(p.ndim > 1 for p in flow.parameters_dict(flow.start).values()),
+}
+
+
 class Measure(abc.ABC):
     """A number, or several, of a network at one state.
 
@@ -140,6 +150,8 @@ class Measure(abc.ABC):
         Names of the dimensions of the result.
     always : bool
         Whether every network is measured so.
+    needs : tuple of str
+        What a flow must have: `CLASSES`, `HELD_OUT`, ….
 
     Raises
     ------
@@ -152,6 +164,7 @@ class Measure(abc.ABC):
     price: ClassVar[str]
     dims: ClassVar[tuple[str, ...]] = ()
     always: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, argument: str | None = None):
         if argument is not None:
@@ -161,7 +174,7 @@ class Measure(abc.ABC):
 
     def lacks(self, flow: Network) -> str:
         """Return what a flow lacks to be measured so; empty where it lacks nothing."""
-        return ""
+        return next((need for need in self.needs if not _HAS[need](flow)), "")
 
     @abc.abstractmethod
     def __call__(self, state: Snapshot) -> Tensor:

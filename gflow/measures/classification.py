@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gflow.measures.base import CLASSES, HELD_OUT, Measure, Network, Snapshot
+from gflow.measures.base import CLASSES, HELD_OUT, Measure, Snapshot
 
 
 class Accuracy(Measure):
@@ -14,9 +14,7 @@ class Accuracy(Measure):
     long_name = "share of the samples classified correctly"
     price = "the outputs"
     always = True
-
-    def lacks(self, flow: Network) -> str:
-        return CLASSES if flow.classes is None else ""
+    needs = (CLASSES,)
 
     def __call__(self, state: Snapshot) -> Tensor:
         return state.classes.accuracy(state.outputs, state.flow.targets)
@@ -29,9 +27,7 @@ class Margin(Measure):
     long_name = "least margin of a sample"
     price = "the outputs"
     always = True
-
-    def lacks(self, flow: Network) -> str:
-        return CLASSES if flow.classes is None else ""
+    needs = (CLASSES,)
 
     def __call__(self, state: Snapshot) -> Tensor:
         return state.classes.margin(state.outputs, state.flow.targets)
@@ -44,11 +40,7 @@ class HeldOutAccuracy(Measure):
     long_name = "share of held-out samples classified correctly"
     price = "the outputs on held-out data"
     always = True
-
-    def lacks(self, flow: Network) -> str:
-        if flow.test_targets is None:
-            return HELD_OUT
-        return CLASSES if flow.classes is None else ""
+    needs = (HELD_OUT, CLASSES)
 
     def __call__(self, state: Snapshot) -> Tensor:
         return state.classes.accuracy(state.test_outputs, state.test_targets)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gflow.linalg.eigen import effective_rank
-from gflow.measures.base import Measure, Network, Snapshot
+from gflow.measures.base import MATRICES, Measure, Snapshot
 
 
 class LayerNorms(Measure):
@@ -33,10 +33,7 @@ class EffectiveRanks(Measure):
     long_name = "effective rank of each weight"
     price = "the singular values of each weight"
     dims = ("weight",)
-
-    def lacks(self, flow: Network) -> str:
-        named = flow.parameters_dict(flow.start)
-        return "" if any(p.ndim > 1 for p in named.values()) else "a weight of two dimensions"
+    needs = (MATRICES,)
 
     def __call__(self, state: Snapshot) -> Tensor:
         weights = [p for p in state.flow.parameters_dict(state.y).values() if p.ndim > 1]

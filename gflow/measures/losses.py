@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gflow.measures.base import HELD_OUT, Measure, Network, Snapshot
+from gflow.measures.base import HELD_OUT, WEIGHT_DECAY, Measure, Snapshot
 
 
 class CriterionLoss(Measure):
@@ -14,9 +14,7 @@ class CriterionLoss(Measure):
     long_name = "loss without weight decay"
     price = "an evaluation of the loss"
     always = True
-
-    def lacks(self, flow: Network) -> str:
-        return "" if flow.has_weight_decay else "weight decay, without which it is loss"
+    needs = (WEIGHT_DECAY,)
 
     def __call__(self, state: Snapshot) -> Tensor:
         return state.flow.criterion_loss(state.y)
@@ -29,9 +27,7 @@ class HeldOutLoss(Measure):
     long_name = "loss on held-out data"
     price = "an evaluation of the loss on held-out data"
     always = True
-
-    def lacks(self, flow: Network) -> str:
-        return HELD_OUT if flow.test_targets is None else ""
+    needs = (HELD_OUT,)
 
     def __call__(self, state: Snapshot) -> Tensor:
         return state.flow.test_loss(state.y)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from gflow.results.arrays import TIME, add_variable, label
 from gflow.results.base import Column, Result, Setup
 from gflow.results.flow_and_descent import FlowAndDescentResult
@@ -19,6 +17,7 @@ from gflow.results.lines import (
     solver_error_line,
     stability_line,
 )
+from gflow.studies.crossings import passing_time
 from gflow.studies.flow_and_descent import FlowAndDescent
 
 #: The two times, each with the accuracy that passes the level.
@@ -139,37 +138,6 @@ class GrokkingResult(Result):
             stability_line(summary, cls.rows(summary)),
             *fact_lines(summary),
         ]
-
-
-def passing_time(times: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Return when values first reach a level, by linear interpolation between two times.
-
-    Parameters
-    ----------
-    times : ndarray, shape (n,)
-        Ascending.
-    values : ndarray, shape (n,)
-        NaN after a path ended.
-    level : float
-
-    Returns
-    -------
-    float
-        NaN if they never do.
-
-    Examples
-    --------
-    >>> passing_time(np.array([0.0, 2.0, 4.0]), np.array([0.1, 0.5, 0.9]), 0.8)
-    3.5
-    """
-    reached = np.flatnonzero(values >= level)
-    if not len(reached):
-        return math.nan
-    i = int(reached[0])
-    if i == 0:
-        return float(times[0])
-    low, high = values[i - 1], values[i]
-    return float(times[i - 1] + (times[i] - times[i - 1]) * (level - low) / (high - low))
 
 
 def _numbers(times: Mapping[str, float]) -> dict[str, float]:

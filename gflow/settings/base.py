@@ -175,20 +175,43 @@ class Scenario(BaseModel, abc.ABC):
         InputError
             If the data cannot be loaded, or have fewer samples than an option asks for.
         """
+        from gflow.preparation import subset
+
+        data = self.whole_data(tokens=tokens)
+        if self.samples is not None and self.may_have_fewer(data, self.samples):
+            return data
+        return subset(data, self.samples)
+
+    def whole_data(self, *, tokens: bool = False) -> Data:
+        """Load all samples of the classes.
+
+        Parameters
+        ----------
+        tokens : bool
+            Whether to leave token ids as they are; by default they become columns of 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If the data cannot be loaded.
+        """
         from gflow.data.named import load
         from gflow.preparation import one_hot_tokens, subset
 
         data = subset(load(self.data, self.seed), None, self.classes)
-        data = data if tokens else one_hot_tokens(data)
+        return data if tokens else one_hot_tokens(data)
+
+    def may_have_fewer(self, data: Data, wanted: int) -> bool:
+        """Return whether data have fewer samples than wanted and are used whole; then warn."""
         rows = len(data.inputs)
-        if self.samples is not None and self.samples > rows and self.fewer_samples:
+        fewer = wanted > rows and bool(self.fewer_samples)
+        if fewer:
             warnings.warn(
-                f"{data.name} has {rows} samples, fewer than the {self.samples} of the scenario; "
-                "all of them are used",
-                stacklevel=2,
+                f"{data.name} has {rows} samples, fewer than the {wanted} of the scenario; all of "
+                "them are used",
+                stacklevel=3,
             )
-            return data
-        return subset(data, self.samples)
+        return fewer
 
     def torch_options(self) -> dict[str, Any]:
         """Return ``device`` and ``dtype`` for torch's factories.

@@ -80,13 +80,8 @@ class NetworkScenario(Scenario):
 
     def _samples_of(self, data: Data, held_out: int) -> int | None:
         """Return the number of samples to train on; None where all that are left are used."""
-        count, rows = self.samples, len(data.inputs)
-        if count is not None and count + held_out > rows and self.fewer_samples:
-            warnings.warn(
-                f"{data.name} has {rows} samples, fewer than the {count + held_out} of the "
-                "scenario; all of them are used",
-                stacklevel=2,
-            )
+        count = self.samples
+        if count is not None and self.may_have_fewer(data, count + held_out):
             return None
         return count
 
@@ -96,7 +91,6 @@ class NetworkScenario(Scenario):
 
     def _data(self) -> tuple[Data, Data | None]:
         """Return the samples, and held-out ones if there are any."""
-        from gflow.data.named import load
         from gflow.data.sequences import in_context_regression
         from gflow.data.synthetic import synthetic_regression
         from gflow.errors import InputError
@@ -115,7 +109,7 @@ class NetworkScenario(Scenario):
             else:
                 data = synthetic_regression(count, self.inputs, 1, 0.1, self.seed)
         elif held_out or fraction is not None:
-            data = subset(load(self.data, self.seed), None, self.classes)
+            data = self.whole_data(tokens=True)
         else:
             data = self.load_data(tokens=True)
         if fraction is None and not held_out:

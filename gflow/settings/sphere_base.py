@@ -43,15 +43,14 @@ class SphereScenario(Scenario):
         InputError
             If an option asks for more training samples than there are.
         """
-        from gflow.data.named import load
         from gflow.data.synthetic import synthetic_sphere
         from gflow.errors import InputError
-        from gflow.preparation import one_hot_tokens, subset
+        from gflow.preparation import subset
 
         train = self.samples or default
         if self.data == "synthetic":
             return synthetic_sphere(train + self.test_samples, self.inputs, self.seed), train
-        data = one_hot_tokens(subset(load(self.data, self.seed), None, self.classes))
+        data = self.whole_data()
         rows = len(data.inputs)
         if rows <= held_out:
             raise InputError(

@@ -30,6 +30,7 @@ from gflow.losses import Loss
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import distinct_positive, positive_numbers, study_options
+from gflow.studies.crossings import event_time
 from gflow.trajectory import Trajectory
 
 _WITHIN = 1.5  # times the half-time of the last mode by theory: the end of a path
@@ -238,13 +239,8 @@ def _reaches(
     i = int(above[0])
     if i == 0:
         return float(path.ts[0])
-    event = _mode_reaches(path.flow, mode, level)
-    span = path.ts[i - 1 : i + 1].tolist()
     method = "auto" if path.stats.method != "exact" else "tsit5"
-    leg = integrate(
-        path.flow, path.ys[i - 1], span, method, options=options, until=event, estimate_error=False
-    )
-    return leg.event_times.get(0, span[1])
+    return event_time(path, i, _mode_reaches(path.flow, mode, level), options, method)
 
 
 def _mode_reaches(flow: Flow, mode: int, level: float) -> Event:

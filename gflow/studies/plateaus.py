@@ -17,6 +17,7 @@ from gflow.checks import require_fraction, require_positive, shown
 from gflow.display import Display
 from gflow.errors import InputError
 from gflow.linalg.arrays import to_numpy
+from gflow.studies.crossings import passing_time
 from gflow.trajectory import Trajectory
 
 _MODES = ("weights", "singular_values", "eigenvalues")
@@ -120,13 +121,13 @@ def plateaus(
     jumps = []
     for (_, a), (b, _), up, down in zip(stretches, stretches[1:], levels, levels[1:], strict=False):
         half = 0.5 * (up + down)
-        jumps.append(float(_crossing(ts[a : b + 1], -losses[a : b + 1], -half)) / unit)
+        jumps.append(_crossing(ts[a : b + 1], -losses[a : b + 1], -half) / unit)
     sizes = _sizes(trajectory)
     largest = threshold * sizes.max(initial=0.0)
     active = tuple(tuple(np.flatnonzero(sizes[i] > largest).tolist()) for i in middle)
     half_times = {}
     for mode in np.flatnonzero(sizes[-1] > largest) if sizes.size else ():
-        half_times[int(mode)] = float(_crossing(ts, sizes[:, mode], 0.5 * sizes[-1, mode])) / unit
+        half_times[int(mode)] = _crossing(ts, sizes[:, mode], 0.5 * sizes[-1, mode]) / unit
     return Plateaus(
         trajectory,
         unit,
@@ -159,13 +160,9 @@ def _stretches(
 
 
 def _crossing(ts: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Return when values first reach a level, linearly between times."""
-    above = np.flatnonzero(values >= level)
-    i = int(above[0]) if above.size else len(ts) - 1
-    if i == 0 or values[i] == values[i - 1]:
-        return float(ts[i])
-    part = (level - values[i - 1]) / (values[i] - values[i - 1])
-    return float(ts[i - 1] + min(max(part, 0.0), 1.0) * (ts[i] - ts[i - 1]))
+    """Return when values first reach a level; the last time if they never do."""
+    t = passing_time(ts, values, level)
+    return float(ts[-1]) if np.isnan(t) else t
 
 
 def _sizes(trajectory: Trajectory) -> np.ndarray:

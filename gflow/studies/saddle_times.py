@@ -27,6 +27,7 @@ from gflow.flows import DiagonalFlow
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import distinct_positive, study_options
+from gflow.studies.crossings import event_time
 from gflow.trajectory import Trajectory
 
 _BEYOND = 1.1  # times the last jump: the end of a path, unless the next jump is near
@@ -175,14 +176,4 @@ def _falls_to(path: Trajectory, level: float, options: SolveOptions) -> float:
     below = torch.nonzero(path.losses <= level)
     if not len(below):
         return math.nan
-    i = max(1, int(below[0]))
-    span = path.ts[i - 1 : i + 1].tolist()
-    leg = integrate(
-        path.flow,
-        path.ys[i - 1],
-        span,
-        options=options,
-        until=loss_reaches(path.flow, level),
-        estimate_error=False,
-    )
-    return leg.event_times.get(0, span[1])
+    return event_time(path, max(1, int(below[0])), loss_reaches(path.flow, level), options)
