@@ -393,10 +393,19 @@ class Flow(abc.ABC):
         """
         return {}
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Shape of the ensemble whose members have settings of their own; () where all share them.
+
+        States then have these leading dimensions.
+        """
+        return ()
+
     def for_members(self, index: Tensor) -> Flow:
         """Return this flow for some members of an ensemble, index (k,) into its starts.
 
-        A flow whose settings differ from member to member selects them here.
+        A flow whose settings differ from member to member selects them here; an index of shape ()
+        makes the flow of one start.
         """
         return self
 
@@ -522,6 +531,12 @@ class Flow(abc.ABC):
             raise InputError(
                 f"a state of {type(self).__name__} has shape (..., {shown}), got {tuple(y.shape)}; "
                 "reshape it"
+            )
+        if self.members and tuple(self.batch_shape(y)) != self.members:
+            raise InputError(
+                f"a state of {type(self).__name__} must have the members of its data, "
+                f"{self.members}, before its own dimensions, got shape {tuple(y.shape)}; expand it, "
+                "or take the flow of one by flow.for_members(torch.tensor(0))"
             )
         if self.reference_tensor is not None:
             require_dtype_and_device("a state", y, self.reference_tensor, "the flow's data")

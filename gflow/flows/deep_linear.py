@@ -33,7 +33,6 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
-from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.balanced_pair import (
     balanced_pair,
@@ -46,6 +45,7 @@ from gflow.flows.discrete_changes import layer_changes
 from gflow.flows.few_entries import few_entries, thin_observables, two_factors
 from gflow.flows.hidden_modes import hidden_modes, hidden_rank, narrowed
 from gflow.flows.lost_modes import round_off
+from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.rank_guards import LayerGrowth, LayerGuard
 from gflow.linalg.arrays import Array
 from gflow.linalg.eigen import effective_rank, singular_modes, sym_power
@@ -183,7 +183,7 @@ def matrix_observables(W: Tensor) -> Observables:
 # -- the flow ---------------------------------------------------------------------
 
 
-class LayerwiseFlow(ParameterFlow):
+class LayerwiseFlow(MatrixLossFlow, ParameterFlow):
     """Gradient flow of the layers of a deep linear network.
 
     Parameters
@@ -225,7 +225,7 @@ class LayerwiseFlow(ParameterFlow):
     }
 
     def __init__(self, loss: Loss, dims: Sequence[int]):
-        require_loss(loss)
+        super().__init__(loss)
         given = require_numbers("dims", dims, "[d_0, ..., d_N], such as [3, 2, 1]")
         widths = [int(d) for d in given]
         if len(widths) < 2 or widths != given or min(widths) < 1:
@@ -238,7 +238,6 @@ class LayerwiseFlow(ParameterFlow):
                 f"dims must run from d_0 = {loss.shape[1]} to d_N = {loss.shape[0]} "
                 f"to fit the loss, got {widths}; change its ends or the loss"
             )
-        self._loss = loss
         self.layer_dims = tuple(widths)
         self.depth = len(widths) - 1
         self._shapes = [(widths[j + 1], widths[j]) for j in range(self.depth)]
@@ -249,10 +248,6 @@ class LayerwiseFlow(ParameterFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (sum(self._sizes),)
-
-    @property
-    def reference_tensor(self) -> Tensor:
-        return self._loss.reference_tensor
 
     def pack(self, layers: Sequence[Tensor]) -> Tensor:
         """Concatenate the layers [W_1, …, W_N], each (..., d_j, d_{j−1}), to one state."""

@@ -24,7 +24,6 @@ from torch.linalg import vector_norm
 
 from gflow.checks import require_count, require_depth, require_float, require_times
 from gflow.errors import InputError
-from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, reduced_form
 from gflow.flows.base import Observables, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
@@ -35,6 +34,7 @@ from gflow.flows.deep_linear import (
     matrix_observables,
 )
 from gflow.flows.discrete_changes import matrix_changes
+from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.rank_guards import LayerGrowth, MatrixGuard
 from gflow.linalg.eigen import without_round_off
 from gflow.losses import Loss, SquaredDistance
@@ -166,7 +166,7 @@ def _array_rhs(W: np.ndarray, G: np.ndarray, exponents: np.ndarray, rank: int | 
 # -- the flow ---------------------------------------------------------------------
 
 
-class EndToEndFlow(ReducedFlow):
+class EndToEndFlow(MatrixLossFlow, ReducedFlow):
     """The flow of the product W of a balanced deep linear network.
 
     Parameters
@@ -211,7 +211,7 @@ class EndToEndFlow(ReducedFlow):
         rank: int | None = None,
         hidden_width: int | None = None,
     ):
-        require_loss(loss)
+        super().__init__(loss)
         depth = require_depth(depth)
         full_rank = min(loss.shape)
         if hidden_width is not None:
@@ -225,7 +225,6 @@ class EndToEndFlow(ReducedFlow):
             )
         if rank is not None and rank > full_rank:
             raise InputError(f"rank must be between 0 and {full_rank}, got {rank}")
-        self._loss = loss
         self.depth = depth
         self.rank = rank
         self.hidden_width = full_rank if hidden_width is None else hidden_width
@@ -233,10 +232,6 @@ class EndToEndFlow(ReducedFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return self._loss.shape
-
-    @property
-    def reference_tensor(self) -> Tensor:
-        return self._loss.reference_tensor
 
     @property
     def single_output(self) -> bool:

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from gflow.checks import require_float, require_times
 from gflow.errors import InputError
-from gflow.flows.arguments import require_loss
 from gflow.flows.array_form import ArrayForm, reduced_form, squared_speed
 from gflow.flows.base import Coordinates, Observables, ParameterFlow, RankGuard, ReducedFlow
 from gflow.flows.closed_forms import riccati
 from gflow.flows.discrete_changes import factor_changes, product_changes
 from gflow.flows.few_entries import few_entries
 from gflow.flows.lost_modes import factor_growth, round_off
+from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.rank_guards import FactorGuard
 from gflow.linalg.eigen import effective_rank, row_scaled, scaled_rank, without_round_off
 from gflow.linalg.entries import EntryPattern
@@ -95,7 +95,6 @@ def product_rhs(W: Tensor, G: Tensor) -> Tensor:
 
 
 def _check_square(loss: Loss) -> None:
-    require_loss(loss)
     if loss.shape[0] != loss.shape[1]:
         raise InputError(
             "a factorization W = UUᵀ needs a loss of square matrices, got one of shape "
@@ -117,7 +116,7 @@ def _observables(W: Tensor, loss: Loss) -> Observables:
     }
 
 
-class FactorFlow(ParameterFlow):
+class FactorFlow(MatrixLossFlow, ParameterFlow):
     """Gradient flow of U for the loss of W = UUᵀ.
 
     Parameters
@@ -147,8 +146,8 @@ class FactorFlow(ParameterFlow):
     observable_dims: ClassVar = {"eigenvalues": ("mode",)}
 
     def __init__(self, loss: Loss):
+        super().__init__(loss)
         _check_square(loss)
-        self._loss = loss
 
     def describe(self) -> str:
         return repr(self._loss)
@@ -156,10 +155,6 @@ class FactorFlow(ParameterFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (self._loss.shape[0], -1)
-
-    @property
-    def reference_tensor(self) -> Tensor:
-        return self._loss.reference_tensor
 
     def neurons(self, y: Tensor) -> tuple[Tensor, Tensor] | None:
         return y.mT, y.new_ones(y.shape[-1])
@@ -247,7 +242,7 @@ class FactorFlow(ParameterFlow):
         return cls(_example_loss()), U
 
 
-class ProductFlow(ReducedFlow):
+class ProductFlow(MatrixLossFlow, ReducedFlow):
     """The flow of W = UUᵀ itself, for symmetric positive semidefinite W.
 
     Parameters
@@ -281,8 +276,8 @@ class ProductFlow(ReducedFlow):
     observable_dims: ClassVar = {"eigenvalues": ("mode",)}
 
     def __init__(self, loss: Loss):
+        super().__init__(loss)
         _check_square(loss)
-        self._loss = loss
 
     def describe(self) -> str:
         return repr(self._loss)
@@ -290,10 +285,6 @@ class ProductFlow(ReducedFlow):
     @property
     def state_shape(self) -> tuple[int, ...]:
         return self._loss.shape
-
-    @property
-    def reference_tensor(self) -> Tensor:
-        return self._loss.reference_tensor
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)

@@ -35,10 +35,10 @@ from gflow.checks import (
     require_number,
 )
 from gflow.errors import InputError
-from gflow.flows.arguments import require_loss
 from gflow.flows.base import Coordinates, Flow, Observables, ReducedFlow, gradient_of
 from gflow.flows.deep_linear import LayerwiseFlow, example_matrix
 from gflow.flows.factorization import FactorFlow, ProductFlow
+from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.singular import bases, grouping
 from gflow.flows.singular.rates import ModeRates, mode_rates, reference_rates
 from gflow.linalg.eigen import effective_rank, singular_modes
@@ -48,7 +48,7 @@ _LIFTED = 25.0  # the largest range of logs that parameters and their product re
 _LEAST = -600.0  # the least log of W whose parameters do not underflow
 
 
-class SpectralFlow(ReducedFlow):
+class SpectralFlow(MatrixLossFlow, ReducedFlow):
     """The flow of W = U diag(e^l) Vᵀ in its singular values and vectors.
 
     Parameters
@@ -87,7 +87,7 @@ class SpectralFlow(ReducedFlow):
     observable_dims: ClassVar = {"singular_values": ("mode",), "log_singular_values": ("mode",)}
 
     def __init__(self, loss: Loss, depth: int = 2, *, symmetric: bool = False):
-        require_loss(loss)
+        super().__init__(loss)
         self.symmetric = require_bool("symmetric", symmetric)
         self.depth = require_depth(depth)
         if self.depth < 2 or (self.symmetric and self.depth != 2):
@@ -98,16 +98,11 @@ class SpectralFlow(ReducedFlow):
                 "a factorization W = UUᵀ needs a loss of square matrices, got one of shape "
                 f"{tuple(loss.shape)}; leave symmetric=True out, or use another loss"
             )
-        self._loss = loss
         self.rank = min(loss.shape)  #: of W; `gflow.integrate` takes it from the start
 
     @property
     def state_shape(self) -> tuple[int, ...]:
         return (-1,)
-
-    @property
-    def reference_tensor(self) -> Tensor:
-        return self._loss.reference_tensor
 
     def _numbers(self) -> int:
         """Return the number of a state's entries for each mode."""
@@ -164,7 +159,8 @@ class SpectralFlow(ReducedFlow):
             U, V = (
                 torch.eye(size, self.rank, dtype=like.dtype, device=like.device) for size in shape
             )
-            logs = U.new_full((min(shape),), scale)
+            U, V = (frame.expand(*self.members, *frame.shape) for frame in (U, V))
+            logs = U.new_full((*self.members, min(shape)), scale)
         else:
             logs, U, V = self._modes_of(W0)
         if logs.ndim == 1:

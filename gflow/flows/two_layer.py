@@ -204,8 +204,12 @@ class TwoLayerFlow(ParameterFlow):
     def reference_tensor(self) -> Tensor:
         return self.inputs
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        return tuple(self.signs.shape[: -self.targets.ndim])
+
     def for_members(self, index: Tensor) -> TwoLayerFlow:
-        if self.signs.ndim == self.targets.ndim:
+        if not self.members:
             return self
         members = copy.copy(self)
         members.signs = self.signs.flatten(0, -1 - self.targets.ndim)[index]

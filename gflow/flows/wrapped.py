@@ -93,6 +93,10 @@ class WrappedFlow(ParameterFlow):
     def dimension_labels(self) -> Mapping[str, Sequence[str]]:
         return self.flow.dimension_labels
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        return self.flow.members
+
     def check_state(self, y: Tensor) -> None:
         self.flow.check_state(y)
 

@@ -9,18 +9,15 @@ r"""Losses of the end-to-end matrix W (d_N × d_0), with gradients in closed for
 =====================  ==========================================
 
 Each can be evaluated on many matrices at once: W may have leading batch
-dimensions. The normalisation fixes the time unit of the flow: t = k·step_size
+dimensions, and ``MatrixSensing`` and ``MatrixCompletion`` take measurements, or entries, of
+each member of an ensemble. The normalisation fixes the time unit of the flow: t = k·step_size
 for gradient descent on the same loss.
 """
 
 from gflow.losses.base import Loss
 from gflow.losses.entries import EntryCompletion
-from gflow.losses.matrix import (
-    LinearRegression,
-    MatrixCompletion,
-    MatrixSensing,
-    SquaredDistance,
-)
+from gflow.losses.matrix import LinearRegression, SquaredDistance
+from gflow.losses.observed import MatrixCompletion, MatrixSensing
 
 __all__ = [
     "EntryCompletion",

@@ -3,7 +3,10 @@ r"""The contract of a loss of the end-to-end matrix W, (d_N, d_0), and checks of
 from __future__ import annotations
 
 import abc
-from typing import Any
+import copy
+import functools
+import math
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -60,10 +63,14 @@ class Loss(abc.ABC):
         (d_N, d_0), the shape of one W.
     reference_tensor : Tensor
         A tensor of the data; W must share its dtype and device.
+    members : tuple of int
+        Shape of the ensemble whose members have data of their own; empty where all have the same.
+        The data of members are tensors with these leading dimensions.
     """
 
     shape: tuple[int, int]
     reference_tensor: Tensor
+    members: tuple[int, ...] = ()
 
     @abc.abstractmethod
     def __call__(self, W: Tensor) -> Tensor:
@@ -74,7 +81,32 @@ class Loss(abc.ABC):
         """Compute ∇ℓ(W), of the shape of W."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({' × '.join(map(str, self.shape))})"
+        count = f", of {math.prod(self.members)} members" if self.members else ""
+        return f"{type(self).__name__}({' × '.join(map(str, self.shape))}{count})"
+
+    def for_members(self, index: Tensor) -> Self:
+        """Return this loss for some members of the ensemble that it has data for.
+
+        Parameters
+        ----------
+        index : Tensor of int64, shape (k,) or ()
+            Into the members, in one row; a number makes the loss of one matrix.
+
+        Returns
+        -------
+        Loss
+            Itself where all members have the same data.
+        """
+        if not self.members:
+            return self
+        chosen = copy.copy(self)
+        chosen.members = tuple(index.shape)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(chosen, name, value.flatten(0, len(self.members) - 1)[index])
+            elif isinstance(getattr(type(self), name, None), functools.cached_property):
+                delattr(chosen, name)
+        return chosen
 
     def symmetric_descent(self, W: Tensor) -> Tensor:
         """Compute −(∇ℓ(W) + ∇ℓ(W)ᵀ), of the shape of W, at a symmetric W."""

@@ -253,20 +253,18 @@ def _check(
         spent = path.stats.rhs_evals
     # An implicit method takes one start only.
     members = start.reshape(-1, *start.shape[len(problem.batch) :])
-    paths = [solve_again(problem.flow, member, times, options, factors) for member in members]
+    flows = [problem.flow.for_members(i) for i in torch.arange(len(members), device=start.device)]
+    paths = [
+        solve_again(flow, member, times, options, factors)
+        for flow, member in zip(flows, members, strict=True)
+    ]
     ys = torch.stack([path.ys for path in paths], dim=1)
     return ys.reshape(len(times), *start.shape), spent + sum(p.stats.rhs_evals for p in paths)
 
 
 def _separable(problem: Problem) -> bool:
     """Return whether the members of an ensemble can be solved one by one."""
-    count = problem.batch.numel()
-    first = torch.zeros(1, dtype=torch.long, device=problem.y0.device)
-    return (
-        len(problem.batch) > 0
-        and count <= _ALONE
-        and (problem.flow.for_members(first) is problem.flow)
-    )
+    return len(problem.batch) > 0 and problem.batch.numel() <= _ALONE
 
 
 def _beside_one(shape: torch.Size, units: float, random: torch.Generator, like: Tensor) -> Tensor:

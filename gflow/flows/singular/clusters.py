@@ -26,6 +26,7 @@ from torch import Tensor
 from gflow.flows.array_form import ArrayForm
 from gflow.flows.base import Chart, Observables, RankGuard, ReducedFlow
 from gflow.flows.jacobian import in_transform
+from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.singular.rates import library, mode_rates
 from gflow.losses import Loss
 
@@ -117,7 +118,7 @@ class Layout:
         return y[..., at : at + count * count].reshape(*y.shape[:-1], count, count)
 
 
-class ClusterFlow(ReducedFlow):
+class ClusterFlow(MatrixLossFlow, ReducedFlow):
     """The flow of W from a balanced start in the coordinates [a; B_1, …; Z; Y].
 
     Parameters
@@ -141,7 +142,8 @@ class ClusterFlow(ReducedFlow):
         clusters: Sequence[int],
         guard: Callable[[ClusterFlow], RankGuard] | None = None,
     ):
-        self.network_loss, self.depth, self.symmetric = loss, depth, symmetric
+        super().__init__(loss)
+        self.depth, self.symmetric = depth, symmetric
         self.layout = Layout(clusters, loss.shape, symmetric=symmetric)
         self._make_guard = guard
 
@@ -154,8 +156,9 @@ class ClusterFlow(ReducedFlow):
         return (self.layout.size,)
 
     @property
-    def reference_tensor(self) -> Tensor:
-        return self.network_loss.reference_tensor
+    def network_loss(self) -> Loss:
+        """The loss ℓ(W)."""
+        return self._loss
 
     def pack(self, logs: Tensor, U: Tensor, V: Tensor) -> Tensor:
         """Return the state of singular values and vectors, in the order of the clusters.

@@ -42,8 +42,7 @@ class Initializer:
         sizes = system.scale(m.y), vector_norm(m.f, dim=1), rates[0].reshape(-1)
         m.size[:], speed, m.rate[:] = to_numpy(torch.stack(sizes))
         if problem.event is not None:
-            values = problem.event(system.states(m.y)).reshape(-1)
-            m.event[:] = to_numpy(values)
+            m.event[:] = to_numpy(system.event_value(problem.event, m.y))
         if state.past is not None:
             state.past.add(problem.ts[0], system.native(m.y[0]), 0.0)
         m.h[:] = self._first_step(speed)

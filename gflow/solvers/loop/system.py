@@ -163,10 +163,19 @@ class System:
             return self._measure_array(y, event, *more)
         states = self.states(y)
         loss = self._flow.loss(states)
-        value = loss if event is None else event(states).reshape(-1)
+        value = loss if event is None else self.event_value(event, y)
         rows = torch.hstack((loss, self.scale(y), value, *more))
         values = to_numpy(rows)
         return values if self.single else values.reshape(-1, len(y))
+
+    def event_value(self, event: Event, y: Tensor) -> Tensor:
+        """Return the event of rows of states of the selected members, (members,)."""
+        if not self._ensemble_flow.members or self._index is None:
+            return event(self.states(y)).reshape(-1)
+        # The event is of a flow whose settings differ by member: show it the whole ensemble.
+        everyone, index = self._like.reshape(-1, self.size).clone(), self.indices(self._index)
+        everyone[index] = y
+        return event(everyone.view_as(self._like)).reshape(-1)[index]
 
     def scale(self, y: Tensor) -> Tensor:
         """Return what rtol is relative to, of rows of states, (members,)."""
