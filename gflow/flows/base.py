@@ -535,8 +535,8 @@ class Flow(abc.ABC):
         if self.members and tuple(self.batch_shape(y)) != self.members:
             raise InputError(
                 f"a state of {type(self).__name__} must have the members of its data, "
-                f"{self.members}, before its own dimensions, got shape {tuple(y.shape)}; expand it, "
-                "or take the flow of one by flow.for_members(torch.tensor(0))"
+                f"{self.members}, before its own dimensions, got shape {tuple(y.shape)}; "
+                "expand it, or take the flow of one by flow.for_members(torch.tensor(0))"
             )
         if self.reference_tensor is not None:
             require_dtype_and_device("a state", y, self.reference_tensor, "the flow's data")

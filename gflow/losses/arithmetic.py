@@ -15,6 +15,14 @@ from gflow.linalg.arrays import shared_array
 def inner(a: Any, b: Any) -> Any:
     """Compute ⟨a, b⟩ of the matrices of two tensors, or of two arrays.
 
+    Parameters
+    ----------
+    a, b : Tensor, shape (..., m, n), or ndarray, shape (m, n)
+
+    Returns
+    -------
+    Tensor, shape (...), or float
+
     Examples
     --------
     >>> float(inner(np.eye(2), np.ones((2, 2))))
@@ -56,7 +64,7 @@ def with_arrays(loss: Any, of: type) -> Any:
     1.0
     """
     is_shared = shared_array(loss.reference_tensor) is not None
-    if type(loss) is not of or loss.members or not is_shared:
+    if loss.members or type(loss) is not of or not is_shared:
         return None
     arrays = copy.copy(loss)
     for name, value in vars(loss).items():
