@@ -204,10 +204,10 @@ def _log_flow(flow: NetworkFlow) -> tuple[NetworkFlow, TailCriterion, Tensor]:
             "the normalised flow needs all samples at once, as log φ is no sum over samples, got "
             "a flow in chunks or across processes; make it without chunk and team"
         )
-    if network.parameter_rates is not None or any(network.weight_decay.values()):
+    if network.parameter_rates is not None or network.is_regularised:
         raise InputError(
-            "the normalised flow is that of the criterion alone, got a flow with weight decay or "
-            "rates; make it without weight_decay and rates"
+            "the normalised flow is that of the criterion alone, got a flow with weight decay, "
+            "penalty or rates; make it without weight_decay, penalty and rates"
         )
     inputs, targets = network.samples
     criterion = network.criterion

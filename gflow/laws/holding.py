@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from gflow.laws.law import Law
 from gflow.laws.tracing import laws_of_module
 
 _NEARBY = 0.1  # size of the random change of the parameters, relative to them
+_SIZES = (0.01, 0.1, 0.5, 1.0, 10.0, 100.0)  # of random points, relative to the parameters
 _ROUND_OFF = 1e6  # times eps: part of the gradient along a law's from which the law does not hold
 
 
@@ -60,6 +61,50 @@ def laws_that_hold(
         slope = {name: g.detach() for name, g in gradient(point).items()}
         laws = [law for law in laws if _holds(law, point, slope, noise)]
     return tuple(laws)
+
+
+def unbroken_laws(
+    laws: Iterable[Law],
+    parameters: Mapping[str, Tensor],
+    gradient: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+) -> tuple[Law, ...]:
+    """Return the laws that a further term of the loss does not break.
+
+    Parameters
+    ----------
+    laws : iterable of Law
+        Of the loss without it.
+    parameters : mapping of str to Tensor
+        It is compared at random points of these sizes, and from a hundredth to a hundred times
+        these: a penalty may begin far from the start.
+    gradient : callable
+        Parameters ↦ gradient of the term, both by name.
+
+    Returns
+    -------
+    tuple of Law
+
+    Examples
+    --------
+    >>> from gflow.laws import find
+    >>> laws = find(nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False)))
+    >>> start = {"0.weight": torch.ones(2, 1).double(), "1.weight": torch.ones(1, 2).double()}
+    >>> far = torch.func.grad(lambda q: torch.relu(q["0.weight"].norm() - 30))
+    >>> product = torch.func.grad(lambda q: (q["1.weight"] @ q["0.weight"]).sum() ** 4)
+    >>> [len(unbroken_laws(laws, start, term)) for term in (far, product)]
+    [0, 1]
+    """
+    noise = torch.Generator().manual_seed(0)
+    start = {name: p.detach() for name, p in parameters.items()}
+    points = [start] + [
+        {name: size * (p + _like(p, noise)) for name, p in start.items()} for size in _SIZES
+    ]
+    left = tuple(laws)
+    for point in points:
+        slope = {name: g.detach() for name, g in gradient(point).items()}
+        if all(bool(torch.isfinite(g).all()) for g in slope.values()):
+            left = tuple(law for law in left if _holds(law, point, slope, noise))
+    return left
 
 
 def _is_known(law: Law, parameters: Mapping[str, Tensor]) -> bool:

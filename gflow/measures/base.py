@@ -18,7 +18,8 @@ _T = TypeVar("_T")
 #: What a flow may lack.
 CLASSES = "targets that are classes: whole numbers, one-hot rows, or ±1"
 HELD_OUT = "held-out data: NetworkFlow(…, test=(inputs, targets))"
-WEIGHT_DECAY = "weight decay, without which it is loss"
+REGULARISED = "weight decay or a penalty, without which it is loss"
+PENALTY = "a penalty: NetworkFlow(…, penalty=function)"
 MATRICES = "a weight of two dimensions"
 
 
@@ -42,8 +43,12 @@ class Network(Protocol):
         """The targets of held-out data, if there are any."""
 
     @property
-    def has_weight_decay(self) -> bool:
-        """Whether the loss has a weight decay beside the criterion."""
+    def is_regularised(self) -> bool:
+        """Whether the loss has weight decay or a penalty beside the criterion."""
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the loss has a penalty beside criterion and weight decay."""
 
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
         """Return the named parameters of a state."""
@@ -55,7 +60,10 @@ class Network(Protocol):
         """Compute the outputs on held-out data."""
 
     def criterion_loss(self, y: Tensor) -> Tensor:
-        """Compute the criterion on all samples, without weight decay."""
+        """Compute the criterion on all samples, without weight decay and penalty."""
+
+    def penalty(self, y: Tensor) -> Tensor:
+        """Compute the penalty."""
 
     def test_loss(self, y: Tensor) -> Tensor:
         """Compute the criterion on held-out data."""
@@ -127,7 +135,8 @@ def _present(value: _T | None, what: str) -> _T:
 _HAS: Mapping[str, Callable[[Network], bool]] = {
     CLASSES: lambda flow: flow.classes is not None,
     HELD_OUT: lambda flow: flow.test_targets is not None,
-    WEIGHT_DECAY: lambda flow: flow.has_weight_decay,
+    REGULARISED: lambda flow: flow.is_regularised,
+    PENALTY: lambda flow: flow.has_penalty,
     MATRICES: lambda flow: any(p.ndim > 1 for p in flow.parameters_dict(flow.start).values()),
 }
 

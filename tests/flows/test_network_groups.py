@@ -251,5 +251,5 @@ def test_the_normalised_flow_takes_the_criterion_alone():
     module = nn.Linear(3, 1).double()
     X, labels = randn(6, 3, seed=1), torch.tensor([0, 1, 0, 1, 1, 0])
     flow = gflow.NetworkFlow(module, "logistic", X, labels, weight_decay=0.1)
-    with pytest.raises(InputError, match="without weight_decay and rates"):
+    with pytest.raises(InputError, match="without weight_decay, penalty and rates"):
         gflow.NormalisedFlow(flow)

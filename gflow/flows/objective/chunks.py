@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gflow.checks import require_count
 from gflow.errors import InputError
+from gflow.flows.objective.penalty import Regulariser
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -36,14 +37,14 @@ class Chunk:
         The samples.
     weight : float
         w_c.
-    decay : Tensor or None, shape (p,)
-        λ of the weight decay ½Σ_i λ_iθ_i² that one chunk adds to its summand; None of the others.
+    regulariser : Regulariser or None
+        Weight decay and penalty, which one chunk adds to its summand; None of the others.
     """
 
     inputs: Tensor
     targets: Tensor
     weight: float
-    decay: Tensor | None = None
+    regulariser: Regulariser | None = None
 
 
 def in_chunks(

@@ -24,7 +24,7 @@ from gflow.flows.objective.differentiation import value, value_and_gradient
 from gflow.flows.objective.guard import Guard, equal_states
 from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
-from gflow.flows.objective.slope import require_slope
+from gflow.flows.objective.slope import has_products, require_slope
 from gflow.flows.objective.strangers import strangers, warn_of_strangers
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
@@ -110,8 +110,8 @@ class _Probe:
         before = self._guard.random_states()
         own = self._first()
         after = self._guard.random_states()
-        nearby = _nearby(theta, self._loss)
-        own_nearby = self._plain(nearby)
+        beside = nearby(theta, self._loss)
+        own_nearby = self._plain(beside)
         self._scale = own.gradient.norm()
         if own_nearby is not None:
             self._scale = torch.maximum(self._scale, own_nearby.gradient.norm())
@@ -126,14 +126,15 @@ class _Probe:
                 f"same parameters differ: module or criterion {reason}; remove that, or fix it"
             )
         if not (
-            self._substitution_agrees(theta, own) and self._substitution_agrees(nearby, own_nearby)
+            self._substitution_agrees(theta, own) and self._substitution_agrees(beside, own_nearby)
         ):
             route.overwrites = True
         self._choose_values(theta, own)
         if own_nearby is not None:
             free = self._free(own.gradient, own_nearby.gradient)
-            require_slope(self._value, nearby, *own_nearby, free)
-            self._choose_products(nearby, own_nearby.gradient, free)
+            require_slope(self._value, beside, *own_nearby, free)
+            objective = self._loss.objective(self._chunk)
+            route.has_products = has_products(objective, beside, own_nearby.gradient, free)
 
     def _first(self) -> _Point:
         """Evaluate at the module's own parameters, step by step, for clear errors."""
@@ -228,38 +229,6 @@ class _Probe:
         moves = torch.stack(gradients).abs().sum(0) > 0  # also a decoder's, which shares the rows
         return torch.where(moves, torch.ones_like(vector), vector)
 
-    def _choose_products(self, theta: Tensor, gradient: Tensor, free: Tensor) -> None:
-        """Choose whether Hessian products are those of autograd, or differences of gradients.
-
-        An operation may have no second derivative, or a wrong one, as has weight_norm of torch.
-        """
-        objective = self._loss.objective(self._chunk)
-        direction = torch.cos(1.3 * torch.arange(len(theta), device=theta.device) + 0.4).to(theta)
-        direction = free * direction
-        direction = direction / direction.norm()
-        eps = torch.finfo(theta.dtype).eps
-        length = eps ** (1 / 3) * (theta.norm() + eps)
-        try:
-            with torch.enable_grad():
-                leaf = theta.clone().requires_grad_()
-                (slope,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
-                product = torch.zeros_like(theta)
-                if slope.requires_grad:
-                    # Of a number: of a vector torch imports sympy, which takes half a second.
-                    (product,) = torch.autograd.grad((slope * direction).sum(), leaf)
-            up, down = (
-                value_and_gradient(objective, theta + s * length * direction)[1]
-                for s in (1.0, -1.0)
-            )
-            difference = (up - down) / (2 * length)
-            allowed = 2 * (up + down - 2 * gradient).norm() / length
-            allowed = allowed + 1e3 * eps * gradient.norm() / length
-            allowed = allowed + 1e-3 * torch.maximum(difference.norm(), product.norm())
-            found = bool((product - difference).norm() <= allowed)
-        except Exception:  # of any kind: torch says it in many ways
-            found = False
-        self._loss.route.has_products = found
-
     def _value(self, theta: Tensor) -> Tensor:
         with torch.set_grad_enabled(self._loss.route.values_need_graph):
             return value(self._loss.objective(self._chunk), theta)[0].detach()
@@ -305,8 +274,26 @@ def _without_cudnn() -> contextlib.AbstractContextManager[Any]:
     return torch.backends.cudnn.flags(enabled=False)
 
 
-def _nearby(theta: Tensor, loss: NetworkLoss) -> Tensor:
-    """A point that is no special one, such as a kink at zero; the sign of entries is kept."""
+def nearby(theta: Tensor, loss: NetworkLoss) -> Tensor:
+    """Return a point that is no special one, such as a kink at zero; the sign of entries is kept.
+
+    Parameters
+    ----------
+    theta : Tensor, shape (p,)
+    loss : NetworkLoss
+        Which knows the parts of θ.
+
+    Returns
+    -------
+    Tensor, shape (p,)
+
+    Examples
+    --------
+    >>> module = nn.Linear(1, 1, bias=False)
+    >>> start = {name: p.detach() for name, p in module.named_parameters()}
+    >>> nearby(torch.ones(1), NetworkLoss(module, nn.functional.mse_loss, start))
+    tensor([1.0008])
+    """
     parts = []
     for part in loss.split(theta):
         i = torch.arange(part.numel(), dtype=theta.dtype, device=theta.device)

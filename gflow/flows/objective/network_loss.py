@@ -199,10 +199,10 @@ class ChunkLoss:
         return self._summand(result, theta)
 
     def _summand(self, loss: Tensor, theta: Tensor) -> Tensor:
-        """Weight a chunk's loss, and add the weight decay."""
+        """Weight a chunk's loss, and add weight decay and penalty."""
         chunk = self.chunk
         loss = loss if chunk.weight == 1.0 else chunk.weight * loss
-        return loss if chunk.decay is None else loss + 0.5 * (chunk.decay * theta * theta).sum()
+        return loss if chunk.regulariser is None else loss + chunk.regulariser(theta)
 
     def own_gradient(self, theta: Tensor) -> Tensor:
         """Compute the gradient at θ (..., p) by plain autograd on the module's parameters."""

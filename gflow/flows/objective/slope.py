@@ -1,4 +1,4 @@
-"""Whether a gradient is the slope of its loss, by differences of the loss."""
+"""Whether a gradient is the slope of its loss, and Hessian products those of the gradient."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gflow.errors import InputError
+from gflow.flows.objective.differentiation import value_and_gradient
 
 
 def require_slope(
@@ -65,6 +66,62 @@ def require_slope(
                 "remove what cuts or changes gradients (detach, item, NumPy, rounding, hooks, "
                 "a wrong backward)"
             )
+
+
+def has_products(
+    objective: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    gradient: Tensor,
+    free: Tensor | None = None,
+) -> bool:
+    """Return whether Hessian products of autograd are differences of gradients.
+
+    An operation may have no second derivative, or a wrong one, as has weight_norm of torch.
+
+    Parameters
+    ----------
+    objective : callable
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (p,)
+        Where to compare.
+    gradient : Tensor, shape (p,)
+        ∇L there.
+    free : Tensor, shape (p,), optional
+        0 for entries that stay fixed, 1 for all others.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    >>> has_products(lambda y: (y**3).sum(), x, 3 * x**2)
+    True
+    """
+    direction = torch.cos(1.3 * torch.arange(len(theta), device=theta.device) + 0.4).to(theta)
+    direction = direction if free is None else free * direction
+    direction = direction / direction.norm()
+    eps = torch.finfo(theta.dtype).eps
+    length = eps ** (1 / 3) * (theta.norm() + eps)
+    try:
+        with torch.enable_grad():
+            leaf = theta.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
+            product = torch.zeros_like(theta)
+            if slope.requires_grad:
+                # Of a number: of a vector torch imports sympy, which takes half a second.
+                (product,) = torch.autograd.grad((slope * direction).sum(), leaf)
+        up, down = (
+            value_and_gradient(objective, theta + s * length * direction)[1] for s in (1.0, -1.0)
+        )
+        difference = (up - down) / (2 * length)
+        allowed = 2 * (up + down - 2 * gradient).norm() / length
+        allowed = allowed + 1e3 * eps * gradient.norm() / length
+        allowed = allowed + 1e-3 * torch.maximum(difference.norm(), product.norm())
+        return bool((product - difference).norm() <= allowed)
+    except Exception:  # of any kind: torch says it in many ways
+        return False
 
 
 def _slope(

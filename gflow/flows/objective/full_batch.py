@@ -1,0 +1,179 @@
+"""A network's loss and outputs on all samples: sums over chunks, and over processes of a team."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gflow.checks import require_count
+from gflow.flows.base import split_ensemble
+from gflow.flows.objective.chunks import Chunk, in_chunks
+from gflow.flows.objective.construction import choose_route, nearby
+from gflow.flows.objective.differentiation import gradient_by_torch_func, map_over_ensemble
+from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
+from gflow.flows.objective.penalty import Regulariser
+from gflow.flows.objective.samples import require_rows
+from gflow.flows.objective.split_by_rows import SampleSums, Summand
+
+if TYPE_CHECKING:
+    from gflow.distributed import Team
+
+
+def full_batch(
+    loss: NetworkLoss,
+    samples: tuple[Tensor, Tensor],
+    regulariser: Regulariser | None,
+    chunk: int | None,
+    team: Team | None = None,
+) -> FullBatch:
+    """Check a network's loss on the first samples, and split all samples.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+        Its route of evaluation is chosen.
+    samples : tuple of two Tensor
+        Inputs and targets.
+    regulariser : Regulariser or None
+        What is added to the criterion.
+    chunk : int or None
+        Number of samples evaluated at a time.
+    team : Team, optional
+        The processes that share the samples.
+
+    Returns
+    -------
+    FullBatch
+
+    Raises
+    ------
+    InputError
+        As `choose_route`, `in_chunks` and `Regulariser.check_penalty` do.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> module, x = nn.Linear(1, 1), torch.ones(5, 1)
+    >>> start = {name: p.detach() for name, p in module.named_parameters()}
+    >>> loss = NetworkLoss(module, nn.functional.mse_loss, start)
+    >>> len(full_batch(loss, (x, x), None, 2).chunks)
+    3
+    """
+    inputs, targets = samples
+    n = len(inputs)
+    rows = n if team is None else -(-n // team.size)
+    size = rows if chunk is None else chunk if team is None else min(rows, chunk)
+    require_count("chunk", size)
+    first = Chunk(inputs, targets, 1.0)
+    if size < n:
+        require_rows(inputs, targets)
+        device = loss.own[0].device
+        first = Chunk(inputs[:size].to(device), targets[:size].to(device), 1.0)
+    choose_route(loss, first)
+    if regulariser is not None and regulariser.penalty is not None:
+        theta = torch.cat([p.detach().flatten() for p in loss.own])
+        loss.route.has_products &= regulariser.check_penalty([theta, nearby(theta, loss)])
+    chunks = in_chunks(loss.module, loss.criterion, inputs, targets, chunk, team)
+    if team is None or team.rank == 0:  # the sum over processes has it once
+        chunks[0].regulariser = regulariser
+    return FullBatch(loss, chunks, team, n)
+
+
+class FullBatch:
+    """Sums over all samples, one chunk in memory at a time.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+        The module and the criterion.
+    chunks : list of Chunk
+        The samples of this process.
+    team : Team, optional
+        The processes that share the samples.
+    n : int
+        Number of samples in all.
+    """
+
+    def __init__(
+        self, loss: NetworkLoss, chunks: list[Chunk], team: Team | None = None, n: int = 0
+    ):
+        self._loss, self.chunks, self._shared = loss, chunks, None
+        if team is not None and team.size > 1:
+            like = loss.own[0].detach()
+            self._shared = SampleSums(team, self._local_sum, self._local_outputs, n, like)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes have samples as well."""
+        return self._shared is not None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the loss is a sum over several chunks or processes."""
+        return len(self.chunks) > 1 or self.is_shared
+
+    @property
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of this process, joined where they are in chunks."""
+        if len(self.chunks) == 1:
+            return self.chunks[0].inputs, self.chunks[0].targets
+        pairs = [(chunk.inputs, chunk.targets) for chunk in self.chunks]
+        inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return inputs, targets
+
+    def sum(self, function: Summand, *ys: Tensor) -> Sequence[Tensor]:
+        """Sum ``function(objective, *ys)`` over all samples.
+
+        Parameters
+        ----------
+        function : callable
+            Of the summand of one chunk, and of ``ys``.
+        *ys : Tensor, shape (..., p)
+            The state, and directions.
+
+        Returns
+        -------
+        sequence of Tensor
+        """
+        if self._shared is None:
+            return self._local_sum(function, *ys)
+        return self._shared.sum(function, *ys)
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """Compute the outputs on all samples at states (..., p), (..., n, …)."""
+        return self._local_outputs(y) if self._shared is None else self._shared.outputs(y)
+
+    def _local_sum(self, function: Summand, *ys: Tensor) -> list[Tensor]:
+        """Sum over the chunks of this process.
+
+        Several chunks are summed member by member, so that one chunk of one member is in memory
+        at a time.
+        """
+        if len(self.chunks) > 1 and ys[0].ndim > 1:
+            flat, batch = zip(*(split_ensemble(y, 1) for y in ys), strict=True)
+            rows = [self._local_sum(function, *row) for row in zip(*flat, strict=True)]
+            stacked = (torch.stack(column) for column in zip(*rows, strict=True))
+            return [x.reshape(*batch[0], *x.shape[1:]) for x in stacked]
+        if function is gradient_by_torch_func:
+            function = reference_gradient
+        total: list[Tensor] = []
+        for chunk in self.chunks:
+            summand = function(self._loss.objective(chunk), *ys)
+            total = [a + b for a, b in zip(total, summand, strict=True)] if total else [*summand]
+        return total
+
+    def _local_outputs(self, y: Tensor) -> Tensor:
+        """Compute the outputs on this process's inputs."""
+        if len(self.chunks) > 1 and y.ndim > 1:
+            flat, batch = split_ensemble(y, 1)
+            rows = torch.stack([self._local_outputs(row) for row in flat])
+            return rows.reshape(*batch, *rows.shape[1:])
+        parts = [
+            map_over_ensemble(partial(self._loss.outputs, chunk.inputs), y) for chunk in self.chunks
+        ]
+        outputs: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return outputs
