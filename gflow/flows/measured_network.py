@@ -22,7 +22,7 @@ from gflow.flows.objective.penalty import Regulariser
 from gflow.flows.objective.samples import plain_tensor, require_samples
 from gflow.flows.sharpness import hessian_product
 from gflow.measures import Measure, always, chosen, measures
-from gflow.measures.base import measure_states
+from gflow.measures.base import KERNEL, measure_states
 from gflow.measures.labels import Classes, classes_of
 
 
@@ -160,17 +160,52 @@ class MeasuredNetwork(NetworkParameters):
         """
         from gflow.kernels.empirical import empirical_ntk
 
-        if self._batch.is_shared or self._loss.route.overwrites:
-            raise InputError(
-                "the kernel needs all samples in one process, and a module whose parameters "
-                "torch.func.functional_call can replace; leave it out"
-            )
+        self._require_kernel()
         with self._loss.settings():
             inputs, _ = self._batch.samples
             kernel = empirical_ntk(
                 self.module, inputs, full=full, params=self.parameters_dict(y.detach())
             )
         return kernel.flatten(2).flatten(0, 1) if full else kernel
+
+    def kernel_velocity(self, y: Tensor, *, full: bool = False) -> Tensor:
+        """Compute dH/dt of the kernel along the flow's velocity at one state, (p,).
+
+        Parameters
+        ----------
+        y : Tensor, shape (p,)
+            One state.
+        full : bool
+            All pairs of outputs, (nk, nk), instead of the mean over outputs, (n, n).
+
+        Returns
+        -------
+        Tensor, shape (n, n) or (nk, nk)
+        """
+        from gflow.kernels.velocity import empirical_ntk_velocity
+
+        self._require_kernel()
+        velocity = self.parameters_dict(self(0.0, y.detach()))
+        with self._loss.settings():
+            inputs, _ = self._batch.samples
+            moves = empirical_ntk_velocity(
+                self.module, inputs, velocity, full=full, params=self.parameters_dict(y.detach())
+            )
+        return moves.flatten(2).flatten(0, 1) if full else moves
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the tangent kernel can be computed."""
+        return not (self._batch.is_shared or self._loss.route.overwrites)
+
+    @property
+    def has_products(self) -> bool:
+        """Whether second derivatives are those of automatic differentiation."""
+        return self._loss.route.has_products
+
+    def _require_kernel(self) -> None:
+        if not self.has_kernel:
+            raise InputError(f"the kernel needs {KERNEL}; leave it out")
 
     def end_to_end(self, y: Tensor) -> Tensor:
         """Compute the network's outputs on its inputs, the argument of the criterion."""

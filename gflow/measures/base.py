@@ -21,6 +21,11 @@ HELD_OUT = "held-out data: NetworkFlow(…, test=(inputs, targets))"
 REGULARISED = "weight decay or a penalty, without which it is loss"
 PENALTY = "a penalty: NetworkFlow(…, penalty=function)"
 MATRICES = "a weight of two dimensions"
+KERNEL = (
+    "all samples in one process, and a module whose parameters torch.func.functional_call can "
+    "replace"
+)
+PRODUCTS = "a module and a criterion that can be differentiated twice"
 
 
 class Network(Protocol):
@@ -50,6 +55,14 @@ class Network(Protocol):
     def has_penalty(self) -> bool:
         """Whether the loss has a penalty beside criterion and weight decay."""
 
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the tangent kernel can be computed."""
+
+    @property
+    def has_products(self) -> bool:
+        """Whether second derivatives are those of automatic differentiation."""
+
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
         """Return the named parameters of a state."""
 
@@ -76,6 +89,9 @@ class Network(Protocol):
 
     def kernel(self, y: Tensor, *, full: bool = False) -> Tensor:
         """Compute the empirical tangent kernel on all samples."""
+
+    def kernel_velocity(self, y: Tensor, *, full: bool = False) -> Tensor:
+        """Compute the velocity of the kernel along the flow."""
 
 
 class Snapshot:
@@ -137,6 +153,8 @@ _HAS: Mapping[str, Callable[[Network], bool]] = {
     HELD_OUT: lambda flow: flow.test_targets is not None,
     REGULARISED: lambda flow: flow.is_regularised,
     PENALTY: lambda flow: flow.has_penalty,
+    KERNEL: lambda flow: flow.has_kernel,
+    PRODUCTS: lambda flow: flow.has_products,
     MATRICES: lambda flow: any(p.ndim > 1 for p in flow.parameters_dict(flow.start).values()),
 }
 

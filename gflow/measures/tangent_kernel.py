@@ -3,17 +3,20 @@ r"""How far the tangent kernel has come, and what it is aligned with.
 H_ij = (1/k) Σ_o ∂u_o(x_i)/∂θ · ∂u_o(x_j)/∂θ on all samples, n × n; ``full`` keeps the pairs of
 outputs, nk × nk. Alignment is the cosine ⟨A, B⟩/(‖A‖‖B‖) in the Frobenius product (Cristianini et
 al. 2001; Fort et al. 2020, arXiv:2010.15110, section 4; Atanasov, Bordelon & Pehlevan 2021,
-arXiv:2111.00034, section 2).
+arXiv:2111.00034, section 2). The velocity is exact, from second derivatives:
+`gflow.kernels.velocity`.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gflow.errors import InputError
-from gflow.measures.base import Measure, Network, Snapshot
+from gflow.measures.base import KERNEL, PRODUCTS, Measure, Network, Snapshot
 
 _PRICE = "the kernel, 8n² bytes, and the same at the start; with :full 8n²k²"
 
@@ -26,6 +29,8 @@ class KernelMeasure(Measure):
     argument : {"full"}, optional
         ``full`` for the nk × nk kernel; without it the mean over outputs.
     """
+
+    needs: ClassVar[tuple[str, ...]] = (KERNEL,)
 
     def __init__(self, argument: str | None = None):
         if argument not in (None, "full"):
@@ -62,6 +67,19 @@ class KernelRotation(KernelMeasure):
 
     def __call__(self, state: Snapshot) -> Tensor:
         return _cosine(state.kernel(self.full), self._at_start(state))
+
+
+class KernelVelocity(KernelMeasure):
+    """‖dH/dt‖/‖H(t)‖ along the velocity −r∇L of the flow, an exact derivative."""
+
+    name = "kernel_velocity"
+    long_name = "‖dH/dt‖ / ‖H(t)‖"
+    price = "the kernel, and about 12 Jacobians of 8kp bytes a sample, at most 4 GiB at a time"
+    needs = (KERNEL, PRODUCTS)
+
+    def __call__(self, state: Snapshot) -> Tensor:
+        moves = state.flow.kernel_velocity(state.y, full=self.full)
+        return moves.norm() / state.kernel(self.full).norm()
 
 
 class KernelAlignment(KernelMeasure):

@@ -12,8 +12,8 @@ from tests.helpers import randn, relative
 
 CLASSES = torch.tensor([0, 1, 2, 2, 1, 0, 1])
 X, X_TEST, CLASSES_TEST = randn(7, 3, seed=1), randn(5, 3, seed=2), torch.tensor([0, 2, 2, 1, 0])
-ALL = ["kernel_distance", "kernel_alignment", "kernel_start_alignment", "hessian_eigenvalues:3",
-       "eigenvalues_above:0.02", "effective_ranks"]  # fmt: skip
+ALL = ["kernel_distance", "kernel_velocity", "kernel_alignment", "kernel_start_alignment",
+       "hessian_eigenvalues:3", "eigenvalues_above:0.02", "effective_ranks"]  # fmt: skip
 
 
 def module_of(outputs=3):
@@ -127,6 +127,27 @@ def test_kernel_measures_are_those_of_the_full_jacobian(flow, states, seen):
                 assert float(found[name][i]) == pytest.approx(float(value), rel=1e-10, abs=1e-14)
 
 
+@pytest.mark.parametrize("suffix", ["", ":full"])
+def test_velocity_of_the_kernel_is_that_of_the_full_second_derivative(states, suffix):
+    rates = {"0": 4.0}
+    flow = classifier(
+        measure=f"kernel_velocity{suffix}", weight_decay=0.1, rates=rates,
+        penalty=lambda q: q["2.weight"].square().sum() ** 2,
+    )  # fmt: skip
+    for y in states:
+        J, moves = jacobian(flow, y), torch.zeros(7, 3, 31, dtype=torch.float64)
+        for i in range(7):
+            for o in range(3):
+                H = torch.autograd.functional.hessian(
+                    lambda s, i=i, o=o: outputs_at(flow, s)[i, o], y
+                )
+                moves[i, o] = H @ flow(0.0, y)
+        rows, changes = (x.flatten(0, 1) if suffix else x.flatten(1) for x in (J, moves))
+        expected = (changes @ rows.mT + rows @ changes.mT).norm() / (rows @ rows.mT).norm()
+        found = flow.observables(y)["kernel_velocity"]
+        assert float(found) == pytest.approx(float(expected), rel=1e-10)
+
+
 def test_chunks_and_ensembles_measure_the_same(flow, states, seen):
     split = classifier(measure=ALL, weight_decay=0.1, chunk=3).observables(states[None])
     for name, value in seen.items():
@@ -221,7 +242,7 @@ def test_which_targets_are_classes(targets, outputs, criterion, expected):
         ({"measure": "eigenvalues_above"}, "needs a threshold"),
         ({"measure": "eigenvalues_above:much"}, "must be a number, got 'much'"),
         ({"measure": "eigenvalues_above:nan"}, "must be finite, got NaN"),
-        ({"measure": "criterion_loss"}, "needs weight decay"),
+        ({"measure": "criterion_loss"}, "needs weight decay or a penalty"),
         ({"test": X_TEST}, "test must be a pair"),
         ({"test": (X_TEST[:, :2], CLASSES_TEST)}, "of the held-out data: module.inputs. fails"),
         ({"test": (X_TEST, CLASSES_TEST[:2])}, "of the held-out data: inputs and targets must"),
