@@ -32,6 +32,34 @@ def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
     return array
 
 
+def to_numpy_at_once(*values: Any) -> list[np.ndarray]:
+    """Return several tensors or arrays as float64 arrays on the host, by one copy from a device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_numpy_at_once(torch.ones(2), torch.zeros(1, 1))
+    [array([1., 1.]), array([[0.]])]
+    """
+    tensors = [v.detach() for v in values if isinstance(v, Tensor)]
+    if not any(map(on_accelerator, tensors)):
+        return [to_numpy(v) for v in values]
+    flat = to_numpy(torch.cat([v.reshape(-1).double() for v in tensors]))
+    parts = np.split(flat, np.cumsum([v.numel() for v in tensors])[:-1])
+    return [part.reshape(v.shape) for part, v in zip(parts, values, strict=True)]
+
+
+def on_accelerator(values: Tensor | np.ndarray) -> bool:
+    """Return whether reading values makes the host wait for a device.
+
+    Examples
+    --------
+    >>> on_accelerator(np.zeros(1))
+    False
+    """
+    return isinstance(values, Tensor) and values.device.type != "cpu"
+
+
 def shared_array(values: Tensor) -> np.ndarray | None:
     """Return a float32 or float64 tensor of the CPU as an array on the same memory, else None.
 
@@ -130,8 +158,31 @@ def numbers(values: Any, like: Array) -> Array:
     array([1., 2.])
     """
     if isinstance(like, Tensor):
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        return on_device(values, like.device, like.dtype)
     return np.asarray(to_numpy(values) if isinstance(values, Tensor) else values, like.dtype)
+
+
+def on_device(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers as a tensor on a device, which the host does not wait for.
+
+    Parameters
+    ----------
+    values : sequence, ndarray or Tensor
+    device : torch.device
+    dtype : torch.dtype, optional
+        That of the numbers by default.
+
+    Returns
+    -------
+    Tensor, of the shape of ``values``
+
+    Examples
+    --------
+    >>> on_device([1, 2], torch.device("cpu"))
+    tensor([1, 2])
+    """
+    # A copy from memory that is not pinned has left that memory when the call returns.
+    return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def empty(shape: tuple[int, ...], like: Array) -> Array:
@@ -177,8 +228,40 @@ def where(mask: Array, yes: Array, no: Array | float) -> Array:
     return np.where(mask, yes, no)
 
 
-def joined(parts: Sequence[Array]) -> Array:
-    """Concatenate arrays along their first dimension.
+def replace_where(mask: Array, target: Array, values: Array) -> None:
+    """Replace the entries of a target by other values where a mask is true, in place.
+
+    Parameters
+    ----------
+    mask : Tensor or ndarray
+        Of a shape that broadcasts to that of the target.
+    target, values : Tensor or ndarray
+        Of one shape.
+
+    Examples
+    --------
+    >>> target = np.zeros(2)
+    >>> replace_where(np.array([True, False]), target, np.ones(2))
+    >>> target
+    array([1., 0.])
+    """
+    if isinstance(target, Tensor):
+        torch.where(mask, values, target, out=target)
+    else:
+        np.copyto(target, values, where=mask)
+
+
+def joined(parts: Sequence[Array], axis: int = 0) -> Array:
+    """Concatenate arrays along a dimension.
+
+    Parameters
+    ----------
+    parts : sequence of Tensor or ndarray
+    axis : int
+
+    Returns
+    -------
+    Tensor or ndarray
 
     Examples
     --------
@@ -186,8 +269,8 @@ def joined(parts: Sequence[Array]) -> Array:
     array([0., 1., 1.])
     """
     if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts))
-    array: Any = np.concatenate(parts)
+        return torch.cat(list(parts), dim=axis)
+    array: Any = np.concatenate(parts, axis=axis)
     return array
 
 

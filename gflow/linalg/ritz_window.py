@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from gflow.linalg.arrays import Array, empty, numbers, row_norms, to_numpy, where
+from gflow.linalg.arrays import (
+    Array,
+    empty,
+    numbers,
+    on_accelerator,
+    row_norms,
+    to_numpy_at_once,
+    where,
+)
 
 ROWS = 4  # vectors, and as many images
 _ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
@@ -49,9 +57,9 @@ class RitzWindow:
     --------
     >>> A = np.diag([1.0, 5.0, 3.0])
     >>> window = RitzWindow(lambda v: v @ A, np.ones((1, 3)))
-    >>> lost = window.add(np.ones((1, 3)))
+    >>> window.add(np.ones((1, 3)))
     >>> for _ in range(10):
-    ...     lost = window.add_next()
+    ...     window.add_next()
     >>> window.ritz()[0].round(6).tolist()
     [5.0]
     """
@@ -65,25 +73,41 @@ class RitzWindow:
         self._square = np.zeros((B, ROWS, ROWS))  # q_i·A q_j
         self._used = np.zeros((B, ROWS), bool)
         self._sizes = np.zeros((B, ROWS))  # of the products in each image
+        self._lost = np.zeros(B, bool)
+        self._scale, self._first = np.zeros(B), np.zeros(B)
         self._count = 0
+        self._unread: list[tuple[Any, ...]] = []  # of the last vectors, on their device
 
     @property
     def square(self) -> np.ndarray:
         """The products q_i·A q_j, shape (members, k, k)."""
+        self._read()
         return self._square[:, : self._count, : self._count]
 
     @property
     def scale(self) -> np.ndarray:
-        """The largest of them, shape (members,)."""
-        scale: np.ndarray = np.abs(self.square).max(axis=(1, 2))
-        return scale
+        """The largest |q_i·A q_j| of all windows so far, shape (members,)."""
+        self._read()
+        return self._scale
+
+    @property
+    def first(self) -> np.ndarray:
+        """The product q·A q of the very first vector, shape (members,)."""
+        self._read()
+        return self._first
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Whether the last direction lay in the span of those before, shape (members,)."""
+        self._read()
+        return self._lost
 
     @property
     def finite(self) -> np.ndarray:
         """Whether all products were finite, shape (members,)."""
         return np.isfinite(self.square).all(axis=(1, 2))
 
-    def add(self, direction: Array, instead: Callable[[], Array] | None = None) -> np.ndarray:
+    def add(self, direction: Array, instead: Callable[[], Array] | None = None) -> None:
         """Add the part of a direction outside the span, at one product.
 
         Parameters
@@ -91,56 +115,73 @@ class RitzWindow:
         direction : Tensor or ndarray, shape (members, n)
         instead : callable, optional
             Returns directions, (members, n), for those members whose direction lies in the span.
-
-        Returns
-        -------
-        ndarray of bool, shape (members,)
-            Those whose direction lies in the span.
         """
         if self._count == ROWS:
             self.collapse()
-        return self._add(lambda: direction, None, instead)
+        self._add(lambda: direction, None, instead)
 
     def add_residual(
         self, beside: Callable[[], Array] | None = None, instead: Callable[[], Array] | None = None
-    ) -> np.ndarray:
+    ) -> None:
         """Add the residual of the first vector, plus ``beside()``; see `add`.
 
         Where the window is full, it is collapsed: the first vector is then the best mode.
         """
         if self._count == ROWS:
             self.collapse()
-        return self._add(lambda: self._images[:, 0], beside, instead)
+        self._add(lambda: self._images[:, 0], beside, instead)
 
-    def add_next(self, instead: Callable[[], Array] | None = None) -> np.ndarray:
+    def add_next(self, instead: Callable[[], Array] | None = None) -> None:
         """Add the image of the last vector, or the residual where the window is full."""
         if self._count == ROWS:
-            return self.add_residual(None, instead)
-        return self._add(lambda: self._images[:, self._count - 1], None, instead)
+            self.add_residual(None, instead)
+        else:
+            self._add(lambda: self._images[:, self._count - 1], None, instead)
 
     def _add(
         self,
         direction: Callable[[], Array],
         beside: Callable[[], Array] | None,
         instead: Callable[[], Array] | None,
-    ) -> np.ndarray:
+    ) -> None:
         # No name is left that would keep a vector alive while the product is computed.
         k = self._count
         q = self._outside(direction())
         if beside is not None:
             q = self._outside(q + beside())
-        lost = to_numpy(row_norms(q)) == 0
-        if instead is not None and lost.any():
-            q = where(numbers(lost, q)[:, None] > 0, self._outside(instead()), q)
+        length = row_norms(q)
+        lost = length == 0
+        # The host does not wait for a device to say whether any is lost.
+        if instead is not None and (on_accelerator(lost) or bool(lost.any())):
+            q = where(lost[:, None], self._outside(instead()), q)
         self._vectors[:, k] = q
-        self._used[:, k] = to_numpy(row_norms(q)) > 0.5
+        used = row_norms(q)
         del q
         self._images[:, k] = self._product(self._vectors[:, k])
         self._count = k + 1
-        self._square[:, : k + 1, k] = _dots(self._vectors[:, : k + 1], self._images[:, k])
-        self._square[:, k, :k] = _dots(self._images[:, :k], self._vectors[:, k])
-        self._sizes[:, k] = np.nan_to_num(to_numpy(row_norms(self._images[:, k])))
-        return lost
+        column = _dots(self._vectors[:, : k + 1], self._images[:, k])
+        row = _dots(self._images[:, :k], self._vectors[:, k])
+        self._unread.append((length, used, column, row, row_norms(self._images[:, k])))
+
+    def _read(self) -> None:
+        """Read what is known of the last vectors, by one copy from their device."""
+        if not self._unread:
+            return
+        values = iter(to_numpy_at_once(*(v for new in self._unread for v in new)))
+        for k in range(self._count - len(self._unread), self._count):
+            length, used, column, row, size = (next(values) for _ in range(5))
+            self._lost = length == 0
+            self._used[:, k] = used > 0.5
+            self._square[:, : k + 1, k], self._square[:, k, :k] = column, row
+            self._sizes[:, k] = np.nan_to_num(size)
+            if k == 0:
+                self._first = column[:, 0].copy()
+        self._unread = []
+        self._note_scale()
+
+    def _note_scale(self) -> None:
+        square = self._square[:, : self._count, : self._count]
+        self._scale = np.maximum(self._scale, np.abs(square).max(axis=(1, 2)))
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the largest real part of the Ritz values, (members,), and its vector.
@@ -177,6 +218,7 @@ class RitzWindow:
         self._sizes[:, :2] = (np.abs(C) * sizes[:, None]).sum(axis=2)
         self._used[:, :2] = np.abs(C).max(axis=2) > 0
         self._count = 2
+        self._note_scale()
 
     def vectors(self) -> Any:
         """Return the best mode and the direction in which it changed, (members, 2, n)."""
@@ -196,9 +238,9 @@ class RitzWindow:
         return unit(rest[:, 0])
 
 
-def _dots(rows: Array, vector: Array) -> np.ndarray:
+def _dots(rows: Array, vector: Array) -> Array:
     """Return the products of rows, (members, k, n), with a vector, (members, n): (members, k)."""
-    return to_numpy(rows @ vector[:, :, None])[:, :, 0]
+    return (rows @ vector[:, :, None])[:, :, 0]
 
 
 def _scaled(weights: np.ndarray) -> np.ndarray:

@@ -114,7 +114,8 @@ class StepJudge:
         record.steps[plan.method, index] += 1
         record.rise[index] = maximum(record.rise[index], measured.loss - m.loss[rows])
         m.older_t[rows], m.t[rows] = m.t[rows], t_new
-        m.loss[rows], m.size[rows], m.rate[rows] = measured.loss, measured.size, measured.rate
+        m.loss[rows], m.size[rows] = measured.loss, measured.size
+        m.rate[rows], m.speed[rows] = measured.rate, measured.speed
         m.energy[rows] += measured.energy
         m.age[rows] += 1
         m.good[rows] += 1

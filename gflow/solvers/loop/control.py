@@ -70,7 +70,7 @@ def judge(
     Examples
     --------
     >>> one = np.float64(1.0)
-    >>> step = StepMeasurement(2e-3 * one, 0 * one, 0 * one, one, one, one, one, one)
+    >>> step = StepMeasurement(2e-3 * one, 0 * one, 0 * one, one, one, one, one, one, one)
     >>> options = {"rtol": 1e-3, "atol": 0.0, "error_factor": 1.0, "round_off": 0.0}
     >>> verdict = judge(step, one, one, one, **options)
     >>> float(verdict.error), bool(verdict.good), FAULTS[verdict.fault] == UNDERFLOW

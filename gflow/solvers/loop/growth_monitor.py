@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from gflow.linalg.arrays import row_norms, to_numpy
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import Values, any_true
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
@@ -77,7 +76,7 @@ class GrowthMonitor:
         growing = m.growth > 0
         if not any_true(growing):
             return
-        speed = to_numpy(row_norms(self._state.system.native(m.f)))
+        speed = m.speed
         noise = (problem.atol + problem.rtol * m.size) * np.fmax(1 / m.last_step, m.radius)
         m.slowest = np.where(growing, np.fmin(m.slowest, np.fmax(speed, noise)), np.inf)
         growth = np.where(growing & (speed > 0), np.log(speed / m.slowest), 0.0)

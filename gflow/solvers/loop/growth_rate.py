@@ -24,7 +24,17 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.flows.base import Chart, Flow
-from gflow.linalg.arrays import Array, empty, numbers, row_norms, to_numpy, unit_round_off, where
+from gflow.linalg.arrays import (
+    Array,
+    empty,
+    numbers,
+    on_accelerator,
+    replace_where,
+    row_norms,
+    to_numpy_at_once,
+    unit_round_off,
+    where,
+)
 from gflow.linalg.large import is_large
 from gflow.linalg.orthogonalisation import orthogonalise
 from gflow.linalg.ritz_window import RitzWindow, unit
@@ -136,12 +146,12 @@ def growth_rate(
     count = min(products, y.shape[1])
     ahead = f if chart is None else chart.from_state(f)
     found = (_in_window if is_large(y) else _in_block)(image, ahead, vectors, count, seed)
-    length = to_numpy(row_norms(found.vectors[:, 0]))
-    unusable = np.flatnonzero(~((length > 0) & (length < np.inf)))
-    if len(unusable):
-        found.vectors[unusable] = vectors[unusable]
-    kept = np.abs(to_numpy((found.vectors[:, 0] * vectors[:, 0]).sum(1)))
-    moves = to_numpy(row_norms(f)) > 0  # exactly at rest nothing leaves
+    length = row_norms(found.vectors[:, 0])
+    unusable = ~((length > 0) & (length < np.inf))
+    replace_where(unusable[:, None, None], found.vectors, vectors)
+    overlap = (found.vectors[:, 0] * vectors[:, 0]).sum(1)
+    kept, speed = np.abs(to_numpy_at_once(overlap, row_norms(f)))
+    moves = speed > 0  # exactly at rest nothing leaves
     blind = least = _NOISE * eps**0.5 * found.scale
     if product is not None:  # round-off is that of the products of which the mode consists
         least = _NOISE * eps * found.sizes
@@ -186,12 +196,15 @@ def _in_block(
         # In place of what lies in the span, as J·v of an eigenvector does, something new: else
         # a mode orthogonal to everything would not be found.
         lost = (q == 0).all(1)[:, None]
-        if bool(lost.any()):
+        if on_accelerator(lost) or bool(lost.any()):  # the host does not wait for the answer
             q = where(lost, unit(_outside(random_vectors(ahead, seed + k)[:, 1], Q[:, :k])), q)
         Q[:, k] = q
         JQ[:, k] = image(q)
-    H = to_numpy(JQ @ Q.swapaxes(1, 2)).swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
-    used = to_numpy((Q * Q).sum(2)) > 0.25
+    products, squares, lengths = to_numpy_at_once(
+        JQ @ Q.swapaxes(1, 2), (Q * Q).sum(2), (JQ * JQ).sum(2)
+    )
+    H = products.swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
+    used = squares > 0.25
     finite = np.isfinite(H).all(axis=(1, 2))
     H[~finite] = 0.0
     followed = H[:, 0, 0].copy()
@@ -206,8 +219,7 @@ def _in_block(
     found[:, 0] = unit((weights[:, None] @ Q)[:, 0])
     weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
     found[:, 1] = unit((weights[:, None] @ Q)[:, 0])
-    lengths = np.nan_to_num(np.sqrt(to_numpy((JQ * JQ).sum(2))))
-    sizes = (np.abs(chosen) * lengths).sum(axis=1)
+    sizes = (np.abs(chosen) * np.nan_to_num(np.sqrt(lengths))).sum(axis=1)
     return _Modes(values.real[np.arange(B), best], followed, found, scale, sizes, finite)
 
 
@@ -220,7 +232,6 @@ def _in_window(
 ) -> _Modes:
     """Search the same directions first, and then from the best mode so far, in eight vectors."""
     window = RitzWindow(image, ahead)
-    followed, scale = np.zeros(len(ahead)), np.zeros(len(ahead))
     for k in range(count):
         another = functools.partial(_another, ahead, seed + k)
         if k <= FOLLOWED:
@@ -229,14 +240,11 @@ def _in_window(
             window.add_residual(lambda: _FRESH * random_vectors(ahead, seed)[:, 0], another)
         else:
             window.add_next(another)
-        scale = np.maximum(scale, window.scale)
-        if k == 0:
-            followed = window.square[:, 0, 0].copy()
     rate, weights = window.ritz()
     sizes = window.error(weights)
     finite = window.finite
-    scale = np.where(finite, scale, 0.0)
-    followed = np.where(finite, followed, 0.0)
+    scale = np.where(finite, window.scale, 0.0)
+    followed = np.where(finite, window.first, 0.0)
     return _Modes(rate, followed, window.vectors(), scale, sizes, finite)
 
 

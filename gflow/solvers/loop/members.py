@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.linalg.arrays import on_device
 from gflow.solvers.loop.growth_rate import random_vectors
 
 _ON_DEVICE = ("y", "f", "vector", "modes", "older_y", "older_f", "oldest_y", "oldest_f")
@@ -34,6 +35,7 @@ class Members:
     h: np.ndarray  #: length of the step to try next
     loss: np.ndarray
     rate: np.ndarray  #: −dφ/dt
+    speed: np.ndarray  #: ‖dy/dt‖ at the end of the last step; NaN before the first
     energy: np.ndarray  #: dissipated so far
     size: np.ndarray  #: ‖y‖
     next: np.ndarray  #: number of the first requested time not reached
@@ -119,7 +121,7 @@ class Members:
 
     def only(self, mask: np.ndarray) -> Members:
         """Return the members where the mask is true."""
-        rows = torch.as_tensor(np.flatnonzero(mask), device=self.y.device)
+        rows = on_device(np.flatnonzero(mask), self.y.device)
         fields: dict[str, Any] = {
             name: value[rows] if isinstance(value, Tensor) else value[mask]
             for name, value in vars(self).items()

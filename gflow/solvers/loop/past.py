@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gflow.linalg.arrays import Array, empty, norm
+from gflow.linalg.arrays import Array, empty, norm, row_norms
 from gflow.linalg.large import is_large
 from gflow.solvers import bdf
 from gflow.solvers.loop.growth_limit import bdf_growth_limit
@@ -156,19 +156,21 @@ class Past:
             signal = rkc2_error_of_step(
                 self.states[0][None], velocity[None], y, f, t_new - self.times[0]
             )
-        numbers = system.measure(y, problem.event, signal, rate, step.predictor_errors)
-        loss, size, event, signal, rate = numbers[:5]
+        numbers = system.measure(
+            y, problem.event, signal, rate, row_norms(f), step.predictor_errors
+        )
+        loss, size, event, signal, rate, speed = numbers[:6]
         # The energy obeys the same formulas.
         before = [past_energy - self.energies[0] for past_energy in self.energies]
         energy = (float(rate) - _dot(formulas.slope, before)) / formulas.alpha
         self._errors = {}
-        predictors = zip(formulas.predictors.items(), numbers[5:].tolist(), strict=True)
+        predictors = zip(formulas.predictors.items(), numbers[6:].tolist(), strict=True)
         for (p, weights), predictor_error in predictors:
             energy_error = abs(energy - _dot(weights, before)) / energy_tolerance
             self._errors[p] = formulas.errors[p] * max(predictor_error / tolerance, energy_error)
         # The larger of both errors counts as one of the state; it is infinite if not converged.
         error = self._errors[order] * bound if step.converged else math.inf
-        measured = StepMeasurement(error, 0.0, energy, rate, size, loss, signal, event)
+        measured = StepMeasurement(error, 0.0, energy, rate, speed, size, loss, signal, event)
         return TrialStep(torch.as_tensor(y), torch.as_tensor(f), measured)
 
     def _by_products(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.linalg.arrays import on_device
 from gflow.solvers.elementwise import Rows, Values, any_true, select_rows
 from gflow.solvers.loop.interpolation import hermite
 from gflow.solvers.loop.members import Members
@@ -47,9 +48,9 @@ class Record:
         if any_true(landed):
             rows = select_rows(rows, landed)
             device = self.saved.device
-            time = torch.as_tensor(members.next[rows], device=device)
-            index = torch.as_tensor(members.index[rows], device=device)
-            at = torch.as_tensor(rows, device=device)
+            time, index, at = (
+                on_device(i, device) for i in (members.next[rows], members.index[rows], rows)
+            )
             self.saved[time, index] = members.y[at]
             members.next[rows] += 1
 
@@ -81,7 +82,7 @@ class Record:
         if len(self.last) == 1:
             self.last, self.before = members.y, members.older_y
         else:
-            to, at = (torch.as_tensor(i, device=device) for i in (index, np.flatnonzero(mask)))
+            to, at = (on_device(i, device) for i in (index, np.flatnonzero(mask)))
             self.last[to], self.before[to] = members.y[at], members.older_y[at]
         self.dissipated[index] = members.energy[mask]
         self.t[index] = members.t[mask]

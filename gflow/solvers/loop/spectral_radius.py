@@ -19,9 +19,10 @@ from torch import Tensor
 from gflow.linalg.arrays import (
     Array,
     empty,
+    joined,
     numbers,
     row_norms,
-    to_numpy,
+    to_numpy_at_once,
     unit_round_off,
     where,
 )
@@ -88,18 +89,22 @@ def spectral_radius(
     basis[:, 0] = vectors
     H = np.zeros((B, PRODUCTS + 1, PRODUCTS))
     top, was_still = np.zeros(B), np.zeros(B, bool)
+    unread: list[Any] = []
     for k in range(1, max_products + 1):
         w = ((f - rhs(y + delta * basis[:, k - 1])) / delta)[:, None]  # −J v
         Q = basis[:, :k]
         w, (first, second) = orthogonalise(w, Q)
         overlaps = first + second
         size = row_norms(w[:, 0])[:, None]
-        column = np.concatenate([to_numpy(overlaps[:, 0]), to_numpy(size)], axis=1)
-        H[:, : k + 1, k - 1] = column
-        finite = np.isfinite(column).all(axis=1)
-        H[~finite] = 0.0
+        unread.append(joined([overlaps[:, 0], size], axis=1))
         last = k == max_products
         if last or B <= _SMALL_ENSEMBLE or k % 4 == 0:
+            for column in to_numpy_at_once(*unread):
+                j = column.shape[1] - 1
+                H[:, : j + 1, j - 1] = column
+                finite = np.isfinite(column).all(axis=1)
+                H[~finite] = 0.0
+            unread = []
             square = H[:, :k, :k]
             values, ritz = np.linalg.eig(square)
             best = values.real.argmax(axis=1)
@@ -126,11 +131,14 @@ def _in_window(window: RitzWindow, vectors: Array, max_products: int) -> tuple[n
     """Estimate the same from the images −J v in a window, with few vectors in memory."""
     top, was_still = np.zeros(len(vectors)), np.zeros(len(vectors), bool)
     for k in range(1, max_products + 1):
-        lost = window.add(vectors) if k == 1 else window.add_next()
+        if k == 1:
+            window.add(vectors)
+        else:
+            window.add_next()
         before, (top, _) = top, window.ritz()
         still = np.abs(top - before) <= _SETTLED * np.abs(top)
         settled, was_still = still & was_still & (k > 2), still
-        if (lost | settled | ~window.finite).all():
+        if (window.lost | settled | ~window.finite).all():
             break
     finite = window.finite
     vector: Any = window.vectors()[:, 0]

@@ -11,7 +11,7 @@ from torch.linalg import vector_norm
 
 from gflow.events import Event
 from gflow.flows.base import Chart, Flow
-from gflow.linalg.arrays import Array, norm, shared_array, to_numpy
+from gflow.linalg.arrays import Array, norm, numbers, on_device, shared_array, to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
@@ -26,6 +26,7 @@ class StepMeasurement(NamedTuple):
     energy_error: Values  #: of the energy integral, signed
     energy: Values  #: dissipated in the step
     rate: Values  #: −dφ/dt at the end of the step
+    speed: Values  #: ‖dy/dt‖ there
     size: Values  #: ‖y‖ there
     loss: Values
     signal: Values  #: for the choice of method (switching.py), if there is a choice
@@ -73,11 +74,11 @@ class System:
 
     def indices(self, rows: Rows) -> Tensor:
         """Return rows as a tensor of indices on the solve's device, (k,)."""
-        return torch.as_tensor(np.atleast_1d(rows), device=self._like.device)
+        return on_device(np.atleast_1d(rows), self._like.device)
 
     def scalars(self, values: Values) -> Tensor | float:
         """Return one number per member in the form that flows take; a float for a single start."""
-        return values.item() if self.single else torch.as_tensor(values).to(self._like)
+        return values.item() if self.single else numbers(values, self._like)
 
     def states(self, y: Tensor) -> Tensor:
         """Return rows of states in the shape that the flow takes."""
@@ -193,10 +194,10 @@ class System:
             loss = self._form.loss(y.reshape(self._shape))
         value = loss if event is None else float(event(states))
         scale = float(self.scale(torch.from_numpy(y)[None])) if self._own_scale else norm(y)
-        numbers = [loss, scale, value]
+        measured = [loss, scale, value]
         for values in more:
-            numbers += np.ravel(values).tolist()
-        return np.array(numbers)
+            measured += np.ravel(values).tolist()
+        return np.array(measured)
 
     def perturbations(self, y: Array) -> Chart | None:
         """Return coordinates of perturbations of rows of states, as rows; None for their own."""

@@ -65,12 +65,13 @@ class StepComputer:
         new = method.step(increment, y, k0, plan.stages, h)
         error = row_norms(new.error)
         signal = self._signal(plan, new, y, k0, h)
-        # The sixth number takes the place of the rate at the start, which is on the host.
+        speed = row_norms(f)
+        # The speed takes the place of the rate at the start, which is on the host.
         numbers = system.measure(
-            new.y, state.problem.event, error, error if signal is None else signal, error, *rates
+            new.y, state.problem.event, error, error if signal is None else signal, speed, *rates
         )
-        loss, size, event, error, signal = numbers[:5]
-        rates_on_host = numbers[5:]
+        loss, size, event, error, signal, speed = numbers[:6]
+        rates_on_host = numbers[5:].copy()
         rates_on_host[0] = m.rate[rows]
         energy, energy_error = method.energy(rates_on_host, plan.stages)
         measured = StepMeasurement(
@@ -78,6 +79,7 @@ class StepComputer:
             energy_error=plan.step * energy_error,
             energy=plan.step * energy,
             rate=rates_on_host[-1],
+            speed=speed,
             size=size,
             loss=loss,
             signal=signal,

@@ -35,7 +35,7 @@ def plan(step=0.5, rows=ROWS):
 def make_measurement(error=(0.0, 0.0), loss=(0.9, 0.9), event=(1.0, 1.0)):
     zeros, ones = np.zeros(2), np.ones(2)
     return StepMeasurement(
-        np.array(error), zeros, 0.1 * ones, ones, ones, np.array(loss), zeros, np.array(event)
+        np.array(error), zeros, 0.1 * ones, ones, ones, ones, np.array(loss), zeros, np.array(event)
     )
 
 

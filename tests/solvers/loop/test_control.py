@@ -23,6 +23,7 @@ def verdict(
         energy_error=row(energy),
         energy=row(0),
         rate=row(rate),
+        speed=row(0),
         size=row(size),
         loss=row(loss),
         signal=row(0),
@@ -216,7 +217,7 @@ def test_a_single_start_is_judged_and_steered_as_a_member_of_an_ensemble():
     keys = {"rtol": 1e-3, "atol": 1e-9, "error_factor": 2.0, "round_off": 1e-14}
     rows = list(itertools.product(SPECIAL, repeat=3))
     error, size, loss = (np.array(column) for column in zip(*rows, strict=True))
-    measured = StepMeasurement(error, 1e-4 * loss, loss, size, size, loss, loss, loss)
+    measured = StepMeasurement(error, 1e-4 * loss, loss, size, size, size, loss, loss, loss)
     with np.errstate(all="ignore"):
         batch = control.judge(measured, np.ones(len(rows)), 0.9 * loss, loss, **keys)
         of_batch = control.shrunk(size, error, 5), control.grown(size, error, loss, size, 5)
