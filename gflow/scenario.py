@@ -315,6 +315,21 @@ def field_kind(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
+def takes_several(annotation: Any) -> bool:
+    """Return whether a field takes a value, or a list of values.
+
+    Examples
+    --------
+    >>> takes_several(float | tuple[float, ...]), takes_several(tuple[float, ...] | None)
+    (True, False)
+    """
+    if typing.get_origin(annotation) is Annotated:
+        return takes_several(typing.get_args(annotation)[0])
+    parts = [a for a in typing.get_args(annotation) if a is not type(None)]
+    lists = [a for a in parts if typing.get_origin(a) is tuple]
+    return 0 < len(lists) < len(parts)
+
+
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or printable(str(error))
 

@@ -51,7 +51,7 @@ def model_options(model: type[Scenario], values: Mapping[str, Any]) -> list[clic
 
 
 def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
-    from gflow.scenario import field_kind
+    from gflow.scenario import field_kind, takes_several
 
     flag = f"--{name.replace('_', '-')}"
     kind, is_list = field_kind(info.annotation)
@@ -65,7 +65,9 @@ def _option(name: str, info: FieldInfo, value: Any) -> click.Option:
         settings["help"] += f"  [default: {text}]"
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], **settings)
-    if is_list:
+    if takes_several(info.annotation):
+        settings |= {"type": _List(kind, or_one=True), "metavar": f"{_METAVARS[kind]}[,...]"}
+    elif is_list:
         settings |= {"type": _List(kind), "metavar": f"{_METAVARS[kind]},..."}
     elif typing.get_origin(kind) is Literal:
         settings["type"] = _Choice(typing.get_args(kind))
@@ -91,18 +93,19 @@ class _Choice(click.Choice):
 
 
 class _List(click.ParamType):
-    """Values separated by commas."""
+    """Values separated by commas; with ``or_one`` a single value is not a list."""
 
     name = "list"
 
-    def __init__(self, kind: type):
-        self._kind = click.types.convert_type(kind)
+    def __init__(self, kind: type, or_one: bool = False):
+        self._kind, self._or_one = click.types.convert_type(kind), or_one
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if not isinstance(value, str):  # of a file
             return tuple(value) if isinstance(value, list) else value
         try:
-            return tuple(self._kind.convert(part.strip(), param, ctx) for part in value.split(","))
+            values = tuple(self._kind.convert(p.strip(), param, ctx) for p in value.split(","))
+            return values[0] if self._or_one and len(values) == 1 else values
         except click.BadParameter as error:  # only numbers can be refused
             self.fail(f"{error.message.rstrip('.')}; separate numbers by commas", param, ctx)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gflow.checks import require_float
+from gflow.checks import require_float, require_positive
 from gflow.checks.modules import require_criterion, require_deterministic, trainable_parameters
 from gflow.errors import InputError
 from gflow.flows.base import ParameterFlow
 from gflow.flows.objective.chunks import Criterion
+from gflow.flows.objective.groups import Groups, by_layer
 from gflow.flows.objective.network_loss import NetworkLoss
 from gflow.flows.objective.samples import require_gradients
 from gflow.text import brief
@@ -83,6 +84,37 @@ class NetworkParameters(ParameterFlow):
                 )
             flat.append(p.flatten(p.ndim - start.ndim) if start.ndim else p[..., None])
         return torch.cat(flat, dim=-1)
+
+    def scaled_start(self, scales: Groups | Sequence[float]) -> Tensor:
+        """Return the module's parameters at construction, scaled by layer.
+
+        Parameters
+        ----------
+        scales : float, sequence of float, or mapping of str to float
+            One positive number for all; one for each layer in the order of the parameters, where a
+            layer is a module with parameters of its own; or numbers by the name of a parameter or
+            of a module, or by a pattern of these, 1 for the others.
+
+        Returns
+        -------
+        Tensor, shape (p,)
+
+        Raises
+        ------
+        InputError
+            If a number is not positive, there are not as many as layers, or a name fits none.
+
+        Examples
+        --------
+        >>> import gflow
+        >>> flow, _ = gflow.NetworkFlow.example()       # two layers
+        >>> y = flow.scaled_start([2.0, 0.1])           # the first large, the second small
+        >>> before, after = flow.parameters_dict(flow.start), flow.parameters_dict(y)
+        >>> [round(float(after[k].norm() / before[k].norm()), 6) for k in ("0.weight", "2.weight")]
+        [2.0, 0.1]
+        """
+        numbers = by_layer("scales", scales, self._start, require_positive)
+        return self.pack({name: numbers[name] * p for name, p in self._start.items()})
 
     def parameters_dict(self, y: Tensor) -> dict[str, Tensor]:
         """Return the named parameters of a state, as views."""

@@ -18,7 +18,7 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gflow.errors import InputError
@@ -144,6 +144,41 @@ def cnn(image: tuple[int, int, int], outputs: int, width: int, activation: str) 
         nn.Flatten(),
         nn.Linear(second * pixels, outputs),
     )
+
+
+def scale_layers(module: nn.Module, scales: float | Sequence[float]) -> None:
+    """Multiply the parameters of a module, by one number or by one for each layer.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is changed.
+    scales : float or sequence of float
+        Of the layers in the order of the parameters; a layer has parameters of its own.
+
+    Raises
+    ------
+    InputError
+        If there are not as many numbers as layers.
+
+    Examples
+    --------
+    >>> module = linear(2, 1, 3, 1)
+    >>> before = float(module[1].weight[0, 0])
+    >>> scale_layers(module, [1.0, 2.0])
+    >>> float(module[1].weight[0, 0]) == 2 * before
+    True
+    """
+    import torch
+
+    from gflow.checks import require_positive
+    from gflow.flows.objective.groups import by_layer
+
+    named = dict(module.named_parameters())
+    numbers = by_layer("init_scale", scales, named, require_positive)
+    with torch.no_grad():
+        for name, parameter in named.items():
+            parameter.mul_(numbers[name])
 
 
 def build(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> nn.Module:

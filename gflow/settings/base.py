@@ -37,6 +37,17 @@ def _one_line_of_text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_one_line_of_text)]
 
 
+def _positive_scales(value: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError("must be a positive number, or one for each layer, separated by commas")
+    return value
+
+
+#: One number for all layers, or one for each.
+Scales = Annotated[float | tuple[float, ...], AfterValidator(_positive_scales)]
+
+
 #: Keys that exist in TOML files only, not as options.
 FILE_ONLY: dict[str, Any] = {"cli": False}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from gflow.settings.base import RUNS_CODE, Count, Positive, Scenario, Text
+from gflow.settings.base import RUNS_CODE, Count, Scales, Scenario, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,10 @@ class NetworkScenario(Scenario):
     heads: Annotated[int, Field(ge=1, le=10_000)] = Field(
         1, description="attention heads of a transformer or of linear attention"
     )
-    init_scale: Positive = Field(1.0, description="number that multiplies all initial parameters")
+    init_scale: Scales = Field(
+        1.0,
+        description="number that multiplies all initial parameters, or one for each layer",
+    )
     depth: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="number of hidden layers of an mlp or linear network"
     )
@@ -211,7 +214,7 @@ class NetworkScenario(Scenario):
         from gflow.distributed import current
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
-        from gflow.settings.architectures import build, require_fit
+        from gflow.settings.architectures import build, require_fit, scale_layers
 
         options, team = self.torch_options(), current()
         # In a team every process moves its own rows to its device.
@@ -232,9 +235,7 @@ class NetworkScenario(Scenario):
         module = build(self._factory(data, targets.shape[1]), self.seed, options["dtype"])
         module = module.to(options["device"]).eval()
         if self.init_scale != 1:
-            with torch.no_grad():
-                for parameter in module.parameters():
-                    parameter.mul_(self.init_scale)
+            scale_layers(module, self.init_scale)
         require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
         criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
         criterion_targets = targets

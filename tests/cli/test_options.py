@@ -45,6 +45,15 @@ def test_lists_are_separated_by_commas():
         option.type.convert("0.1,x", option, None)
 
 
+def test_one_number_or_one_for_each_layer():
+    option = options_of("network")["init_scale"]
+    assert option.metavar == "NUMBER[,...]"
+    assert option.type.convert("3, 0.1", option, None) == (3.0, 0.1)
+    assert option.type.convert("3", option, None) == 3.0
+    with pytest.raises(click.BadParameter, match="'' is not a valid float"):
+        option.type.convert("3,", option, None)
+
+
 @pytest.mark.parametrize("options", [output_options(), sweep_options()])
 def test_every_option_has_a_help_text(options):
     assert all(option.help for option in options)

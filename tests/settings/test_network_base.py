@@ -103,6 +103,16 @@ def test_the_scale_of_the_start_multiplies_all_parameters():
     assert torch.equal(smaller, 0.1 * y)
 
 
+def test_each_layer_may_have_its_own_scale():
+    layers, plain = (make(init_scale=scale).setup() for scale in ((3.0, 1.0, 0.1), 1.0))
+    assert torch.equal(layers.y0, plain.flow.scaled_start([3.0, 1.0, 0.1]))
+    with pytest.raises(InputError, match=r"init_scale must be one number, or .* of the 3 layers"):
+        make(init_scale=(1.0, 2.0)).setup()
+    for wrong in ((), (1.0, -1.0), 0.0, float("nan")):
+        with pytest.raises(ValueError, match="must be a positive number, or one for each layer"):
+            make(init_scale=wrong)
+
+
 def test_sequences_of_vectors_are_taken_as_they_are():
     keys = {"data": "in-context-regression", "length": 6, "model": "linear-attention"}
     flow = make(**keys, heads=3, width=1).setup().flow

@@ -1,8 +1,8 @@
 import pytest
 
-from gflow.checks import require_not_negative
+from gflow.checks import require_not_negative, require_positive
 from gflow.errors import InputError
-from gflow.flows.objective.groups import by_parameter
+from gflow.flows.objective.groups import by_layer, by_parameter
 
 NAMES = ["0.weight", "0.bias", "10.weight", "10.bias"]
 
@@ -40,3 +40,30 @@ def test_numbers_are_checked(value):
 def test_a_key_is_text():
     with pytest.raises(InputError, match="fits none"):
         numbers({0: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (2, [2.0, 2.0, 2.0, 2.0]),
+        ([3, 0.1], [3.0, 3.0, 0.1, 0.1]),
+        ({"10": 0.1}, [1.0, 1.0, 0.1, 0.1]),
+    ],
+)
+def test_scales_by_layer(values, expected):
+    assert list(by_layer("scales", values, NAMES, require_positive).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0], r"scales must be one number, or one for each of the 2 layers \('0', '10'\), got 1"),
+        ([1.0, 0.0], "scales of layer '10' must be a positive number, got 0.0"),
+        ([1.0, "a"], "scales of layer '10' must be a positive number, got 'a'"),
+        ("1,2", "scales must be a positive number, got '1,2'"),
+        ({"5": 1.0}, "fits none of"),
+    ],
+)
+def test_scales_that_do_not_fit(values, message):
+    with pytest.raises(InputError, match=message):
+        by_layer("scales", values, NAMES, require_positive)
