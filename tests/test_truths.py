@@ -50,6 +50,28 @@ FOUND = {
         ),
         {"method": "auto", "max_evals": 6000, "rtol": 1e-06, "atol": 1e-09},
     ),
+    # Dense output between long steps was less accurate than these.
+    "long steps": Example(
+        "factorization",
+        {
+            "target": [0.708, -2.57],
+            "scale": 0.0905,
+            "columns": 1,
+            "turn": 632130,
+            "product": True,
+            "seed": 543528,
+            "identity": False,
+            "single": False,
+        },
+        {
+            "method": "auto",
+            "max_evals": 6000,
+            "rtol": 1e-08,
+            "atol": 1e-11,
+            "dense": True,
+            "times": 40,
+        },
+    ),
     # A mode that is round-off of the start, which two checks changed by the same by chance.
     "two numbers": Example(
         "saddles",

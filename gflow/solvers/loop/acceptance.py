@@ -23,8 +23,6 @@ from gflow.solvers.loop.proposal import StepPlan
 from gflow.solvers.loop.state import LoopState
 from gflow.solvers.loop.system import StepMeasurement, TrialStep
 
-_WIDE = 7  # order of the error estimate from which on dense output takes three steps
-
 
 class Outcome(NamedTuple):
     """The outcome of a trial step, for every member that took it."""
@@ -100,8 +98,6 @@ class StepJudge:
             y, f, t_new, rows = y[at], f[at], t_new[accepted], rows[accepted]
             measured = StepMeasurement(*(values[accepted] for values in measured))
         if state.problem.dense:
-            wide = state.methods[plan.method].error_order >= _WIDE
-            record.save_interpolated(m, rows, t_new, y, f, wide=wide)
             m.oldest_y = state.replaced(m.oldest_y, rows, state.part(m.older_y, rows))
             m.oldest_f = state.replaced(m.oldest_f, rows, state.part(m.older_f, rows))
             m.oldest_t[rows] = m.older_t[rows]

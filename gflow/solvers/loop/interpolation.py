@@ -3,7 +3,8 @@
 The polynomial that takes the values and slopes at the ends of the last two steps
 (Hermite interpolation by divided differences): of degree 5, its error is O(h⁶), and it
 costs no evaluation. After a single step it is of degree 3. The steps of dop853, which are
-long for their tolerance, take those of the last three: degree 7, an error of O(h⁸).
+long for their tolerance, take those of the last three: degree 7, an error of O(h⁸), and that of
+half a step where this is not enough (dense_output.py).
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from gflow.linalg.arrays import on_device
-from gflow.solvers.elementwise import Rows, Values, any_true, select_rows
-from gflow.solvers.loop.interpolation import hermite
+from gflow.solvers.elementwise import Rows, any_true, select_rows
 from gflow.solvers.loop.members import Members
 from gflow.solvers.problem import Problem, Stop
 
@@ -53,27 +52,6 @@ class Record:
             )
             self.saved[time, index] = members.y[at]
             members.next[rows] += 1
-
-    def save_interpolated(
-        self, members: Members, rows: Rows, t: Values, y: Tensor, f: Tensor, *, wide: bool
-    ) -> None:
-        """Save the states at requested times within accepted steps of rows, by dense output.
-
-        The interpolant takes the ends (t, y, f) of the steps, their starts, and the starts of the
-        steps before; of two steps before if it is wide.
-        """
-        m, t = members, np.atleast_1d(t)
-        for i, row in enumerate(np.atleast_1d(rows).tolist()):
-            ts = self.ts[m.index[row]]
-            times = [m.oldest_t[row], m.older_t[row], m.t[row], t[i]]
-            first = max(int(np.isnan(times).sum()), 0 if wide else 1)
-            times = times[first:]
-            values = [m.oldest_y[row], m.older_y[row], m.y[row], y[i]][first:]
-            slopes = [m.oldest_f[row], m.older_f[row], m.f[row], f[i]][first:]
-            while ts[m.next[row]] < t[i]:
-                time = m.next[row]
-                self.saved[time, m.index[row]] = hermite(ts[time], times, values, slopes)
-                m.next[row] += 1
 
     def save_ends(self, members: Members, mask: np.ndarray) -> None:
         """Save where the members end for which the mask is true."""

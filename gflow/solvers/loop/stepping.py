@@ -9,6 +9,7 @@ spectrum_monitor.py  estimates the spectral radius when it is too old
 growth_monitor.py    estimates how fast a mode grows; no step is too long for it
 proposal.py          proposes a step for each member, and groups members
 trial.py             computes the step of a group
+dense_output.py      saves the states at requested times within it
 acceptance.py        accepts or rejects it (control.py), sets the next step length
 handover.py          hands members over to another method (switching.py, rkc2_switch.py)
 member_removal.py    drops members that have ended or failed
@@ -34,6 +35,7 @@ from gflow.solvers.base import Method, Solver
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import all_true, any_true
 from gflow.solvers.loop.acceptance import StepJudge
+from gflow.solvers.loop.dense_output import DenseOutput
 from gflow.solvers.loop.growth_monitor import GrowthMonitor
 from gflow.solvers.loop.handover import Handover
 from gflow.solvers.loop.initialization import Initializer
@@ -91,6 +93,7 @@ class SteppingLoop:
         self._proposer = StepProposer(state)
         self._computer = StepComputer(state)
         self._judge = StepJudge(state)
+        self._dense_output = DenseOutput(state, self._computer)
         self._handover = Handover(state, self._spectrum)
         self._kinks = KinkMonitor(state, self._removal)
         self._watch = RankWatch(state, self._removal)
@@ -169,6 +172,8 @@ class SteppingLoop:
         spent = m.evals[plan.rows] - m.evals_at_last_accept[plan.rows]
         any_accepted = any_true(outcome.accepted)
         if any_accepted:
+            if self._state.problem.dense:
+                self._dense_output.save(plan, trial, np.atleast_1d(outcome.accepted))
             self._judge.accept(plan, trial, outcome.accepted)
             self._spectrum.measure_sharpness()
         self._spectrum.mark_due(plan, outcome.rejected)

@@ -40,20 +40,6 @@ def test_states_are_saved_where_a_step_lands():
     assert m.next.tolist() == [2, 1, 2]
 
 
-@pytest.mark.parametrize("wide", [False, True])
-def test_states_within_a_step_are_interpolated(wide):
-    """A cubic path over a step that does not end on the requested times."""
-    _, record, m = make_record([0.0, 0.25, 0.5, 2.0])
-    cubic = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-    m.y = m.f = torch.zeros(3, 4, dtype=torch.float64)
-    end, slope = cubic.expand(3, 4), 3 * cubic.expand(3, 4)  # y = c t³
-    record.save_interpolated(m, np.arange(3), np.ones(3), end, slope, wide=wide)
-    for i, t in enumerate((0.25, 0.5)):
-        assert torch.allclose(record.saved[1 + i], t**3 * end)
-    assert torch.isnan(record.saved[3]).all()
-    assert m.next.tolist() == [3, 3, 3]
-
-
 def test_results_are_written_to_the_problem():
     problem, record, m = make_record()
     m.t[:], m.energy[:], m.next[:] = [3.0, 3.0, 1.5], [0.1, 0.2, 0.3], [3, 3, 2]
