@@ -1,6 +1,6 @@
 """Measure what docs/implicit-regularization.md states.
 
-python benchmarks/implicit_regularization.py limit|saddles|margin|relu|ratings|nuclear|narrow
+python benchmarks/implicit_regularization.py NAME, a name at the end of this file
 """
 
 import math
@@ -219,6 +219,34 @@ def narrow() -> None:
         )
 
 
+def trends() -> None:
+    """Draw matrix completion against depth, scale and samples: 30 x 30, rank 2, five seeds."""
+    generator = torch.Generator().manual_seed(0)
+    A, B = (torch.randn(30, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    W = A @ B.T
+    W *= 30 / W.norm()
+    mask = torch.zeros(900, dtype=torch.bool)
+    mask[torch.randperm(900, generator=generator)[:270]] = True
+    mask = mask.reshape(30, 30)
+    studies = {
+        "depth-study": lambda: gflow.studies.depth_study(W, mask, [1, 2, 3, 4]),
+        "init-scale-study": lambda: gflow.studies.init_scale_study(
+            W, mask, [1e-1, 1e-2, 1e-3, 1e-4], depth=2
+        ),
+        "samples-study": lambda: gflow.studies.samples_study(
+            W, [150, 200, 270, 360, 480], convex=True
+        ),
+    }
+    for name, run in studies.items():
+        began = time.process_time()
+        study = run()
+        print(f"{study}: {time.process_time() - began:.1f} CPU s; {study.laws['errors']}")
+        images = Path(__file__).parent.parent / "docs" / "images"
+        study.plot()[0].figure.savefig(images / f"{name}.png")
+
+
+EVERY = (limit, saddles, margin, relu, ratings, nuclear, narrow, trends)
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {f.__name__: f for f in (limit, saddles, margin, relu, ratings, nuclear, narrow)}[sys.argv[1]]()
+    {f.__name__: f for f in EVERY}[sys.argv[1]]()

@@ -117,8 +117,10 @@ def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left")
     axes.text(x, y, text, transform=axes.transAxes, bbox=box, **style)
 
 
-def label_level(axes: Axes, level: float, text: str, colour: str, **style: Any) -> None:
-    """Draw a horizontal line across the axes, with its label above its left end.
+def label_level(
+    axes: Axes, level: float, text: str, colour: str, *, below: bool = False, **style: Any
+) -> None:
+    """Draw a horizontal line across the axes, with its label at its left end.
 
     Parameters
     ----------
@@ -126,6 +128,8 @@ def label_level(axes: Axes, level: float, text: str, colour: str, **style: Any) 
     level : float
     text : str
     colour : str
+    below : bool
+        Whether the label is below the line instead of above it.
     **style
         Of the line.
 
@@ -139,7 +143,8 @@ def label_level(axes: Axes, level: float, text: str, colour: str, **style: Any) 
     """
     axes.axhline(level, color=colour, **{"lw": 1.0, **style})
     place: dict[str, Any] = {"xy": (0, level), "xycoords": ("axes fraction", "data")}
-    offset: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points", "va": "bottom"}
+    offset: dict[str, Any] = {"xytext": (4, -2 if below else 2), "textcoords": "offset points"}
+    offset["va"] = "top" if below else "bottom"
     axes.annotate(text, **place, **offset, color=colour, fontsize="small")
 
 

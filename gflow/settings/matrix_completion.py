@@ -90,7 +90,7 @@ class MatrixCompletionScenario(LaboratoryScenario):
         from gflow.flows import LayerwiseFlow
         from gflow.losses import MatrixCompletion
         from gflow.results.base import Setup
-        from gflow.studies.completion import gaussian_layers
+        from gflow.studies.completed import gaussian_layers
 
         matrix, mask = self.problem()
         loss = MatrixCompletion(matrix, mask)

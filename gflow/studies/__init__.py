@@ -2,12 +2,16 @@
 
 from gflow.studies.central_path import CentralPath, central_path
 from gflow.studies.compare import Gap, compare
-from gflow.studies.completion import Completed, CompletionStudy, completion_study
+from gflow.studies.completed import Completed
+from gflow.studies.completion import CompletionStudy, completion_study
+from gflow.studies.completion_trend import CompletionTrend
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete, continuous_vs_discrete
+from gflow.studies.depth import depth_study
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stability
 from gflow.studies.fitting import OrderFit, PowerLaw
 from gflow.studies.flow_and_descent import FlowAndDescent, flow_and_descent
 from gflow.studies.implicit_regularization import ImplicitRegularization, implicit_regularization
+from gflow.studies.init_scale import init_scale_study
 from gflow.studies.law_drift import LawDrift, law_drift
 from gflow.studies.lazy_to_rich import LazyToRich, lazy_to_rich
 from gflow.studies.margin_path import MarginPath, margin_path
@@ -17,6 +21,7 @@ from gflow.studies.plateaus import Plateaus, plateaus
 from gflow.studies.refine import CriticalPoint, refine
 from gflow.studies.rich_limit import RichLimit, rich_limit
 from gflow.studies.saddle_times import SaddleTimes, saddle_times
+from gflow.studies.samples import samples_study
 from gflow.studies.step_size import StepSizeStudy, step_size_study
 from gflow.studies.unobserved_entry import UnobservedEntry, unobserved_entry
 from gflow.studies.width import WidthStudy, width_study
@@ -25,6 +30,7 @@ __all__ = [
     "CentralPath",
     "Completed",
     "CompletionStudy",
+    "CompletionTrend",
     "ContinuousVsDiscrete",
     "CriticalPoint",
     "Edge",
@@ -49,9 +55,11 @@ __all__ = [
     "compare",
     "completion_study",
     "continuous_vs_discrete",
+    "depth_study",
     "edge_of_stability",
     "flow_and_descent",
     "implicit_regularization",
+    "init_scale_study",
     "law_drift",
     "lazy_to_rich",
     "margin_path",
@@ -61,6 +69,7 @@ __all__ = [
     "refine",
     "rich_limit",
     "saddle_times",
+    "samples_study",
     "step_size_study",
     "unobserved_entry",
     "width_study",

@@ -162,14 +162,14 @@ def fit_order(
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """value ≈ constant·width^slope.
+    """value ≈ constant·x^slope, x such as a width or a scale.
 
     Attributes
     ----------
     slope, constant : float
     interval : (float, float) or None
         95 % of the slopes of resampled seeds (bootstrap); None with one seed. Where the medians
-        are no straight line, it is extended to the slopes between successive widths.
+        are no straight line, it is extended to the slopes between successive x.
     """
 
     slope: float
@@ -177,19 +177,20 @@ class PowerLaw:
     interval: tuple[float, float] | None
 
 
-def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
-    """Fit a power of the width to medians over seeds, by least squares of their logarithms.
+def fit_power(x: Sequence[float], values: Tensor) -> PowerLaw | None:
+    """Fit a power of x to medians over seeds, by least squares of their logarithms.
 
     Parameters
     ----------
-    widths : sequence of int
-    values : Tensor, shape (width, seed)
-        NaN where a descent diverged.
+    x : sequence of float
+        Positive.
+    values : Tensor, shape (x, seed)
+        NaN where there is none, as of a descent that diverged.
 
     Returns
     -------
     PowerLaw or None
-        None with fewer than two different widths, or if a median is not positive.
+        None with fewer than two different x, or if a median is not positive.
 
     Examples
     --------
@@ -199,10 +200,10 @@ def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
     (-0.5, 2.0)
     """
     rows = [row[np.isfinite(row)] for row in to_numpy(values)]
-    if len(set(widths)) < 2 or not all(len(row) and np.median(row) > 0 for row in rows):
+    if len(set(x)) < 2 or not all(len(row) and np.median(row) > 0 for row in rows):
         return None
-    x = np.log(np.asarray(widths, float))
-    slope, level = np.polyfit(x, np.log([np.median(row) for row in rows]), 1)
+    logs_x = np.log(np.asarray(x, float))
+    slope, level = np.polyfit(logs_x, np.log([np.median(row) for row in rows]), 1)
     interval = None
     if min(len(row) for row in rows) > 1:
         from scipy.special import chdtri  # as above
@@ -214,17 +215,17 @@ def fit_power(widths: Sequence[int], values: Tensor) -> PowerLaw | None:
         ]
         with np.errstate(divide="ignore"):  # a median of zero is possible in a resample
             logs = np.log(medians)
-        slopes = np.polyfit(x, logs[:, np.isfinite(logs).all(axis=0)], 1)[0]
+        slopes = np.polyfit(logs_x, logs[:, np.isfinite(logs).all(axis=0)], 1)[0]
         low, high = np.percentile(slopes, _COVERAGE)
         finite = np.where(np.isfinite(logs), logs, np.nan)
         scatter = np.nanstd(finite, axis=1) + np.finfo(float).eps
-        misfit = (np.log([np.median(row) for row in rows]) - slope * x - level) / scatter
-        if len(x) > 2 and float(misfit @ misfit) > chdtri(len(x) - 2, _CURVED):
-            # No straight line: the slope depends on the widths, too.
-            ordered = np.argsort(x)
+        misfit = (np.log([np.median(row) for row in rows]) - slope * logs_x - level) / scatter
+        if len(logs_x) > 2 and float(misfit @ misfit) > chdtri(len(logs_x) - 2, _CURVED):
+            # No straight line: the slope depends on x, too.
+            ordered = np.argsort(logs_x)
             ends = np.log([np.median(rows[i]) for i in ordered])
-            steps = np.diff(x[ordered]) > 0
-            local = np.diff(ends)[steps] / np.diff(x[ordered])[steps]
+            steps = np.diff(logs_x[ordered]) > 0
+            local = np.diff(ends)[steps] / np.diff(logs_x[ordered])[steps]
             low, high = min(low, local.min()), max(high, local.max())
         interval = (float(low), float(high))
     return PowerLaw(float(slope), float(np.exp(level)), interval)

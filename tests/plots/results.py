@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import gflow
 from gflow import plots
 from gflow.flows import KernelFlow
+from gflow.results.completion_trend import CompletionTrendResult
 from gflow.results.law_drift import LawDriftResult
 from gflow.results.step_size import StepSizeResult
 from gflow.scenario import validate
@@ -182,6 +183,8 @@ FIGURES = {
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
     "diverged": {"distance", "peak", "kernel_drift", "test", "training"},
     "laws": {"law_drift"},
+    "trend of samples": {"completion_trend"},
+    "trend of depth": {"completion_trend"},
     "study": {"gap", "step_size"},
     "study without a fit": {"gap", "step_size"},
     "study, modified": {"gap", "step_size"},
@@ -195,6 +198,16 @@ def dataset(name: str) -> xr.Dataset:
         flow, y0 = gflow.LayerwiseFlow.example()
         drift = gflow.studies.law_drift(flow, y0, 1.0, [0.08, 0.04, 0.02])
         return LawDriftResult.from_study(drift).dataset
+    if name.startswith("trend"):
+        matrix = torch.outer(torch.arange(1.0, 4.0), torch.ones(3)).double()
+        end = {"loss_end": 1e-3, "init_scale": 0.1}
+        if name == "trend of samples":
+            study = gflow.studies.samples_study(matrix, [5, 8], 2, depth=2, convex=True, **end)
+        else:
+            study = gflow.studies.depth_study(
+                matrix, torch.ones(3, 3) - torch.eye(3), [1, 2], 2, **end
+            )
+        return CompletionTrendResult.from_study(study).dataset
     if name == "study, modified":
         return StepSizeResult.from_study(modified_study()).dataset
     if name.startswith("study"):

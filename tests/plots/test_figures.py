@@ -39,7 +39,7 @@ SAVED_BY_COMMANDS = {
 QUICK = (
     *("continuous-vs-discrete", "deep-linear", "edge-of-stability", "factorization", "grokking"),
     *("incremental-learning", "kernel", "laws", "max-margin", "network", "study", "two-by-two"),
-    *("measured network", "wide-network"),
+    *("measured network", "trend of samples", "wide-network"),
 )
 DRAWN = slow_except(FIGURES, *QUICK)
 TOY = """

@@ -11,7 +11,7 @@ from gflow.errors import InputError
 from gflow.losses import MatrixCompletion
 from gflow.results.completion import CompletionResult
 from gflow.studies import completion_study
-from gflow.studies.completion import gaussian_layers
+from gflow.studies.completed import gaussian_layers
 
 
 def problem(size=6, seed=0):
