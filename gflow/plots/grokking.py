@@ -14,6 +14,7 @@ from gflow.plots.labels import label_level, style_key
 from gflow.plots.style import COLOURS, TIME_LABEL, format_number
 
 _CIRCLES = 40
+_NEAR_THE_END = 0.7  # of the last time: no room for a text to the right
 _CURVES = (
     ("accuracy", "memorisation", "training"),
     ("test_accuracy", "generalisation", "held out"),
@@ -28,6 +29,7 @@ def _grokking(ds: xr.Dataset, axes: Axes) -> str:
     later = time > 0
     mark: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 4, "mfc": "none"}
     axes.set_xscale("log")
+    axes.set_xlim(float(time[later][0]), float(time[-1]))
     found = []
     for (name, event, words), colour in zip(_CURVES, COLOURS, strict=False):
         axes.plot(time[later], ds[name].values[later], color=colour)
@@ -42,7 +44,6 @@ def _grokking(ds: xr.Dataset, axes: Axes) -> str:
                 axes.axvline(at, color=colour, lw=1.0, ls="--")
                 _write(axes, at, f"{words}, t = {format_number(at)}", colour)
     axes.set(xlabel=TIME_LABEL, ylabel="share classified correctly", ylim=(-0.03, 1.05))
-    axes.set_xlim(float(time[later][0]), float(time[-1]))
     label_level(axes, level, f"{level:g}", "grey", ls=":")
     step = format_number(float(ds["step_size"].values[0]))
     style_key(
@@ -62,8 +63,10 @@ def _grokking(ds: xr.Dataset, axes: Axes) -> str:
 
 
 def _write(axes: Axes, at: float, text: str, colour: str) -> None:
-    """Write a text along a vertical line, to its left."""
-    style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "fontsize": "small"}
+    """Write a text along a vertical line, to its right, where the curve that passes it is not."""
+    last = axes.get_xlim()[1]
+    side = "left" if at < _NEAR_THE_END * last else "right"
+    style: dict[str, Any] = {"rotation": 90, "ha": side, "va": "center", "fontsize": "small"}
     axes.text(at, 0.5, text, color=colour, **style)
 
 
