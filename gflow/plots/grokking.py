@@ -67,7 +67,8 @@ def _write(axes: Axes, at: float, text: str, colour: str) -> None:
     last = axes.get_xlim()[1]
     side = "left" if at < _NEAR_THE_END * last else "right"
     style: dict[str, Any] = {"rotation": 90, "ha": side, "va": "center", "fontsize": "small"}
-    axes.text(at, 0.5, text, color=colour, **style)
+    beside = at * (1.04 if side == "left" else 1 / 1.04)
+    axes.text(beside, 0.5, text, color=colour, **style)
 
 
 def _spread(t: np.ndarray) -> np.ndarray:
