@@ -3,13 +3,16 @@ r"""Where matrix sensing with commuting measurements ends.
 For W = UUᵀ and symmetric A_i that commute, W(t) = e^{A*(s)} W_0 e^{A*(s)} (Gunasekar et al.
 2017, arXiv:1705.09280): from W_0 = c·I it ends in their eigenbasis at the eigenvalues
 w_j = c·e^{Σ_i ν_i a_ij} with Σ_j a_ij w_j = b_i, of least relative entropy to c; for c → 0 of
-least trace.
+least trace. The excess falls as a power of c that a linear program has: `commuting_rate`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +21,7 @@ from gflow.checks import require_finite, require_float, require_positive
 from gflow.errors import InputError
 
 _COMMUTE = 1e-10  # relative size of what is left off the diagonal
+_NO_SLACK = 1e-7  # above what linear programs leave of a slack that is 0
 
 
 def commuting_limit(measurements: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -50,6 +54,115 @@ def commuting_limit(measurements: Tensor, values: Tensor, scale: float) -> Tenso
     >>> [round(x, 9) for x in limit.diagonal().tolist()]
     [1.5, 1.5]
     """
+    diagonal, Q = _diagonals(measurements, values)
+    scale = require_positive("scale", scale)
+    w = entropy_minimiser(diagonal, values, math.log(scale), exponential).to(Q)
+    return (Q * w) @ Q.mT
+
+
+@dataclass(frozen=True)
+class CommutingRate:
+    """How fast the limit's nuclear norm falls to the least of all W ⪰ 0 that fit, as c → 0.
+
+    Attributes
+    ----------
+    value : float
+        The least nuclear norm.
+    exponent : float
+        κ of ‖W‖_* − value ∝ c^κ, c the scale of the start; infinite where all W that fit and have
+        an eigenvalue at 0 have it for all of them.
+    slacks : Tensor, shape (d,)
+        1 − Σ_i ν_i a_ij at the optimal ν with the largest least slack, in the order of the
+        eigenbasis: an eigenvalue of the limit falls as c to the power of its slack.
+    basis : Tensor, shape (d, d)
+        The eigenbasis of the measurements, in columns.
+    """
+
+    value: float
+    exponent: float
+    slacks: Tensor
+    basis: Tensor
+
+    def excess(self, W: Tensor) -> Tensor:
+        """Compute ‖W‖_* − value of W ⪰ 0 that fit, without the difference: Σ_j slack_j w_j.
+
+        Parameters
+        ----------
+        W : Tensor, shape (..., d, d)
+
+        Returns
+        -------
+        Tensor, shape (...)
+        """
+        return (self.basis.mT @ W @ self.basis).diagonal(dim1=-2, dim2=-1) @ self.slacks
+
+
+def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
+    """Compute the rate at which `commuting_limit` tends to the least nuclear norm.
+
+    With w_j = c·e^{(Aᵀν)_j} and −ν/log c → ν*, w_j falls as c^{s_j}, s = 1 − Aᵀν* ≥ 0 the slacks of
+    the linear program max bᵀν with Aᵀν ≤ 1, dual to min Σ_j w_j with A w = b, w ≥ 0. Of several
+    optimal ν the limit takes the one with the largest least slack, over the j that are not 0 for
+    all of them.
+
+    Parameters
+    ----------
+    measurements : Tensor, shape (m, d, d)
+        Symmetric A_i that commute.
+    values : Tensor, shape (m,)
+        b_i.
+
+    Returns
+    -------
+    CommutingRate
+
+    Raises
+    ------
+    InputError
+        If the measurements are not symmetric or do not commute, or the program has no solution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = torch.diag(torch.tensor([2.0, 1.0])).double()[None]      # 2w₁ + w₂ = 3
+    >>> rate = commuting_rate(A, torch.tensor([3.0]).double())       # w → (1.5, 0), ν* = 1/2
+    >>> round(rate.value, 9), round(rate.exponent, 9)
+    (1.5, 0.5)
+    """
+    from scipy.optimize import linprog
+
+    diagonal, Q = _diagonals(measurements, values)
+    A, b = diagonal.double().cpu().numpy(), values.double().cpu().numpy()
+    m, d = A.shape
+    free = [(None, None)] * m
+
+    def solve(cost: np.ndarray, **more: Any) -> Any:
+        found = linprog(cost, method="highs-ds", **more)
+        if found.status != 0:
+            raise InputError(
+                "a matrix W ⪰ 0 must fit the values, and the least nuclear norm exist, but the "
+                f"linear program says: {found.message.strip()}"
+            )
+        return found
+
+    value = -solve(-b, A_ub=A.T, b_ub=np.ones(d), bounds=free).fun
+    optimal = {"A_eq": b[None], "b_eq": [value], "bounds": free}
+    # The slack of j is 0 for all optimal ν exactly where some least solution has w_j > 0.
+    largest = [1 - solve(A[:, j], A_ub=A.T, b_ub=np.ones(d), **optimal).fun for j in range(d)]
+    zero = np.array(largest) <= _NO_SLACK
+    if zero.all():
+        slacks, exponent = np.zeros(d), math.inf
+    else:
+        # max τ with Aᵀν + τ ≤ 1 off the support, in the variables (ν, τ).
+        rows = np.hstack([A.T, (~zero)[:, None].astype(float)])
+        equal = {"A_eq": np.append(b, 0.0)[None], "b_eq": [value], "bounds": [*free, (None, None)]}
+        found = solve(np.append(np.zeros(m), -1.0), A_ub=rows, b_ub=np.ones(d), **equal)
+        slacks, exponent = np.where(zero, 0.0, 1 - found.x[:m] @ A), float(found.x[m])
+    return CommutingRate(float(value), exponent, torch.from_numpy(slacks).to(Q), Q)
+
+
+def _diagonals(measurements: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues a_ij, (m, d), and the common eigenbasis, (d, d)."""
     A, b = require_float("measurements", measurements), require_float("values", values)
     if A.ndim != 3 or A.shape[1] != A.shape[2] or b.shape != A.shape[:1]:
         raise InputError(
@@ -58,7 +171,6 @@ def commuting_limit(measurements: Tensor, values: Tensor, scale: float) -> Tenso
         )
     for name, value in (("measurements", A), ("values", b)):
         require_finite(name, value)
-    scale = require_positive("scale", scale)
     # A generic combination has the eigenvectors of all.
     weights = torch.cos(1 + torch.arange(len(A), dtype=A.dtype, device=A.device) ** 2)
     _, Q = torch.linalg.eigh(torch.einsum("m,mij->ij", weights, 0.5 * (A + A.mT)))
@@ -70,5 +182,4 @@ def commuting_limit(measurements: Tensor, values: Tensor, scale: float) -> Tenso
             "measurements must be symmetric and commute, but in the eigenbasis of a combination "
             f"of them {rest / float(A.norm()):.2g} of their norm is off the diagonal"
         )
-    w = entropy_minimiser(diagonal, b, math.log(scale), exponential).to(A)
-    return (Q * w) @ Q.mT
+    return diagonal, Q

@@ -10,6 +10,7 @@ from scipy.optimize import linprog, minimize
 import gflow
 from gflow.baselines import (
     commuting_limit,
+    commuting_rate,
     diagonal_limit,
     greedy_low_rank,
     max_margin,
@@ -62,6 +63,60 @@ def test_commuting_measurements_end_at_their_limit():
     flow = gflow.FactorFlow(gflow.losses.MatrixSensing(A, b))
     path = gflow.integrate(flow, 0.1 * torch.eye(4).double(), [0.0, 300.0], rtol=1e-10, atol=1e-13)
     assert relative(flow.product(path.ys[-1]), limit) <= 1e-8
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "value", "exponent"),
+    [
+        ([[2.0, 1.0]], [3.0], 1.5, 0.5),  # w → (1.5, 0), ν = 1/2
+        ([[1.0, 1.0]], [2.0], 2.0, math.inf),  # every w that fits is least
+        # w = (1, 0, 0) alone is least; ν₁ = 1 and any ν₂ with 2ν₂ ≤ 1 and ν₂ ≥ −1/4: slacks
+        # 1 − 2ν₂ and ½ + 2ν₂, of which the least is largest where they are equal.
+        ([[1.0, 0.0, 0.5], [0.0, 2.0, -2.0]], [1.0, 0.0], 1.0, 0.75),
+    ],
+)
+def test_the_excess_of_the_nuclear_norm_falls_as_the_linear_program_says(
+    rows, values, value, exponent
+):
+    A, b = torch.tensor(rows).double(), torch.tensor(values).double()
+    Q = torch.linalg.qr(randn(A.shape[1], A.shape[1]))[0]
+    measurements = (Q * A[:, None, :]) @ Q.mT
+    rate = commuting_rate(measurements, b)
+    assert rate.value == pytest.approx(value, rel=1e-9)
+    assert rate.exponent == pytest.approx(exponent, rel=1e-7)
+    limits = [commuting_limit(measurements, b, c) for c in (1e-7, 1e-9)]
+    excesses = [float(rate.excess(limit)) for limit in limits]
+    direct = [float(limit.trace()) - value for limit in limits]
+    assert excesses == pytest.approx(direct, abs=1e-12)
+    if math.isfinite(exponent):
+        slope = math.log(excesses[1] / excesses[0]) / math.log(1e-2)
+        assert slope == pytest.approx(exponent, rel=5e-3)
+
+
+def test_values_that_no_matrix_fits_have_no_rate():
+    with pytest.raises(InputError, match="must fit the values") as info:
+        commuting_rate(torch.eye(2).double()[None], -torch.ones(1).double())
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.slow
+def test_the_flow_falls_at_the_rate_of_the_linear_program():
+    generator = torch.Generator().manual_seed(11)
+    Q = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64))[0]
+    eigenvalues = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    A, b = (Q * eigenvalues[:, None, :]) @ Q.mT, 2 * eigenvalues[:, 0] + eigenvalues[:, 1]
+    rate = commuting_rate(A, b)
+    flow = gflow.SpectralFlow(gflow.losses.MatrixSensing(A, b), symmetric=True)
+    until, excesses = gflow.events.loss_reaches(flow, 1e-26), []
+    for scale in (1e-6, 1e-8):
+        start = flow.start(log_scale=math.log(scale))
+        path = gflow.integrate(flow, start, [0.0, 1e9], method="bdf", rtol=1e-9, until=until)
+        assert path.certificate.holds
+        W = path.flow.end_to_end(path.ys[-1])
+        assert relative(W, commuting_limit(A, b, scale)) <= 1e-8
+        excesses.append(float(rate.excess(W)))
+    slope = math.log(excesses[1] / excesses[0]) / math.log(1e-2)
+    assert slope == pytest.approx(rate.exponent, rel=5e-3)
 
 
 def test_the_maximum_margin_is_that_of_a_quadratic_program():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,7 +193,8 @@ class System:
             loss = float(self._flow.loss(states))
         else:
             loss = self._form.loss(y.reshape(self._shape))
-        value = loss if event is None else float(event(states))
+        # A trial state may be infinite, where the event's decompositions fail.
+        value = loss if event is None or not math.isfinite(loss) else float(event(states))
         scale = float(self.scale(torch.from_numpy(y)[None])) if self._own_scale else norm(y)
         measured = [loss, scale, value]
         for values in more:
