@@ -180,6 +180,48 @@ def test_a_solve_of_a_large_state_keeps_few_states(benchmarks, monkeypatch, meth
     assert sum(row.holders.values()) == pytest.approx(row.peak, abs=0.1)
 
 
+@pytest.mark.parametrize("method", ["tsit5", "rkc2"])
+def test_the_host_waits_once_a_step_and_twice_an_estimate_of_growth(benchmarks, method):
+    from gpu import ensemble
+    from host_reads import counted
+
+    device = torch.device("cpu")
+    flow, Y0 = ensemble(3, device, torch.float64)
+    gflow.integrate(flow, Y0, [0.0, 0.1], method, 1e-6, 1e-9)  # fills what is computed once
+    with counted(device) as reads:
+        path = gflow.integrate(flow, Y0, [0.0, 0.2], method, 1e-6, 1e-9)
+    assert reads.steps >= path.stats.accepted / 3
+    assert reads.in_steps == reads.steps
+    of_radius = 0 if method == "tsit5" else 20  # an estimate of the spectral radius: one a product
+    assert 0 < reads.in_estimates <= 2 * reads.estimates + of_radius
+    at_start = 6
+    assert reads.in_loop <= reads.in_steps + reads.in_estimates + at_start
+
+
+def test_results_on_a_device_are_compared_with_the_cpu(benchmarks, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "METHODS", ("tsit5", "bdf"))
+    device = torch.device("cpu")
+    found = [*gpu.differences(device, gpu.Clock(device, 1.0), [gflow.FactorFlow])]
+    assert [value for _, _, value in found] == [0.0, 0.0, 0.0, None] * 2  # bdf takes one start
+    kernels = [*gpu.kernel_differences(device, 8)]
+    assert len(kernels) == 6
+    assert all(value == 0.0 for _, _, value in kernels)
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_on_the_cpu(benchmarks, monkeypatch, capsys):
+    import gpu
+
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--small", "--flows", "FactorFlow", "KernelFlow"])
+    assert gpu.main() == 0
+    printed = capsys.readouterr().out
+    for part in ("| FactorFlow | 0.0e+00 | 22 | 2 |", "| tsit5 |", "gflow auto", "ntk of 200"):
+        assert part in printed
+    assert "Differs" not in printed
+
+
 def test_live_memory_counts_storages_until_they_are_freed(benchmarks):
     from live_memory import LiveMemory
 
