@@ -3,13 +3,17 @@
 python benchmarks/networks.py grokking|evaluations|counts|refine
 """
 
+import itertools
 import sys
 import time
 
 import torch
+from sklearn.datasets import load_digits
+from torch import nn
 
 import gflow
 from gflow.scenario import load_scenario
+from gflow.settings.network_base import half_squared_error
 
 
 def grokking() -> None:
@@ -45,6 +49,64 @@ def evaluations() -> None:
         )
 
 
+def counts() -> None:
+    """Conservation laws found and counted, for the networks of the tables of arXiv:2307.00144."""
+    tables = {
+        "linear, depth 2": [(1, 1, 1), (2, 1, 2), (3, 2, 3), (4, 3, 2), (2, 3, 2)],
+        "linear, depth 3": [(1, 1, 1, 1), (2, 2, 2, 2), (3, 2, 2, 3), (2, 1, 3, 2)],
+        "ReLU, no biases": [(1, 2, 1), (2, 3, 2), (3, 4, 2), (2, 2, 2, 2)],
+        "ReLU, biases": [(1, 2, 1), (2, 3, 2), (3, 4, 2), (2, 2, 2, 2)],
+    }
+    print("network          widths        parameters  dimension  laws counted  found  published")
+    for name, rows in tables.items():
+        for widths in rows:
+            torch.manual_seed(0)
+            layers: list[nn.Module] = []
+            for a, b in itertools.pairwise(widths):
+                layers += [nn.Linear(a, b, bias=name == "ReLU, biases")]
+                layers += [nn.ReLU()] if name.startswith("ReLU") else []
+            module = nn.Sequential(*(layers[:-1] if name.startswith("ReLU") else layers)).double()
+            inputs = torch.randn(200, widths[0], dtype=torch.float64)
+            hidden = widths[1:-1]
+            # A symmetric matrix for each linear hidden layer, a number for each ReLU.
+            published = sum(r * (r + 1) // 2 if name.startswith("linear") else r for r in hidden)
+            count = gflow.laws.count(module, inputs)
+            print(
+                f"{name:<16} {'-'.join(map(str, widths)):<13} {count.parameters:>10} "
+                f"{count.dimension:>10} {count.laws:>13} {count.found:>6} {published:>10}",
+                flush=True,
+            )
+
+
+def refine() -> None:
+    """Critical points behind the flow of the tanh network on digits, from ten starts.
+
+    A second argument is the number of digits, 200 by default.
+    """
+    samples = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    X, classes = load_digits(return_X_y=True)
+    inputs = torch.as_tensor(X[:samples] / 16)
+    targets = nn.functional.one_hot(torch.as_tensor(classes[:samples])).double()
+    for seed in range(10):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)]
+        flow = gflow.NetworkFlow(
+            nn.Sequential(*layers).double(), half_squared_error, inputs - inputs.mean(0), targets
+        )
+        began = time.process_time()
+        path = gflow.integrate(flow, flow.pack(), [0.0, 300.0], rtol=1e-4, atol=1e-7)
+        point = gflow.refine(flow, path.ys[-1])
+        low, high = point.eigenvalues
+        print(
+            f"start {seed}: loss {float(path.losses[-1]):.4f} at t = 300, then {point.loss:.1e}; "
+            f"gradient {point.gradient_norm:.1e}, index {point.index}, {point.verdict}, "
+            f"{point.flat} of {len(point.state)} directions flat, eigenvalues {low:.1e} to "
+            f"{high:.3g}, moved {point.distance:.2g}, {point.steps} steps, "
+            f"{time.process_time() - began:.0f} CPU s",
+            flush=True,
+        )
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {f.__name__: f for f in (grokking, evaluations)}[sys.argv[1]]()
+    {f.__name__: f for f in (grokking, evaluations, counts, refine)}[sys.argv[1]]()

@@ -30,6 +30,7 @@ from gflow.flows.failures import explain_failures
 from gflow.flows.invariant_scale import response_scales
 from gflow.flows.jacobian import jacobian_product
 from gflow.flows.lost_modes import Outside
+from gflow.flows.objective.gauss_newton import GaussNewton
 from gflow.linalg.arrays import numbers
 
 Observables = dict[str, Tensor]
@@ -421,6 +422,10 @@ class Flow(abc.ABC):
         -------
         Chart or None
         """
+        return None
+
+    def gauss_newton(self, y: Tensor) -> GaussNewton | None:
+        """Return damped Gauss-Newton steps from one state; None where they cost too much."""
         return None
 
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:

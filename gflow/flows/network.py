@@ -30,12 +30,15 @@ from gflow.flows.objective.differentiation import (
     value_and_gradient,
 )
 from gflow.flows.objective.full_batch import full_batch
+from gflow.flows.objective.gauss_newton import GaussNewton, slope_and_curvature
 from gflow.flows.objective.groups import Groups
 from gflow.flows.objective.penalty import PenaltyFunction
 from gflow.flows.objective.samples import plain_tensor
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
+
+_MOST_OUTPUTS = 6000  # samples × outputs of a Gauss-Newton step: 288 MB for each of two matrices
 
 
 def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
@@ -226,6 +229,23 @@ class NetworkFlow(NetworkWithLaws):
         scale = torch.finfo(y.dtype).eps ** (1 / 3) * (1 + vector_norm(y, dim=-1, keepdim=True))
         step = scale * v / torch.where(size > 0, size, torch.ones_like(size))
         return (self(0.0, y + step) - self(0.0, y - step)) * (size / (2 * scale))
+
+    def gauss_newton(self, y: Tensor) -> GaussNewton | None:
+        outputs, (_, targets) = self.end_to_end(y.detach()).detach(), self.samples
+        special = self.is_regularised or self._rates is not None or not self.has_kernel
+        if special or outputs.numel() > _MOST_OUTPUTS:
+            return None
+        found = slope_and_curvature(lambda u: self.criterion(u, targets), outputs)
+        if found is None:
+            return None
+        slope, curvature = found
+
+        def pull(v: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = y.detach().clone().requires_grad_()
+                return torch.autograd.grad(self.end_to_end(leaf).flatten(), leaf, v)[0]
+
+        return GaussNewton(curvature * self.kernel(y, full=True), slope.flatten(), pull)
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.

@@ -5,6 +5,7 @@ from gflow.studies.compare import Gap, compare
 from gflow.studies.completed import Completed
 from gflow.studies.completion import CompletionStudy, completion_study
 from gflow.studies.completion_trend import CompletionTrend
+from gflow.studies.context_plateaus import ContextPlateaus, context_plateaus
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete, continuous_vs_discrete
 from gflow.studies.depth import depth_study
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stability
@@ -31,6 +32,7 @@ __all__ = [
     "Completed",
     "CompletionStudy",
     "CompletionTrend",
+    "ContextPlateaus",
     "ContinuousVsDiscrete",
     "CriticalPoint",
     "Edge",
@@ -54,6 +56,7 @@ __all__ = [
     "central_path",
     "compare",
     "completion_study",
+    "context_plateaus",
     "continuous_vs_discrete",
     "depth_study",
     "edge_of_stability",

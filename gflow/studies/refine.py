@@ -4,6 +4,8 @@ Each step works in the Krylov space of the gradient g with the Hessian H, by its
 
 * towards the nearest critical point of any kind, d = −H(H² + μ²)⁻¹g, the damped Newton step of
   g = 0 (Levenberg-Marquardt), where it shortens the gradient to a half;
+* else downhill by damped Gauss-Newton steps, of networks with a squared error whose samples times
+  outputs are few (`gflow.flows.objective.gauss_newton`), while these lower the loss by a part;
 * else downhill, d = −(|H| + ν)⁻¹g, as the flow goes, at eigenvalues of both signs (Dauphin et al.
   2014, arXiv:1406.2572, section 5).
 
@@ -37,9 +39,14 @@ _RESIDUAL = 0.1  # of the gradient
 _SHORTER = 0.5  # factor from which a Newton step counts as near a critical point
 _FIRST_DAMPING = 1e-3  # of λ_max
 _LEAST_DAMPING = 1e-9
+_LEAST_GAUSS_NEWTON = 1e-13
 _TRIES = 8  # dampings of one step
+_LEAST_FALL = 0.01  # of the loss, by a Gauss-Newton step
+_MOST_GAUSS_NEWTON = 200
+_ZERO_LOSS = 1e-20  # relative to the first loss: the Hessian is that of Gauss-Newton
 _FAR = 1e-3  # relative length of a further Newton step that shows that no point is near
 _NEGLIGIBLE = 1e-8  # of λ_max: eigenvalues that are zero to round-off
+_DENSE_OUTPUTS = 3000  # samples × outputs up to which the tangent kernel is decomposed
 _DENSE = 1500  # numbers of a state up to which the whole Hessian is decomposed
 _MOST_NEGATIVE = 50  # eigenvalues
 _EIGEN_TOLERANCE = 1e-6
@@ -67,7 +74,7 @@ class CriticalPoint:
         The least and the largest.
     flat : int or None
         Number of eigenvalues that are zero to round-off, below 1e-8 of the largest in size; None
-        beyond 1,500 parameters.
+        beyond 1,500 parameters, but for zeros of the loss of networks with up to 3,000 outputs.
     steps, products : int
         Newton steps, and Hessian products of the search.
     """
@@ -145,7 +152,10 @@ class _Search:
         self._flow, self._start, self._budget = flow, y, max_products
         self.products = self.steps = 0
         self._damping = math.nan
+        self._gauss_newton_steps, self._downhill_damping = 0, _FIRST_DAMPING
+        self._goes_down = False  # by Gauss-Newton, without another look for a saddle
         self._move(y)
+        self._first_loss = abs(self.loss)
 
     def _at(self, y: Tensor) -> tuple[float, Tensor, Chart | None]:
         """Return loss and gradient at a state, and the coordinates of its changes."""
@@ -167,16 +177,49 @@ class _Search:
         """Take one step; return whether there was one, and products are left."""
         if self.products >= self._budget:
             return False
+        if self._goes_down and self._gauss_newton():
+            return True
         space = self._space()
         scale = float(space.ritz()[0].abs().max())
         if not 0 < scale < math.inf:
             return False
         if math.isnan(self._damping):
             self._damping = _FIRST_DAMPING
-        if not (self._newton(space, scale) or self._downhill(space, scale)):
+        if self._newton(space, scale):
+            self._goes_down = False
+        elif self._gauss_newton():
+            return True
+        elif not self._downhill(space, scale):
             return False
         self.steps += 1
         return True
+
+    def _gauss_newton(self) -> bool:
+        """Move to where the loss is lower by a part, by the least damped step that does."""
+        self._goes_down = False
+        if self._gauss_newton_steps >= _MOST_GAUSS_NEWTON:
+            return False
+        steps = self._flow.gauss_newton(self.y)
+        if steps is None:
+            self._gauss_newton_steps = _MOST_GAUSS_NEWTON
+            return False
+        scale, damping = steps.scale, self._downhill_damping
+        for _ in range(2 * _TRIES):
+            d = steps.step(damping * scale)
+            y = self.y if d is None else self.y + d
+            loss = self.loss if d is None else self._at(y)[0]
+            if loss < (1 - _LEAST_FALL) * self.loss:
+                self._move(y)
+                self._downhill_damping = max(damping / 10, _LEAST_GAUSS_NEWTON)
+                self._gauss_newton_steps += 1
+                self.steps += 1
+                self._goes_down = True
+                return True
+            damping *= 10
+            if damping > 1:
+                break
+        self._downhill_damping = _FIRST_DAMPING
+        return False
 
     def _space(self) -> KrylovSpace:
         """Return a Krylov space in which the least damped Newton step is nearly exact."""
@@ -263,6 +306,11 @@ class _Search:
     def _eigenvalues(self) -> tuple[Tensor, int | None]:
         """Return eigenvalues with all negative ones and the largest, and how many are zero."""
         product, n = hessian_product(self._flow, self.y), self.y.numel()
+        flat = None
+        if n > _DENSE and self.loss <= _ZERO_LOSS * self._first_loss:
+            steps = self._flow.gauss_newton(self.y)
+            if steps is not None and len(steps.kernel) <= _DENSE_OUTPUTS:
+                flat = n - steps.rank(_NEGLIGIBLE)
         if n <= _DENSE:
             identity = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
             H = torch.stack([product(row) for row in identity])
@@ -279,7 +327,7 @@ class _Search:
             )  # fmt: skip
             low = shift - pairs.values
             if float(low[-1]) >= -_NEGLIGIBLE * shift or k == _MOST_NEGATIVE:
-                return torch.cat([low, top]), None
+                return torch.cat([low, top]), flat
             k = min(2 * k, _MOST_NEGATIVE)
 
 

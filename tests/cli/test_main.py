@@ -57,6 +57,7 @@ EXTRA = {
     "factorization": "--t-end 9 --init-scale 0.1",
     "grokking": "--step-sizes 0.5,0.25",
     "implicit-regularization": "--depth 1 --step-sizes 0.2,0.1",
+    "in-context": "--inputs 2 --samples 6 --t-end 300 --points 20",
     "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
     "kernel": "--samples 8 --t-end 3",
     "kernel-to-rich": "--samples 2 --init-scales 3,0.3 --loss-end 1e-6",

@@ -38,6 +38,7 @@ BASES: dict[str, dict[str, Any]] = {
     "factorization": {"size": 3, "rank": 1, "t_end": 2.0},
     "grokking": {"data": "modular:3", "width": 3, "depth": 1, "step_sizes": [0.25], "t_end": 1.0}
     | {"train_fraction": 0.5},
+    "in-context": {"inputs": 2, "samples": 2, "length": 3, "t_end": 2.0, "points": 4},
     "incremental-learning": {"size": 2, "samples": 6, "modes": [1.0], "init_scales": [0.1]},
     "kernel": {"samples": 4, "test_samples": 2, "t_end": 2.0},
     "kernel-to-rich": {"samples": 2, "init_scales": [1.0], "loss_end": 1e-3},

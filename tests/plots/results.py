@@ -86,6 +86,13 @@ SCENARIOS = {
     "incremental-learning, depth 3": MODES | {"depth": 3},
     "grokking": GROKKING | {"t_end": 60.0},
     "grokking, short": GROKKING | {"t_end": 1.0},
+    "in-context": {
+        "setting": "in-context",
+        "inputs": 2,
+        "samples": 6,
+        "t_end": 300.0,
+        "points": 20,
+    },
     "kernel-to-rich": {"setting": "kernel-to-rich", "samples": 2, "inputs": 5}
     | {"init_scales": [3.0, 0.3], "loss_end": 1e-6},
     "lazy-to-rich": {"setting": "lazy-to-rich", "size": 2, "modes": [2.0], "points": 8}
@@ -135,6 +142,7 @@ SCENARIOS = {
 #: Settings whose paths have an end of their own.
 NO_END = {
     "incremental-learning",
+    "in-context",
     "kernel-to-rich",
     "lazy-to-rich",
     "matrix-completion",
@@ -159,6 +167,7 @@ FIGURES = {
     "incremental-learning, depth 3": {"incremental_learning"},
     "grokking": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
     "grokking, short": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
+    "in-context": {"context_plateaus"},
     "kernel-to-rich": {"kernel_to_rich"},
     "lazy-to-rich": {"lazy_to_rich"},
     "matrix-completion": {"completion_study"},

@@ -24,6 +24,7 @@ SAVED_BY_COMMANDS = {
     "factorization",
     "grokking",
     "implicit-regularization",
+    "in-context",
     "incremental-learning",
     "kernel",
     "kernel-to-rich",

@@ -13,6 +13,7 @@ from gflow.solvers import SolveOptions
 
 STUDIES = [
     gflow.studies.completion_study,
+    gflow.studies.context_plateaus,
     gflow.studies.continuous_vs_discrete,
     gflow.studies.depth_study,
     gflow.studies.edge_of_stability,

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 import gflow
@@ -82,6 +83,34 @@ def test_a_large_hessian_is_counted_by_products(monkeypatch):
     monkeypatch.setattr(sys.modules["gflow.studies.refine"], "_DENSE", 0)
     found = gflow.refine(*factor([1e-6, 1e-6, 1.01]))
     assert (found.index, found.flat, found.verdict) == (2, None, "saddle")
+
+
+@pytest.mark.parametrize("dense", [pytest.param(1500, marks=pytest.mark.slow), 0])
+def test_networks_on_digits_come_to_a_zero_of_the_loss(monkeypatch, dense):
+    monkeypatch.setattr(sys.modules["gflow.studies.refine"], "_DENSE", dense)
+    X, classes = load_digits(return_X_y=True)
+    X, Y = torch.as_tensor(X[:12] / 16), torch.eye(10).double()[classes[:12]]
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 10), nn.Tanh(), nn.Linear(10, 10)).double()
+    flow = gflow.NetworkFlow(module, nn.functional.mse_loss, X, Y)
+    path = gflow.integrate(flow, flow.pack(), [0.0, 10.0], rtol=1e-4)
+    found = gflow.refine(flow, path.ys[-1])
+    assert found.gradient_norm <= 1e-12
+    assert (found.verdict, found.index) == ("minimum", 0)
+    J = torch.autograd.functional.jacobian(lambda y: flow.end_to_end(y).flatten(), found.state)
+    rank = int((torch.linalg.svdvals(J).square() > 1e-8 * torch.linalg.svdvals(J)[0] ** 2).sum())
+    assert found.flat == len(found.state) - rank
+
+
+def test_gauss_newton_does_not_leave_a_saddle_that_is_near():
+    # Two layers at zero: a saddle of the loss, from which Gauss-Newton would go downhill.
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()
+    X = torch.eye(2, dtype=torch.float64)
+    flow = gflow.NetworkFlow(module, nn.functional.mse_loss, X, torch.diag(X.new_tensor([2.0, 1])))
+    start = 1e-3 * randn(*flow.state_shape, seed=4)
+    found = gflow.refine(flow, start)
+    assert found.verdict == "saddle"
+    assert float(found.state.norm()) < 1e-8
 
 
 def test_without_products_left_nothing_is_claimed():
