@@ -51,7 +51,7 @@ def evaluations() -> None:
 
 def counts() -> None:
     """Conservation laws found and counted, for the networks of the tables of arXiv:2307.00144."""
-    tables = {
+    tables: dict[str, list[tuple[int, ...]]] = {
         "linear, depth 2": [(1, 1, 1), (2, 1, 2), (3, 2, 3), (4, 3, 2), (2, 3, 2)],
         "linear, depth 3": [(1, 1, 1, 1), (2, 2, 2, 2), (3, 2, 2, 3), (2, 1, 3, 2)],
         "ReLU, no biases": [(1, 2, 1), (2, 3, 2), (3, 4, 2), (2, 2, 2, 2)],
