@@ -72,6 +72,19 @@ FOUND = {
             "times": 40,
         },
     ),
+    # A state in float32 that stands still, in all checks, though its velocity says that it leaves.
+    "frozen": Example(
+        "saddles",
+        {
+            "rates": [979000.0],
+            "wells": [0.684],
+            "starts": [[7.43e-08], [4.18e-15]],
+            "turn": 400277,
+            "network": False,
+            "single": True,
+        },
+        {"method": "auto", "max_evals": 6000, "rtol": 0.001, "atol": 1e-06},
+    ),
     # A mode that is round-off of the start, which two checks changed by the same by chance.
     "two numbers": Example(
         "saddles",

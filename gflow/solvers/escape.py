@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.linalg.arrays import to_numpy
+from gflow.linalg.arrays import on_device, replace_where, to_numpy
 from gflow.linalg.blocks import spread
 from gflow.solvers.loop.growth_rate import (
     PRODUCTS,
@@ -40,6 +41,8 @@ _SHARE = 1 / 12  # of the evaluations of the solve
 _FEWEST = 4  # products
 _LAST_PRODUCTS = 12  # at the end of the path
 _CLOSE = 0.1  # relative distance of states that are on the same plateau
+_STANDS = math.log(100.0)  # of a mode: behind its growth by more, it stands still
+_STILL = 64.0  # units of round-off: a state that has not moved
 _REST = 1e-3  # size of the growing mode, relative to the state, at which a path rests
 
 
@@ -57,12 +60,16 @@ class Amplification:
         Where the path ends at rest on a saddle: the mode that should leave it.
     checked : bool
         Whether so much must be checked by a finer solve.
+    frozen : float
+        Size, relative to the state and at most 1, that a mode should have reached which has not
+        grown while the path stayed at a saddle; 0 where there is none.
     """
 
     gain: float
     evals: int
     rest: str
     checked: bool
+    frozen: float = 0.0
 
 
 def amplification(problem: Problem) -> Amplification:
@@ -103,7 +110,8 @@ def amplification(problem: Problem) -> Amplification:
     rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
     gain = np.maximum(gain, rate * _dwell(problem))
     largest, rest = before + float(np.max(gain)), _rest(problem, rate, vector, f)
-    return Amplification(largest, measure.evals, rest, largest > _CHECKED)
+    frozen = _frozen(problem, measure, rate, vector, f) if rest else 0.0
+    return Amplification(largest, measure.evals, rest, largest > _CHECKED, frozen)
 
 
 class _Measure:
@@ -122,7 +130,7 @@ class _Measure:
         rows = y.reshape(self._members, -1)
         if self._vectors is None:
             self._vectors = random_vectors(rows, 1)
-        f = self._velocity(rows)
+        f = self.velocity(rows)
         growth = self._growth(rows, f, self._vectors, max(products, 2))
         span = self._problem.ts[-1]
         if not self._exact and bool(needs_exact(self._problem.flow, growth.blind, span).any()):
@@ -136,7 +144,7 @@ class _Measure:
 
         def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
             return growth_rate(
-                self._velocity,
+                self.velocity,
                 rows,
                 f,
                 vectors,
@@ -167,7 +175,8 @@ class _Measure:
         product = self._problem.flow.jvp(rows.reshape(self._shape), vectors.reshape(self._shape))
         return product.reshape(rows.shape)
 
-    def _velocity(self, rows: Tensor) -> Tensor:
+    def velocity(self, rows: Tensor) -> Tensor:
+        """Return the velocity of rows of states at the end of the path, and count it."""
         self.evals += 1
         y = rows.reshape(self._shape)
         return velocity_of(self._problem.flow, self._problem.flow_time(self._problem.t), y).reshape(
@@ -177,15 +186,46 @@ class _Measure:
 
 def _dwell(problem: Problem) -> np.ndarray:
     """Return the time that every member has spent near its last state."""
+    return _arrival(problem, _CLOSE)[0]
+
+
+def _arrival(problem: Problem, distance: float) -> tuple[np.ndarray, Tensor]:
+    """Return for every member the time since it came near its last state, and the state then.
+
+    The distance is relative to the state.
+    """
     flow, states = problem.flow, [*problem.saved, problem.y]
     times = [*problem.ts[: len(problem.saved)], problem.t]
     size = to_numpy(flow.norm(problem.y)).reshape(-1)
     dwell = np.zeros(len(size))
     near = np.ones(len(size), bool)
+    arrived = problem.y.reshape(len(size), -1).clone()
     for t, y in zip(times[::-1], states[::-1], strict=True):
-        near &= to_numpy(flow.norm(y - problem.y)).reshape(-1) <= _CLOSE * size
+        near &= to_numpy(flow.norm(y - problem.y)).reshape(-1) <= distance * size
         dwell[near] = problem.t - t
-    return dwell
+        replace_where(on_device(near, y.device)[:, None], arrived, y.reshape(len(size), -1))
+    return dwell, arrived
+
+
+def _frozen(
+    problem: Problem, measure: _Measure, rate: np.ndarray, vector: Tensor, f: Tensor
+) -> float:
+    """Return the relative size that a mode should have reached which has not grown.
+
+    A mode that the state cannot hold, as it is below the round-off of other numbers, may have a
+    velocity and yet stand still. Then finer solves stand still, too.
+    """
+    dwell, arrived = _arrival(problem, _STILL * torch.finfo(f.dtype).eps)
+    size = to_numpy(vector_norm(problem.y.reshape(len(f), -1), dim=1))
+    then, now = (
+        to_numpy((vector * velocity).sum(dim=1).abs())
+        for velocity in (measure.velocity(arrived), f)
+    )
+    with np.errstate(all="ignore"):
+        expected = np.log(then / rate) + rate * dwell
+        grown = np.exp(np.minimum(expected - np.log(size), 0.0))
+        stands = (rate > 0) & (np.log(now / rate) < expected - _STANDS) & (rate * dwell > _STANDS)
+    return float(np.max(np.where(stands & np.isfinite(grown), grown, 0.0)))
 
 
 def _rest(problem: Problem, rate: np.ndarray, vector: Tensor, f: Tensor) -> str:

@@ -91,6 +91,9 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     0.0
     """
     found = amplification(problem)
+    bound = escape_bound(problem.rtol, problem.y0.dtype)
+    if found.frozen > bound:
+        return Escape(found.gain, found.frozen, found.rest, found.evals)
     if not found.checked or solve_again is None:
         return Escape(found.gain, None, found.rest, found.evals)
     times, ys = _states_to_check(problem)
@@ -101,7 +104,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     between = _times_between(times) if decides else []
     check_times = sorted({*times, *itertools.chain(*beside), *between})
     requested = [t in times for t in check_times]
-    bound, size = escape_bound(problem.rtol, ys.dtype), _state_size(problem)
+    size = _state_size(problem)
     error, evals, rest = 0.0, found.evals, found.rest
     checks: list[Tensor] = []
     for noise in _NOISES if decides else _NOISES[:1]:
