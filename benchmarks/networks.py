@@ -81,13 +81,13 @@ def counts() -> None:
 def refine() -> None:
     """Critical points behind the flow of the tanh network on digits, from ten starts.
 
-    A second argument is the number of digits, 200 by default.
+    Further arguments are the number of digits, 200 by default, and of starts.
     """
-    samples = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    samples, starts = (int(a) for a in (*sys.argv[2:], *("200", "10")[len(sys.argv) - 2 :]))
     X, classes = load_digits(return_X_y=True)
     inputs = torch.as_tensor(X[:samples] / 16)
     targets = nn.functional.one_hot(torch.as_tensor(classes[:samples])).double()
-    for seed in range(10):
+    for seed in range(starts):
         torch.manual_seed(seed)
         layers = [nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)]
         flow = gflow.NetworkFlow(

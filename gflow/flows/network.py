@@ -10,6 +10,7 @@ unit of time is one step of size 1 on the mean loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -30,15 +31,13 @@ from gflow.flows.objective.differentiation import (
     value_and_gradient,
 )
 from gflow.flows.objective.full_batch import full_batch
-from gflow.flows.objective.gauss_newton import GaussNewton, slope_and_curvature
+from gflow.flows.objective.gauss_newton import GaussNewton, gauss_newton_steps
 from gflow.flows.objective.groups import Groups
 from gflow.flows.objective.penalty import PenaltyFunction
 from gflow.flows.objective.samples import plain_tensor
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
-
-_MOST_OUTPUTS = 6000  # samples × outputs of a Gauss-Newton step: 288 MB for each of two matrices
 
 
 def gradient_rhs(objective: Objective, theta: Tensor) -> Tensor:
@@ -231,21 +230,11 @@ class NetworkFlow(NetworkWithLaws):
         return (self(0.0, y + step) - self(0.0, y - step)) * (size / (2 * scale))
 
     def gauss_newton(self, y: Tensor) -> GaussNewton | None:
-        outputs, (_, targets) = self.end_to_end(y.detach()).detach(), self.samples
-        special = self.is_regularised or self._rates is not None or not self.has_kernel
-        if special or outputs.numel() > _MOST_OUTPUTS:
+        if self.is_regularised or self._rates is not None or not self.has_kernel:
             return None
-        found = slope_and_curvature(lambda u: self.criterion(u, targets), outputs)
-        if found is None:
-            return None
-        slope, curvature = found
-
-        def pull(v: Tensor) -> Tensor:
-            with torch.enable_grad():
-                leaf = y.detach().clone().requires_grad_()
-                return torch.autograd.grad(self.end_to_end(leaf).flatten(), leaf, v)[0]
-
-        return GaussNewton(curvature * self.kernel(y, full=True), slope.flatten(), pull)
+        criterion, (_, targets) = self.criterion, self.samples
+        kernel = partial(self.kernel, full=True)
+        return gauss_newton_steps(self.end_to_end, lambda u: criterion(u, targets), kernel, y)
 
     def reference(self, y: Tensor) -> Tensor:
         # By torch.func, which the flow itself does not use; chunk by chunk as well.

@@ -7,6 +7,7 @@ from gflow.studies.completion import CompletionStudy, completion_study
 from gflow.studies.completion_trend import CompletionTrend
 from gflow.studies.context_plateaus import ContextPlateaus, context_plateaus
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete, continuous_vs_discrete
+from gflow.studies.critical_point import CriticalPoint
 from gflow.studies.depth import depth_study
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability, edge_of_stability
 from gflow.studies.fitting import OrderFit, PowerLaw
@@ -19,7 +20,7 @@ from gflow.studies.margin_path import MarginPath, margin_path
 from gflow.studies.mode_times import ModeTimes, mode_times
 from gflow.studies.oscillation import OscillatingDescent, oscillating_descent
 from gflow.studies.plateaus import Plateaus, plateaus
-from gflow.studies.refine import CriticalPoint, refine
+from gflow.studies.refine import refine
 from gflow.studies.rich_limit import RichLimit, rich_limit
 from gflow.studies.saddle_times import SaddleTimes, saddle_times
 from gflow.studies.samples import samples_study

@@ -80,14 +80,14 @@ def test_of_a_reduced_flow_the_parameters_are_refined():
 
 
 def test_a_large_hessian_is_counted_by_products(monkeypatch):
-    monkeypatch.setattr(sys.modules["gflow.studies.refine"], "_DENSE", 0)
+    monkeypatch.setattr(sys.modules["gflow.studies.critical_search"], "_DENSE", 0)
     found = gflow.refine(*factor([1e-6, 1e-6, 1.01]))
     assert (found.index, found.flat, found.verdict) == (2, None, "saddle")
 
 
 @pytest.mark.parametrize("dense", [pytest.param(1500, marks=pytest.mark.slow), 0])
 def test_networks_on_digits_come_to_a_zero_of_the_loss(monkeypatch, dense):
-    monkeypatch.setattr(sys.modules["gflow.studies.refine"], "_DENSE", dense)
+    monkeypatch.setattr(sys.modules["gflow.studies.critical_search"], "_DENSE", dense)
     X, classes = load_digits(return_X_y=True)
     X, Y = torch.as_tensor(X[:12] / 16), torch.eye(10).double()[classes[:12]]
     torch.manual_seed(0)

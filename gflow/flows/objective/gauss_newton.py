@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_MOST_OUTPUTS = 6000  # samples × outputs of a step: 288 MB for each of two matrices
 _SAME = 1e-10  # relative, at least 100 eps: a curvature that is the same in all directions
 
 
@@ -60,6 +61,54 @@ class GaussNewton:
         """Return the number of eigenvalues of cK beyond a part of the largest."""
         values = torch.linalg.eigvalsh(self.kernel)
         return int((values > negligible * values.max()).sum())
+
+
+def gauss_newton_steps(
+    outputs: Callable[[Tensor], Tensor],
+    criterion: Callable[[Tensor], Tensor],
+    kernel: Callable[[Tensor], Tensor],
+    y: Tensor,
+) -> GaussNewton | None:
+    """Return the steps from one state; None where they would cost too much, or have no c.
+
+    Parameters
+    ----------
+    outputs : callable
+        y (p,) ↦ u, of any shape.
+    criterion : callable
+        ℓ, u ↦ scalar.
+    kernel : callable
+        y ↦ K, (m, m).
+    y : Tensor, shape (p,)
+
+    Returns
+    -------
+    GaussNewton or None
+
+    Examples
+    --------
+    >>> J = torch.tensor([[2.0, 0.0]])
+    >>> steps = gauss_newton_steps(
+    ...     lambda y: J @ y, lambda u: 0.5 * (u + 4).square().sum(), lambda y: J @ J.mT,
+    ...     torch.zeros(2))
+    >>> steps.step(0.0).tolist()
+    [-2.0, -0.0]
+    """
+    y = y.detach()
+    with torch.no_grad():
+        found = outputs(y)
+    if found.numel() > _MOST_OUTPUTS:
+        return None
+    local = slope_and_curvature(criterion, found)
+    if local is None:
+        return None
+
+    def pull(v: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = y.clone().requires_grad_()
+            return torch.autograd.grad(outputs(leaf).flatten(), leaf, v)[0]
+
+    return GaussNewton(local[1] * kernel(y), local[0].flatten(), pull)
 
 
 def slope_and_curvature(
