@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-_BLOCK = 2**16  # numbers of gathered rows at a time, which stay in a core's cache
+_BLOCK = 2**15  # numbers of gathered rows at a time, which stay in a core's cache
 
 
 class EntryPattern:
@@ -41,7 +41,10 @@ class EntryPattern:
     def __init__(self, rows: Tensor, columns: Tensor, shape: tuple[int, int]):
         self.rows, self.columns, self.shape = rows, columns, shape
         counts = torch.bincount(rows, minlength=shape[0]).cumsum(0)
-        self._offsets = torch.cat([counts.new_zeros(1), counts])
+        offsets = torch.cat([counts.new_zeros(1), counts])
+        # Sparse products read half as much of short indices.
+        index = torch.int32 if max(len(rows), *shape) < 2**31 else torch.int64
+        self._offsets, self._columns = offsets.to(index), columns.to(index)
         _quiet(rows.device)
 
     @functools.cached_property
@@ -152,7 +155,7 @@ class _Times(torch.autograd.Function):
         product = matrix.new_empty(*batch, pattern.shape[0], matrix.shape[-1])
         for out, z, b in _members(batch, (product, 2), (values, 1), (matrix, 2)):
             G = torch.sparse_csr_tensor(
-                pattern._offsets, pattern.columns, z, pattern.shape, check_invariants=False
+                pattern._offsets, pattern._columns, z, pattern.shape, check_invariants=False
             )
             out[...] = G @ b
         return product
