@@ -172,9 +172,9 @@ def ratings() -> None:
     print(
         f"{data.shape[0]} x {data.shape[1]}: read in {read:.2f} CPU s, loss "
         f"{float(path.losses[-1]):.1e} after {seconds:.1f} CPU s, {path.stats.rhs_evals} "
-        f"evaluations in {path.stats.wall_seconds:.1f} s beside {path.stats.certificate_evals} of the "
-        f"certificate, peak memory {peak:.0f} MiB above that before, the dense matrix {dense:.0f} "
-        f"MiB, certified {path.certificate.holds}"
+        f"evaluations in {path.stats.wall_seconds:.1f} s, and {path.stats.certificate_evals} of "
+        f"the certificate, peak memory {peak:.0f} MiB above that before, the dense matrix "
+        f"{dense:.0f} MiB, certified {path.certificate.holds}"
     )
 
 

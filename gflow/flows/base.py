@@ -79,10 +79,14 @@ class Chart(NamedTuple):
         Maps perturbations in the coordinates to those of the state, both (..., *state), linearly.
     from_state : callable
         The inverse; what is no perturbation of a state that the flow can reach is left out.
+    size : float or None
+        What differences are small beside, in a state; its norm by default. A large number in a
+        state, of which the others know nothing, would make them too long for these.
     """
 
     to_state: Callable[[Any], Any]
     from_state: Callable[[Any], Any]
+    size: float | None = None
 
 
 class Correction(NamedTuple):

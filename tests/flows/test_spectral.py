@@ -155,6 +155,18 @@ def test_the_unobserved_entry_grows_to_a_loss_of_1e_10(depth):
     assert path.certificate.holds, path.certificate
 
 
+def test_a_mode_far_below_the_others_does_not_look_like_a_growing_one():
+    """Many requested times, and a log of −3,600: it follows the angle, and moves nothing."""
+    flow = SpectralFlow(CORNER, 2)
+    ts = torch.cat([torch.zeros(1), torch.logspace(0, 9, 60)]).double()
+    until = loss_reaches(flow, 2e-5)
+    path = gflow.integrate(flow, flow.start(W0), ts, rtol=1e-7, atol=0.0, until=until)
+    assert float(flow.log_singular_values(path.ys[-1])[1]) < -3000
+    assert path.certificate.holds, path.certificate
+    assert path.certificate.amplification < 10
+    assert not path.certificate.rest
+
+
 # -- states, and what cannot be one -----------------------------------------------------
 
 

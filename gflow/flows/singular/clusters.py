@@ -345,7 +345,9 @@ class ClusterFlow(MatrixLossFlow, ReducedFlow):
 
         The flow of the layers is a gradient, so that its Jacobian is symmetric. With w = σ^{1/N}, a
         perturbation of log σ has the length w/√N of it, and a turn of two singular vectors that of
-        the larger w.
+        the larger w. A log beyond the first 280 counts as its a does: a mode of e^−8000 follows the
+        others, and moves nothing, but with weights of at least 1e-4 in its log it would look as if
+        what moves it grew.
         """
         layout, xp = self.layout, library(y)
         scales = expanded(y[..., : len(layout.clusters)])
@@ -355,12 +357,11 @@ class ClusterFlow(MatrixLossFlow, ReducedFlow):
         of_mode = w[..., layout.of_mode]
         turn = xp.maximum(of_mode[..., :, None], of_mode[..., None, :]) * 0.5**0.5
         apart = layout.apart if xp is np else torch.as_tensor(layout.apart, device=y.device)
-        slope = expansion(y[..., : len(layout.clusters)])
 
         def weighted(v: Any, power: float) -> Any:
             out = xp.empty_like(v)
             K = len(layout.clusters)
-            out[..., :K] = v[..., :K] * (of_log * slope) ** power
+            out[..., :K] = v[..., :K] * of_log**power
             for k, _, count, at in layout.blocks:
                 part = slice(at, at + count * count)
                 out[..., part] = v[..., part] * of_log[..., k, None] ** power
@@ -378,7 +379,7 @@ class ClusterFlow(MatrixLossFlow, ReducedFlow):
                     break
             return out
 
-        return Chart(lambda v: weighted(v, -1.0), lambda v: weighted(v, 1.0))
+        return Chart(lambda v: weighted(v, -1.0), lambda v: weighted(v, 1.0), size=1.0)
 
     def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
         return None if self._make_guard is None else self._make_guard(self)

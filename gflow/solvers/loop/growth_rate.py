@@ -135,8 +135,11 @@ def growth_rate(
     3.0
     """
     eps = unit_round_off(y)
-    size = row_norms(y)[:, None]
-    delta = eps**0.5 * where(size > 0, size, 1.0)
+    if chart is None or chart.size is None:
+        size = row_norms(y)[:, None]
+        delta = eps**0.5 * where(size > 0, size, 1.0)
+    else:
+        delta = eps**0.5 * chart.size
 
     def image(q: Array) -> Array:
         v = q if chart is None else chart.to_state(q)

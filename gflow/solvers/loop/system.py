@@ -207,10 +207,11 @@ class System:
         chart = self._flow.perturbations(y.reshape(shape))
         if chart is None:
             return None
-        to_state, from_state = chart
+        to_state, from_state, size = chart
         return Chart(
             lambda v: to_state(v.reshape(shape)).reshape(y.shape),
             lambda v: from_state(v.reshape(shape)).reshape(y.shape),
+            size,
         )
 
     def radius(
