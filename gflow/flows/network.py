@@ -170,6 +170,8 @@ class NetworkFlow(NetworkWithLaws):
             with team.collective():
                 self._require_equal(team, samples)
                 self._batch = full_batch(self._loss, samples, self._regulariser, chunk, team)
+                if self.has_penalty:
+                    team.require_equal("the penalty", [self.penalty(self.start)])
         self._require_measures(test, chunk)
 
     def _require_equal(self, team: Team, samples: tuple[Tensor, Tensor]) -> None:
@@ -178,8 +180,6 @@ class NetworkFlow(NetworkWithLaws):
         team.require_equal("inputs and targets", [*samples])
         scales = [self._of_parameters(x) for x in (self.weight_decay, self.time_scales)]
         team.require_equal("weight decay and rates", scales)
-        if self.has_penalty:
-            team.require_equal("the penalty", [self.penalty(self.start)])
 
     @property
     def samples(self) -> tuple[Tensor, Tensor]:

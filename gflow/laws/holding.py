@@ -78,7 +78,7 @@ def unbroken_laws(
         It is compared at random points of these sizes, and from a hundredth to a hundred times
         these: a penalty may begin far from the start.
     gradient : callable
-        Parameters ↦ gradient of the term, both by name.
+        Parameters ↦ gradient of the term, both by name; points where it fails are left out.
 
     Returns
     -------
@@ -101,7 +101,10 @@ def unbroken_laws(
     ]
     left = tuple(laws)
     for point in points:
-        slope = {name: g.detach() for name, g in gradient(point).items()}
+        try:
+            slope = {name: g.detach() for name, g in gradient(point).items()}
+        except Exception:  # of any kind: the term has no value there
+            continue
         if all(bool(torch.isfinite(g).all()) for g in slope.values()):
             left = tuple(law for law in left if _holds(law, point, slope, noise))
     return left

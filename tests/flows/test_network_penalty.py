@@ -132,6 +132,14 @@ def test_laws_are_those_that_the_penalty_leaves(penalty, kept):
     assert path.certificate.holds
 
 
+def test_a_penalty_without_a_value_far_away_has_laws_where_it_has_one():
+    def penalty(q):  # of the product alone, below a size
+        size = (q["2.weight"] @ q["0.weight"]).square().sum()
+        return torch.linalg.cholesky((1 - 1e-4 * size) * torch.eye(2).double()).sum()
+
+    assert len(linear_flow(penalty=penalty).laws) == 1
+
+
 def test_laws_under_weight_decay_and_a_penalty():
     flow = linear_flow(penalty=lambda q: (q["2.weight"] @ q["0.weight"]).norm(), weight_decay=0.2)
     path = gflow.integrate(flow, flow.pack(), [0.0, 2.0], rtol=1e-11, atol=1e-14)
