@@ -136,7 +136,7 @@ def check(case: str, file: str) -> None:
         networks = [network(team, *key) for key in NETWORKS]
         kernels = [kernel(team, *key) for key in KERNELS]
         if case == "an error in one" and team.rank == 1:
-            networks[0]._chunks[0].inputs = networks[0]._chunks[0].inputs[:, :2]
+            networks[0]._batch.chunks[0].inputs = networks[0]._batch.chunks[0].inputs[:, :2]
         if not team.leads():
             return
         if case == "values":
