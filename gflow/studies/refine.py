@@ -29,7 +29,7 @@ def refine(
     max_products : int
         Hessian products before the search ends with what it has. Gauss-Newton steps of networks
         (at most 50) are not among them: each decomposes a matrix of samples × outputs, which takes
-        about 1 s for 2,000 and 30 s for 5,000 of these.
+        about 1 s for 2,000 and 5 s for 5,000 of these, and more where a step is tried again.
 
     Returns
     -------
