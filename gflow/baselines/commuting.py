@@ -69,8 +69,8 @@ class CommutingRate:
     value : float
         The least nuclear norm.
     exponent : float
-        κ of ‖W‖_* − value ∝ c^κ, c the scale of the start; infinite where all W that fit and have
-        an eigenvalue at 0 have it for all of them.
+        κ of ‖W‖_* − value ∝ c^κ, c the scale of the start; infinite where all W that fit have the
+        least nuclear norm.
     slacks : Tensor, shape (d,)
         1 − Σ_i ν_i a_ij at the optimal ν with the largest least slack, in the order of the
         eigenbasis: an eigenvalue of the limit falls as c to the power of its slack.
@@ -133,6 +133,9 @@ def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
 
     diagonal, Q = _diagonals(measurements, values)
     A, b = diagonal.double().cpu().numpy(), values.double().cpu().numpy()
+    # The tolerances of the programs are absolute.
+    size_A, size_b = (float(np.abs(x).max()) or 1.0 for x in (A, b))
+    A, b = A / size_A, b / size_b
     m, d = A.shape
     free = [(None, None)] * m
 
@@ -141,7 +144,7 @@ def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
         if found.status != 0:
             raise InputError(
                 "a matrix W ⪰ 0 must fit the values, and the least nuclear norm exist, but the "
-                f"linear program says: {found.message.strip()}"
+                f"linear program says: {found.message.strip()}; change measurements or values"
             )
         return found
 
@@ -158,7 +161,8 @@ def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
         equal = {"A_eq": np.append(b, 0.0)[None], "b_eq": [value], "bounds": [*free, (None, None)]}
         found = solve(np.append(np.zeros(m), -1.0), A_ub=rows, b_ub=np.ones(d), **equal)
         slacks, exponent = np.where(zero, 0.0, 1 - found.x[:m] @ A), float(found.x[m])
-    return CommutingRate(float(value), exponent, torch.from_numpy(slacks).to(Q), Q)
+    least = float(value) * size_b / size_A
+    return CommutingRate(least, exponent, torch.from_numpy(slacks).to(Q), Q)
 
 
 def _diagonals(measurements: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

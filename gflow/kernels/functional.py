@@ -67,23 +67,7 @@ def prepare(
         raise InputError(f"module must be a torch.nn.Module, got {shown(module)}")
     parameters = trainable_parameters(module)
     if params is not None:
-        if not isinstance(params, Mapping) or not all(
-            isinstance(p, Tensor) for p in params.values()
-        ):
-            raise InputError(
-                f"params must be a mapping of names to tensors, got {shown(params)}; write "
-                "flow.parameters_dict(theta)"
-            )
-        given = {k: (p.shape, p.dtype, p.device) for k, p in params.items()}
-        required = {k: (p.shape, p.dtype, p.device) for k, p in parameters.items()}
-        if given != required:
-            names = given.keys() | required.keys()
-            wrong = sorted(k for k in names if given.get(k) != required.get(k))
-            raise InputError(
-                "params must be the module's trainable parameters by name, of their shapes, dtype "
-                f"and device; these are not: {', '.join(wrong)}"
-            )
-        parameters = {name: params[name].detach() for name in parameters}
+        parameters = named_parameters("params", params, parameters)
     x1 = require_tensor("x1", x1).detach()
     x2 = None if x2 is None else require_tensor("x2", x2).detach()
     points = x1 if x2 is None else x2
@@ -111,6 +95,52 @@ def prepare(
         )
     _require_substitution(module, network, x1[:2])
     return Prepared(network, parameters, x1, points, k)
+
+
+def named_parameters(
+    what: str, values: object, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a tensor for each parameter of a module, detached; InputError unless all fit.
+
+    Parameters
+    ----------
+    what : str
+        Name of the argument, for the message.
+    values : object
+        Value of the argument, which must be a mapping of names to tensors.
+    parameters : mapping of str to Tensor
+        The module's trainable parameters by name.
+
+    Returns
+    -------
+    dict of str to Tensor
+        In the order of ``parameters``.
+
+    Raises
+    ------
+    InputError
+        If names, shapes, dtype or device are not those of the parameters.
+
+    Examples
+    --------
+    >>> named_parameters("params", {"w": torch.ones(1)}, {"w": torch.zeros(1)})
+    {'w': tensor([1.])}
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(p, Tensor) for p in values.values()):
+        raise InputError(
+            f"{what} must be a mapping of names to tensors, got {shown(values)}; write "
+            "flow.parameters_dict(theta)"
+        )
+    given = {k: (p.shape, p.dtype, p.device) for k, p in values.items()}
+    required = {k: (p.shape, p.dtype, p.device) for k, p in parameters.items()}
+    if given != required:
+        names = given.keys() | required.keys()
+        wrong = sorted(k for k in names if given.get(k) != required.get(k))
+        raise InputError(
+            f"{what} must be the module's trainable parameters by name, of their shapes, dtype "
+            f"and device; these are not: {', '.join(wrong)}"
+        )
+    return {name: values[name].detach() for name in parameters}
 
 
 def _require_substitution(module: nn.Module, network: Network, x: Tensor) -> None:

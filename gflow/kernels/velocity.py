@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from gflow.kernels.contractions import MEMORY, USABLE
-from gflow.kernels.functional import Network, Parameters, prepare
+from gflow.kernels.functional import Network, Parameters, named_parameters, prepare
 from gflow.linalg.blocks import spans
 
-_COPIES = 6  # Jacobians in memory for each of two blocks: J, J̇ and what their derivation needs
+_COPIES = 6  # Jacobians in memory for each of two blocks: J, J̇ and what computing them needs
 
 
 def empirical_ntk_velocity(
@@ -56,7 +56,7 @@ def empirical_ntk_velocity(
     Raises
     ------
     InputError
-        As `empirical_ntk` does.
+        As `empirical_ntk` does, or if ``velocity`` does not fit the parameters.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def empirical_ntk_velocity(
     tensor([[26.]], dtype=torch.float64)
     """
     network, parameters, x, _, k = prepare(module, x, None, params)
-    direction = {name: velocity[name].detach() for name in parameters}
+    direction = named_parameters("velocity", velocity, parameters)
     size = sum(p.numel() for p in parameters.values())
     row = 2 * _COPIES * k * size * next(iter(parameters.values())).element_size()
     block, each = max(1, int(USABLE * max_memory / row)), k if full else 1

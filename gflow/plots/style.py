@@ -191,6 +191,8 @@ def draw_median_band(axes: Axes, x: np.ndarray, values: np.ndarray, **style: Any
     array([2. , 3.5])
     """
     finite = np.isfinite(values).any(axis=0)
+    if not finite.any():
+        return np.empty(0)
     values, x = values[:, finite], x[finite]
     medians = np.nanmedian(values, axis=0)
     axes.plot(x, medians, **style)

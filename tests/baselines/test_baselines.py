@@ -93,6 +93,14 @@ def test_the_excess_of_the_nuclear_norm_falls_as_the_linear_program_says(
         assert slope == pytest.approx(exponent, rel=5e-3)
 
 
+@pytest.mark.parametrize(("of_A", "of_b"), [(1e-12, 1.0), (1.0, 1e-12), (1e9, 1e9)])
+def test_units_do_not_change_the_rate(of_A, of_b):
+    A, b = torch.diag(torch.tensor([2.0, 1.0])).double()[None], torch.tensor([3.0]).double()
+    rate = commuting_rate(of_A * A, of_b * b)
+    assert rate.value == pytest.approx(1.5 * of_b / of_A, rel=1e-9)
+    assert rate.exponent == pytest.approx(0.5, rel=1e-9)
+
+
 def test_values_that_no_matrix_fits_have_no_rate():
     with pytest.raises(InputError, match="must fit the values") as info:
         commuting_rate(torch.eye(2).double()[None], -torch.ones(1).double())

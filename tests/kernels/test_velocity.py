@@ -90,6 +90,20 @@ def test_a_linear_module_has_a_constant_kernel():
     assert empirical_ntk_velocity(module, randn(4, 3), velocity).abs().max() == 0
 
 
+@pytest.mark.parametrize(
+    ("velocity", "message"),
+    [
+        ({"weight": torch.ones(1, 2).double()}, "velocity must be .*; these are not: bias"),
+        # A shape that would broadcast, and another dtype.
+        ({"weight": torch.ones(()).double(), "bias": torch.ones(1)}, "are not: bias, weight"),
+        ([1.0], "velocity must be a mapping of names to tensors, got"),
+    ],
+)
+def test_a_velocity_must_fit_the_parameters(velocity, message):
+    with pytest.raises(InputError, match=message):
+        empirical_ntk_velocity(nn.Linear(2, 1).double(), randn(3, 2), velocity)
+
+
 def test_what_has_no_second_derivative_is_refused():
     class OnceOnly(torch.autograd.Function):
         @staticmethod
