@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import gflow
+from gflow.baselines import greedy_low_rank
 from gflow.errors import InputError
 from gflow.flows import TwoLayerFlow
 from gflow.losses import MatrixCompletion, MatrixSensing
+from gflow.studies import completion_study
 from tests.helpers import randn, relative, slow_except
 
 SIZE, COUNT = 4, 3
@@ -190,6 +192,14 @@ def test_a_scale_alone_starts_every_member():
                 gflow.EndToEndFlow(LOSSES["masks"][0], 2), randn(SIZE, SIZE), [0.0, 1.0]
             ),
             r"must have the members of its data, \(3,\).*got shape \(4, 4\)",
+        ),
+        (
+            lambda: greedy_low_rank(LOSSES["masks"][0], 2),
+            r"must be that of one matrix, got MatrixCompletion\(4 × 4, of 3 members\)",
+        ),
+        (
+            lambda: completion_study(VALUES, MASKS, [2], [0.1]),
+            r"mask must be one for all starts, of shape \(4, 4\), got \(3, 4, 4\)",
         ),
         (
             lambda: gflow.descend(

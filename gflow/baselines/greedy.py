@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gflow.checks import require_count, require_positive
+from gflow.errors import InputError
 from gflow.events import gradient_norm_reaches
 from gflow.flows import FactorFlow
 from gflow.losses import Loss
@@ -67,7 +68,8 @@ def greedy_low_rank(
     Raises
     ------
     InputError
-        If the loss is one of matrices that are not square, or a number is out of range.
+        If the loss is one of matrices that are not square or of an ensemble, or a number is out of
+        range.
 
     Examples
     --------
@@ -84,6 +86,11 @@ def greedy_low_rank(
         require_positive("tolerance", tolerance),
     )
     flow = FactorFlow(loss)
+    if loss.members:
+        raise InputError(
+            f"the loss must be that of one matrix, got {loss!r}; pass "
+            "loss.for_members(torch.tensor(0))"
+        )
     U = loss.reference_tensor.new_zeros(loss.shape[0], 0)
     solutions, losses, eigenvalues = [], [], []
     while True:

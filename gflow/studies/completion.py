@@ -19,6 +19,7 @@ from gflow.baselines import minimum_nuclear_norm
 from gflow.callbacks import Stages, as_stages
 from gflow.checks import require_bool, require_count, require_numbers, require_positive
 from gflow.display import Display, holds
+from gflow.errors import InputError
 from gflow.losses import MatrixCompletion
 from gflow.solvers import SolveOptions
 from gflow.solvers.options import SolveKeywords
@@ -125,7 +126,7 @@ def completion_study(
     Raises
     ------
     InputError
-        If the matrix is not square, or an argument is out of range.
+        If the matrix is not square, the mask has another shape, or an argument is out of range.
 
     Examples
     --------
@@ -145,6 +146,11 @@ def completion_study(
     loss_end = require_positive("loss_end", loss_end)
     stage_of = as_stages(stages)
     loss = MatrixCompletion(matrix, mask)
+    if loss.members:
+        raise InputError(
+            f"mask must be one for all starts, of shape {tuple(matrix.shape)}, got "
+            f"{tuple(mask.shape)}; pass one, or use samples_study, which has a mask for each start"
+        )
     observed = mask.to(torch.bool).to(matrix.device)
     starts = [[(alpha, seed) for seed in numbers] for alpha in alphas]
     ends = [complete(loss, depth, starts, loss_end, options, stage_of) for depth in layers]

@@ -27,12 +27,14 @@ from gflow.display import Display, holds
 from gflow.errors import InputError
 from gflow.events import loss_reaches
 from gflow.flows import Flow
+from gflow.flows.starts import single_start
 from gflow.linalg.arrays import to_numpy
 from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import study_options
 from gflow.trajectory import Trajectory
 
+_USAGE = "context_plateaus(flow, y0, theory, sample, t_end=t)"
 _NEAR = 1e-3  # of the last fall: a path ends this near to the last level
 _FIRST = 1e-4  # of the last time: the first one that is measured after 0
 
@@ -170,7 +172,7 @@ def context_plateaus(
     Raises
     ------
     InputError
-        If the levels do not fall, or differ in number.
+        If the levels do not fall or differ in number, or the start is an ensemble.
 
     Examples
     --------
@@ -182,12 +184,15 @@ def context_plateaus(
     [1.0, 0.5, 0.0]
     """
     options, stages = study_options(options, keywords), as_stages(stages)
+    flow, y0 = single_start("context_plateaus", flow, y0, _USAGE)
     t_end = require_positive("t_end", t_end)
+    theory, sample = require_tensor("theory", theory), require_tensor("sample", sample)
     for name, levels in (("theory", theory), ("sample", sample)):
-        if levels.ndim != 1 or len(levels) != len(theory) or not bool((levels.diff() < 0).all()):
+        is_row = levels.ndim == 1 and len(levels) == len(theory) > 1
+        if not is_row or not bool((levels.diff() < 0).all()):
             raise InputError(
-                f"{name} must be falling levels, as many as of theory, got {levels.tolist()}; take "
-                "those of context_levels and best_levels"
+                f"{name} must be two or more falling levels, as many as of theory, got "
+                f"{levels.tolist()}; take those of context_levels and best_levels"
             )
     first, last = np.log10(_FIRST * t_end), np.log10(t_end)
     ts = torch.logspace(first, last, max(2, options.points) - 1, dtype=torch.float64)

@@ -209,7 +209,7 @@ class Search:
         """Return eigenvalues with all negative ones and the largest, and how many are zero."""
         product, n = hessian_product(self._flow, self.y), self.y.numel()
         flat = None
-        if n > _DENSE and self.loss <= _ZERO_LOSS * self._first_loss:
+        if n > _DENSE and abs(self.loss) <= _ZERO_LOSS * self._first_loss:
             steps = self._flow.gauss_newton(self.y)
             if steps is not None and len(steps.kernel) <= _DENSE_OUTPUTS:
                 flat = n - steps.rank(_NEGLIGIBLE)

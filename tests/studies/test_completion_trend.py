@@ -100,6 +100,13 @@ def test_a_trend_draws_itself_and_makes_a_table(samples):
     assert [axes.get_xlabel() for axes in figure.axes] == ["number of observed entries"] * 3
 
 
+def test_errors_that_no_entry_measures_are_drawn_as_none():
+    study = samples_study(torch.ones(2, 2).double(), [4], depth=2, init_scale=0.1, loss_end=1e-2)
+    assert bool(study.flows.errors.isnan().all())
+    (line,) = study.plot()[0].figure.axes[2].lines[1:2]
+    assert line.get_ydata().size == 1
+
+
 def test_entries_that_nobody_knows_are_never_observed():
     matrix = rank_one()
     matrix[0] = torch.nan

@@ -119,5 +119,11 @@ def test_input_errors():
         validate(SMALL | {"samples": 10**6, "inputs": 20}, "a test").setup()
     flow, start = gflow.KernelFlow.example()
     levels = torch.tensor([1.0, 2.0]).double()
-    with pytest.raises(InputError, match="theory must be falling levels"):
-        context_plateaus(flow, start, levels, levels, t_end=1.0)
+    for wrong in (levels, levels[:1], levels.flip(0)[None]):
+        with pytest.raises(InputError, match="theory must be two or more falling levels"):
+            context_plateaus(flow, start, wrong, wrong, t_end=1.0)
+    falling = levels.flip(0)
+    with pytest.raises(InputError, match="theory must be a tensor"):
+        context_plateaus(flow, start, [2.0, 1.0], falling, t_end=1.0)
+    with pytest.raises(InputError, match="context_plateaus takes one start"):
+        context_plateaus(flow, torch.stack([start, start]), falling, falling, t_end=1.0)

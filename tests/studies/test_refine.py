@@ -102,6 +102,16 @@ def test_networks_on_digits_come_to_a_zero_of_the_loss(monkeypatch, dense):
     assert found.flat == len(found.state) - rank
 
 
+def test_a_loss_below_zero_is_no_zero_of_the_residuals(monkeypatch):
+    # u = w₂w₁ at zero: the residual is 1, and the Hessian is not that of Gauss-Newton.
+    monkeypatch.setattr(sys.modules["gflow.studies.critical_search"], "_DENSE", 0)
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+    one = torch.ones(1, 1).double()
+    flow = gflow.NetworkFlow(module, lambda u, v: (u - v).square().mean() - 10, one, one)
+    found = gflow.refine(flow, torch.zeros(2).double())
+    assert (found.verdict, found.flat) == ("saddle", None)
+
+
 def test_gauss_newton_does_not_leave_a_saddle_that_is_near():
     # Two layers at zero: a saddle of the loss, from which Gauss-Newton would go downhill.
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()
