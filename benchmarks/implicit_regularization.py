@@ -1,6 +1,7 @@
 """Measure what docs/implicit-regularization.md states.
 
-python benchmarks/implicit_regularization.py NAME, a name at the end of this file
+python benchmarks/implicit_regularization.py
+    commuting|limit|saddles|margin|relu|ratings|nuclear|narrow|trends
 """
 
 import math
@@ -291,8 +292,8 @@ def commuting() -> None:
     figure.savefig(Path(__file__).parent.parent / "docs" / "images" / "commuting.png", dpi=120)
 
 
-EVERY = (commuting, limit, saddles, margin, relu, ratings, nuclear, narrow, trends)
+MEASUREMENTS = (commuting, limit, saddles, margin, relu, ratings, nuclear, narrow, trends)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {f.__name__: f for f in EVERY}[sys.argv[1]]()
+    {f.__name__: f for f in MEASUREMENTS}[sys.argv[1]]()

@@ -205,6 +205,9 @@ def test_results_on_a_device_are_compared_with_the_cpu(benchmarks, monkeypatch):
     device = torch.device("cpu")
     found = [*gpu.differences(device, gpu.Clock(device, 1.0), [gflow.FactorFlow])]
     assert [value for _, _, value in found] == [0.0, 0.0, 0.0, None] * 2  # bdf takes one start
+    assert [*gpu.differences(device, gpu.Clock(device, -1.0), [gflow.FactorFlow])] == [
+        ("FactorFlow", gpu.OUT_OF_TIME, None)
+    ]
     kernels = [*gpu.kernel_differences(device, 8)]
     assert len(kernels) == 6
     assert all(value == 0.0 for _, _, value in kernels)
