@@ -18,6 +18,7 @@ from gflow.flows.objective.criteria import Logistic
 from gflow.flows.objective.differentiation import map_over_ensemble, value_and_gradient
 from gflow.flows.objective.full_batch import FullBatch
 from gflow.flows.objective.held_out import HeldOut
+from gflow.flows.objective.network_loss import criterion_value
 from gflow.flows.objective.penalty import Regulariser
 from gflow.flows.objective.samples import plain_tensor, require_samples
 from gflow.flows.sharpness import hessian_product
@@ -114,8 +115,7 @@ class MeasuredNetwork(NetworkParameters):
 
     def criterion_loss(self, y: Tensor) -> Tensor:
         """Compute the criterion on all samples, without weight decay and penalty."""
-        loss, regulariser = self.loss(y), self._regulariser
-        return loss if regulariser is None else loss - map_over_ensemble(regulariser, y)
+        return self._without_stray_graph(y, self._batch.sum(criterion_value, y)[0])
 
     @property
     def test_targets(self) -> Tensor | None:

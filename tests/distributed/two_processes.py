@@ -66,6 +66,7 @@ def network_values(flow: NetworkFlow) -> dict[str, torch.Tensor]:
         "outputs": flow.end_to_end(theta),
         "outputs of several": flow.end_to_end(states),
         "losses": flow.loss(states[None]),
+        "criteria": flow.criterion_loss(states[None]),
         "velocities": flow(0.0, states[None]),
         "products": flow.jvp(states, torch.stack([v, -v, 2 * v])),
         "modified velocity": modified(0.0, theta),

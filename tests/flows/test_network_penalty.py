@@ -96,6 +96,20 @@ def test_order_of_descent_and_certificate():
     assert study.modified_order == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_a_criterion_far_below_the_penalty_keeps_its_digits(chunk):
+    module = nn.Linear(2, 1, bias=False).double()
+    X, y = randn(4, 2, seed=1), torch.tensor([1e-9, 1e3]).double()
+    flow = gflow.NetworkFlow(
+        module, nn.functional.mse_loss, X, X[:, 1:] * 1e3, weight_decay=1.0, chunk=chunk,
+        penalty=lambda q: q["weight"].square().sum(),
+    )  # fmt: skip
+    expected = 1e-18 * float(X[:, 0].square().mean())
+    assert float(flow.observables(y)["criterion_loss"]) == pytest.approx(expected, rel=1e-3)
+    leaf = torch.stack([y, 2 * y]).requires_grad_()
+    assert bool(torch.autograd.grad(flow.criterion_loss(leaf).sum(), leaf)[0][1].norm() > 0)
+
+
 def test_half_the_square_is_weight_decay():
     def half(q):
         return 0.35 * sum(p.square().sum() for p in q.values())

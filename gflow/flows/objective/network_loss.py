@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.func import functional_call
 
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
-from gflow.flows.objective.differentiation import gradient_by_torch_func
+from gflow.flows.objective.differentiation import gradient_by_torch_func, value
 from gflow.flows.objective.known_derivatives import KnownDerivatives
 from gflow.flows.pullback import pull_back
 
@@ -255,6 +255,36 @@ class OverwrittenLoss(ChunkLoss, KnownDerivatives):
             results = list(pull_back(outputs, own, directions, create_graph=i < len(vs)))
             along = list(self.loss.split(vs[i].detach())) if i < len(vs) else []
         return torch.cat([r.detach().to_dense().flatten() for r in results])
+
+
+def criterion_value(objective: ChunkLoss, theta: Tensor) -> tuple[Tensor]:
+    """Compute the summand of a chunk without weight decay and penalty.
+
+    Parameters
+    ----------
+    objective : ChunkLoss
+        L, one vector (p,) → scalar.
+    theta : Tensor, shape (..., p)
+        One vector or an ensemble.
+
+    Returns
+    -------
+    tuple of Tensor, shape (...)
+        The values. A difference of L and what is added to the criterion would lose digits.
+
+    Examples
+    --------
+    >>> from gflow.flows.objective.chunks import Chunk
+    >>> from gflow.flows.objective.penalty import Regulariser
+    >>> module, x = nn.Linear(1, 1, bias=False), torch.ones(2, 1)
+    >>> start = {name: p.detach() for name, p in module.named_parameters()}
+    >>> loss = NetworkLoss(module, nn.functional.mse_loss, start)
+    >>> chunk = Chunk(x, 3 * x, 1.0, Regulariser(torch.ones(1), None, dict))
+    >>> criterion_value(loss.objective(chunk), torch.ones(1))
+    (tensor(4.),)
+    """
+    chunk = replace(objective.chunk, regulariser=None)
+    return value(objective.loss.objective(chunk), theta)
 
 
 def reference_gradient(objective: ChunkLoss, theta: Tensor) -> tuple[Tensor]:

@@ -22,6 +22,7 @@ from gflow.flows.objective.differentiation import (
     value_and_gradient,
 )
 from gflow.flows.objective.known_derivatives import KnownDerivatives
+from gflow.flows.objective.network_loss import criterion_value
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
@@ -39,6 +40,7 @@ _SUMMANDS: tuple[Summand, ...] = (
     value_and_gradient,
     gradient_and_product,
     gradient_by_torch_func,
+    criterion_value,
     _derivative,
 )
 
@@ -76,7 +78,8 @@ class SampleSums(KnownDerivatives):
 
     def sum(self, summand: Summand, y: Tensor, *vs: Tensor) -> Sequence[Tensor]:
         """Sum over all samples, as part of the graph."""
-        if not (torch.is_grad_enabled() and any(x.requires_grad for x in (y, *vs))):
+        needs_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (y, *vs))
+        if summand is criterion_value or not needs_graph:  # it is only measured
             return self._totals[summand](y, *vs)
         if summand is gradient_and_product:
             gradient = self.derivative(y)
