@@ -80,8 +80,9 @@ class Chart(NamedTuple):
     from_state : callable
         The inverse; what is no perturbation of a state that the flow can reach is left out.
     size : float or None
-        What differences are small beside, in a state; its norm by default. A large number in a
-        state, of which the others know nothing, would make them too long for these.
+        The size of a state to which the steps of difference quotients are relative; its norm by
+        default. Give it where a large entry that does not affect the others would make these steps
+        too long.
     """
 
     to_state: Callable[[Any], Any]

@@ -34,7 +34,7 @@ class NetworkWithLaws(MeasuredNetwork):
     def _set_objective(
         self, weight_decay: Groups, penalty: PenaltyFunction | None, rates: Groups | None
     ) -> None:
-        """Take what a user says of groups of parameters, and of the penalty."""
+        """Set weight decay, penalty and time scales."""
         self.weight_decay = by_parameter(
             "weight_decay", weight_decay, self._start, 0.0, require_not_negative
         )

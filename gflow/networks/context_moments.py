@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from gflow.networks.attention import LinearAttention
 
 
 class Contexts(NamedTuple):
@@ -82,8 +84,8 @@ def draw_contexts(contexts: int, length: int, inputs: int, decay: float, seed: i
     return Contexts(*map(torch.as_tensor, arrays))
 
 
-class MomentAttention(nn.Module):
-    """Linear attention (`gflow.networks.attention.LinearAttention`) on moments and a query.
+class MomentAttention(LinearAttention):
+    """`LinearAttention` with the same parameters, on moments and a query.
 
     Parameters
     ----------
@@ -97,13 +99,6 @@ class MomentAttention(nn.Module):
     >>> MomentAttention(3, heads=2, rank=1)(torch.ones(4, 12)).shape
     torch.Size([4, 1])
     """
-
-    def __init__(self, channels: int, heads: int, rank: int):
-        super().__init__()
-        size = channels**-0.5
-        self.value = nn.Parameter(size * torch.randn(heads, channels))
-        self.key = nn.Parameter(size * torch.randn(heads, rank, channels))
-        self.query = nn.Parameter(size * torch.randn(heads, rank, channels))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return predictions (n, 1) of rows (n, C² + C)."""

@@ -26,6 +26,7 @@ _VARIABLES = {
     "init_scale": "scale α of the start",
     "samples": "number of observed entries",
 }
+_INTERVAL = ("low", "high")  # the ends of a power's interval
 
 
 class CompletionTrendResult(Result):
@@ -56,7 +57,7 @@ class CompletionTrendResult(Result):
             Column("error", "error", ".3g", meaning=f"{_MEASURES['errors'][1]}, median"),
             Column("error_low", "from", ".3g", meaning=f"the least {half}"),
             Column("error_high", "to", ".3g", meaning=f"the largest {half}"),
-            Column("nuclear_norm", "nuclear norm", meaning=f"{_MEASURES['nuclear_norms'][1]}"),
+            Column("nuclear_norm", "nuclear norm", meaning="nuclear norm, median"),
             Column("effective_rank", "rank", ".3f", meaning="effective rank, median"),
         )
 
@@ -73,9 +74,6 @@ class CompletionTrendResult(Result):
         if summary["failed"]:
             lines.append(("failed", f"{summary['failed']} starts, left out of the medians"))
         return lines
-
-
-_INTERVAL = ("low", "high")
 
 
 def _dataset(study: CompletionTrend) -> xr.Dataset:

@@ -159,7 +159,7 @@ def scale_layers(module: nn.Module, scales: float | Sequence[float]) -> None:
     Raises
     ------
     InputError
-        If there are not as many numbers as layers.
+        If there are not as many numbers as layers, or one is not positive.
 
     Examples
     --------

@@ -107,15 +107,14 @@ class InContext(LaboratoryScenario):
 
         flow, start, data = self.problem()
         sampled = data.second_moments.mean(0)
-        least = self.inputs * self.decay ** (self.inputs - 1) * (1 - self.decay)
+        least = float(data.covariance.diagonal().min())
         study = context_plateaus(
             flow,
             start,
             context_levels(sampled, self.length),
             best_levels(data.second_moments, data.covariance),
-            # A head grows as 1/(size·λ²): theory's time to leave the last saddle, many times over.
-            t_end=self.t_end
-            or 100.0 / (self.init_scale * (least / (1 - self.decay**self.inputs)) ** 2),
+            # A head leaves a saddle at a time of the order of 1/(init_scale·λ²).
+            t_end=self.t_end or 100.0 / (self.init_scale * least**2),
             options=self.solve_options(),
             stages=stages,
         )

@@ -61,8 +61,8 @@ class Amplification:
     checked : bool
         Whether so much must be checked by a finer solve.
     frozen : float
-        Size, relative to the state and at most 1, that a mode should have reached which has not
-        grown while the path stayed at a saddle; 0 where there is none.
+        Size, relative to the state and at most 1, that a growing mode should have reached while
+        the path stayed at a saddle, where it has not grown; 0 where there is no such mode.
     """
 
     gain: float
@@ -210,10 +210,10 @@ def _arrival(problem: Problem, distance: float) -> tuple[np.ndarray, Tensor]:
 def _frozen(
     problem: Problem, measure: _Measure, rate: np.ndarray, vector: Tensor, f: Tensor
 ) -> float:
-    """Return the relative size that a mode should have reached which has not grown.
+    """Return the relative size that a mode should have reached, if it has not grown; else 0.
 
-    A mode that the state cannot hold, as it is below the round-off of other numbers, may have a
-    velocity and yet stand still. Then finer solves stand still, too.
+    A mode below the round-off of other entries of the state may have a velocity and yet stand
+    still. Finer solves then stand still, too.
     """
     dwell, arrived = _arrival(problem, _STILL * torch.finfo(f.dtype).eps)
     size = to_numpy(vector_norm(problem.y.reshape(len(f), -1), dim=1))

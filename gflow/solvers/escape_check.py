@@ -66,9 +66,10 @@ _NOISES = (_Noise(1.0, 0, 1.0), _Noise(16.0, 1, 0.25), _Noise(16.0, 2, 0.25))
 def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     """Measure what a path amplified, and the error of its states where that is much.
 
-    A check has up to a unit of round-off more or less in the parameters of its start, and that of
-    a parameter flow in its velocity. Where a unit may have grown beyond the tolerance, there are
-    one or two with sixteen.
+    Where a growing mode stands still, the error is the size that it should have reached: a finer
+    solve would stand still, too. Else a check has up to a unit of round-off more or less in the
+    parameters of its start, and that of a parameter flow in its velocity. Where a unit may have
+    grown beyond the tolerance, there are one or two with sixteen.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-r"""How what a flow completes depends on depth, on the scale of the start, or on what is observed.
+r"""Trends of matrix completion in the depth, the scale of the start, or the number of samples.
 
-One of the three varies; the others are one number each. Every value has the same seeds. Powers of
-it are fitted to medians over seeds. `depth_study`, `init_scale_study` and `samples_study` make
-trends. Time unit: t = k·step_size of descent on the layers.
+One of the three varies, and the others are one number each. Every value has the same seeds. Powers
+of the variable are fitted to medians over seeds. `depth_study`, `init_scale_study` and
+`samples_study` return trends. Time unit: t = k·step_size of descent on the layers.
 """
 
 from __future__ import annotations
@@ -72,12 +72,17 @@ class CompletionTrend(Display):
         Returns
         -------
         low, median, high : Tensor, shape (values,)
+
+        Raises
+        ------
+        InputError
+            If there is no such name, or the share is not between 0 and 1.
         """
         if name not in self.laws:
             raise InputError(f"name must be one of {', '.join(self.laws)}, got {name!r}")
         share = require_positive("share", share)
         if share > 1:
-            raise InputError(f"share must be at most 1, got {share:g}")
+            raise InputError(f"share must be at most 1, got {share:g}; 0.5 is the middle half")
         values = getattr(self.flows, name)
         levels = values.new_tensor([0.5 - share / 2, 0.5, 0.5 + share / 2])
         low, median, high = values.nanquantile(levels, dim=-1)
@@ -105,7 +110,7 @@ def along(
     values : tuple of float
         Of the variable.
     dim : int
-        The other dimension, of one value.
+        Dimension of the study that has one value: 0, depths, or 1, scales.
 
     Returns
     -------

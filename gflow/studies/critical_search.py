@@ -34,10 +34,10 @@ _RESIDUAL = 0.1  # of the gradient
 _SHORTER = 0.5  # factor from which a Newton step counts as near a critical point
 _FIRST_DAMPING = 1e-3  # of λ_max
 _LEAST_DAMPING = 1e-9
-_LEAST_GAUSS_NEWTON = 1e-13
+_LEAST_GAUSS_NEWTON = 1e-13  # damping, relative to the kernel's norm
 _TRIES = 8  # dampings of one step
 _LEAST_FALL = 0.01  # of the loss, by a Gauss-Newton step
-_MOST_GAUSS_NEWTON = 50
+_MOST_GAUSS_NEWTON = 50  # steps
 _ZERO_LOSS = 1e-20  # relative to the first loss: the Hessian is that of Gauss-Newton
 _FAR = 1e-3  # relative length of a further Newton step that shows that no point is near
 _NEGLIGIBLE = 1e-8  # of λ_max: eigenvalues that are zero to round-off
@@ -48,7 +48,17 @@ _EIGEN_TOLERANCE = 1e-6
 
 
 class Search:
-    """The search from one state, in coordinates in which the Hessian is symmetric."""
+    """The search from one state, in coordinates in which the Hessian is symmetric.
+
+    Parameters
+    ----------
+    flow : Flow
+        A flow of parameters.
+    y : Tensor, shape (*state)
+        Where the search begins.
+    max_products : int
+        Hessian products before it ends.
+    """
 
     def __init__(self, flow: Flow, y: Tensor, max_products: int):
         self._flow, self._start, self._budget = flow, y, max_products

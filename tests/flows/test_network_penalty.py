@@ -205,6 +205,11 @@ def in_place(q):
 OWN = module_of()
 
 
+def ball(q):
+    """Has values close to the start alone."""
+    return torch.log(1e-9 - (q["0.weight"] - OWN[0].weight.detach()).square().sum())
+
+
 @pytest.mark.parametrize(
     ("penalty", "message"),
     [
@@ -217,6 +222,7 @@ OWN = module_of()
         (lambda q: OWN[0].weight.norm(), "parameters that it is given"),
         (lambda q: torch.rand(()).double() * q["0.weight"].norm(), "two calls differ"),
         (lambda q: (0 * q["0.weight"]).square().sum().sqrt(), "gradient of penalty must be finite"),
+        (ball, "penalty must be finite near the module's parameters, got nan"),
         (lambda q: WrongSlope.apply(q["0.weight"]), "of the penalty: the gradient must be"),
         (lambda q: q["5.weight"].norm(), "KeyError"),
         (in_place, "must not change the parameters"),

@@ -1,4 +1,4 @@
-r"""What is added to a criterion: R(θ) = ½Σ_i λ_iθ_i² + penalty(θ), a function of θ alone.
+r"""What is added to a criterion, a function of θ alone: R(θ) = ½Σ_i λ_iθ_i² + penalty(θ).
 
 The penalty is a user's function of the named parameters. It is checked where the flow is made: its
 value, its gradient by autograd against differences, and that nothing else enters it.
@@ -73,7 +73,8 @@ class Regulariser:
         Parameters
         ----------
         points : list of Tensor, shape (p,)
-            Where it is evaluated; its derivatives are compared with differences at the last.
+            Where it is evaluated: the module's parameters, and points nearby. Its derivatives are
+            compared with differences at the last.
 
         Returns
         -------
@@ -85,23 +86,23 @@ class Regulariser:
             If it is no differentiable scalar function of the parameters alone.
         """
         require_callable("penalty", self.penalty, "penalty(parameters)")
-        value = gradient = points[-1]
+        where = "at the module's parameters"
         for theta in points:
-            value, gradient = self._checked(theta)
-        theta = points[-1]
+            value, gradient = self._checked(theta, where)
+            where = "near the module's parameters"
         try:
             require_slope(lambda y: self.penalty_at(y).detach(), theta, value, gradient)
         except InputError as error:
             raise InputError(f"of the penalty: {error}") from None
         return has_products(self.penalty_at, theta, gradient)
 
-    def _checked(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _checked(self, theta: Tensor, where: str) -> tuple[Tensor, Tensor]:
         """Compute value and gradient by plain autograd; InputError where something is wrong."""
-        what, given = "the penalty at the module's parameters", theta.clone()
+        what, given = f"the penalty {where}", theta.clone()
         leaf = theta.clone().requires_grad_()
         with torch.enable_grad():
             value = evaluated(what, partial(self.penalty_at, leaf))
-        _require_scalar(value, theta)
+        _require_scalar(value, theta, where)
         try:
             with torch.no_grad():
                 again = self.penalty_at(given)
@@ -127,15 +128,15 @@ class Regulariser:
             )
         if not bool(torch.isfinite(gradient).all()):
             raise InputError(
-                "the gradient of penalty must be finite at the module's parameters, but "
+                f"the gradient of penalty must be finite {where}, but "
                 f"{int((~torch.isfinite(gradient)).sum())} of {gradient.numel()} entries are NaN "
                 "or infinite; start elsewhere, or use a norm that is smooth at 0"
             )
         return value.detach(), gradient
 
 
-def _require_scalar(value: object, theta: Tensor) -> None:
-    """Raise InputError unless a penalty's value is one finite number of the state's kind."""
+def _require_scalar(value: object, theta: Tensor, where: str) -> None:
+    """Raise InputError unless a penalty's value is a finite scalar of the dtype of the state."""
     if not isinstance(value, Tensor) or value.ndim:
         mend = "sum it" if isinstance(value, Tensor) else "use torch, not NumPy, float() or item()"
         raise InputError(f"penalty must return a scalar tensor, got {shown(value)}; {mend}")
@@ -146,6 +147,6 @@ def _require_scalar(value: object, theta: Tensor) -> None:
         )
     if not bool(torch.isfinite(value)):
         raise InputError(
-            f"penalty must be finite at the module's parameters, got {float(value.detach())}; "
+            f"penalty must be finite {where}, got {float(value.detach())}; "
             "start elsewhere, or keep logarithms and quotients away from 0"
         )
