@@ -70,7 +70,8 @@ def integrate(
         Longest step of the fixed-step methods (``euler``, ``rk4``, …), which require it.
     dense : bool
         Take the states at requested times from dense output instead of ending a step on
-        each: cheaper if there are many more times than steps.
+        each: cheaper if there are many more times than steps. ``dop853`` computes half a step more
+        where its interpolant is less accurate than the step.
     until : callable, optional
         An event: ``until(y)``, of the shape of the ensemble, is positive at first, and the
         solve (of that member) stops where it falls to zero; see `gflow.events`.

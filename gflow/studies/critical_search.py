@@ -4,8 +4,8 @@ Each step works in the Krylov space of the gradient g with the Hessian H, by its
 
 * towards the nearest critical point of any kind, d = −H(H² + μ²)⁻¹g, the damped Newton step of
   g = 0 (Levenberg-Marquardt), where it shortens the gradient to a half;
-* else downhill by damped Gauss-Newton steps, of networks with a squared error whose samples times
-  outputs are few (`gflow.flows.objective.gauss_newton`), while these lower the loss by a part;
+* else downhill by damped Gauss-Newton steps, of networks with a squared error alone whose samples
+  times outputs are few (`gflow.flows.objective.gauss_newton`), while these lower the loss by 1 %;
 * else downhill, d = −(|H| + ν)⁻¹g, as the flow goes, at eigenvalues of both signs (Dauphin et al.
   2014, arXiv:1406.2572, section 5).
 

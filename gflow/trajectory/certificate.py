@@ -19,7 +19,8 @@
     The largest growth of a perturbation along the path; near a saddle errors grow as much.
 ``escape_error``
     Relative error of the states against a finer solve that resolves growing modes, measured where
-    the amplification is large and all other measurements hold.
+    the amplification is large and all other measurements hold; or the relative size that a mode
+    should have reached which stands still on a saddle, as the state cannot hold it.
 ``error_estimate``
     Relative error of the states: against the closed form where there is one, else
     against the same solve at a tenth of the tolerance where ``estimate_error`` is set.
@@ -114,8 +115,9 @@ class Certificate:
     amplification : float or None
         Largest growth of a perturbation along the path; None where it was not measured.
     escape_error : float or None
-        Relative error of the states against a finer solve; None where so little is amplified that
-        the tolerance bounds it, or where another measurement fails.
+        Relative error of the states against a finer solve, or the size that a mode should have
+        reached which stands still; None where so little is amplified that the tolerance bounds it,
+        or where another measurement fails.
     rest : str
         Where the path ends at rest on a saddle: the mode that should leave it.
     discrete_changes : mapping of str to float
