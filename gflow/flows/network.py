@@ -129,7 +129,8 @@ class NetworkFlow(NetworkWithLaws):
     ``flow.laws`` are the conservation laws of the module's layers (`gflow.laws`), which the
     certificate measures along the path; of linear layers wider than 64, the diagonals. With
     ``rates`` they are weighted, and under weight decay they decay as e^{−2rλt}. Those that a
-    penalty breaks are left out: whether it does is measured at seven points of all sizes.
+    penalty breaks are left out: whether it does is measured at the parameters, and at six points of
+    0.01 to 100 times their size.
 
     Examples
     --------

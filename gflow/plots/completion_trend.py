@@ -63,17 +63,7 @@ def _draw(ds: xr.Dataset, axes: Axes, variable: str, name: str) -> None:
         draw_median_band(axes, x, medians.T, color=COLOURS[1])
         drawn.append(medians.ravel())
         key.append(("least nuclear norm", {"color": COLOURS[1]}))
-    axes.set_xscale("log")
-    edges = (float(x.min()) / 1.15, float(x.max()) * 1.15)
-    axes.set_xlim(*(edges[::-1] if variable == "init_scale" else edges))
-    if variable == "depth":
-        axes.xaxis.set_major_locator(FixedLocator(x.tolist()))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        readable_ticks(axes.xaxis, *edges)
-    if variable != "init_scale":
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    _set_x(axes, variable, x)
     levels = []
     if convex in ds and ds[convex].ndim == 0:
         levels.append((float(ds[convex]) / unit, "least nuclear norm", COLOURS[1], "--"))
@@ -94,3 +84,18 @@ def _draw(ds: xr.Dataset, axes: Axes, variable: str, name: str) -> None:
         lower = len(levels) > 1 and level == min(found[0] for found in levels)
         label_level(axes, level, text, colour, below=lower, ls=style)
     style_key(axes, key)
+
+
+def _set_x(axes: Axes, variable: str, x: np.ndarray) -> None:
+    """Make the horizontal axis logarithmic; scales fall to the right, and depths are ticks."""
+    axes.set_xscale("log")
+    edges = (float(x.min()) / 1.15, float(x.max()) * 1.15)
+    axes.set_xlim(*(edges[::-1] if variable == "init_scale" else edges))
+    if variable == "depth":
+        axes.xaxis.set_major_locator(FixedLocator(x.tolist()))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        readable_ticks(axes.xaxis, *edges)
+    if variable != "init_scale":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())

@@ -96,12 +96,22 @@ def context_levels(covariance: Tensor, length: int) -> Tensor:
     -------
     Tensor, shape (D + 1,)
 
+    Raises
+    ------
+    InputError
+        If the covariance is no square matrix, or the length no positive whole number.
+
     Examples
     --------
     >>> context_levels(torch.eye(1, dtype=torch.float64), 2).tolist()   # ½, and ½(1 − 1/2)
     [0.5, 0.25]
     """
-    values = torch.linalg.eigvalsh(require_tensor("covariance", covariance)).flip(0)
+    covariance = require_tensor("covariance", covariance)
+    if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+        raise InputError(
+            f"covariance must be a square matrix, got shape {tuple(covariance.shape)}; reshape it"
+        )
+    values = torch.linalg.eigvalsh(covariance).flip(0)
     length = require_count("length", length)
     learned = values / (1 + (1 + values.sum() / values) / length)
     return 0.5 * (values.sum() - torch.cat([values.new_zeros(1), learned.cumsum(0)]))

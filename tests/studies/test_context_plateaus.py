@@ -117,6 +117,8 @@ def test_input_errors():
         validate(SMALL | {"heads": 1}, "a test").setup()
     with pytest.raises(InputError, match="samples must take at most 2 GiB"):
         validate(SMALL | {"samples": 10**6, "inputs": 20}, "a test").setup()
+    with pytest.raises(InputError, match=r"covariance must be a square matrix, got shape \(2,\)"):
+        context_levels(torch.ones(2), 5)
     flow, start = gflow.KernelFlow.example()
     levels = torch.tensor([1.0, 2.0]).double()
     for wrong in (levels, levels[:1], levels.flip(0)[None]):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
+from torch import Tensor
+
 from gflow.errors import InputError
 from gflow.text import brief
 
@@ -104,6 +107,8 @@ def by_layer(
     {'0.weight': 3.0, '0.bias': 3.0, '2.weight': 0.1}
     """
     names = list(names)
+    if isinstance(values, np.ndarray | Tensor) and values.ndim == 1:
+        values = values.tolist()
     if isinstance(values, str) or not isinstance(values, Sequence):
         return by_parameter(what, values, names, 1.0, require)
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from gflow.checks import require_not_negative, require_positive
 from gflow.errors import InputError
@@ -47,6 +48,7 @@ def test_a_key_is_text():
     [
         (2, [2.0, 2.0, 2.0, 2.0]),
         ([3, 0.1], [3.0, 3.0, 0.1, 0.1]),
+        (torch.tensor([3.0, 0.5]), [3.0, 3.0, 0.5, 0.5]),
         ({"10": 0.1}, [1.0, 1.0, 0.1, 0.1]),
     ],
 )
