@@ -1,6 +1,7 @@
 """The benchmarks run: every problem is built and solved once by every method."""
 
 import importlib.machinery
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -199,18 +200,27 @@ def test_the_host_waits_once_a_step_and_twice_an_estimate_of_growth(benchmarks, 
 
 
 def test_results_on_a_device_are_compared_with_the_cpu(benchmarks, monkeypatch):
-    import gpu
+    import device_differences as compared
 
-    monkeypatch.setattr(gpu, "METHODS", ("tsit5", "bdf"))
+    monkeypatch.setattr(compared, "METHODS", ("tsit5", "bdf"))
     device = torch.device("cpu")
-    found = [*gpu.differences(device, gpu.Clock(device, 1.0), [gflow.FactorFlow])]
+    found = [*compared.differences(device, compared.Clock(device, 1.0), [gflow.FactorFlow])]
     assert [value for _, _, value in found] == [0.0, 0.0, 0.0, None] * 2  # bdf takes one start
-    assert [*gpu.differences(device, gpu.Clock(device, -1.0), [gflow.FactorFlow])] == [
-        ("FactorFlow", gpu.OUT_OF_TIME, None)
+    assert [*compared.differences(device, compared.Clock(device, -1.0), [gflow.FactorFlow])] == [
+        ("FactorFlow", compared.OUT_OF_TIME, None)
     ]
-    kernels = [*gpu.kernel_differences(device, 8)]
+    kernels = [*compared.kernel_differences(device, 8)]
     assert len(kernels) == 6
     assert all(value == 0.0 for _, _, value in kernels)
+    # Another flow in place of the same one on the device.
+    flow, y0 = gflow.FactorFlow.example()
+    other = gflow.FactorFlow(gflow.losses.SquaredDistance(torch.eye(len(y0)).double()))
+    examples = itertools.cycle([(flow, y0), (other, y0)])
+    monkeypatch.setattr(gflow.FactorFlow, "example", lambda: next(examples))
+    found = [*compared.differences(device, compared.Clock(device, 1.0), [gflow.FactorFlow])]
+    values = [value for _, _, value in found if value is not None]
+    assert len(values) == 6
+    assert min(values) > 1e-2
 
 
 @pytest.mark.slow
