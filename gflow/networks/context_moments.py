@@ -100,10 +100,10 @@ class MomentAttention(LinearAttention):
     torch.Size([4, 1])
     """
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return predictions (n, 1) of rows (n, C² + C)."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return predictions (n, 1) of moments and queries in rows (n, C² + C)."""
         channels = self.value.shape[1]
         maps = torch.einsum("hc,hrd->cdhr", self.value, self.key).flatten(0, 1).flatten(1)
-        keys = rows[:, : channels**2] @ maps
-        queries = rows[:, channels**2 :] @ self.query.flatten(0, 1).mT
+        keys = inputs[:, : channels**2] @ maps
+        queries = inputs[:, channels**2 :] @ self.query.flatten(0, 1).mT
         return (keys * queries).sum(1, keepdim=True)
