@@ -181,7 +181,7 @@ def test_a_solve_of_a_large_state_keeps_few_states(benchmarks, monkeypatch, meth
     assert sum(row.holders.values()) == pytest.approx(row.peak, abs=0.1)
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rkc2"])
+@pytest.mark.parametrize("method", slow_except(["tsit5", "rkc2"], "tsit5"))
 def test_the_host_waits_once_a_step_and_twice_an_estimate_of_growth(benchmarks, method):
     from gpu import ensemble
     from host_reads import counted

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzzing.inputs import KINDS
 from tests.fuzzing.observing import Case, observe
 
-EXAMPLES = {"scenario": 30, "data": 25, "run folder": 25, "command line": 20}
+EXAMPLES = {"scenario": 20, "data": 12, "run folder": 15, "command line": 12}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -278,9 +278,8 @@ def test_flows_load_neither_the_interface_nor_the_compiler_of_torch():
 @pytest.mark.parametrize(
     "flow",
     [
-        "KernelFlow",
         "NetworkFlow",
-        *slow_except(["EndToEndFlow", "FactorFlow", "LayerwiseFlow", "TwoLayerFlow"]),
+        *slow_except(["KernelFlow", "EndToEndFlow", "FactorFlow", "LayerwiseFlow", "TwoLayerFlow"]),
     ],
 )
 def test_a_first_answer_waits_for_no_package_that_it_does_not_use(flow):

@@ -35,13 +35,25 @@ def _completion_trend(ds: xr.Dataset, *panels: Axes) -> str:
     variable = str(ds.attrs["variable"])
     for axes, name in zip(panels, _PANELS, strict=True):
         _draw(ds, axes, variable, name)
+    word = {"depth": "N", "init_scale": "α", "samples": "n"}[variable]
+    seeds = f"of {ds.sizes['seed']} seeds"
+    if _is_a_power(ds):
+        law = ds.sel(power="error")
+        slope, low, high = (float(law[f"power_{key}"]) for key in ("slope", "low", "high"))
+        between = f" (95 %: {low:.3g} to {high:.3g})"
+        return f"The median error goes as {word}^({slope:.3g}){between}, {seeds}"
+    x, medians = ds[variable].values, np.median(ds["trend_error"].values, axis=1)
+    first, last = (
+        f"{format_number(medians[i])} at {word} = {format_number(x[i])}" for i in (0, -1)
+    )
+    return f"The median error is {first} and {last}, {seeds}"
+
+
+def _is_a_power(ds: xr.Dataset) -> bool:
+    """Whether the power of the error is known to half of itself."""
     law = ds.sel(power="error")
     slope, low, high = (float(law[f"power_{key}"]) for key in ("slope", "low", "high"))
-    if not np.isfinite(slope):
-        return "Medians over seeds; no power of the error was fitted"
-    word = {"depth": "N", "init_scale": "α", "samples": "n"}[variable]
-    between = f" (95 %: {low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    return f"The median error goes as {word}^({slope:.3g}){between}, of {ds.sizes['seed']} seeds"
+    return bool(high - low <= abs(slope))  # not where there is no interval
 
 
 def _draw(ds: xr.Dataset, axes: Axes, variable: str, name: str) -> None:
@@ -54,7 +66,7 @@ def _draw(ds: xr.Dataset, axes: Axes, variable: str, name: str) -> None:
     draw_median_band(axes, x, values.T, color=COLOURS[0])
     law = ds.sel(power=name)
     slope, constant = float(law["power_slope"]), float(law["power_constant"]) / unit
-    if name == "error" and np.isfinite(slope):
+    if name == "error" and _is_a_power(ds):
         axes.plot(x, constant * x**slope, **_FIT)
         key.append((f"power {slope:.2f}", _FIT))
     convex = f"convex_trend_{name}"

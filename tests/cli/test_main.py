@@ -73,7 +73,7 @@ EXTRA = {
 #: Data of a setting that needs classes; all others draw synthetic ones.
 DATA = {"grokking": "modular:5"}
 SCENARIOS = scenario_names()
-RUN = slow_except(SCENARIOS, "deep-linear", "kernel", "network", "wide-network", "two-by-two")
+RUN = slow_except(SCENARIOS, "deep-linear", "kernel", "two-by-two")
 
 
 def data_of(name: str) -> str:
@@ -359,6 +359,7 @@ def test_files_of_both_kinds_give_the_same_run(tmp_path, no_figures):
     )
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_other_seed_others(no_figures):
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         call(*small("deep-linear"), "--seed", seed, "--output", folder)
@@ -417,7 +418,7 @@ def test_list_names_every_scenario():
 # -- converge -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["deep-linear", "kernel"])
+@pytest.mark.parametrize("name", slow_except(["deep-linear", "kernel"], "deep-linear"))
 def test_converge_fits_order_one(name):
     sizes = "0.1,0.05,0.025,0.0125"
     completed = call(

@@ -65,9 +65,7 @@ def no_progress(name, t_end):
     return None
 
 
-@pytest.mark.parametrize(
-    "name", slow_except(SCENARIOS, "deep-linear", "kernel", "network", "wide-network")
-)
+@pytest.mark.parametrize("name", slow_except(SCENARIOS, "deep-linear", "kernel"))
 def test_every_scenario_resumes_to_the_same_last_bit(name, folder):
     scenario = small_scenario(name)
     uninterrupted = scenario.run(no_progress)

@@ -183,6 +183,7 @@ def test_members_that_an_event_stops_decay_until_then():
 # -- descent beside the flow -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_order_of_descent_and_of_the_modified_flow():
     flow = flow_of(weight_decay=DECAY, rates=RATES)
     sizes = [0.04, 0.02, 0.01]

@@ -31,7 +31,7 @@ def razin_cohen(kind, depth, stop, rtol, **options):
     return path, float(flow.end_to_end(path.ys[-1])[0, 0])
 
 
-@pytest.mark.parametrize("kind", ["layers", "end to end"])
+@pytest.mark.parametrize("kind", slow_except(["layers", "end to end"], "end to end"))
 @pytest.mark.parametrize("depth", slow_except([2, 3], 2))
 def test_the_unobserved_entry_grows_without_end(kind, depth):
     path, corner = razin_cohen(kind, depth, 1e-8, 1e-6)

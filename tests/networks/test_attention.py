@@ -1,5 +1,6 @@
 """Attention against its formulas, and what its flows conserve."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -53,6 +54,7 @@ def test_vectors_are_read_as_tokens_are():
     assert model(randn(5, 4, 3)).shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_linear_attention_learns_in_context():
     data = in_context_regression(20, 10, 2)
     X = torch.tensor(data.inputs).reshape(20, *data.shape)

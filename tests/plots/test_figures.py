@@ -38,9 +38,9 @@ SAVED_BY_COMMANDS = {
     "wide-network",
 }
 QUICK = (
-    *("continuous-vs-discrete", "deep-linear", "edge-of-stability", "factorization", "grokking"),
+    *("continuous-vs-discrete", "deep-linear", "edge-of-stability", "factorization"),
     *("incremental-learning", "kernel", "laws", "max-margin", "network", "study", "two-by-two"),
-    *("measured network", "trend of samples", "wide-network"),
+    *("grokking, short", "trend of samples", "wide-network"),
 )
 DRAWN = slow_except(FIGURES, *QUICK)
 TOY = """
@@ -124,9 +124,7 @@ def test_colours_are_those_of_the_palette(name):
             assert {to_hex(line.get_color()).upper() for line in axes.lines} <= palette, figure_name
 
 
-@pytest.mark.parametrize(
-    "name", slow_except(sorted(set(FIGURES) - SAVED_BY_COMMANDS), "laws", "measured network")
-)
+@pytest.mark.parametrize("name", slow_except(sorted(set(FIGURES) - SAVED_BY_COMMANDS), "laws"))
 def test_figures_can_be_saved(name):
     for figure in drawn(name).values():
         figure.savefig(io.BytesIO(), format="png", dpi=20)

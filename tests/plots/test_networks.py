@@ -37,6 +37,7 @@ def test_every_network_has_a_panel_on_one_scale(name, networks):
     assert [axes.get_title() for axes in panels] == titles
 
 
+@pytest.mark.slow
 def test_implicit_regularization_compares_at_equal_loss():
     ds = dataset("implicit-regularization")
     axes = drawn("implicit-regularization")["implicit_regularization"].axes[1]

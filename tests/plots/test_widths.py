@@ -1,6 +1,7 @@
 """Figures of networks of several widths."""
 
 import numpy as np
+import pytest
 
 from tests.plots.results import dataset, drawn, labels
 
@@ -31,6 +32,7 @@ def test_peaks_have_their_fitted_slopes():
     assert text.startswith(f"network to kernel, descent: slope {slope:.2f}")
 
 
+@pytest.mark.slow
 def test_descents_that_diverged_at_every_width_are_not_drawn():
     assert not np.isfinite(dataset("diverged")["descent_distance"].values.max(axis=2)).any()
     texts = labels(drawn("diverged")["peak"])

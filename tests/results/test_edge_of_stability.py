@@ -19,6 +19,7 @@ def made():
     return study, EdgeOfStabilityResult.from_study(study, {"samples": 3})
 
 
+@pytest.mark.slow
 def test_arrays_are_those_of_the_study_and_end_with_nan(made):
     study, result = made
     ds = result.dataset

@@ -59,6 +59,7 @@ def test_curves_are_those_of_descent_and_flow(outcome):
     assert ds["travelled"].sel(network="linear").values == pytest.approx(far.numpy())
 
 
+@pytest.mark.slow
 def test_networks_with_kinks_use_fixed_steps_unless_a_method_is_named(outcome):
     linear, relu = outcome.summary["networks"]
     assert linear["cost"]["method"] == "dop853"

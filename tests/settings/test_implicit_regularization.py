@@ -20,6 +20,7 @@ def outcome():
     return make().run(lambda name, t_end: None)
 
 
+@pytest.mark.slow
 def test_arrays_are_those_of_the_study(outcome):
     ds, setup = outcome.dataset, make().setup()
     result = implicit_regularization(setup.flow, setup.y0, 2.0, [0.2, 0.1, 0.05], points=5)

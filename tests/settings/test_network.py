@@ -85,6 +85,7 @@ def test_gap_and_solver_error_are_in_function_space(outcome):
     assert outcome.summary["certificate"]["holds"]
 
 
+@pytest.mark.slow
 def test_diverging_descent_is_measured_up_to_its_divergence():
     scenario = make(step_sizes=[3.0, 0.5], t_end=30.0, model="linear", rtol=1e-4, points=10)
     result = scenario.run(lambda name, t_end: None)

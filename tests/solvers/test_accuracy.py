@@ -180,7 +180,9 @@ VALLEY = [0.0, 1.0, 3.0, 8.0]
 
 @pytest.mark.parametrize("method", slow_except(STABILISED, "auto"))
 @pytest.mark.parametrize("rtol", slow_except([1e-2, 1e-4, 1e-6], 1e-4))
-@pytest.mark.parametrize("way", [(0, 5), (5, 0)], ids=["sharpening", "flattening"])
+@pytest.mark.parametrize(
+    "way", slow_except([(0, 5), (5, 0)], (0, 5)), ids=["sharpening", "flattening"]
+)
 def test_spectrum_that_changes(way, rtol, method):
     if method in ("rkc2", "rock4") and rtol < 1e-3:
         pytest.skip("of low order here")

@@ -40,6 +40,7 @@ def exact(flow, start, ts, options, factors):
     return gflow.integrate(flow, start, ts, rtol=1e-8, atol=1e-20)
 
 
+@pytest.mark.slow
 def test_round_off_of_float32_that_decides_is_never_certified():
     for turn in range(6):
         truth = landscape(rates=[20.0, 0.05], wells=[1.3], starts=[[1e-11]], turn=turn, single=True)
@@ -48,6 +49,7 @@ def test_round_off_of_float32_that_decides_is_never_certified():
         assert not path.certificate.holds, turn
 
 
+@pytest.mark.slow
 def test_round_off_that_turns_the_singular_vectors_of_a_reduced_state_is_not_certified():
     """In the exact flow they stay; a mode of a negative target turns round by round-off."""
     parameters = {"target": [0.271, -4.56], "starts": [2.95e-4, 5.36e-6], "depth": 3}
@@ -92,6 +94,7 @@ def test_a_mode_along_a_coordinate_is_not_changed_by_round_off():
     assert all(abs(call[0][0, 1] / 1e-18 - 1) < 1e-14 for call in record.calls)
 
 
+@pytest.mark.slow
 def test_one_check_is_enough_where_round_off_stays_below_the_tolerance():
     flow, y0, ts, _ = saddle(30.0, 1e-4, turned=True)
     problem = solved(flow, y0, ts, rtol=1e-6)

@@ -55,7 +55,7 @@ def check(path, k):
         assert float(sharpness[0]) == pytest.approx(float(truth[0]), rel=3e-3)
 
 
-@pytest.mark.parametrize("case", slow_except(CASES, ("auto", False), ("rkc2", True)), ids=str)
+@pytest.mark.parametrize("case", slow_except(CASES, ("auto", False)), ids=str)
 def test_sharpness_is_that_of_the_dense_hessian(case):
     method, dense = case
     flow, y0 = network()
@@ -131,6 +131,7 @@ def test_a_resumed_solve_has_the_same_sharpness_bit_for_bit(method, dense):
         gflow.integrate(flow, y0, TIMES, method, 1e-5, 1e-8, dense=dense, resume=seen[0])
 
 
+@pytest.mark.slow
 def test_a_solve_that_stops_early_is_measured_at_its_end():
     flow, y0 = network()
     goal = float(flow.loss(y0)) / 2

@@ -55,6 +55,7 @@ def test_samples_have_exact_means_over_functions_and_queries():
     assert abs(float(found.targets.mean())) <= 1e-14  # as many w as −w
 
 
+@pytest.mark.slow
 def test_levels_of_theory_are_the_means_over_gaussian_contexts():
     # By Monte Carlo: E S = Λ and E S² = Λ² + (Λ² + Λ tr Λ)/N of Gaussian examples.
     found = draw_contexts(200_000, 5, 2, 0.5, 3)

@@ -47,6 +47,7 @@ def test_crossing_is_when_the_sharpness_of_the_flow_is_at_the_edge():
     assert relative(study().sharpness, exact) <= 1e-4
 
 
+@pytest.mark.slow
 def test_after_the_crossing_descent_stays_at_the_edge_and_follows_the_central_flow():
     edge = study().edges[0]
     assert edge.before(edge.relative_gap) < 1e-2 < edge.after(edge.relative_gap)

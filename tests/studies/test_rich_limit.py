@@ -16,6 +16,7 @@ def followed(X, y, scales, loss_end=1e-20):
     return rich_limit(X, y, scales, loss_end, options=options, stages=lambda n, t: None)
 
 
+@pytest.mark.slow
 def test_ends_go_from_the_least_l2_norm_to_the_least_l1_norm():
     found = followed(X, Y, [1e-16, 0.3, 30.0])
     torch.testing.assert_close(found.ends[0], torch.linalg.pinv(X) @ Y, rtol=1e-4, atol=0)

@@ -78,6 +78,7 @@ def test_costs_of_a_member_equal_those_of_an_individual_solve():
     assert len({b.stats.rhs_evals for b in batched}) == 3
 
 
+@pytest.mark.slow
 def test_solves_that_differ_in_more_than_start_and_times_are_separate():
     target = torch.diag(torch.tensor([1.0, 0.5], dtype=torch.float64))
     y0 = torch.tensor([[0.3, 0.1], [0.0, 0.2]], dtype=torch.float64)

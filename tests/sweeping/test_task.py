@@ -166,6 +166,7 @@ def test_group_resumes_with_fewer_and_with_more_runs(tmp_path, monkeypatch):
     assert [r["state"] for r in records] == ["done", "failed", "done"]
 
 
+@pytest.mark.slow
 def test_group_stops_within_a_descent(tmp_path, monkeypatch):
     sets = ("step_size", "1e-4"), ("t_end", "100.0"), ("method", "tsit5"), ("rtol", "1e-3")
     plan = linear_plan(*sets, seeds=2)
@@ -182,6 +183,7 @@ def test_group_stops_within_a_descent(tmp_path, monkeypatch):
     assert time.monotonic() - stopped[0] < 10
 
 
+@pytest.mark.slow
 def test_unit_whose_group_folder_is_gone_is_executed_run_by_run(tmp_path):
     """Its worker died after the group was done, before it returned the records."""
     plan = linear_plan(seeds=2)

@@ -88,6 +88,7 @@ def test_a_flow_without_products_is_solved_by_differences():
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_a_mode_is_followed_after_all_others_have_come_to_rest():
     rates = times(2.42, 2.75, 0.396)
     wells = Potential(

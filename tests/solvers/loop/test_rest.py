@@ -7,7 +7,7 @@ import torch
 
 import gflow
 from gflow.losses import SquaredDistance
-from tests.helpers import times
+from tests.helpers import slow_except, times
 from tests.solvers.loop.cases import GFLOW_METHODS, LONE_METHODS
 
 TARGET = torch.diag(times(3.0, 1.0))
@@ -22,7 +22,7 @@ def start(*mode_sizes):
     return torch.cat([layer.reshape(-1)] * 3)
 
 
-@pytest.mark.parametrize("method", [*GFLOW_METHODS, "auto"])
+@pytest.mark.parametrize("method", slow_except([*GFLOW_METHODS, "auto"], "tsit5", "auto"))
 def test_a_converged_path_is_at_its_end(method):
     W0 = times(0.5, 0.2, 0.1, 0.5).view(2, 2)
     path = gflow.integrate(DEEP, W0, LONG, method, max_evals=40_000)
@@ -41,7 +41,7 @@ def test_every_member_comes_to_rest_by_itself(method):
     assert float((path.ys[2:] - TARGET).norm(dim=(2, 3)).max()) <= 1e-12
 
 
-@pytest.mark.parametrize("method", ["rock4", "bdf"])
+@pytest.mark.parametrize("method", slow_except(["rock4", "bdf"], "bdf"))
 def test_a_slow_mode_still_leaves_the_saddle(method):
     """The other mode is at rest while s' = s² − s⁵ takes a time of 1/s to grow."""
     path = gflow.integrate(LAYERS, start(0.5, 1e-3), [0.0, 900.0, 1e12], method, max_evals=200_000)
