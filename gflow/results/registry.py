@@ -20,7 +20,7 @@ def result_kinds() -> dict[str, type[Result]]:
     Examples
     --------
     >>> sorted(result_kinds())[:2]
-    ['completion', 'continuous-vs-discrete']
+    ['completion', 'completion-trend']
     """
     return {
         value.kind: value

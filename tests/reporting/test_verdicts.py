@@ -64,6 +64,7 @@ def test_every_column_of_every_kind_has_a_meaning(name):
     kind = result_kinds()[name]
     if kind.__module__.startswith("gflow."):
         summary = {"modified_order": 1.0, "depth": 2, "modes": [1.0], "jump_times": [1.0]}
+        summary |= {"variable": "depth"}
         columns = kind.columns({"kind": name, kind.rows_key: [], **summary})
         assert all(column.meaning for column in columns)
         assert bool(columns) == bool(kind.row_meaning)
