@@ -23,14 +23,13 @@ from torch.linalg import vector_norm
 
 from gflow.linalg.arrays import on_device, replace_where, to_numpy
 from gflow.linalg.blocks import spread
+from gflow.solvers.loop.gain import next_gain, next_total
 from gflow.solvers.loop.growth_rate import (
     PRODUCTS,
     Growth,
     by_products,
     growth_rate,
     needs_exact,
-    next_gain,
-    next_total,
     random_vectors,
 )
 from gflow.solvers.loop.system import System

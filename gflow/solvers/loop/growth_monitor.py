@@ -18,6 +18,7 @@ import torch
 
 from gflow.solvers.base import Stepper
 from gflow.solvers.elementwise import Values, any_true
+from gflow.solvers.loop.gain import next_gain, next_total
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
 from gflow.solvers.loop.growth_rate import (
     FIRST_PRODUCTS,
@@ -26,8 +27,6 @@ from gflow.solvers.loop.growth_rate import (
     by_products,
     growth_rate,
     needs_exact,
-    next_gain,
-    next_total,
 )
 from gflow.solvers.loop.state import LoopState
 
