@@ -194,7 +194,6 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
         for name, values in ds.data_vars.items()
         if str(name).startswith("drift_") and name != "drift_bound"
     }
-    largest = max(float(values.max()) for values in drifts.values())
     curves, zero = [], []
     for i, (label, values) in enumerate(drifts.items()):
         over = values.values.reshape(len(time), -1).max(axis=1)
@@ -211,12 +210,13 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
     axes.set(xlabel=TIME_LABEL, ylabel="relative drift of conserved quantities")
     scale_time(ds, [axes])
     every = np.concatenate([curve.y for curve in curves]) if curves else np.array([np.nan])
-    if np.nanmax(every, initial=0.0) * _NEAR >= bound:
+    largest = float(np.nanmax(every, initial=0.0))  # of all that is drawn
+    if largest * _NEAR >= bound:
         set_log_y(axes, np.append(every, bound))
         label_level(axes, bound, "bound of the certificate", BOUND)
     else:
         set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
-        far = np.log10(bound / max(float(np.nanmax(every, initial=0.0)), 1e-17))
+        far = np.log10(bound / max(largest, 1e-17))
         text = f"↑ bound of the certificate: {bound:.0e}, {far:.0f} decades above"
         note(axes, text, colour=BOUND, at="upper left")
     if zero:
