@@ -42,7 +42,8 @@ class Count:
         Number of trainable parameters.
     dimension : int
         Of the Lie algebra that the gradients' fields generate, at a generic point: the largest of
-        several, because units that are inactive on all samples conserve more.
+        several, because units that are inactive on all samples conserve more. A lower bound where
+        brackets of many layers are round-off: `complete` is false then.
     found : int
         Number of independent laws among those that `gflow.laws.find` returns: the rank of their
         Jacobian there.
@@ -114,7 +115,7 @@ def count(module: nn.Module, inputs: Tensor, *, seed: int = 0, max_parameters: i
             known = _known_gradients(module, parameters, theta)
             known = _orthogonal_to_outputs(known, outputs, theta)
             rank = int(torch.linalg.matrix_rank(known, rtol=1e-9)) if known.numel() else 0
-            counts.append(Count(total, _dimension(outputs, theta, total - rank, noise), rank))
+            counts.append(Count(total, _dimension(outputs, theta, known, rank, noise), rank))
             if counts[-1].complete:
                 break
     return max(counts, key=lambda c: c.dimension)
@@ -148,9 +149,15 @@ def _outputs(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
     return outputs
 
 
-def _dimension(outputs: Field, theta: Tensor, most: int, noise: torch.Generator) -> int:
-    """Return the dimension that the fields χ_c and their brackets span at θ, at most ``most``."""
-    size = outputs(theta).numel()
+def _dimension(
+    outputs: Field, theta: Tensor, known: Tensor, rank: int, noise: torch.Generator
+) -> int:
+    """Return the dimension that the fields χ_c and their brackets span at θ.
+
+    It is at most what the laws that are known leave, whose gradients, of that rank, are ``known``.
+    """
+    size, most = outputs(theta).numel(), len(theta) - rank
+    conserved = torch.linalg.svd(known, full_matrices=False)[2][:rank] if rank else known
 
     def random_gradient() -> Field:
         c = torch.randn(size, generator=noise, dtype=torch.float64)
@@ -172,6 +179,8 @@ def _dimension(outputs: Field, theta: Tensor, most: int, noise: torch.Generator)
             if len(basis) == most:
                 break
             bracket, value = _bracket(random_gradient(), field, theta)
+            if value is not None and (conserved @ value).norm() > _FALSE * value.norm():
+                return len(basis)  # no field changes what is conserved: this one is round-off
             grown = None if value is None else _extended(basis, value)
             if grown is not None:
                 basis = grown

@@ -174,5 +174,4 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, int]] = {
         4,
     ),
     "tied embedding": (TiedEmbedding, TOKENS, 3),
-    "transformer": (Tokens, TOKENS, 58),
 }
