@@ -85,6 +85,25 @@ FOUND = {
         },
         {"method": "auto", "max_evals": 6000, "rtol": 0.001, "atol": 1e-06},
     ),
+    # A mode of the round-off of the flow's data, which checks change by some per cent only.
+    "rounded data": Example(
+        "saddles",
+        {
+            "rates": [25.8, 0.336],
+            "wells": [0.31, 1.83],
+            "starts": [[8.03e-11, 3.53e-08], [0.0067, 2.2e-10], [2e-11, 0.0]],
+            "turn": 279570,
+            "network": False,
+            "single": False,
+        },
+        {
+            "method": "auto",
+            "max_evals": 6000,
+            "rtol": 0.0001,
+            "atol": 1e-07,
+            "estimate_error": True,
+        },
+    ),
     # A mode that is round-off of the start, which two checks changed by the same by chance.
     "two numbers": Example(
         "saddles",
