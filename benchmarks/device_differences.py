@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 import gflow
-from gflow.discovery import discover
 from gflow.errors import GflowError
 from gflow.flows import Flow
 from gflow.kernels import conv_ntk, nngp, ntk
@@ -47,16 +45,6 @@ class Clock:
         """Wait for the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize()
-
-
-def flow_classes() -> list[type[Flow]]:
-    """Return every flow of the package."""
-    found = {
-        value
-        for value in discover("gflow.flows")
-        if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value)
-    }
-    return sorted(found, key=lambda cls: cls.__name__)
 
 
 def moved(thing: Any, device: torch.device, dtype: torch.dtype) -> Any:

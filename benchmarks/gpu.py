@@ -29,7 +29,6 @@ from device_differences import (
     OUT_OF_TIME,
     Clock,
     differences,
-    flow_classes,
     kernel_differences,
 )
 from host_reads import counted
@@ -37,6 +36,7 @@ from result_files import write_result
 from torch import Tensor, nn
 
 import gflow
+from gflow.discovery import concrete_classes
 from gflow.flows import Flow
 from gflow.losses import SquaredDistance
 
@@ -196,7 +196,8 @@ def main() -> int:
     device = torch.device(options.device)
     small = options.small or device.type == "cpu"
     share = options.minutes / 3
-    classes = [c for c in flow_classes() if not options.flows or c.__name__ in options.flows]
+    flows = sorted(concrete_classes("gflow.flows", Flow), key=lambda cls: cls.__name__)
+    classes = [c for c in flows if not options.flows or c.__name__ in options.flows]
 
     found = [*differences(device, Clock(device, share), classes)]
     found += kernel_differences(device, 40 if small else 500)

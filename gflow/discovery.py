@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
+from typing import TypeVar, cast
+
+_Class = TypeVar("_Class")
 
 
 def module_names(folders: Iterable[str]) -> list[str]:
@@ -49,3 +53,32 @@ def discover(package: str) -> Iterator[object]:
     """
     for module in import_modules(package).values():
         yield from vars(module).copy().values()
+
+
+def concrete_classes(package: str, base: Callable[..., _Class]) -> list[type[_Class]]:
+    """Return the classes in the modules of a package that can be made and have a base.
+
+    Parameters
+    ----------
+    package : str
+    base : type
+        It may be abstract, which ``type[...]`` does not allow.
+
+    Returns
+    -------
+    list of type
+        Each once, in the order of `discover`.
+
+    Examples
+    --------
+    >>> from gflow.loggers.base import Logger
+    >>> sorted(kind.name for kind in concrete_classes("gflow.loggers", Logger))[:2]
+    ['mlflow', 'tensorboard']
+    """
+    kind = cast("type[_Class]", base)
+    found = (
+        value
+        for value in discover(package)
+        if isinstance(value, type) and issubclass(value, kind) and not inspect.isabstract(value)
+    )
+    return list(dict.fromkeys(found))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import inspect
 import tomllib
 import types
 import typing
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import ValidationError
 
-from gflow.discovery import discover
+from gflow.discovery import concrete_classes
 from gflow.errors import InputError
 from gflow.io.plain import as_path, read_text
 from gflow.settings.base import RUNS_CODE, Scenario
@@ -226,11 +225,7 @@ def setting_models() -> dict[str, type[Scenario]]:
     >>> "kernel" in setting_models()
     True
     """
-    return {
-        value.setting: value
-        for value in discover("gflow.settings")
-        if isinstance(value, type) and issubclass(value, Scenario) and not inspect.isabstract(value)
-    }
+    return {model.setting: model for model in concrete_classes("gflow.settings", Scenario)}
 
 
 def model_of(keys: Mapping[str, Any], source: str) -> type[Scenario]:

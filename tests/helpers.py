@@ -1,7 +1,6 @@
 """Random inputs, the four losses, and an independent integrator."""
 
 import functools
-import inspect
 import itertools
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import gflow
-from gflow.discovery import discover
+from gflow.discovery import concrete_classes
 from gflow.flows import Flow, SpectralFlow
 from gflow.losses import LinearRegression, Loss, MatrixCompletion, MatrixSensing, SquaredDistance
 from gflow.studies import StepSizeStudy
@@ -106,12 +105,7 @@ def dop853(fun, y0, ts, rtol=1e-12, atol=1e-14) -> Tensor:
 
 def flow_classes() -> list[type[Flow]]:
     """Return every concrete flow in the package gflow.flows."""
-    result = {
-        value
-        for value in discover("gflow.flows")
-        if inspect.isclass(value) and issubclass(value, Flow) and not inspect.isabstract(value)
-    }
-    return sorted(result, key=lambda c: c.__name__)
+    return sorted(concrete_classes("gflow.flows", Flow), key=lambda c: c.__name__)
 
 
 def ensemble_of(y0: Tensor) -> Tensor:

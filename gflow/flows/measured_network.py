@@ -160,13 +160,7 @@ class MeasuredNetwork(NetworkParameters):
         """
         from gflow.kernels.empirical import empirical_ntk
 
-        self._require_kernel()
-        with self._loss.settings():
-            inputs, _ = self._batch.samples
-            kernel = empirical_ntk(
-                self.module, inputs, full=full, params=self.parameters_dict(y.detach())
-            )
-        return kernel.flatten(2).flatten(0, 1) if full else kernel
+        return self._on_samples(empirical_ntk, y, full=full)
 
     def kernel_velocity(self, y: Tensor, *, full: bool = False) -> Tensor:
         """Compute dH/dt of the kernel along the flow's velocity at one state, (p,).
@@ -186,12 +180,8 @@ class MeasuredNetwork(NetworkParameters):
 
         self._require_kernel()
         velocity = self.parameters_dict(self(0.0, y.detach()))
-        with self._loss.settings():
-            inputs, _ = self._batch.samples
-            moves = empirical_ntk_velocity(
-                self.module, inputs, velocity, full=full, params=self.parameters_dict(y.detach())
-            )
-        return moves.flatten(2).flatten(0, 1) if full else moves
+        along = functools.partial(empirical_ntk_velocity, velocity=velocity)
+        return self._on_samples(along, y, full=full)
 
     @property
     def has_kernel(self) -> bool:
@@ -202,6 +192,14 @@ class MeasuredNetwork(NetworkParameters):
     def has_products(self) -> bool:
         """Whether second derivatives are those of automatic differentiation."""
         return self._loss.route.has_products
+
+    def _on_samples(self, kernel: Callable[..., Tensor], y: Tensor, *, full: bool) -> Tensor:
+        """Compute a kernel on all samples, as a matrix."""
+        self._require_kernel()
+        with self._loss.settings():
+            inputs, _ = self._batch.samples
+            found = kernel(self.module, inputs, full=full, params=self.parameters_dict(y.detach()))
+        return found.flatten(2).flatten(0, 1) if full else found
 
     def _require_kernel(self) -> None:
         if not self.has_kernel:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import abc
 import importlib
-import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gflow.discovery import discover
+from gflow.discovery import concrete_classes
 from gflow.errors import InputError
 from gflow.text import one_line, unknown
 
@@ -72,11 +71,7 @@ def loggers() -> dict[str, type[Logger]]:
     >>> sorted(loggers())
     ['mlflow', 'tensorboard', 'trackio', 'wandb']
     """
-    return {
-        value.name: value
-        for value in discover("gflow.loggers")
-        if isinstance(value, type) and issubclass(value, Logger) and not inspect.isabstract(value)
-    }
+    return {kind.name: kind for kind in concrete_classes("gflow.loggers", Logger)}
 
 
 def find_loggers(names: Iterable[str]) -> list[type[Logger]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 
 from gflow.checks import shown
-from gflow.discovery import discover
+from gflow.discovery import concrete_classes
 from gflow.errors import InputError
 from gflow.measures.base import Measure, Network, UserMeasure
 from gflow.text import nearest
@@ -22,11 +21,7 @@ def measures() -> dict[str, type[Measure]]:
     >>> measures()["distance"].long_name
     'distance of the parameters from the start'
     """
-    found = [
-        value
-        for value in discover("gflow.measures")
-        if inspect.isclass(value) and issubclass(value, Measure) and not inspect.isabstract(value)
-    ]
+    found = concrete_classes("gflow.measures", Measure)
     return {kind.name: kind for kind in found if kind is not UserMeasure}
 
 

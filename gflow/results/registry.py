@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from gflow.discovery import discover
+from gflow.discovery import concrete_classes
 from gflow.errors import InputError
 from gflow.results.base import Result
 from gflow.text import brief
@@ -22,11 +21,7 @@ def result_kinds() -> dict[str, type[Result]]:
     >>> sorted(result_kinds())[:2]
     ['completion', 'completion-trend']
     """
-    return {
-        value.kind: value
-        for value in discover("gflow.results")
-        if isinstance(value, type) and issubclass(value, Result) and not inspect.isabstract(value)
-    }
+    return {kind.kind: kind for kind in concrete_classes("gflow.results", Result)}
 
 
 def find_kind(summary: Mapping[str, Any]) -> type[Result]:

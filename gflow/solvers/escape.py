@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from gflow.linalg.arrays import on_device, replace_where, to_numpy
+from gflow.linalg.arrays import to_numpy
 from gflow.linalg.blocks import spread
 from gflow.solvers.loop.gain import next_gain, next_total
 from gflow.solvers.loop.growth_rate import (
@@ -188,21 +188,21 @@ def _dwell(problem: Problem) -> np.ndarray:
     return _arrival(problem, _CLOSE)[0]
 
 
-def _arrival(problem: Problem, distance: float) -> tuple[np.ndarray, Tensor]:
-    """Return for every member the time since it came near its last state, and the state then.
+def _arrival(problem: Problem, distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return for every member the time since it came near its last state, and its number then.
 
-    The distance is relative to the state.
+    The distance is relative to the state, the number that of a saved state, or their count for the
+    last one.
     """
     flow, states = problem.flow, [*problem.saved, problem.y]
     times = [*problem.ts[: len(problem.saved)], problem.t]
     size = to_numpy(flow.norm(problem.y)).reshape(-1)
     dwell = np.zeros(len(size))
     near = np.ones(len(size), bool)
-    arrived = problem.y.reshape(len(size), -1).clone()
-    for t, y in zip(times[::-1], states[::-1], strict=True):
-        near &= to_numpy(flow.norm(y - problem.y)).reshape(-1) <= distance * size
-        dwell[near] = problem.t - t
-        replace_where(on_device(near, y.device)[:, None], arrived, y.reshape(len(size), -1))
+    arrived = np.full(len(size), len(problem.saved))
+    for i in reversed(range(len(states))):
+        near &= to_numpy(flow.norm(states[i] - problem.y)).reshape(-1) <= distance * size
+        dwell[near], arrived[near] = problem.t - times[i], i
     return dwell, arrived
 
 
@@ -214,11 +214,13 @@ def _frozen(
     A mode below the round-off of other entries of the state may have a velocity and yet stand
     still. Finer solves then stand still, too.
     """
-    dwell, arrived = _arrival(problem, _STILL * torch.finfo(f.dtype).eps)
+    dwell, numbers = _arrival(problem, _STILL * torch.finfo(f.dtype).eps)
+    states = [*problem.saved, problem.y]
+    rows = [states[i].reshape(len(f), -1)[member] for member, i in enumerate(numbers.tolist())]
     size = to_numpy(vector_norm(problem.y.reshape(len(f), -1), dim=1))
     then, now = (
         to_numpy((vector * velocity).sum(dim=1).abs())
-        for velocity in (measure.velocity(arrived), f)
+        for velocity in (measure.velocity(torch.stack(rows)), f)
     )
     with np.errstate(all="ignore"):
         expected = np.log(then / rate) + rate * dwell
