@@ -106,7 +106,7 @@ TABLE = {
     "flows": {"losses", "distributed", "laws", "measures", "kernels", "linalg"},
     "measures": {"linalg"},
     "kernels": {"linalg"},
-    "laws": set(),
+    "laws": {"linalg"},
     "preparation": {"data"},
     "data": {"io"},
     "losses": {"linalg"},

@@ -35,7 +35,7 @@ from gflow.checks import require_positive
 from gflow.errors import InputError
 from gflow.flows.base import Flow, Observables, gradient_of, split_ensemble
 from gflow.flows.factorization import FactorFlow
-from gflow.flows.modified import second_derivative
+from gflow.flows.modified import second_derivative, second_derivative_agrees
 from gflow.flows.sharpness import hessian_eigenpairs
 from gflow.flows.wrapped import WrappedFlow
 from gflow.linalg.complementarity import complementary
@@ -44,9 +44,6 @@ _NEAR = 0.03  # distance from the edge, relative to 2/η, from which an eigenval
 _TOLERANCE = 1e-10  # relative, of the eigenvectors' residuals
 _MAX_MODES = 20  # largest number of eigenvalues at the edge
 _DENSE = 32  # largest number of parameters at which the whole Hessian costs less than iterating
-_APART = 1e-2  # of ‖y‖, between states whose Hessians are compared
-_MISMATCH = 0.05  # relative, from which derivatives and differences of the Hessian contradict
-_LOSSY = 1e-6  # relative error of a product that is itself a difference
 _NEGLIGIBLE = 1e-6  # share of tr Σ below which an eigenvalue of Σ counts as zero
 
 
@@ -181,15 +178,7 @@ def _require_smooth_hessian(flow: Flow, y: Tensor) -> None:
     At kinks, of ReLU and the like, the Hessian jumps: its eigenvalues pass 2/η in jumps that no
     force of the central flow holds back. Autograd does not see them.
     """
-    v = torch.cos(1.3 * torch.arange(y.numel(), device=y.device) + 0.4).to(y).reshape(y.shape)
-    v = v / flow.norm(v)
-    h = _APART * (1 + flow.norm(y))
-    along = second_derivative(flow, y, v, v)
-    ahead, behind = flow.jvp(y + h * v, v), flow.jvp(y - h * v, v)
-    differences = (ahead - behind) / (2 * h)
-    noise = _LOSSY * torch.maximum(ahead.abs().max(), behind.abs().max()) / h
-    allowed = _MISMATCH * torch.maximum(flow.norm(along), flow.norm(differences)) + noise
-    if not bool(flow.norm(along - differences) <= allowed):
+    if not second_derivative_agrees(flow, y):
         raise InputError(
             "the central flow needs a loss with continuous second derivatives, got one whose "
             "Hessian jumps or cannot be differentiated; take a smooth activation (GELU, Softplus, "

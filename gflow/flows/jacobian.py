@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from gflow.flows.pullback import pull_back
+from gflow.linalg.elementary_norms import with_elementary_norms
 
 #: A right-hand side at one time, states (..., *state) → velocities (..., *state)
 Field = Callable[[Tensor], Tensor]
@@ -46,8 +47,9 @@ def jacobian_product(field: Field, y: Tensor, v: Tensor, *, symmetric: bool = Fa
     tensor([0., 1.])
     """
     if in_transform():
-        return _by_forward_mode(field, y, v)
+        return _by_forward_mode(with_elementary_norms(field), y, v)
     leaf, along, differentiable = _leaf(y, v)
+    field = with_elementary_norms(field) if differentiable else field
     with torch.enable_grad():
         velocity = field(leaf)
         if not velocity.requires_grad:  # constant

@@ -17,16 +17,23 @@ Time unit: t = kη of descent on the same L, or kη/(1 − β) with momentum. Va
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gflow.checks import require_count, require_float, require_fraction, require_positive
 from gflow.errors import InputError
-from gflow.flows.base import Flow, ParameterFlow
+from gflow.flows.base import Flow, ParameterFlow, split_ensemble
 from gflow.flows.factorization import FactorFlow
 from gflow.flows.momentum import inertia, slow_start, time_unit
 from gflow.flows.wrapped import WrappedFlow
+
+_APART = 1e-2  # of 1 + ‖y‖, between states whose Hessians are compared
+_MISMATCH = 0.05  # relative, from which derivatives and differences of the Hessian contradict
+_HALVINGS = 4  # of their distance, while the two still differ
+_LOSSY = 1e-6  # relative error of a product that is itself a difference
 
 
 class ModifiedFlow(WrappedFlow):
@@ -159,11 +166,26 @@ class ModifiedFlow(WrappedFlow):
 
     def check_state(self, y: Tensor) -> None:
         super().check_state(y)
+        if self.order == 3:
+            self._require_second_derivative(y)
         batch = self.for_start(y).batch_shape(y)
         if isinstance(self.step_size, Tensor) and self.step_size.shape not in ((), batch):
             raise InputError(
                 "step_size must be one number or have the shape of the ensemble, "
                 f"{tuple(batch)}, got {tuple(self.step_size.shape)}; expand it"
+            )
+
+    def _require_second_derivative(self, y: Tensor) -> None:
+        """Raise InputError unless torch has the right third derivatives of the loss."""
+        state = split_ensemble(y, self.state_ndim)[0][0]
+        # Kinks that are passed between two states are not met between closer ones.
+        if not any(
+            second_derivative_agrees(self.flow, state, apart * _APART) for apart in (1, 0.1, 0.01)
+        ):
+            raise InputError(
+                "the modified flow of order 3 needs third derivatives of the loss, but those of "
+                "torch are not the slopes of its Hessian; take order 2, or replace the operation "
+                "of which torch has no right third derivative"
             )
 
     @classmethod
@@ -215,3 +237,57 @@ def second_derivative(flow: Flow, y: Tensor, v: Tensor, w: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(y)
     return gradient if rates is None else rates * gradient
+
+
+def second_derivative_agrees(flow: Flow, y: Tensor, apart: float = _APART) -> bool:
+    """Return whether f''(v, v) is the slope of f'v, along one direction v.
+
+    It is not where the Hessian jumps between the states compared, nor where torch's derivative of
+    an operation is wrong.
+
+    Parameters
+    ----------
+    flow : ParameterFlow
+        The gradient flow f = −∇L.
+    y : Tensor, shape (*state)
+        A state.
+    apart : float
+        Distance of y to the states compared, relative to 1 + ‖y‖.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import torch, gflow
+    >>> flow = gflow.FactorFlow(gflow.losses.SquaredDistance(torch.zeros(1, 1).double()))
+    >>> second_derivative_agrees(flow, torch.ones(1, 1).double())
+    True
+    """
+    mismatch = _mismatch(flow, y, apart)
+    for _ in range(_HALVINGS):
+        if mismatch <= _MISMATCH:
+            return True
+        # Of a smooth f it falls to about a quarter; at kinks, and for wrong derivatives, it stays.
+        apart, before = apart / 2, mismatch
+        mismatch = _mismatch(flow, y, apart)
+        if not 0.1 < mismatch / before < 0.7:
+            return False
+    return mismatch <= _MISMATCH
+
+
+def _mismatch(flow: Flow, y: Tensor, apart: float) -> float:
+    """Return how far f''(v, v) is from differences, of what is above round-off."""
+    v = torch.cos(1.3 * torch.arange(y.numel(), device=y.device) + 0.4).to(y).reshape(y.shape)
+    v = v / flow.norm(v)
+    h = apart * (1 + flow.norm(y))
+    along = second_derivative(flow, y, v, v)
+    ahead, behind = flow.jvp(y + h * v, v), flow.jvp(y - h * v, v)
+    differences = (ahead - behind) / (2 * h)
+    noise = _LOSSY * torch.maximum(ahead.abs().max(), behind.abs().max()) / h
+    distance = flow.norm(along - differences)
+    if not bool(torch.isfinite(distance)):
+        return math.inf
+    size = torch.maximum(flow.norm(along), flow.norm(differences))
+    return float((distance - noise).clamp(min=0) / size.clamp(min=torch.finfo(y.dtype).tiny))

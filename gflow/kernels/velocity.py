@@ -17,6 +17,7 @@ from torch.func import grad, vmap
 from gflow.kernels.contractions import MEMORY, USABLE
 from gflow.kernels.functional import Network, Parameters, named_parameters, prepare
 from gflow.linalg.blocks import spans
+from gflow.linalg.elementary_norms import with_elementary_norms
 
 _COPIES = 6  # Jacobians in memory for each of two blocks: J, J̇ and what computing them needs
 
@@ -67,6 +68,7 @@ def empirical_ntk_velocity(
     tensor([[26.]], dtype=torch.float64)
     """
     network, parameters, x, _, k = prepare(module, x, None, params)
+    network = with_elementary_norms(network)  # second derivatives of weight norm are wrong in torch
     direction = named_parameters("velocity", velocity, parameters)
     size = sum(p.numel() for p in parameters.values())
     row = 2 * _COPIES * k * size * next(iter(parameters.values())).element_size()

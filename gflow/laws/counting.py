@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gflow.checks import require_count
 from gflow.errors import InputError
 from gflow.laws.tracing import laws_of_module
+from gflow.linalg.elementary_norms import elementary_norms
 
 Field = Callable[[Tensor], Tensor]
 
@@ -43,7 +44,7 @@ class Count:
     dimension : int
         Of the Lie algebra that the gradients' fields generate, at a generic point: the largest of
         several, because units that are inactive on all samples conserve more. A lower bound where
-        brackets of many layers are round-off: `complete` is false then.
+        torch has no right derivatives of high order: `complete` is false then.
     found : int
         Number of independent laws among those that `gflow.laws.find` returns: the rank of their
         Jacobian there.
@@ -109,7 +110,8 @@ def count(module: nn.Module, inputs: Tensor, *, seed: int = 0, max_parameters: i
     own = torch.cat([p.detach().flatten().double().cpu() for p in parameters.values()])
     outputs = _outputs(module, parameters, inputs)
     counts = []
-    with sdpa_kernel(SDPBackend.MATH):  # the one form of attention with nested derivatives
+    # Forms of attention and norms with nested derivatives.
+    with sdpa_kernel(SDPBackend.MATH), elementary_norms():
         for spread in _SPREADS:
             theta = own + spread * torch.randn(total, generator=noise, dtype=torch.float64)
             known = _known_gradients(module, parameters, theta)
@@ -180,7 +182,7 @@ def _dimension(
                 break
             bracket, value = _bracket(random_gradient(), field, theta)
             if value is not None and (conserved @ value).norm() > _FALSE * value.norm():
-                return len(basis)  # no field changes what is conserved: this one is round-off
+                return len(basis)  # no field changes what is conserved: this one is wrong
             grown = None if value is None else _extended(basis, value)
             if grown is not None:
                 basis = grown

@@ -140,6 +140,9 @@ def noise(*shape: int) -> Tensor:
 
 
 TOKENS = torch.randint(0, 5, (12, 3), generator=torch.Generator().manual_seed(3))
+# 30 sequences with all seven tokens in them.
+ALL_TOKENS = torch.cat([torch.arange(7).repeat(3), TOKENS.flatten(), TOKENS[:11].flatten()])
+ALL_TOKENS = ALL_TOKENS.reshape(30, 3)
 BATCH = nn.BatchNorm1d(4, track_running_stats=False)
 
 #: Network, inputs, and the number of independent laws among those that are found.
@@ -173,5 +176,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, int]] = {
         noise(20, 5, 3),
         4,
     ),
+    "layer norm, linear": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
+        noise(40, 3),
+        8,
+    ),
+    "transformer block": (Tokens, ALL_TOKENS, 53),
     "tied embedding": (TiedEmbedding, TOKENS, 3),
 }

@@ -26,6 +26,7 @@ from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
 from gflow.flows.objective.slope import has_products, require_slope
 from gflow.flows.objective.strangers import strangers, warn_of_strangers
+from gflow.linalg.elementary_norms import elementary_norms
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
@@ -133,8 +134,14 @@ class _Probe:
         if own_nearby is not None:
             free = self._free(own.gradient, own_nearby.gradient)
             require_slope(self._value, beside, *own_nearby, free)
-            objective = self._loss.objective(self._chunk)
-            route.has_products = has_products(objective, beside, own_nearby.gradient, free)
+            settings = route.settings
+            for further in ((), (elementary_norms,)):  # torch's weight norm has no right products
+                route.settings = (*settings, *further)
+                objective = self._loss.objective(self._chunk)
+                route.has_products = has_products(objective, beside, own_nearby.gradient, free)
+                if route.has_products:
+                    return
+            route.settings = settings
 
     def _first(self) -> _Point:
         """Evaluate at the module's own parameters, step by step, for clear errors."""

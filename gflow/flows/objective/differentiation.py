@@ -2,7 +2,7 @@
 
 By torch.autograd, which for a single vector is a third faster than torch.func.grad; inside a
 transform of torch.func, where autograd is not allowed, by torch.func. The results can be
-differentiated in turn.
+differentiated in turn: norms of layers are elementary operations then.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.func import grad, grad_and_value, vjp, vmap
 from gflow.flows.base import split_ensemble
 from gflow.flows.jacobian import in_transform
 from gflow.flows.pullback import pull_back
+from gflow.linalg.elementary_norms import with_elementary_norms
 
 #: L(θ) of one vector (p,) → scalar
 Objective = Callable[[Tensor], Tensor]
@@ -43,7 +44,7 @@ def value(objective: Objective, theta: Tensor) -> tuple[Tensor]:
     >>> value(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor(25.),)
     """
-    return (map_over_ensemble(objective, theta),)
+    return (map_over_ensemble(_for_caller(objective, theta), theta),)
 
 
 def gradient_by_torch_func(objective: Objective, theta: Tensor) -> tuple[Tensor]:
@@ -93,6 +94,7 @@ def value_and_gradient(objective: Objective, theta: Tensor) -> tuple[Tensor, Ten
     >>> value_and_gradient(lambda x: x @ x, torch.tensor([3.0, 4.0]))
     (tensor(25.), tensor([6., 8.]))
     """
+    objective = _for_caller(objective, theta)
     if in_transform():
         gradient, loss = map_over_ensemble(grad_and_value(objective), theta)
         return loss, gradient
@@ -131,6 +133,7 @@ def gradient_and_product(
     >>> gradient_and_product(lambda x: (x**3).sum() / 3, torch.tensor([1.0, 2.0]), torch.ones(2))
     (tensor([1., 4.]), tensor([2., 4.]))
     """
+    objective = _for_caller(objective, theta)
     if in_transform():
         gradient, pullback, *_ = vjp(lambda x: map_over_ensemble(grad(objective), x), theta)
         return gradient, pullback(gradient if v is None else v)[0]
@@ -172,6 +175,7 @@ def derivative(objective: Objective, theta: Tensor, *vs: Tensor) -> Tensor:
     >>> derivative(lambda x: (x**3).sum(), 2 * ones, ones, ones)
     tensor([6.])
     """
+    objective = with_elementary_norms(objective) if len(vs) > 1 else objective
     with torch.enable_grad():
         leaf = theta.detach().requires_grad_()
         result = map_over_ensemble(objective, leaf).sum()
@@ -259,7 +263,19 @@ def map_over_ensemble(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
     return values.reshape(*batch, *values.shape[1:])
 
 
+def _for_caller(objective: Objective, theta: Tensor) -> Objective:
+    """Return an objective whose derivatives the caller can differentiate, where it may do so."""
+    if in_transform() or _is_differentiated(theta):
+        return with_elementary_norms(objective)
+    return objective
+
+
+def _is_differentiated(theta: Tensor) -> bool:
+    """Whether the caller differentiates by θ with torch.autograd."""
+    return torch.is_grad_enabled() and theta.requires_grad
+
+
 def _leaf(theta: Tensor) -> tuple[Tensor, bool]:
     """Where to differentiate, and whether the caller differentiates the result in turn."""
-    differentiable = torch.is_grad_enabled() and theta.requires_grad
+    differentiable = _is_differentiated(theta)
     return (theta if differentiable else theta.detach().requires_grad_()), differentiable

@@ -28,6 +28,7 @@ from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
 from gflow.flows.objective.differentiation import gradient_by_torch_func, value
 from gflow.flows.objective.known_derivatives import KnownDerivatives
 from gflow.flows.pullback import pull_back
+from gflow.linalg.elementary_norms import elementary_norms
 
 #: A context in which the module runs, such as one with other kernels of attention.
 Setting = Callable[[], AbstractContextManager[Any]]
@@ -232,7 +233,8 @@ class OverwrittenLoss(ChunkLoss, KnownDerivatives):
             return loss.detach(), self._slopes(loss, ())
 
     def compute_derivative(self, y: Tensor, *vs: Tensor) -> Tensor:
-        with self.loss.overwritten(y), torch.enable_grad():
+        often = elementary_norms() if len(vs) > 1 else contextlib.nullcontext()
+        with self.loss.overwritten(y), torch.enable_grad(), often:
             return self._slopes(self.on_module(), vs)
 
     def on_module(self) -> Tensor:
