@@ -27,7 +27,12 @@ from gflow.cli.completion import COMMANDS as COMPLETION
 from gflow.cli.completion import complete_scenario
 from gflow.cli.configuration import Defaults, read_defaults, require_options
 from gflow.cli.options import json_option, model_options, output_options, run_option_flags
-from gflow.cli.process import discard_broken_output, process_restored, silence_follower
+from gflow.cli.process import (
+    OWN_PROCESS,
+    discard_broken_output,
+    process_restored,
+    silence_follower,
+)
 from gflow.errors import GflowError, InputError, Interrupted, OutputError
 from gflow.text import brief, printable
 
@@ -255,9 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run_command(arguments: Sequence[str] | None) -> int:
     """Run one command; return its exit status."""
     is_follower = False
+    owner = OWN_PROCESS if arguments is None else None
     try:
         is_follower = silence_follower()
-        status = cli.main(arguments, "gflow", standalone_mode=False, default_map=read_defaults())
+        defaults = read_defaults()
+        status = cli.main(
+            arguments, "gflow", standalone_mode=False, default_map=defaults, obj=owner
+        )
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = 2

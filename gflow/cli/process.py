@@ -18,6 +18,9 @@ from gflow.distributed.torchrun import rank_info
 from gflow.errors import Interrupted
 from gflow.text import printable
 
+#: The object of click's context where the process was started for its one command.
+OWN_PROCESS = object()
+
 
 @contextlib.contextmanager
 def process_restored() -> Iterator[None]:
@@ -48,6 +51,24 @@ def process_restored() -> Iterator[None]:
             for stream, errors in zip(streams, error_modes, strict=True):
                 if not stream.closed:
                     stream.reconfigure(errors=errors)
+
+
+def skip_dask() -> None:
+    """Import xarray and let it know that no array of this process is of dask.
+
+    xarray asks this of every array, and imports dask to ask it, which takes half a second. It
+    remembers the answer: here it asks where dask cannot be imported. Only for a process that runs
+    one command and ends, as nothing in it can then give xarray an array of dask.
+    """
+    if "dask" in sys.modules:
+        return
+    sys.modules["dask"] = None  # type: ignore[assignment]  # Python's way to forbid an import
+    try:
+        import xarray as xr
+
+        xr.Variable("x", [0.0]).isnull()
+    finally:
+        del sys.modules["dask"]
 
 
 def silence_follower() -> bool:

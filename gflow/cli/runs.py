@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gflow.cli.options import FolderPath, json_option, quiet_option, run_option_flags
+from gflow.cli.process import OWN_PROCESS, skip_dask
 from gflow.cli.sweeps import resume_sweep
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
@@ -106,6 +107,9 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bo
     >>> finish(lambda stages: RunResult(Path("run"), summary, ()), job, as_json=True)
     {"scenario": "kernel", ... "kind": "width", ... "folder": "run"}
     """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.find_root().obj is OWN_PROCESS:
+        skip_dask()
     if rank_info() is None:
         _finish(do, job, as_json, quiet)
         return

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.linalg import vecdot, vector_norm
 
 from gflow.checks import require_dtype_and_device, require_finite, require_float, require_nonempty
@@ -648,9 +647,7 @@ class ReducedFlow(Flow):
     def reference(self, y: Tensor) -> Tensor:
         parameters = self.lift(y)
         velocity = -gradient_of(lambda p: self.loss(self.project(p)), parameters)
-        with forward_ad.dual_level():
-            projected = self.project(forward_ad.make_dual(parameters, velocity))
-            return forward_ad.unpack_dual(projected).tangent
+        return jacobian_product(self.project, parameters, velocity)
 
 
 def gradient_of(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+_DPI = 200  # of figures that are written
+
 
 class Folder(abc.ABC):
     """A folder whose files are each complete or absent."""
@@ -45,10 +47,10 @@ class Folder(abc.ABC):
 
     def write_figure(self, name: str, figure: Figure, kinds: Sequence[str]) -> None:
         """Write a figure as ``figures/NAME.KIND``, for kinds such as png and pdf."""
+        lay_out(figure)
         for kind in kinds:
-            draw = functools.partial(figure.savefig, format=kind, dpi=200)
+            draw = functools.partial(figure.savefig, format=kind, dpi=_DPI)
             self.write(f"figures/{name}.{kind}", draw)
-            figure.set_layout_engine(None)  # laid out: to do it again takes longer than to draw
 
     def write(self, name: str, write: Callable[[Path], object], *, before: str = "") -> None:
         """Write one file, complete or not at all.
@@ -84,6 +86,33 @@ class Folder(abc.ABC):
         finally:  # it still exists if anything failed, an interruption included
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def lay_out(figure: Figure) -> None:
+    """Lay a figure out once, for all the files that it is written to.
+
+    A figure with a layout engine is drawn twice for each file, the first time only for its layout.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Changed in place: it has no layout engine afterwards.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> figure = Figure(layout="constrained")
+    >>> axes, before = figure.subplots(), figure.subplotpars.left
+    >>> lay_out(figure)
+    >>> axes.get_position().x0 < before
+    True
+    """
+    engine, dpi = figure.get_layout_engine(), figure.dpi
+    if engine is not None:
+        figure.dpi = _DPI  # the widths of texts depend on it
+        engine.execute(figure)
+        figure.dpi = dpi
+        figure.set_layout_engine("none")
 
 
 def cannot_write(target: Path, error: OSError) -> str:
