@@ -112,7 +112,7 @@ def lay_out(figure: Figure) -> None:
         figure.dpi = _DPI  # the widths of texts depend on it
         engine.execute(figure)
         figure.dpi = dpi
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # "none" would leave one that does nothing, after a drawing
 
 
 def cannot_write(target: Path, error: OSError) -> str:
