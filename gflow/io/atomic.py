@@ -102,10 +102,11 @@ def lay_out(figure: Figure) -> None:
     --------
     >>> from matplotlib.figure import Figure
     >>> figure = Figure(layout="constrained")
-    >>> axes, before = figure.subplots(), figure.subplotpars.left
+    >>> axes = figure.subplots()
+    >>> before = axes.get_position().width
     >>> lay_out(figure)
-    >>> axes.get_position().x0 < before
-    True
+    >>> bool(axes.get_position().width > before), figure.get_layout_engine()
+    (True, None)
     """
     engine, dpi = figure.get_layout_engine(), figure.dpi
     if engine is not None:

@@ -2,9 +2,9 @@
 
 The gradient by plain autograd on the module's own parameters is the measure: at the parameters as
 they are, and at a point nearby. Substitution is chosen where it agrees at both, else overwriting
-(`gflow.flows.objective.network_loss`). Then two evaluations at one point must agree, the loss must
-have the gradient as its slope, and nothing that belongs to the caller may have changed. That takes
-about six gradients and six values.
+(`gflow.flows.objective.network_loss`), and so are the layers of a plain stack. Then two evaluations
+at one point must agree, the loss must have the gradient as its slope, and nothing that belongs to
+the caller may have changed. That takes about eight gradients and six values.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gflow.errors import GflowError, InputError
 from gflow.flows.objective.chunks import Chunk
 from gflow.flows.objective.differentiation import value, value_and_gradient
 from gflow.flows.objective.guard import Guard, equal_states
+from gflow.flows.objective.layers import find_layers
 from gflow.flows.objective.network_loss import NetworkLoss, OverwrittenLoss
 from gflow.flows.objective.samples import call_criterion, call_module, cause
 from gflow.flows.objective.slope import has_products, require_slope
@@ -131,6 +132,7 @@ class _Probe:
         ):
             route.overwrites = True
         self._choose_values(theta, own)
+        self._choose_layers((theta, own), (beside, own_nearby))
         if own_nearby is not None:
             free = self._free(own.gradient, own_nearby.gradient)
             require_slope(self._value, beside, *own_nearby, free)
@@ -223,6 +225,20 @@ class _Probe:
         except Exception:
             same = False
         self._loss.route.values_need_graph = not same
+
+    def _choose_layers(self, *points: tuple[Tensor, _Point | None]) -> None:
+        """Choose to evaluate by layers where that has the same loss and gradient."""
+        route, loss, chunk = self._loss.route, self._loss, self._chunk
+        if route.overwrites or route.values_need_graph or route.settings:
+            return
+        layers = find_layers(loss.module, loss.criterion, loss.own, chunk)
+        if layers is None:
+            return
+        for theta, expected in points:
+            found = _Point(*layers.value_and_gradient(chunk, loss.split(theta)))
+            if expected is not None and not self._agree(found, expected):
+                return
+        route.layers = layers
 
     def _free(self, *gradients: Tensor) -> Tensor:
         """1 for each entry of θ; 0 in rows of embeddings for padding, which torch keeps fixed."""

@@ -13,7 +13,12 @@ from gflow.checks import require_count
 from gflow.flows.base import split_ensemble
 from gflow.flows.objective.chunks import Chunk, in_chunks
 from gflow.flows.objective.construction import choose_route, nearby
-from gflow.flows.objective.differentiation import gradient_by_torch_func, map_over_ensemble
+from gflow.flows.objective.differentiation import (
+    gradient_by_torch_func,
+    map_over_ensemble,
+    value,
+    value_and_gradient,
+)
 from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
 from gflow.flows.objective.penalty import Regulariser
 from gflow.flows.objective.samples import require_rows
@@ -162,9 +167,22 @@ class FullBatch:
             function = reference_gradient
         total: list[Tensor] = []
         for chunk in self.chunks:
-            summand = function(self._loss.objective(chunk), *ys)
+            summand = self._by_layers(function, chunk, ys[0])
+            if summand is None:
+                summand = function(self._loss.objective(chunk), *ys)
             total = [a + b for a, b in zip(total, summand, strict=True)] if total else [*summand]
         return total
+
+    def _by_layers(self, function: Summand, chunk: Chunk, y: Tensor) -> Sequence[Tensor] | None:
+        """Return ``function`` of a chunk without a graph; None where that is not possible."""
+        is_one = function is value or function is value_and_gradient
+        layers = self._loss.layers_at(y) if is_one and chunk.regulariser is None else None
+        if layers is None:
+            return None
+        parameters = self._loss.split(y.detach())
+        if function is value:
+            return (layers.value(chunk, parameters),)
+        return layers.value_and_gradient(chunk, parameters)
 
     def _local_outputs(self, y: Tensor) -> Tensor:
         """Compute the outputs on this process's inputs."""

@@ -3,7 +3,9 @@ r"""The loss of a torch module as a function of its trainable parameters, L(θ).
 Two routes, of which `gflow.flows.objective.construction` chooses where the flow is made:
 
 * By substitution: the module and the criterion run with views of θ in the place of the module's
-  parameters (``torch.func.functional_call``), for ensembles all at once.
+  parameters (``torch.func.functional_call``), for ensembles all at once. Of a plain stack of
+  linear layers, value and gradient at one θ are computed without a graph
+  (`gflow.flows.objective.layers`).
 * By overwriting: θ is written into the parameters, the loss and its derivatives are those of plain
   autograd, and the parameters are restored. Slower for ensembles, and right for whatever an
   optimizer would be right for: a parameter that is reached by a list or a closure, checkpointing,
@@ -27,6 +29,7 @@ from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
 from gflow.flows.objective.differentiation import gradient_by_torch_func, value
 from gflow.flows.objective.known_derivatives import KnownDerivatives
+from gflow.flows.objective.layers import LayeredLoss
 from gflow.flows.pullback import pull_back
 from gflow.linalg.elementary_norms import elementary_norms
 
@@ -48,12 +51,15 @@ class Route:
         Whether the module can be differentiated twice.
     settings : tuple of Setting
         Contexts in which the module runs.
+    layers : LayeredLoss or None
+        Value and gradient of one vector without a graph, of a plain stack of linear layers.
     """
 
     overwrites: bool = False
     values_need_graph: bool = False
     has_products: bool = True
     settings: tuple[Setting, ...] = ()
+    layers: LayeredLoss | None = None
 
 
 class _WithCriterion(nn.Module):
@@ -115,6 +121,18 @@ class NetworkLoss:
     def objective(self, chunk: Chunk) -> ChunkLoss:
         """Return the summand of a chunk in the loss, as a function of one vector θ (p,)."""
         return OverwrittenLoss(self, chunk) if self.route.overwrites else ChunkLoss(self, chunk)
+
+    def layers_at(self, theta: Tensor) -> LayeredLoss | None:
+        """Return the loss by its layers where it can be taken at θ (..., p), else None.
+
+        That is at one vector by which nobody differentiates.
+        """
+        layers = self.route.layers
+        if layers is None or theta.ndim > 1 or in_transform():
+            return None
+        if (theta.requires_grad and torch.is_grad_enabled()) or not layers.is_unchanged():
+            return None
+        return layers
 
     def outputs(self, inputs: Tensor, theta: Tensor) -> Tensor:
         """Compute the module's outputs at one vector θ (p,)."""

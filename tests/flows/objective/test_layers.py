@@ -1,0 +1,171 @@
+"""The backward pass of a stack of linear layers, against autograd on the module's parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from gflow.flows import NetworkFlow
+from gflow.flows.objective.chunks import Chunk
+from gflow.flows.objective.layers import find_layers
+
+X = torch.cos(torch.arange(21, dtype=torch.float64)).reshape(7, 3)
+Y = torch.sin(torch.arange(14, dtype=torch.float64)).reshape(7, 2)
+
+
+def stack(*activations: nn.Module, bias: bool = True, last: nn.Module | None = None) -> nn.Module:
+    torch.manual_seed(1)
+    sizes = [3, *[5] * len(activations), 2]
+    layers: list[nn.Module] = []
+    for i, activation in enumerate([*activations, last]):
+        layers.append(nn.Linear(sizes[i], sizes[i + 1], bias=bias))
+        layers += [] if activation is None else [activation]
+    return nn.Sequential(*layers).double()
+
+
+def by_autograd(module: nn.Module, criterion, chunk: Chunk, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and gradient at θ by plain autograd."""
+    nn.utils.vector_to_parameters(theta, module.parameters())
+    loss = chunk.weight * criterion(module(chunk.inputs), chunk.targets)
+    slopes = torch.autograd.grad(loss, list(module.parameters()))
+    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
+
+
+MODULES = {
+    "tanh": lambda: stack(nn.Tanh(), nn.Tanh()),
+    "relu": lambda: stack(nn.ReLU(), nn.ReLU(), nn.ReLU()),
+    "relu in place": lambda: stack(nn.ReLU(inplace=True)),
+    "mixed": lambda: stack(nn.Sigmoid(), nn.Tanh(), nn.ReLU()),
+    "deep linear": lambda: nn.Sequential(
+        nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+    ).double(),
+    "one layer": lambda: stack(),
+    "no bias": lambda: stack(nn.Tanh(), nn.ReLU(), bias=False),
+    "activation last": lambda: stack(nn.Tanh(), last=nn.Sigmoid()),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_value_and_gradient_are_those_of_autograd(name, weight):
+    module, chunk = MODULES[name](), Chunk(X, Y, weight)
+    layers = find_layers(module, mse_loss, list(module.parameters()), chunk)
+    theta = 1.5 * nn.utils.parameters_to_vector(module.parameters()).detach() + 0.1
+    parts = theta.split([p.numel() for p in module.parameters()])
+    parts = [a.reshape(p.shape) for a, p in zip(parts, module.parameters(), strict=True)]
+    loss, gradient = layers.value_and_gradient(chunk, parts)
+    assert torch.equal(layers.value(chunk, parts), loss)
+    expected_loss, expected = by_autograd(module, mse_loss, chunk, theta)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-15, atol=0)
+    torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=1e-16)
+
+
+def test_a_flow_of_a_stack_is_evaluated_by_its_layers():
+    labels = torch.arange(7) % 2
+    flow = NetworkFlow(stack(nn.Tanh()), cross_entropy, X, labels)
+    y = flow.start + 0.1
+    assert flow._loss.route.layers is not None
+    loss, velocity = flow.loss_and_velocity(y)
+    assert not loss.requires_grad
+    assert not velocity.requires_grad
+    expected_loss, gradient = by_autograd(flow.module, cross_entropy, Chunk(X, labels, 1.0), y)
+    torch.testing.assert_close(flow.loss(y), expected_loss)
+    torch.testing.assert_close(loss, expected_loss)
+    torch.testing.assert_close(velocity, -gradient)
+    members = torch.stack([y, 2 * y])  # an ensemble has no backward pass of its own
+    torch.testing.assert_close(flow(0.0, members)[0], velocity)
+
+
+def test_who_differentiates_by_the_state_gets_the_graph():
+    flow = NetworkFlow(stack(nn.Tanh()), mse_loss, X, Y)
+    y = (flow.start + 0.1).requires_grad_()
+    (gradient,) = torch.autograd.grad(flow.loss(y), y)
+    torch.testing.assert_close(-gradient, flow(0.0, y.detach()))
+    along = torch.cos(torch.arange(len(y), dtype=y.dtype))
+    (product,) = torch.autograd.grad(flow(0.0, y) @ along, y)
+    torch.testing.assert_close(product, flow.jvp(y.detach(), along))
+    torch.testing.assert_close(torch.func.grad(flow.loss)(y.detach()), gradient)
+
+
+class _Doubled(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+def _with_hook() -> nn.Module:
+    module = stack(nn.Tanh())
+    module[0].register_forward_hook(lambda layer, args, output: 2 * output)
+    return module
+
+
+def _frozen() -> nn.Module:
+    module = stack(nn.Tanh())
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+def _tied() -> nn.Module:
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.Tanh(), layer).double()
+
+
+OTHERS = {
+    "subclass": lambda: nn.Sequential(_Doubled(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(),
+    "hook": _with_hook,
+    "frozen": _frozen,
+    "tied": _tied,
+    "normalised": lambda: nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)).double(),
+    "weight norm": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    ).double(),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_plain_stack_is_left_to_autograd(name):
+    module = OTHERS[name]()
+    with torch.no_grad():
+        targets = torch.sin(module(X))
+    flow = NetworkFlow(module, mse_loss, X, targets)
+    assert flow._loss.route.layers is None
+    torch.testing.assert_close(flow(0.0, flow.start), flow.reference(flow.start))
+
+
+def test_a_criterion_that_depends_on_parameters_is_left_to_autograd():
+    module = stack(nn.Tanh())
+
+    def penalised(outputs: Tensor, targets: Tensor) -> Tensor:
+        return mse_loss(outputs, targets) + 1e-14 * module[0].weight.square().sum()
+
+    assert NetworkFlow(module, penalised, X, Y)._loss.route.layers is None
+
+
+def test_hooks_and_layers_that_come_later_are_seen():
+    module = stack(nn.Tanh())
+    flow = NetworkFlow(module, mse_loss, X, Y)
+    y, calls = flow.start + 0.1, []
+    before = flow(0.0, y)
+    handle = module[0].register_forward_hook(lambda *arguments: calls.append(1))
+    torch.testing.assert_close(flow(0.0, y), before)
+    assert calls
+    handle.remove()
+    module.append(nn.Tanh())
+    assert not torch.allclose(flow(0.0, y), before)
+
+
+@pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"rates": {"0.weight": 0.5}}])
+def test_weight_decay_and_rates_are_kept(options):
+    flow = NetworkFlow(stack(nn.Tanh()), mse_loss, X, Y, **options)
+    y = flow.start + 0.1
+    torch.testing.assert_close(flow(0.0, y), flow.reference(y))
+
+
+def test_chunks_add_up():
+    whole = NetworkFlow(stack(nn.ReLU()), mse_loss, X, Y)
+    parts = NetworkFlow(stack(nn.ReLU()), mse_loss, X, Y, chunk=3)
+    assert parts._loss.route.layers is not None
+    y = whole.start + 0.1
+    torch.testing.assert_close(parts(0.0, y), whole(0.0, y))
+    torch.testing.assert_close(parts.loss(y), whole.loss(y))
