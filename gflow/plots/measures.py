@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
-from gflow.plots.labels import Curve, label_curves
+from gflow.plots.labels import Curve, joined, label_curves
 from gflow.plots.observable import draw_observable
 from gflow.plots.scales import scale_time, set_log_y
 from gflow.plots.style import TIME_LABEL, colour_of, descent_curves, format_number, thinned
@@ -19,9 +19,12 @@ _KERNEL = {
 }
 
 
-@figure_spec("held_out", variables=["loss", "test_loss"], panels=2)
+_LOSSES = ("criterion_loss", "loss", "flow_loss")  # of the training samples, the first there is
+
+
+@figure_spec("held_out", variables=["test_loss"], panels=2)
 def _held_out(ds: xr.Dataset, left: Axes, right: Axes) -> str:
-    _train_and_test(ds, left, "criterion_loss" if "criterion_loss" in ds else "loss", "test_loss")
+    _train_and_test(ds, left, next(name for name in _LOSSES if name in ds), "test_loss")
     left.set_ylabel("loss  (circles: descent, held out)")
     ends = [f"held-out loss {format_number(float(ds['test_loss'].values[-1]))}"]
     if "test_accuracy" in ds:
@@ -47,6 +50,38 @@ def _train_and_test(ds: xr.Dataset, axes: Axes, train: str, test: str) -> None:
     axes.set_xlabel(TIME_LABEL)
     scale_time(ds, [axes])
     if test.endswith("loss"):
+        set_log_y(axes, np.concatenate([curve.y for curve in curves]))
+    label_curves(axes, curves)
+
+
+@figure_spec("held_out_networks", variables=["flow_test_loss", "descent_test_loss"], panels=2)
+def _held_out_networks(ds: xr.Dataset, left: Axes, right: Axes) -> str:
+    _by_network(ds, left, "test_loss")
+    left.set_ylabel("held-out loss  (circles: descent)")
+    if "flow_test_accuracy" in ds:
+        _by_network(ds, right, "test_accuracy")
+        right.set_ylabel("held-out accuracy  (circles: descent)")
+    else:
+        right.set_axis_off()
+    ends = [
+        f"{format_number(float(values[-1]))} ({name})"
+        for name, values in zip(ds["network"].values, ds["flow_test_loss"].values, strict=True)
+    ]
+    return f"The flow ends with a held-out loss of {joined(ends)}"
+
+
+def _by_network(ds: xr.Dataset, axes: Axes, name: str) -> None:
+    """Draw a quantity of the flow and of descent for each network."""
+    time, curves = ds["time"].values, []
+    for i, network in enumerate(ds["network"].values):
+        flow, descent = (ds[f"{path}_{name}"].values[i] for path in ("flow", "descent"))
+        some = thinned(time)
+        axes.plot(time, flow, color=colour_of(i))
+        axes.plot(time[some], descent[some], "o", ms=4, mfc="none", color=colour_of(i))
+        curves.append(Curve(time, flow, f"{network} network", colour_of(i)))
+    axes.set_xlabel(TIME_LABEL)
+    scale_time(ds, [axes])
+    if name.endswith("loss"):
         set_log_y(axes, np.concatenate([curve.y for curve in curves]))
     label_curves(axes, curves)
 

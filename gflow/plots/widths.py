@@ -17,7 +17,7 @@ from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, draw_median_band, 
 _EPOCHS = "epochs k  (t = kη)"
 
 
-@figure_spec("distance", variables=["descent_distance", "flow_distance"], priority=3)
+@figure_spec("distance", variables=["epoch", "descent_distance", "flow_distance"], priority=3)
 def _distance(ds: xr.Dataset, axes: Axes) -> str:
     epochs, widths = ds["epoch"].values, ds["width"].values
     curves, heights = [], []

@@ -8,11 +8,15 @@ from typing import Any, ClassVar
 import xarray as xr
 
 from gflow.linalg.arrays import to_numpy
-from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
+from gflow.measures import measures
+from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded, path_dataset
 from gflow.results.base import Column, Result
 from gflow.results.lines import Line, fact_lines, format_value, stability_line
+from gflow.results.measured import final_measures
 from gflow.results.summaries import certificate_summary, combined_summary, cost_summary
 from gflow.studies.continuous_vs_discrete import ContinuousVsDiscrete
+
+_HELD_OUT = {"test_loss": "held-out loss", "test_accuracy": "held-out accuracy"}
 
 
 class ContinuousVsDiscreteResult(Result):
@@ -78,6 +82,11 @@ class ContinuousVsDiscreteResult(Result):
                 "solver's error",
                 meaning="error of the flow itself, by a finer solve",
             ),
+            *(
+                Column(f"final_{name}", title, meaning=f"{title} at the end of the flow")
+                for name, title in _HELD_OUT.items()
+                if any(f"final_{name}" in row for row in cls.rows(summary))
+            ),
         )
 
     @classmethod
@@ -112,6 +121,15 @@ def _dataset(networks: Mapping[str, ContinuousVsDiscrete]) -> xr.Dataset:
     for name, (curves, long_name) in columns.items():
         values = padded([to_numpy(curve) for curve in curves], len(ts))
         add_variable(ds, name, ("network", "time"), values, long_name)
+    for prefix, by_network in (
+        ("flow", [s.trajectory.observables() for s in studies]),
+        ("descent", [s.descent.observables() for s in studies]),
+    ):
+        for name in (name for name in measures() if all(name in seen for seen in by_network)):
+            if all(seen[name].ndim == 1 for seen in by_network):
+                values = padded([to_numpy(seen[name]) for seen in by_network], len(ts))
+                long_name = f"{name.replace('_', ' ')} of {'the ' * (prefix == 'flow')}{prefix}"
+                add_variable(ds, f"{prefix}_{name}", ("network", "time"), values, long_name)
     add_variable(ds, "proxy", (), studies[0].proxy, "η over the proxy's η")
     ds["step"] = ((), studies[0].step_size, STEP_SIZE)
     return ds
@@ -134,6 +152,7 @@ def _summary(
             "stability_limit": s.stability_limit,
             "diverged_at": s.diverged_at,
             "proxy_evals": s.proxy * int(s.descent.steps[-1]),
+            **final_measures(path_dataset(s.trajectory)),
             "certificate": certificate_summary(s.trajectory),
             "cost": cost_summary(s.trajectory),
             **facts[name],

@@ -12,17 +12,16 @@ import xarray as xr
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
-from gflow.measures import measures
 from gflow.results.arrays import (
     STEP_SIZE,
     TIME,
     add_variable,
     label,
     padded,
-    path_dataset,
 )
 from gflow.results.base import Column, Result
 from gflow.results.lines import Line, fact_lines, loss_line, stability_line
+from gflow.results.measured import final_measures, measures_dataset
 from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.edge_of_stability import Edge, EdgeOfStability
 
@@ -59,7 +58,8 @@ class EdgeOfStabilityResult(Result):
         facts : mapping, optional
             Plain values for the summary.
         """
-        return cls(_dataset(study), {**_summary(study), **facts})
+        ds = _dataset(study)
+        return cls(ds, {**_summary(study), **facts, **final_measures(ds)})
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
@@ -107,8 +107,6 @@ def _dataset(study: EdgeOfStability) -> xr.Dataset:
     add_variable(ds, "flow_loss", ("time",), to_numpy(path.losses), "loss of the flow")
     sharpness = to_numpy(study.sharpness)
     add_variable(ds, "flow_sharpness", ("time",), sharpness, "sharpness of the flow")
-    measured = path_dataset(path)
-    ds = ds.assign({name: measured[name] for name in measures() if name in measured})
     for dim, time, columns in _CURVES:
         lead = ("step_size", dim)
         ds[time] = (lead, padded([to_numpy(columns["ts"][1](edge)) for edge in edges]), TIME)
@@ -116,6 +114,8 @@ def _dataset(study: EdgeOfStability) -> xr.Dataset:
             if name != "ts":
                 values = padded([to_numpy(pick(edge)) for edge in edges])
                 add_variable(ds, name, lead, values, long_name)
+    descents = [edge.descent.descent for edge in edges]
+    ds = ds.assign(measures_dataset(path, descents, [edge.central for edge in edges]))
     for name, path_name in (("crossing", "the flow"), ("descent_crossing", "descent")):
         crossings = [getattr(edge, name) for edge in edges]
         times = [math.nan if t is None else t for t in crossings]

@@ -9,7 +9,6 @@ import xarray as xr
 from torch import Tensor
 
 from gflow.linalg.arrays import to_numpy
-from gflow.measures import measures
 from gflow.results.arrays import (
     LONG_NAMES,
     TIME,
@@ -28,6 +27,7 @@ from gflow.results.lines import (
     solver_error_line,
     stability_line,
 )
+from gflow.results.measured import final_measures
 from gflow.results.paths import descents_dataset, solver_error
 from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.flow_and_descent import FlowAndDescent
@@ -78,9 +78,8 @@ class FlowAndDescentResult(Result):
         if study.parameters is not None:
             _add_parameters(ds, study.parameters)
         ds = _with_descents(ds, study, setup)
-        seen = [name for name in measures() if name in ds and ds[name].dims == ("time",)]
-        finals = {f"final_{name}": float(ds[name][-1]) for name in (*seen, *measured)}
-        return cls(ds, {**_summary(study, setup), **finals})
+        finals = {f"final_{name}": float(ds[name][-1]) for name in measured}
+        return cls(ds, {**_summary(study, setup), **final_measures(ds), **finals})
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:

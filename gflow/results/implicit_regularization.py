@@ -9,6 +9,7 @@ from gflow.linalg.arrays import to_numpy
 from gflow.results.arrays import TIME, add_variable, padded
 from gflow.results.base import Column, Result, Setup
 from gflow.results.lines import Line, fact_lines, loss_line, solver_error_line, stability_line
+from gflow.results.measured import final_measures, measures_dataset
 from gflow.results.step_size import (
     ORDER_ATTRIBUTES,
     StepSizeResult,
@@ -51,6 +52,9 @@ class ImplicitRegularizationResult(Result):
         ds["modified_gap"].attrs["long_name"] = "largest difference to the modified flow's"
         ds = ds.assign_coords(time=("time", inner.trajectory.ts.numpy(), TIME))
         add_variable(ds, "squared_gradient", ("time",), to_numpy(study.slopes), "‖∇L‖² of the flow")
+        add_variable(
+            ds, "flow_loss", ("time",), to_numpy(inner.trajectory.losses), "loss of the flow"
+        )
         lead = ("step_size", "save")
         ds["descent_time"] = (lead, padded([to_numpy(d.ts) for d in inner.descents]), TIME)
         columns = {
@@ -65,15 +69,15 @@ class ImplicitRegularizationResult(Result):
         }
         for name, (rows, long_name) in columns.items():
             add_variable(ds, name, lead, padded([to_numpy(row) for row in rows]), long_name)
+        ds = ds.assign(measures_dataset(inner.trajectory, inner.descents))
         summary = step_size_summary(inner)
         ratios = zip(study.descent_ratios, study.modified_ratios, strict=True)
         for row, (of_descent, of_modified) in zip(summary["step_sizes"], ratios, strict=True):
             row["median_ratio"] = float(of_descent[1:].nanmedian())
             row["modified_median_ratio"] = float(of_modified[1:].nanmedian())
-        final_loss = float(inner.trajectory.losses[-1])
-        return cls(
-            ds, {**summary, **({} if setup is None else setup.facts), "final_loss": final_loss}
-        )
+        facts = {} if setup is None else setup.facts
+        finals = {"final_loss": float(inner.trajectory.losses[-1]), **final_measures(ds)}
+        return cls(ds, {**summary, **facts, **finals})
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:

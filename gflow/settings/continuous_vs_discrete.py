@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from gflow.settings.base import RUNS_CODE, Count, Text
-from gflow.settings.network_base import NetworkScenario
+from gflow.settings.measured_base import MeasuredNetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KINK_RTOL = 1e-5  # sets the bounds of the certificate: across kinks every method has order 1
 
 
-class ContinuousVsDiscrete(NetworkScenario):
+class ContinuousVsDiscrete(MeasuredNetworkScenario):
     """A linear network and one with activations: flow, descent with η₀, and with η₀/proxy."""
 
     setting: ClassVar[str] = "continuous-vs-discrete"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from gflow.settings.network_base import NetworkScenario
+from gflow.settings.measured_base import MeasuredNetworkScenario
 
 if TYPE_CHECKING:
     from gflow.callbacks import Stages
     from gflow.results.base import Result
 
 
-class ImplicitRegularization(NetworkScenario):
+class ImplicitRegularization(MeasuredNetworkScenario):
     """A network's flow, descent with several step sizes, and the modified flow of each."""
 
     setting: ClassVar[str] = "implicit-regularization"

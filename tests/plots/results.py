@@ -61,6 +61,7 @@ SCENARIOS = {
         "width": 4,
         "activation": "relu",
         "step_sizes": [0.25],
+        "test_samples": 5,
     },
     "one network": {
         "setting": "continuous-vs-discrete",
@@ -154,7 +155,7 @@ NO_END = {
 
 #: Every result with the names of its figures.
 FIGURES = {
-    "continuous-vs-discrete": {"continuous_vs_discrete"},
+    "continuous-vs-discrete": {"continuous_vs_discrete", "held_out_networks"},
     "one network": {"continuous_vs_discrete"},
     "implicit-regularization": {"step_size", "implicit_regularization"},
     "deep-linear": {"loss", "singular_values", "gap", "invariants"},
