@@ -1,11 +1,15 @@
 """One thread and fixed seeds for every test; which tests run in the same process."""
 
+import gc
 import os
 
 import pytest
 
 # The user's own configuration file has no part in the tests.
 os.environ["GFLOW_CONFIG"] = ""
+
+# What is collected stays: looking for garbage in it, again and again, takes seconds.
+gc.disable()
 
 # torch and gflow are imported where they are used: the process that distributes the tests
 # reads this file, too, and the others start after that.
@@ -25,6 +29,11 @@ GROUPS = {
     "figures": ("tests/plots/",),  # they share a cache
 }
 collect_ignore = ["stress"]  # scripts of minutes each; tests/test_stress.py runs small versions
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

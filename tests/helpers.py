@@ -28,6 +28,23 @@ def slow_except(values, *kept):
     ]
 
 
+def slow_pairs_except(pairs, *kept):
+    """Return the pairs of two parameters; all but those kept are left to `make slow`."""
+    pairs = list(pairs)
+    assert all(pair in pairs for pair in kept), "one of those kept is none of the pairs"
+    return [pytest.param(*pair, marks=() if pair in kept else pytest.mark.slow) for pair in pairs]
+
+
+def alternate(first, second):
+    """Return the pairs of two lists of parameters; every other one is left to `make slow`."""
+    second = list(second)
+    return [
+        pytest.param(a, b, marks=() if (i + j) % 2 == 0 else pytest.mark.slow)
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
+    ]
+
+
 def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

@@ -38,13 +38,13 @@ every_solved_flow = pytest.mark.parametrize(
 )
 
 
-def half_of_pairs(names):
-    """Every flow with every method; half of the pairs are left to `make slow`, none of either."""
+def third_of_pairs(names):
+    """Every flow with every method, a third of the pairs; the others are left to `make slow`."""
     pairs = [(kind, method) for kind in FLOWS for method in names]
     quick = [
         (kind, method)
         for kind, method in pairs
-        if kind.__name__ not in SLOW and (FLOWS.index(kind) + names.index(method)) % 2 == 0
+        if kind.__name__ not in SLOW and (FLOWS.index(kind) + names.index(method)) % 3 == 0
     ]
     ids = [f"{kind.__name__}-{method}" for kind, method in pairs]
     marked = [
@@ -220,7 +220,7 @@ def reference_at(kind, *times):
 
 
 @every_solved_flow
-@pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-10])
+@pytest.mark.parametrize("rtol", slow_except([1e-3, 1e-6, 1e-10], 1e-3, 1e-10))
 def test_certificate_of_the_right_flow_holds(kind, rtol):
     flow, y0 = kind.example()
     method = "dopri8" if rtol < 1e-8 else "dopri5"
@@ -266,7 +266,7 @@ def test_certificate_catches_a_wrong_right_hand_side(kind, fault, rtol):
     assert "DOES NOT HOLD" in repr(path)
 
 
-@half_of_pairs(ADAPTIVE)
+@third_of_pairs(ADAPTIVE)
 def test_every_adaptive_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
     ts = [0.0, 0.05, 0.3]
@@ -284,7 +284,7 @@ def test_every_adaptive_method_solves_every_flow(kind, method):
 STEP_SIZES = {"euler": 1e-3, "heun2": 1e-3, "midpoint": 1e-3, "explicit_adams": 2.5e-3}
 
 
-@half_of_pairs(FIXED)
+@third_of_pairs(FIXED)
 def test_every_fixed_method_solves_every_flow(kind, method):
     flow, y0 = kind.example()
     ts = [0.0, 0.05, 0.1]
@@ -314,11 +314,11 @@ def test_closed_form_agrees_with_the_integrator(kind):
 @every_solved_flow
 def test_ensemble_solve_equals_solves_of_its_members(kind):
     flow, y0 = kind.example()
-    ys = starts_of(flow, y0)[0]
-    ts = [0.0, 0.3, 1.0]
+    ys = starts_of(flow, y0)[0, :2]
+    ts = [0.0, 0.1, 0.3]
     batched = gflow.integrate(flow, ys, ts, "dopri8", 1e-11, 1e-14)
     assert batched.certificate.holds
-    assert batched.losses.shape == (3, 3)
+    assert batched.losses.shape == (3, 2)
     for i, y in enumerate(ys):
         single = gflow.integrate(flow, y, ts, "dopri8", 1e-11, 1e-14)
         assert worst_relative(batched.ys[:, i], single.ys) <= 1e-9

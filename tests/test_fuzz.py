@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzzing.inputs import KINDS
 from tests.fuzzing.observing import Case, observe
 
-EXAMPLES = {"scenario": 20, "data": 12, "run folder": 15, "command line": 12}
+EXAMPLES = {"scenario": 12, "data": 10, "run folder": 10, "command line": 8}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -131,8 +131,14 @@ FOUND = {
     ),
 }
 
+# They take seconds. Mode and gradient below round-off are also in "two numbers" and in
+# tests/trajectory/test_underflow.py.
+LONG = ("rounded data", "rounded gradient")
 
-@pytest.mark.parametrize("name", FOUND)
+
+@pytest.mark.parametrize(
+    "name", [n if n not in LONG else pytest.param(n, marks=pytest.mark.slow) for n in FOUND]
+)
 def test_what_was_silently_wrong_is_flagged(name):
     assert FOUND[name].verdict().kind not in FAULTS
 
@@ -141,7 +147,7 @@ def test_no_path_is_silently_wrong():
     counts = collections.Counter()
 
     @settings(
-        max_examples=45,
+        max_examples=25,
         database=None,
         deadline=None,
         derandomize=True,
@@ -155,5 +161,5 @@ def test_no_path_is_silently_wrong():
 
     holds()
     assert counts["false alarm"] == 0
-    assert sum(counts.values()) >= 40
-    assert counts["right"] >= 18
+    assert sum(counts.values()) >= 22
+    assert counts["right"] >= 9

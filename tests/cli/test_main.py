@@ -52,6 +52,7 @@ SMALL = {
 #: Further options of a scenario, or of all scenarios of a setting; most need none.
 EXTRA = {
     "continuous-vs-discrete": "--samples 12 --t-end 1 --criterion squared-error",
+    "deep-linear": "--rtol 1e-6 --atol 1e-9",
     "deep-matrix": "--targets 2",
     "edge-of-stability": "--depth 1 --points 8 --t-end 20 --step-sizes 1.05,1.0",
     "factorization": "--t-end 9 --init-scale 0.1",
@@ -340,7 +341,8 @@ def test_data_from_a_file(name, samples, kind, tmp_path, no_figures):
 
 def test_a_smaller_file_is_used_whole_and_that_is_said(tmp_path, no_figures):
     np.savetxt(tmp_path / "my.csv", np.random.default_rng(0).standard_normal((14, 3)))
-    options = "--data my.csv --width 3 --depth 1 --t-end 1 --points 3 --step-sizes 0.25 --output o"
+    options = "--data my.csv --width 3 --depth 1 --t-end 0.5 --points 2 --step-sizes 0.25"
+    options += " --rtol 1e-3 --output o"
     completed = call("network", *options.split())
     assert "my.csv has 14 samples, fewer than the 500 of the scenario" in completed.err
     assert gflow.load_run("o").summary["samples"] == 14
@@ -352,7 +354,7 @@ def test_files_of_both_kinds_give_the_same_run(tmp_path, no_figures):
     np.savez("a.npz", inputs=X, targets=y)
     np.savetxt("a.csv", np.column_stack([X, y]), delimiter=",", fmt="%.17g")
     for kind in ("npz", "csv"):
-        options = f"--data a.{kind} --points 4 --t-end 2 --output {kind}"
+        options = f"--data a.{kind} --depth 2 --points 4 --t-end 2 --rtol 1e-5 --output {kind}"
         call("deep-linear", *options.split())
     xr.testing.assert_identical(
         gflow.load_run("npz").result.drop_attrs(), gflow.load_run("csv").result.drop_attrs()

@@ -184,7 +184,7 @@ class _Once(torch.nn.Module):
     ("activation", "runs"),
     [
         (torch.nn.Tanh(), True),
-        (torch.nn.GELU(), True),
+        pytest.param(torch.nn.GELU(), True, marks=pytest.mark.slow),
         (torch.nn.ReLU(), False),
         (torch.nn.LeakyReLU(), False),
         (_Once(), False),

@@ -150,7 +150,13 @@ CASES = [
     (5, 3, 5, 1, 1, "distance"),
     (4, 4, 1, 2, 0, "completion"),
 ]
-LONG = [  # those of five layers, and others that take long
+LONG = [  # those that take long; of each loss, depth and shape a case is left
+    (1, 6, 3, 1, 3, "sensing"),
+    (3, 7, 3, 3, 2, "completion"),
+    (7, 3, 4, 3, 3, "completion"),
+    (4, 4, 3, 4, 0, "regression"),
+    (4, 4, 5, 2, 0, "regression"),
+    (5, 3, 3, 2, 0, "regression"),
     (4, 4, 4, 4, 1, "distance"),
     (4, 4, 5, 4, 0, "sensing"),
     (3, 7, 5, 3, 0, "distance"),

@@ -4,7 +4,15 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.flows import KernelFlow, kernel_rhs
-from tests.helpers import altered, gram, randn, relative, slow_except, times, worst_relative
+from tests.helpers import (
+    altered,
+    gram,
+    randn,
+    relative,
+    slow_pairs_except,
+    times,
+    worst_relative,
+)
 
 
 @pytest.mark.parametrize("outputs", [None, 1, 3])
@@ -102,8 +110,10 @@ def test_indefinite_kernels_and_missing_test_points():
 # -- kernels given by products ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", slow_except([(7,), (7, 3)], (7, 3)))
-def test_a_callable_kernel_is_its_matrix(shape):
+@pytest.mark.parametrize(
+    ("shape", "rtol_of_rkc2"), slow_pairs_except([((7,), 1e-8), ((7, 3), 1e-5)], ((7, 3), 1e-5))
+)
+def test_a_callable_kernel_is_its_matrix(shape, rtol_of_rkc2):
     H, y = gram(7, 4), randn(*shape, seed=1)
     stored, product = KernelFlow(H, y), KernelFlow(lambda v: H @ v, y)
     for batch in ((), (2,), (2, 3)):
@@ -114,10 +124,10 @@ def test_a_callable_kernel_is_its_matrix(shape):
             assert result.shape == u.shape
             assert relative(result, getattr(stored, value)(*arguments)) <= 1e-14, value
     u0, ts = randn(*shape, seed=3), [0.0, 0.5, 2.0]
-    for method in ("krylov", "dopri5", "rkc2"):
-        path = gflow.integrate(product, u0, ts, method, 1e-8, 1e-11)
+    for method, rtol in (("krylov", 1e-8), ("dopri5", 1e-8), ("rkc2", rtol_of_rkc2)):
+        path = gflow.integrate(product, u0, ts, method, rtol, 1e-3 * rtol)
         assert path.certificate.holds, path.certificate
-        assert worst_relative(path.ys, stored.exact(times(*ts), u0)) <= 1e-6
+        assert worst_relative(path.ys, stored.exact(times(*ts), u0)) <= 100 * rtol
     assert set(product.observables(u0)) == {"loss", "residual_norm"}
     assert product.invariants(u0) == {}
     assert product.closed_form(u0) is None

@@ -111,7 +111,8 @@ SCENARIOS = {
     "two-by-two": {"setting": "two-by-two", "depths": [3], "loss_end": 1e-2, "points": 12}
     | {"rtol": 1e-6, "atol": 0.0},
     "network": {"setting": "network", "samples": 8, "inputs": 3, "width": 4, "depth": 1},
-    "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4},
+    "network of digits": {"setting": "network", "data": "digits", "samples": 8, "width": 4}
+    | {"step_sizes": [0.1], "t_end": 0.5, "rtol": 1e-4},
     "measured network": {
         "setting": "network",
         "data": "iris",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,11 +62,17 @@ def _empty_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def _done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "done"
+    runner.run(runner.Job(load_scenario("network", SMALL)), folder, runner.RunOptions(draw=False))
+    return folder
+
+
 @pytest.fixture
-def done(tmp_path):
-    job = runner.Job(load_scenario("network", SMALL))
-    runner.run(job, tmp_path / "done", runner.RunOptions(draw=False))
-    return tmp_path / "done"
+def done(_done, tmp_path):
+    """A copy of a run that is done."""
+    return shutil.copytree(_done, tmp_path / "done")
 
 
 @pytest.mark.parametrize("name", slow_except(FILES, "manifest.json"))

@@ -11,6 +11,9 @@ from gflow.scenario import validate
 
 SMALL = {"samples": 12, "width": 6, "depth": 1, "t_end": 2.0, "step_sizes": [0.2], "points": 4}
 
+#: Where nothing depends on the path.
+SHORT = {"t_end": 0.2, "points": 2, "rtol": 1e-3}
+
 
 def make(**keys):
     base = {"setting": "continuous-vs-discrete", "data": "digits", "activation": "relu"}
@@ -30,7 +33,7 @@ def test_networks_are_a_linear_one_and_one_of_the_same_shape_without_biases(outc
     assert outcome.dataset["network"].values.tolist() == ["linear", "relu"]
     size = 64 * 6 + 6 * 10
     assert [row["parameters"] for row in outcome.summary["networks"]] == [size, size]
-    with_biases = run(bias=True).summary["networks"]
+    with_biases = run(bias=True, **SHORT).summary["networks"]
     assert [row["parameters"] for row in with_biases] == [size, size + 16]
 
 
@@ -43,7 +46,7 @@ def test_networks_are_a_linear_one_and_one_of_the_same_shape_without_biases(outc
     ],
 )
 def test_other_networks_can_be_chosen(keys, names):
-    assert [row["network"] for row in run(**keys).summary["networks"]] == names
+    assert [row["network"] for row in run(**keys, **SHORT).summary["networks"]] == names
 
 
 def test_curves_are_those_of_descent_and_flow(outcome):

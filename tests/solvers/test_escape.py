@@ -49,7 +49,7 @@ def error_of(ys, truth):
 
 @pytest.mark.parametrize("turned", slow_except([False, True], True))
 @pytest.mark.parametrize("b", slow_except([1e-4, 1e-10], 1e-10))
-@pytest.mark.parametrize("rate", [0.1, 300.0])
+@pytest.mark.parametrize("rate", slow_except([0.1, 300.0], 0.1))
 def test_auto_leaves_at_the_right_time(rate, b, turned):
     flow, y0, ts, truth = saddle(rate, b, turned)
     path = gflow.integrate(flow, y0, ts, rtol=1e-5, atol=1e-8)
@@ -58,8 +58,9 @@ def test_auto_leaves_at_the_right_time(rate, b, turned):
     assert math.log(path.certificate.amplification) > 0.6 * math.log(1 / b)
 
 
-def test_a_saddle_along_the_coordinates_is_left_from_below_round_off():
-    flow, y0, ts, truth = saddle(300.0, 1e-18, turned=False)
+@pytest.mark.parametrize("rate", slow_except([1.0, 300.0], 1.0))
+def test_a_saddle_along_the_coordinates_is_left_from_below_round_off(rate):
+    flow, y0, ts, truth = saddle(rate, 1e-18, turned=False)
     path = gflow.integrate(flow, y0, ts, rtol=1e-6)
     assert error_of(path.ys, truth) <= 1e-4
     assert path.certificate.holds, path.certificate

@@ -10,7 +10,7 @@ import torch
 
 import gflow
 from gflow.flows import KernelFlow
-from tests.helpers import altered, slow_except, times, worst_relative
+from tests.helpers import altered, alternate, slow_except, slow_pairs_except, times, worst_relative
 from tests.solvers.potentials import (
     NAN,
     OWN,
@@ -48,8 +48,7 @@ def noisy(flow, size):
     return altered(flow, rhs)
 
 
-@every
-@pytest.mark.parametrize("problem", [mild, stiff])
+@pytest.mark.parametrize(("problem", "method"), alternate([mild, stiff], [*OWN, "dopri5"]))
 def test_small_noise_is_harmless(problem, method):
     if problem is stiff and method in ("tsit5", "dop853", "dopri5"):
         pytest.skip("not for stiff flows")
@@ -58,7 +57,7 @@ def test_small_noise_is_harmless(problem, method):
     assert result == "right"
 
 
-@every_kind
+@pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], "auto", "bdf"))
 @pytest.mark.parametrize("size", [1e-5, 1.0])
 def test_large_noise_is_integrated_or_reported(size, method):
     flow, y0 = mild()
@@ -173,8 +172,7 @@ def test_explosion(method):
 
 
 @every_kind
-@pytest.mark.parametrize("rtol", [1e-2, 1e-6])
-@pytest.mark.parametrize("problem", [mild, stiff])
+@pytest.mark.parametrize(("problem", "rtol"), alternate([mild, stiff], [1e-2, 1e-6]))
 def test_gradient_ascent(problem, rtol, method):
     flow, y0 = problem()
     wrong = altered(flow, lambda flow, t, y: -flow(t, y))
@@ -230,7 +228,10 @@ def test_beside_a_saddle_at_the_origin(method):
 
 @pytest.mark.parametrize("method", slow_except(STABILISED, "auto"))
 @pytest.mark.parametrize(
-    ("rates", "start"), [((-1.0, 2.0, -0.3), 1e-6), ((-10.0, 100.0, -1.0), 1e-12)]
+    ("rates", "start"),
+    slow_pairs_except(
+        [((-1.0, 2.0, -0.3), 1e-6), ((-10.0, 100.0, -1.0), 1e-12)], ((-1.0, 2.0, -0.3), 1e-6)
+    ),
 )
 def test_saddle_to_saddle(rates, start, method):
     """The path leaves the second saddle along a mode that was far below the tolerance until then:

@@ -7,7 +7,7 @@ import gflow
 from gflow.events import loss_reaches
 from gflow.losses import LinearRegression, MatrixCompletion
 from gflow.solvers.loop import system
-from tests.helpers import randn, slow_except, times, worst_relative
+from tests.helpers import alternate, randn, times, worst_relative
 from tests.solvers.potentials import Potential
 
 OWN = ["tsit5", "dop853", "rkc2", "rock4", "bdf", "auto"]
@@ -36,7 +36,7 @@ def stiff():
     return flow, times(1.0, -1.0, 1.0)
 
 
-FLOWS = {"completion": completion, "layers": layers, "stiff": stiff}
+FLOWS = {"completion": completion, "stiff": stiff, "layers": layers}
 
 
 def both(monkeypatch, flow, y0, ts, method, **options):
@@ -47,8 +47,7 @@ def both(monkeypatch, flow, y0, ts, method, **options):
     return [*paths, gflow.integrate(flow, y0, ts, method, **options)]
 
 
-@pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("method", slow_except(OWN, "tsit5", "bdf", "auto"))
+@pytest.mark.parametrize(("name", "method"), alternate(FLOWS, OWN))
 def test_paths_agree(monkeypatch, name, method):
     flow, y0 = FLOWS[name]()
     arrays, tensors = both(monkeypatch, flow, y0, [0.0, 1.0, 4.0], method, rtol=1e-6, atol=1e-9)
@@ -61,13 +60,11 @@ def test_paths_agree(monkeypatch, name, method):
 
 
 @pytest.mark.parametrize(
-    "feature",
-    [{"dense": True}, {"sharpness": 1}, {"max_step": 0.2}, {"until": True}],
-    ids=lambda feature: next(iter(feature)),
+    ("method", "name"), alternate(["tsit5", "auto"], ["dense", "sharpness", "max_step", "until"])
 )
-@pytest.mark.parametrize("method", ["tsit5", "auto"])
-def test_features_agree(monkeypatch, method, feature):
+def test_features_agree(monkeypatch, method, name):
     flow, y0 = completion()
+    feature = {name: {"sharpness": 1, "max_step": 0.2}.get(name, True)}
     if "until" in feature:
         feature = {"until": loss_reaches(flow, 0.1 * float(flow.loss(y0)))}
     ts = [0.1 * i for i in range(41)]

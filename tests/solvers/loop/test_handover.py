@@ -1,12 +1,10 @@
 """``auto`` hands members over to the method that is cheaper for them."""
 
-import itertools
-
 import pytest
 import torch
 
 import gflow
-from tests.helpers import randn, slow_except, worst_relative
+from tests.helpers import alternate, randn, slow_except, worst_relative
 from tests.solvers.potentials import Potential, mild, solve, stiff
 from tests.solvers.test_accuracy import valley
 
@@ -39,7 +37,8 @@ def test_auto_switches_where_stiff_and_reports_it(rtol):
     assert solve(flow, y0, TS, "auto", rtol).stats.method == "bdf"  # most steps
     assert solve(flow, y0, TS, "bdf", rtol).stats.method == "bdf"  # its starter takes few
     if rtol > 1e-5:
-        assert auto < evaluations(flow, y0, TS, "tsit5", rtol)[0] / 5
+        with pytest.raises(gflow.IntegrationError, match="budget"):
+            solve(flow, y0, TS, "tsit5", rtol, max_evals=5 * auto)
     # The cost of detecting stiffness matters in a short solve.
     assert auto <= 1.5 * evaluations(flow, y0, TS, "bdf", rtol)[0]
 
@@ -123,7 +122,7 @@ EXPENSIVE = pytest.mark.xfail(strict=True, reason="defect 9: 1.7 times the price
 @pytest.mark.parametrize(
     ("problem", "rtol"),
     [
-        *itertools.product([mild, stiff, flattening], [1e-2, 1e-3]),
+        *alternate([mild, stiff, flattening], [1e-2, 1e-3]),
         pytest.param(jumping, 1e-2, marks=[EXPENSIVE, pytest.mark.slow]),
     ],
 )

@@ -1,10 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 import gflow
 from gflow.solvers.loop.interpolation import hermite
-from tests.helpers import relative, slow_except, times, worst_relative
+from tests.helpers import relative, slow_pairs_except, times, worst_relative
 from tests.solvers.potentials import OWN, mild, solve, stiff
 
 NODES = [[0.0, 1.0], [0.0, 0.3, 1.0], [-1.0, 0.5, 0.75], [1.0, 0.0, 3.0]]
@@ -62,8 +64,12 @@ def test_fitted_order(shape, order):
 # -- in a solve -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", slow_except(OWN, "tsit5", "rkc2", "bdf"))
-@pytest.mark.parametrize("problem", [mild, stiff])
+@pytest.mark.parametrize(
+    ("problem", "method"),
+    slow_pairs_except(
+        itertools.product([mild, stiff], OWN), (mild, "tsit5"), (mild, "rkc2"), (stiff, "bdf")
+    ),
+)
 def test_dense_output_is_as_accurate_as_landing_and_cheaper(problem, method):
     flow, y0 = problem()
     if problem is stiff and method in ("tsit5", "dop853"):

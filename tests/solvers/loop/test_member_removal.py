@@ -43,7 +43,7 @@ def test_finished_members_leave_the_loop():
             sizes.append(len(y) if y.ndim == 3 else 1)
             return super().__call__(t, y)
 
-    gflow.integrate(Seen(SquaredDistance(M), 3), STARTS, [0.0, 12.0], "tsit5")
+    gflow.integrate(Seen(SquaredDistance(M), 3), STARTS, [0.0, 12.0], "tsit5", 1e-3)
     assert sizes[0] == 4
     assert 1 in sizes
     seen = [s for s in sizes if s <= 4]

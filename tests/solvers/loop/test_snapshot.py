@@ -47,10 +47,11 @@ def test_cases_have_every_method():
     assert ensemble_methods == {"auto", *GFLOW_METHODS} - set(LONE_METHODS)
 
 
-@pytest.mark.parametrize("case", slow_except(CASES, *SINGLE, ("auto", False, True)), ids=str)
+@pytest.mark.parametrize("case", slow_except(CASES, *SINGLE, ("tsit5", False, True)), ids=str)
 def test_a_resumed_solve_agrees_to_the_last_bit(case):
     method, single, dense = case
-    y0, ts = (STARTS[1] if single else STARTS), [0.0, 1.0, 2.0, 6.0, 20.0]
+    y0, ts = (STARTS[1] if single else STARTS), [0.0, 1.0, 2.0, 6.0]
+    ts += [20.0] if single else []
     options = {"rtol": tolerance(method), "atol": 1e-12, "dense": dense}
     seen: list[Checkpoint] = []
     uninterrupted = gflow.integrate(

@@ -29,7 +29,7 @@ def test_methods_of_the_loop_are_registered():
 # -- ensembles --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", slow_except(["auto", *ENSEMBLE_METHODS], "auto", "tsit5"))
+@pytest.mark.parametrize("method", slow_except(["auto", *ENSEMBLE_METHODS], "tsit5"))
 def test_members_have_separate_steps_and_errors(method):
     ts = [0.0, 1.0, 5.0, 12.0]
     rtol = tolerance(method)
@@ -38,7 +38,7 @@ def test_members_have_separate_steps_and_errors(method):
     assert worst_relative(path.ys, truth(FLOW, STARTS, ts)) <= 100 * rtol
 
 
-@pytest.mark.parametrize("method", slow_except(ENSEMBLE_METHODS, "tsit5", "rkc2"))
+@pytest.mark.parametrize("method", slow_except(ENSEMBLE_METHODS, "tsit5"))
 def test_members_take_the_steps_of_single_solves(method, monkeypatch):
     # Shared stages decide when growth rates are estimated; the rest is the same arithmetic,
     # except for the order of sums.
@@ -54,12 +54,12 @@ def test_members_take_the_steps_of_single_solves(method, monkeypatch):
 def test_cost_is_the_sum_over_members():
     """One stiff member among many: with common steps each would pay for it."""
     flow = LayerwiseFlow(SquaredDistance(M), [3, 3, 3])
-    calm = [0.1 * randn(18, seed=i) for i in range(20)]
+    calm = [0.1 * randn(18, seed=i) for i in range(8)]
     stiff = 6 * randn(18, seed=99)
     calm_only = gflow.integrate(flow, torch.stack(calm), [0.0, 2.0], "tsit5")
     single = gflow.integrate(flow, stiff, [0.0, 2.0], "tsit5")
     together = gflow.integrate(flow, torch.stack([*calm, stiff]), [0.0, 2.0], "tsit5")
-    assert single.stats.rhs_evals > 5 * calm_only.stats.rhs_evals / 20
+    assert single.stats.rhs_evals > 5 * calm_only.stats.rhs_evals / len(calm)
     total = calm_only.stats.rhs_evals + single.stats.rhs_evals
     assert together.stats.rhs_evals == pytest.approx(total, rel=0.02)
 
@@ -119,7 +119,7 @@ def test_plateaus_of_millions_of_time_units():
 # -- dense output and features of these methods only ------------------------------------
 
 
-@pytest.mark.parametrize("method", slow_except(GFLOW_METHODS, "tsit5", "rkc2"))
+@pytest.mark.parametrize("method", slow_except(GFLOW_METHODS, "tsit5"))
 def test_dense_output_is_free_and_accurate(method):
     ts = torch.linspace(0, 20, 401)
     rtol = tolerance(method)
