@@ -79,6 +79,9 @@ def _gap(ds: xr.Dataset, axes: Axes) -> str:
     _time_axis(ds, axes, curves)
     every = np.concatenate([curve.y for curve in curves])
     every = every[every > _SHOWN_GAP * every.max(initial=0.0)]
+    if not every.size:
+        axes.axhline(0, color="black")
+        return "Descent and the flow are at the same place at all times saved"
     draw_error(axes, every, float(ds["solver_error"]))
     label_curves(axes, curves)
     largest = ds["gap"].max([d for d in ds["gap"].dims if d != "step_size"], skipna=True).values
@@ -90,7 +93,8 @@ def _gap(ds: xr.Dataset, axes: Axes) -> str:
 def _time_axis(ds: xr.Dataset, axes: Axes, curves: list[Curve]) -> None:
     scale_time(ds, [axes])
     if axes.get_xscale() == "linear":
-        axes.set_xlim(0, 1.01 * max(float(curve.x[-1]) for curve in curves if len(curve.x)))
+        ends = [float(curve.x[-1]) for curve in curves if len(curve.x)]
+        axes.set_xlim(0, 1.01 * max(ends or [float(ds["gap_time"].max())]))
 
 
 def draw_error(axes: Axes, drawn: np.ndarray, error: float, *, at: str = "lower left") -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gflow import plots
 from tests.plots.results import dataset, drawn, labels
 
 
@@ -25,3 +26,16 @@ def test_eigenvalues_are_drawn_by_mode():
     (line,) = (line for line in axes.lines if str(line.get_label()).startswith("eigenvalue"))
     eigenvalues = dataset("kernel")["kernel_eigenvalues"].values
     np.testing.assert_array_equal(line.get_ydata(), eigenvalues[eigenvalues > 0])
+
+
+def test_modes_that_fall_before_the_first_time_have_no_number_far_below():
+    ds = dataset("kernel").copy()
+    ds["mode_residuals"][1:] = 1e-30
+    axes = plots.figures(ds, only=["residual"])["residual"].axes[1]
+    low, high = axes.get_ylim()
+    numbers = [text for text in axes.texts if text.get_text().isdigit()]
+    assert not numbers
+    later = drawn("kernel")["residual"].axes[1].texts  # as the modes are, each has its number
+    numbers = [text for text in later if text.get_text().isdigit()]
+    assert numbers
+    assert all(low <= text.get_position()[1] <= high for text in numbers)

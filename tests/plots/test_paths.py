@@ -113,3 +113,13 @@ def test_titles_say_numbers_that_were_measured(name):
     ds = dataset("kernel")
     title = drawn("kernel")["loss"].get_suptitle()
     assert f"falls from {ds.loss.values[0]:.3g} to {ds.loss.values[-1]:.3g} by" in title
+
+
+def test_a_gap_that_is_zero_at_all_times_saved_is_said():
+    flow, start = KernelFlow(torch.eye(2).double(), torch.ones(2).double()), torch.zeros(2).double()
+    both = flow_and_descent(flow, start, 1e6, [0.5, 0.25], points=100)
+    ds = FlowAndDescentResult.from_study(both, Setup(flow, start)).dataset
+    assert not ds["gap"].values.any()
+    figure = plots.figures(ds, only=["gap"])["gap"]
+    assert figure.get_suptitle() == "Descent and the flow are at the same place at all times saved"
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(1.01e6)
