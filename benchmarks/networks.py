@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import gflow
+from gflow.flows.objective.criteria import HalfSquaredError
 from gflow.scenario import load_scenario
-from gflow.settings.network_base import half_squared_error
 
 
 def grokking() -> None:
@@ -91,7 +91,7 @@ def refine() -> None:
         torch.manual_seed(seed)
         layers = [nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)]
         flow = gflow.NetworkFlow(
-            nn.Sequential(*layers).double(), half_squared_error, inputs - inputs.mean(0), targets
+            nn.Sequential(*layers).double(), HalfSquaredError(), inputs - inputs.mean(0), targets
         )
         began = time.process_time()
         path = gflow.integrate(flow, flow.pack(), [0.0, 300.0], rtol=1e-4, atol=1e-7)

@@ -147,9 +147,9 @@ def table(rows: list[Row]) -> list[str]:
         "# CPU seconds of scenarios",
         "",
         "User and system time of a fresh process on one thread, figures included: the median of",
-        "the repeats. Another load of the machine changes seconds by up to a half, and hardly their",
-        "ratio to `import torch`, which was measured in turn. Before: an older checkout, also in",
-        "turn; the ratio is ours to that one. A first answer is `gflow.integrate` on a small",
+        "the repeats. Another load of the machine changes seconds by up to a half, but hardly the",
+        "ratio to `import torch`, measured in turn. Before: an older checkout, also in turn; the",
+        "ratio is ours to that one. A first answer is `gflow.integrate` on a small",
         "`LayerwiseFlow`, with its certificate, `import torch` included.",
         "",
         "| command | CPU s | `import torch`s | evaluations | certificate | before, CPU s | ratio "

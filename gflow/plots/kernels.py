@@ -68,7 +68,7 @@ def _modes(ds: xr.Dataset, axes: Axes) -> None:
             axes.plot(time[later], share, color=colour, label=f"mode {k + 1}")
             fallen = np.flatnonzero(share < _LABEL_AT)
             at = int(fallen[0]) if len(fallen) else len(share) - 1
-            if share[at] < _FLOOR:  # it fell before the first time; far below it would spoil the layout
+            if share[at] < _FLOOR:  # fallen before the first time: far below the axes
                 continue
             box = {"facecolor": "white", "lw": 0, "pad": 1.0}
             place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}

@@ -64,9 +64,9 @@ class InContext(LaboratoryScenario):
         """
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
+        from gflow.flows.objective.criteria import HalfSquaredError
         from gflow.networks.context_moments import MomentAttention, draw_contexts
         from gflow.settings.architectures import build
-        from gflow.settings.network_base import half_squared_error
 
         heads, D, contexts = self.heads or self.inputs, self.inputs, self.samples or _CONTEXTS
         if heads < D:
@@ -86,7 +86,7 @@ class InContext(LaboratoryScenario):
         module = build(lambda: MomentAttention(D + 1, heads, 1), self.seed, dtype)
         flow = NetworkFlow(
             module.to(options["device"]),
-            half_squared_error,
+            HalfSquaredError(),
             data.rows.to(**options),
             data.targets.to(**options),
         )

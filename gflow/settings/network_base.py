@@ -214,6 +214,7 @@ class NetworkScenario(Scenario):
         from gflow.distributed import current
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
+        from gflow.flows.objective.criteria import HalfSquaredError
         from gflow.settings.architectures import build, require_fit, scale_layers
 
         options, team = self.torch_options(), current()
@@ -237,7 +238,7 @@ class NetworkScenario(Scenario):
         if self.init_scale != 1:
             scale_layers(module, self.init_scale)
         require_fit(module, inputs[:2].to(options["device"]), targets.shape[1])
-        criterion: Callable[[Tensor, Tensor], Tensor] = half_squared_error
+        criterion: Callable[[Tensor, Tensor], Tensor] = HalfSquaredError()
         criterion_targets = targets
         if self.criterion == "cross-entropy":
             if data.classes is None:
@@ -297,23 +298,3 @@ def _samples(part: Data, train: Data) -> tuple[np.ndarray, np.ndarray]:
         return _tables(part, train)
     rows = part.inputs.reshape(len(part.inputs), *part.shape)
     return rows, part.targets if part.classes is None else _targets(part, train)
-
-
-def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return half the squared error, summed over outputs and averaged over samples.
-
-    Parameters
-    ----------
-    outputs, targets : Tensor, shape (n, k)
-
-    Returns
-    -------
-    Tensor, shape ()
-
-    Examples
-    --------
-    >>> import torch
-    >>> half_squared_error(torch.ones(4, 2), torch.zeros(4, 2))
-    tensor(1.)
-    """
-    return 0.5 * (outputs - targets).square().sum(1).mean()

@@ -5,8 +5,8 @@ import torch
 
 from gflow.data import load
 from gflow.errors import InputError
+from gflow.flows.objective.criteria import HalfSquaredError
 from gflow.scenario import validate
-from gflow.settings.network_base import half_squared_error
 
 
 def make(**keys):
@@ -17,7 +17,7 @@ def make(**keys):
 def test_half_squared_error_sums_outputs_and_averages_samples():
     outputs = torch.tensor([[1.0, 2.0], [0.0, -1.0]], dtype=torch.float64)
     targets = torch.tensor([[0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    assert float(half_squared_error(outputs, targets)) == (0.5 * (1 + 4) + 0.5 * 4) / 2
+    assert float(HalfSquaredError()(outputs, targets)) == (0.5 * (1 + 4) + 0.5 * 4) / 2
 
 
 @pytest.mark.parametrize(("model", "count"), [("mlp", 3 * 4 + 4 + 4 + 1), ("linear", 3 * 4 + 4)])
@@ -53,7 +53,7 @@ def test_held_out_samples_are_measured_and_scaled_as_the_others():
     assert float(seen["criterion_loss"]) == pytest.approx(float(plain.flow.loss(y)), rel=1e-13)
     x, t = (torch.tensor(part[:25]) for part in (data.inputs, data.targets))
     x, t = ((p - p[:20].mean(0)) / p[:20].std(0, correction=0) for p in (x, t))
-    expected = half_squared_error(flow.module(x[20:]), t[20:])
+    expected = HalfSquaredError()(flow.module(x[20:]), t[20:])
     assert float(seen["test_loss"]) == pytest.approx(float(expected.detach()), rel=1e-12)
     assert seen["effective_ranks"].shape == (2,)
     assert setup.facts["test_samples"] == 5

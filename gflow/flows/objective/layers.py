@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
+from gflow.flows.objective.criteria import HalfSquaredError
 
 _aten = torch.ops.aten
 
@@ -109,12 +110,7 @@ class LayeredLoss:
         gradient : Tensor, shape (p,)
         """
         path = self._forward(chunk.inputs, parameters)
-        with torch.enable_grad():
-            outputs = path[-1].detach().requires_grad_()
-            loss = self._criterion(outputs, chunk.targets)
-            require_scalar(loss)
-            loss = loss if chunk.weight == 1.0 else chunk.weight * loss
-            (slope,) = torch.autograd.grad(loss, outputs)
+        loss, slope = self._loss_and_slope(path[-1], chunk)
         gradients: list[Tensor] = [slope] * len(parameters)
         for i in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[i]
@@ -126,6 +122,21 @@ class LayeredLoss:
             if i:
                 slope = slope @ parameters[layer.weight]
         return loss.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+    def _loss_and_slope(self, outputs: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """Compute a chunk's part of the loss and its gradient by the outputs."""
+        criterion, targets = self._criterion, chunk.targets
+        # Where shapes are broadcast, the gradient is a sum.
+        is_alike = outputs.shape == targets.shape and outputs.dtype == targets.dtype
+        if isinstance(criterion, HalfSquaredError) and is_alike and chunk.weight == 1.0:
+            return criterion(outputs, targets), criterion.slope(outputs, targets)
+        with torch.enable_grad():
+            outputs = outputs.detach().requires_grad_()
+            loss = criterion(outputs, targets)
+            require_scalar(loss)
+            loss = loss if chunk.weight == 1.0 else chunk.weight * loss
+            (slope,) = torch.autograd.grad(loss, outputs)
+        return loss, slope
 
     def _forward(self, inputs: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return the values h of every layer."""

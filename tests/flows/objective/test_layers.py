@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from gflow.flows import NetworkFlow
 from gflow.flows.objective.chunks import Chunk
+from gflow.flows.objective.criteria import HalfSquaredError
 from gflow.flows.objective.layers import find_layers
 
 X = torch.cos(torch.arange(21, dtype=torch.float64)).reshape(7, 3)
@@ -153,6 +154,24 @@ def test_hooks_and_layers_that_come_later_are_seen():
     handle.remove()
     module.append(nn.Tanh())
     assert not torch.allclose(flow(0.0, y), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("size", [7, 3])
+def test_the_slope_of_the_squared_error_is_that_of_autograd(dtype, size):
+    criterion, targets = HalfSquaredError(), Y[:size].to(dtype)
+    outputs = torch.cos(3 * targets).requires_grad_()
+    (slope,) = torch.autograd.grad(criterion(outputs, targets), outputs)
+    assert torch.equal(criterion.slope(outputs.detach(), targets), slope)
+
+
+@pytest.mark.parametrize("targets", [Y, Y.float(), Y[:, :1]])
+def test_a_flow_with_the_squared_error_has_the_gradient_of_autograd(targets):
+    module, criterion = stack(nn.Tanh()), HalfSquaredError()
+    flow = NetworkFlow(module, criterion, X, targets)
+    y = flow.start + 0.1
+    loss, gradient = by_autograd(module, criterion, Chunk(X, targets, 1.0), y)
+    torch.testing.assert_close(flow.loss_and_velocity(y), (loss, -gradient))
 
 
 @pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"rates": {"0.weight": 0.5}}])
