@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -115,3 +116,35 @@ def test_output_that_a_closed_pipe_did_not_take_is_discarded(monkeypatch):
         discard_broken_output()
         broken.write("more")
         broken.flush()  # into the null device: closing raises nothing, either
+
+
+def test_arrays_are_labelled_without_dask():
+    code = """
+import sys
+from gflow.cli.process import skip_dask
+skip_dask()
+import numpy as np, xarray as xr
+ds = xr.Dataset({"a": ("x", [1.0, 2.0])}, {"x": [0, 1]})
+assert float(ds["a"].sel(x=1)) == 2 and float((ds["a"] + 1).mean()) == 2.5
+assert not [name for name in sys.modules if name.split(".")[0] == "dask"]
+import dask
+skip_dask()
+assert sys.modules["dask"] is dask
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deep-linear", "kernel"])
+def test_a_run_imports_neither_dask_nor_compilers(name, tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "gflow", name, "-q", "--samples", "20"]
+    done = subprocess.run(
+        [*command, "--t-end", "1", "--points", "5", "-o", str(tmp_path / "run")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "matplotlib.figure" in loaded
+    unused = {"dask", "sympy", "torch._dynamo", "torch._decomp.decompositions_for_jvp"}
+    assert not unused & loaded
