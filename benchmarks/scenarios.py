@@ -134,10 +134,11 @@ def known_rows(path: Path) -> dict[str, Row]:
     """Return the rows that were measured before."""
     if not path.exists():
         return {}
+    rows = []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [Row(**row) for row in csv.DictReader(file)]
-    for row in rows:
-        row.seconds, row.torch = float(row.seconds), float(row.torch)
+        for texts in csv.DictReader(file):
+            seconds, torch = float(texts.pop("seconds")), float(texts.pop("torch"))
+            rows.append(Row(seconds=seconds, torch=torch, **texts))
     return {row.command: row for row in rows}
 
 
