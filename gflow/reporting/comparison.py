@@ -101,12 +101,12 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
     >>> from gflow.scenario import load_scenario
     >>> keys = {"data": "synthetic", "samples": 6, "inputs": 2, "points": 3, "t_end": 1.0}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for depth in (2, 3):
+    ...     for depth in (1, 2):
     ...         job = Job(load_scenario("deep-linear", {**keys, "depth": depth}))
     ...         _ = run(job, f"{folder}/{depth}", RunOptions(draw=False))
-    ...     compared = compare_runs([f"{folder}/2", f"{folder}/3"])
+    ...     compared = compare_runs([f"{folder}/1", f"{folder}/2"])
     >>> compared.labels, dict(compared.scenario)
-    (('2', '3'), {'depth': (2, 3)})
+    (('1', '2'), {'depth': (1, 2)})
     """
     if len(paths) < 2:
         raise InputError(f"a comparison needs at least two runs, got {len(paths)}; name more")

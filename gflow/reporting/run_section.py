@@ -132,7 +132,7 @@ def run_section(run: Run, label: str) -> RunSection:
     >>> import tempfile
     >>> from gflow.runs import RunOptions, load_run, run
     >>> from gflow.scenario import load_scenario
-    >>> keys = {"data": "synthetic", "samples": 6, "inputs": 2, "points": 3, "t_end": 1.0}
+    >>> keys = {"data": "synthetic", "samples": 6, "inputs": 2, "depth": 1, "t_end": 1.0}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = run(Job(load_scenario("deep-linear", keys)), folder, RunOptions(draw=False))
     ...     section = run_section(load_run(folder), "mine")

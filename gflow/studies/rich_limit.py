@@ -157,7 +157,7 @@ def rich_limit(
     Examples
     --------
     >>> X, y = torch.tensor([[1.0, 2.0]]).double(), torch.ones(1).double()
-    >>> found = rich_limit(X, y, [1e2, 1e-6], 1e-18)
+    >>> found = rich_limit(X, y, [1e2, 1e-4], 1e-12)
     >>> [[round(w, 3) for w in end] for end in found.ends.tolist()]
     [[0.2, 0.4], [0.0, 0.5]]
     """

@@ -19,9 +19,9 @@ ARRIVAL = math.log(14 / 4)  # of the flow's eigenvalue at 2/η
 
 
 @functools.cache
-def study():
+def study(t_end=12.0, sizes=(STEP, STEP / 2), points=120):
     flow, y0 = valley(START, GOAL, y=1e-3)
-    return edge_of_stability(flow, y0, 12.0, [STEP, STEP / 2], smoothing=2.0, points=120)
+    return edge_of_stability(flow, y0, t_end, sizes, smoothing=2.0, points=points)
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def test_after_the_crossing_descent_stays_at_the_edge_and_follows_the_central_fl
 
 
 def test_relative_gap_is_relative_to_the_distance_travelled_by_the_crossing():
-    result = study()
+    result = study(4.0, (STEP,), 30)
     edge, path = result.edges[0], result.trajectory
     last = path.ys[path.ts <= edge.crossing][-1]
     far = (last - path.ys[0]).norm()
