@@ -102,6 +102,9 @@ class Stop(Exception):
 def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
     """Return flow(t, y); NaN where a trial state overflowed and a decomposition failed.
 
+    The flow gets the time as a tensor in the precision of the state: ``torch.as_tensor`` of a
+    number has 32 bits, whose round-off a tight tolerance would follow in thousands of steps.
+
     Parameters
     ----------
     flow : Flow
@@ -121,7 +124,7 @@ def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
     True
     """
     try:
-        return flow(t, y)
+        return flow(torch.tensor(t, dtype=y.dtype) if isinstance(t, float) else t, y)
     except torch.linalg.LinAlgError:
         batch = y.ndim - flow.state_ndim
         if batch == 0 or len(y) == 1:

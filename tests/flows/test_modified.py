@@ -8,7 +8,14 @@ import torch
 
 import gflow
 from gflow.errors import InputError
-from gflow.flows import FactorFlow, KernelFlow, LayerwiseFlow, ModifiedFlow, NetworkFlow
+from gflow.flows import (
+    CentralFlow,
+    FactorFlow,
+    KernelFlow,
+    LayerwiseFlow,
+    ModifiedFlow,
+    NetworkFlow,
+)
 from gflow.flows.base import ParameterFlow
 from gflow.flows.momentum import inertia, time_unit
 from tests.helpers import ensemble_of, flow_classes, make_loss, randn, relative, slow_except
@@ -64,7 +71,11 @@ def test_it_is_the_gradient_flow_of_the_modified_loss(kind, momentum):
     assert relative(modified(0.0, y), -slope) <= 1e-12
 
 
-@every_flow
+@pytest.mark.parametrize(
+    "kind",
+    slow_except(PARAMETER_FLOWS, *(c for c in PARAMETER_FLOWS if c is not CentralFlow)),
+    ids=lambda c: c.__name__,
+)
 @pytest.mark.parametrize("order", slow_except([2, 3], 3))
 def test_every_order_is_certified(kind, order):
     flow, y = kind.example()
