@@ -137,7 +137,8 @@ class Kernel(SphereScenario):
             squares = flow.norm(ys - flow.targets).square()
             first = squares[0].clamp_min(torch.finfo(squares.dtype).tiny)
             holds = flow.bound_holds(times, ys, start).to(bound.dtype)
-            outputs = cast("Tensor", flow.predict(times, start, method="exact").test)
+            predicted = flow.predict(times, start, method="exact", train=False)
+            outputs = cast("Tensor", predicted.test)
             if data.classes is None:
                 error = (outputs - held_out).square().mean(dim=(-2, -1)).sqrt()
                 label = "root-mean-square test error of the flow"

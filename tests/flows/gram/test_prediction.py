@@ -132,3 +132,15 @@ def test_hard_cases_are_never_nan(case, outputs, dtype):
     if case == "zeros":
         assert not train.any()
         assert (flow.learning_times == float("inf")).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "krylov"])
+def test_test_points_alone_are_those_of_both(method):
+    flow, u0 = KernelFlow.example()
+    times = [0.0, 0.3, 2.0]
+    both = flow.predict(times, u0, method=method)
+    alone = flow.predict(times, u0, method=method, train=False)
+    assert alone.train.shape == (0, 5)
+    assert torch.equal(alone.test, both.test)
+    with pytest.raises(InputError, match="train must be"):
+        flow.predict(times, u0, train="yes")
