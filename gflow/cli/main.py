@@ -30,6 +30,7 @@ from gflow.cli.options import json_option, model_options, output_options, run_op
 from gflow.cli.process import (
     OWN_PROCESS,
     discard_broken_output,
+    loading,
     process_restored,
     silence_follower,
 )
@@ -119,9 +120,10 @@ def _scenario_command(source: str, kind: str = "") -> click.Command:
         modified: bool = False,
         **changes: Any,
     ) -> None:
-        from gflow.runs import Job
-        from gflow.runs import run as start
-        from gflow.scenario import load_scenario
+        with loading():
+            from gflow.runs import Job
+            from gflow.runs import run as start
+            from gflow.scenario import load_scenario
 
         limits = {option.name: changes.pop(str(option.name)) for option in run_option_flags()}
         options = {k: v for k, v in changes.items() if v is not None}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gflow.cli.options import FolderPath, json_option, quiet_option, run_option_flags
-from gflow.cli.process import OWN_PROCESS, skip_dask
+from gflow.cli.process import loading, owns_process, skip_dask
 from gflow.cli.sweeps import resume_sweep
 from gflow.distributed.torchrun import rank_info
 from gflow.errors import InputError, Interrupted
@@ -107,9 +107,9 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bo
     >>> finish(lambda stages: RunResult(Path("run"), summary, ()), job, as_json=True)
     {"scenario": "kernel", ... "kind": "width", ... "folder": "run"}
     """
-    context = click.get_current_context(silent=True)
-    if context is not None and context.find_root().obj is OWN_PROCESS:
-        skip_dask()
+    if owns_process():
+        with loading():
+            skip_dask()
     if rank_info() is None:
         _finish(do, job, as_json, quiet)
         return
@@ -129,11 +129,12 @@ def finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bo
 
 
 def _finish(do: Callable[[Stages], RunResult], job: Job, as_json: bool, quiet: bool) -> None:
-    from gflow.cli.progress import Bar, counting
-    from gflow.execution import using
-    from gflow.results.registry import find_kind
-    from gflow.text import plain
-    from gflow.trajectory import IntegrationError
+    with loading():
+        from gflow.cli.progress import Bar, counting
+        from gflow.execution import using
+        from gflow.results.registry import find_kind
+        from gflow.text import plain
+        from gflow.trajectory import IntegrationError
 
     try:
         counted = contextlib.nullcontext() if quiet else using(counter=counting)

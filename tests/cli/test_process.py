@@ -1,5 +1,7 @@
 """A command restores the state of its process, however it ends."""
 
+import gc
+import importlib
 import io
 import os
 import signal
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 from gflow.cli import main as cli
-from gflow.cli.process import discard_broken_output
+from gflow.cli.process import discard_broken_output, loading
 from tests.cli.test_main import small
 
 
@@ -148,3 +150,22 @@ def test_a_run_imports_neither_dask_nor_compilers(name, tmp_path):
     assert "matplotlib.figure" in loaded
     unused = {"dask", "sympy", "torch._dynamo", "torch._decomp.decompositions_for_jvp"}
     assert not unused & loaded
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_after_loading_as_before(enabled, monkeypatch):
+    before = gc.isenabled(), gc.get_freeze_count()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(ImportError), loading():
+            assert not gc.isenabled()
+            importlib.import_module("gflow.no_such_module")
+        assert gc.isenabled() == enabled
+        assert gc.get_freeze_count() == before[1]  # this process is not of one command
+        monkeypatch.setattr("gflow.cli.process.owns_process", lambda: True)
+        with loading():
+            pass
+        assert gc.get_freeze_count() > before[1]
+    finally:
+        gc.unfreeze()
+        (gc.enable if before[0] else gc.disable)()
