@@ -6,7 +6,7 @@ else the machine does, by up to a half. So `import torch` is measured in turn wi
 so is another checkout of gflow with --beside; ratios hardly depend on the load. Rows of commands
 that are not named stay as they were measured before.
 
-Run: python benchmarks/scenarios.py [NAME ...] [--repeats 3] [--beside FOLDER] [--trial]
+Run: python benchmarks/scenario_costs.py [NAME ...] [--repeats 3] [--beside FOLDER] [--trial]
 """
 
 from __future__ import annotations
