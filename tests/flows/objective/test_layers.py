@@ -143,6 +143,23 @@ def test_a_criterion_that_depends_on_parameters_is_left_to_autograd():
     assert NetworkFlow(module, penalised, X, Y)._loss.route.layers is None
 
 
+def in_place(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.sub_(targets).square().mean()
+
+
+def of_slopes(outputs: Tensor, targets: Tensor) -> Tensor:
+    (slope,) = torch.autograd.grad(outputs.square().sum(), outputs, create_graph=True)
+    return mse_loss(slope, targets)
+
+
+@pytest.mark.parametrize("criterion", [in_place, of_slopes])
+def test_criteria_that_need_the_graph_are_left_to_autograd(criterion):
+    flow = NetworkFlow(stack(nn.Tanh()), criterion, X, Y)
+    assert flow._loss.route.layers is None
+    y = flow.start + 0.1
+    torch.testing.assert_close(flow(0.0, y), flow.reference(y))
+
+
 def test_hooks_and_layers_that_come_later_are_seen():
     module = stack(nn.Tanh())
     flow = NetworkFlow(module, mse_loss, X, Y)
