@@ -24,8 +24,10 @@ from tests.solvers.potentials import (
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
-every = pytest.mark.parametrize("method", [*OWN, "dopri5"])
-each_own_method = pytest.mark.parametrize("method", OWN)
+# An explicit, a stabilised and an implicit method, and the one that chooses.
+KINDS = ("auto", "tsit5", "rock4", "bdf")
+every = pytest.mark.parametrize("method", slow_except([*OWN, "dopri5"], *KINDS))
+each_own_method = pytest.mark.parametrize("method", slow_except(OWN, *KINDS))
 TS = [0.0, 0.5, 2.0]
 
 # -- tolerances -------------------------------------------------------------------------
