@@ -1,11 +1,12 @@
 """Measure what docs/measures.md and docs/laws.md state of networks.
 
-python benchmarks/networks.py grokking|evaluations|counts|refine
+python benchmarks/networks.py grokking|evaluations|counts|drift|refine
 """
 
 import itertools
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from sklearn.datasets import load_digits
@@ -78,6 +79,67 @@ def counts() -> None:
             )
 
 
+class Attention(nn.Module):
+    """One head, read at the last token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.q(x) @ self.k(x).transpose(-2, -1) / 2.0
+        outputs: torch.Tensor = self.out(torch.softmax(logits, -1) @ self.v(x))[:, -1]
+        return outputs
+
+
+class FirstLayerFaster(gflow.NetworkFlow):
+    """A planted fault: the first parameter moves faster by a hundredth."""
+
+    def loss_and_velocity(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, velocity = super().loss_and_velocity(y)
+        faster = torch.ones_like(velocity)
+        faster[..., : next(self.module.parameters()).numel()] = 1.01
+        return loss, velocity * faster
+
+
+def drift() -> None:
+    """Drift of the conservation laws of four networks at rtol 1e-10, and with a wrong gradient."""
+    networks: dict[str, tuple[tuple[int, ...], Callable[[], list[nn.Module]]]] = {
+        "ReLU, three layers": (
+            (4,),
+            lambda: [nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)],
+        ),
+        "convolutions": (
+            (1, 6, 6),
+            lambda: [
+                nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
+                nn.Linear(32, 4),
+            ],
+        ),
+        "layer norm": (
+            (4,),
+            lambda: [nn.Linear(4, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4)],
+        ),
+        "attention": ((5, 4), lambda: [Attention()]),
+    }  # fmt: skip
+    for name, (shape, make) in networks.items():
+        for kind in (gflow.NetworkFlow, FirstLayerFaster):
+            torch.manual_seed(0)
+            X, Y = (torch.randn(20, *size).double() for size in (shape, (4,)))
+            flow = kind(nn.Sequential(*make()).double(), nn.functional.mse_loss, X, Y)
+            began = time.process_time()
+            path = gflow.integrate(flow, flow.pack(), [0.0, 0.1], rtol=1e-10, atol=1e-13)
+            certificate = path.certificate
+            print(
+                f"{name}, {'right' if kind is gflow.NetworkFlow else 'first layer × 1.01'}: "
+                f"{len(flow.laws)} laws, largest drift "
+                f"{max(certificate.invariant_drift.values()):.1e} (bound "
+                f"{certificate.bounds['invariant_drift']:.0e}), certified {certificate.holds}, "
+                f"{path.stats.rhs_evals} evaluations, {time.process_time() - began:.0f} CPU s",
+                flush=True,
+            )
+
+
 def refine() -> None:
     """Critical points behind the flow of the tanh network on digits, from ten starts.
 
@@ -109,4 +171,4 @@ def refine() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {f.__name__: f for f in (grokking, evaluations, counts, refine)}[sys.argv[1]]()
+    {f.__name__: f for f in (grokking, evaluations, counts, drift, refine)}[sys.argv[1]]()
