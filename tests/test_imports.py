@@ -106,7 +106,7 @@ TABLE = {
     "flows": {"losses", "distributed", "laws", "measures", "kernels", "linalg"},
     "measures": {"linalg"},
     "kernels": {"linalg"},
-    "laws": {"linalg"},
+    "laws": {"networks", "linalg"},
     "preparation": {"data"},
     "data": {"io"},
     "losses": {"linalg"},

@@ -24,7 +24,10 @@ from gflow.laws.features import (
 )
 from gflow.laws.law import View
 from gflow.laws.layers import LAYERS, layer_of
-from gflow.laws.symmetries import End, Stream, Symmetries
+from gflow.laws.scales import Stream
+from gflow.laws.symmetries import Symmetries
+from gflow.laws.uses import End
+from gflow.networks.attention import LinearAttention
 
 
 def _attention(
@@ -71,6 +74,26 @@ def _attention(
         width=layer.embed_dim,
     )
     return y, Features()
+
+
+def _linear_attention(
+    found: Symmetries, names: Names, layer: LinearAttention, x: Features
+) -> Features:
+    """Record attention without softmax whose value is one number a head."""
+    fixed(found, x)
+    value, key, query = (name_of(names, layer, part) for part in ("value", "key", "query"))
+    if value is None or key is None or query is None:
+        return Features()
+    rank = layer.key.shape[1]
+    keys, queries, values = found.stream(rank), found.stream(rank), found.factor()
+    found.use(key, End(keys, _as_it_is, key))
+    found.use(query, End(queries, _as_it_is, query))
+    found.use(value, End(values, lambda v: v.unsqueeze(-2), value))
+    return Features({-1: found.times(values, found.contracted(keys, queries))})
+
+
+def _as_it_is(weight: Tensor) -> Tensor:
+    return weight
 
 
 def _projections(names: Names, layer: nn.MultiheadAttention) -> list[tuple[str, View]] | None:
@@ -179,6 +202,7 @@ def residual(found: Symmetries, x: Features, y: Features) -> Features:
 
 
 LAYERS |= {
+    LinearAttention: _linear_attention,
     nn.MultiheadAttention: _attention,
     nn.TransformerEncoderLayer: _encoder_layer,
     nn.TransformerEncoder: _encoder,

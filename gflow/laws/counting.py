@@ -239,7 +239,7 @@ def _known_gradients(module: nn.Module, parameters: Mapping[str, Tensor], theta:
         return torch.cat([law.entries(at) for law in laws])
 
     jacobian = torch.autograd.functional.jacobian(entries, tuple(named.values()))
-    return torch.cat([j.flatten(1) for j in jacobian], 1)
+    return torch.cat([j.reshape(len(j), -1) for j in jacobian], 1)
 
 
 def _orthogonal_to_outputs(gradients: Tensor, outputs: Field, theta: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from gflow.laws.law import View
-from gflow.laws.symmetries import End, Stream, Symmetries
+from gflow.laws.scales import Stream
+from gflow.laws.symmetries import Symmetries
+from gflow.laws.uses import End
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Features:
     """A tensor in the network, with the streams on its axes, which are counted from the last.
 
     ``order`` says how an axis that was flattened is made up: ``"outer"`` where the stream's
-    features come first, as the channels of images, ``"inner"`` where they come last.
+    features come first, as the channels of images, ``"inner"`` where they come last. ``product``
+    is the stream of the factor of a contraction that the tensor is.
     """
 
     streams: Mapping[int, Stream] = field(default_factory=dict)
     order: str = ""
+    product: Stream | None = None
 
 
 #: Names of the trainable parameters by identity.
@@ -46,12 +50,39 @@ def fixed(found: Symmetries, *inputs: object) -> Features:
     --------
     >>> found = Symmetries()
     >>> fixed(found, Features({-1: found.stream()}), 2.0)
-    Features(streams={}, order='')
+    Features(streams={}, order='', product=None)
     """
     for x in inputs:
-        for stream in x.streams.values() if isinstance(x, Features) else ():
-            found.fix(stream)
+        if isinstance(x, Features):
+            for stream in x.streams.values():
+                found.fix(stream)
+            alone(found, x)
     return Features()
+
+
+def alone(found: Symmetries, x: Features) -> Features:
+    """Return a tensor for an operation that passes no factor of a contraction on: fix it.
+
+    Parameters
+    ----------
+    found : Symmetries
+        Changed in place.
+    x : Features
+
+    Returns
+    -------
+    Features
+
+    Examples
+    --------
+    >>> found = Symmetries()
+    >>> alone(found, Features(product=found.factor()))
+    Features(streams={}, order='', product=None)
+    """
+    if x.product is None:
+        return x
+    found.fix(x.product)
+    return Features(x.streams, x.order)
 
 
 def only(found: Symmetries, x: Features, axis: int) -> Stream:
@@ -106,7 +137,8 @@ def homogeneous(found: Symmetries, x: Features, power: float = 1.0) -> Features:
     for axis, stream in x.streams.items():
         streams[axis] = found.stream(found.widths[stream])
         found.powers(streams[axis], {stream: power})
-    return Features(streams, x.order)
+    product = None if x.product is None else found.factor({x.product: power})
+    return Features(streams, x.order, product)
 
 
 def by_columns(W: Tensor) -> Tensor:

@@ -16,9 +16,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gflow.laws.attention import residual
-from gflow.laws.features import Features, affine, by_columns, column, fixed, homogeneous, only
+from gflow.laws.features import (
+    Features,
+    affine,
+    alone,
+    by_columns,
+    column,
+    fixed,
+    homogeneous,
+    only,
+)
 from gflow.laws.layers import flattened
-from gflow.laws.symmetries import End, Symmetries
+from gflow.laws.symmetries import Symmetries
+from gflow.laws.uses import End
 
 Result = object
 
@@ -60,8 +70,10 @@ def _multiply(found: Symmetries, x: object, y: object) -> Result:
         return _multiply(found, y, x) if isinstance(y, Features) else fixed(found, x, y)
     if isinstance(y, (int, float)):
         return x
+    x = alone(found, x)
     if isinstance(y, Weight):
         return _gain(found, x, y)
+    y = alone(found, y) if isinstance(y, Features) else y
     if not isinstance(y, Features) or x.order != y.order or set(x.streams) != set(y.streams):
         return fixed(found, x, y)
     streams = {}
@@ -71,6 +83,11 @@ def _multiply(found: Symmetries, x: object, y: object) -> Result:
         both = {stream: 2.0} if stream == other else {stream: 1.0, other: 1.0}
         found.powers(streams[axis], both)
     return Features(streams, x.order)
+
+
+def _divide(found: Symmetries, x: object, y: object) -> Result:
+    """Divide by a number."""
+    return _multiply(found, x, y) if isinstance(y, (int, float)) else fixed(found, x, y)
 
 
 def _gain(found: Symmetries, x: Features, gain: Weight) -> Features:
@@ -119,18 +136,26 @@ def _as_it_is(W: Tensor) -> Tensor:
 def _matmul(found: Symmetries, x: object, y: object) -> Result:
     """Multiply by a parameter, or contract the features of two tensors."""
     if isinstance(x, Features) and isinstance(y, Weight):
-        return _map(found, x, -1, Weight(y.name, y.shape, not y.transposed))
+        return _map(found, alone(found, x), -1, Weight(y.name, y.shape, not y.transposed))
     if isinstance(x, Weight) and isinstance(y, Features):
-        return _map(found, y, -2, x)
+        return _map(found, alone(found, y), -2, x)
     if not (isinstance(x, Features) and isinstance(y, Features)) or x.order or y.order:
         return fixed(found, x, y)
     left, right = x.streams.get(-1), y.streams.get(-2)
+    carried = {-2: x.streams.get(-2), -1: y.streams.get(-1)}
+    streams = {axis: stream for axis, stream in carried.items() if stream is not None}
     if left is not None and right is not None:
+        x, y = alone(found, x), alone(found, y)
+        if not streams:  # logits
+            return Features(product=found.contracted(left, right))
         found.same(left, right, -1)
     elif left is not None or right is not None:
         found.fix(left if left is not None else right)  # type: ignore[arg-type]
-    carried = ((-2, x.streams.get(-2)), (-1, y.streams.get(-1)))
-    return Features({axis: stream for axis, stream in carried if stream is not None})
+    if x.product is not None and len(streams) == 1 and y.product is None:
+        streams = {axis: found.times(stream, x.product) for axis, stream in streams.items()}
+    else:
+        alone(found, x), alone(found, y)
+    return Features(streams)
 
 
 def _dot_product_attention(
@@ -139,7 +164,7 @@ def _dot_product_attention(
     """Attend: queries and keys are contracted, values are averaged over tokens."""
     if not all(isinstance(x, Features) and set(x.streams) <= {-1} for x in (query, key, value)):
         return fixed(found, query, key, value)
-    _matmul(found, query, _transpose(found, key, -2, -1))
+    fixed(found, _matmul(found, query, _transpose(found, key, -2, -1)))  # by the softmax
     return value
 
 
@@ -149,7 +174,8 @@ def _transpose(found: Symmetries, x: object, *axes: object) -> Result:
         return Weight(x.name, x.shape, not x.transposed)
     if not isinstance(x, Features) or x.order or (axes and set(axes) != {-1, -2}):
         return fixed(found, x)
-    return Features({{-1: -2, -2: -1}.get(axis, axis): s for axis, s in x.streams.items()})
+    streams = {{-1: -2, -2: -1}.get(axis, axis): s for axis, s in x.streams.items()}
+    return Features(streams, product=x.product)
 
 
 def _flatten(found: Symmetries, x: object, start_dim: object = 0, end_dim: object = -1) -> Result:
@@ -174,13 +200,20 @@ def _item(found: Symmetries, x: object, index: object) -> Result:
     return x[index] if isinstance(x, tuple) and isinstance(index, int) else fixed(found, x)
 
 
+#: The functions that pass on the factor of a contraction; others get a tensor with it fixed.
+PASSING: frozenset[Callable[..., Result]] = frozenset(
+    (_multiply, _divide, _matmul, _transpose, _unchanged, _activation)
+)
+
 FUNCTIONS: dict[object, Callable[..., Result]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
     **dict.fromkeys((operator.sub, torch.sub, "sub"), _subtract),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _multiply),
     **dict.fromkeys((operator.pow, torch.pow, "pow"), _power),
     **dict.fromkeys((torch.square, "square"), lambda found, x: _power(found, x, 2)),
-    **dict.fromkeys((operator.matmul, torch.matmul, torch.mm, "matmul", "mm"), _matmul),
+    **dict.fromkeys(
+        (operator.matmul, torch.matmul, torch.mm, torch.bmm, "matmul", "mm", "bmm"), _matmul
+    ),
     **dict.fromkeys(
         (F.relu, torch.relu, F.leaky_relu, torch.abs, "relu", "relu_", "abs"), _activation
     ),
@@ -190,7 +223,5 @@ FUNCTIONS: dict[object, Callable[..., Result]] = {
     F.linear: _linear,
     F.scaled_dot_product_attention: _dot_product_attention,
     operator.getitem: _item,
-    operator.truediv: lambda found, x, y: (
-        _multiply(found, x, y) if isinstance(y, (int, float)) else fixed(found, x, y)
-    ),
+    operator.truediv: _divide,
 }

@@ -24,7 +24,8 @@ from gflow.laws.features import (
     only,
 )
 from gflow.laws.law import View
-from gflow.laws.symmetries import End, Reader, Symmetries
+from gflow.laws.symmetries import Symmetries
+from gflow.laws.uses import End, Reader
 
 Layer = Callable[..., Any]
 Normalisation = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.InstanceNorm1d
@@ -120,7 +121,7 @@ def flattened(found: Symmetries, x: Features) -> Features:
     --------
     >>> found = Symmetries()
     >>> flattened(found, Features({-3: found.stream()}))
-    Features(streams={-1: 0}, order='outer')
+    Features(streams={-1: 0}, order='outer', product=None)
     """
     if len(x.streams) != 1 or x.order:
         return x if not x.streams or x.order else fixed(found, x)

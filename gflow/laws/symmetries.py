@@ -16,63 +16,23 @@ normalisation reads (laws: sums of columns), or to one channel that only batch n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from functools import partial
 
 from torch import Tensor
 
 from gflow.laws.law import Law, Term, View
 from gflow.laws.null_space import null_space
+from gflow.laws.scales import Scales, Stream
+from gflow.laws.uses import End, Reader, Use
 
-Stream = int
-
-
-class Reader(NamedTuple):
-    """How an operation reads a stream of which no change of basis passes through it.
-
-    Attributes
-    ----------
-    over : str
-        Normalisation over ``"features"`` or over the ``"batch"``, both centred, or of the
-        ``"size"`` alone; ``"nothing"`` where it is none.
-    groups : int
-        Number of groups of features that are normalised separately.
-    no_epsilon : bool
-        Whether the norm is taken without an ε, so that scale does not matter.
-    """
-
-    over: str
-    groups: int = 1
-    no_epsilon: bool = False
+#: The exponent of a stream's factor.
+Exponent = Callable[[Stream], Fraction]
 
 
 _OTHER = Reader("nothing")
-
-
-@dataclass(frozen=True)
-class End:
-    """One side of a parameter: the stream that it writes or reads, and how it is a matrix there."""
-
-    stream: Stream
-    view: View
-    formula: str
-
-
-@dataclass(frozen=True)
-class Use:
-    """A use of a parameter, or of a part of it: the stream it writes, and the one it reads."""
-
-    parameter: str
-    writes: End
-    reads: End | None = None
-    part: str = ""
-
-    def sides(self) -> dict[str, tuple[Stream, int]]:
-        """Return the streams by how the parameter is a matrix there, and whether A or A⁻¹ acts."""
-        ends = ((self.writes, 1), (self.reads, -1))
-        return {end.formula: (end.stream, sign) for end, sign in ends if end is not None}
 
 
 @dataclass
@@ -101,6 +61,7 @@ class Symmetries:
     _diagonal: set[Stream] = field(default_factory=set)
     _constants: list[Term] = field(default_factory=list)
     _spoiled: set[str] = field(default_factory=set)
+    _scales: Scales = field(default_factory=Scales)
 
     # -- what layers say ------------------------------------------------------------
 
@@ -115,15 +76,43 @@ class Symmetries:
         stream = self.stream()
         self._fixed.add(stream)
         self._foreign.add(stream)
+        self._scales.equal(stream, {})
         return stream
 
     def fix(self, stream: Stream, reader: Reader = _OTHER) -> None:
         """Fix a stream, which is read by an operation that commutes with no change of basis."""
         self._fixed.add(stream)
         self._readers[stream].add(reader)
+        self._scales.equal(stream, {})
 
     def same(self, one: Stream, other: Stream, sign: int = 1) -> None:
         """Give two streams the same change of basis A, or A and A⁻ᵀ with ``sign = -1``."""
+        self._scales.equal(one, {other: sign})
+        self._same_basis(one, other, sign)
+
+    def contracted(self, one: Stream, other: Stream) -> Stream:
+        """Contract two streams, A and A⁻ᵀ; return a stream with the factor of the product."""
+        self._same_basis(one, other, -1)
+        product = self.factor()
+        self._scales.product(product, [one, other])
+        return product
+
+    def times(self, stream: Stream, product: Stream) -> Stream:
+        """Return the stream that a product times a stream is: of the same basis."""
+        result = self.stream(self.widths[stream])
+        self._same_basis(stream, result, 1)
+        self._scales.equal(result, {stream: 1.0, product: 1.0})
+        return result
+
+    def factor(self, exponents: Mapping[Stream, float] | None = None) -> Stream:
+        """Return a new stream of which one factor may change: free, or as powers of others."""
+        stream = self.stream()
+        self._fixed.add(stream)
+        if exponents is not None:
+            self._scales.equal(stream, exponents)
+        return stream
+
+    def _same_basis(self, one: Stream, other: Stream, sign: int) -> None:
         (a, sign_a), (b, sign_b) = self._root(one), self._root(other)
         if a != b:
             self._parents[b] = (a, sign * sign_a * sign_b)
@@ -139,6 +128,7 @@ class Symmetries:
             equation[stream] -= exponent
             self._readers[stream].add(_OTHER)
         self._equations.append(dict(equation))
+        self._scales.equal(out, exponents)
 
     def scalings_only(self, stream: Stream) -> None:
         """Allow only scalings of a stream's features."""
@@ -190,6 +180,7 @@ class Symmetries:
             *constants,
             *self._of_linear_streams(),
             *self._of_scalings(),
+            *self._of_scales(),
             *self._of_normalisation(),
         ]
 
@@ -231,25 +222,41 @@ class Symmetries:
 
     def _balances(self, kind: str, solutions: list[dict[Stream, Fraction]]) -> list[Law]:
         """Return the law of each assignment of exponents to roots."""
-        laws = []
-        for exponents in solutions:
-            terms: dict[tuple[str, str], Term] = {}
-            for use in self.uses:
-                for term in self._terms(use, exponents):
-                    terms[term.parameter, term.formula] = term  # of a tied parameter, once
-            if terms:
-                ordered = sorted(terms.values(), key=lambda term: term.weight < 0)
-                laws.append(Law(_name("balance", terms.values()), kind, tuple(ordered)))
-        return laws
 
-    def _terms(self, use: Use, exponents: Mapping[Stream, Fraction]) -> list[Term]:
-        """Return what a use contributes to the law of exponents of some roots."""
+        def exponent_of(stream: Stream, exponents: dict[Stream, Fraction]) -> Fraction:
+            root, sign = self._root(stream)
+            return sign * exponents.get(root, Fraction(0))
+
+        return [
+            law
+            for exponents in solutions
+            for law in self._law("balance", kind, partial(exponent_of, exponents=exponents))
+        ]
+
+    def _of_scales(self) -> list[Law]:
+        """Return the laws of factors that contractions pass on."""
+        return [
+            law
+            for exponents in self._scales.solutions(len(self._parents))
+            for law in self._law("scale", "total", exponents.__getitem__)
+        ]
+
+    def _law(self, what: str, kind: str, exponent: Exponent) -> list[Law]:
+        """Return the law of the exponents of all streams, if any parameter is in it."""
+        terms: dict[tuple[str, str], Term] = {}
+        for use in self.uses:
+            for term in self._terms(use, exponent):
+                terms[term.parameter, term.formula] = term  # of a tied parameter, once
+        ordered = sorted(terms.values(), key=lambda term: term.weight < 0)
+        return [Law(_name(what, terms.values()), kind, tuple(ordered))] if terms else []
+
+    def _terms(self, use: Use, exponent: Exponent) -> list[Term]:
+        """Return what a use contributes to the law of the exponents of all streams."""
         weights: dict[str, float] = defaultdict(float)
         views = {}
         for end, side in ((use.writes, -1), (use.reads, 1)):
             if end is not None:
-                root, sign = self._root(end.stream)
-                weights[end.formula] += side * sign * float(exponents.get(root, 0))
+                weights[end.formula] += side * float(exponent(end.stream))
                 views[end.formula] = end.view
         return [
             Term(use.parameter, views[formula], weight, formula)

@@ -10,10 +10,10 @@ import torch
 from torch import fx, nn
 
 from gflow.errors import InputError
-from gflow.laws.features import Features, Names, fixed
-from gflow.laws.functions import FUNCTIONS, Weight
+from gflow.laws.features import Features, Names, alone, fixed
+from gflow.laws.functions import FUNCTIONS, PASSING, Weight
 from gflow.laws.law import Law
-from gflow.laws.layers import is_plain, layer_of
+from gflow.laws.layers import LAYERS, is_plain, layer_of
 from gflow.laws.symmetries import Symmetries
 from gflow.text import brief
 
@@ -47,6 +47,8 @@ def laws_of_module(module: nn.Module) -> list[Law]:
         raise InputError(
             f"laws are those of a torch.nn.Module or of a flow, got {brief(module)}; pass one"
         )
+    if type(module) in LAYERS and is_plain(module):
+        return _Interpreter(module).of_layer().laws()
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # whatever a forward may raise on symbols
@@ -74,6 +76,12 @@ class _Interpreter:
         trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._names: Names = {id(p): name for name, p in trainable.items()}
 
+    def of_layer(self) -> Symmetries:
+        """Collect from a module that is one known layer, of one input."""
+        layer = functools.partial(layer_of, self._found, self._names, self._module)
+        self._fix(self._try(layer, [Features()], {}))
+        return self._found
+
     def run(self, graph: fx.Graph) -> Symmetries:
         values: dict[fx.Node, object] = {}
 
@@ -94,15 +102,18 @@ class _Interpreter:
             return Features()
         if node.op == "get_attr":
             return self._attribute(str(node.target))
+        target: object = node.target
+        if target is getattr:
+            target, arguments = arguments[1], arguments[:1]
+        function = FUNCTIONS.get(target) if node.op != "call_module" else None
+        if function not in PASSING:
+            arguments = fx.node.map_aggregate(arguments, self._alone)
+            options = fx.node.map_aggregate(options, self._alone)
         if node.op == "call_module":
             layer = self._module.get_submodule(str(node.target))
             return self._try(
                 functools.partial(layer_of, self._found, self._names, layer), arguments, options
             )
-        target: object = node.target
-        if target is getattr:
-            target, arguments = arguments[1], arguments[:1]
-        function = FUNCTIONS.get(target)
         if function is None:
             return self._fix([arguments, options])
         return self._try(functools.partial(function, self._found), arguments, options)
@@ -121,6 +132,9 @@ class _Interpreter:
             return function(*arguments, **options)
         except TypeError:
             return self._fix([arguments, options])
+
+    def _alone(self, argument: Any) -> Any:
+        return alone(self._found, argument) if isinstance(argument, Features) else argument
 
     def _fix(self, arguments: Any) -> Features:
         """Fix all streams in nested arguments, and those that an unknown use of a weight spans."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gflow.networks.attention import LinearAttention
+
 
 class Residual(nn.Module):
     """A residual stream with a gain in its branch."""
@@ -163,6 +165,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, int]] = {
     "tied": (tied, noise(60, 3), 4),
     "residual": (Residual, noise(40, 3), 23),
     "attention": (Attention, noise(10, 5, 4), 12),
+    "linear attention": (lambda: Attention(linear=True), noise(10, 5, 4), 13),
+    "linear attention, value and rows": (
+        lambda: LinearAttention(3, heads=2, rank=2),
+        noise(40, 5, 3),
+        8,
+    ),
     "heads": (Heads, noise(10, 5, 4), 16),
     "gated": (Gated, noise(40, 4), 6),
     "by hand": (ByHand, noise(40, 3), 4),
