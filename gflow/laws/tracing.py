@@ -97,7 +97,7 @@ class _Interpreter:
                 values[node] = self._value(node, arguments, dict(options))
         return self._found
 
-    def _value(self, node: fx.Node, arguments: Sequence[object], options: dict) -> object:
+    def _value(self, node: fx.Node, arguments: Sequence[Any], options: dict) -> object:
         if node.op == "placeholder":
             return Features()
         if node.op == "get_attr":
@@ -107,8 +107,8 @@ class _Interpreter:
             target, arguments = arguments[1], arguments[:1]
         function = FUNCTIONS.get(target) if node.op != "call_module" else None
         if function not in PASSING:
-            arguments = fx.node.map_aggregate(arguments, self._alone)
-            options = fx.node.map_aggregate(options, self._alone)
+            arguments = [fx.node.map_aggregate(argument, self._alone) for argument in arguments]
+            options = {k: fx.node.map_aggregate(v, self._alone) for k, v in options.items()}
         if node.op == "call_module":
             layer = self._module.get_submodule(str(node.target))
             return self._try(
