@@ -183,7 +183,7 @@ def main() -> int:
 
     for checkout in filter(None, (_HERE.parent, beside)):
         compileall.compile_dir(checkout / "gflow", quiet=1)
-    path = RESULTS / "scenarios.csv"
+    path = RESULTS / "scenario_costs.csv"
     rows = known_rows(path)
     for command in chosen:
         rows[command] = measure(command, options.repeats, beside)
@@ -194,7 +194,7 @@ def main() -> int:
                 writer.writeheader()
                 writer.writerows(asdict(rows[name]) for name in every if name in rows)
     write_result(
-        "scenarios", table([rows[name] for name in every if name in rows]), trial=options.trial
+        "scenario_costs", table([rows[name] for name in every if name in rows]), trial=options.trial
     )
     return 0
 
