@@ -272,7 +272,7 @@ class _Path:
         speed = float(torch.linalg.matrix_norm(self._F, 2) + self._Q0.square().sum())
         t_end = min(t_end, _LATEST / speed)
         count = max(0, math.ceil(math.log2(max(t_end * speed, 1.0))))
-        edges = torch.tensor([0.0, *(t_end * 0.5**j for j in range(count, -1, -1))]).to(self._Q0)
+        edges = self._Q0.new_tensor([0.0, *(t_end * 0.5**j for j in range(count, -1, -1))])
         a, b = edges[:-1], edges[1:]
         done: list[_Panels] = []
         total = 0

@@ -170,7 +170,7 @@ class DiagonalFlow(ParameterFlow):
             raise InputError("start needs one of scale and log_scale; write start(0.01)")
         if log_scale is None:
             alpha = require_positive("scale", scale)
-            return torch.full(self.state_shape, alpha).to(self.inputs)
+            return self.inputs.new_full(self.state_shape, alpha)
         n, d = self.inputs.shape
         if self.depth != 2:
             raise InputError(

@@ -184,3 +184,8 @@ def test_observables_and_ensembles():
 def test_input_that_does_not_fit_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_the_start_is_the_scale_to_the_last_digit():
+    flow = DiagonalFlow(torch.eye(2).double(), torch.ones(2).double())
+    assert flow.start(0.1).tolist() == [0.1] * 4
