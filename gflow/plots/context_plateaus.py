@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import style_key
-from gflow.plots.style import COLOURS, TIME_LABEL, format_number
+from gflow.plots.style import COLOURS, TIME_LABEL
 
 _MARGIN = 1.3  # times the last time: room for its ring
 _ROOM = 0.06  # of the height, above the first level
@@ -39,16 +39,19 @@ def _context_plateaus(ds: xr.Dataset, axes: Axes) -> str:
             color=COLOURS[1],
         )
     axes.plot(time[later], loss[later], color=COLOURS[0])
-    axes.plot(ds["plateau_time"].values, heights, **ring)
+    # The axis has no place for t = 0: its ring stands on the left end.
+    left, times = float(time[later][0]), ds["plateau_time"].values
+    axes.plot(np.maximum(times, left), heights, **ring, clip_on=False, zorder=3)
+    early = " (leftmost: t = 0)" if (times < left).any() else ""
     axes.set(xlabel=TIME_LABEL, ylabel="loss", ylim=(0.0, (1 + 2 * _ROOM) * theory[0]))
     style_key(
         axes,
         [
             ("flow", {"color": COLOURS[0]}),
-            ("nearest to a saddle", ring),
+            (f"nearest to a saddle{early}", ring),
             ("theory", dashed),
         ],
     )
     error = float(np.nanmax(np.abs(heights / theory - 1)))
     reached = int(np.isfinite(heights).sum())
-    return f"{reached} plateaus, within {format_number(100 * error)} % of theory"
+    return f"The loss waits on {reached} plateaus, within {100 * error:.2g} % of theory's levels"

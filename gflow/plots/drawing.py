@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gflow.errors import InputError
+from gflow.plots.clear_places import move_clear
 from gflow.plots.figure_spec import FigureSpec
 from gflow.plots.observable import draw_observable
 from gflow.plots.scales import scale_time
 from gflow.plots.style import STYLE
 
 _TITLE_WIDTH = 68  # characters above one panel
+_NO_BREAK = re.compile(r"(?<![,;:]) (?=[\d(=<≤%])|(?<=[=<≤]) ")  # before numbers, in equations
 
 
 def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: str = "") -> None:
@@ -44,8 +47,9 @@ def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     >>> figure.get_suptitle()
     'what was measured\\na title'
     """
-    headline = textwrap.fill(spec.draw(ds, *panels) or "", _TITLE_WIDTH * len(panels))
+    headline = wrapped(spec.draw(ds, *panels) or "", _TITLE_WIDTH * len(panels))
     scale_time(ds, panels)
+    move_clear(panels)
     text = "\n".join(filter(None, (headline, title)))
     if text:
         figure = panels[0].get_figure(root=False)
@@ -83,13 +87,42 @@ def draw_axes(
     """
     headline = spec.draw(ds, *panels)
     scale_time(ds, panels)
+    move_clear(panels)
     width = _TITLE_WIDTH * (len(panels) if own else 1)
-    text = textwrap.fill(headline or "", width) if title is None else title
+    text = wrapped(headline or "", width) if title is None else title
     figure = panels[0].get_figure(root=False)
     if text and own and len(panels) > 1 and figure is not None:
         figure.suptitle(text, parse_math=False)
     elif text:
         panels[0].set_title(text, pad=_title_pad(panels[0]), parse_math=False)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a text in as few lines as fit, all about as long; an equation stays on one.
+
+    Parameters
+    ----------
+    text : str
+    width : int
+        Characters of the longest line.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(wrapped("The gap to the flow is at most 0.1 (η = 0.5)", 42))
+    The gap to the flow is
+    at most 0.1 (η = 0.5)
+    """
+    whole = _NO_BREAK.sub("\u00a0", text)
+    most = len(textwrap.wrap(text, width))
+    for narrow in range(max(1, len(text) // max(1, most)), width + 1):
+        lines = textwrap.wrap(whole, narrow, break_on_hyphens=False, break_long_words=False)
+        if len(lines) <= most and max(map(len, lines), default=0) <= narrow:
+            return "\n".join(lines).replace("\u00a0", " ")
+    return textwrap.fill(text, width)
 
 
 def _title_pad(axes: Axes) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
-from gflow.plots.labels import Curve, label_curves, label_level, note, style_key
+from gflow.plots.labels import Curve, joined, label_curves, label_level, note, style_key
 from gflow.plots.networks import SHARPNESS
 from gflow.plots.scales import set_log_y
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, descent_curves, format_number
@@ -66,7 +68,20 @@ def _edge(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     ]
     if not crossed:
         return "The flow's sharpness stays below 2/η: descent stays on the flow"
-    return f"The flow's sharpness passes 2/η at {', '.join(crossed)}; descent leaves it after that"
+    return f"The flow's sharpness passes 2/η at {', '.join(crossed)}{_left_after(ds, at_edge)}"
+
+
+def _left_after(ds: xr.Dataset, at_edge: list[tuple[str, Any, Any]]) -> str:
+    """Say that descent has left the flow, where its last sharpness is nearer to 2/η than that."""
+    time, flow = ds["time"].values, ds["flow_sharpness"].values
+    stays = []
+    for i, (label, t, values) in enumerate(at_edge):
+        limit, seen = 2 / float(ds["step_size"].values[i]), np.isfinite(values)
+        if np.isfinite(ds["crossing"].values[i]) and seen.any():
+            last, ahead = values[seen][-1], np.interp(t[seen][-1], time, flow)
+            if abs(last - limit) < abs(last - ahead):
+                stays.append(label)
+    return f"; descent ends near its 2/η for {joined(stays)}" if stays else ""
 
 
 @figure_spec("leaving", variables=["relative_gap", "crossing"])
@@ -130,7 +145,7 @@ def _variance(ds: xr.Dataset, axes: Axes) -> str:
     axes.set(xlabel=TIME_LABEL, ylabel="variance of the oscillation")
     axes.set(xlim=(0, 1.01 * float(ds["time"].values[-1])), ylim=(0, None))
     label_curves(axes, curves)
-    note(axes, "one burst fills the whole window:\na plateau", at="upper left")
+    note(axes, "flat top: one burst, as long as\nit is in the window of the mean", at="upper left")
     mean = "descent, mean over a window of time"
     style_key(axes, [(mean, {}), (r"central flow, $\mathrm{tr}\,\Sigma$", {"ls": "--"})])
     if not ratios:

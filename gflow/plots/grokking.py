@@ -59,7 +59,7 @@ def _grokking(ds: xr.Dataset, axes: Axes) -> str:
     if found[0] <= 0:
         return f"Held-out accuracy reaches {level:g} at t = {format_number(found[1])}"
     ratio = format_number(found[1] / found[0])
-    return f"A held-out accuracy of {level:g} comes {ratio} times later"
+    return f"Held-out accuracy reaches {level:g} at {ratio} times the time of training accuracy"
 
 
 def _write(axes: Axes, at: float, text: str, colour: str) -> None:

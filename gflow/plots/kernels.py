@@ -38,7 +38,7 @@ def _residual(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     left.plot(time, norm, color="black", label="gradient flow")
     left.plot(time, bound, "--", color=COLOURS[1], label="bound")
     label, t, values = descent_curves(ds, "descent_residual_norm")[0]
-    some = thinned(t, 20)
+    some = thinned(t, 21)
     left.plot(t[some], values[some], "o", ms=4, mfc="none", color=COLOURS[0], label="descent")
     left.set(xlabel=TIME_LABEL, ylabel="residual ‖u − y‖", xlim=(0, 1.01 * time[-1]))
     set_log_y(left, np.concatenate([norm, bound]))
@@ -77,7 +77,9 @@ def _modes(ds: xr.Dataset, axes: Axes) -> None:
     log_x(axes, time[later])
     axes.set_yscale("log")
     axes.set_ylim(_FLOOR, 2)
-    note(axes, "numbers: mode, the largest eigenvalue first")
+    style: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": "small", "color": "0.35"}
+    text = "numbers: mode, the largest eigenvalue first"
+    axes.text(0, 1.01, text, transform=axes.transAxes, **style)
 
 
 @figure_spec(

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from gflow.plots.clear_places import LEVEL_ID, NOTE_ID, put_level, put_note, spread_apart
+
 _SAME = 2.5  # points between curves that nobody can tell apart
 _GRID = 60  # places at which two curves are compared
 _LINE_HEIGHT = 1.15  # of the font's size
@@ -75,8 +77,9 @@ def label_curves(axes: Axes, curves: Sequence[Curve]) -> list[str]:
     line = _LINE_HEIGHT * size * axes.figure.dpi / 72
     heights = line * np.array([1 + text.count("\n") for text in written])
     wanted = np.array([paths[group[0]][-1, 1] for group in groups])
-    places = spread_apart(wanted, heights)
     box = axes.transAxes
+    low, high = (float(box.transform((0, end))[1]) for end in (0, 1))
+    places = spread_apart(wanted, heights, low, high + line / 2)
     for group, place, text in zip(groups, places, written, strict=True):
         at = box.inverted().transform((0, place))[1]
         colour = curves[group[0]].colour if len(group) == 1 else "0.25"
@@ -91,7 +94,9 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), _WIDTH)  # not broken at "η ="
 
 
-def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left") -> None:
+def note(
+    axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left", stays: bool = False
+) -> None:
     """Write a short remark into a corner of the axes.
 
     Parameters
@@ -100,6 +105,8 @@ def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left")
     text : str
     colour : str
     at : {"lower left", "lower right", "upper left", "upper right"}
+    stays : bool
+        Whether it stays there even if it covers curves and another corner is free.
 
     Examples
     --------
@@ -109,18 +116,19 @@ def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left")
     >>> axes.texts[0].get_text(), axes.texts[0].get_va()
     ('a remark', 'top')
     """
-    vertical, horizontal = at.split()
-    x, y = {"left": 0.015, "right": 0.985}[horizontal], {"lower": 0.02, "upper": 0.98}[vertical]
-    side = {"lower": "bottom", "upper": "top"}[vertical]
-    style: dict[str, Any] = {"ha": horizontal, "va": side, "fontsize": "small", "color": colour}
     box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1.5}
-    axes.text(x, y, text, transform=axes.transAxes, bbox=box, **style)
+    style: dict[str, Any] = {"fontsize": "small", "color": colour, "bbox": box}
+    written = axes.text(0, 0, text, transform=axes.transAxes, **style)
+    written.set_gid(None if stays else NOTE_ID)
+    put_note(written, at)
 
 
 def label_level(
     axes: Axes, level: float, text: str, colour: str, *, below: bool = False, **style: Any
 ) -> None:
     """Draw a horizontal line across the axes, with its label at its left end.
+
+    Where the label covers a curve, ``move_clear`` moves it to the other side or end.
 
     Parameters
     ----------
@@ -143,9 +151,10 @@ def label_level(
     """
     axes.axhline(level, color=colour, **{"lw": 1.0, **style})
     place: dict[str, Any] = {"xy": (0, level), "xycoords": ("axes fraction", "data")}
-    offset: dict[str, Any] = {"xytext": (4, -2 if below else 2), "textcoords": "offset points"}
-    offset["va"] = "top" if below else "bottom"
-    axes.annotate(text, **place, **offset, color=colour, fontsize="small")
+    offset: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points"}
+    written = axes.annotate(text, **place, **offset, color=colour, fontsize="small")
+    written.set_gid(LEVEL_ID)
+    put_level(written, "left below" if below else "left above")
 
 
 def style_key(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -185,41 +194,6 @@ def joined(labels: Sequence[str]) -> str:
         short.append(value if equals and head == last else label)
         last = head if equals else ""
     return short[0] if len(short) == 1 else f"{', '.join(short[:-1])} and {short[-1]}"
-
-
-def spread_apart(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Return the centres of texts that do not overlap, as near to the wanted ones as can be.
-
-    Parameters
-    ----------
-    wanted : ndarray, shape (n,)
-        Ascending, at least one.
-    heights : ndarray, shape (n,)
-        Of the texts.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-
-    Examples
-    --------
-    >>> spread_apart(np.array([0.0, 1.0, 9.0]), np.array([3.0, 3.0, 1.0])).tolist()
-    [-1.0, 2.0, 9.0]
-    """
-    # Blocks of neighbours that touch are centred on the mean of what they want.
-    blocks: list[tuple[float, int]] = []  # sum of wanted − offset, and size
-    offsets = np.concatenate([[0.0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
-    for value in wanted - offsets:
-        blocks.append((float(value), 1))
-        while len(blocks) > 1 and _mean(blocks[-2]) > _mean(blocks[-1]):
-            total, count = blocks.pop()
-            blocks[-1] = (blocks[-1][0] + total, blocks[-1][1] + count)
-    means = [_mean(block) for block in blocks for _ in range(block[1])]
-    return np.array(means) + offsets
-
-
-def _mean(block: tuple[float, int]) -> float:
-    return block[0] / block[1]
 
 
 def _visible(axes: Axes, curve: Curve) -> np.ndarray:

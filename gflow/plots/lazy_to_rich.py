@@ -58,7 +58,7 @@ def _lazy_to_rich(ds: xr.Dataset, *panels: Axes) -> str:
     distances = ds["path_kernel_distance"].values[:, -1]
     most, least = int(np.argmax(distances)), int(np.argmin(distances))
     return (
-        f"The kernel moves by {distances[most]:.3g} of itself from λ = {balances[most]:g}, by "
-        f"{distances[least]:.3g} from λ = {balances[least]:g}; all layers are within "
+        f"The kernel moves by {distances[most]:.3g} times its norm from λ = {balances[most]:g}, "
+        f"by {distances[least]:.3g} from λ = {balances[least]:g}; all layers are within "
         f"{float(ds['theory_error'].max()):.0e} of the closed form"
     )

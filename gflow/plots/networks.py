@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import Curve, joined, label_curves, label_level, style_key
 from gflow.plots.observable import draw_observable
-from gflow.plots.paths import draw_error
 from gflow.plots.scales import set_log_y
+from gflow.plots.solver_error import draw_error_path
 from gflow.plots.style import (
     COLOURS,
     TIME_LABEL,
@@ -23,7 +23,7 @@ from gflow.plots.style import (
 )
 
 SHARPNESS = r"sharpness  $\lambda_{\max}$ of the Hessian"
-_SETTLED = 0.9  # of 2/η: sharpness that counts as at the edge
+_SETTLED = 0.15  # of 2/η: how near to it a sharpness counts as at the edge
 
 
 @figure_spec("sharpness", variables=["sharpness", "descent_sharpness"], priority=1)
@@ -36,7 +36,7 @@ def _sharpness(ds: xr.Dataset, axes: Axes) -> str:
         axes.plot(t, values, "o", ms=3, mfc="none", color=colour)
         curves.append(Curve(t, values, label, colour))
         limits.append((limit, label, colour))
-        if len(values) and values[-1] > _SETTLED * limit:
+        if len(values) and abs(values[-1] - limit) < _SETTLED * limit:
             at_edge.append(label)
     axes.plot(time, flow, color="black", zorder=3)
     highest = float(flow.max())
@@ -48,7 +48,7 @@ def _sharpness(ds: xr.Dataset, axes: Axes) -> str:
             label_level(axes, limit, f"2/η for {label}", colour, ls="--")
     label_curves(axes, curves)
     ends = f"The flow's sharpness goes from {format_number(flow[0])} to {format_number(flow[-1])}"
-    return f"{ends}; descent ends at 2/η for {joined(at_edge)}" if at_edge else ends
+    return f"{ends}; descent ends near 2/η for {joined(at_edge)}" if at_edge else ends
 
 
 @figure_spec(
@@ -64,7 +64,7 @@ def _network(ds: xr.Dataset, left: Axes, middle: Axes, right: Axes) -> str:
     moved, last = (float(ds[name].values[-1]) for name in ("distance", fit))
     return (
         f"The flow moves by {format_number(moved)} and ends at {fit} {format_number(last)}, where "
-        f"the gradient is {format_number(float(ds['gradient_norm'].values[-1]))}"
+        f"the gradient's norm is {format_number(float(ds['gradient_norm'].values[-1]))}"
     )
 
 
@@ -106,10 +106,10 @@ def _implicit_regularization(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     marks = {"marker": "o", "ls": "none", "ms": 4, "mfc": "none"}
     style_key(right, [("descent", marks), ("predicted by the modified flow", {})])
     steps = [format_number(size) for size in ds["step_size"].values]
-    return (
-        "At equal loss descent has the smaller gradient: median of the ratio "
-        f"{expected[0]:.3f} at η = {steps[0]}, {expected[-1]:.3f} at η = {steps[-1]}"
-    )
+    medians = f"{expected[0]:.3f} at η = {steps[0]}, {expected[-1]:.3f} at η = {steps[-1]}"
+    if max(expected) < 1:
+        return f"At equal loss descent has the smaller gradient: median of the ratio {medians}"
+    return f"At equal loss, squared gradient of descent over the flow's: median {medians}"
 
 
 @figure_spec(
@@ -131,6 +131,7 @@ def _continuous_vs_discrete(ds: xr.Dataset, *panels: Axes) -> str:
     used = panels[: ds.sizes["network"]]
     parts = [ds.sel(network=name) for name in ds["network"].values]
     every = np.concatenate([ds[name].values[..., later].ravel() for name, _, _ in lines])
+    panel_curves = []
     for axes, part in zip(used, parts, strict=True):
         curves = []
         for variable, style, label in lines:
@@ -138,16 +139,16 @@ def _continuous_vs_discrete(ds: xr.Dataset, *panels: Axes) -> str:
             axes.plot(time[later], values, **style)
             curves.append(Curve(time[later], values, label, style["color"]))
         axes.set(xlabel=TIME_LABEL, ylabel="distance of parameters", xlim=(0, 1.01 * time[-1]))
-        errors = part["solver_error"].values[later]
-        draw_error(axes, every, float(np.nanmax(errors, initial=0.0)) or np.nan)
-        label_curves(axes, curves)
+        drawn = draw_error_path(axes, every, time[later], part["solver_error"].values[later])
+        panel_curves.append(curves + drawn)
         axes.set_title(f"{part['network'].values!s} network", fontsize="medium")
     for axes in panels[len(used) :]:
         axes.set_axis_off()
     low = min(axes.get_ylim()[0] for axes in used)
     high = max(axes.get_ylim()[1] for axes in used)
-    for axes in used:
+    for axes, curves in zip(used, panel_curves, strict=True):
         axes.set_ylim(low, high)
+        label_curves(axes, curves)
     gaps = [float(part["gap_to_flow"].max() / part["travelled"].values[-1]) for part in parts]
     shares = ", ".join(
         f"{100 * gap:.2g} % ({part['network'].values})"

@@ -113,7 +113,7 @@ def _draw_modes(ds: xr.Dataset, axes: Axes, name: str, dim: str) -> None:
     if f"descent_{name}" in ds:
         part = ds.isel(first)
         step, t, path = descent_curves(part, f"descent_{name}")[0]
-        some = thinned(t, 20)
+        some = thinned(t, 21)
         for i, colour in enumerate(colours):
             axes.plot(t[some], path[some, i], "o", ms=3.5, mfc="none", color=colour)
             if name not in ds:

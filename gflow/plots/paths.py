@@ -12,6 +12,7 @@ from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import Curve, label_curves, label_level, note
 from gflow.plots.observable import draw_observable
 from gflow.plots.scales import scale_time, set_log_y
+from gflow.plots.solver_error import NEAR, draw_error
 from gflow.plots.style import (
     COLOURS,
     LOG_ZERO,
@@ -22,8 +23,9 @@ from gflow.plots.style import (
 )
 
 BOUND = COLOURS[1]  # of certificates, in every figure
-_NEAR = 30.0  # an error, or a bound, that is drawn and not written
+_DRIFTS = (0, 3, 2, 4, 5)  # colours of conserved quantities: all others
 _SHOWN_GAP = 1e-4  # of the largest: gaps below are not worth the decades
+_NAMED = 3  # step sizes that are all in a title
 _LEARNED = 0.05  # of the largest: modes that count as learned
 
 
@@ -86,8 +88,14 @@ def _gap(ds: xr.Dataset, axes: Axes) -> str:
     label_curves(axes, curves)
     largest = ds["gap"].max([d for d in ds["gap"].dims if d != "step_size"], skipna=True).values
     sizes = ds["step_size"].values
-    ends = [f"{format_number(largest[i])} (η = {format_number(sizes[i])})" for i in (0, -1)]
-    return f"Descent is at most {' … '.join(dict.fromkeys(ends))} away from the flow"
+    said = [
+        f"{format_number(g)} (η = {format_number(s)})" for g, s in zip(largest, sizes, strict=True)
+    ]
+    if len(said) > _NAMED:
+        text = f"{said[int(np.nanargmin(largest))]} to {said[int(np.nanargmax(largest))]}"
+    else:
+        text = ", ".join(said)
+    return f"Descent is up to {text} away from the flow"
 
 
 def _time_axis(ds: xr.Dataset, axes: Axes, curves: list[Curve]) -> None:
@@ -95,40 +103,6 @@ def _time_axis(ds: xr.Dataset, axes: Axes, curves: list[Curve]) -> None:
     if axes.get_xscale() == "linear":
         ends = [float(curve.x[-1]) for curve in curves if len(curve.x)]
         axes.set_xlim(0, 1.01 * max(ends or [float(ds["gap_time"].max())]))
-
-
-def draw_error(axes: Axes, drawn: np.ndarray, error: float, *, at: str = "lower left") -> None:
-    """Scale the axes to what is drawn; draw the solver's error if it is near, else write it.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    drawn : ndarray
-        All values of the curves.
-    error : float
-        NaN where it was not measured.
-    at : str
-        The corner for the note.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> axes = Figure().subplots()
-    >>> draw_error(axes, np.array([0.1, 1.0]), 1e-12)
-    >>> axes.texts[0].get_text()
-    'solver error 1e-12, 11 decades below'
-    """
-    positive = drawn[np.isfinite(drawn) & (drawn > 0)]
-    low = float(positive.min()) if positive.size else np.nan
-    if not (np.isfinite(error) and error > 0):
-        set_log_y(axes, drawn)
-    elif error * _NEAR >= low:
-        set_log_y(axes, np.append(drawn, error))
-        label_level(axes, error, "solver error", "grey", ls=":")
-    else:
-        set_log_y(axes, drawn)
-        below = f"{np.log10(low / error):.0f} decades below"
-        note(axes, f"solver error {error:.1g}, {below}", at=at)
 
 
 @figure_spec("step_size", variables=["largest_gap", "order"], priority=2)
@@ -204,7 +178,10 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
         if over.max() == 0:
             zero.append(label)
         else:
-            curves.append(Curve(time, np.where(over > 0, over, np.nan), label, colour_of(3 * i)))
+            colour = COLOURS[_DRIFTS[i % len(_DRIFTS)]]
+            curves.append(Curve(time, np.where(over > 0, over, np.nan), label, colour))
+            if over[-1] == 0:  # its curve ends early
+                zero.append(f"{label} from t = {format_number(time[over > 0][-1])} on")
     if "balanced_product_defect" in ds:
         worst = ds["balanced_product_defect"].max("layer").values
         label = r"$(W_j\cdots W_1)^\top(W_j\cdots W_1)$"
@@ -215,14 +192,14 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
     scale_time(ds, [axes])
     every = np.concatenate([curve.y for curve in curves]) if curves else np.array([np.nan])
     largest = float(np.nanmax(every, initial=0.0))  # of all that is drawn
-    if largest * _NEAR >= bound:
+    if largest * NEAR >= bound:
         set_log_y(axes, np.append(every, bound))
         label_level(axes, bound, "bound of the certificate", BOUND)
     else:
         set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
         far = np.log10(bound / max(largest, 1e-17))
         text = f"↑ bound of the certificate: {bound:.0e}, {far:.0f} decades above"
-        note(axes, text, colour=BOUND, at="upper left")
+        note(axes, text, colour=BOUND, at="upper left", stays=True)
     if zero:
         note(axes, f"exactly 0: {', '.join(zero)}", at="lower right")
         if not curves:

@@ -51,7 +51,7 @@ def _kernel_to_rich(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     style_key(right, [*key, ("all other weights", {"color": "grey", "alpha": 0.45, "lw": 0.7})])
     first, last = float(ds["l2_ratio"][0]), float(ds["l1_ratio"][-1])
     return (
-        f"From α = {scales[0]:g} the end has {first:.5g} times the least ‖w‖₂, from "
-        f"{scales[-1]:g} {last:.5g} times the least ‖w‖₁; all are within "
+        f"The end has {first:.5g} times the least ‖w‖₂ from α = {scales[0]:g}, {last:.5g} times "
+        f"the least ‖w‖₁ from α = {scales[-1]:g}; all are within "
         f"{float(ds['limit_error'].max()):.0e} of theory"
     )

@@ -63,7 +63,8 @@ def _saddles(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     style_key(right, key)
     far = np.abs(ds["jump_time"].values - jumps).max(axis=1)
     ends_of = [f"{far[i]:.2g} at α = 1e-{powers[i]:g}" for i in dict.fromkeys((0, len(powers) - 1))]
-    return f"Jumps come to within {', '.join(ends_of)} of the algorithm's times, in log(1/α)/2"
+    text = ", ".join(ends_of)
+    return f"Jumps differ from the algorithm's times by {text}, in units of log(1/α)/2"
 
 
 def _legend(axes: Axes, curves: list[Curve]) -> None:

@@ -17,10 +17,11 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from gflow.plots.style import TIME_LABEL, format_number
+from gflow.plots.style import TIME_LABEL, format_number, log_spaced
 
 _DECADES = 1.5  # from how many a positive quantity is drawn on a logarithmic axis
 _MARGIN = 1.15
+_LONG = 1e-4  # below it numbers are written as powers of ten
 
 
 def zero_floor(values: np.ndarray) -> float | None:
@@ -71,7 +72,9 @@ def set_log_y(axes: Axes, values: np.ndarray, *, floor: float = 0.0, room: float
 
 
 def readable_ticks(axis: Axis, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers where it spans two decades or less.
+    """Label a logarithmic axis with plain numbers where it spans three decades or less.
+
+    Where these would be long, or powers of ten among plain numbers, it keeps powers of ten.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def readable_ticks(axis: Axis, low: float, high: float) -> None:
     ['0.2', '0.3', '0.4', '0.5', '0.6', '0.7', '0.8', '0.9']
     """
     decades = np.log10(high / low)
-    if decades > 3:
+    if decades > 3 or (decades > 1 and (low < _LONG or high > 1 / _LONG)):
         return
     every = (1, 2, 3, 4, 5, 6, 7, 8, 9) if decades < 0.7 else (1, 2, 5)
     if decades < 0.35:
@@ -130,7 +133,7 @@ def scale_time(ds: xr.Dataset, panels: Sequence[Axes]) -> None:
         return
     every = ds["time"].values
     times = every[every > 0]
-    logarithmic = len(times) > 2 and np.median(times) < 0.1 * times[-1]
+    logarithmic = log_spaced(every)
     for axes in panels:
         if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
             if logarithmic:

@@ -110,8 +110,10 @@ def label_of(array: xr.DataArray) -> str:
     return label if units in ("1", "") else f"{label}  ({units})"
 
 
-def thinned(t: np.ndarray, count: int = 25) -> np.ndarray:
-    """Return the indices of about ``count`` points, evenly spaced on the axis of t.
+def thinned(t: np.ndarray, count: int = 26) -> np.ndarray:
+    """Return the indices of about ``count`` points, those nearest to evenly spaced ones.
+
+    Times that are spaced by their logarithm are thinned evenly on a logarithmic axis.
 
     Parameters
     ----------
@@ -130,7 +132,22 @@ def thinned(t: np.ndarray, count: int = 25) -> np.ndarray:
     """
     if len(t) <= count:
         return np.arange(len(t))
-    return np.unique(np.searchsorted(t, np.linspace(t[0], t[-1], count)).clip(0, len(t) - 1))
+    even = np.linspace(t[0], t[-1], count)
+    if log_spaced(t):  # then so is the axis
+        even = np.append(t[0], np.geomspace(t[t > 0][0], t[-1], count - 1))
+    return np.unique(np.searchsorted(0.5 * (t[1:] + t[:-1]), even))
+
+
+def log_spaced(t: np.ndarray) -> bool:
+    """Return whether times, after 0, are spaced by their logarithm rather than evenly.
+
+    Examples
+    --------
+    >>> log_spaced(np.geomspace(0.01, 1e3, 6)), log_spaced(np.arange(4.0))
+    (True, False)
+    """
+    later = t[t > 0]
+    return len(later) > 2 and bool(np.median(later) < 0.1 * later[-1])
 
 
 def descent_curves(

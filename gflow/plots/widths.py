@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import Curve, label_curves, note, style_key
-from gflow.plots.paths import draw_error
 from gflow.plots.scales import scale_time, set_log_y
+from gflow.plots.solver_error import draw_error
 from gflow.plots.style import COLOURS, TIME_LABEL, colour_of, draw_median_band, format_number
 
 _EPOCHS = "epochs k  (t = kη)"
@@ -27,7 +27,7 @@ def _distance(ds: xr.Dataset, axes: Axes) -> str:
         flow = np.median(ds["flow_distance"].values[i], axis=0)
         axes.plot(epochs, flow, ls=":", color=colour)
         curves.append(Curve(epochs[: len(medians)], medians, f"m = {int(width)}", colour))
-        heights.append(_mark_peaks(axes, epochs, values, colour))
+        heights.append(_mark_peaks(axes, epochs, values, medians, colour))
         if i == 0 and 0 < medians.argmax() < len(medians) - 1:
             _phases(axes, epochs, medians)
     axes.set_xscale("symlog", linthresh=1)  # shows the start too, where the distance is 0
@@ -37,16 +37,21 @@ def _distance(ds: xr.Dataset, axes: Axes) -> str:
     peaks = {"marker": "v", "ls": "none", "ms": 6}
     style_key(axes, [("descent", {}), ("flow", {"ls": ":"}), ("peak, median of seeds", peaks)])
     ends = [f"{format_number(heights[i])} at width {int(widths[i])}" for i in (0, -1)]
-    return "Largest distance of network to kernel: " + " … ".join(dict.fromkeys(ends))
+    return "Largest distance of network to kernel: " + ", ".join(dict.fromkeys(ends))
 
 
-def _mark_peaks(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str) -> float:
-    """Mark the median of the seeds' peaks, which the table has; return its height."""
+def _mark_peaks(
+    axes: Axes, epochs: np.ndarray, values: np.ndarray, medians: np.ndarray, colour: str
+) -> float:
+    """Mark the median of the seeds' peaks, which the table has, above that of the median curve.
+
+    Return its height. The median of the epochs may be between peaks, where no seed has one.
+    """
     steady = values[np.isfinite(values).all(axis=1)]
     if not len(steady):
         return float("nan")
     height = float(np.median(steady.max(axis=1)))
-    at = float(np.median(epochs[steady.argmax(axis=1)]))
+    at = float(epochs[medians.argmax()])
     axes.plot(at, height, "v", ms=6, color=colour, zorder=4)
     _note(axes, format_number(height), (at, height), (0, 6), colour)
     return height
@@ -54,6 +59,7 @@ def _mark_peaks(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str)
 
 def _note(axes: Axes, text: str, at: tuple[float, float], by: tuple[int, int], colour: str) -> None:
     style: dict[str, Any] = {"ha": "center", "color": colour, "fontsize": "small"}
+    style["bbox"] = {"facecolor": "white", "alpha": 0.6, "lw": 0, "pad": 0.5}
     axes.annotate(text, at, xytext=by, textcoords="offset points", **style)
 
 
@@ -86,7 +92,7 @@ def _peak(ds: xr.Dataset, axes: Axes) -> str:
     error = float(ds["solver_error"].max()) if has_error else float("nan")
     draw_error(axes, every, error)
     _legend_above(axes)
-    return _slope(ds, "descent_peak", "The largest distance to the kernel falls")
+    return _slope(ds, "descent_peak", "The largest distance to the kernel")
 
 
 @figure_spec("kernel_drift", variables=["kernel_drift", "kernel_error", "kernel_norm"], panels=2)
@@ -112,7 +118,7 @@ def _kernel_drift(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     right.set(ylabel="relative to ‖H*‖")
     set_log_y(right, np.concatenate(drawn))
     _legend_above(right)
-    return _slope(ds, "kernel_drift", "The kernel of a wider network moves less: its drift falls")
+    return _slope(ds, "kernel_drift", "The drift of the kernel")
 
 
 @figure_spec("training", variables=["network_loss", "kernel_loss"])
@@ -190,7 +196,7 @@ def _draw_fit(
 
     Return all that is drawn.
     """
-    label = points.label
+    label, drawn = points.label, []
     finite = np.isfinite(values).any(axis=1)
     widths, values = ds["width"].values[finite], values[finite] / unit
     if not len(widths):
@@ -204,18 +210,19 @@ def _draw_fit(
             label += f" ({float(law['fit_low']):.2f} to {float(law['fit_high']):.2f})"
         line = float(law["fit_constant"]) / unit * widths**slope
         axes.plot(widths, line, color=points.colour, lw=1)
+        drawn.append(line)
     spread = np.stack([medians - low, high - medians])
     style: dict[str, Any] = {"marker": points.marker, "color": points.colour, "label": label}
     axes.errorbar(widths * points.shift, medians, spread, ls="none", ms=6, **style)
-    return np.concatenate([low, high])
+    return np.concatenate([low, high, *drawn])
 
 
 def _slope(ds: xr.Dataset, fit: str, text: str) -> str:
     """Say the fitted power of the width."""
     slope = float(ds["fit_slope"].sel(fit=fit))
-    return (
-        f"{text} as width^({slope:.2f})" if np.isfinite(slope) else f"{text}: no power was fitted"
-    )
+    if not np.isfinite(slope):
+        return f"{text}: no power was fitted"
+    return f"{text} {'falls' if slope < 0 else 'grows'} as width^({slope:.2f})"
 
 
 def _log_widths(ds: xr.Dataset, axes: Axes) -> None:

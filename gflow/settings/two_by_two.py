@@ -25,7 +25,7 @@ class TwoByTwo(LaboratoryScenario):
     setting: ClassVar[str] = "two-by-two"
     papers: ClassVar[tuple[str, ...]] = ("razin2020implicit",)
 
-    depths: tuple[Depth, ...] = Field((3, 4, 5), min_length=1, description="numbers of layers N")
+    depths: tuple[Depth, ...] = Field((2, 3, 4, 5), min_length=1, description="numbers of layers N")
     loss_end: Annotated[float, Field(ge=1e-12, lt=1 / 3, allow_inf_nan=False)] = Field(
         1e-8, description="loss at which a path ends"
     )

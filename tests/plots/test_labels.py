@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from gflow.plots.labels import Curve, label_curves, spread_apart
+from gflow.plots.clear_places import spread_apart
+from gflow.plots.labels import Curve, label_curves
 
 X = np.linspace(0.0, 1.0, 11)
 

@@ -123,3 +123,30 @@ def test_a_gap_that_is_zero_at_all_times_saved_is_said():
     figure = plots.figures(ds, only=["gap"])["gap"]
     assert figure.get_suptitle() == "Descent and the flow are at the same place at all times saved"
     assert figure.axes[0].get_xlim()[1] == pytest.approx(1.01e6)
+
+
+def test_the_title_of_a_gap_names_the_largest_of_each_step_size_or_the_extremes():
+    ds = dataset("deep-linear")
+    largest = ds["gap"].max([d for d in ds["gap"].dims if d != "step_size"]).values
+    title = drawn("deep-linear")["gap"].get_suptitle()
+    for gap, size in zip(largest, ds["step_size"].values, strict=True):
+        assert f"{gap:.3g} (η = {size:g})" in title
+    many = xr.concat([ds[["gap", "gap_time"]].isel(step_size=[0])] * 4, "step_size")
+    many["step_size"] = [0.4, 0.3, 0.2, 0.1]
+    many["gap"] = many["gap"] * xr.DataArray([3.0, 9.0, 1.0, 2.0], dims="step_size")
+    many["solver_error"] = ds["solver_error"]
+    title = " ".join(plots.figures(many, only=["gap"])["gap"].get_suptitle().split())
+    assert f"{largest[0]:.3g} (η = 0.2) to {9 * largest[0]:.3g} (η = 0.3)" in title
+
+
+def test_conserved_quantities_have_colours_of_their_own_and_say_when_they_vanish():
+    ds = dataset("deep-linear")
+    drift = ds["drift_balancedness_1"].copy(data=np.linspace(1e-9, 1e-8, ds.sizes["time"]))
+    names = [f"drift_quantity_{i}" for i in range(5)]
+    more = ds[["drift_bound"]].assign({name: (1 + i) * drift for i, name in enumerate(names)})
+    gone = drift.copy(data=np.where(ds["time"].values < 0.5, drift.values, 0.0))
+    last = float(ds["time"].values[ds["time"].values < 0.5][-1])
+    axes = plots.figures(more.assign(drift_quantity_0=gone))["invariants"].axes[0]
+    assert len({line.get_color() for line in axes.lines}) == len(axes.lines) == 5
+    texts = [text.get_text() for text in axes.texts]
+    assert f"exactly 0: quantity 0 from t = {last:.3g} on" in texts

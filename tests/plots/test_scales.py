@@ -19,6 +19,15 @@ def test_axes_of_few_decades_have_several_plain_ticks(low, high):
     assert not any("^" in text for text in texts)
 
 
+@pytest.mark.parametrize(("low", "high"), [(3e-5, 0.013), (50.0, 3e4)])
+def test_plain_numbers_and_powers_of_ten_do_not_mix(low, high):
+    axes = Figure().subplots()
+    axes.set(yscale="log", ylim=(low, high))
+    readable_ticks(axes.yaxis, low, high)
+    texts = [axes.yaxis.get_major_formatter()(tick) for tick in axes.get_yticks()]
+    assert all("^" in text for text in texts)
+
+
 def test_zeros_do_not_set_the_scale():
     axes = Figure().subplots()
     set_log_y(axes, np.array([0.0, -1.0, np.nan, 0.01, 1.0]))

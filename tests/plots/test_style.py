@@ -5,12 +5,37 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.style import COLOURS, colour_of, descent_curves, draw_median_band, format_number
+from gflow.plots.style import (
+    COLOURS,
+    colour_of,
+    descent_curves,
+    draw_median_band,
+    format_number,
+    thinned,
+)
 
 
 def test_colours_repeat():
     assert [colour_of(i) for i in range(2 * len(COLOURS))] == [*COLOURS, *COLOURS]
     assert len(set(COLOURS)) == len(COLOURS)
+
+
+def test_descents_of_several_step_sizes_have_circles_at_about_the_same_times():
+    grids = [np.linspace(0, 100, 101)]
+    for size in (0.0121, 0.0063):
+        every = size * np.arange(int(100 / size) + 1)
+        saved = every[np.abs(every[:, None] - np.arange(101)).argmin(axis=0)]
+        grids.append(saved)
+    circles = [grid[thinned(grid)] for grid in grids]
+    np.testing.assert_allclose(circles[0], np.arange(0, 101, 4))
+    for other in circles[1:]:
+        np.testing.assert_allclose(other, circles[0], atol=0.02)
+
+
+def test_circles_are_even_on_a_logarithmic_axis_too():
+    t = np.append(0.0, np.geomspace(1e-2, 1e4, 601))
+    gaps = np.diff(np.log10(t[thinned(t)][1:]))
+    assert gaps.max() < 1.2 * gaps.min()
 
 
 @pytest.mark.parametrize(
