@@ -4,6 +4,7 @@ import itertools
 import math
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 
@@ -266,3 +267,15 @@ def test_a_certificate_of_another_flow_names_it_where_a_mode_was_lost():
     assert path.certificate.holds
     late = 2 / (1 + 2e17 * math.exp(-48))  # s = m/(1 + (m/s₀ − 1) e^{−2mt})
     assert relative(flow.end_to_end(path.ys[-1]), torch.diag(times(1.0, late))) < 1e-5
+
+
+def test_equal_singular_values_that_round_off_parts_are_no_fault():
+    # Their gap of a few units of round-off decides how fast the two turn into each other.
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    target = torch.tensor(Q * [3.7001, 3.7001, 0.9819] @ Q.T)
+    flow = SpectralFlow(SquaredDistance((target + target.T) / 2), depth=2)
+    times = np.linspace(0, 2.221, 12).tolist()
+    path = gflow.integrate(
+        flow, flow.start(log_scale=-19.886), times, "tsit5", rtol=1e-6, atol=1e-9
+    )
+    assert path.certificate.holds, path.certificate
