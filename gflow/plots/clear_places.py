@@ -11,9 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from gflow.plots.style import format_number
+
 CORNERS = ("lower left", "lower right", "upper left", "upper right")
 LEVEL_PLACES = ("left above", "left below", "right above", "right below")
 NOTE_ID, LEVEL_ID = "note", "level"  # of texts that may move
+_ARROWS = "↓↑"  # before what is below or above the axes
 _PAD = 4.0  # pixels around a text
 _NONE = ("None", "none", "", " ", None)  # no marks, no line
 _RING = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 24)])
@@ -24,7 +27,9 @@ _TEXT = 1000  # points of a curve that another text counts for
 def move_clear(panels: Sequence[Axes]) -> None:
     """Move notes and labels of levels to where they cover the least of what is drawn.
 
-    Each stays where it is if nowhere is better. The limits and scales of the axes must be final.
+    Each stays where it is if nowhere is better. A level beyond the axes is written as a note with
+    an arrow, ↓ or ↑; such notes stay at their side. The limits and scales of the axes must be
+    final.
 
     Parameters
     ----------
@@ -41,6 +46,9 @@ def move_clear(panels: Sequence[Axes]) -> None:
     ('right', 'bottom')
     """
     for axes in panels:
+        for text in [text for text in axes.texts if text.get_gid() == LEVEL_ID]:
+            if isinstance(text, Annotation):
+                _note_beyond(axes, text)
         texts = [text for text in axes.texts if text.get_gid() in (NOTE_ID, LEVEL_ID)]
         if texts:
             points = np.concatenate([np.empty((0, 2)), *(_points(line) for line in axes.lines)])
@@ -48,14 +56,32 @@ def move_clear(panels: Sequence[Axes]) -> None:
                 _move(axes, text, points)
 
 
+def _note_beyond(axes: Axes, text: Annotation) -> None:
+    """Write a level beyond the axes into a corner instead, with its value."""
+    level, (low, high) = text.xy[1], sorted(axes.get_ylim())
+    if low <= level <= high:
+        return
+    text.set(visible=False, gid=None)
+    if np.isnan(level):
+        return
+    words = f"{_ARROWS[int(level > high)]} {text.get_text()}: {format_number(level)}"
+    style: dict[str, Any] = {"fontsize": "small", "color": text.get_color()}
+    written = axes.text(0, 0, words, transform=axes.transAxes, **style)
+    written.set_gid(NOTE_ID)
+    put_note(written, "upper left" if level > high else "lower left")
+
+
 def _move(axes: Axes, text: Text, points: np.ndarray) -> None:
-    others = [other.get_window_extent() for other in axes.texts if other is not text]
+    seen = [other for other in axes.texts if other is not text and other.get_visible()]
+    others = [other.get_window_extent() for other in seen]
     legend = axes.get_legend()
     if legend is not None:
         others.append(legend.get_window_extent())
     isnote = text.get_gid() == NOTE_ID
     now = _place_of(text)
     places = sorted(CORNERS if isnote else LEVEL_PLACES, key=lambda place: place != now)
+    if isnote and text.get_text().startswith(tuple(_ARROWS)):
+        places = [place for place in places if place.split()[0] == now.split()[0]]
     costs = []
     for place in places:
         (put_note if isnote else put_level)(text, place)

@@ -57,7 +57,8 @@ def _draw(ds: xr.Dataset, axes: Axes, name: str, text: str, unit: float) -> None
     drawn += [np.array([float(ds[level]) / unit]) for level in levels if level in ds]
     axes.set_xscale("log")
     span = max(10.0, float(alphas.max() / alphas.min()))
-    low, high = float(alphas.min()) / 1.6, float(alphas.max()) * span**0.5  # room for labels
+    edge = span**0.08
+    low, high = float(alphas.min()) / edge, float(alphas.max()) * edge
     axes.set_xlim(high, low)
     readable_ticks(axes.xaxis, low, high)
     axes.set(xlabel="scale α of the start", ylabel=text)

@@ -94,10 +94,10 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), _WIDTH)  # not broken at "η ="
 
 
-def note(
-    axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left", stays: bool = False
-) -> None:
+def note(axes: Axes, text: str, *, colour: str = "0.35", at: str = "lower left") -> None:
     """Write a short remark into a corner of the axes.
+
+    Where it covers a curve, ``move_clear`` moves it to another corner.
 
     Parameters
     ----------
@@ -105,8 +105,6 @@ def note(
     text : str
     colour : str
     at : {"lower left", "lower right", "upper left", "upper right"}
-    stays : bool
-        Whether it stays there even if it covers curves and another corner is free.
 
     Examples
     --------
@@ -119,7 +117,7 @@ def note(
     box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1.5}
     style: dict[str, Any] = {"fontsize": "small", "color": colour, "bbox": box}
     written = axes.text(0, 0, text, transform=axes.transAxes, **style)
-    written.set_gid(None if stays else NOTE_ID)
+    written.set_gid(NOTE_ID)
     put_note(written, at)
 
 
@@ -152,7 +150,8 @@ def label_level(
     axes.axhline(level, color=colour, **{"lw": 1.0, **style})
     place: dict[str, Any] = {"xy": (0, level), "xycoords": ("axes fraction", "data")}
     offset: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points"}
-    written = axes.annotate(text, **place, **offset, color=colour, fontsize="small")
+    look: dict[str, Any] = {"color": colour, "fontsize": "small", "annotation_clip": True}
+    written = axes.annotate(text, **place, **offset, **look)
     written.set_gid(LEVEL_ID)
     put_level(written, "left below" if below else "left above")
 

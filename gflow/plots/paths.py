@@ -199,7 +199,7 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
         set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
         far = np.log10(bound / max(largest, 1e-17))
         text = f"↑ bound of the certificate: {bound:.0e}, {far:.0f} decades above"
-        note(axes, text, colour=BOUND, at="upper left", stays=True)
+        note(axes, text, colour=BOUND, at="upper left")
     if zero:
         note(axes, f"exactly 0: {', '.join(zero)}", at="lower right")
         if not curves:

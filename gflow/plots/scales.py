@@ -21,6 +21,7 @@ from gflow.plots.style import TIME_LABEL, format_number, log_spaced
 
 _DECADES = 1.5  # from how many a positive quantity is drawn on a logarithmic axis
 _MARGIN = 1.15
+_STEPS = ((0.7, (1, 2, 3, 4, 5, 6, 7, 8, 9)), (1.0, (1, 2, 3, 4, 6, 8)), (np.inf, (1, 2, 5)))
 _LONG = 1e-4  # below it numbers are written as powers of ten
 
 
@@ -92,9 +93,9 @@ def readable_ticks(axis: Axis, low: float, high: float) -> None:
     ['0.2', '0.3', '0.4', '0.5', '0.6', '0.7', '0.8', '0.9']
     """
     decades = np.log10(high / low)
-    if decades > 3 or (decades > 1 and (low < _LONG or high > 1 / _LONG)):
+    if decades > 3 or (decades > 2 and (low < _LONG or high > 1 / _LONG)):
         return
-    every = (1, 2, 3, 4, 5, 6, 7, 8, 9) if decades < 0.7 else (1, 2, 5)
+    every = next(steps for most, steps in _STEPS if decades < most)
     if decades < 0.35:
         ticks = _round_ticks(low, high)
     else:
@@ -138,9 +139,17 @@ def scale_time(ds: xr.Dataset, panels: Sequence[Axes]) -> None:
         if axes.get_xlabel() == TIME_LABEL and axes.get_xscale() == "linear":
             if logarithmic:
                 axes.set_xscale("symlog", linthresh=times[0])
+                axes.xaxis.set_major_locator(FixedLocator(_decades(times[0], times[-1])))
                 axes.set_xlim(0, 1.1 * times[-1])
             elif len(every) > 1:
                 axes.set_xlim(min(0.0, every[0]), 1.01 * every[-1])
+
+
+def _decades(first: float, last: float) -> list[float]:
+    """Return 0 and powers of ten from the first time on: earlier ones would stand on the 0."""
+    powers = np.arange(np.ceil(np.log10(first) + 0.3), np.floor(np.log10(last)) + 1)
+    every = int(np.ceil(len(powers) / 8)) or 1
+    return [0.0, *(10.0 ** powers[::-1][::every][::-1]).tolist()]
 
 
 def log_x(axes: Axes, values: np.ndarray) -> None:

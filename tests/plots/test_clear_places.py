@@ -1,5 +1,6 @@
 """Texts that cover neither curves nor each other."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -39,12 +40,40 @@ def test_a_note_leaves_the_corner_of_a_curve(corner):
 
 
 def test_a_note_stays_where_nothing_is_better_and_where_it_is_told_to():
-    for stays, curve in ((False, 0.5 + 0 * X), (True, X)):
-        axes = axes_with(curve)
-        note(axes, "a remark", at="lower left", stays=stays)
-        before = axes.texts[0].get_window_extent().bounds
-        move_clear([axes])
-        assert axes.texts[0].get_window_extent().bounds == before
+    axes = axes_with(0.5 + 0 * X)
+    note(axes, "a remark", at="lower left")
+    before = axes.texts[0].get_window_extent().bounds
+    move_clear([axes])
+    assert axes.texts[0].get_window_extent().bounds == before
+    axes = axes_with(1 - X, 0.9 + 0 * X)  # free only below
+    note(axes, "↑ a bound far above", at="upper left")
+    move_clear([axes])
+    assert axes.texts[0].get_va() == "top"
+
+
+@pytest.mark.parametrize(("level", "words", "side"), [(-1e9, "↓ a", "bottom"), (7.0, "↑ a", "top")])
+def test_a_level_beyond_the_axes_is_a_note_and_leaves_the_layout_alone(level, words, side):
+    axes = axes_with(X)
+    label_level(axes, level, "a", "grey")
+    axes.set(ylim=(0, 1))
+    move_clear([axes])
+    (text,) = (text for text in axes.texts if text.get_visible())
+    assert text.get_text() == f"{words}: {level:g}"
+    assert text.get_va() == side
+    assert axes.get_tightbbox().height < 1.2 * axes.bbox.height
+
+
+def test_a_level_without_a_value_is_not_written():
+    axes = axes_with(X)
+    label_level(axes, np.nan, "a", "grey")
+    move_clear([axes])
+    assert not any(text.get_visible() for text in axes.texts)
+
+
+def test_figures_of_studies_have_a_layout():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn("trend of depth")["completion_trend"].draw_without_rendering()
 
 
 def test_a_note_covers_no_marks_and_no_curve_that_ends_far_away():

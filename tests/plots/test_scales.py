@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.scales import readable_ticks, set_log_y
+from gflow.plots.scales import readable_ticks, scale_time, set_log_y
+from gflow.plots.style import TIME_LABEL
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.3, 0.5), (0.2, 0.9), (0.1, 1.0), (0.02, 3.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.3, 0.5), (0.2, 0.9), (0.1, 1.0), (0.02, 3.0), (1.8, 8.2)]
+)
 def test_axes_of_few_decades_have_several_plain_ticks(low, high):
     axes = Figure().subplots()
     axes.set(yscale="log", ylim=(low, high))
@@ -36,3 +40,15 @@ def test_zeros_do_not_set_the_scale():
     axes = Figure().subplots()
     set_log_y(axes, np.zeros(3))
     assert axes.get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("first", [1.2e-5, 4e-5, 1e-4, 9e-3])
+def test_no_decade_stands_on_the_zero_of_a_logarithmic_time(first):
+    axes = Figure(figsize=(5.6, 3.9)).subplots()
+    axes.set_xlabel(TIME_LABEL)
+    scale_time(xr.Dataset(coords={"time": [0.0, *np.geomspace(first, 20.0, 20)]}), [axes])
+    ticks = axes.get_xticks()
+    assert ticks[0] == 0
+    assert 2 <= len(ticks) <= 9
+    pixels = axes.transData.transform(np.stack([ticks, 0 * ticks], axis=1))[:, 0]
+    assert np.diff(pixels).min() > 25
