@@ -192,20 +192,22 @@ def _invariants(ds: xr.Dataset, axes: Axes) -> str:
     scale_time(ds, [axes])
     every = np.concatenate([curve.y for curve in curves]) if curves else np.array([np.nan])
     largest = float(np.nanmax(every, initial=0.0))  # of all that is drawn
-    if largest * NEAR >= bound:
-        set_log_y(axes, np.append(every, bound))
+    set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
+    top = axes.get_ylim()[1] if largest > 0 else 0.0
+    if max(largest * NEAR, top) >= bound:
+        set_log_y(axes, np.append(every, bound), floor=LOG_ZERO)
         label_level(axes, bound, "bound of the certificate", BOUND)
     else:
-        set_log_y(axes, every, floor=LOG_ZERO, room=0.2)
         far = np.log10(bound / max(largest, 1e-17))
-        text = f"↑ bound of the certificate: {bound:.0e}, {far:.0f} decades above"
+        text = f"↑ bound of the certificate: {format_number(bound)}, {far:.0f} decades above"
         note(axes, text, colour=BOUND, at="upper left")
     if zero:
         note(axes, f"exactly 0: {', '.join(zero)}", at="lower right")
         if not curves:
             axes.plot(time, np.zeros(len(time)), color="black")
     label_curves(axes, curves)
-    return f"Conserved quantities drift by {largest:.1g} at most, {bound:.0e} would be allowed"
+    allowed = format_number(bound)
+    return f"Conserved quantities drift by {largest:.1g} at most, {allowed} would be allowed"
 
 
 @figure_spec("completion", variables=["held_out_error", "effective_rank"], panels=2)

@@ -169,7 +169,7 @@ FIGURES = {
     "incremental-learning, depth 3": {"incremental_learning"},
     "grokking": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
     "grokking, short": {"loss", "gap", "network", "invariants", "held_out", "grokking"},
-    "in-context": {"context_plateaus"},
+    "in-context": {"context_plateaus", "invariants"},
     "kernel-to-rich": {"kernel_to_rich"},
     "lazy-to-rich": {"lazy_to_rich"},
     "matrix-completion": {"completion_study"},

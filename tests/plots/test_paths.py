@@ -150,3 +150,18 @@ def test_conserved_quantities_have_colours_of_their_own_and_say_when_they_vanish
     assert len({line.get_color() for line in axes.lines}) == len(axes.lines) == 5
     texts = [text.get_text() for text in axes.texts]
     assert f"exactly 0: quantity 0 from t = {last:.3g} on" in texts
+
+
+def test_a_bound_within_the_axes_is_never_said_to_be_above_them():
+    ds = dataset("deep-linear")
+    drift = ds["drift_balancedness_1"].copy(data=np.geomspace(1e-15, 1e-4, ds.sizes["time"]))
+    for bound in (1e-4, 1e-3, 0.05, 5.0, 1e4):
+        more = ds[[]].assign(drift_bound=bound, drift_quantity=drift)
+        axes = plots.figures(more, only=["invariants"])["invariants"].axes[0]
+        drawn_at = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
+        above = any("decades above" in text.get_text() for text in axes.texts)
+        assert above == (bound > axes.get_ylim()[1]) == (bound not in drawn_at)
+    assert above
+    none = ds[[]].assign(drift_bound=1e-5, drift_quantity=0 * drift)
+    axes = plots.figures(none, only=["invariants"])["invariants"].axes[0]
+    assert any("decades above" in text.get_text() for text in axes.texts)
