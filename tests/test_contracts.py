@@ -416,6 +416,8 @@ def _moved(thing, where):
         return [_moved(v, where) for v in thing]
     if isinstance(thing, dict):
         return {k: _moved(v, where) for k, v in thing.items()}
+    if isinstance(thing, tuple) and hasattr(thing, "_fields"):
+        return type(thing)(*(_moved(v, where) for v in thing))
     if type(thing).__module__.startswith("gflow"):
         copied = copy.copy(thing)
         copied.__dict__ = _moved(vars(thing), where)
