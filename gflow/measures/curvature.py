@@ -6,15 +6,18 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gflow.checks import require_count, require_numbers
 from gflow.errors import InputError
 from gflow.linalg.eigen import Eigenpairs, largest_eigenvalues
-from gflow.measures.base import Measure, Snapshot
+from gflow.linalg.quadrature import lanczos_quadrature
+from gflow.measures.base import PRODUCTS, Measure, Snapshot
 
 _TOLERANCE = 1e-5  # relative, of residuals; of eigenvalues that are apart its square
 _MOST = 20  # eigenvalues above a threshold
 _MAX_PRODUCTS = 1000
+_PROBES, _STEPS = 10, 30  # random vectors of a spectral density, and products for each
 
 
 class HessianEigenvalues(Measure):
@@ -70,6 +73,40 @@ class EigenvaluesAbove(Measure):
             count = min(2 * count, most)
             values = _largest(state, count).values
         return _padded(values[values > self.threshold], _MOST)
+
+
+class SpectralDensity(Measure):
+    """Nodes and weights of the spectral density of ∇²L, by stochastic Lanczos quadrature.
+
+    Every state has the same random vectors. `gflow.spectra.SpectralDensity` makes means over the
+    spectrum and the density of them.
+
+    Parameters
+    ----------
+    argument : str, optional
+        Products for each of the ten random vectors; 30 by default.
+    """
+
+    name = "spectral_density"
+    long_name = "nodes and weights of the spectral density of the Hessian"
+    price = f"{_PROBES} × 30 Hessian products; with :m for {_PROBES} × m"
+    dims = ("node_and_weight", "probe", "ritz_value")
+    needs = (PRODUCTS,)
+
+    def __init__(self, argument: str | None = None):
+        self.steps = (
+            _STEPS
+            if argument is None
+            else require_count("steps of spectral_density", _number(argument))
+        )
+
+    def __call__(self, state: Snapshot) -> Tensor:
+        n, noise = state.y.numel(), torch.Generator().manual_seed(0)
+        probes = torch.randn(_PROBES, n, generator=noise, dtype=torch.float64).to(state.y)
+        steps = min(self.steps, n)
+        nodes, weights = lanczos_quadrature(state.flow.hessian(state.y), probes, steps)
+        missing = (0, steps - nodes.shape[1])  # where all Krylov spaces end before
+        return torch.stack([F.pad(nodes, missing, value=math.nan), F.pad(weights, missing)])
 
 
 def _largest(state: Snapshot, k: int) -> Eigenpairs:

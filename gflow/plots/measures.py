@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 
 from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import Curve, joined, label_curves
@@ -19,6 +20,7 @@ _KERNEL = {
 }
 
 
+_LEAST_SHARE = 1e-3  # of the largest share of the spectrum, which has a colour of its own
 _LOSSES = ("criterion_loss", "loss", "flow_loss")  # of the training samples, the first there is
 
 
@@ -110,4 +112,32 @@ def _hessian_eigenvalues(ds: xr.Dataset, axes: Axes) -> str:
     return (
         "The largest eigenvalue of the Hessian goes from "
         f"{format_number(float(first))} to {format_number(float(last))}"
+    )
+
+
+@figure_spec("hessian_spectrum", variables=["spectral_density"])
+def _hessian_spectrum(ds: xr.Dataset, axes: Axes) -> str:
+    nodes, weights = np.moveaxis(ds["spectral_density"].values, 1, 0)
+    shares = weights / weights.shape[1]
+    time = np.broadcast_to(ds["time"].values[:, None, None], nodes.shape)
+    used = shares > 0
+    order = np.argsort(shares[used])  # the largest on top
+    colours = LogNorm(_LEAST_SHARE * float(shares.max()), float(shares.max()))
+    points = axes.scatter(
+        time[used][order], nodes[used][order], c=shares[used][order], s=6, norm=colours,
+        cmap="viridis_r", zorder=3,
+    )  # fmt: skip
+    axes.figure.colorbar(points, ax=axes, label="share of all eigenvalues", extend="min")
+    small = 1e-2 * float(np.abs(nodes[used]).max())
+    axes.set_yscale("symlog", linthresh=small)
+    axes.set(xlabel=TIME_LABEL, ylabel="eigenvalues of the Hessian (Ritz values)")
+    scale_time(ds, [axes])
+    means = np.sum(np.where(used, shares * nodes, 0.0), axis=(1, 2))
+    first, last = (
+        100 * float(np.sum(np.where(nodes[i] < -small, shares[i], 0.0))) for i in (0, -1)
+    )
+    return (
+        f"The mean eigenvalue of the Hessian goes from {format_number(float(means[0]))} to "
+        f"{format_number(float(means[-1]))}; {first:.1f} % lie below {format_number(-small)} at "
+        f"first, {last:.1f} % at the end"
     )

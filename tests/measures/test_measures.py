@@ -104,6 +104,32 @@ def test_gradient_norm_and_hessian_are_those_of_autograd(flow, states, seen):
         assert torch.isnan(above[len(expected) :]).all()
 
 
+def test_spectral_density_has_the_moments_of_the_full_hessian(states):
+    flow = classifier(measure=["spectral_density:6"])
+    seen = flow.observables(states)["spectral_density"]
+    assert seen.shape == (len(states), 2, 10, 6)
+    noise = torch.Generator().manual_seed(0)
+    probes = torch.randn(10, states.shape[1], generator=noise, dtype=torch.float64)
+    probes = probes / probes.norm(dim=1, keepdim=True)
+    for y, (nodes, weights) in zip(states, seen, strict=True):
+        H = torch.autograd.functional.hessian(flow.loss, y)
+        for power in range(1, 12):  # 2m − 1
+            moved = probes @ torch.linalg.matrix_power(H, power)
+            expected = (moved * probes).sum(1)
+            assert relative((weights * nodes**power).sum(1), expected) <= 1e-10
+
+
+def test_a_network_smaller_than_the_steps_has_all_of_its_spectrum():
+    module = nn.Linear(2, 1, bias=False).double()
+    X, Y = torch.eye(2).double(), torch.zeros(2, 1).double()
+    flow = gflow.NetworkFlow(module, nn.functional.mse_loss, X, Y, measure="spectral_density")
+    nodes, weights = flow.observables(flow.pack())["spectral_density"]  # H = 1
+    assert nodes.shape == (10, 2)
+    assert torch.allclose(nodes[:, 0], torch.ones(10).double())
+    assert torch.isnan(nodes[:, 1]).all()
+    assert weights.tolist() == [[1.0, 0.0]] * 10
+
+
 def test_kernel_measures_are_those_of_the_full_jacobian(flow, states, seen):
     Y = nn.functional.one_hot(CLASSES).double()
     for suffix in ("", ":full"):

@@ -124,7 +124,12 @@ SCENARIOS = {
         "step_sizes": [0.1],
         "t_end": 0.5,
         "rtol": 1e-4,
-        "measure": ["kernel_distance", "kernel_start_alignment", "hessian_eigenvalues:2"],
+        "measure": [
+            "kernel_distance",
+            "kernel_start_alignment",
+            "hessian_eigenvalues:2",
+            "spectral_density:2",
+        ],
     },
     "held-out numbers": {
         "setting": "network",
@@ -189,6 +194,7 @@ FIGURES = {
         "held_out",
         "tangent_kernel",
         "hessian_eigenvalues",
+        "hessian_spectrum",
     },
     "held-out numbers": {"loss", "gap", "sharpness", "network", "held_out"},
     "wide-network": {"distance", "peak", "kernel_drift", "test", "training"},
