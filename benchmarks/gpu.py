@@ -205,6 +205,8 @@ def main() -> int:
     found = [each for each in found if each[1] != OUT_OF_TIME]
     wrong = []
     lines = [
+        "# One device: results beside the CPU's, host waits and speeds",
+        "",
         f"Device: {torch.cuda.get_device_name() if device.type == 'cuda' else 'none: the CPU'}.",
         "",
         "| flow | largest difference to the CPU | solves | refused on both |",

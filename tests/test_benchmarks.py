@@ -21,6 +21,12 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
+def test_every_page_of_results_has_a_title():
+    pages = sorted((BENCHMARKS / "results").glob("*.md"))
+    assert len(pages) > 5
+    assert [page.name for page in pages if not page.read_text().startswith("# ")] == []
+
+
 @pytest.mark.slow
 def test_work_precision_runs_on_every_problem_and_method():
     command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "work_precision.py"), "--quick"]
