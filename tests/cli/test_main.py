@@ -56,7 +56,7 @@ EXTRA = {
     "deep-matrix": "--targets 2",
     "edge-of-stability": "--depth 1 --points 8 --t-end 20 --step-sizes 1.05,1.0",
     "factorization": "--t-end 9 --init-scale 0.1",
-    "grokking": "--step-sizes 0.5,0.25",
+    "grokking": "--step-sizes 0.05,0.02",
     "implicit-regularization": "--depth 1 --step-sizes 0.2,0.1",
     "in-context": "--inputs 2 --samples 6 --t-end 300 --points 20",
     "incremental-learning": "--modes 3,1 --points 9 --init-scales 1e-2,1e-3",
@@ -98,7 +98,7 @@ def small(name: str) -> list[str]:
 def figure_names(folder: Path) -> set[str]:
     """Return the names of the figures that the result in a folder has."""
     result = gflow.load_run(folder).result
-    return {spec.name for spec in plots.figure_specs() if set(spec.variables) <= set(result)}
+    return {spec.name for spec in plots.figure_specs() if set(spec.variables) <= set(result.variables)}
 
 
 def call(*arguments) -> SimpleNamespace:

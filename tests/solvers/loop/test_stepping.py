@@ -120,12 +120,15 @@ def test_plateaus_of_millions_of_time_units():
 
 
 @pytest.mark.parametrize("method", slow_except(GFLOW_METHODS, "tsit5"))
-def test_dense_output_is_free_and_accurate(method):
+def test_dense_output_is_nearly_free_and_accurate(method):
     ts = torch.linspace(0, 20, 401)
     rtol = tolerance(method)
     sparse = gflow.integrate(FLOW, STARTS[1], [0.0, 20.0], method, rtol, 1e-13)
     fine = gflow.integrate(FLOW, STARTS[1], ts, method, rtol, 1e-13, dense=True)
-    assert fine.stats.rhs_evals == sparse.stats.rhs_evals
+    if method == "dop853":  # the middle of a step is computed where its interpolant is not enough
+        assert fine.stats.rhs_evals < 1.5 * sparse.stats.rhs_evals
+    else:
+        assert fine.stats.rhs_evals == sparse.stats.rhs_evals
     assert torch.equal(fine.ys[-1], sparse.ys[-1])
     every = 5  # of the times: two in each time unit's tenths, most of them inside of a step
     landed = truth(FLOW, STARTS[1], ts[::every].tolist())
