@@ -150,7 +150,16 @@ def modified_study() -> StepSizeStudy:
 def altered(flow: Flow, rhs) -> Flow:
     """Return a copy of a flow with the right-hand side rhs(flow, t, y)."""
     kind = type(f"Altered{type(flow).__name__}", (type(flow),), {})
-    kind.__call__ = lambda self, t, y: rhs(flow, t, y)
+    copied = _copied(flow, kind)
+    # A solver may follow another flow that it makes of this one, in coordinates of its own.
+    kind.__call__ = lambda self, t, y: rhs(
+        flow if self is copied else _copied(self, type(flow)), t, y
+    )
+    return copied
+
+
+def _copied(flow: Flow, kind: type[Flow]) -> Flow:
+    """Return a flow of another class with the same contents."""
     copied = object.__new__(kind)
     copied.__dict__.update(flow.__dict__)
     return copied

@@ -98,7 +98,9 @@ def small(name: str) -> list[str]:
 def figure_names(folder: Path) -> set[str]:
     """Return the names of the figures that the result in a folder has."""
     result = gflow.load_run(folder).result
-    return {spec.name for spec in plots.figure_specs() if set(spec.variables) <= set(result.variables)}
+    return {
+        spec.name for spec in plots.figure_specs() if set(spec.variables) <= set(result.variables)
+    }
 
 
 def call(*arguments) -> SimpleNamespace:
