@@ -12,7 +12,7 @@ from gflow.checks import require_count, require_float, require_positive
 from gflow.flows.base import Flow
 from gflow.flows.sharpness import hessian_product
 from gflow.flows.starts import single_start
-from gflow.linalg.quadrature import lanczos_quadrature
+from gflow.linalg.quadrature import lanczos_quadrature, random_probes
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,7 @@ def spectral_density(
     flow, y = single_start("the spectral density", flow, y, usage)
     probes, steps = require_count("probes", probes), require_count("steps", steps)
     theta = flow.lift(y)
-    noise = torch.Generator().manual_seed(require_count("seed", seed, 0))
-    vectors = torch.randn(probes, theta.numel(), generator=noise, dtype=torch.float64).to(theta)
+    vectors = random_probes(probes, theta, require_count("seed", seed, 0))
     product, count = hessian_product(flow.parameter_flow, theta), 0
 
     def counted(v: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from gflow.laws.features import (
     Features,
     Names,
     affine,
+    as_it_is,
     by_columns,
     column,
     fixed,
@@ -87,14 +88,10 @@ def _linear_attention(
         return Features()
     rank = layer.key.shape[1]
     keys, queries, values = found.stream(rank), found.stream(rank), found.factor()
-    found.use(key, End(keys, _as_it_is, key))
-    found.use(query, End(queries, _as_it_is, query))
+    found.use(key, End(keys, as_it_is, key))
+    found.use(query, End(queries, as_it_is, query))
     found.use(value, End(values, lambda v: v.unsqueeze(-2), value))
     return Features({-1: found.times(values, found.contracted(keys, queries))})
-
-
-def _as_it_is(weight: Tensor) -> Tensor:
-    return weight
 
 
 def _projections(names: Names, layer: nn.MultiheadAttention) -> list[tuple[str, View]] | None:

@@ -141,6 +141,11 @@ def homogeneous(found: Symmetries, x: Features, power: float = 1.0) -> Features:
     return Features(streams, x.order, product)
 
 
+def as_it_is(W: Tensor) -> Tensor:
+    """View a matrix by the features of its rows."""
+    return W
+
+
 def by_columns(W: Tensor) -> Tensor:
     """View a matrix by the features of its columns."""
     return W.mT
@@ -153,7 +158,7 @@ def affine(
     weight: str | None,
     bias: str | None,
     *,
-    rows: View = lambda W: W,
+    rows: View = as_it_is,
     columns: View = by_columns,
     transposed: bool = False,
     width: int = 1,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from gflow.laws.attention import residual
@@ -20,6 +19,7 @@ from gflow.laws.features import (
     Features,
     affine,
     alone,
+    as_it_is,
     by_columns,
     column,
     fixed,
@@ -124,13 +124,9 @@ def _map(found: Symmetries, x: Features, axis: int, weight: Weight) -> Features:
         return fixed(found, x)
     if not weight.transposed:
         return affine(found, x, axis, weight.name, None, width=weight.shape[0])
-    swapped = {"rows": by_columns, "columns": _as_it_is}
+    swapped = {"rows": by_columns, "columns": as_it_is}
     width = weight.shape[1]
     return affine(found, x, axis, weight.name, None, **swapped, transposed=True, width=width)
-
-
-def _as_it_is(W: Tensor) -> Tensor:
-    return W
 
 
 def _matmul(found: Symmetries, x: object, y: object) -> Result:

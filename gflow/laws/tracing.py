@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,7 +49,8 @@ def laws_of_module(module: nn.Module) -> list[Law]:
             f"laws are those of a torch.nn.Module or of a flow, got {brief(module)}; pass one"
         )
     if type(module) in LAYERS and is_plain(module):
-        return _Interpreter(module).of_layer().laws()
+        with contextlib.suppress(TypeError):  # a layer of several inputs
+            return _Interpreter(module).of_layer().laws()
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # whatever a forward may raise on symbols
@@ -78,8 +80,7 @@ class _Interpreter:
 
     def of_layer(self) -> Symmetries:
         """Collect from a module that is one known layer, of one input."""
-        layer = functools.partial(layer_of, self._found, self._names, self._module)
-        self._fix(self._try(layer, [Features()], {}))
+        self._fix(layer_of(self._found, self._names, self._module, Features()))
         return self._found
 
     def run(self, graph: fx.Graph) -> Symmetries:

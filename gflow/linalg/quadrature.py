@@ -33,6 +33,29 @@ class Quadrature(NamedTuple):
     weights: Tensor
 
 
+def random_probes(count: int, like: Tensor, seed: int = 0) -> Tensor:
+    """Draw Gaussian vectors, (count, n), of the size, dtype and device of a tensor.
+
+    Parameters
+    ----------
+    count : int
+    like : Tensor
+        Of n numbers.
+    seed : int
+
+    Returns
+    -------
+    Tensor, shape (count, n)
+
+    Examples
+    --------
+    >>> random_probes(3, torch.zeros(2, 2)).shape
+    torch.Size([3, 4])
+    """
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(count, like.numel(), generator=noise, dtype=torch.float64).to(like)
+
+
 def lanczos_quadrature(
     product: Callable[[Tensor], Tensor], probes: Tensor, steps: int
 ) -> Quadrature:

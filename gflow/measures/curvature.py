@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gflow.checks import require_count, require_numbers
 from gflow.errors import InputError
 from gflow.linalg.eigen import Eigenpairs, largest_eigenvalues
-from gflow.linalg.quadrature import lanczos_quadrature
+from gflow.linalg.quadrature import lanczos_quadrature, random_probes
 from gflow.measures.base import PRODUCTS, Measure, Snapshot
 
 _TOLERANCE = 1e-5  # relative, of residuals; of eigenvalues that are apart its square
@@ -89,7 +89,7 @@ class SpectralDensity(Measure):
 
     name = "spectral_density"
     long_name = "nodes and weights of the spectral density of the Hessian"
-    price = f"{_PROBES} × 30 Hessian products; with :m for {_PROBES} × m"
+    price = f"{_PROBES} × {_STEPS} Hessian products; with :m for {_PROBES} × m"
     dims = ("node_and_weight", "probe", "ritz_value")
     needs = (PRODUCTS,)
 
@@ -101,9 +101,7 @@ class SpectralDensity(Measure):
         )
 
     def __call__(self, state: Snapshot) -> Tensor:
-        n, noise = state.y.numel(), torch.Generator().manual_seed(0)
-        probes = torch.randn(_PROBES, n, generator=noise, dtype=torch.float64).to(state.y)
-        steps = min(self.steps, n)
+        steps, probes = min(self.steps, state.y.numel()), random_probes(_PROBES, state.y)
         nodes, weights = lanczos_quadrature(state.flow.hessian(state.y), probes, steps)
         missing = (0, steps - nodes.shape[1])  # where all Krylov spaces end before
         return torch.stack([F.pad(nodes, missing, value=math.nan), F.pad(weights, missing)])

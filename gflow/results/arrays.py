@@ -230,12 +230,18 @@ def observable_dims(flow: Flow, name: str, lead: tuple[str, ...], ndim: int) -> 
 
 def path_dataset(path: Trajectory) -> xr.Dataset:
     """Return a trajectory's observables and invariants against ``time``."""
+    ds = observables_dataset(path)
+    add_drift(ds, path)
+    return labelled(ds, path.flow)
+
+
+def observables_dataset(path: Trajectory) -> xr.Dataset:
+    """Return a trajectory's observables against ``time``."""
     ds = xr.Dataset(coords={"time": ("time", path.ts.numpy(), TIME)})
     lead = "time", *member_dims(path.flow, path.ys)
     for name, values in path.observables().items():
         dims = observable_dims(path.flow, name, lead, values.ndim)
         add_variable(ds, name, dims, to_numpy(values), LONG_NAMES.get(name, name))
-    add_drift(ds, path)
     return labelled(ds, path.flow)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from gflow.linalg.arrays import to_numpy
 from gflow.measures import measures
-from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded, path_dataset
+from gflow.results.arrays import STEP_SIZE, TIME, add_variable, label, padded
 from gflow.results.base import Column, Result
 from gflow.results.lines import Line, fact_lines, format_value, stability_line
 from gflow.results.measured import final_measures
@@ -50,7 +50,8 @@ class ContinuousVsDiscreteResult(Result):
         if isinstance(networks, ContinuousVsDiscrete):
             networks = {"one": networks}
         facts = facts or {name: {} for name in networks}
-        return cls(_dataset(networks), _summary(networks, facts))
+        ds = _dataset(networks)
+        return cls(ds, _summary(networks, facts, ds))
 
     @classmethod
     def columns(cls, summary: Mapping[str, Any]) -> Sequence[Column]:
@@ -136,7 +137,9 @@ def _dataset(networks: Mapping[str, ContinuousVsDiscrete]) -> xr.Dataset:
 
 
 def _summary(
-    networks: Mapping[str, ContinuousVsDiscrete], facts: Mapping[str, Mapping[str, Any]]
+    networks: Mapping[str, ContinuousVsDiscrete],
+    facts: Mapping[str, Mapping[str, Any]],
+    ds: xr.Dataset,
 ) -> dict[str, Any]:
     studies = list(networks.values())
     rows = [
@@ -152,7 +155,7 @@ def _summary(
             "stability_limit": s.stability_limit,
             "diverged_at": s.diverged_at,
             "proxy_evals": s.proxy * int(s.descent.steps[-1]),
-            **final_measures(path_dataset(s.trajectory)),
+            **final_measures(ds.sel(network=name), "flow_"),
             "certificate": certificate_summary(s.trajectory),
             "cost": cost_summary(s.trajectory),
             **facts[name],

@@ -11,7 +11,7 @@ import xarray as xr
 from gflow.descent import Descent
 from gflow.linalg.arrays import to_numpy
 from gflow.measures import measures
-from gflow.results.arrays import LONG_NAMES, add_variable, padded, path_dataset
+from gflow.results.arrays import LONG_NAMES, add_variable, observables_dataset, padded
 from gflow.results.paths import descents_dataset
 from gflow.studies.central_path import CentralPath
 from gflow.trajectory import Trajectory
@@ -46,7 +46,7 @@ def measures_dataset(
     >>> sorted(measures_dataset(path, [gflow.descend(flow, start, 0.1, 3)]).data_vars)[:3]
     ['descent_distance', 'descent_gradient_norm', 'descent_layer_norms']
     """
-    along = path_dataset(path)
+    along = observables_dataset(path)
     names = [name for name in measures() if name in along]
     ds = along[names]
     if not names:
@@ -62,13 +62,15 @@ def measures_dataset(
     return ds
 
 
-def final_measures(ds: xr.Dataset) -> dict[str, Any]:
+def final_measures(ds: xr.Dataset, prefix: str = "") -> dict[str, Any]:
     """Return what the flow's network is measured by at the end, as ``final_<name>``.
 
     Parameters
     ----------
     ds : xarray.Dataset
         With measures over ``time``.
+    prefix : str
+        Before the names of measures there.
 
     Returns
     -------
@@ -79,5 +81,9 @@ def final_measures(ds: xr.Dataset) -> dict[str, Any]:
     >>> final_measures(xr.Dataset({"test_loss": ("time", [2.0, 1.0])}))
     {'final_test_loss': 1.0}
     """
-    seen = [name for name in measures() if name in ds and ds[name].dims == ("time",)]
-    return {f"final_{name}": float(ds[name][-1]) for name in seen}
+    seen = {name: f"{prefix}{name}" for name in measures() if f"{prefix}{name}" in ds}
+    return {
+        f"final_{name}": float(ds[key][-1])
+        for name, key in seen.items()
+        if ds[key].dims == ("time",)
+    }

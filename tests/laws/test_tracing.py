@@ -107,3 +107,8 @@ def test_a_weight_with_two_unlike_uses_has_no_law():
             return self.second(torch.relu(self.first(x))) + torch.tanh(self.second.weight).sum()
 
     assert laws.find(Twice()) == []
+
+
+def test_a_layer_of_several_inputs_alone_is_refused():
+    with pytest.raises(InputError, match="pass the parts of it that are plain layers"):
+        laws.find(nn.MultiheadAttention(4, 2))

@@ -263,19 +263,19 @@ def map_over_ensemble(function: Callable[[Tensor], Any], theta: Tensor) -> Any:
     return values.reshape(*batch, *values.shape[1:])
 
 
+def is_differentiated(theta: Tensor) -> bool:
+    """Whether the caller differentiates by θ, with torch.autograd or in a transform."""
+    return in_transform() or (torch.is_grad_enabled() and theta.requires_grad)
+
+
 def _for_caller(objective: Objective, theta: Tensor) -> Objective:
     """Return an objective whose derivatives the caller can differentiate, where it may do so."""
-    if in_transform() or _is_differentiated(theta):
+    if is_differentiated(theta):
         return with_elementary_norms(objective)
     return objective
 
 
-def _is_differentiated(theta: Tensor) -> bool:
-    """Whether the caller differentiates by θ with torch.autograd."""
-    return torch.is_grad_enabled() and theta.requires_grad
-
-
 def _leaf(theta: Tensor) -> tuple[Tensor, bool]:
     """Where to differentiate, and whether the caller differentiates the result in turn."""
-    differentiable = _is_differentiated(theta)
+    differentiable = torch.is_grad_enabled() and theta.requires_grad
     return (theta if differentiable else theta.detach().requires_grad_()), differentiable

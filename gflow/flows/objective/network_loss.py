@@ -27,7 +27,7 @@ from torch.func import functional_call
 
 from gflow.flows.jacobian import in_transform
 from gflow.flows.objective.chunks import Chunk, Criterion, require_scalar
-from gflow.flows.objective.differentiation import gradient_by_torch_func, value
+from gflow.flows.objective.differentiation import gradient_by_torch_func, is_differentiated, value
 from gflow.flows.objective.known_derivatives import KnownDerivatives
 from gflow.flows.objective.layers import LayeredLoss
 from gflow.flows.pullback import pull_back
@@ -128,11 +128,9 @@ class NetworkLoss:
         That is at one vector by which nobody differentiates.
         """
         layers = self.route.layers
-        if layers is None or theta.ndim > 1 or in_transform():
+        if layers is None or theta.ndim > 1 or is_differentiated(theta):
             return None
-        if (theta.requires_grad and torch.is_grad_enabled()) or not layers.is_unchanged():
-            return None
-        return layers
+        return layers if layers.is_unchanged() else None
 
     def outputs(self, inputs: Tensor, theta: Tensor) -> Tensor:
         """Compute the module's outputs at one vector θ (p,)."""
