@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 _RETURNED = 100.0  # times its σ where it was left: a mode that is not negligible any more
+_STEADY = 0.02  # error of log w, or of w^{2−N} relatively, by the trapezoidal rule
 
 
 def rank_above(values: Tensor, floor: float) -> int:
@@ -183,12 +184,16 @@ class Outside:
         self._slope = 1.0 if depth == 2 else 2.0 - depth
         self._last: tuple[float, float] | None = None
         self.returned = False  #: whether σ has grown a hundred times since
+        self.steady = False  #: whether it hardly changed its growth between the last two times
 
     def add(self, t: float, W: Tensor) -> None:
         """Follow the mode to a time, where the end-to-end matrix is W; times ascend."""
         growth = float(self._growth(W))
         if self._last is not None:
-            self._power += self._slope * (t - self._last[0]) * 0.5 * (growth + self._last[1])
+            elapsed, before = t - self._last[0], self._last[1]
+            self._power += self._slope * elapsed * 0.5 * (growth + before)
+            scale = 1.0 if self._depth == 2 else abs(self._power)
+            self.steady = abs(self._slope * elapsed * (growth - before)) <= _STEADY * scale
         self._last = (t, growth)
         self.returned |= not self.size <= self._limit
 

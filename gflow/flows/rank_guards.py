@@ -244,9 +244,7 @@ class FactorGuard(RankGuard):
         self._rank = rank_above(scaled_singular_values(y0), noise)
 
     def check(self, y: Tensor) -> Coordinates | None:
-        _, sigma, Vh = torch.linalg.svd(y, full_matrices=False)
-        rates = ((y @ Vh.mT) * (self._flow(0.0, y) @ Vh.mT)).sum(0)
-        decays = rates[: self._rank] < 0
+        sigma = torch.linalg.svdvals(y)
         self.blurred_growth, seen = 0.0, rank_above(sigma, self._blurred)
         if 0 < seen < self._rank:
             scaled = scaled_singular_values(y)
@@ -254,7 +252,8 @@ class FactorGuard(RankGuard):
                 growth = float(self._growth(self._flow.product(y), seen))
                 self.blurred_growth = max(growth, 0.0)
         rank = rank_above(sigma, self._below)
-        if not (0 < rank < self._rank and bool(decays[rank:].all())):
+        Vh = self._modes_that_decay(y, rank) if 0 < rank < self._rank else None
+        if Vh is None:
             self.margin = _margin(_relative_least(sigma, self._rank), self._below)
             return None
         self.margin = 0.0
@@ -268,6 +267,12 @@ class FactorGuard(RankGuard):
             outside=Outside(float(sigma[rank]), 2, lambda W: self._growth(W, rank)),
             guard=FactorGuard(self._flow, start, self._rtol, self._growth),
         )
+
+    def _modes_that_decay(self, y: Tensor, rank: int) -> Tensor | None:
+        """Return the right singular vectors, in rows, if all modes beyond the rank decay."""
+        Vh = torch.linalg.svd(y, full_matrices=False).Vh
+        rates = ((y @ Vh.mT) * (self._flow(0.0, y) @ Vh.mT)).sum(0)
+        return Vh if bool((rates[rank : self._rank] < 0).all()) else None
 
 
 class LayerGrowth:

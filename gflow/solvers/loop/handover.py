@@ -71,7 +71,7 @@ class Handover:
         """From the high-order method to rkc2 or back, or from either to the explicit one."""
         state, m, problem = self._state, self._state.members, self._state.problem
         values = select(accepted, plan.rows, plan.step, spent, measured.signal, measured.size)
-        rows, step, spent, signal, size = (np.atleast_1d(v) for v in values)
+        rows, step, spent, signal, size = values
         if plan.method == RKC2_METHOD:
             moved = rkc2_switch.switch_from_rkc2(m, rows, spent)
         else:
@@ -79,13 +79,15 @@ class Handover:
             error = state.methods.error_factor[RKC2_METHOD] * signal / bound
             cheaper = rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error, problem.rtol)
             candidates = rkc2_switch.count_votes(m, rows, cheaper)
-            self._spectrum.estimate_unless_fresh(rows[candidates])
-            m.votes[rows[candidates]] = 0
-            sure = candidates & rkc2_switch.rkc2_is_cheaper(
-                m, rows, spent, step, error, problem.rtol
-            )
-            moved = rkc2_switch.switch_to_rkc2(m, rows[sure])
+            moved = NO_ROWS
+            if any_true(candidates):
+                self._spectrum.estimate_unless_fresh(select_rows(rows, candidates))
+                m.votes[select_rows(rows, candidates)] = 0
+                sure = candidates & rkc2_switch.rkc2_is_cheaper(
+                    m, rows, spent, step, error, problem.rtol
+                )
+                moved = rkc2_switch.switch_to_rkc2(m, select_rows(rows, sure))
         if state.past is None or state.past.steps >= state.past.patience:
             back = switching.hand_back(state.methods[EXPLICIT], m, rows)
-            moved = np.union1d(moved, back)
+            moved = np.union1d(moved, back) if len(back) else moved
         return moved

@@ -64,7 +64,9 @@ class Members:
     good: np.ndarray  #: accepted steps
     bad: np.ndarray  #: rejected steps
     next_check: np.ndarray  #: accepted steps at the next look at the rank (rank_watch.py)
+    next_check_t: np.ndarray  #: its time, where that comes first; NaN before the first
     last_check: np.ndarray  #: accepted steps at the last one
+    check_t: np.ndarray  #: its time; NaN before the first
     rest_check: np.ndarray  #: evaluations at the next look for rest (rest.py)
     rest_loss: np.ndarray  #: the loss at the last one; NaN before the first
     short_h: np.ndarray  #: limit on the steps until then; NaN for none

@@ -12,10 +12,13 @@ from gflow.solvers.loop.state import LoopState
 
 _CHANGE = 0.5  # of the margin in a step, assumed before it was measured
 _LEAST_CHANGE = 0.2  # of the margin in a step: steps may grow
-_CAUTION = 3.0  # a later step may change the margin this many times as fast as the last ones
+_CAUTION = 3.0  # the margin may change this many times as fast as between the last two checks
+_LONGER = 2.0  # times the last wait: the next one, at most, in steps and in time
+_FEW_STEPS = 8  # a wait that needs no margin for so many changes
 _FOLDINGS = 3.0  # by which modes that round-off blurs may grow unseen
 _MAX_STEPS = 50  # between two looks
 _STEPS_OUTSIDE = 2  # between two times at which modes left out are followed
+_MAX_STEPS_OUTSIDE = 16  # the same where their growth hardly changes
 
 
 class RankWatch:
@@ -24,8 +27,8 @@ class RankWatch:
     def __init__(self, state: LoopState, removal: MemberRemoval):
         self._state = state
         self._removal = removal
-        self._at = self._rate = self._foldings = 0.0  # of modes that round-off blurs
-        self._next_outside = 0  # accepted steps
+        self._rate = self._foldings = 0.0  # of modes that round-off blurs
+        self._next_outside = self._wait_outside = 0  # accepted steps
 
     def look(self) -> None:
         """Check the state of the only member, if it is time to."""
@@ -33,36 +36,57 @@ class RankWatch:
         guard, steps = problem.guard, int(m.good[0])
         if guard is None:
             return
+        t = float(m.t[0])
         follow = bool(problem.outside) and steps >= self._next_outside
-        check = steps >= m.next_check[0] and steps != m.last_check[0]
+        due = steps >= m.next_check[0] or t >= m.next_check_t[0]
+        check = due and steps != m.last_check[0]
         if not (follow or check):
             return
         y = state.system.states(m.y)
         # A large SVD takes longer than a step.
         costly = 1 + y.numel() // 2000
         if follow:
-            self._next_outside = steps + _STEPS_OUTSIDE * costly
-            W = problem.flow.end_to_end(y)
-            for mode in problem.outside:
-                mode.add(problem.flow_time(float(m.t[0])), W)
-            problem.lost |= any(mode.returned for mode in problem.outside)
+            self._follow_outside(y, steps, costly)
         if not check:
             return
         before, since = m.margin[0], max(steps - int(m.last_check[0]), 1)
+        elapsed = t - self._checked_at()
         found = guard.check(y)
-        t, rate = float(m.t[0]), guard.blurred_growth
-        self._foldings += 0.5 * (t - self._at) * (rate + self._rate)
-        self._at, self._rate = t, rate
+        rate = guard.blurred_growth
+        self._foldings += 0.5 * elapsed * (rate + self._rate)
+        self._rate = rate
         problem.lost |= self._foldings > _FOLDINGS
-        m.margin[0], m.last_check[0] = guard.margin, steps
-        change = _CHANGE if np.isnan(before) else _CAUTION * abs(before - guard.margin) / since
-        wait = int(np.clip(guard.margin / max(change, _LEAST_CHANGE), 1, _MAX_STEPS * costly))
-        m.next_check[0] = steps + wait
+        m.margin[0], m.last_check[0], m.check_t[0] = guard.margin, steps, t
+        if np.isnan(before):
+            wait, time = guard.margin / _CHANGE, np.inf
+        else:
+            change = abs(before - guard.margin) / elapsed
+            wait = min(_LONGER * since, max(_FEW_STEPS, guard.margin / _LEAST_CHANGE))
+            time = min(_LONGER * elapsed, guard.margin / max(_CAUTION * change, 1e-300))
+        m.next_check[0] = steps + int(np.clip(wait, 1, _MAX_STEPS * costly))
+        m.next_check_t[0] = t + min(time, 1 / rate if rate > 0 else np.inf)
         if isinstance(found, Correction):
             self._correct(found)
         elif found is not None:
             problem.renewed = found
             self._removal.drop(np.ones(1, bool))
+
+    def _checked_at(self) -> float:
+        """Return the time of the last check, or of the start."""
+        at = float(self._state.members.check_t[0])
+        return self._state.problem.ts[0] if np.isnan(at) else at
+
+    def _follow_outside(self, y: Tensor, steps: int, costly: int) -> None:
+        """Follow the modes that were left out, seldom where their growth hardly changes."""
+        problem = self._state.problem
+        t, W = problem.flow_time(float(self._state.members.t[0])), problem.flow.end_to_end(y)
+        for mode in problem.outside:
+            mode.add(t, W)
+        problem.lost |= any(mode.returned for mode in problem.outside)
+        steady = all(mode.steady for mode in problem.outside)
+        longest = min(2 * self._wait_outside, _MAX_STEPS_OUTSIDE)
+        self._wait_outside = max(longest, _STEPS_OUTSIDE) if steady else _STEPS_OUTSIDE
+        self._next_outside = steps + self._wait_outside * costly
 
     def may_rest(self, end: float) -> bool:
         """Return whether a state that rests until a time needs no other coordinates there.
@@ -74,7 +98,7 @@ class RankWatch:
             return True
         if problem.outside or problem.guard.check(self._state.system.states(self._state.members.y)):
             return False
-        self._foldings += (end - self._at) * problem.guard.blurred_growth
+        self._foldings += (end - self._checked_at()) * problem.guard.blurred_growth
         problem.lost |= self._foldings > _FOLDINGS
         return True
 

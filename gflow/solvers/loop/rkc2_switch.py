@@ -8,7 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from gflow.linalg.arrays import Array, row_norms
-from gflow.solvers.elementwise import any_true
+from gflow.solvers.elementwise import (
+    Rows,
+    Values,
+    any_true,
+    maximum,
+    minimum,
+    select_rows,
+    where,
+)
 from gflow.solvers.loop.growth_limit import growth_limit
 from gflow.solvers.loop.members import Members
 from gflow.solvers.loop.switching import HIGH_ORDER, RKC2_METHOD, move
@@ -46,30 +54,25 @@ def rkc2_error_of_step(y: Array, k0: Array, end: Array, k: Array, h: float = 1.0
 
 
 def rkc2_is_cheaper(
-    members: Members,
-    rows: np.ndarray,
-    spent: np.ndarray,
-    step: np.ndarray,
-    error: np.ndarray,
-    rtol: float,
-) -> np.ndarray:
+    members: Members, rows: Rows, spent: Values, step: Values, error: Values, rtol: float
+) -> Values:
     """Return whether rkc2 would have been cheaper than the steps just taken.
 
     Parameters
     ----------
     members : Members
-    rows : ndarray of int, shape (k,)
+    rows : ndarray of int, shape (k,), or 0
         Those that took a good step.
-    spent, step : ndarray, shape (k,)
+    spent, step : ndarray, shape (k,), or scalar
         Its evaluations and its length.
-    error : ndarray, shape (k,)
+    error : ndarray, shape (k,), or scalar
         The error of rkc2 in that step, relative to its tolerance.
     rtol : float
         Relative tolerance of the solve, to which a growing mode is resolved.
 
     Returns
     -------
-    ndarray of bool, shape (k,)
+    ndarray of bool, shape (k,), or scalar
 
     Examples
     --------
@@ -82,29 +85,27 @@ def rkc2_is_cheaper(
     [False, True]
     """
     # At rest the steps of both methods grow as fast as the controller allows.
-    longest = step * np.minimum(error ** (-1 / RKC2.error_order), 2.0)
+    longest = step * minimum(error ** (-1 / RKC2.error_order), 2.0)
     growth = members.growth[rows]
     if any_true(growth > 0):
-        longest = np.where(
-            growth > 0, np.minimum(longest, growth_limit(RKC2, rtol) / growth), longest
-        )
-    price = (2 + np.sqrt(1 + 1.54 * longest * members.radius[rows])) / longest
+        longest = where(growth > 0, minimum(longest, growth_limit(RKC2, rtol) / growth), longest)
+    price = (2 + (1 + 1.54 * longest * members.radius[rows]) ** 0.5) / longest
     return price < _CHEAPER * spent / step
 
 
-def count_votes(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.ndarray:
+def count_votes(members: Members, rows: Rows, cheaper: Values) -> Values:
     """Count votes for rkc2 after a good step of the high-order method.
 
     Parameters
     ----------
     members : Members
-    rows : ndarray of int, shape (k,)
-    cheaper : ndarray of bool, shape (k,)
+    rows : ndarray of int, shape (k,), or 0
+    cheaper : ndarray of bool, shape (k,), or scalar
         From `rkc2_is_cheaper`.
 
     Returns
     -------
-    ndarray of bool, shape (k,)
+    ndarray of bool, shape (k,), or scalar
         Which have enough votes to estimate the spectral radius.
 
     Examples
@@ -116,7 +117,7 @@ def count_votes(members: Members, rows: np.ndarray, cheaper: np.ndarray) -> np.n
     [False, False, False, True]
     """
     m = members
-    m.votes[rows] = np.where(cheaper, m.votes[rows] + 1, np.maximum(m.votes[rows] - 1, 0))
+    m.votes[rows] = where(cheaper, m.votes[rows] + 1, maximum(m.votes[rows] - 1, 0))
     return m.votes[rows] >= _CHEAPER_STEPS
 
 
@@ -146,7 +147,7 @@ def switch_to_rkc2(members: Members, rows: np.ndarray) -> np.ndarray:
     return move(members, rows, RKC2_METHOD)
 
 
-def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> np.ndarray:
+def switch_from_rkc2(members: Members, rows: Rows, spent: Values) -> np.ndarray:
     """Count good steps of rkc2, and move members to the high-order method after the pause.
 
     Steps of many stages count more: there rkc2 is at its worst, and a trial costs no more.
@@ -154,8 +155,8 @@ def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> n
     Parameters
     ----------
     members : Members
-    rows : ndarray of int, shape (k,)
-    spent : ndarray, shape (k,)
+    rows : ndarray of int, shape (k,), or 0
+    spent : ndarray, shape (k,), or scalar
         Evaluations of the step.
 
     Returns
@@ -173,8 +174,8 @@ def switch_from_rkc2(members: Members, rows: np.ndarray, spent: np.ndarray) -> n
     [0, 1]
     """
     m = members
-    m.votes[rows] += np.where(spent > _EXPENSIVE, np.maximum(10, spent // 4), 1)
-    moved = rows[m.votes[rows] >= m.pause[rows]]
+    m.votes[rows] += where(spent > _EXPENSIVE, maximum(10, spent // 4), 1)
+    moved = select_rows(rows, m.votes[rows] >= m.pause[rows])
     move(m, moved, HIGH_ORDER)
     m.votes[moved] = _CHEAPER_STEPS // 2
     return moved

@@ -86,6 +86,8 @@ class SpectrumMonitor:
     def estimate_unless_fresh(self, rows: np.ndarray) -> None:
         """Estimate the radius of those members whose last estimate is not fresh."""
         m = self._state.members
+        if not len(rows):
+            return
         max_age = _MAX_AGE if self._sharpness_is_radius else 1
         self._estimate(rows[np.isnan(m.radius[rows]) | (m.age[rows] >= max_age)])
 

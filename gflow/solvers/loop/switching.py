@@ -108,7 +108,7 @@ def confirm(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
     return move(members, rows[members.h[rows] * members.radius[rows] > limit], HIGH_ORDER)
 
 
-def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarray:
+def hand_back(explicit: Method, members: Members, rows: Rows) -> np.ndarray:
     """Count steps of the other methods, and move members that are stiff no longer.
 
     Steps that still grow, as after a jump of the right-hand side, do not count.
@@ -117,7 +117,7 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     ----------
     explicit : Method
     members : Members
-    rows : ndarray of int
+    rows : ndarray of int or 0
         Those that took a good step.
 
     Returns
@@ -138,8 +138,10 @@ def hand_back(explicit: Method, members: Members, rows: np.ndarray) -> np.ndarra
     m = members
     nonstiff = m.h[rows] * m.radius[rows] < _NONSTIFF * explicit.reach(0)
     settled = ~(m.h[rows] > _GROWING * m.last_step[rows])
-    m.nonstiff_steps[rows] = np.where(nonstiff, m.nonstiff_steps[rows] + settled, 0)
-    moved = rows[m.nonstiff_steps[rows] >= _NONSTIFF_STEPS]
+    m.nonstiff_steps[rows] = where(nonstiff, m.nonstiff_steps[rows] + settled, 0)
+    moved = select_rows(rows, m.nonstiff_steps[rows] >= _NONSTIFF_STEPS)
+    if not len(moved):
+        return moved
     m.pause[moved] = 0  # the next stiff stretch is another one
     return move(m, moved, EXPLICIT)
 
