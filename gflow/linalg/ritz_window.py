@@ -16,6 +16,7 @@ import numpy as np
 from gflow.linalg.arrays import (
     Array,
     empty,
+    norm,
     numbers,
     on_accelerator,
     row_norms,
@@ -35,9 +36,12 @@ def unit(vectors: Array) -> Array:
     >>> unit(np.array([[0.0, 4.0], [0.0, 1e-9]])).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
     """
-    norm = row_norms(vectors)[:, None]
-    is_large = norm > _ROUND_OFF
-    return vectors * where(is_large, 1 / where(is_large, norm, 1.0), 0.0)
+    if isinstance(vectors, np.ndarray) and len(vectors) == 1:
+        length = norm(vectors[0])
+        return vectors * (1 / length if length > _ROUND_OFF else 0.0)
+    size = row_norms(vectors)[:, None]
+    is_large = size > _ROUND_OFF
+    return vectors * where(is_large, 1 / where(is_large, size, 1.0), 0.0)
 
 
 class RitzWindow:
@@ -230,8 +234,8 @@ class RitzWindow:
 
     def _outside(self, vectors: Array) -> Array:
         """Return the normalised parts of vectors, (members, n), outside the span."""
-        norm = row_norms(vectors)[:, None]
-        rest = (vectors / where(norm > 0, norm, 1.0))[:, None]
+        size = row_norms(vectors)[:, None]
+        rest = (vectors / where(size > 0, size, 1.0))[:, None]
         Q = self._vectors[:, : self._count]
         for _ in range(2 if self._count else 0):  # twice: orthogonal to round-off
             rest = rest - (Q @ rest.swapaxes(1, 2)).swapaxes(1, 2) @ Q
@@ -245,6 +249,6 @@ def _dots(rows: Array, vector: Array) -> Array:
 
 def _scaled(weights: np.ndarray) -> np.ndarray:
     """Return weights, (members, k), over their norms; 0 where they vanish."""
-    norm = np.linalg.norm(weights, axis=1, keepdims=True)
-    scaled: np.ndarray = weights * np.where(norm > 1e-12, 1 / np.where(norm > 0, norm, 1.0), 0.0)
+    size = np.linalg.norm(weights, axis=1, keepdims=True)
+    scaled: np.ndarray = weights * np.where(size > 1e-12, 1 / np.where(size > 0, size, 1.0), 0.0)
     return scaled

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gflow.solvers.base import Stepper
-from gflow.solvers.elementwise import Values, any_true
+from gflow.solvers.elementwise import Values, any_true, where
 from gflow.solvers.loop.gain import next_gain, next_total
 from gflow.solvers.loop.growth_limit import bdf_growth_limit, growth_limit
 from gflow.solvers.loop.growth_rate import (
@@ -55,14 +55,16 @@ class GrowthMonitor:
         rows = state.all_rows
         evals, h = m.evals[rows], m.h[rows]
         late = (evals - m.growth_evals[rows] >= _INTERVAL) | ~(h <= _LONGER * m.growth_h[rows])
-        if not (late if state.system.single else late.any()):
+        if not any_true(late):
             return
-        share = np.where(m.gain > _GROWN, _SHARE_GROWING, _SHARE)
+        share = where(m.gain[rows] > _GROWN, _SHARE_GROWING, _SHARE)
         if state.problem.thorough:
-            share *= _THOROUGH
-        affordable = m.growth_spent + PRODUCTS <= _FREE + share * m.evals
-        affordable &= m.evals + FIRST_PRODUCTS < state.problem.max_evals
-        self.estimate(np.flatnonzero(late & affordable))
+            share = share * _THOROUGH
+        affordable = m.growth_spent[rows] + PRODUCTS <= _FREE + share * evals
+        affordable &= evals + FIRST_PRODUCTS < state.problem.max_evals
+        due = late & affordable
+        if any_true(due):
+            self.estimate(np.flatnonzero(due))
 
     def follow_speed(self) -> None:
         """Measure the growth of the velocity since it was least.
@@ -71,15 +73,15 @@ class GrowthMonitor:
         step: between two estimates a mode whose rate rises, as near a degenerate saddle, grows by
         more than the rates of both say. Below the errors of a step it is noise.
         """
-        m, problem = self._state.members, self._state.problem
-        growing = m.growth > 0
+        m, problem, rows = self._state.members, self._state.problem, self._state.all_rows
+        growing = m.growth[rows] > 0
         if not any_true(growing):
             return
-        speed = m.speed
-        noise = (problem.atol + problem.rtol * m.size) * np.fmax(1 / m.last_step, m.radius)
-        m.slowest = np.where(growing, np.fmin(m.slowest, np.fmax(speed, noise)), np.inf)
-        growth = np.where(growing & (speed > 0), np.log(speed / m.slowest), 0.0)
-        m.speed_gain = np.fmax(m.speed_gain, growth)
+        speed, size = m.speed[rows], m.size[rows]
+        noise = (problem.atol + problem.rtol * size) * np.fmax(1 / m.last_step, m.radius)[rows]
+        m.slowest[rows] = where(growing, np.fmin(m.slowest[rows], np.fmax(speed, noise)), np.inf)
+        growth = where(growing & (speed > 0), np.log(speed / m.slowest[rows]), 0.0)
+        m.speed_gain[rows] = np.fmax(m.speed_gain[rows], growth)
 
     def estimate(self, rows: np.ndarray) -> None:
         """Estimate the rates of some members, due or not."""
@@ -213,4 +215,4 @@ def longest_steps(state: LoopState) -> np.ndarray | None:
             limits[i] = growth_limit(type(method), rtol)
         elif state.past is not None:
             limits[i] = bdf_growth_limit(state.past.order, rtol)
-    return np.where(m.growth > 0, limits[m.method] / m.growth, np.inf)
+    return limits[m.method] / np.where(m.growth > 0, m.growth, 0.0)  # infinite where none grows

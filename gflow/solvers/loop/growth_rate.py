@@ -43,6 +43,7 @@ from gflow.trajectory import attempt
 FOLLOWED = 2  # vectors from one estimate to the next: the mode, and its last change
 PRODUCTS = 4  # of an estimate that starts from those of the last one
 FIRST_PRODUCTS = 12  # of the first
+_SMALL = 4096  # numbers in a state, up to which random vectors are kept
 _FRESH = 0.1  # of a random vector beside a unit residual
 _NOISE = 8.0  # times the round-off of a product: smaller rates are no evidence
 _BLIND = 1.0  # log of a growth along the path that must not be hidden by round-off of differences
@@ -77,16 +78,25 @@ def random_vectors(like: Array, seed: int | np.ndarray) -> Array:
     >>> random_vectors(torch.zeros(3, 5), seed=0).shape
     torch.Size([3, 2, 5])
     """
+    if len(like) == 1:
+        return numbers(_drawn(int(np.ravel(seed)[0]), like.shape[1])[None], like)
     seeds, member = np.unique(np.broadcast_to(seed, len(like)), return_inverse=True)
-    shape = (FOLLOWED, like.shape[1])
-    drawn = [
-        torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
-        for s in seeds.tolist()
-    ]
-    vectors = torch.stack(drawn) if len(drawn) > 1 else drawn[0][None]
-    vectors /= vector_norm(vectors, dim=2, keepdim=True)
-    rows = numbers(vectors, like)
-    return rows if len(like) == 1 else rows[member]
+    vectors = torch.stack([_drawn(s, like.shape[1]) for s in seeds.tolist()])
+    return numbers(vectors, like)[member]
+
+
+def _drawn(seed: int, size: int) -> Tensor:
+    """Return pseudo-random unit vectors, (FOLLOWED, size); a caller must not write to them."""
+    return _drawn_small(seed, size) if size <= _SMALL else _draw(seed, size)
+
+
+def _draw(seed: int, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn((FOLLOWED, size), generator=generator, dtype=torch.float64)
+    return vectors / vector_norm(vectors, dim=1, keepdim=True)
+
+
+_drawn_small = functools.lru_cache(maxsize=64)(_draw)  # the same are drawn in every solve
 
 
 def growth_rate(

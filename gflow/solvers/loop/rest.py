@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.solvers.base import Stepper
+from gflow.solvers.elementwise import any_true, maximum
 from gflow.solvers.loop.growth_monitor import GrowthMonitor
 from gflow.solvers.loop.rank_watch import RankWatch
 from gflow.solvers.loop.state import LoopState
@@ -44,10 +45,11 @@ class RestMonitor:
     def look(self) -> None:
         """Look at the members that are due; those at rest are at their end then."""
         m = self._state.members
-        shortened = m.short_h > 0
-        due = m.evals >= np.fmax(m.rest_check, _FIRST)
-        if not due.any() or np.isfinite(self._state.problem.max_step):
+        rows = self._state.all_rows
+        due = m.evals[rows] >= maximum(m.rest_check[rows], _FIRST)
+        if not any_true(due) or np.isfinite(self._state.problem.max_step):
             return  # max_step says that the right-hand side may change unseen
+        shortened = m.short_h > 0
         for row in np.flatnonzero(due).tolist():
             m.rest_check[row] = int(_LATER * m.evals[row])
             converged = shortened[row] or self._has_converged(row)
