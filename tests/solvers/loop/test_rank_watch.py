@@ -1,8 +1,12 @@
+"""How often the rank is looked at: seldom where it hardly changes, soon enough where it does."""
+
+import pytest
 import torch
 
 import gflow
-from gflow.flows import LayerwiseFlow
-from gflow.flows.rank_guards import LayerGuard
+from gflow.flows import FactorFlow, LayerwiseFlow
+from gflow.flows.rank_guards import FactorGuard, LayerGuard
+from gflow.losses import SquaredDistance
 from tests.helpers import make_loss, of_rank
 
 
@@ -28,3 +32,45 @@ def test_an_ensemble_and_a_solve_with_checkpoints_are_not_interrupted():
             "determinant_sign",
             "resolved_rank",
         }
+
+
+@pytest.fixture
+def margins(monkeypatch):
+    """The margins of every look at a factor."""
+    seen, check = [], FactorGuard.check
+
+    def look(guard, y):
+        found = check(guard, y)
+        seen.append(guard.margin)
+        return found
+
+    monkeypatch.setattr(FactorGuard, "check", look)
+    return seen
+
+
+def diagonal_path(target, columns, end):
+    flow = FactorFlow(SquaredDistance(torch.diag(torch.tensor(target, dtype=torch.float64))))
+    y0 = torch.diag(torch.tensor(columns, dtype=torch.float64))
+    return flow, gflow.integrate(flow, y0, [0.0, end], "bdf", 1e-4, 1e-7)
+
+
+def test_a_mode_that_stands_still_near_the_margin_is_seldom_looked_at(margins):
+    # The second column ends at 2e-6 of the first; below 1e-6 it would be left out.
+    _, path = diagonal_path([1.0, 4e-12], [0.1, 2e-6], 200.0)
+    assert 0.5 < margins[-1] < 0.8
+    assert len(margins) < path.stats.accepted / 4
+    assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("third", [1e-5, 1e-3])
+def test_a_mode_that_decays_is_left_out_soon(margins, third):
+    # λ̇ = 4λ(a − λ) for W = diag(λ): the second column decays as e^{−2t} and faster.
+    flow, path = diagonal_path([1.0, -1.0, 0.5], [0.1, 0.1, third], 30.0)
+    least = next(i for i, margin in enumerate(margins) if margin == 0.0)
+    assert margins[least - 1] < 6.0  # a look or two before: it falls by that in two units of time
+    assert "; 2 columns from t = " in path.stats.reason
+    grown = (third**2 / (0.5 - third**2)) * torch.exp(torch.tensor(4 * 0.5 * 30.0).double())
+    W = flow.end_to_end(path.ys[-1]).diagonal()
+    right = torch.tensor([1.0, 0.0, 0.5 * grown / (1 + grown)], dtype=torch.float64)
+    torch.testing.assert_close(W, right, rtol=1e-3, atol=1e-8)
+    assert path.certificate.holds, path.certificate
