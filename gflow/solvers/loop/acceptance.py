@@ -121,7 +121,7 @@ class StepJudge:
         m.fault[rows] = where(advanced, 0, m.fault[rows])
         record.save_landed(m, rows)
         if state.past is not None:
-            state.past.add(float(t_new), state.system.native(m.y[0]), float(m.energy[0]))
+            state.past.add(float(t_new), state.system.native(m.y)[0], float(m.energy[0]))
         if state.problem.event is not None:
             m.event[rows], m.high[rows] = measured.event, np.nan
             ended = select_rows(rows, measured.event <= 0)

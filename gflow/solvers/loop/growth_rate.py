@@ -38,6 +38,7 @@ from gflow.linalg.arrays import (
 from gflow.linalg.large import is_large
 from gflow.linalg.orthogonalisation import orthogonalise
 from gflow.linalg.ritz_window import RitzWindow, unit
+from gflow.solvers.elementwise import known_or_zero
 from gflow.trajectory import attempt
 
 FOLLOWED = 2  # vectors from one estimate to the next: the mode, and its last change
@@ -231,7 +232,7 @@ def _in_block(
     found[:, 0] = unit((weights[:, None] @ Q)[:, 0])
     weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
     found[:, 1] = unit((weights[:, None] @ Q)[:, 0])
-    sizes = (np.abs(chosen) * np.nan_to_num(np.sqrt(lengths))).sum(axis=1)
+    sizes = (np.abs(chosen) * known_or_zero(np.sqrt(lengths))).sum(axis=1)
     return _Modes(values.real[np.arange(B), best], followed, found, scale, sizes, finite)
 
 

@@ -124,7 +124,7 @@ class Past:
         With ``with_rkc2_error``, its signal is the error that rkc2 would have made in this step.
         """
         m, order, dtype = members, self.order, torch.finfo(members.y.dtype)
-        velocity = system.native(m.f[0])
+        velocity = system.native(m.f)[0]
         size, distance = float(m.size[0]), (t_new - self.times[0]) * norm(velocity)
         # Bounds on the errors of the state and of the energy; not zero by underflow.
         bound = max(problem.atol + problem.rtol * size, dtype.tiny)

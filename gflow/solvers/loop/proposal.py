@@ -40,8 +40,7 @@ class StepProposer:
         state, m, rows = self._state, self._state.members, self._state.all_rows
         self._limit_to_stability()
         self._limit_to_growth()
-        np.fmin(m.h, m.short_h, out=m.h)
-        m.h[rows] = minimum(m.h[rows], state.problem.max_step)
+        m.h[rows] = minimum(np.fmin(m.h[rows], m.short_h[rows]), state.problem.max_step)
         h, t, index, record = m.h[rows], m.t[rows], m.index[rows], state.record
         target = record.ends[index] if state.problem.dense else record.ts[index, m.next[rows]]
         remaining = target - t
@@ -78,8 +77,8 @@ class StepProposer:
         """Shorten steps in which a mode that leaves a saddle would not be resolved."""
         longest = longest_steps(self._state)
         if longest is not None:
-            m = self._state.members
-            np.minimum(m.h, longest, out=m.h)
+            m, rows = self._state.members, self._state.all_rows
+            m.h[rows] = minimum(m.h[rows], longest)
 
     def _limit_to_stability(self) -> None:
         """Shorten steps of stabilised methods to the limit of their largest number of stages."""

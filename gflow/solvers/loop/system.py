@@ -88,7 +88,9 @@ class System:
 
     def native(self, rows: Tensor) -> Any:
         """Return rows of states as the vector algebra takes them: arrays share their memory."""
-        return rows.detach().numpy() if self.arrays else rows
+        if not self.arrays:
+            return rows
+        return (rows.detach() if rows.requires_grad else rows).numpy()
 
     def velocity(self, t: Tensor | float, y: Array) -> Array:
         """Return dy/dt of states, (members, size), or of one state, (size,)."""
