@@ -54,7 +54,8 @@ def squared_speed(state: np.ndarray, velocity: np.ndarray) -> float:
     >>> squared_speed(np.zeros(2), np.array([3.0, 4.0]))
     25.0
     """
-    return float(np.vdot(velocity, velocity))
+    vector = velocity.reshape(-1)
+    return float(vector @ vector)
 
 
 def reduced_form(loss: Any, velocity: Callable[[np.ndarray], np.ndarray]) -> ArrayForm:

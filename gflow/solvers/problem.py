@@ -124,7 +124,9 @@ def velocity_of(flow: Flow, t: Tensor | float, y: Tensor) -> Tensor:
     True
     """
     try:
-        return flow(torch.tensor(t, dtype=y.dtype) if isinstance(t, float) else t, y)
+        # Twice as fast as torch.tensor, which takes as long as a small flow.
+        time = torch.scalar_tensor(t, dtype=y.dtype) if isinstance(t, float) else t
+        return flow(time, y)
     except torch.linalg.LinAlgError:
         batch = y.ndim - flow.state_ndim
         if batch == 0 or len(y) == 1:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
-from gflow.flows.base import Chart, Flow
+from gflow.flows.array_form import squared_speed
+from gflow.flows.base import Chart, Flow, ParameterFlow
 from gflow.linalg.arrays import Array, norm, numbers, on_device, shared_array, to_numpy
 from gflow.solvers.elementwise import Rows, Values
 from gflow.solvers.loop.spectral_radius import spectral_radius
@@ -42,6 +43,15 @@ class TrialStep(NamedTuple):
     measured: StepMeasurement
 
 
+def _dissipates_by_speed(flow: Flow) -> bool:
+    """Return whether −dφ/dt = ‖dy/dt‖²: that of a gradient flow in the Euclidean metric."""
+    kind = type(flow)
+    own = (kind.inner, kind.dissipation) == (Flow.inner, ParameterFlow.dissipation)
+    if not (isinstance(flow, ParameterFlow) and own):
+        return False
+    return type(flow).metric_inner is ParameterFlow.metric_inner and flow.parameter_rates is None
+
+
 class System:
     """dy/dt of some members of an ensemble, one state per row, and the energy it dissipates.
 
@@ -63,6 +73,7 @@ class System:
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
         self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
+        self._by_speed = _dissipates_by_speed(problem.flow)
         self._array_factors = None
         if self.arrays and self._factors is not None:
             self._array_factors = self._factors.numpy()
@@ -152,6 +163,8 @@ class System:
     def dissipation(self, y: Array, velocity: Array) -> Any:
         """Return −dφ/dt of rows of states and velocities."""
         if isinstance(y, np.ndarray):
+            if self._by_speed:
+                return squared_speed(y, velocity)
             if self._form is not None:
                 return self._form.dissipation(y.reshape(self._shape), velocity.reshape(self._shape))
             states = (self.states(torch.from_numpy(rows)) for rows in (y, velocity))
@@ -200,7 +213,10 @@ class System:
         scale = float(self.scale(torch.from_numpy(y)[None])) if self._own_scale else norm(y)
         measured = [loss, scale, value]
         for values in more:
-            measured += np.ravel(values).tolist()
+            if isinstance(values, float):
+                measured.append(values)
+            else:
+                measured += np.ravel(values).tolist()
         return np.array(measured)
 
     def perturbations(self, y: Array) -> Chart | None:

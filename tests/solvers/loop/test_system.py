@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import gflow.flows
 from gflow.flows import EndToEndFlow, KernelFlow
 from gflow.losses import SquaredDistance
 from gflow.solvers.loop.spectral_radius import first_vectors
@@ -97,3 +98,51 @@ def test_products_are_those_of_the_jacobian_and_are_counted():
     system = make_system(times(1.0, 1.0), KernelFlow(H, times(0.0, 0.0)))
     assert system.product(times(1.0, 1.0)[None], times(1.0, 3.0)[None]).tolist() == [[-1.0, -6.0]]
     assert system.calls == 1
+
+
+class Valley(gflow.flows.ParameterFlow):
+    """½ Σ λ y², with time scales."""
+
+    def __init__(self, scales):
+        self.scales = scales
+
+    @property
+    def state_shape(self):
+        return (3,)
+
+    @property
+    def parameter_rates(self):
+        return self.scales
+
+    def loss(self, y):
+        return 0.5 * (times(1.0, 2.0, 3.0) * y.square()).sum(-1)
+
+    def __call__(self, t, y):
+        slope = times(1.0, 2.0, 3.0) * y
+        return -slope if self.scales is None else -self.scales * slope
+
+
+class HalfAsFast(Valley):
+    def dissipation(self, y, velocity):
+        return 0.5 * super().dissipation(y, velocity)
+
+
+class OwnMetric(Valley):
+    def metric_inner(self, a, b):
+        return 3 * super().metric_inner(a, b)
+
+
+class OwnInner(Valley):
+    def inner(self, a, b):
+        return 5 * super().inner(a, b)
+
+
+@pytest.mark.parametrize("kind", [Valley, HalfAsFast, OwnMetric, OwnInner])
+@pytest.mark.parametrize("scales", [None, times(1.0, 0.5, 4.0)])
+def test_the_loss_of_a_lone_start_falls_as_its_flow_says(kind, scales):
+    flow, y = kind(scales), times(1.0, -2.0, 0.5)
+    velocity = flow(0.0, y)
+    system = make_system(y, flow)
+    assert system.arrays
+    fall = system.dissipation(y.numpy()[None], velocity.numpy()[None])
+    assert fall == pytest.approx(float(flow.dissipation(y, velocity)), rel=1e-14)
