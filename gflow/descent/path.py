@@ -7,6 +7,7 @@ faster: t = kη/(1 − β). `gflow.flows.momentum` and `gflow.flows.modified` sa
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -62,9 +63,9 @@ class Descent(Display):
     momentum: float
     diverged_at: int | None
 
-    @property
+    @functools.cached_property
     def losses(self) -> Tensor:
-        """φ at every saved step, shape (S, ...)."""
+        """φ at every saved step, shape (S, ...); computed once."""
         return self.flow.loss(self.ys)
 
     def observables(self) -> Observables:

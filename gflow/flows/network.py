@@ -26,7 +26,6 @@ from gflow.flows.objective.differentiation import (
     Objective,
     gradient_and_product,
     gradient_by_torch_func,
-    hessian,
     value,
     value_and_gradient,
 )
@@ -214,7 +213,7 @@ class NetworkFlow(NetworkWithLaws):
     def linearised(self, y: Tensor) -> Callable[[Tensor], Tensor]:
         if self.is_split or y.ndim > 1 or not self._loss.route.has_products:
             return super().linearised(y)  # the graph of all parts would stay in memory
-        product = hessian(self._loss.objective(self._batch.chunks[0]), y)
+        product = self._batch.hessian(y)
         return lambda v: self._velocity(product(v))
 
     def velocity_and_acceleration(self, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from gflow.checks import require_float
 from gflow.errors import InputError
 
+_MOSTLY = 0.9  # of a vector is left: one pass of orthogonalisation is enough
+
 
 def without_round_off(values: Tensor, size: int) -> Tensor:
     """Set values below size·ε·max|values| to zero: a fractional power would amplify the noise.
@@ -276,11 +278,14 @@ def _orthogonal_part(basis: Tensor, vector: Tensor) -> Tensor | None:
     round-off.
 
     Not `gflow.linalg.orthogonalisation`: the vector is normalised after each pass."""
-    size = vector.norm()
+    size = float(vector.norm())
     for _ in range(2):  # twice is enough for orthogonality to round-off
         vector = vector - basis.mT @ (basis @ vector)
-        norm = vector.norm()
-        if not float(norm) > 1e-8 * float(size):
+        norm = float(vector.norm())
+        if not norm > 1e-8 * size:
             return None
-        vector, size = vector / norm, torch.ones_like(norm)
+        vector = vector / norm
+        if norm > _MOSTLY * size:
+            break
+        size = 1.0
     return vector

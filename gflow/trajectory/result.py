@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -92,9 +93,9 @@ class Trajectory(Display):
     failures: Mapping[int, str] = field(default_factory=dict)
     sharpness: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
-    @property
+    @functools.cached_property
     def losses(self) -> Tensor:
-        """φ at every time, shape (T, ...)."""
+        """φ at every time, shape (T, ...); computed once."""
         return self.flow.loss(self.ys)
 
     def observables(self) -> Observables:

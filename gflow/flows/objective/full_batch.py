@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,15 @@ from gflow.flows.base import split_ensemble
 from gflow.flows.objective.chunks import Chunk, in_chunks
 from gflow.flows.objective.construction import choose_route, nearby
 from gflow.flows.objective.differentiation import (
+    gradient_and_product,
     gradient_by_torch_func,
+    hessian,
     map_over_ensemble,
     value,
     value_and_gradient,
 )
+from gflow.flows.objective.layer_products import LayeredHessian
+from gflow.flows.objective.layers import LayeredLoss
 from gflow.flows.objective.network_loss import NetworkLoss, reference_gradient
 from gflow.flows.objective.penalty import Regulariser
 from gflow.flows.objective.samples import require_rows
@@ -26,6 +30,8 @@ from gflow.flows.objective.split_by_rows import SampleSums, Summand
 
 if TYPE_CHECKING:
     from gflow.distributed import Team
+
+_LARGE = 2**13  # numbers in a layer of one member
 
 
 def full_batch(
@@ -153,12 +159,8 @@ class FullBatch:
         return self._local_outputs(y) if self._shared is None else self._shared.outputs(y)
 
     def _local_sum(self, function: Summand, *ys: Tensor) -> list[Tensor]:
-        """Sum over the chunks of this process.
-
-        Several chunks are summed member by member, so that one chunk of one member is in memory
-        at a time.
-        """
-        if len(self.chunks) > 1 and ys[0].ndim > 1:
+        """Sum over the chunks of this process."""
+        if self._one_by_one(*ys):
             flat, batch = zip(*(split_ensemble(y, 1) for y in ys), strict=True)
             rows = [self._local_sum(function, *row) for row in zip(*flat, strict=True)]
             stacked = (torch.stack(column) for column in zip(*rows, strict=True))
@@ -167,31 +169,66 @@ class FullBatch:
             function = reference_gradient
         total: list[Tensor] = []
         for chunk in self.chunks:
-            summand = self._by_layers(function, chunk, ys[0])
+            summand = self._by_layers(function, chunk, *ys)
             if summand is None:
                 summand = function(self._loss.objective(chunk), *ys)
             total = [a + b for a, b in zip(total, summand, strict=True)] if total else [*summand]
         return total
 
-    def _by_layers(self, function: Summand, chunk: Chunk, y: Tensor) -> Sequence[Tensor] | None:
+    def hessian(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return v ↦ ∇²L(θ)·v at one state (p,), of one chunk in one process."""
+        (chunk,) = self.chunks
+        layers = self._layers_at(chunk, y)
+        if layers is None:
+            return hessian(self._loss.objective(chunk), y)
+        return LayeredHessian(layers, chunk, self._loss.split(y.detach())).product
+
+    def _by_layers(self, function: Summand, chunk: Chunk, *ys: Tensor) -> Sequence[Tensor] | None:
         """Return ``function`` of a chunk without a graph; None where that is not possible."""
-        is_one = function is value or function is value_and_gradient
-        layers = self._loss.layers_at(y) if is_one and chunk.regulariser is None else None
+        is_known = function in (value, value_and_gradient, gradient_and_product)
+        layers = self._layers_at(chunk, *ys) if is_known and ys[0].ndim == 1 else None
         if layers is None:
             return None
-        parameters = self._loss.split(y.detach())
+        parameters = self._loss.split(ys[0].detach())
         if function is value:
             return (layers.value(chunk, parameters),)
-        return layers.value_and_gradient(chunk, parameters)
+        if function is value_and_gradient:
+            return layers.value_and_gradient(chunk, parameters)
+        at = LayeredHessian(layers, chunk, parameters)
+        gradient = at.gradient()
+        return gradient, at.product(ys[1] if len(ys) > 1 else gradient)
+
+    def _layers_at(self, chunk: Chunk, *ys: Tensor) -> LayeredLoss | None:
+        """Return the loss by its layers where it can be taken at states, along directions."""
+        return None if chunk.regulariser is not None else self._loss.layers_at(*ys)
+
+    def _one_by_one(self, *ys: Tensor) -> bool:
+        """Whether the members of an ensemble are evaluated one after another.
+
+        One chunk of one member is in memory at a time, where there are several. On a processor one
+        large member after another by its layers is faster than all at once by vmap.
+        """
+        if ys[0].ndim == 1 or len(self.chunks) > 1:
+            return ys[0].ndim > 1
+        (chunk,) = self.chunks
+        layers = self._layers_at(chunk, *ys)
+        is_large = layers is not None and layers.width * len(chunk.inputs) >= _LARGE
+        return is_large and ys[0].device.type == "cpu"
 
     def _local_outputs(self, y: Tensor) -> Tensor:
         """Compute the outputs on this process's inputs."""
-        if len(self.chunks) > 1 and y.ndim > 1:
+        if self._one_by_one(y):
             flat, batch = split_ensemble(y, 1)
             rows = torch.stack([self._local_outputs(row) for row in flat])
             return rows.reshape(*batch, *rows.shape[1:])
-        parts = [
-            map_over_ensemble(partial(self._loss.outputs, chunk.inputs), y) for chunk in self.chunks
-        ]
+        layers = self._loss.layers_at(y) if y.ndim == 1 else None
+        if layers is not None:
+            parameters = self._loss.split(y.detach())
+            parts = [layers.outputs(chunk.inputs, parameters) for chunk in self.chunks]
+        else:
+            parts = [
+                map_over_ensemble(partial(self._loss.outputs, chunk.inputs), y)
+                for chunk in self.chunks
+            ]
         outputs: Tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         return outputs

@@ -108,7 +108,7 @@ class NetworkLoss:
 
     def split(self, theta: Tensor) -> list[Tensor]:
         """Split θ (..., p) into parameters, as views."""
-        parts = theta.split(self._sizes, dim=-1)
+        parts = theta.split_with_sizes(self._sizes, -1)
         batch = theta.shape[:-1]
         shapes = self._shapes
         return [part.reshape(batch + s) for part, s in zip(parts, shapes, strict=True)]
@@ -122,13 +122,13 @@ class NetworkLoss:
         """Return the summand of a chunk in the loss, as a function of one vector θ (p,)."""
         return OverwrittenLoss(self, chunk) if self.route.overwrites else ChunkLoss(self, chunk)
 
-    def layers_at(self, theta: Tensor) -> LayeredLoss | None:
-        """Return the loss by its layers where it can be taken at θ (..., p), else None.
+    def layers_at(self, *vectors: Tensor) -> LayeredLoss | None:
+        """Return the loss by its layers; None where there is none, or a vector is differentiated.
 
-        That is at one vector by which nobody differentiates.
+        Each vector of an ensemble (..., p) can be evaluated by its layers, but not all at once.
         """
         layers = self.route.layers
-        if layers is None or theta.ndim > 1 or is_differentiated(theta):
+        if layers is None or any(map(is_differentiated, vectors)):
             return None
         return layers if layers.is_unchanged() else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from gflow.flows import NetworkFlow
 from gflow.flows.objective.chunks import Chunk
 from gflow.flows.objective.criteria import HalfSquaredError
-from gflow.flows.objective.layers import find_layers
+from gflow.flows.objective.layer_products import LayeredHessian
+from gflow.flows.objective.layers import _tanh, find_layers
 
 X = torch.cos(torch.arange(21, dtype=torch.float64)).reshape(7, 3)
 Y = torch.sin(torch.arange(14, dtype=torch.float64)).reshape(7, 2)
@@ -61,6 +63,85 @@ def test_value_and_gradient_are_those_of_autograd(name, weight):
     expected_loss, expected = by_autograd(module, mse_loss, chunk, theta)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-15, atol=0)
     torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=1e-16)
+
+
+CRITERIA = {
+    "mean square": mse_loss,
+    "half square": HalfSquaredError(),
+    "identity as curvature": lambda outputs, targets: 0.5 * (outputs - targets).square().sum(),
+    "fourth power": lambda outputs, targets: (outputs - targets).pow(4).sum(),
+    "affine": lambda outputs, targets: (outputs * targets).sum(),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_products_with_the_hessian_are_those_of_autograd(name, weight, criterion):
+    module, chunk, criterion = MODULES[name](), Chunk(X, Y, weight), CRITERIA[criterion]
+    own = list(module.parameters())
+    layers = find_layers(module, criterion, own, chunk)
+    at = LayeredHessian(layers, chunk, [p.detach() for p in own])
+    slopes = torch.autograd.grad(
+        weight * criterion(module(X), Y), own, create_graph=True, materialize_grads=True
+    )
+    gradient = torch.cat([slope.flatten() for slope in slopes])
+    torch.testing.assert_close(at.gradient(), gradient.detach(), rtol=1e-14, atol=1e-16)
+    for k in (1.0, 2.0):  # a product leaves no trace in the next one
+        v = torch.cos(k * torch.arange(len(gradient), dtype=X.dtype))
+        expected = torch.zeros_like(v)
+        if gradient.requires_grad:
+            parts = torch.autograd.grad(
+                gradient @ v, own, retain_graph=True, materialize_grads=True
+            )
+            expected = torch.cat([part.flatten() for part in parts])
+        torch.testing.assert_close(at.product(v), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("chunk", [None, 600])
+def test_a_flow_takes_products_outputs_and_members_by_layers(chunk, monkeypatch):
+    inputs = torch.cos(torch.arange(3 * 2000, dtype=torch.float64)).reshape(2000, 3)
+    module = stack(nn.Tanh())
+    flow = NetworkFlow(module, mse_loss, inputs, torch.sin(inputs[:, :2]), chunk=chunk)
+    members = torch.stack([flow.start + 0.1, 2 * flow.start])
+    along = torch.cos(torch.arange(members.numel(), dtype=members.dtype)).reshape(members.shape)
+    seen = []
+    monkeypatch.setattr(module, "forward", lambda *args: seen.append(args))
+    by_layers = [
+        flow.loss(members),
+        flow(0.0, members),
+        flow.jvp(members, along),
+        flow.end_to_end(members),
+        flow.end_to_end(members[0]),
+        flow.linearised(members[0])(along[0]),
+    ]
+    assert not seen
+    monkeypatch.undo()
+    flow._loss.route.layers = None
+    for found, expected in zip(
+        by_layers,
+        [
+            flow.loss(members),
+            flow(0.0, members),
+            flow.jvp(members, along),
+            flow.end_to_end(members),
+            flow.end_to_end(members[0]),
+            flow.jvp(members[0], along[0]),
+        ],
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [3, 600, 2**18])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tanh_is_right_to_two_units_in_the_last_place(size, dtype):
+    z = torch.linspace(-9, 9, size, dtype=dtype)
+    z = torch.cat([z, torch.tensor([1e-300, torch.inf, -torch.inf, torch.nan], dtype=dtype)])
+    expected = np.tanh(z.numpy().astype(np.longdouble)).astype(z.numpy().dtype)
+    found = _tanh(z)
+    assert found is z
+    np.testing.assert_array_max_ulp(found.numpy(), expected, maxulp=2)
 
 
 def test_a_flow_of_a_stack_is_evaluated_by_its_layers():
