@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+from matched_error import by_method, certified_seconds, gradient_equivalents, solve_seconds
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from measuring import Row
 from problems import PROBLEMS
-from reporting import by_method, gradient_equivalents, wall
 from rows import RESULTS
 
 _MARKS = "osD^v<>Pp*hX"
@@ -32,12 +32,17 @@ def _draw_problem(name: str, groups: dict[str, list[Row]]) -> None:
         answered = [row for row in group if row.answered]
         if not answered:
             continue
-        for ax, cost in zip(axes, (gradient_equivalents, wall), strict=True):
+        lines = [(axes[0], gradient_equivalents, ""), (axes[1], solve_seconds, "")]
+        if method == "gflow auto":
+            lines.append((axes[1], certified_seconds, ", with certificate"))
+        for ax, cost, addition in lines:
             points = [(cost(row), max(row.error or 0, _FLOOR)) for row in answered]
             points = [(c, e) for c, e in points if c == c and c > 0]
             costs, errors = [c for c, _ in points], [e for _, e in points]
-            ax.plot(costs, errors, label=method, **style)
-    for ax, label in zip(axes, ("gradient-equivalents", "wall seconds"), strict=True):
+            dotted = {"linestyle": ":"} if addition else {}
+            ax.plot(costs, errors, label=method + addition, **{**style, **dotted})
+    labels = ("gradient-equivalents", "wall seconds of the solve")
+    for ax, label in zip(axes, labels, strict=True):
         ax.set(xscale="log", yscale="log", xlabel=label)
         low, high = ax.get_xlim()
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))

@@ -3,22 +3,21 @@
 An adapter takes (problem, rtol, progress) and returns an `Answer`: the state at the last time, its
 cost and the seconds of the call. Peers use their own default error norms with rtol and
 atol = rtol × the size of a typical component; gflow uses its own norm with
-atol = 1e-3·rtol·‖start‖ or 1e-3·rtol. diffrax, whose right-hand sides are in JAX, is in
-`peers_jax`.
+atol = 1e-3·rtol·‖start‖ or 1e-3·rtol. SUNDIALS is in `peers_sundials`, and diffrax, whose
+right-hand sides are in JAX, in `peers_jax`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import re
 import time
 from typing import Any
 
-import numpy as np
 import torch
-from measuring import Answer, Method, NotRun, Progress
+from counted import Counted, CountedNumpy, require
+from measuring import EVERY_DECADE, Answer, Method, NotRun, OutOfTime, Progress
+from peers_sundials import sundials_methods
 from problems import Problem
 from torch import Tensor
 
@@ -27,34 +26,7 @@ from gflow.errors import InputError
 from gflow.solvers import methods
 
 _DENSE = 2000  # largest state for solvers that factorise n×n matrices
-_FINE = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
-
-
-class Counted:
-    """A flow as a function of (t, y) that counts its calls."""
-
-    def __init__(self, problem: Problem, progress: Progress):
-        self._flow = problem.make()
-        self._progress = progress
-
-    def __call__(self, t: Any, y: Tensor) -> Tensor:
-        self._progress.rhs += 1
-        self._progress.t, self._progress.y = float(t), y
-        return self._flow(t, y)
-
-
-class CountedNumpy(Counted):
-    """A flow as a function of flat float64 arrays that counts its calls."""
-
-    def __init__(self, problem: Problem, progress: Progress):
-        super().__init__(problem, progress)
-        self._shape = problem.y0.shape
-
-    def array(self, t: float, y: np.ndarray) -> np.ndarray:
-        # A copy: some libraries reuse the memory behind y.
-        rate = self(t, torch.from_numpy(np.array(y)).view(self._shape))
-        out: np.ndarray = rate.reshape(-1).numpy()
-        return out
+_CERTIFICATE = 4.0  # times the limit of a solve that it may take together with its certificate
 
 
 def run_eigh(problem: Problem, rtol: float, progress: Progress) -> Answer:
@@ -81,24 +53,26 @@ def gflow_methods(full: bool = False) -> list[Method]:
     """
     wrapped = ("gflow.solvers.torchdiffeq", "gflow.solvers.scipy")
     native = [name for name, solver in methods().items() if type(solver).__module__ not in wrapped]
-    chosen = [_gflow(name, _FINE) for name in ("auto", *sorted(native)) if name != "exact"]
+    chosen = [_gflow(name, EVERY_DECADE) for name in ("auto", *sorted(native)) if name != "exact"]
     if "exact" in native:
         chosen.append(_gflow("exact", (1e-6,)))
-    return chosen + [_gflow(name, _FINE[1::2]) for name in ("dopri5", "dopri8") if full]
+    return chosen + [_gflow(name, EVERY_DECADE[1::2]) for name in ("dopri5", "dopri8") if full]
 
 
 def _gflow(method: str, ladder: tuple[float, ...]) -> Method:
     run = functools.partial(run_gflow, method)
     explicit = method in ("tsit5", "dop853", "dopri5", "dopri8")
-    return Method(f"gflow {method}", run, "gflow", explicit, ladder)
+    return Method(f"gflow {method}", run, "gflow", explicit, ladder, grace=_CERTIFICATE)
 
 
 def run_gflow(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """Solve by `gflow.integrate`; the time includes the certificate."""
+    """Solve by `gflow.integrate`; `Answer.seconds` include the certificate."""
     flow = problem.make()
 
     def watch(t: float, loss: float) -> None:
         progress.t = t
+        if time.perf_counter() - began > progress.limit:
+            raise OutOfTime
 
     atol = 1e-3 * rtol * problem.least
     began = time.perf_counter()
@@ -171,7 +145,7 @@ def run_scipy(method: str, problem: Problem, rtol: float, progress: Progress) ->
 
 def run_torchode(method: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
     """Solve by torchode with its integral controller, as a batch of one."""
-    to = _require("torchode")
+    to = require("torchode")
     f, shape = Counted(problem, progress), problem.y0.shape
 
     def rhs(t: Tensor, y: Tensor) -> Tensor:
@@ -190,47 +164,10 @@ def run_torchode(method: str, problem: Problem, rtol: float, progress: Progress)
     return Answer(solution.ys[0, -1], seconds, progress.rhs)
 
 
-def run_cvode(dimension: int, problem: Problem, rtol: float, progress: Progress) -> Answer:
-    """Solve by SUNDIALS CVODE: BDF with GMRES, whose products are differences of the flow."""
-    sun = _require("sksundae.cvode")
-    f = CountedNumpy(problem, progress)
-    errors: list[BaseException] = []
-
-    def rhs(t: float, y: np.ndarray, yp: np.ndarray) -> None:
-        if errors:  # exceptions do not leave the compiled solver: make it fail
-            yp[:] = np.nan
-            return
-        try:
-            yp[:] = f.array(t, y)
-        except BaseException as error:
-            errors.append(error)
-            yp[:] = np.nan
-
-    solver = sun.CVODE(
-        rhs,
-        method="BDF",
-        linsolver="gmres",
-        krylov_dim=dimension,
-        rtol=rtol,
-        atol=rtol * problem.scale,
-        max_num_steps=1_000_000,
-    )
-    began = time.perf_counter()
-    solution = solver.solve(np.array(problem.ts), problem.y0.reshape(-1).numpy())
-    seconds = time.perf_counter() - began
-    if errors:
-        raise errors[0]
-    if not solution.success:
-        raise RuntimeError(str(solution.message))
-    return Answer(torch.from_numpy(np.array(solution.y[-1])), seconds, progress.rhs)
-
-
 def peer_methods(full: bool = False) -> list[Method]:
     """Return every peer that runs on torch or NumPy.
 
-    In full, also torchode's Dopri5 (torchdiffeq's tableau), and CVODE with its default GMRES(5),
-    which equals GMRES(30) but takes up to 1.8 times its evaluations on the tanh network to
-    T = 3,000, and 0.8 times on the plateaus at 1e-3.
+    In full, also torchode's Dopri5 (torchdiffeq's tableau) and CVODE's default GMRES(5).
     """
     peers = [Method("torch.linalg.eigh", run_eigh, "yardstick", ladder=(1e-6,))]
     peers += [
@@ -249,15 +186,4 @@ def peer_methods(full: bool = False) -> list[Method]:
         Method(f"torchode {name}", functools.partial(run_torchode, name), explicit=True)
         for name in (("Tsit5", "Dopri5") if full else ("Tsit5",))
     ]
-    peers += [
-        Method(f"CVODE gmres({dimension})", functools.partial(run_cvode, dimension))
-        for dimension in ((5, 30) if full else (30,))
-    ]
-    return peers
-
-
-def _require(module: str) -> Any:
-    """Import an optional peer, or raise `NotRun` with the reason."""
-    if importlib.util.find_spec(module.split(".")[0]) is None:
-        raise NotRun(f"{module.split('.')[0]} is not installed (pip install 'gflow-ode[bench]')")
-    return importlib.import_module(module)
+    return peers + sundials_methods(full)

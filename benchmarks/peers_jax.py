@@ -1,13 +1,15 @@
 """diffrax on the same problems, with the right-hand sides in jax.numpy.
 
-Before a solve its right-hand side is compared with torch's at the start; compilation is not
-timed. Right-hand sides are counted from the solver's steps: 6 a step for Tsit5, 13 for
-Dopri8 (first stage same as last), and 2 for the first step size. Kvaerno5 forms dense
-Jacobians: its work is not counted in gradient-equivalents, only in seconds.
+Before a solve its right-hand side is compared with torch's at the start. A solve is timed warm,
+when it is compiled; `cold_rows` adds the seconds of tracing and compiling. Right-hand sides are
+counted from the solver's steps: 6 a step for Tsit5, 13 for Dopri8 (first stage same as last), and 2
+for the first step size. Kvaerno5 forms dense Jacobians: its work is not counted in
+gradient-equivalents, only in seconds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
@@ -18,15 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Answer, Method, NotRun, OutOfTime, Progress
+from measuring import EVERY_DECADE, Answer, Method, NotRun, OutOfTime, Progress, Row
 from problems import Problem
 
 _STAGES = {"Tsit5": 6, "Dopri8": 13}
 _DENSE = 500  # states: factorising and compiling take minutes beyond
 
 
+#: What the name of a method that is timed with its compilation ends with.
+COLD = ", cold"
+
+
 @functools.cache
-def _libraries() -> tuple[Any, Any, Any]:
+def libraries() -> tuple[Any, Any, Any]:
     """Return (jax, jax.numpy, diffrax), set to float64 and one CPU thread."""
     if any(importlib.util.find_spec(name) is None for name in ("jax", "diffrax")):
         raise NotRun("diffrax is not installed (pip install 'gflow-ode[bench]')")
@@ -58,7 +64,7 @@ def _layers(y: Any, dims: tuple[int, ...], bias: bool) -> list[Any]:
 
 
 def _descent(dims: tuple[int, ...], bias: bool, loss: Callable[..., Any]) -> Any:
-    jax = _libraries()[0]
+    jax = libraries()[0]
 
     def rhs(t: Any, y: Any, data: dict[str, Any]) -> Any:
         return -jax.grad(lambda v: loss(_layers(v, dims, bias), data))(y)
@@ -81,7 +87,7 @@ def _matching_loss(layers: list[Any], data: dict[str, Any]) -> Any:
 
 
 def _tanh_loss(parts: list[Any], data: dict[str, Any]) -> Any:
-    jnp = _libraries()[1]
+    jnp = libraries()[1]
     x = data["inputs"]
     for i in range(0, len(parts), 2):
         x = x @ parts[i].T + parts[i + 1]
@@ -96,8 +102,9 @@ def _completion(t: Any, y: Any, data: dict[str, Any]) -> Any:
     return (-(G + G.T) @ U).reshape(-1)
 
 
-def _right_hand_side(problem: Problem) -> tuple[Any, dict[str, Any]]:
-    jnp = _libraries()[1]
+def right_hand_side(problem: Problem) -> tuple[Any, dict[str, Any]]:
+    """Return f(t, y, data) on flat vectors and its data, after a comparison with torch's."""
+    jnp = libraries()[1]
     dims: Any = problem.data.get("dims")
     numbers: dict[str, Any] = {
         k: v.numpy() for k, v in problem.data.items() if isinstance(v, torch.Tensor)
@@ -115,36 +122,52 @@ def _right_hand_side(problem: Problem) -> tuple[Any, dict[str, Any]]:
     if problem.kind == "completion":
         numbers["count"] = numbers["mask"].sum().astype(float)
         numbers["mask"] = numbers["mask"].astype(float)
-    return rhs, {k: jnp.asarray(v) for k, v in numbers.items()}
+    data = {k: jnp.asarray(v) for k, v in numbers.items()}
+    ours = np.asarray(rhs(0.0, jnp.asarray(problem.y0.reshape(-1).numpy()), data))
+    theirs = problem.make()(0.0, problem.y0).reshape(-1).numpy()
+    if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-12 * float(np.abs(theirs).max())):
+        raise RuntimeError("the JAX right-hand side differs from torch's at the start")
+    return rhs, data
 
 
 _COMPILED: dict[tuple[str, str], tuple[Any, int]] = {}
 
 
 def prepare(name: str, problem: Problem) -> None:
-    """Compare the right-hand side with torch's, and compile the solver."""
+    """Compile the solver."""
     if (name, problem.name) in _COMPILED:
         return
     n = problem.y0.numel()
-    jax, jnp, diffrax = _libraries()
+    jax, jnp, _ = libraries()
     if name not in _STAGES and n > _DENSE:
         raise NotRun(f"factorises dense {n:,} × {n:,} matrices ({8e-6 * n * n:,.0f} MB each)")
     if problem.explicit_limit < 5:
         raise NotRun("too long for the standard run, and compiled steps cannot be projected")
-    rhs, data = _right_hand_side(problem)
+    rhs, data = right_hand_side(problem)
     y0 = jnp.asarray(problem.y0.reshape(-1).numpy())
-    ours = np.asarray(rhs(0.0, y0, data))
-    theirs = problem.make()(0.0, problem.y0).reshape(-1).numpy()
-    if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-12 * float(np.abs(theirs).max())):
-        raise RuntimeError("the JAX right-hand side differs from torch's at the start")
     steps = _affordable_steps(jax, rhs, y0, data, name, problem.explicit_limit)
-    solver = getattr(diffrax, name)()
+    call = functools.partial(solver(name, rhs, steps), y0, data)
+    _first_call(call, problem)
+    _COMPILED[name, problem.name] = call, steps
+
+
+def _first_call(call: Any, problem: Problem) -> float:
+    """Return the seconds of a first call, on a time so short that only compilation counts."""
+    ts = 1e-6 * libraries()[1].asarray(problem.ts)
+    began = time.perf_counter()
+    call(ts, 0.1, 0.1 * problem.scale)[0].block_until_ready()
+    return time.perf_counter() - began
+
+
+def solver(name: str, rhs: Any, steps: int) -> Any:
+    """Return a compiled function of (y0, data, ts, rtol, atol): state, steps, whether it ended."""
+    jax, _, diffrax = libraries()
 
     @jax.jit
     def solve(y0: Any, data: Any, ts: Any, rtol: Any, atol: Any) -> Any:
         result = diffrax.diffeqsolve(
             diffrax.ODETerm(rhs),
-            solver,
+            getattr(diffrax, name)(),
             t0=ts[0],
             t1=ts[-1],
             dt0=None,
@@ -157,9 +180,34 @@ def prepare(name: str, problem: Problem) -> None:
         )
         return result.ys[-1], result.stats["num_steps"], diffrax.is_successful(result.result)
 
-    call = functools.partial(solve, y0, data)
-    call(1e-6 * jnp.asarray(problem.ts), 0.1, 0.1 * problem.scale)[0].block_until_ready()
-    _COMPILED[name, problem.name] = call, steps
+    return solve
+
+
+def cold_rows(rows: list[Row], problem: Problem) -> list[Row]:
+    """Return rows with the compilation counted, for the explicit solvers of answered rows.
+
+    One compiled program serves all tolerances. It is traced and compiled once more, in an empty
+    cache, and these seconds are added to those of each solve. What was compiled before is lost.
+    """
+    cold: list[Row] = []
+    for name in _STAGES:
+        warm = [row for row in rows if row.method == f"diffrax {name}" and row.answered]
+        if not warm:
+            continue
+        call, steps = _COMPILED[name, problem.name]
+        y0, data = call.args
+        rhs, _ = right_hand_side(problem)
+        libraries()[0].clear_caches()
+        seconds = _first_call(functools.partial(solver(name, rhs, steps), y0, data), problem)
+        cold += [
+            dataclasses.replace(
+                row, method=row.method + COLD, seconds=[s + seconds for s in row.seconds]
+            )
+            for row in warm
+        ]
+    for key in [key for key in _COMPILED if key[1] == problem.name and cold]:
+        del _COMPILED[key]
+    return cold
 
 
 def _affordable_steps(jax: Any, rhs: Any, y0: Any, data: Any, name: str, limit: float) -> int:
@@ -177,7 +225,7 @@ def _affordable_steps(jax: Any, rhs: Any, y0: Any, data: Any, name: str, limit: 
 
 def run_diffrax(name: str, problem: Problem, rtol: float, progress: Progress) -> Answer:
     """Solve by diffeqsolve, compiled by `prepare`."""
-    jnp = _libraries()[1]
+    jnp = libraries()[1]
     solve, max_steps = _COMPILED[name, problem.name]
     ts = jnp.asarray(problem.ts)
     began = time.perf_counter()
@@ -199,6 +247,7 @@ def jax_methods() -> list[Method]:
             f"diffrax {name}",
             functools.partial(run_diffrax, name),
             explicit=name in _STAGES,
+            ladder=EVERY_DECADE if name in _STAGES else Method.ladder,
             prepare=functools.partial(prepare, name),
         )
         for name in ("Tsit5", "Dopri8", "Kvaerno5")

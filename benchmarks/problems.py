@@ -205,6 +205,7 @@ def plateau() -> Problem:
         data={"target": M, "dims": dims},
         scale=1e-3,
         least=float(y0.norm()),
+        explicit_ladder=(1e-4, 1e-7),
     )
 
 

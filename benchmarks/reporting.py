@@ -1,97 +1,39 @@
-"""Tables of the rows: the cost of each method at the same true error.
-
-The cost at a matched error is interpolated between tolerances, linearly in the logarithms, along
-the cheapest rows. "≤" marks a method whose loosest tolerance already has a smaller error. ">" marks
-a method that ran out of time: a lower bound of its cost, extrapolated from the part of the interval
-that it covered (sharpness grows on the problems where this happens).
-"""
+"""Tables of the rows: the cost of each method at the same true error."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import itertools
 import math
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from matched_error import (
+    LEVELS,
+    Matched,
+    by_method,
+    certified_seconds,
+    fastest,
+    gradient_equivalents,
+    matched,
+    solve_seconds,
+)
 from measuring import Row
 from problems import PROBLEMS
 
-LEVELS = (1e-3, 1e-6)
+_AUTO = "gflow auto"
 _PACKAGES = (
     *("gflow-ode", "torch", "numpy", "scipy", "torchdiffeq", "torchode"),
-    *("diffrax", "jax", "scikit-sundae"),
+    *("diffrax", "jax", "scikit-sundae", "sundials4py"),
 )
-
-
-# -- matched error ----------------------------------------------------------------------
-
-
-class Matched(NamedTuple):
-    """A cost at a given error; ``mark`` is "", "≤" (an upper bound) or ">" (a lower one)."""
-
-    value: float
-    mark: str
-
-
-def matched(rows: list[Row], level: float, cost: Callable[[Row], float]) -> Matched | None:
-    """Return the cost of one method at an error; None where it does not reach the error."""
-    # A cost that is NaN is counted in other units.
-    points = sorted((cost(r), r.error or 1e-17) for r in rows if r.answered and cost(r) > 0)
-    front: list[tuple[float, float]] = []
-    for c, e in points:
-        if not front or e < front[-1][1]:
-            front.append((c, e))
-    if front and front[0][1] <= level:
-        return Matched(front[0][0], "≤")
-    for (c0, e0), (c1, e1) in itertools.pairwise(front):
-        if e1 <= level:
-            share = math.log(e0 / level) / math.log(e0 / e1)
-            return Matched(c0 * (c1 / c0) ** share, "")
-    bounds = [cost(r) for r in rows if r.status == "projected"]
-    return Matched(max([*bounds, front[-1][0] if front else 0.0]), ">") if bounds else None
-
-
-def by_method(rows: list[Row], problem: str) -> dict[str, list[Row]]:
-    """Return the rows of one problem by method, in the order measured."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.problem == problem:
-            groups.setdefault(row.method, []).append(row)
-    return groups
-
-
-def gradient_equivalents(row: Row) -> float:
-    return row.cost
-
-
-def wall(row: Row) -> float:
-    return row.wall
-
-
-def fastest(
-    groups: dict[str, list[Row]], prefix: str, level: float, cost: Callable[[Row], float]
-) -> tuple[str, Matched] | None:
-    """Return the method with this prefix and the least cost at an error; bounds count as costs."""
-    costs = [
-        (name, value)
-        for name, group in groups.items()
-        if name.startswith(prefix) and name != "gflow auto"
-        for value in [matched(group, level, cost)]
-        if value is not None
-    ]
-    return min(costs, key=lambda pair: pair[1].value, default=None)
 
 
 # -- the report -------------------------------------------------------------------------
 
 
 def report(rows: list[Row]) -> str:
-    """Return Markdown: a table per problem, then `auto` against the best single method."""
+    """Return Markdown: a table per problem, then those that compare methods on all problems."""
     lines = [
         "# Solvers: work at matched error",
         "",
@@ -101,7 +43,7 @@ def report(rows: list[Row]) -> str:
         groups = by_method(rows, name)
         if groups:
             lines += ["", *_problem_table(name, groups)]
-    lines += ["", *_auto_table(rows)]
+    lines += ["", *_fastest_table(rows), "", *_auto_table(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -114,13 +56,21 @@ def _preamble() -> list[str]:
             versions.append(f"{package} not installed")
     return [
         "Gradient-equivalents (right-hand sides + 2 × Jacobian-vector products) and wall seconds "
-        "at a true error of 1e-3 and 1e-6,",
-        "interpolated between tolerances. In brackets: relative to gflow's `auto`. "
-        "≤: the loosest tolerance already has a smaller error;",
-        "\\>: out of time, a lower bound. One CPU thread, float64; medians where a solve takes "
-        "less than half a second. gflow's seconds include its certificate, diffrax's no "
-        "compilation.",
-        "Peak is the largest increase of resident memory in one solve. Rows: `solvers.csv`.",
+        "at a true error of 1e-3 and 1e-6, interpolated between tolerances.",
+        "≤: the loosest tolerance already has a smaller error; \\>: out of time, a lower bound. "
+        "One CPU thread, float64; medians where a solve takes less than half a second.",
+        "",
+        "- **solve**: the seconds of the solve alone, for all methods. Only these are compared "
+        "with those of peers, which give no certificate. The equivalents are those of the solve.",
+        "- **with certificate**: the seconds of a user's call of gflow, which measures the "
+        "certificate: energy, invariants and, for most paths, a second, finer solve.",
+        "- **cold**: diffrax's seconds with tracing and compiling, in an empty cache. Without the "
+        "word it is warm: compiled before the clock starts.",
+        "- In brackets: relative to gflow's `auto`; seconds of either kind relative to those of "
+        "its solve alone.",
+        "- **peak**: the largest increase of resident memory in one solve.",
+        "",
+        "Rows: `solvers.csv`.",
         "",
         f"{datetime.date.today()}, {', '.join(versions)}, Python {platform.python_version()}, "
         f"{_machine()}; load average {os.getloadavg()[1]:.1f} of {os.cpu_count()} cores.",
@@ -147,18 +97,22 @@ def _problem_table(name: str, groups: dict[str, list[Row]]) -> list[str]:
         "",
         f"![work-precision](solvers-{name}.png)",
         "",
-        "| method | equivalents at 1e-3 | seconds at 1e-3 | equivalents at 1e-6 "
-        "| seconds at 1e-6 | peak, MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| method | equivalents at 1e-3 | solve, s | with certificate, s "
+        "| equivalents at 1e-6 | solve, s | with certificate, s | peak, MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    auto = groups.get("gflow auto", [])
+    auto = groups.get(_AUTO, [])
     for method, group in groups.items():
         if not any(row.answered or row.status == "projected" for row in group):
             continue
         cells = [
-            _cell(matched(group, level, cost), matched(auto, level, cost), digits)
+            _cell(matched(group, level, cost), matched(auto, level, base), digits)
             for level in LEVELS
-            for cost, digits in ((gradient_equivalents, 0), (wall, 3))
+            for cost, base, digits in (
+                (gradient_equivalents, gradient_equivalents, 0),
+                (solve_seconds, solve_seconds, 3),
+                (certified_seconds, solve_seconds, 3),
+            )
         ]
         peaks = [row.peak_mb for row in group if row.peak_mb is not None]
         chosen = sorted({row.chosen for row in group if row.chosen})
@@ -194,9 +148,37 @@ def _failures(groups: dict[str, list[Row]]) -> list[str]:
     return ["", "Failures, projections and flags:", "", *lines] if lines else []
 
 
+def _fastest_table(rows: list[Row]) -> list[str]:
+    lines = [
+        "## Fastest of all methods, in seconds of the solve",
+        "",
+        "In brackets: relative to the fastest.",
+        "",
+        "| problem | error | fastest | solve, s | `auto`, solve, s | `auto`, with certificate, s "
+        "| gflow's best, solve, s |",
+        "| --- | ---: | --- | ---: | ---: | ---: | --- |",
+    ]
+    for name in PROBLEMS:
+        groups = by_method(rows, name)
+        for level in LEVELS:
+            first = fastest(groups, "", level, solve_seconds)
+            if first is None:
+                continue
+            auto = groups.get(_AUTO, [])
+            best = fastest(groups, "gflow", level, solve_seconds)
+            cells = [
+                _cell(first[1], None, 3),
+                _cell(matched(auto, level, solve_seconds), first[1], 3),
+                _cell(matched(auto, level, certified_seconds), first[1], 3),
+                f"{best[0].removeprefix('gflow ')}: {_cell(best[1], first[1], 3)}" if best else "–",
+            ]
+            lines.append(f"| {name} | {level:.0e} | {first[0]} | {' | '.join(cells)} |")
+    return lines
+
+
 def _auto_table(rows: list[Row]) -> list[str]:
     lines = [
-        "## `auto` against the best single gflow method",
+        "## `auto` against the best single gflow method, in gradient-equivalents",
         "",
         "| problem | error | `auto` | best single | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -218,8 +200,8 @@ def auto_ratios(
     for name in PROBLEMS:
         groups = by_method(rows, name)
         for level in LEVELS:
-            auto = matched(groups.get("gflow auto", []), level, gradient_equivalents)
-            best = fastest(groups, "gflow", level, gradient_equivalents)
+            auto = matched(groups.get(_AUTO, []), level, gradient_equivalents)
+            best = fastest(groups, "gflow", level, gradient_equivalents, (_AUTO,))
             if auto is not None and best is not None:
                 ratios.append((name, level, auto.value / best[1].value, auto, best))
     return ratios

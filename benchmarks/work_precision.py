@@ -3,9 +3,10 @@
 Each method solves each problem with smaller and smaller tolerances until its error is small enough;
 each solve is a row of ``results/solvers.csv``. Fast solves, and slow ones that a requirement
 compares, are then repeated in interleaved order, so that other load slows all alike; medians count.
+diffrax's solves are rows with and without their compilation.
 The rows give the tables of cost at matched error, the figures, and the table of requirements.
 
-Run: python benchmarks/work_precision.py            everything, in less than ten minutes
+Run: python benchmarks/work_precision.py            everything, in less than twelve minutes
      python benchmarks/work_precision.py --full     without the short time limits
      python benchmarks/work_precision.py --problems tanh300 --methods rkc2,CVODE
                                                     measure these again, keep the other rows
@@ -27,18 +28,21 @@ import ensemble
 import overhead
 import torch
 from figures import draw
+from matched_error import LEVELS, by_method, fastest, solve_seconds
 from measuring import Method, Row, measure
 from peers import gflow_methods, peer_methods
-from peers_jax import jax_methods
+from peers_jax import cold_rows, jax_methods
 from problems import PROBLEMS, Problem
 from references import reference
-from reporting import LEVELS, by_method, fastest, report, wall
+from reporting import report
 from requirements import requirements_table
 from rows import RESULTS, load, save
 
 _REPEATS = 7
 _REPEATED = 0.5  # seconds; shorter solves are repeated
 _REPEAT_BUDGET = 6.0  # seconds per problem
+_SLOW_BUDGET = 40.0
+_COMPARED = ("torchdiffeq", "CVODE", "diffrax Tsit5")
 
 
 def climb(method: Method, problem: Problem) -> list[Row]:
@@ -58,31 +62,31 @@ def climb(method: Method, problem: Problem) -> list[Row]:
             break
         if rows[-1].answered and (rows[-1].error or 0) <= problem.enough:
             break
-        if not method.explicit and rows[-1].wall > 0.4 * limit:
+        if not method.explicit and rows[-1].solve > 0.4 * limit:
             break  # the next one costs more
-        if not short and rows[-1].wall > limit / 8:
+        if not short and rows[-1].solve > limit / 8:
             rungs = rungs[1:]  # slow: skip every other tolerance
     return rows
 
 
 def repeat(rows: list[Row], methods: dict[str, Method], problem: Problem) -> None:
     """Repeat the timings of fast rows, and of slow rows that a requirement compares."""
-    quick = [row for row in rows if row.answered and row.seconds[0] <= _REPEATED]
+    quick = [row for row in rows if row.answered and row.solve <= _REPEATED]
     _interleave(quick, methods, problem, _REPEATS - 1, _REPEAT_BUDGET)
-    _interleave(_slow_rows(rows), methods, problem, 2, 2 * _REPEAT_BUDGET)
+    _interleave(_slow_rows(rows), methods, problem, 2, _SLOW_BUDGET)
 
 
 def _slow_rows(rows: list[Row]) -> list[Row]:
-    """Return the slow rows by which `auto` is compared with the fastest torchdiffeq method."""
+    """Return the slow rows by which `auto` is compared with the fastest methods of peers."""
     groups = by_method(rows, rows[0].problem)
     slow = []
     for level in LEVELS:
-        theirs = fastest(groups, "torchdiffeq", level, wall)
-        for name in ("gflow auto", theirs[0] if theirs else ""):
+        peers = [fastest(groups, peer, level, solve_seconds) for peer in _COMPARED]
+        for name in ("gflow auto", *(peer[0] for peer in peers if peer)):
             group = [r for r in groups.get(name, []) if r.answered or r.status == "projected"]
             above = [r for r in group if r.answered and (r.error or 0) > level][-1:]
             below = [r for r in group if r not in above and not (r.error or 0) > level][:1]
-            slow += [r for r in above + below if r.wall > _REPEATED and r not in slow]
+            slow += [r for r in above + below if r.solve > _REPEATED and r not in slow]
     return slow
 
 
@@ -92,8 +96,12 @@ def _interleave(
     began, rows = time.perf_counter(), list(rows)
     for turn in range(turns):
         spent = time.perf_counter() - began
-        if turn and spent * (turn + 1) / turn > budget:
-            break  # the next turn would exceed it
+        if turn:
+            expected = spent * (turn + 1) / turn
+        else:  # a projected solve is stopped at the limit
+            expected = sum(min(row.seconds[0], problem.limit) for row in rows)
+        if expected > budget:
+            break  # this turn would exceed it
         random.Random(turn).shuffle(rows)  # no fixed order of methods
         for row in rows:
             method = methods[row.method]
@@ -114,6 +122,7 @@ def run(problem: Problem, methods: Sequence[Method]) -> list[Row]:
     for method in methods:
         rows += climb(method, problem)
     repeat(rows, {method.name: method for method in methods}, problem)
+    rows += cold_rows(rows, problem)
     print(f"{problem.name}: {len(rows)} rows, {time.perf_counter() - began:.0f} s", flush=True)
     return rows
 

@@ -39,8 +39,8 @@ def test_work_precision_runs_on_every_problem_and_method():
 
 
 def test_matched_costs_are_interpolated_in_logarithms(benchmarks):
+    from matched_error import gradient_equivalents, matched
     from measuring import Row
-    from reporting import gradient_equivalents, matched
 
     rows = [
         Row("p", "m", "peer", 1e-2, rhs=100, jvp=0, error=1e-2),
@@ -54,6 +54,121 @@ def test_matched_costs_are_interpolated_in_logarithms(benchmarks):
     assert matched(rows, 1e-5, gradient_equivalents) is None
     rows.append(Row("p", "m", "peer", 1e-5, "projected", rhs=5000, jvp=0))
     assert matched(rows, 1e-5, gradient_equivalents) == (5000.0, ">")
+
+
+def matched_rows(problem, solve, certified, theirs, peer="CVODE gmres(30)"):
+    """Return rows of `auto` and a peer that reach errors of 1e-3 and 1e-6."""
+    from measuring import Row
+
+    rows = []
+    for error in (1e-2, 1e-3, 1e-6):
+        counts = {"rhs": 10, "jvp": 0, "error": error}
+        ours = {"seconds": [certified], "inner_seconds": [solve]}
+        rows.append(Row(problem, "gflow auto", "gflow", 1e-6, **counts, **ours))
+        rows.append(Row(problem, peer, "peer", 1e-6, **counts, seconds=[theirs]))
+        solve, certified, theirs = 2 * solve, 2 * certified, 2 * theirs
+    return rows
+
+
+@pytest.mark.parametrize(("solve", "met"), [(0.3, (True, True)), (0.36, (True, False))])
+def test_seconds_of_the_solve_are_compared_and_the_certificate_is_beside(benchmarks, solve, met):
+    from against_peers import against_peers
+
+    rows = matched_rows("completion", solve, 0.9, 0.4)
+    found = [r for r in against_peers(rows) if "W = UUᵀ" in r.subject and "CVODE" in r.subject]
+    assert tuple(r.met for r in found) == met
+    assert [r.bound for r in found] == ["at most 1", "at most 0.8"]
+    for requirement in found:
+        assert f"`auto` {solve / 0.4:.2f} (with the certificate 2.25;" in requirement.measured
+
+
+def test_every_comparison_with_compilation_must_be_ahead(benchmarks):
+    from against_peers import against_peers
+
+    rows = matched_rows("completion", 0.3, 0.9, 4.0, "diffrax Tsit5, cold")
+    rows += matched_rows("plateau", 0.3, 0.9, 0.2, "diffrax Dopri8, cold")
+    found = {r.subject: r for r in against_peers(rows)}
+    requirement = found["seconds against diffrax with its compilation, all problems"]
+    assert not requirement.met
+    assert "worst of 4: `auto` 1.50" in requirement.measured
+    assert "on plateau" in requirement.measured
+    # A cold method is no peer of the comparisons that are warm.
+    warm = [r for r in found.values() if "W = UUᵀ" in r.subject and "Tsit5" in r.subject]
+    assert {r.met for r in warm} == {False}
+
+
+def test_errors_are_compared_at_the_same_tolerance(benchmarks):
+    from against_peers import against_peers
+
+    rows = matched_rows("plateau", 0.3, 0.9, 0.2)[:2]
+    for ours, met in ((1e-3, True), (1.0, False)):
+        rows[0].error, rows[1].error = ours, 1e-2
+        found = [r for r in against_peers(rows) if r.subject.endswith("error at rtol 1e-6")]
+        assert [r.met for r in found] == [met]
+
+
+def test_tables_have_both_seconds_and_name_the_fastest(benchmarks):
+    from reporting import report
+
+    lines = report(matched_rows("completion", 0.3, 0.9, 0.1)).splitlines()
+    header = next(line for line in lines if line.startswith("| method"))
+    assert header.count("| solve, s | with certificate, s |") == 2
+    assert (
+        "| gflow auto | ≤ 10 (1) | 0.6 (1) | 1.8 (3) | ≤ 10 (1) | 1.2 (1) | 3.6 (3) | – |" in lines
+    )
+    peer = "| CVODE gmres(30) | ≤ 10 (1) | 0.2 (0.33) | – | ≤ 10 (1) | 0.4 (0.33) | – | – |"
+    assert peer in lines
+    fastest = "| completion | 1e-03 | CVODE gmres(30) | 0.2 | 0.6 (3) | 1.8 (9) | auto: 0.6 (3) |"
+    assert fastest in lines
+
+
+def test_gflow_is_stopped_at_the_limit_of_its_solve(benchmarks):
+    from measuring import measure
+    from peers import gflow_methods
+    from problems import non_stiff
+
+    method = next(m for m in gflow_methods() if m.name == "gflow tsit5")
+    assert measure(method, non_stiff(), 1e-3, 60.0).status == "ok"
+    assert measure(method, non_stiff(), 1e-3, 1e-5).status.startswith("out of time")
+
+
+def test_peer_that_is_not_installed_is_not_run(benchmarks, monkeypatch):
+    from measuring import measure
+    from peers_sundials import sundials_methods
+    from problems import non_stiff
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for method in sundials_methods():
+        status = measure(method, non_stiff(), 1e-3, 10.0).status
+        assert status.startswith("not run: s")
+        assert "is not installed" in status
+
+
+@pytest.mark.slow
+def test_cold_rows_have_the_seconds_of_the_compilation(benchmarks):
+    pytest.importorskip("diffrax")
+    from measuring import measure
+    from peers_jax import cold_rows, jax_methods
+    from problems import non_stiff
+
+    problem = non_stiff()
+    warm = measure(jax_methods()[0], problem, 1e-3, 60.0)
+    (cold,) = cold_rows([warm], problem)
+    assert cold.method == "diffrax Tsit5, cold"
+    assert (cold.error, cold.rhs) == (warm.error, warm.rhs)
+    assert cold.wall > warm.wall
+
+
+@pytest.mark.slow
+def test_ensemble_benchmark_matches_errors(benchmarks):
+    from ensemble import REFERENCE, rows, table
+
+    measured = rows(members=4, sample=2, repeats=1)
+    level = next(row.error for row in measured if row.method == REFERENCE)
+    ours = [row for row in measured if row.method == "gflow auto" and row.answered]
+    assert ours[-1].error <= level
+    assert ours[-1].wall > ours[-1].solve > 0
+    assert f"At error {level:.1e}" in table(measured)
 
 
 def test_failing_solver_is_a_row_with_its_reason(benchmarks):
