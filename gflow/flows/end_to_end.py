@@ -25,7 +25,7 @@ from torch.linalg import vector_norm
 from gflow.checks import require_count, require_depth, require_float, require_times
 from gflow.errors import InputError
 from gflow.flows.array_form import ArrayForm, reduced_form
-from gflow.flows.base import Observables, RankGuard, ReducedFlow
+from gflow.flows.base import Observables, RankGuard, ReducedFlow, gradient_of
 from gflow.flows.closed_forms import aligned_mode, riccati, shared_singular_modes
 from gflow.flows.deep_linear import (
     LayerwiseFlow,
@@ -34,6 +34,7 @@ from gflow.flows.deep_linear import (
     matrix_observables,
 )
 from gflow.flows.discrete_changes import matrix_changes
+from gflow.flows.jacobian import jacobian_product
 from gflow.flows.of_matrix_loss import MatrixLossFlow
 from gflow.flows.rank_guards import LayerGrowth, MatrixGuard
 from gflow.linalg.eigen import without_round_off
@@ -276,6 +277,17 @@ class EndToEndFlow(MatrixLossFlow, ReducedFlow):
     def project(self, parameters: Tensor) -> Tensor:
         """Compute the product of the layers."""
         return self.parameter_flow.end_to_end(parameters)
+
+    def reference(self, y: Tensor) -> Tensor:
+        """Compute dy/dt by automatic differentiation, on layers of the flow's rank.
+
+        Steps leave singular values beyond the rank within the tolerance: at rest, more than the
+        velocity. The gradient is taken at y, as by the flow.
+        """
+        parameters = self.lift(y)
+        beyond = y - self.project(parameters)
+        velocity = -gradient_of(lambda p: self.loss(self.project(p) + beyond), parameters)
+        return jacobian_product(self.project, parameters, velocity)
 
     def _truncated(self, W: Tensor) -> Tensor:
         if self.rank is None or self.depth == 1 or self.rank == min(self._loss.shape):

@@ -190,6 +190,14 @@ def test_end_to_end_against_layer_wise(case):
         assert torch.linalg.matrix_rank(W.ys[-1], rtol=1e-9) == rank
 
 
+def test_a_path_of_lower_rank_is_certified_at_rest():
+    """Steps leave a third singular value of 5e-8 there, which moved the layers of a lift."""
+    flow = EndToEndFlow(make_loss("sensing", 3, 3), 2)
+    path = gflow.integrate(flow, of_rank(2, 3, 3), [0.0, 100.0, 1000.0])
+    assert float(path.flow(0.0, path.ys[-1]).norm()) < 1e-7
+    assert path.certificate.holds, path.certificate
+
+
 def test_start_with_a_conserved_rank():
     flow = EndToEndFlow(make_loss("completion", 4, 4), 3)
     assert flow.for_start(of_rank(2, 4, 4)).rank == 2
