@@ -54,7 +54,7 @@ def two_factors(layers: Sequence[Tensor]) -> tuple[int, Tensor, Tensor]:
     k : int
         Number of layers in B.
     left, right : Tensor
-        A = W_N⋯W_{k+1} and B = W_k⋯W_1.
+        A = W_N⋯W_{k+1} and B = W_k⋯W_1, whose columns lie together in memory.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def two_factors(layers: Sequence[Tensor]) -> tuple[int, Tensor, Tensor]:
     k = min(range(1, len(layers)), key=lambda j: layers[j - 1].shape[-2])
     left = functools.reduce(lambda product, layer: product @ layer, reversed(layers[k:]))
     right = functools.reduce(lambda product, layer: layer @ product, layers[:k])
-    return k, left, right
+    return k, left, right.mT.contiguous().mT
 
 
 def thin_singular_values(left: Tensor, right: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ def test_products_are_those_of_dense_matrices(batch, monkeypatch):
     assert relative(PATTERN.transposed_times(z, A), dense(z).mT @ A) <= 1e-15
 
 
+def test_sparse_products_of_both_libraries_agree(monkeypatch):
+    z, B = randn(6, seed=2), randn(3, 2, seed=1)
+    by_scipy = PATTERN.times(z, B), PATTERN.transposed_times(z, randn(4, 2))
+    monkeypatch.setattr(module, "shared_array", lambda values: None)  # as on a device
+    assert relative(PATTERN.times(z, B), by_scipy[0]) <= 1e-15
+    assert relative(PATTERN.transposed_times(z, randn(4, 2)), by_scipy[1]) <= 1e-15
+
+
 def test_derivatives_of_both_orders():
     A, B, z = randn(4, 2), randn(2, 3, seed=1), randn(6, seed=2)
     for check in (gradcheck, gradgradcheck):
@@ -45,7 +53,12 @@ def test_the_largest_tensor_of_a_product_is_one_block(monkeypatch):
     """Not all gathered rows at once, which may be more than the dense matrix."""
     monkeypatch.setattr(module, "_BLOCK", 2)
     gathered = []
-    original = module.vecdot
-    monkeypatch.setattr(module, "vecdot", lambda a, b: gathered.append(a.numel()) or original(a, b))
+    original = torch.mv
+
+    def mv(rows, *rest, **keywords):
+        gathered.append(rows.numel())
+        return original(rows, *rest, **keywords)
+
+    monkeypatch.setattr(torch, "mv", mv)
     PATTERN.of_product(randn(4, 2), randn(2, 3))
     assert gathered == [2] * 6
