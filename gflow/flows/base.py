@@ -398,6 +398,21 @@ class Flow(abc.ABC):
         """
         return {}
 
+    def in_singular_coordinates(self, y0: Tensor) -> str:
+        """Return how to write the flow that resolves modes which this one may lose; "" if none.
+
+        Parameters
+        ----------
+        y0 : Tensor, shape (..., *state)
+            The start.
+
+        Returns
+        -------
+        str
+            Such as ``SpectralFlow(loss, depth=3)``.
+        """
+        return ""
+
     @property
     def members(self) -> tuple[int, ...]:
         """Shape of the ensemble whose members have settings of their own; () where all share them.

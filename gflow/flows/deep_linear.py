@@ -489,6 +489,12 @@ class LayerwiseFlow(MatrixLossFlow, ParameterFlow):
         balanced = self.is_balanced(ys[0])
         return layer_changes(ts, self.unpack(ys), self._loss.gradient, balanced)
 
+    def in_singular_coordinates(self, y0: Tensor) -> str:
+        other = self.depth == 1 or type(self) is not LayerwiseFlow or self._entries is not None
+        if other or not bool(self.is_balanced(y0).all()):
+            return ""
+        return f"SpectralFlow(loss, depth={self.depth})"
+
     def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
         if self.depth == 1 or type(self) is not LayerwiseFlow or self._entries is not None:
             return None

@@ -301,6 +301,10 @@ class EndToEndFlow(MatrixLossFlow, ReducedFlow):
             return {}
         return matrix_changes(ts, ys, self._loss.gradient, self.depth)
 
+    def in_singular_coordinates(self, y0: Tensor) -> str:
+        other = self.depth == 1 or type(self) is not EndToEndFlow
+        return "" if other else f"SpectralFlow(loss, depth={self.depth})"
+
     def rank_guard(self, y0: Tensor, rtol: float) -> RankGuard | None:
         if self.depth == 1 or self.single_output or type(self) is not EndToEndFlow:
             return None

@@ -210,6 +210,10 @@ class FactorFlow(MatrixLossFlow, ParameterFlow):
             return {}
         return factor_changes(ts, ys, self._loss.gradient)
 
+    def in_singular_coordinates(self, y0: Tensor) -> str:
+        few = few_entries(self._loss, y0.shape[-1]) is not None
+        return "" if few or type(self) is not FactorFlow else "SpectralFlow(loss, symmetric=True)"
+
     def coordinates(self, y0: Tensor) -> Coordinates | None:
         """Return a factor with as many columns as the rank of U, where U has more."""
         if type(self) is not FactorFlow:  # a subclass may have another right-hand side
@@ -365,6 +369,9 @@ class ProductFlow(MatrixLossFlow, ReducedFlow):
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
         return product_changes(ys, self.lift(ys[0]).ne(0).any(dim=-2).sum(-1))
+
+    def in_singular_coordinates(self, y0: Tensor) -> str:
+        return "" if type(self) is not ProductFlow else "SpectralFlow(loss, symmetric=True)"
 
     def observables(self, y: Tensor) -> Observables:
         """Measure loss, eigenvalues of W, their least, effective rank, nuclear norm, symmetry."""

@@ -61,11 +61,8 @@ _WAYS = 3  # of changing the last digits of a state
 _ROUND_OFF = 30  # times that difference is no fault
 _INVARIANT_SAMPLES = 33  # states at which invariants are measured
 _ESCAPE = 50.0  # tolerances: the error of a path that left a saddle at the right time
-# What to do about a change.
-_MENDS = {
-    "resolved_rank": " (a mode was lost in round-off where it may have grown since; "
-    "SpectralFlow follows all modes)"
-}
+# What a change is, where its name does not say so.
+_CAUSES = {"resolved_rank": "a mode was lost in round-off where it may have grown since"}
 _CURVATURE = 100.0  # change of the energy that an error of the resolution may cause, per unit
 
 
@@ -123,6 +120,9 @@ class Certificate:
         Where the path ends at rest on a saddle: the mode that should leave it.
     discrete_changes : mapping of str to float
         Change of each conserved rank or sign; 0 where there is none.
+    all_modes : str
+        The flow whose coordinates resolve all modes, if there is one; see
+        `Flow.in_singular_coordinates`.
     """
 
     energy_residual: float
@@ -138,6 +138,7 @@ class Certificate:
     escape_error: float | None = None
     rest: str = ""
     discrete_changes: Mapping[str, float] = field(default_factory=dict)
+    all_modes: str = ""
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
@@ -156,7 +157,7 @@ class Certificate:
                 failures.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
                 if name == "escape_error":
                     grown = f"errors grew by up to {self.amplification:.1g} along the path"
-                    failures[-1] += f" ({'; '.join(filter(None, (grown, self.rest)))})"
+                    failures[-1] += self._explained(grown, self.rest)
         bound = self.bounds["invariant_drift"]
         for name, value in self.invariant_drift.items():
             if not value <= bound:
@@ -165,8 +166,15 @@ class Certificate:
             failures.append(self.underflow)
         for name, value in self.discrete_changes.items():
             if not value <= self.bounds["discrete_changes"]:
-                failures.append(f"{name} changed, {value:.2g}{_MENDS.get(name, '')}")
+                failures.append(f"{name} changed, {value:.2g}")
+                failures[-1] += self._explained(_CAUSES.get(name, ""))
         return failures
+
+    def _explained(self, *causes: str) -> str:
+        """Return causes in parentheses, and which flow has none of them."""
+        other = f"{self.all_modes} follows all modes" if self.all_modes else ""
+        text = "; ".join(filter(None, (*causes, other)))
+        return f" ({text})" if text else ""
 
     @property
     def holds(self) -> bool:
@@ -303,6 +311,7 @@ def certify(
         round_off=round_off,
         underflow=lost,
         discrete_changes=discrete_changes or {},
+        all_modes=flow.in_singular_coordinates(ys[0]),
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import mpmath
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 import gflow
 from gflow.errors import InputError
 from gflow.events import loss_reaches
-from gflow.flows import EndToEndFlow, FactorFlow, ProductFlow, SpectralFlow
-from gflow.losses import MatrixCompletion, SquaredDistance
+from gflow.flows import EndToEndFlow, FactorFlow, LayerwiseFlow, ProductFlow, SpectralFlow
+from gflow.losses import MatrixCompletion, MatrixSensing, SquaredDistance
 from tests.helpers import make_loss, of_rank, randn, relative, slow_except, slow_pairs_except, times
 
 BASIS = torch.linalg.qr(randn(3, 3, seed=3))[0]
@@ -256,17 +257,61 @@ def test_what_cannot_be_followed(name):
         call(SpectralFlow(CORNER, depth=2))
 
 
+def named_by(path, loss):
+    """The flow that a failing certificate names, as it is written there."""
+    found = re.findall(r"(SpectralFlow\(.*?\)) follows all modes", str(path.certificate))
+    assert found, path.certificate
+    return eval(found[0], {"SpectralFlow": SpectralFlow, "loss": loss})
+
+
 def test_a_certificate_of_another_flow_names_it_where_a_mode_was_lost():
     """The smaller mode of the start is below the round-off of W, and grows by e^19 or more."""
     W, target = torch.diag(times(0.1, 1e-17)), torch.diag(times(1.0, 2.0))
     loss = SquaredDistance(target)
-    flow, plain = SpectralFlow(loss), EndToEndFlow(loss, 2)
+    plain = EndToEndFlow(loss, 2)
     path = gflow.integrate(plain, W, [0.0, 1.0, 5.0, 12.0], "dop853", rtol=1e-6, atol=1e-9)
-    assert "SpectralFlow follows all modes" in "; ".join(path.certificate.failures())
+    flow = named_by(path, loss)
     path = gflow.integrate(flow, flow.start(W), path.ts, rtol=1e-6, atol=0.0)
     assert path.certificate.holds
     late = 2 / (1 + 2e17 * math.exp(-48))  # s = m/(1 + (m/s₀ − 1) e^{−2mt})
     assert relative(flow.end_to_end(path.ys[-1]), torch.diag(times(1.0, late))) < 1e-5
+
+
+FRAMES = [torch.linalg.qr(randn(2, 2, seed=seed))[0] for seed in range(4)]
+
+
+KINDS = itertools.product(["end to end", "layers", "product", "factor"], [False, True])
+
+
+@pytest.mark.parametrize("case", slow_except(list(KINDS), ("end to end", False), ("layers", True)))
+def test_no_flow_loses_a_mode_in_silence(case):
+    """From 1e-10 and 1e-22: the second is round-off of W from when the first is there."""
+    kind, ensemble = case
+    symmetric = kind in ("product", "factor")
+    U, P = FRAMES[:2]
+    V, Q = (U, P) if symmetric else FRAMES[2:]
+    entries = torch.eye(4).double().reshape(4, 2, 2) * times(1.8, 2.0, 2.1, 2.2)[:, None, None]
+    loss = MatrixSensing(entries, (entries * ((P * times(3.0, 1.0)) @ Q.mT)).sum((-2, -1)))
+    roots = [frame * times(1e-5, 1e-11) for frame in (U, V)]
+    W = roots[0] @ roots[1].mT
+    layers = LayerwiseFlow(loss, [2, 2, 2])
+    flow, y0 = {
+        "end to end": (EndToEndFlow(loss, 2), W),
+        "layers": (layers, layers.pack([roots[1].mT, roots[0]])),
+        "product": (ProductFlow(loss), W),
+        "factor": (FactorFlow(loss), roots[0]),
+    }[kind]
+    ts = [0.0, 10.0, 20.0, 24.0, 26.0, 40.0]
+    spectral = SpectralFlow(loss, symmetric=symmetric)
+    truth = gflow.integrate(spectral, spectral.start(W), ts, rtol=1e-8)
+    assert truth.certificate.holds
+    path = gflow.integrate(flow, torch.stack([y0, y0]) if ensemble else y0, ts, atol=1e-18)
+    found = path.ys if kind in ("end to end", "product") else flow.end_to_end(path.ys)
+    error = relative(found[:, 0] if ensemble else found, spectral.end_to_end(truth.ys))
+    if path.certificate.holds:
+        assert error < 1e-4
+    else:
+        assert named_by(path, loss).symmetric is symmetric
 
 
 def test_equal_singular_values_that_round_off_parts_are_no_fault():
