@@ -303,7 +303,7 @@ def test_a_solve_of_a_large_state_keeps_few_states(benchmarks, monkeypatch, meth
 
 
 @pytest.mark.parametrize("method", slow_except(["tsit5", "rkc2"], "tsit5"))
-def test_the_host_waits_once_a_step_and_twice_an_estimate_of_growth(benchmarks, method):
+def test_the_host_waits_once_a_step_and_once_an_estimate_of_growth(benchmarks, method):
     from gpu import ensemble
     from host_reads import counted
 
@@ -314,8 +314,8 @@ def test_the_host_waits_once_a_step_and_twice_an_estimate_of_growth(benchmarks, 
         path = gflow.integrate(flow, Y0, [0.0, 0.2], method, 1e-6, 1e-9)
     assert reads.steps >= path.stats.accepted / 3
     assert reads.in_steps == reads.steps
-    of_radius = 0 if method == "tsit5" else 20  # an estimate of the spectral radius: one a product
-    assert 0 < reads.in_estimates <= 2 * reads.estimates + of_radius
+    of_radius = 0 if method == "tsit5" else 30  # six of the spectral radius: once a product
+    assert 0 < reads.in_estimates <= reads.estimates + of_radius
     at_start = 6
     assert reads.in_loop <= reads.in_steps + reads.in_estimates + at_start
 

@@ -158,19 +158,18 @@ def growth_rate(
 
     count = min(products, y.shape[1])
     ahead = f if chart is None else chart.from_state(f)
-    found = (_in_window if is_large(y) else _in_block)(image, ahead, vectors, count, seed)
+    search = _in_window if is_large(y) else _in_block
+    found = search(image, ahead, row_norms(f), vectors, count, seed)
     length = row_norms(found.vectors[:, 0])
     unusable = ~((length > 0) & (length < np.inf))
     replace_where(unusable[:, None, None], found.vectors, vectors)
-    overlap = (found.vectors[:, 0] * vectors[:, 0]).sum(1)
-    kept, speed = np.abs(to_numpy_at_once(overlap, row_norms(f)))
-    moves = speed > 0  # exactly at rest nothing leaves
+    moves = found.speed > 0  # exactly at rest nothing leaves
     blind = least = _NOISE * eps**0.5 * found.scale
     if product is not None:  # round-off is that of the products of which the mode consists
         least = _NOISE * eps * found.sizes
     rate = np.where(moves & (found.rate > least), found.rate, 0.0)
     rate = np.where(found.finite, rate, np.nan)
-    return Growth(rate, found.followed, kept, found.vectors, blind)
+    return Growth(rate, found.followed, found.kept, found.vectors, blind)
 
 
 class _Modes(NamedTuple):
@@ -178,7 +177,9 @@ class _Modes(NamedTuple):
 
     rate: np.ndarray  #: largest real part of the Ritz values, (members,)
     followed: np.ndarray  #: v·Jv of the first vector
+    kept: np.ndarray  #: |v_old·v_new|; 1 where there is no new one
     vectors: Any  #: (members, FOLLOWED, size)
+    speed: np.ndarray  #: ‖f‖
     scale: np.ndarray  #: the largest |q_i·J q_j|
     sizes: np.ndarray  #: Σ|weight|·‖Jq‖ of the mode
     finite: np.ndarray
@@ -187,6 +188,7 @@ class _Modes(NamedTuple):
 def _in_block(
     image: Callable[[Array], Array],
     ahead: Array,
+    speed: Array,
     vectors: Array,
     count: int,
     seed: int | np.ndarray,
@@ -199,8 +201,8 @@ def _in_block(
         if k < FOLLOWED:
             rest = unit(vectors[:, k])
         elif k == FOLLOWED:  # the velocity is amplified as every perturbation is
-            speed = row_norms(ahead)[:, None]
-            rest = ahead / where(speed > 0, speed, 1.0)
+            size = row_norms(ahead)[:, None]
+            rest = ahead / where(size > 0, size, 1.0)
         else:  # the residual of the first, then the products of what it has added
             rest = JQ[:, 0 if k == FOLLOWED + 1 else k - 1]
             rest = unit(_outside(unit(rest), Q[:, :k]))
@@ -213,8 +215,14 @@ def _in_block(
             q = where(lost, unit(_outside(random_vectors(ahead, seed + k)[:, 1], Q[:, :k])), q)
         Q[:, k] = q
         JQ[:, k] = image(q)
-    products, squares, lengths = to_numpy_at_once(
-        JQ @ Q.swapaxes(1, 2), (Q * Q).sum(2), (JQ * JQ).sum(2)
+    old = vectors[:, 0]
+    # All that the host needs, by one copy: it waits for a device once.
+    products, squares, lengths, overlaps, speeds = to_numpy_at_once(
+        JQ @ Q.swapaxes(1, 2),
+        (Q * Q).sum(2),
+        (JQ * JQ).sum(2),
+        (Q @ old[:, :, None])[:, :, 0],
+        speed,
     )
     H = products.swapaxes(1, 2).copy()  # H[i, j] = q_i·J q_j
     used = squares > 0.25
@@ -230,15 +238,20 @@ def _in_block(
     weights = numbers(chosen.real, ahead)
     found = empty((B, FOLLOWED, n), ahead)
     found[:, 0] = unit((weights[:, None] @ Q)[:, 0])
+    length = np.sqrt((chosen.real**2 * squares).sum(axis=1))
+    kept = np.abs((chosen.real * overlaps).sum(axis=1)) / length
+    kept = np.where(finite & (length > 0), kept, 1.0)
     weights[:, 0] = 0.0  # what the mode takes from the others: where it goes on to
     found[:, 1] = unit((weights[:, None] @ Q)[:, 0])
     sizes = (np.abs(chosen) * known_or_zero(np.sqrt(lengths))).sum(axis=1)
-    return _Modes(values.real[np.arange(B), best], followed, found, scale, sizes, finite)
+    rate = values.real[np.arange(B), best]
+    return _Modes(rate, followed, kept, found, speeds, scale, sizes, finite)
 
 
 def _in_window(
     image: Callable[[Array], Array],
     ahead: Array,
+    speed: Array,
     vectors: Array,
     count: int,
     seed: int | np.ndarray,
@@ -258,7 +271,10 @@ def _in_window(
     finite = window.finite
     scale = np.where(finite, window.scale, 0.0)
     followed = np.where(finite, window.first, 0.0)
-    return _Modes(rate, followed, window.vectors(), scale, sizes, finite)
+    found = window.vectors()
+    overlaps, speeds = to_numpy_at_once((found[:, 0] * vectors[:, 0]).sum(1), speed)
+    kept = np.where(np.isfinite(overlaps) & finite, np.abs(overlaps), 1.0)
+    return _Modes(rate, followed, kept, found, speeds, scale, sizes, finite)
 
 
 def _another(like: Array, seed: int | np.ndarray) -> Array:

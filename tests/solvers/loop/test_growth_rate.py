@@ -128,3 +128,18 @@ def test_nothing_grows_in_a_valley_with_exact_products():
         growth = growth_rate(J, y, J(y), vectors, seed=i, product=J)
         vectors = growth.vectors
         assert growth.rate[0] < 1e-3
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_what_a_mode_keeps_is_the_overlap_with_the_last_one(members):
+    J, _ = turned([-30.0, 2.0, 1.0, -4.0, 0.5, -1.0])
+    y, vectors = randn(members, 6, seed=1), random_vectors(randn(members, 6), 3)
+    f = y @ J
+    f[members - 1] = 0.0  # at rest
+    growth = growth_rate(lambda s: s @ J - y @ J + f, y, f, vectors, 6)
+    overlap = (growth.vectors[:, 0] * vectors[:, 0]).sum(1).abs()
+    assert growth.kept == pytest.approx(overlap.numpy(), abs=1e-12)
+    assert 0 < growth.kept.max() < 1
+    assert growth.rate.shape == growth.kept.shape == (members,)
+    assert growth.rate[members - 1] == 0  # exactly at rest nothing leaves
+    assert growth.rate[: members - 1] == pytest.approx(2.0, rel=1e-4)
