@@ -31,7 +31,6 @@ from gflow.solvers.loop.growth_rate import (
 from gflow.solvers.loop.state import LoopState
 
 _INTERVAL = 50  # evaluations between two estimates
-_NEARLY = 0.5  # of the way to that
 _LONGER = 2.0  # times the step at the last one: a new one first
 _SHARE = 0.07  # of all evaluations
 _SHARE_GROWING = 0.1  # the same where a perturbation has grown by e^_GROWN
@@ -64,11 +63,8 @@ class GrowthMonitor:
         affordable = m.growth_spent[rows] + PRODUCTS <= _FREE + share * evals
         affordable &= evals + FIRST_PRODUCTS < state.problem.max_evals
         due = late & affordable
-        if any_true(due):
-            # Many take hardly longer than one: those that would be due soon are done with it.
-            nearly = evals - m.growth_evals[rows] >= _NEARLY * _INTERVAL
-            nearly |= ~(h <= _LONGER**_NEARLY * m.growth_h[rows])
-            self.estimate(np.flatnonzero(nearly & affordable))
+        if any_true(due):  # not those that are nearly due: a member takes the steps it takes alone
+            self.estimate(np.flatnonzero(due))
 
     def follow_speed(self) -> None:
         """Measure the growth of the velocity since it was least.
