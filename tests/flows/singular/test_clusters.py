@@ -57,8 +57,17 @@ def test_arrays_and_ensembles_agree_with_one_state(clusters):
     form = flow.array_form()
     assert relative(form.velocity(y.numpy()), velocity) < 1e-14
     assert float(form.loss(y.numpy())) == pytest.approx(float(flow.loss(y)), rel=1e-14)
-    rate = float(flow._dissipation(y, velocity, flow.network_loss.gradient))
+    G = flow.network_loss.gradient(flow.end_to_end(y))
+    rate = float(flow._dissipation(y, velocity, G))
     assert form.dissipation(y.numpy(), velocity.numpy()) == pytest.approx(rate, rel=1e-13)
+    other = form.velocity(1.01 * y.numpy())
+    fall = float(flow.dissipation(1.01 * y, torch.from_numpy(other)))
+    assert form.dissipation(1.01 * y.numpy(), other) == pytest.approx(fall, rel=1e-13)
+    assert form.dissipation(y.numpy(), velocity.numpy()) == pytest.approx(rate, rel=1e-13)
+    state = y.numpy().copy()
+    form.velocity(state)
+    state *= 1.01  # in place, behind the velocity
+    assert form.dissipation(state, other) == pytest.approx(fall, rel=1e-13)
     assert relative(flow(0.0, torch.stack([y, y]))[1], velocity) < 1e-14
 
 
