@@ -29,7 +29,7 @@ from gflow.laws.scales import Stream
 from gflow.laws.symmetries import Symmetries
 from gflow.laws.uses import End
 from gflow.networks.attention import LinearAttention
-from gflow.networks.context_moments import MomentAttention
+from gflow.networks.context_moments import MapAttention, MomentAttention
 
 
 def _attention(
@@ -202,6 +202,7 @@ def residual(found: Symmetries, x: Features, y: Features) -> Features:
 LAYERS |= {
     LinearAttention: _linear_attention,
     MomentAttention: _linear_attention,
+    MapAttention: _linear_attention,
     nn.MultiheadAttention: _attention,
     nn.TransformerEncoderLayer: _encoder_layer,
     nn.TransformerEncoder: _encoder,

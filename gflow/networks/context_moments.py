@@ -7,6 +7,11 @@ Samples come in groups: of each context all 2D² pairs of a function ±√D·o_i
 √D·Λ^{1/2}p_j, where o and p are random orthonormal bases. The loss is quadratic in w and in x_q, so
 its means over them are exact: of the sample's moments only those of the contexts' S = Σ_n x_nx_nᵀ/N
 are left to chance.
+
+Outputs are linear in the map Σ_h v_h ⊗ k_h ⊗ q_h of C³ numbers, so that the squared error of many
+samples is that of C³ + 1 combinations of them, the rows of a triangle: one evaluation of 48,000
+samples of C = 5 takes 25 ms, one of their 126 combinations a fraction of a millisecond
+(`combined`, `MapAttention`).
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ import torch
 from torch import Tensor
 
 from gflow.networks.attention import LinearAttention
+
+_MOST_FEATURES, _MOST_NUMBERS = 1000, 2**25  # of a triangle, and of the features of all samples
 
 
 class Contexts(NamedTuple):
@@ -107,3 +114,82 @@ class MomentAttention(LinearAttention):
         keys = inputs[:, : channels**2] @ maps
         queries = inputs[:, channels**2 :] @ self.query.flatten(0, 1).mT
         return (keys * queries).sum(1, keepdim=True)
+
+
+class MapAttention(LinearAttention):
+    """`LinearAttention` with the same parameters, on moments times queries.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    heads, rank : int
+        The number of heads, and of the rows of their keys and queries.
+
+    Examples
+    --------
+    >>> MapAttention(3, heads=2, rank=1)(torch.ones(4, 27)).shape
+    torch.Size([4, 1])
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return predictions (n, 1) of moments times queries, or combinations, (n, C³)."""
+        keys = torch.einsum("hc,hrd->hrcd", self.value, self.key).flatten(2).flatten(0, 1)
+        maps = keys.mT @ self.query.flatten(0, 1)
+        return inputs @ maps.reshape(-1, 1)
+
+
+class SummedSquares:
+    """½ Σ (u − y)²/n, of combinations of n samples.
+
+    Parameters
+    ----------
+    samples : int
+        n.
+
+    Examples
+    --------
+    >>> SummedSquares(4)(torch.tensor([[2.0]]), torch.tensor([[0.0]]))
+    tensor(0.5000)
+    """
+
+    def __init__(self, samples: int):
+        self.samples = samples
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return 0.5 * (outputs - targets).square().sum() / self.samples
+
+
+def combined(contexts: Contexts) -> tuple[Tensor, Tensor] | None:
+    """Return combinations of samples with the same squared errors, and the same distances.
+
+    Parameters
+    ----------
+    contexts : Contexts
+
+    Returns
+    -------
+    tuple of two Tensor, shapes (C³ + 1, C³) and (C³ + 1, 1), or None
+        Inputs of `MapAttention`, and targets. The last row has what no map explains. None where
+        there are hardly more samples than combinations, or too many numbers.
+
+    Examples
+    --------
+    >>> found = draw_contexts(20, 8, 2, 0.5, 0)
+    >>> inputs, targets = combined(found)
+    >>> inputs.shape, bool((inputs.mT @ targets).norm() > 1)
+    (torch.Size([28, 27]), True)
+    >>> torch.allclose(targets.square().sum(), found.targets.square().sum())
+    True
+    """
+    rows, targets = contexts.rows, contexts.targets
+    channels = len(contexts.covariance) + 1
+    count = channels**3
+    if count > min(_MOST_FEATURES, len(rows) // 2) or len(rows) * count > _MOST_NUMBERS:
+        return None
+    moments, queries = rows[:, : channels**2], rows[:, channels**2 :]
+    features = (moments[:, :, None] * queries[:, None, :]).flatten(1)
+    Q, R = torch.linalg.qr(features)
+    projected = Q.mT @ targets
+    rest = (targets - Q @ projected).norm()
+    return torch.cat([R, R.new_zeros(1, count)]), torch.cat([projected, rest.reshape(1, 1)])

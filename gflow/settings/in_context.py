@@ -64,8 +64,13 @@ class InContext(LaboratoryScenario):
         """
         from gflow.errors import InputError
         from gflow.flows import NetworkFlow
-        from gflow.flows.objective.criteria import HalfSquaredError
-        from gflow.networks.context_moments import MomentAttention, draw_contexts
+        from gflow.networks.context_moments import (
+            MapAttention,
+            MomentAttention,
+            SummedSquares,
+            combined,
+            draw_contexts,
+        )
         from gflow.settings.architectures import build
 
         heads, D, contexts = self.heads or self.inputs, self.inputs, self.samples or _CONTEXTS
@@ -83,12 +88,15 @@ class InContext(LaboratoryScenario):
         data = draw_contexts(contexts, self.length, D, self.decay, self.seed)
         options = self.torch_options()
         dtype = options["dtype"]
-        module = build(lambda: MomentAttention(D + 1, heads, 1), self.seed, dtype)
+        found = combined(data)
+        attention = MomentAttention if found is None else MapAttention
+        inputs, targets = found or (data.rows, data.targets)
+        module = build(lambda: attention(D + 1, heads, 1), self.seed, dtype)
         flow = NetworkFlow(
             module.to(options["device"]),
-            HalfSquaredError(),
-            data.rows.to(**options),
-            data.targets.to(**options),
+            SummedSquares(len(data.rows)),
+            inputs.to(**options),
+            targets.to(**options),
         )
         return flow, flow.scaled_start(self.init_scale), data
 

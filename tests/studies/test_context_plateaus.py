@@ -6,8 +6,16 @@ import torch
 
 import gflow
 from gflow.errors import InputError
+from gflow.flows import NetworkFlow
+from gflow.flows.objective.criteria import HalfSquaredError
 from gflow.networks.attention import LinearAttention
-from gflow.networks.context_moments import MomentAttention, draw_contexts
+from gflow.networks.context_moments import (
+    MapAttention,
+    MomentAttention,
+    SummedSquares,
+    combined,
+    draw_contexts,
+)
 from gflow.scenario import load_scenario, validate
 from gflow.studies.context_plateaus import best_levels, context_levels, context_plateaus
 from tests.helpers import relative
@@ -46,6 +54,27 @@ def test_moments_stand_for_the_sequences():
     moments.load_state_dict(attention.state_dict())
     assert relative(found.targets, targets) <= 1e-14
     assert relative(moments(found.rows).detach(), attention(X).detach()) <= 1e-13
+
+
+def test_combinations_have_the_squared_error_and_the_distances_of_all_samples():
+    found = draw_contexts(30, 6, 2, 0.5, 7)
+    inputs, targets = combined(found)
+    assert len(inputs) == 28 < len(found.rows) / 2
+    torch.manual_seed(0)
+    module, maps = (kind(3, heads=4, rank=2).double() for kind in (MomentAttention, MapAttention))
+    all_samples = NetworkFlow(module, HalfSquaredError(), found.rows, found.targets)
+    few = NetworkFlow(maps, SummedSquares(len(found.rows)), inputs, targets)
+    y = torch.stack([all_samples.start, 0.3 * all_samples.start.sin()])
+    assert relative(few.loss(y), all_samples.loss(y)) <= 1e-13
+    assert relative(few(0.0, y), all_samples(0.0, y)) <= 1e-12
+    distances = [flow.end_to_end(y).diff(dim=0).norm() for flow in (few, all_samples)]
+    assert float(distances[0]) == pytest.approx(float(distances[1]), rel=1e-12)
+    names = [[law.name for law in flow.laws] for flow in (few, all_samples)]
+    assert names[0] == names[1] != []
+
+
+def test_few_samples_are_not_combined():
+    assert combined(draw_contexts(3, 6, 2, 0.5, 7)) is None
 
 
 def test_samples_have_exact_means_over_functions_and_queries():
