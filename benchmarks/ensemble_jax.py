@@ -18,7 +18,7 @@ _STEPS = 100_000  # at most, of one start
 Run = Callable[[float], tuple[float, None, Tensor]]
 
 
-def diffrax_solvers(problem: Problem, Y0: Tensor) -> dict[str, tuple[float, Run]]:
+def diffrax_solvers(problem: Problem, Y0: Tensor, vmap: bool) -> dict[str, tuple[float, Run]]:
     """Return the seconds of compilation, in an empty cache, and a function of rtol, by method.
 
     What was compiled before is lost, and compiled again when it is called.
@@ -32,7 +32,8 @@ def diffrax_solvers(problem: Problem, Y0: Tensor) -> dict[str, tuple[float, Run]
     rhs, data = right_hand_side(problem)
     starts, ts = jnp.asarray(Y0.numpy()), jnp.asarray(problem.ts)
     solvers: dict[str, tuple[float, Run]] = {}
-    for name, over in (("Tsit5", "lax.map"), ("Dopri8", "lax.map"), ("Tsit5", "vmap")):
+    pairs = [("Tsit5", "lax.map"), ("Dopri8", "lax.map")] + [("Tsit5", "vmap")] * vmap
+    for name, over in pairs:
         call = jax.jit(functools.partial(_OVER[over], solver(name, rhs, _STEPS)))
         jax.clear_caches()
         began = time.perf_counter()

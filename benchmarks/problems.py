@@ -52,6 +52,9 @@ class Problem:
         Their tolerances where solves are slow: stability determines their cost, so that two
         tolerances suffice (and the last one alone, except for torchdiffeq). Empty: those of
         each method.
+    ladder : tuple of float
+        The tolerances of all other methods, where decades would take too long. Empty: those of
+        each method.
     enough : float
         The error at which the tolerances of a method end.
     """
@@ -69,6 +72,7 @@ class Problem:
     limit: float = 10.0
     explicit_limit: float = 10.0
     explicit_ladder: tuple[float, ...] = ()
+    ladder: tuple[float, ...] = ()
     enough: float = 1e-6
 
 
@@ -168,9 +172,10 @@ def tanh(t_end: int) -> Problem:
         ts=tuple(t for t in (0.0, 3.0, 30.0, 300.0, 3000.0) if t <= t_end),
         kind="tanh",
         data={"inputs": inputs, "targets": targets, "dims": (64, 64, 64, 10)},
-        limit=15.0 if t_end < 1000 else 20.0,
+        limit=15.0,
         explicit_limit=20.0 if t_end < 1000 else 4.0,
         explicit_ladder=(1e-4, 1e-7) if t_end < 1000 else (1e-4,),
+        ladder=(1e-2, 1e-3, 1e-5, 1e-7, 1e-9) if t_end < 1000 else (1e-3, 1e-5, 1e-7, 1e-8),
     )
 
 
