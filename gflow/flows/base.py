@@ -54,6 +54,9 @@ class Coordinates(NamedTuple):
         The mode that they leave out, if they leave out one that is not zero.
     guard : RankGuard or None
         What watches the path from the start in the coordinates.
+    from_states : callable or None
+        The inverse of ``states`` on the path, linear: what a solver knows of the path's past can
+        be mapped by it. None where there is no such map.
     absolute : bool
         Whether ``states`` gives states of the first flow, where a guard has the coordinates; else
         they are those of the flow that it watches.
@@ -66,6 +69,7 @@ class Coordinates(NamedTuple):
     note: str = ""
     outside: Outside | None = None
     guard: RankGuard | None = None
+    from_states: Callable[[Tensor], Tensor] | None = None
     absolute: bool = False
 
 

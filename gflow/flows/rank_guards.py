@@ -138,6 +138,10 @@ class LayerGuard(RankGuard):
         flow = self._flow
         new, widened = narrowed(layers, modes, rank)
         narrow = self._make([new[0].shape[1], *(layer.shape[0] for layer in new)])
+
+        def from_states(states: Tensor) -> Tensor:
+            return narrow.pack(narrowed(flow.unpack(states), modes, rank)[0])
+
         size = max(float(mode.sizes[rank]) for mode in modes if len(mode.sizes) > rank) / 2**0.5
         start = narrow.pack(new)
         return Coordinates(
@@ -147,6 +151,7 @@ class LayerGuard(RankGuard):
             note=f"hidden layers of rank {rank}",
             outside=Outside(size, flow.depth, lambda W: self._growth(W, rank)),
             guard=LayerGuard(narrow, self._make, start, self._rtol, self._growth),
+            from_states=from_states,
         )
 
 
@@ -266,6 +271,7 @@ class FactorGuard(RankGuard):
             note=f"{rank} columns",
             outside=Outside(float(sigma[rank]), 2, lambda W: self._growth(W, rank)),
             guard=FactorGuard(self._flow, start, self._rtol, self._growth),
+            from_states=lambda states: states @ kept,
         )
 
     def _modes_that_decay(self, y: Tensor, rank: int) -> Tensor | None:

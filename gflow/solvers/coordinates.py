@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gflow.execution.checkpointing import Checkpoint
 from gflow.flows.base import Coordinates
 from gflow.flows.lost_modes import Outside
 from gflow.solvers.base import Solver
@@ -75,9 +76,11 @@ def _solve_segments(
     """Solve segment after segment, and write their results to the problem."""
     outside: list[Outside] = []
     notes: list[str] = []
+    carried: Checkpoint | None = None
     most = 100 if start.guard is None else start.guard.most_segments
     for count in range(most):
         segment = _segment(problem, start, outside)
+        segment.goes_on_from = carried
         if count == most - 1:
             segment.guard = None
         try:
@@ -98,7 +101,7 @@ def _solve_segments(
         renewed = segment.renewed or segment.guard.check(segment.y)
         if not isinstance(renewed, Coordinates):
             return
-        segment.renewed = renewed
+        segment.renewed, carried = renewed, segment.carried
         if renewed.note:
             notes.append(f"{renewed.note} from t = {problem.flow_time(problem.t):.3g}")
         outside = [*outside, *([] if renewed.outside is None else [renewed.outside])]

@@ -221,8 +221,11 @@ class Problem:
     main_methods: list[str] = field(default_factory=list, init=False)
     #: What round-off did to the states, relative to the largest, where the solver estimates it.
     round_off: float = field(default=0.0, init=False)
-    #: Coordinates in which the solve goes on from its last state.
+    #: Coordinates in which the solve goes on from its last state, and what it takes along there.
     renewed: Coordinates | None = field(default=None, init=False)
+    carried: Checkpoint | None = field(default=None, init=False)
+    #: What this solve was given so, if it goes on from another one.
+    goes_on_from: Checkpoint | None = field(default=None, init=False)
     #: Modes that were left out before, whose sizes are still followed.
     outside: list[Outside] = field(default_factory=list, init=False)
     #: Whether a mode was lost in round-off that may have grown since.

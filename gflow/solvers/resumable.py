@@ -115,6 +115,9 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
         tensors["visited"] = torch.stack([y for _, y in problem.visited])
     if problem.dissipated is not None:
         tensors["dissipated"] = problem.dissipated
+    carried = problem.carried
+    if carried is not None:
+        tensors |= {f"carried_{name}": value for name, value in carried.tensors.items()}
     products = 0
     if problem.sharpness_path is not None:
         tensors |= problem.sharpness_path.tensors()
@@ -129,6 +132,7 @@ def _results(problem: Problem, stopped: str | None) -> Checkpoint:
             "event_times": list(problem.event_times.items()),
             "seconds": problem.wall_seconds,
             "stopped": stopped,
+            "carried": None if carried is None else carried.meta,
         },
     )
 
@@ -152,6 +156,10 @@ def _restore_results(problem: Problem, results: Checkpoint) -> None:
         problem.visited = list(zip(results.meta["visited"], tensors["visited"], strict=True))
     if problem.sharpness_path is not None and "sharpness" in tensors:
         problem.sharpness_path.restore(tensors, results.meta["products"], problem.y0)
+    if results.meta["carried"] is not None:
+        prefix = "carried_"
+        carried = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
+        problem.carried = Checkpoint(carried, results.meta["carried"])
     problem.failures = {int(i): why for i, why in results.meta["failures"]}
     problem.event_times = {int(i): t for i, t in results.meta["event_times"]}
     problem.ended = time.perf_counter()

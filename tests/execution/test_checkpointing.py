@@ -10,13 +10,14 @@ from gflow.cli.options import model_options
 from gflow.errors import InputError, Interrupted
 from gflow.execution import checkpointing, current, using
 from gflow.execution.checkpointing import Checkpoint, Checkpointer
+from gflow.losses import SquaredDistance
 from gflow.runs import folder as store
 from gflow.runs.checkpoints import FolderCheckpointStore
 from gflow.scenario import load_scenario, read_scenario, setting_model
 from gflow.studies.central_path import central_path
 from gflow.studies.oscillation import oscillating_descent
 from tests.cli.test_main import SCENARIOS, small
-from tests.helpers import slow_except
+from tests.helpers import randn, slow_except, times
 
 
 class StopsAfterSteps(Checkpointer):
@@ -97,6 +98,23 @@ def test_a_resumed_solve_has_the_same_path_and_certificate(method, folder):
     assert resumed.certificate == uninterrupted.certificate
     for name in ("method", "reason", "rhs_evals", "accepted", "rejected"):
         assert getattr(resumed.stats, name) == getattr(uninterrupted.stats, name)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_resumed_solve_that_leaves_out_a_mode_goes_on_as_before(steps, folder):
+    flow = gflow.FactorFlow(SquaredDistance(torch.diag(times(1.0, -0.2))))
+    y0 = 0.3 * randn(2, 2, seed=3)
+
+    def work():
+        return gflow.integrate(flow, y0, [0.0, 40.0], "bdf", 1e-3, 1e-6)
+
+    uninterrupted = work()
+    assert "1 columns from t = " in uninterrupted.stats.reason
+    resumed, stops = stop_and_resume(work, folder, steps)
+    assert stops > 3
+    assert torch.equal(resumed.ys, uninterrupted.ys)
+    assert resumed.stats.reason == uninterrupted.stats.reason
+    assert resumed.stats.rhs_evals == uninterrupted.stats.rhs_evals
 
 
 def test_a_resumed_ensemble_has_the_same_failures(folder):

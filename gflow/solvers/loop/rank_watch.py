@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gflow.flows.base import Correction
+from gflow.solvers.loop.carried import carry
 from gflow.solvers.loop.member_removal import MemberRemoval
 from gflow.solvers.loop.state import LoopState
 
@@ -69,6 +70,8 @@ class RankWatch:
             self._correct(found)
         elif found is not None:
             problem.renewed = found
+            if found.from_states is not None:
+                problem.carried = carry(state, found.from_states)
             self._removal.drop(np.ones(1, bool))
 
     def _checked_at(self) -> float:

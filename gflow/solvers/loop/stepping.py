@@ -15,7 +15,7 @@ handover.py          hands members over to another method (switching.py, rkc2_sw
 member_removal.py    drops members that have ended or failed
 rest.py              ends members that are at rest
 kinks.py             stops members that make hardly any way at kinks of the loss
-rank_watch.py        ends the solve where it goes on in other coordinates
+rank_watch.py        ends the solve where it goes on in other coordinates (carried.py)
 ===================  ==============================================================
 
 The measurements of a step are copied to the host at once. A rejected step is repeated with a
@@ -35,6 +35,7 @@ from gflow.solvers.base import Method, Solver
 from gflow.solvers.bdf import BDF
 from gflow.solvers.elementwise import all_true, any_true
 from gflow.solvers.loop.acceptance import StepJudge
+from gflow.solvers.loop.carried import carry_on
 from gflow.solvers.loop.dense_output import DenseOutput
 from gflow.solvers.loop.growth_monitor import GrowthMonitor
 from gflow.solvers.loop.handover import Handover
@@ -105,6 +106,8 @@ class SteppingLoop:
         state, problem = self._state, self._state.problem
         if problem.resume is None:
             Initializer(state, self._spectrum, self._removal).evaluate()
+            if problem.goes_on_from is not None and len(state.members):
+                carry_on(state, problem.goes_on_from)
         else:
             restore(state, problem.resume)
         try:
