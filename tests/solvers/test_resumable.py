@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+import gflow
 from gflow.execution import using
 from gflow.execution.checkpointing import Checkpoint, Checkpointer
-from gflow.flows import EndToEndFlow
+from gflow.flows import EndToEndFlow, FactorFlow
+from gflow.losses import SquaredDistance
 from gflow.solvers import methods
 from gflow.solvers.problem import Problem, Stop
 from gflow.solvers.resumable import SolveRequest, solve_resumable
+from tests.helpers import randn, times
 
 FLOW, START = EndToEndFlow.example()
 
@@ -140,3 +143,22 @@ def test_a_batch_may_leave_a_solve_to_its_job():
         assert same_results(solve(), solve())
     with using(serve=lambda request: None), pytest.raises(Forbidden):
         solve(solver=forbidden())
+
+
+def test_a_segment_after_a_restored_one_goes_on_with_what_that_one_left():
+    flow = FactorFlow(SquaredDistance(torch.diag(times(1.0, -0.2))))
+    y0, store = 0.3 * randn(2, 2, seed=3), Store()
+
+    def integrate():
+        checkpointer = Checkpointer(store)
+        with using(checkpointer=checkpointer):
+            path = gflow.integrate(flow, y0, [0.0, 40.0], "bdf", 1e-3, 1e-6)
+        checkpointer.flush()
+        return path
+
+    whole = integrate()
+    assert "1 columns from t = " in whole.stats.reason
+    del store.finished[1:]  # the run ended between the two segments
+    resumed = integrate()
+    assert torch.equal(resumed.ys, whole.ys)
+    assert resumed.stats.rhs_evals == whole.stats.rhs_evals

@@ -54,9 +54,7 @@ class RankWatch:
         elapsed = t - self._checked_at()
         found = guard.check(y)
         rate = guard.blurred_growth
-        self._foldings += 0.5 * elapsed * (rate + self._rate)
-        self._rate = rate
-        problem.lost |= self._foldings > _FOLDINGS
+        self._add_foldings(elapsed, rate)
         m.margin[0], m.last_check[0], m.check_t[0] = guard.margin, steps, t
         if np.isnan(before):
             wait, time = guard.margin / _CHANGE, np.inf
@@ -73,6 +71,12 @@ class RankWatch:
             if found.from_states is not None:
                 problem.carried = carry(state, found.from_states)
             self._removal.drop(np.ones(1, bool))
+
+    def _add_foldings(self, elapsed: float, rate: float) -> None:
+        """Add the growth of modes that round-off blurs since the last check."""
+        self._foldings += 0.5 * elapsed * (rate + self._rate)
+        self._rate = rate
+        self._state.problem.lost |= self._foldings > _FOLDINGS
 
     def _checked_at(self) -> float:
         """Return the time of the last check, or of the start."""
@@ -91,6 +95,21 @@ class RankWatch:
         self._wait_outside = max(longest, _STEPS_OUTSIDE) if steady else _STEPS_OUTSIDE
         self._next_outside = steps + self._wait_outside * costly
 
+    def finish(self) -> None:
+        """Follow the modes that are not resolved to the end of the path, where they may have grown.
+
+        Long steps may lead there from the last look.
+        """
+        state, m, problem = self._state, self._state.members, self._state.problem
+        if problem.guard is None and not problem.outside:
+            return
+        y, steps = state.system.states(m.y), int(m.good[0])
+        if problem.outside:
+            self._follow_outside(y, steps, 1)
+        if problem.guard is not None and steps != m.last_check[0]:
+            problem.guard.check(y)
+            self._add_foldings(float(m.t[0]) - self._checked_at(), problem.guard.blurred_growth)
+
     def may_rest(self, end: float) -> bool:
         """Return whether a state that rests until a time needs no other coordinates there.
 
@@ -101,8 +120,8 @@ class RankWatch:
             return True
         if problem.outside or problem.guard.check(self._state.system.states(self._state.members.y)):
             return False
-        self._foldings += (end - self._checked_at()) * problem.guard.blurred_growth
-        problem.lost |= self._foldings > _FOLDINGS
+        self._rate = problem.guard.blurred_growth  # it stays the same
+        self._add_foldings(end - self._checked_at(), self._rate)
         return True
 
     def _correct(self, correction: Correction) -> None:

@@ -161,6 +161,7 @@ class SteppingLoop:
         finished = state.finished()
         if any_true(finished):
             self._growth.finish(finished)
+            self._watch.finish()
         self._removal.drop_finished(finished)
         self._kinks.check()
         if any_accepted and problem.guard is not None and len(state.members):

@@ -5,6 +5,7 @@ import torch
 
 import gflow
 from gflow.flows import FactorFlow, LayerwiseFlow
+from gflow.flows.lost_modes import Outside
 from gflow.flows.rank_guards import FactorGuard, LayerGuard
 from gflow.losses import SquaredDistance
 from tests.helpers import make_loss, of_rank
@@ -74,3 +75,18 @@ def test_a_mode_that_decays_is_left_out_soon(margins, third):
     right = torch.tensor([1.0, 0.0, 0.5 * grown / (1 + grown)], dtype=torch.float64)
     torch.testing.assert_close(W, right, rtol=1e-3, atol=1e-8)
     assert path.certificate.holds, path.certificate
+
+
+@pytest.mark.parametrize("method", ["bdf", "tsit5"])
+def test_modes_that_were_left_out_are_followed_to_the_end(monkeypatch, method):
+    # Long steps and rest end a path between two looks: a mode may grow meanwhile.
+    followed, add = [], Outside.add
+    monkeypatch.setattr(Outside, "add", lambda self, t, W: (followed.append(t), add(self, t, W))[1])
+    flow = FactorFlow(SquaredDistance(torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))))
+    y0 = 0.1 * torch.eye(2, dtype=torch.float64)
+    for end in (20.0, 37.0, 500.0, 1e6):
+        followed.clear()
+        path = gflow.integrate(flow, y0, [0.0, end], method, 1e-4, 1e-7)
+        assert "1 columns from t" in path.stats.reason
+        assert followed == sorted(followed)
+        assert followed[-1] == end
