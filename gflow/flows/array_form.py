@@ -12,14 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from gflow.flows.jacobian import in_transform
-from gflow.linalg.arrays import shared_array
-
-_FEW_NUMBERS = 1 << 14  # in all states: NumPy is faster than any number of threads
-_FEW_THREADS = 2  # NumPy multiplies small matrices two to three times as fast as one of torch
 
 
 class ArrayForm(NamedTuple):
@@ -36,12 +28,16 @@ class ArrayForm(NamedTuple):
         Maps a state and dy/dt there to −dφ/dt.
     loss_and_velocity : callable
         Maps a state to φ and dy/dt, by one computation where they share work.
+    many : bool
+        Whether ``velocity`` maps the states of an ensemble, too, shape (members, *state): NumPy
+        multiplies small matrices two to three times as fast as a thread of torch.
     """
 
     velocity: Callable[[np.ndarray], np.ndarray]
     loss: Callable[[np.ndarray], float]
     dissipation: Callable[[np.ndarray, np.ndarray], float]
     loss_and_velocity: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    many: bool = False
 
 
 def squared_speed(state: np.ndarray, velocity: np.ndarray) -> float:
@@ -99,41 +95,3 @@ def reduced_form(loss: Any, velocity: Callable[[np.ndarray], np.ndarray]) -> Arr
         dissipation,
         lambda W: (float(loss(W)), velocity(W)),
     )
-
-
-def ensemble_as_array(y: Tensor, ndim: int) -> np.ndarray | None:
-    """Return the states of an ensemble as an array on the same memory, where that is faster.
-
-    Parameters
-    ----------
-    y : Tensor, shape (..., *state)
-        A state or an ensemble.
-    ndim : int
-        The dimensions of a state.
-
-    Returns
-    -------
-    np.ndarray, shape (..., *state), or None
-        None for one state, on other devices, with many numbers for many threads, and where torch
-        records or transforms operations: gradients, torch.func, modes, compilation.
-
-    Examples
-    --------
-    >>> import torch
-    >>> ensemble_as_array(torch.zeros(2, 3), 1).shape
-    (2, 3)
-    >>> ensemble_as_array(torch.zeros(3), 1), ensemble_as_array(torch.zeros(2, 3), 2)
-    (None, None)
-    """
-    if type(y) is not Tensor or y.ndim <= ndim or y.requires_grad or not y.numel():
-        return None
-    if y.numel() > _FEW_NUMBERS and torch.get_num_threads() > _FEW_THREADS:
-        return None
-    is_recorded = (
-        in_transform()
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch.compiler.is_compiling()
-    )
-    return None if is_recorded else shared_array(y)

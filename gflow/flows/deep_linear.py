@@ -33,7 +33,7 @@ from gflow.checks import (
     shown,
 )
 from gflow.errors import InputError
-from gflow.flows.array_form import ArrayForm, ensemble_as_array, squared_speed
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.balanced_pair import (
     balanced_pair,
     pair_with_balance,
@@ -344,31 +344,10 @@ class LayerwiseFlow(MatrixLossFlow, ParameterFlow):
         return torch.empty_like(values).index_copy(-1, order, values)
 
     def __call__(self, t: Tensor | float, y: Tensor) -> Tensor:
-        if (velocity := self._by_arrays(y)) is not None:
-            return velocity
         layers = self.unpack(y)
         if self._entries is not None:
             return self._by_entries(self._entries, layers)[1]
         return self._rates(layers, partial_products(layers))
-
-    def _by_arrays(self, y: Tensor) -> Tensor | None:
-        """Compute the velocity of an ensemble in NumPy, where that is faster."""
-        states = ensemble_as_array(y, 1)
-        if states is None or type(self) is not LayerwiseFlow or self._entries is not None:
-            return None
-        loss, size = self._loss.on_arrays(), sum(self._sizes)
-        if loss is None or y.dtype != self._loss.reference_tensor.dtype or y.shape[-1] != size:
-            return None
-        members, ends = states.shape[:-1], list(itertools.accumulate(self._sizes))
-        layers = [
-            states[..., end - size : end].reshape(*members, *shape)
-            for end, size, shape in zip(ends, self._sizes, self._shapes, strict=True)
-        ]
-        with np.errstate(all="ignore"):  # torch does not warn of overflow
-            products = partial_products(layers)
-            rates = layerwise_rhs(layers, loss.gradient(products[-1]), products)
-        parts = [r.reshape(*members, n) for r, n in zip(rates, self._sizes, strict=True)]
-        return torch.from_numpy(np.concatenate(parts, axis=-1))
 
     def _by_entries(self, pattern: EntryPattern, layers: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Compute the loss and the velocity from a few entries of W."""
@@ -407,16 +386,16 @@ class LayerwiseFlow(MatrixLossFlow, ParameterFlow):
         parts = list(zip(slices, self._shapes, strict=True))
 
         def unpack(y: np.ndarray) -> list[np.ndarray]:
-            return [y[part].reshape(shape) for part, shape in parts]
+            return [y[..., part].reshape(*y.shape[:-1], *shape) for part, shape in parts]
 
         def rates(layers: list[np.ndarray], products: list[np.ndarray]) -> np.ndarray:
             backward = loss.gradient(products[-1])
             np.negative(backward, out=backward)
-            state = np.empty(ends[-1], backward.dtype)
+            state = np.empty((*backward.shape[:-2], ends[-1]), backward.dtype)
             views = unpack(state)
             for j in range(len(layers) - 1, 0, -1):
-                np.matmul(backward, products[j - 1].T, out=views[j])
-                backward = layers[j].T @ backward
+                np.matmul(backward, products[j - 1].swapaxes(-2, -1), out=views[j])
+                backward = layers[j].swapaxes(-2, -1) @ backward
             views[0][...] = backward
             return state
 
@@ -432,7 +411,7 @@ class LayerwiseFlow(MatrixLossFlow, ParameterFlow):
             products = partial_products(layers)
             return float(loss(products[-1])), rates(layers, products)
 
-        return ArrayForm(velocity, value, squared_speed, loss_and_velocity)
+        return ArrayForm(velocity, value, squared_speed, loss_and_velocity, many=True)
 
     def invariants(self, y: Tensor) -> Observables:
         """Compute the matrices D_j = W_{j+1}ᵀW_{j+1} − W_jW_jᵀ as ``balancedness_j``."""

@@ -197,13 +197,20 @@ class FactorFlow(MatrixLossFlow, ParameterFlow):
             return None
 
         def velocity(U: np.ndarray) -> np.ndarray:
-            return loss.symmetric_descent(U @ U.T) @ U
+            velocity: np.ndarray = loss.symmetric_descent(U @ U.swapaxes(-2, -1)) @ U
+            return velocity
 
         def loss_and_velocity(U: np.ndarray) -> tuple[float, np.ndarray]:
             W = U @ U.T
             return float(loss(W)), loss.symmetric_descent(W) @ U
 
-        return ArrayForm(velocity, lambda U: float(loss(U @ U.T)), squared_speed, loss_and_velocity)
+        return ArrayForm(
+            velocity,
+            lambda U: float(loss(U @ U.T)),
+            squared_speed,
+            loss_and_velocity,
+            many=True,
+        )
 
     def discrete_changes(self, ts: Tensor, ys: Tensor) -> Observables:
         if few_entries(self._loss, ys.shape[-1]) is not None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import gflow
 from gflow.flows import (
@@ -14,7 +13,6 @@ from gflow.flows import (
     ProductFlow,
     TwoLayerFlow,
 )
-from gflow.flows.array_form import ensemble_as_array
 from gflow.losses import LinearRegression, MatrixCompletion, MatrixSensing, SquaredDistance
 from tests.helpers import LOSSES, gram, make_loss, of_rank, randn
 
@@ -173,43 +171,19 @@ def test_a_loss_with_another_gradient_is_symmetrised_with_it():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", LOSSES)
-@pytest.mark.parametrize("dims", [(4, 3), (3, 5, 2), (4, 3, 5, 2, 6)])
-def test_an_ensemble_on_arrays_moves_as_each_member(monkeypatch, dims, kind, dtype):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    flow, _ = layers(*dims)(kind, dtype)
-    states = randn(2, 3, *flow.state_shape).to(dtype)
-    assert ensemble_as_array(states, 1) is not None
-    velocities = flow(0.0, states)
-    assert (velocities.shape, velocities.dtype) == (states.shape, dtype)
-    # A state that requires gradients is computed by torch.
-    expected = flow(0.0, states.clone().requires_grad_()).detach()
+@pytest.mark.parametrize("make", [layers(4, 3), layers(3, 5, 2), layers(4, 3, 5, 2, 6), factor])
+def test_an_ensemble_on_arrays_moves_as_each_member(make, kind, dtype):
+    flow, _ = make(kind, dtype)
+    form = flow.array_form()
+    assert form.many
+    states = randn(3, *(size if size > 0 else 2 for size in flow.state_shape)).to(dtype)
+    velocities = torch.from_numpy(form.velocity(states.numpy()))
+    assert velocities.dtype == dtype
     close = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {}
-    torch.testing.assert_close(velocities, expected, **close)
-
-
-def test_only_plain_ensembles_are_computed_on_arrays(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    states = torch.ones(4, 3, dtype=torch.float64)
-    seen = []
-
-    def look(y):
-        seen.append(ensemble_as_array(y, 1))
-        return y
-
-    look(states[0])  # one state
-    look(states[:0])
-    look(states.clone().requires_grad_())
-    look(states.half())
-    torch.func.vmap(look)(states.expand(2, 4, 3))
-    torch.func.jvp(look, (states,), (states,))
-    with torch.autograd.forward_ad.dual_level():
-        look(torch.autograd.forward_ad.make_dual(states, states))
-    with FlopCounterMode(display=False):
-        look(states)
-    assert seen == [None] * 8
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    assert ensemble_as_array(states, 1) is not None
-    assert ensemble_as_array(states.expand(10**4, 4, 3), 1) is None
+    torch.testing.assert_close(velocities, flow(0.0, states), **close)
+    for state, velocity in zip(states, velocities, strict=True):
+        alone = torch.from_numpy(form.velocity(state.numpy()))
+        torch.testing.assert_close(velocity, alone, **close)
 
 
 def test_gradients_with_respect_to_a_loss_flow_through_an_ensemble():

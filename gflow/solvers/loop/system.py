@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from gflow.events import Event
-from gflow.flows.array_form import squared_speed
+from gflow.flows.array_form import ArrayForm, squared_speed
 from gflow.flows.base import Chart, Flow, ParameterFlow
 from gflow.linalg.arrays import Array, norm, numbers, on_device, shared_array, to_numpy
 from gflow.solvers.elementwise import Rows, Values
@@ -19,6 +19,7 @@ from gflow.solvers.loop.spectral_radius import spectral_radius
 from gflow.solvers.problem import Problem, velocity_of
 
 _SMALL = 32_768  # numbers; with more, torch uses several threads
+_FEW_THREADS = 2  # with more, torch is faster than NumPy where there are many numbers
 
 
 class StepMeasurement(NamedTuple):
@@ -52,6 +53,15 @@ def _dissipates_by_speed(flow: Flow) -> bool:
     return type(flow).metric_inner is ParameterFlow.metric_inner and flow.parameter_rates is None
 
 
+def _form_of_many(problem: Problem) -> ArrayForm | None:
+    """Return the flow on arrays for an ensemble, where that is faster than torch."""
+    several = torch.get_num_threads() > _FEW_THREADS and problem.y0.numel() > _SMALL
+    if several or problem.velocity_factors is not None or shared_array(problem.y0) is None:
+        return None
+    form = problem.flow.array_form()
+    return form if form is not None and form.many else None
+
+
 class System:
     """dy/dt of some members of an ensemble, one state per row, and the energy it dissipates.
 
@@ -73,6 +83,7 @@ class System:
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
         self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
+        self._form_of_many = None if self.single else _form_of_many(problem)
         self._by_speed = _dissipates_by_speed(problem.flow)
         self._array_factors = None
         if self.arrays and self._factors is not None:
@@ -123,6 +134,8 @@ class System:
         return rate.reshape(y.shape)
 
     def _velocity(self, t: Tensor | float, states: Tensor) -> Tensor:
+        if self._form_of_many is not None:
+            return torch.from_numpy(self._form_of_many.velocity(states.detach().numpy()))
         velocity = velocity_of(self._flow, self._flow_time(t), states)
         return velocity if self._factors is None else velocity * self._factors
 
