@@ -239,5 +239,6 @@ def _member_checkpoint(ensemble: Problem, i: int, times: int, remark: str) -> Ch
             "event_times": [],
             "seconds": ensemble.wall_seconds * evals / max(1, ensemble.rhs_evals),
             "stopped": None,
+            "carried": None,
         },
     )
