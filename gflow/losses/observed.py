@@ -110,8 +110,35 @@ class MatrixSensing(Loss):
     def gradient(self, W: Tensor) -> Tensor:
         return (self._scale * self._residual(W) @ self._A).reshape(W.shape)
 
+    def symmetric_descent(self, W: Tensor) -> Tensor:
+        if type(self) is not MatrixSensing or self.shape[0] != self.shape[1]:
+            return super().symmetric_descent(W)
+        A, AT, rows, columns, place, weight = self._symmetric
+        residual = W[..., rows, columns][..., None, :] @ AT - self._b
+        return (residual @ A)[..., 0, :][..., place] * weight
+
+    @functools.cached_property
+    def _symmetric(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The measurements of a symmetric W, of its d(d + 1)/2 entries on and above the diagonal.
+
+        A with A_ij + A_ji in the columns of i < j, and Aᵀ; rows and columns of the entries; and
+        for each entry of −(∇ℓ + ∇ℓᵀ) its place among these, and its factor.
+        """
+        d = self.shape[0]
+        rows, columns = torch.triu_indices(d, d, device=self._A.device)
+        matrices = self._A.unflatten(-1, self.shape)
+        both = matrices[..., rows, columns] + matrices[..., columns, rows]
+        A = torch.where(rows == columns, 0.5 * both, both)
+        place = torch.empty(d, d, dtype=torch.long, device=rows.device)
+        place[rows, columns] = place[columns, rows] = torch.arange(len(rows), device=rows.device)
+        weight = -self._scale * (1 + torch.eye(d, dtype=A.dtype, device=A.device))
+        return A, A.mT, rows, columns, place, weight
+
     def on_arrays(self) -> Any | None:
-        return with_arrays(self, MatrixSensing)
+        arrays = with_arrays(self, MatrixSensing)
+        if arrays is not None and self.shape[0] == self.shape[1]:
+            arrays._symmetric = tuple(part.numpy() for part in self._symmetric)
+        return arrays
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:
         return None
