@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gflow.baselines.entropy import entropy_minimiser, exponential
-from gflow.checks import require_finite, require_float, require_positive
+from gflow.checks import require_finite, require_float, require_nonempty, require_positive
 from gflow.errors import InputError
 
 _COMMUTE = 1e-10  # relative size of what is left off the diagonal
@@ -174,6 +174,7 @@ def _diagonals(measurements: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
             f"{tuple(b.shape)}; reshape them"
         )
     for name, value in (("measurements", A), ("values", b)):
+        require_nonempty(name, value)
         require_finite(name, value)
     # A generic combination has the eigenvectors of all.
     weights = torch.cos(1 + torch.arange(len(A), dtype=A.dtype, device=A.device) ** 2)

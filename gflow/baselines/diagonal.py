@@ -15,8 +15,16 @@ import math
 from torch import Tensor
 
 from gflow.baselines.entropy import entropy_minimiser, hyperbolic_sine
-from gflow.checks import require_finite, require_float, require_number, require_positive
+from gflow.checks import (
+    require_finite,
+    require_float,
+    require_nonempty,
+    require_number,
+    require_positive,
+)
 from gflow.errors import InputError
+
+_FARTHEST = 1e5  # log α: its round-off is that of w
 
 
 def diagonal_limit(
@@ -37,7 +45,7 @@ def diagonal_limit(
     scale : float, optional
         α > 0.
     log_scale : float, optional
-        log α, in its place.
+        log α, in its place; to −1e5.
 
     Returns
     -------
@@ -65,6 +73,7 @@ def diagonal_limit(
             f"{tuple(targets.shape)}; reshape them"
         )
     for name, value in (("inputs", inputs), ("targets", targets)):
+        require_nonempty(name, value)
         require_finite(name, value)
     if (scale is None) == (log_scale is None):
         raise InputError("diagonal_limit needs one of scale and log_scale; write scale=0.01")
@@ -72,6 +81,11 @@ def diagonal_limit(
         log_alpha = math.log(require_positive("scale", scale))
     else:
         log_alpha = require_number("log_scale", log_scale)
+        if not abs(log_alpha) <= _FARTHEST:
+            raise InputError(
+                f"log_scale must be from -{_FARTHEST:g} to {_FARTHEST:g}, beyond which round-off "
+                f"decides, got {log_alpha:g}; give log α, not α"
+            )
     return entropy_minimiser(inputs, targets, 2 * log_alpha, hyperbolic_sine).to(inputs)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gflow.checks import require_finite, require_float, require_tensor
+from gflow.checks import require_finite, require_float, require_nonempty, require_tensor
 from gflow.errors import InputError
+from gflow.text import brief
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def max_margin(inputs: Tensor, labels: Tensor) -> MaxMargin:
     Raises
     ------
     InputError
-        If shapes do not fit, or no direction separates the samples.
+        If shapes do not fit, labels are others, or no direction separates the samples.
 
     Examples
     --------
@@ -76,7 +77,13 @@ def max_margin(inputs: Tensor, labels: Tensor) -> MaxMargin:
             f"inputs must have shape (n, d) and labels (n,), got {tuple(X.shape)} and "
             f"{tuple(y.shape)}; reshape them"
         )
+    require_nonempty("inputs", X)
     require_finite("inputs", X)
+    known = set(y.unique().tolist())
+    if not (known <= {0, 1} or known <= {-1, 1}):
+        raise InputError(
+            f"labels must be 0 and 1, or -1 and 1, got {brief(sorted(known))}; take two classes"
+        )
     signs = torch.where(y.reshape(-1) > 0, 1.0, -1.0).double()
     Z = X.double() * signs[:, None].to(X.device)
     size = float(Z.norm(dim=1).max())

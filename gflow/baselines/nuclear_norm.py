@@ -143,7 +143,10 @@ def _constraint(
             "observed must be a mask of the shape of values, (rows, columns, shape), or "
             f"measurements (m, d, d'), got shapes {tuple(mask.shape)} and {tuple(values.shape)}"
         )
+    require_finite("observed", mask)
     mask = mask.to(torch.bool)
+    if not bool(mask.any()):
+        raise InputError("observed must have at least one entry, got none; set one to True")
     known = torch.where(mask, values, torch.zeros_like(values))
     require_finite("observed values", known)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_finite, require_float
+from gflow.checks import require_count, require_finite, require_float, require_nonempty
 from gflow.errors import InputError
 
 _AT_BOUND = 1e-9  # distance of |s| from 1 that counts as none
@@ -60,7 +60,7 @@ def saddle_sequence(inputs: Tensor, targets: Tensor, max_jumps: int = 1000) -> S
     Raises
     ------
     InputError
-        If shapes do not fit or an argument is not finite.
+        If shapes do not fit, or an argument is empty or not finite.
 
     Examples
     --------
@@ -76,6 +76,7 @@ def saddle_sequence(inputs: Tensor, targets: Tensor, max_jumps: int = 1000) -> S
             f"inputs must have shape (n, d) and targets (n,), got {tuple(X.shape)} and "
             f"{tuple(y.shape)}; reshape them"
         )
+    require_nonempty("inputs", X)
     require_finite("inputs", X)
     require_finite("targets", y)
     max_jumps = require_count("max_jumps", max_jumps)

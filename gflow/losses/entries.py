@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_tensor, shown
+from gflow.checks import require_count, require_numbers, require_tensor, shown
 from gflow.errors import InputError
 from gflow.linalg.entries import EntryPattern
 from gflow.losses.base import Loss, require_matrix
@@ -40,9 +40,10 @@ class EntryCompletion(Loss):
 
     def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]):
         values = require_matrix("values", values, ndim=1)
-        sizes = [require_count("each of shape", size) for size in shape]
+        pair = require_numbers("shape", shape, "(d_N, d_0)")
+        sizes = [require_count("each of shape", size) for size in pair]
         if len(sizes) != 2:
-            raise InputError(f"shape must be (d_N, d_0), got {shown(tuple(shape))}")
+            raise InputError(f"shape must be (d_N, d_0), got {shown(tuple(sizes))}")
         where = []
         for name, index, size in (("rows", rows, sizes[0]), ("columns", columns, sizes[1])):
             index = require_tensor(name, index).to(values.device)

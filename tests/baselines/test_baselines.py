@@ -15,6 +15,7 @@ from gflow.baselines import (
     greedy_low_rank,
     max_margin,
     minimum_nuclear_norm,
+    saddle_sequence,
 )
 from gflow.baselines.diagonal import diagonal_potential
 from gflow.errors import InputError
@@ -195,7 +196,21 @@ def test_greedy_learning_finds_the_best_matrix_of_each_rank():
             "remove",
         ),
         (lambda: max_margin(randn(40, 2), torch.arange(40) % 2), "separable by a direction"),
-        (lambda: max_margin(0 * X, torch.arange(3)), "must not all be zero"),
+        (lambda: max_margin(0 * X, torch.arange(3) % 2), "must not all be zero"),
+        (lambda: max_margin(X, torch.arange(3)), r"labels must be 0 and 1, .* got \[0, 1, 2\]"),
+        (lambda: max_margin(X[:0], torch.arange(0)), "inputs must not be empty"),
+        (lambda: diagonal_limit(X[:0], Y[:0], 1.0), "inputs must not be empty"),
+        (lambda: diagonal_limit(X, Y, log_scale=-math.inf), "log_scale must be from -100000"),
+        (lambda: diagonal_limit(X, Y, log_scale=-1e9), "log_scale must be from -100000"),
+        (lambda: saddle_sequence(X[:0], Y[:0]), "inputs must not be empty"),
+        (lambda: commuting_rate(torch.ones(0, 2, 2), torch.ones(0)), "must not be empty"),
+        (lambda: commuting_limit(torch.ones(0, 2, 2), torch.ones(0), 0.1), "must not be empty"),
+        (lambda: minimum_nuclear_norm(X, X.isnan()), "observed must have at least one entry"),
+        (lambda: minimum_nuclear_norm(X, X * math.nan), "observed must be finite"),
+        (
+            lambda: MatrixCompletion.from_entries(torch.arange(3), torch.arange(3), Y, 3),
+            "shape must be a sequence of numbers",
+        ),
         (lambda: max_margin(X, torch.arange(2)), r"labels \(n,\)"),
         (lambda: minimum_nuclear_norm(Y, (torch.tensor([0, 1]), 2)), "rows, columns, shape"),
         (
