@@ -345,7 +345,8 @@ def _one_line(error: ValidationError, model: type[Scenario], source: str) -> str
         return f"{source}: '{key}' is missing: {model.model_fields[key].description}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    others = error.error_count() - 1
+    # One bad value of a list has two errors, as the list is then also too short.
+    others = len({e["loc"][:1] for e in errors}) - 1
     return (
         f"{key.replace('_', '-')}: {message}, got {brief(first['input'])}"
         + _nearest_name(first, model, key)

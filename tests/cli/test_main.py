@@ -567,6 +567,12 @@ def test_converge_marks_unstable_sizes(no_figures):
         ("wide-network --data digits --classes 0", "two"),
         ("wide-network --data digits --classes 0,x", "classes"),
         ("wide-network --step-sizes 0.1,0.2", "takes one step size, got 2; keep one of them"),
+        ("two-by-two --depths 1", "depths: input should be greater than or equal to 2, got 1\n"),
+        ("matrix-completion --samples 99999", "at most the 10000 entries of the matrix"),
+        ("incremental-learning --size 2", "has at most 2 modes, got 4"),
+        ("kernel-to-rich --samples 100", "rows of X must be independent, got 100 rows of 40"),
+        ("saddle-to-saddle --powers 0", "powers: input should be greater than 0, got 0.0\n"),
+        ("max-margin --gap 100", "0 are 100 from the plane; use a smaller gap"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):
