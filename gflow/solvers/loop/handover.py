@@ -78,7 +78,9 @@ class Handover:
             bound = problem.atol + problem.rtol * size
             error = state.methods.error_factor[RKC2_METHOD] * signal / bound
             cheaper = rkc2_switch.rkc2_is_cheaper(m, rows, spent, step, error, problem.rtol)
-            candidates = rkc2_switch.count_votes(m, rows, cheaper)
+            # While its steps still grow, as after a start, they are no measure of the method.
+            settled = ~(m.h[rows] > switching.GROWING * step)
+            candidates = rkc2_switch.count_votes(m, rows, cheaper & settled)
             moved = NO_ROWS
             if any_true(candidates):
                 self._spectrum.estimate_unless_fresh(select_rows(rows, candidates))

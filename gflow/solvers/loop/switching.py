@@ -34,7 +34,7 @@ _MIN_STEPS = 20  # explicit steps still to make: fewer do not justify a change
 _MIN_STEPS_ENSEMBLE = 60  # the same for a member of an ensemble: small groups cost more per member
 _MANY_STEPS = 100  # explicit steps still to make: one vote is enough
 _NONSTIFF_STEPS = 10  # in a row; those that grow by more than this do not count:
-_GROWING = 1.25
+GROWING = 1.25
 
 
 def vote(explicit: Method, members: Members, rows: Rows, reach: Values, end: Values) -> np.ndarray:
@@ -137,7 +137,7 @@ def hand_back(explicit: Method, members: Members, rows: Rows) -> np.ndarray:
     """
     m = members
     nonstiff = m.h[rows] * m.radius[rows] < _NONSTIFF * explicit.reach(0)
-    settled = ~(m.h[rows] > _GROWING * m.last_step[rows])
+    settled = ~(m.h[rows] > GROWING * m.last_step[rows])
     m.nonstiff_steps[rows] = where(nonstiff, m.nonstiff_steps[rows] + settled, 0)
     moved = select_rows(rows, m.nonstiff_steps[rows] >= _NONSTIFF_STEPS)
     if not len(moved):
