@@ -91,7 +91,7 @@ def test_auto_switches_to_rkc2_where_the_slope_jumps():
     auto = sorted(count for count, _ in costs)[16]
     # In the median of a hundred starts it is 1.33 times.
     assert auto <= 1.35 * evaluations(flow, y0, [0.0, 5.0], "rkc2", 1e-3)[0]
-    with pytest.raises(gflow.IntegrationError, match="budget|jumps step after step"):
+    with pytest.raises(gflow.IntegrationError, match=r"budget|jumps step after step"):
         solve(flow, y0, [0.0, 5.0], "bdf", 1e-3, max_evals=2 * auto)
 
 
