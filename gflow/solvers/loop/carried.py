@@ -41,6 +41,17 @@ def carry(state: LoopState, from_states: Callable[[Tensor], Tensor]) -> Checkpoi
     -------
     Checkpoint
         For `carry_on`.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> from gflow.solvers.explicit import Tsit5
+    >>> from gflow.solvers.problem import Problem
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> problem = Problem(flow, y0, [0.0, 1.0], rtol=1e-6, atol=1e-9)
+    >>> state = LoopState.initial(problem, (Tsit5(),), starter=False)
+    >>> carry(state, lambda U: U[..., :2]).tensors["modes"].shape  # of two columns of three
+    torch.Size([2, 8])
     """
     m, past = state.members, state.past
 
@@ -71,6 +82,23 @@ def carry_on(state: LoopState, carried: Checkpoint) -> None:
         Of the same solve in other coordinates, evaluated at its start.
     carried : Checkpoint
         From `carry`.
+
+    Examples
+    --------
+    >>> import gflow
+    >>> from gflow.solvers.explicit import Tsit5
+    >>> from gflow.solvers.problem import Problem
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> wide, narrow = (
+    ...     LoopState.initial(
+    ...         Problem(flow, U, [0.0, 1.0], rtol=1e-6, atol=1e-9), (Tsit5(),), starter=False
+    ...     )
+    ...     for U in (y0, y0[:, :2].contiguous())
+    ... )
+    >>> wide.members.h[:] = 0.1
+    >>> carry_on(narrow, carry(wide, lambda U: U[..., :2]))
+    >>> float(narrow.members.h[0])
+    0.1
     """
     m, tensors, meta = state.members, carried.tensors, carried.meta
     for name, number in zip((*_NUMBERS, "growth_t"), tensors["numbers"].tolist(), strict=True):
