@@ -69,22 +69,22 @@ def layer_product(layers: Sequence[Array]) -> Array:
 
 
 def layerwise_rhs(
-    layers: Sequence[Array], G: Array, products: Sequence[Array] | None = None
-) -> list[Array]:
+    layers: Sequence[Tensor], G: Tensor, products: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """Compute Ẇ_j = −(W_N⋯W_{j+1})ᵀ G (W_{j−1}⋯W_1)ᵀ by one forward and one backward pass.
 
     Parameters
     ----------
-    layers : sequence of Tensor or np.ndarray
+    layers : sequence of Tensor
         [W_1, …, W_N], each (..., d_j, d_{j−1}).
-    G : Tensor or np.ndarray, shape (..., d_N, d_0)
+    G : Tensor, shape (..., d_N, d_0)
         ∇ℓ at the product.
-    products : sequence of Tensor or np.ndarray, optional
+    products : sequence of Tensor, optional
         `partial_products` of the layers, where they are known already.
 
     Returns
     -------
-    list of Tensor or np.ndarray
+    list of Tensor
         [Ẇ_1, …, Ẇ_N].
 
     Examples
@@ -98,8 +98,8 @@ def layerwise_rhs(
     rates = []
     backward = -G
     for j in range(len(layers) - 1, 0, -1):
-        rates.append(backward @ products[j - 1].swapaxes(-2, -1))
-        backward = layers[j].swapaxes(-2, -1) @ backward
+        rates.append(backward @ products[j - 1].mT)
+        backward = layers[j].mT @ backward
     rates.append(backward)
     return rates[::-1]
 

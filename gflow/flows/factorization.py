@@ -197,8 +197,8 @@ class FactorFlow(MatrixLossFlow, ParameterFlow):
             return None
 
         def velocity(U: np.ndarray) -> np.ndarray:
-            velocity: np.ndarray = loss.symmetric_descent(U @ U.swapaxes(-2, -1)) @ U
-            return velocity
+            rate: np.ndarray = loss.symmetric_descent(U @ U.swapaxes(-2, -1)) @ U
+            return rate
 
         def loss_and_velocity(U: np.ndarray) -> tuple[float, np.ndarray]:
             W = U @ U.T

@@ -54,8 +54,7 @@ def with_arrays(loss: Any, of: type) -> Any:
     Returns
     -------
     Loss or None
-        None for a subclass, for members with data of their own, for data of other devices, and for
-        data that requires gradients.
+        None for a subclass, for members with data of their own, and for data of other devices.
 
     Examples
     --------
@@ -66,8 +65,6 @@ def with_arrays(loss: Any, of: type) -> Any:
     """
     is_shared = shared_array(loss.reference_tensor) is not None
     if loss.members or type(loss) is not of or not is_shared:
-        return None
-    if any(isinstance(value, Tensor) and value.requires_grad for value in vars(loss).values()):
         return None
     arrays = copy.copy(loss)
     for name, value in vars(loss).items():

@@ -137,7 +137,7 @@ class MatrixSensing(Loss):
     def on_arrays(self) -> Any | None:
         arrays = with_arrays(self, MatrixSensing)
         if arrays is not None and self.shape[0] == self.shape[1]:
-            arrays._symmetric = tuple(part.numpy() for part in self._symmetric)
+            arrays._symmetric = tuple(part.detach().numpy() for part in self._symmetric)
         return arrays
 
     def as_squared_distance(self) -> tuple[Tensor, float] | None:

@@ -156,7 +156,7 @@ def _restore_results(problem: Problem, results: Checkpoint) -> None:
         problem.visited = list(zip(results.meta["visited"], tensors["visited"], strict=True))
     if problem.sharpness_path is not None and "sharpness" in tensors:
         problem.sharpness_path.restore(tensors, results.meta["products"], problem.y0)
-    if results.meta.get("carried") is not None:  # none in runs that an older gflow began
+    if results.meta["carried"] is not None:
         prefix = "carried_"
         carried = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
         problem.carried = Checkpoint(carried, results.meta["carried"])

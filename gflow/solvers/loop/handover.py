@@ -83,8 +83,9 @@ class Handover:
             candidates = rkc2_switch.count_votes(m, rows, cheaper & settled)
             moved = NO_ROWS
             if any_true(candidates):
-                self._spectrum.estimate_unless_fresh(select_rows(rows, candidates))
-                m.votes[select_rows(rows, candidates)] = 0
+                chosen = select_rows(rows, candidates)
+                self._spectrum.estimate_unless_fresh(chosen)
+                m.votes[chosen] = 0
                 sure = candidates & rkc2_switch.rkc2_is_cheaper(
                     m, rows, spent, step, error, problem.rtol
                 )

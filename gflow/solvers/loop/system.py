@@ -46,11 +46,10 @@ class TrialStep(NamedTuple):
 
 def _dissipates_by_speed(flow: Flow) -> bool:
     """Return whether −dφ/dt = ‖dy/dt‖²: that of a gradient flow in the Euclidean metric."""
-    kind = type(flow)
-    own = (kind.inner, kind.dissipation) == (Flow.inner, ParameterFlow.dissipation)
-    if not (isinstance(flow, ParameterFlow) and own):
+    if not isinstance(flow, ParameterFlow) or flow.parameter_rates is not None:
         return False
-    return type(flow).metric_inner is ParameterFlow.metric_inner and flow.parameter_rates is None
+    names = ("inner", "metric_inner", "dissipation")
+    return all(getattr(type(flow), name) is getattr(ParameterFlow, name) for name in names)
 
 
 def _form_of_many(problem: Problem) -> ArrayForm | None:
