@@ -42,6 +42,19 @@ FOUND = {
         aligned(target=[1.09, 2.33], starts=[3.56e-14, 9.55e-07], depth=3, shape=[3, 3]),
         {"method": "scipy:BDF", "max_evals": 6000, "rtol": 1e-4, "atol": 1.71e-9},
     ),
+    # W turns before it grows: both estimates of a rate along a library's path are of another time.
+    "turns first": Example(
+        "two layers",
+        {
+            "shape": [2, 1],
+            "rank": 1,
+            "scale": 2.41e-07,
+            "seed": 786440,
+            "layers": False,
+            "target_scale": 0.339,
+        },
+        {"method": "scipy:LSODA", "max_evals": 6000, "rtol": 1e-6, "atol": 1e-9},
+    ),
     # What a path amplified before its layers were made narrower did not count.
     "narrower": Example(
         "aligned",

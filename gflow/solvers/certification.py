@@ -73,7 +73,7 @@ def certified_trajectory(
     )
     ys = _stacked(states)
     certified, members = _certified_states(problem, ys)
-    bound = round_off_bound(problem.rtol, ys.dtype)
+    bound = round_off_bound(problem.promised_rtol, ys.dtype)
     round_off = problem.round_off
     if not round_off > bound:
         found, without = attempt("round_off", lambda: _round_off(problem, ys[:count], bound))
@@ -84,7 +84,7 @@ def certified_trajectory(
     certificate = certify(
         problem.flow if members is None else problem.flow.for_members(members),
         certified,
-        rtol=problem.rtol,
+        rtol=problem.promised_rtol,
         resolution=_select(members, problem.resolution),
         dissipated=None if problem.dissipated is None else _select(members, problem.dissipated),
         largest_rise=_select(members, problem.largest_rise),

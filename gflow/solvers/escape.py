@@ -106,6 +106,7 @@ def amplification(problem: Problem) -> Amplification:
     else:
         at = spread(len(problem.visited), max(2, (budget - _FEWEST) // PRODUCTS))
         gain = np.maximum(gain, measure.gain_along([problem.visited[i] for i in at]))
+        gain = np.maximum(gain, _speed_gain(problem))
     rate, vector, f = measure.at(problem.y, min(_LAST_PRODUCTS, max(budget - measure.evals, 2)))
     gain = np.maximum(gain, rate * _dwell(problem))
     largest, rest = before + float(np.max(gain)), _rest(problem, rate, vector, f)
@@ -181,6 +182,24 @@ class _Measure:
         return velocity_of(self._problem.flow, self._problem.flow_time(self._problem.t), y).reshape(
             rows.shape
         )
+
+
+def _speed_gain(problem: Problem) -> np.ndarray:
+    """Return the log of the growth of every member's speed between the states that are kept.
+
+    The velocity of an autonomous flow is itself a perturbation of the path, and needs no product:
+    a few estimates may miss the times at which it grows.
+    """
+    times, states = zip(*problem.visited, strict=True)
+    rows = torch.stack(states).reshape(len(times), max(problem.batch.numel(), 1), -1)
+    elapsed = np.diff(times)[:, None]
+    moved, size = (to_numpy(vector_norm(x, dim=2)) for x in (rows.diff(dim=0), rows[1:]))
+    # What is below the errors of a step is noise.
+    speed = np.maximum(moved, problem.atol + problem.rtol * size) / elapsed
+    if not len(speed):
+        return np.zeros(rows.shape[1])
+    grown: np.ndarray = np.log(speed / np.minimum.accumulate(speed)).max(axis=0)
+    return np.nan_to_num(grown, nan=0.0, posinf=0.0)
 
 
 def _dwell(problem: Problem) -> np.ndarray:

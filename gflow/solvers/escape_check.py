@@ -92,7 +92,7 @@ def measure_escape(problem: Problem, solve_again: SolveAgain | None) -> Escape:
     0.0
     """
     found = amplification(problem)
-    bound = escape_bound(problem.rtol, problem.y0.dtype)
+    bound = escape_bound(problem.promised_rtol, problem.y0.dtype)
     if found.frozen > bound:
         return Escape(found.gain, found.frozen, found.rest, found.evals)
     if not found.checked or solve_again is None:

@@ -149,6 +149,8 @@ class Problem:
         difference of 0.1 would be lost. Once constructed, ``ts`` and ``member_ts`` are such times,
         and ``requested`` has the given ones.
     rtol, atol : float
+    certified_rtol : float, optional
+        The relative tolerance from which the bounds of the certificate follow, if not ``rtol``.
     step_size : float, optional
         Of fixed-step methods.
     max_evals : int
@@ -184,6 +186,7 @@ class Problem:
     _: KW_ONLY
     rtol: float
     atol: float
+    certified_rtol: float | None = None
     step_size: float | None = None
     max_evals: int = 1_000_000
     max_step: float = math.inf
@@ -256,6 +259,11 @@ class Problem:
         self.sharpness_path = SharpnessPath(flow, self.sharpness) if self.sharpness else None
         self._healthy = torch.ones((), dtype=torch.bool, device=y0.device)
         self.began = time.perf_counter()
+
+    @property
+    def promised_rtol(self) -> float:
+        """The relative tolerance from which the bounds of the certificate follow."""
+        return self.rtol if self.certified_rtol is None else self.certified_rtol
 
     def restart(self) -> None:
         """Return to the start, for another method; evaluations made so far stay counted."""

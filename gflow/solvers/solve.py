@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from gflow.solvers.krylov import KrylovOrSteps
 from gflow.solvers.loop.stepping import SteppedSolver
 from gflow.solvers.options import SolveOptions
 from gflow.solvers.problem import Problem, Save, Stop
+from gflow.solvers.refinement import MOST_REFINEMENTS, finer_options, refined
 from gflow.solvers.selection import choose_solver
 from gflow.trajectory import IntegrationError, Trajectory, attempt, relative_error
 
@@ -69,12 +71,15 @@ class Solution:
         States without the solver's error, if computed.
     fixed_method : str or None
         The method, if its steps are fixed.
+    has_own_steps : bool
+        Whether gflow's own methods took the steps.
     """
 
     trajectory: Trajectory
     problem: Problem
     reference: Tensor | None
     fixed_method: str | None = None
+    has_own_steps: bool = False
 
     def reference_states(self) -> Tensor:
         """Return ``reference``; compute it if it is missing."""
@@ -126,6 +131,37 @@ def solve(
     flow, y0 = checked_start(flow, y0, _USAGE)
     _check_tolerances(flow, y0, options)
     _check_details(flow, y0, details)
+    solution = _solve_once(flow, y0, times, options, details)
+    if details.get("thorough", False) or not solution.has_own_steps:
+        return solution
+    # Checkpoints and progress are those of the first solve.
+    details = details | {"progress": None, "checkpoint": None, "resume": None}
+    tolerances = options
+    for _ in range(MOST_REFINEMENTS):
+        certificate = solution.trajectory.certificate
+        finer = finer_options(certificate, tolerances, torch.finfo(y0.dtype).eps)
+        if finer is None:
+            break
+        try:
+            again = _solve_once(flow, y0, times, finer, details, options.rtol)
+        except IntegrationError:
+            break
+        path = refined(again.trajectory, solution.trajectory, finer.rtol, tolerances.rtol)
+        if path is None:
+            break
+        solution, tolerances = dataclasses.replace(again, trajectory=path), finer
+    return solution
+
+
+def _solve_once(
+    flow: Flow,
+    y0: Tensor,
+    times: list[float],
+    options: SolveOptions,
+    details: SolveDetails,
+    certified_rtol: float | None = None,
+) -> Solution:
+    """Solve with these tolerances; the bounds of the certificate may follow from another rtol."""
     steps = details.get("dense", False) or any(
         details.get(name) is not None for name in ("event", "checkpoint", "resume")
     )
@@ -136,17 +172,17 @@ def solve(
             times,
             rtol=options.rtol,
             atol=options.atol,
+            certified_rtol=certified_rtol,
             max_evals=options.max_evals,
             max_step=options.max_step,
             **details,
         )
         solver, name, reason = choose_solver(problem, options.method, steps)
+        own = isinstance(solver, SteppedSolver | KrylovOrSteps)
         try:
             problem.require_finite(problem.first_loss)
             if len(times) > 1:
-                solve_in_coordinates(
-                    solver, problem, name, steps=isinstance(solver, SteppedSolver | KrylovOrSteps)
-                )
+                solve_in_coordinates(solver, problem, name, steps=own)
             early = problem.failures or problem.event_times
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.flow_time(problem.next_time):g}")
@@ -192,7 +228,7 @@ def solve(
                 "escape_error", lambda: measure_escape(problem, _solve_again if finer else None)
             )
             path = with_escape(path, escape, missing)
-        return Solution(path, problem, reference, fixed_method)
+        return Solution(path, problem, reference, fixed_method, has_own_steps=own and stepped)
 
 
 def _solve_again(

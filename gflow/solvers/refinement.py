@@ -1,0 +1,117 @@
+"""Smaller tolerances for a path whose errors grew beyond what its rtol promises.
+
+Near saddles and kinks every error grows with the path, by a factor that no step can know. The
+certificate measures what became of it. Where that is too much, though in proportion to the
+tolerance, a second solve with a smaller one keeps the promise of the first. Where round-off grew
+as much, it is in no proportion: finer solves agree on a path without the modes that it hides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gflow.solvers.options import SolveOptions
+from gflow.trajectory import Trajectory
+from gflow.trajectory.certificate import Certificate
+
+MOST_REFINEMENTS = 2
+_AIM = 0.3  # of the bound: the error of the finer solve
+_LEAST, _MOST = 4.0, 100.0  # divisors of the tolerance: less gains little, more is no proportion
+_LARGEST = 0.3  # a relative error in proportion to the tolerance, at most
+_MISSED = 1e3  # times the amplification: a mode that its estimates lost
+_POWER = 0.25  # of the tolerance, with which the error falls at least: at kinks it is uneven
+_MEASURED = ("escape_error", "error_estimate")  # what a smaller tolerance makes smaller
+
+
+def finer_options(
+    certificate: Certificate, options: SolveOptions, eps: float
+) -> SolveOptions | None:
+    """Return options for a second solve that may meet the bounds of a certificate.
+
+    Parameters
+    ----------
+    certificate : Certificate
+        Of a path.
+    options : SolveOptions
+        Of its solve.
+    eps : float
+        The unit of round-off.
+
+    Returns
+    -------
+    SolveOptions or None
+        None where the certificate holds, or smaller tolerances are no remedy.
+
+    Examples
+    --------
+    >>> import dataclasses, gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> certificate = gflow.integrate(flow, y0, [0.0, 1.0]).certificate
+    >>> finer_options(certificate, SolveOptions(), 2e-16) is None  # it holds
+    True
+    >>> failed = dataclasses.replace(certificate, escape_error=1e-4)
+    >>> f"{finer_options(failed, SolveOptions(), 2e-16).rtol:.2g}"
+    '1.5e-07'
+    """
+    names = {failure.split()[0] for failure in certificate.failures()}
+    # A path that rests on a saddle stands still in a finer solve, too.
+    if not names or not names <= set(_MEASURED) or certificate.rest:
+        return None
+    round_off = _MISSED * eps * (certificate.amplification or 1.0)
+    divisor = max(_excess(certificate) / _AIM, _LEAST)
+    error = max(getattr(certificate, name) for name in names)
+    rtol = options.rtol / divisor
+    if not (divisor <= _MOST and error <= _LARGEST and round_off <= rtol):
+        return None
+    return options.with_(rtol=rtol, atol=options.atol / divisor)
+
+
+def refined(
+    finer: Trajectory, before: Trajectory, rtol: float, rtol_before: float
+) -> Trajectory | None:
+    """Return the path of a second solve, if its error fell with the tolerance.
+
+    Parameters
+    ----------
+    finer, before : Trajectory
+        Of the second solve and of the first, with bounds that follow from one rtol.
+    rtol, rtol_before : float
+        Those of the two solves.
+
+    Returns
+    -------
+    Trajectory or None
+        What the first solve took counts as the price of the certificate. None if the error did not
+        fall with the tolerance.
+
+    Examples
+    --------
+    >>> import dataclasses, gflow
+    >>> flow, y0 = gflow.FactorFlow.example()
+    >>> path = gflow.integrate(flow, y0, [0.0, 1.0])
+    >>> before, finer = (
+    ...     dataclasses.replace(path, certificate=dataclasses.replace(
+    ...         path.certificate, escape_error=error))
+    ...     for error in (1e-4, 1e-5))
+    >>> refined(finer, before, 1e-7, 1e-6).stats.certificate_evals > path.stats.rhs_evals
+    True
+    >>> refined(before, before, 1e-7, 1e-6) is None
+    True
+    """
+    proportion = (rtol / rtol_before) ** _POWER
+    if not _excess(finer.certificate) <= proportion * _excess(before.certificate):
+        return None
+    grown = f"errors grew by up to {before.certificate.amplification or 1.0:.1g}"
+    spent = before.stats.rhs_evals + before.stats.certificate_evals
+    stats = dataclasses.replace(
+        finer.stats,
+        reason=f"{finer.stats.reason}; solved again at rtol = {rtol:.2g}, as {grown}",
+        certificate_evals=finer.stats.certificate_evals + spent,
+    )
+    return dataclasses.replace(finer, stats=stats)
+
+
+def _excess(certificate: Certificate) -> float:
+    """Return the largest measured error over its bound."""
+    measured = ((getattr(certificate, name), certificate.bounds[name]) for name in _MEASURED)
+    return max((error / bound for error, bound in measured if error is not None), default=0.0)
