@@ -59,7 +59,7 @@ def squared_speed(state: np.ndarray, velocity: np.ndarray) -> float:
     25.0
     """
     vector = velocity.reshape(-1)
-    return float(vector @ vector)
+    return float(vector.dot(vector))
 
 
 def reduced_form(loss: Any, velocity: Callable[[np.ndarray], np.ndarray]) -> ArrayForm:

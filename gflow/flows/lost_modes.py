@@ -142,10 +142,14 @@ def factor_growth(
     6.0
     """
 
+    last: list[Tensor] = []  # W, with its eigenvectors and gradient, for several ranks
+
     def growth(W: Tensor, rank: int) -> Tensor:
-        V = torch.linalg.eigh(W).eigenvectors[..., : W.shape[-1] - rank]
-        G = gradient(W)
-        return torch.linalg.eigvalsh(-(V.mT @ (G + G.mT) @ V))[..., -1]
+        if not last or last[0] is not W:
+            G = gradient(W)
+            last[:] = W, torch.linalg.eigh(W).eigenvectors, G + G.mT
+        V = last[1][..., : W.shape[-1] - rank]
+        return torch.linalg.eigvalsh(-(V.mT @ last[2] @ V))[..., -1]
 
     return growth
 

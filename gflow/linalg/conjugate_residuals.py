@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from gflow.linalg.arrays import Array, add_multiple, empty, norm
+from gflow.linalg.arrays import Array, add_multiple, empty, matrix_product, norm
 from gflow.linalg.large import is_large
 
 _FEW = 3  # pairs in memory where vectors are large
@@ -72,7 +72,7 @@ def conjugate_residuals(
             break
         v *= 1 / scale
         w *= 1 / scale
-        gain = float(w @ r)
+        gain = float(w.dot(r))
         d = v * gain if d is None else add_multiple(d, v, gain)
         r = add_multiple(r, w, -gain)
         size = norm(r)
@@ -104,9 +104,10 @@ class _Pairs:
     def remove(self, v: Array, w: Array) -> None:
         """Remove the components of an image w along the others, and its direction's, in place."""
         k = self._count
-        overlap = self._images[:k] @ w
-        w -= overlap @ self._images[:k]
-        v -= overlap @ self._directions[:k]
+        images = self._images[:k]
+        overlap = matrix_product(images, w)
+        w -= matrix_product(overlap, images)
+        v -= matrix_product(overlap, self._directions[:k])
 
     def append(self, v: Array, w: Array) -> None:
         """Add a direction and its image."""
@@ -131,7 +132,7 @@ class _FewPairs:
     def remove(self, v: Array, w: Array) -> None:
         """Remove the components of an image w along the last ones, and its direction's."""
         for direction, image in self._pairs:
-            overlap = float(image @ w)
+            overlap = float(image.dot(w))
             add_multiple(w, image, -overlap)
             add_multiple(v, direction, -overlap)
 

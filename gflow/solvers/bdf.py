@@ -32,6 +32,7 @@ from gflow.linalg.arrays import (
     Array,
     add_multiple,
     joined,
+    matrix_product,
     norm,
     numbers,
     row_norms,
@@ -183,7 +184,7 @@ def bdf_step(
     if few:
         past, y = (_combined(w, known) for w in (slope, predictors[formulas.order]))
     else:
-        rows = numbers([slope, *predictors.values()], known) @ known[: len(slope)]
+        rows = matrix_product(numbers([slope, *predictors.values()], known), known[: len(slope)])
         past, y = rows[0], rows[1 + formulas.order - min(predictors)]
 
     def finish(y: Any) -> BDFStep:

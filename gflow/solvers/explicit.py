@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from gflow.linalg.arrays import Array, add_product, device, empty, row_norms, where
+from gflow.linalg.arrays import Array, add_product, device, empty, matrix_product, row_norms, where
 from gflow.linalg.large import is_large
 from gflow.solvers import elementwise
 from gflow.solvers.base import Increment, Step, Stepper
@@ -72,7 +72,7 @@ class ExplicitStepper(Stepper):
             increment(table.c[i], Y, rows[i])
         end = add_product(start, first[len(a)], b, h).reshape(y.shape)
         k = increment(1.0, end, rows[-1])
-        error = self.error([(first[-1] @ (h * e)).reshape(y.shape) for e in errors])
+        error = self.error([matrix_product(first[-1], h * e).reshape(y.shape) for e in errors])
 
         def stiffness() -> Array:
             return h * row_norms(k - rows[-2]) / row_norms(end - Y)

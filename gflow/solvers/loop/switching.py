@@ -28,7 +28,7 @@ from gflow.solvers.loop.members import Members
 
 EXPLICIT, HIGH_ORDER, RKC2_METHOD = range(3)
 _EDGE = 0.7  # of the explicit method's stability: near it
-_NONSTIFF = 0.4  # of the same: shorter steps of the high-order method are no gain
+_NONSTIFF = 2.4  # of the same by stage: shorter steps of the high-order method are no gain
 _VOTES = 6  # votes that trigger an estimate of the spectral radius
 _MIN_STEPS = 20  # explicit steps still to make: fewer do not justify a change
 _MIN_STEPS_ENSEMBLE = 60  # the same for a member of an ensemble: small groups cost more per member
@@ -136,7 +136,8 @@ def hand_back(explicit: Method, members: Members, rows: Rows) -> np.ndarray:
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     """
     m = members
-    nonstiff = m.h[rows] * m.radius[rows] < _NONSTIFF * explicit.reach(0)
+    limit = _NONSTIFF * explicit.reach(0) / explicit.stages(0)
+    nonstiff = m.h[rows] * m.radius[rows] < limit
     settled = ~(m.h[rows] > GROWING * m.last_step[rows])
     m.nonstiff_steps[rows] = where(nonstiff, m.nonstiff_steps[rows] + settled, 0)
     moved = select_rows(rows, m.nonstiff_steps[rows] >= _NONSTIFF_STEPS)
