@@ -114,7 +114,16 @@ def norm(vector: Array) -> float:
 
 
 def matrix_product(a: Array, b: Array) -> Array:
-    """Return a @ b, of vectors and matrices; the operator takes a microsecond longer for arrays.
+    """Return a @ b; for arrays the operator takes a microsecond longer.
+
+    Parameters
+    ----------
+    a, b : Tensor or ndarray
+        Vectors or matrices.
+
+    Returns
+    -------
+    Tensor or ndarray
 
     Examples
     --------
