@@ -26,7 +26,7 @@ from references import error
 from torch import Tensor
 
 #: The tolerances of gflow and of the peers that requirements compare with it.
-EVERY_DECADE = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+EVERY_DECADE = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 
 
 class OutOfTime(BaseException):

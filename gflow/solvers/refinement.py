@@ -20,7 +20,7 @@ _LEAST, _MOST = 4.0, 100.0  # divisors of the tolerance: less gains little, more
 _LARGEST = 0.3  # a relative error in proportion to the tolerance, at most
 _MISSED = 1e3  # times the amplification: a mode that its estimates lost
 _POWER = 0.25  # of the tolerance, with which the error falls at least: at kinks it is uneven
-_MEASURED = ("escape_error", "error_estimate")  # what a smaller tolerance makes smaller
+_MEASURED = {"escape_error", "error_estimate"}  # what a smaller tolerance makes smaller
 
 
 def finer_options(
@@ -53,9 +53,9 @@ def finer_options(
     >>> f"{finer_options(failed, SolveOptions(), 2e-16).rtol:.2g}"
     '1.5e-07'
     """
-    names = {failure.split()[0] for failure in certificate.failures()}
+    names = _failed(certificate)
     # A path that rests on a saddle stands still in a finer solve, too.
-    if not names or not names <= set(_MEASURED) or certificate.rest:
+    if not names or not names <= _MEASURED or certificate.rest:
         return None
     round_off = _MISSED * eps * (certificate.amplification or 1.0)
     divisor = max(_excess(certificate) / _AIM, _LEAST)
@@ -69,7 +69,7 @@ def finer_options(
 def refined(
     finer: Trajectory, before: Trajectory, rtol: float, rtol_before: float
 ) -> Trajectory | None:
-    """Return the path of a second solve, if its error fell with the tolerance.
+    """Return the path of a second solve, if it is better in what failed and no worse elsewhere.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def refined(
     -------
     Trajectory or None
         What the first solve took counts as the price of the certificate. None if the error did not
-        fall with the tolerance.
+        fall with the tolerance, another measurement fails, or a further member does.
 
     Examples
     --------
@@ -99,7 +99,11 @@ def refined(
     True
     """
     proportion = (rtol / rtol_before) ** _POWER
-    if not _excess(finer.certificate) <= proportion * _excess(before.certificate):
+    fell = _excess(finer.certificate) <= proportion * _excess(before.certificate)
+    no_worse = (
+        _failed(finer.certificate) <= _MEASURED and finer.failures.keys() <= before.failures.keys()
+    )
+    if not (fell and no_worse):
         return None
     grown = f"errors grew by up to {before.certificate.amplification or 1.0:.1g}"
     spent = before.stats.rhs_evals + before.stats.certificate_evals
@@ -109,6 +113,11 @@ def refined(
         certificate_evals=finer.stats.certificate_evals + spent,
     )
     return dataclasses.replace(finer, stats=stats)
+
+
+def _failed(certificate: Certificate) -> set[str]:
+    """Return the names of the measurements above their bounds."""
+    return {failure.split()[0] for failure in certificate.failures()}
 
 
 def _excess(certificate: Certificate) -> float:

@@ -7,7 +7,7 @@ import torch
 
 import gflow
 from gflow.events import loss_reaches
-from gflow.solvers.refinement import finer_options
+from gflow.solvers.refinement import finer_options, refined
 from gflow.solvers.solve import SolveOptions
 from gflow.trajectory import certificate as certificates
 from tests.helpers import times
@@ -90,6 +90,22 @@ def test_no_second_solve_where_it_is_no_remedy(changes):
     assert finer_options(CERTIFICATE, SolveOptions(), 2e-16) is not None
     changed = dataclasses.replace(CERTIFICATE, **changes)
     assert finer_options(changed, SolveOptions(), 2e-16) is None
+
+
+def path(failures=None, **changes):
+    """Return a path with a certificate that differs in some measurements."""
+    found = gflow.integrate(*gflow.FactorFlow.example(), [0.0, 1.0])
+    changed = dataclasses.replace(CERTIFICATE, **changes)
+    return dataclasses.replace(found, certificate=changed, failures=failures or {})
+
+
+def test_a_second_path_that_is_worse_elsewhere_is_not_taken():
+    before = path(failures={1: "its budget ran out"})
+    assert refined(path(escape_error=1e-5), before, 1e-7, 1e-6) is not None
+    assert refined(path(escape_error=9e-5), before, 1e-7, 1e-6) is None
+    assert refined(path(escape_error=1e-5, energy_residual=1.0), before, 1e-7, 1e-6) is None
+    assert refined(path({1: "stiff", 2: "stiff"}, escape_error=1e-5), before, 1e-7, 1e-6) is None
+    assert refined(path({1: "stiff"}, escape_error=1e-5), before, 1e-7, 1e-6) is not None
 
 
 def test_an_error_estimate_counts_as_much():
