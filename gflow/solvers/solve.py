@@ -144,7 +144,7 @@ def solve(
             break
         try:
             again = _solve_once(flow, y0, times, finer, details, options.rtol)
-        except IntegrationError:
+        except Exception:  # of any kind, as the flow raises it: the first path stays
             break
         path = refined(again.trajectory, solution.trajectory, finer.rtol, tolerances.rtol)
         if path is None:
@@ -187,7 +187,9 @@ def _solve_once(
             if len(problem.saved) < len(times) and not early:
                 raise Stop(f"{name} did not land on t = {problem.flow_time(problem.next_time):g}")
         except KeyboardInterrupt as interrupt:
-            if problem.last_checkpoint is not None:
+            # A caller knows nothing of a solve that checks or refines another one.
+            own_arguments = not problem.thorough and certified_rtol is None
+            if problem.last_checkpoint is not None and own_arguments:
                 interrupt.checkpoint = problem.last_checkpoint  # type: ignore[attr-defined]
                 interrupt.add_note(
                     "gflow: keep the exception as error (sys.last_value), and integrate with the "

@@ -7,8 +7,9 @@ import torch
 
 import gflow
 from gflow.events import loss_reaches
+from gflow.solvers import solve as solve_module
+from gflow.solvers.options import SolveOptions
 from gflow.solvers.refinement import finer_options, refined
-from gflow.solvers.solve import SolveOptions
 from gflow.trajectory import certificate as certificates
 from tests.helpers import times
 from tests.solvers.test_escape import error_of, saddle
@@ -59,6 +60,33 @@ def test_checkpoints_and_progress_are_those_of_the_first_solve(strict):
     again = gflow.integrate(flow, y0, ts, rtol=1e-6, resume=saved[len(saved) // 2])
     assert torch.equal(again.ys, path.ys)
     assert again.certificate == path.certificate
+
+
+@pytest.mark.parametrize("error", [ValueError("no more"), KeyboardInterrupt()])
+def test_what_stops_the_second_solve_leaves_the_first(strict, monkeypatch, error):
+    flow, y0, ts, _ = saddle(30.0, 1e-4, turned=True)
+    solve_once, rtols = solve_module._solve_once, []
+
+    def fails_again(flow, y0, times, options, *rest):
+        rtols.append(options.rtol)
+        if options.rtol == 1e-6:
+            return solve_once(flow, y0, times, options, *rest)
+
+        def raises(t, loss):
+            raise error
+
+        details = rest[0] | {"progress": raises}
+        return solve_once(flow, y0, times, options, details, *rest[1:])
+
+    monkeypatch.setattr(solve_module, "_solve_once", fails_again)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            gflow.integrate(flow, y0, ts, rtol=1e-6)
+        assert not hasattr(caught.value, "checkpoint")  # no solve of the caller's goes on from it
+    else:
+        path = gflow.integrate(flow, y0, ts, rtol=1e-6)
+        assert "escape_error" in str(path.certificate.failures())
+    assert len(rtols) == 2
 
 
 def test_a_library_s_method_takes_the_tolerance_that_it_is_given(strict):
