@@ -15,6 +15,7 @@ from gflow.trajectory import Trajectory
 from gflow.trajectory.certificate import Certificate
 
 MOST_REFINEMENTS = 2
+_BUDGET, _LEAST_BUDGET = 10, 500  # evaluations: times those of the path, as at kinks they explode
 _AIM = 0.3  # of the bound: the error of the finer solve
 _LEAST, _MOST = 4.0, 100.0  # divisors of the tolerance: less gains little, more is no proportion
 _LARGEST = 0.3  # a relative error in proportion to the tolerance, at most
@@ -23,15 +24,12 @@ _POWER = 0.25  # of the tolerance, with which the error falls at least: at kinks
 _MEASURED = {"escape_error", "error_estimate"}  # what a smaller tolerance makes smaller
 
 
-def finer_options(
-    certificate: Certificate, options: SolveOptions, eps: float
-) -> SolveOptions | None:
-    """Return options for a second solve that may meet the bounds of a certificate.
+def finer_options(path: Trajectory, options: SolveOptions, eps: float) -> SolveOptions | None:
+    """Return options for a second solve that may meet the bounds of the certificate of a path.
 
     Parameters
     ----------
-    certificate : Certificate
-        Of a path.
+    path : Trajectory
     options : SolveOptions
         Of its solve.
     eps : float
@@ -46,13 +44,15 @@ def finer_options(
     --------
     >>> import dataclasses, gflow
     >>> flow, y0 = gflow.FactorFlow.example()
-    >>> certificate = gflow.integrate(flow, y0, [0.0, 1.0]).certificate
-    >>> finer_options(certificate, SolveOptions(), 2e-16) is None  # it holds
+    >>> path = gflow.integrate(flow, y0, [0.0, 1.0])
+    >>> finer_options(path, SolveOptions(), 2e-16) is None  # its certificate holds
     True
-    >>> failed = dataclasses.replace(certificate, escape_error=1e-4)
-    >>> f"{finer_options(failed, SolveOptions(), 2e-16).rtol:.2g}"
+    >>> failed = dataclasses.replace(path.certificate, escape_error=1e-4)
+    >>> finer = finer_options(dataclasses.replace(path, certificate=failed), SolveOptions(), 2e-16)
+    >>> f"{finer.rtol:.2g}"
     '1.5e-07'
     """
+    certificate = path.certificate
     names = _failed(certificate)
     # A path that rests on a saddle stands still in a finer solve, too.
     if not names or not names <= _MEASURED or certificate.rest:
@@ -63,7 +63,8 @@ def finer_options(
     rtol = options.rtol / divisor
     if not (divisor <= _MOST and error <= _LARGEST and round_off <= rtol):
         return None
-    return options.with_(rtol=rtol, atol=options.atol / divisor)
+    budget = min(options.max_evals, _BUDGET * path.stats.rhs_evals + _LEAST_BUDGET)
+    return options.with_(rtol=rtol, atol=options.atol / divisor, max_evals=budget)
 
 
 def refined(

@@ -138,8 +138,7 @@ def solve(
     details = details | {"progress": None, "checkpoint": None, "resume": None}
     tolerances = options
     for _ in range(MOST_REFINEMENTS):
-        certificate = solution.trajectory.certificate
-        finer = finer_options(certificate, tolerances, torch.finfo(y0.dtype).eps)
+        finer = finer_options(solution.trajectory, tolerances, torch.finfo(y0.dtype).eps)
         if finer is None:
             break
         try:

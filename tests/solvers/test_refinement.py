@@ -115,9 +115,8 @@ CERTIFICATE = dataclasses.replace(
     ],
 )
 def test_no_second_solve_where_it_is_no_remedy(changes):
-    assert finer_options(CERTIFICATE, SolveOptions(), 2e-16) is not None
-    changed = dataclasses.replace(CERTIFICATE, **changes)
-    assert finer_options(changed, SolveOptions(), 2e-16) is None
+    assert finer_options(path(), SolveOptions(), 2e-16) is not None
+    assert finer_options(path(**changes), SolveOptions(), 2e-16) is None
 
 
 def path(failures=None, **changes):
@@ -137,7 +136,9 @@ def test_a_second_path_that_is_worse_elsewhere_is_not_taken():
 
 
 def test_an_error_estimate_counts_as_much():
-    failed = dataclasses.replace(CERTIFICATE, escape_error=None, error_estimate=6e-4)
+    failed = path(escape_error=None, error_estimate=6e-4)
     finer = finer_options(failed, SolveOptions(atol=1e-8), 2e-16)
     assert finer.rtol == pytest.approx(1e-6 / 20)
     assert finer.atol == pytest.approx(1e-8 / 20)
+    assert finer.max_evals == 10 * failed.stats.rhs_evals + 500
+    assert finer_options(failed, SolveOptions(max_evals=90), 2e-16).max_evals == 90
