@@ -17,7 +17,7 @@ from gflow.solvers.problem import Problem
 from gflow.solvers.rkc2 import RKC2
 from gflow.text import brief, nearest
 
-_TIGHT = 3e-7  # from this tolerance on, the order-8 method needs fewer evaluations
+_TIGHT = 1e-8  # from this tolerance on, the order-8 method needs fewer evaluations
 
 
 @functools.cache
