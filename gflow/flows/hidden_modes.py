@@ -80,9 +80,13 @@ def hidden_rank(layers: Sequence[Tensor], noise: float) -> int:
     >>> hidden_rank(layers, 1e-6)
     2
     """
-    stacks = hidden_stacks(layers)
-    resolved = (rank_above(torch.linalg.svdvals(stack), noise) for stack in stacks)
-    return max(*resolved, *(int(scaled_rank(stack)) for stack in stacks))
+    most = 0
+    for stack in hidden_stacks(layers):
+        rank = rank_above(torch.linalg.svdvals(stack), noise)
+        if rank < min(stack.shape[-2:]):  # the sizes may be far apart
+            rank = max(rank, int(scaled_rank(stack)))
+        most = max(most, rank)
+    return most
 
 
 def modes_in_danger(layers: Sequence[Tensor], modes: Sequence[Hidden]) -> list[Tensor]:

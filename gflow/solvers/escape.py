@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from gflow.solvers.loop.growth_rate import (
     random_vectors,
 )
 from gflow.solvers.loop.system import System
-from gflow.solvers.problem import Problem, velocity_of
+from gflow.solvers.problem import Problem
 
 _CHECKED = math.log(50.0)  # the gain from which on a finer solve checks the path
 _SHARE = 1 / 12  # of the evaluations of the solve
@@ -118,33 +119,38 @@ class _Measure:
     """Growth rates at states of a path."""
 
     def __init__(self, problem: Problem):
-        self._problem = problem
+        self._problem, self._system = problem, System(problem)
         self._members = max(problem.batch.numel(), 1)
-        self._shape = problem.y0.shape
-        self._vectors: Tensor | None = None
+        self._vectors: Any = None
         self._exact, self._usable = False, True  # whether exact products were needed, and are there
-        self.evals = 0
+        self._system.select(np.arange(self._members))
+
+    @property
+    def evals(self) -> int:
+        """The evaluations so far."""
+        return self._system.calls
 
     def at(self, y: Tensor, products: int) -> tuple[np.ndarray, Tensor, Tensor]:
         """Return the rate and the mode of every member, and its velocity."""
-        rows = y.reshape(self._members, -1)
+        rows = self._rows(y)
         if self._vectors is None:
             self._vectors = random_vectors(rows, 1)
-        f = self.velocity(rows)
+        f = self._velocity(rows)
         growth = self._growth(rows, f, self._vectors, max(products, 2))
         span = self._problem.ts[-1]
         if not self._exact and bool(needs_exact(self._problem.flow, growth.blind, span).any()):
             self._exact = True
             growth = self._growth(rows, f, growth.vectors, max(products, 2))
         self._vectors, self._last = growth.vectors, growth
-        return np.nan_to_num(growth.rate), growth.vectors[:, 0], f
+        mode = torch.as_tensor(growth.vectors[:, 0])
+        return np.nan_to_num(growth.rate), mode, torch.as_tensor(f)
 
-    def _growth(self, rows: Tensor, f: Tensor, vectors: Tensor, products: int) -> Growth:
-        chart = System(self._problem).perturbations(rows)
+    def _growth(self, rows: Any, f: Any, vectors: Any, products: int) -> Growth:
+        chart = self._system.perturbations(rows)
 
-        def estimate(product: Callable[[Tensor], Tensor] | None) -> Growth:
+        def estimate(product: Callable[[Any], Any] | None) -> Growth:
             return growth_rate(
-                self.velocity,
+                self._velocity,
                 rows,
                 f,
                 vectors,
@@ -156,7 +162,7 @@ class _Measure:
 
         if not (self._exact and self._usable):
             return estimate(None)
-        growth, self._usable = by_products(estimate, lambda v: self._product(rows, v))
+        growth, self._usable = by_products(estimate, lambda v: self._system.product(rows, v))
         return growth
 
     def gain_along(self, path: list[tuple[float, Tensor]]) -> np.ndarray:
@@ -170,18 +176,15 @@ class _Measure:
             before, t_before = rate, t
         return total
 
-    def _product(self, rows: Tensor, vectors: Tensor) -> Tensor:
-        self.evals += 1
-        product = self._problem.flow.jvp(rows.reshape(self._shape), vectors.reshape(self._shape))
-        return product.reshape(rows.shape)
+    def velocity(self, y: Tensor) -> Tensor:
+        """Return the velocity of every member at states, as if at the end of the path."""
+        return torch.as_tensor(self._velocity(self._rows(y)))
 
-    def velocity(self, rows: Tensor) -> Tensor:
-        """Return the velocity of rows of states at the end of the path, and count it."""
-        self.evals += 1
-        y = rows.reshape(self._shape)
-        return velocity_of(self._problem.flow, self._problem.flow_time(self._problem.t), y).reshape(
-            rows.shape
-        )
+    def _velocity(self, rows: Any) -> Any:
+        return self._system.velocity(self._problem.t, rows)
+
+    def _rows(self, y: Tensor) -> Any:
+        return self._system.native(y.reshape(self._members, -1))
 
 
 def _speed_gain(problem: Problem) -> np.ndarray:
