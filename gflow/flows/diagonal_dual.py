@@ -153,10 +153,18 @@ class DualFlow(ReducedFlow):
         rate = -4 / n * gradient_of(self.potential, y).narrow(-1, 0, n)
         return self._joined(rate, lambda: _no_rate(rate))
 
+    @property
+    def _has_these_formulas(self) -> bool:
+        """Whether no subclass has others."""
+        names = ("__call__", "loss", "dissipation")
+        return all(getattr(type(self), name) is getattr(DualFlow, name) for name in names)
+
     def array_form(self) -> ArrayForm | None:
         X, y = shared_array(self.inputs), shared_array(self.targets)
         log_u, log_v = shared_array(self._log_u), shared_array(self._log_v)
         if X is None or y is None or log_u is None or log_v is None:
+            return None
+        if not self._has_these_formulas:
             return None
         n, apart, has_scale = len(y), log_u - log_v, self._has_scale
 
@@ -210,7 +218,7 @@ class DualFlow(ReducedFlow):
 
     def coordinates(self, y0: Tensor) -> Coordinates | None:
         """Return ν alone, whose Jacobian is symmetric."""
-        if not self._has_scale or y0.ndim > 1:
+        if not self._has_scale or y0.ndim > 1 or not self._has_these_formulas:
             return None
         nu, log_scale = y0.split([len(self.targets), 1])
         shift = 2 * log_scale

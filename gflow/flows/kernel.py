@@ -129,6 +129,11 @@ class KernelFlow(KernelPredictor):
     observable_dims: ClassVar = {"mode_residuals": ("mode",), "null_residual": ("null_mode",)}
     affine = True
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__call__" in vars(cls):  # another velocity than −H(u − y): no closed form of this one
+            cls.affine = False
+
     def __init__(
         self, H: Tensor | Product, targets: Tensor, H_test: Tensor | Product | None = None
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gflow.linalg.arrays import Array
 
 
@@ -30,8 +32,16 @@ def orthogonalise(vectors: Array, bases: Array) -> tuple[Array, tuple[Array, Arr
     >>> rest.tolist(), overlaps[0].tolist()
     ([[[0.0, 4.0]]], [[[3.0]]])
     """
+    if isinstance(vectors, np.ndarray) and len(vectors) == 1:
+        # Without matrices of one row, whose products take longer.
+        one, rows = vectors[0, 0], bases[0]
+        first = rows.dot(one)
+        one = one - first.dot(rows)
+        second = rows.dot(one)
+        one = one - second.dot(rows)
+        return one[None, None], (first[None, None], second[None, None])
     columns = bases.swapaxes(1, 2)
     first = vectors @ columns
-    rest = vectors - first @ bases
-    second = rest @ columns
-    return rest - second @ bases, (first, second)
+    vectors = vectors - first @ bases  # the same name: large vectors are kept no longer than needed
+    second = vectors @ columns
+    return vectors - second @ bases, (first, second)

@@ -23,6 +23,7 @@ from gflow.linalg.arrays import (
     to_numpy_at_once,
     where,
 )
+from gflow.linalg.orthogonalisation import orthogonalise
 
 ROWS = 4  # vectors, and as many images
 _ROUND_OFF = 1e-7  # norm of the part of a unit vector outside a span that holds it
@@ -235,11 +236,10 @@ class RitzWindow:
     def _outside(self, vectors: Array) -> Array:
         """Return the normalised parts of vectors, (members, n), outside the span."""
         size = row_norms(vectors)[:, None]
-        rest = (vectors / where(size > 0, size, 1.0))[:, None]
-        Q = self._vectors[:, : self._count]
-        for _ in range(2 if self._count else 0):  # twice: orthogonal to round-off
-            rest = rest - (Q @ rest.swapaxes(1, 2)).swapaxes(1, 2) @ Q
-        return unit(rest[:, 0])
+        vectors = vectors / where(size > 0, size, 1.0)
+        if self._count:
+            vectors = orthogonalise(vectors[:, None], self._vectors[:, : self._count])[0][:, 0]
+        return unit(vectors)
 
 
 def _dots(rows: Array, vector: Array) -> Array:

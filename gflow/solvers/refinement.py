@@ -53,7 +53,7 @@ def finer_options(path: Trajectory, options: SolveOptions, eps: float) -> SolveO
     '1.5e-07'
     """
     certificate = path.certificate
-    names = _failed(certificate)
+    names = certificate.failed().keys()
     # A path that rests on a saddle stands still in a finer solve, too.
     if not names or not names <= _MEASURED or certificate.rest:
         return None
@@ -101,10 +101,8 @@ def refined(
     """
     proportion = (rtol / rtol_before) ** _POWER
     fell = _excess(finer.certificate) <= proportion * _excess(before.certificate)
-    no_worse = (
-        _failed(finer.certificate) <= _MEASURED and finer.failures.keys() <= before.failures.keys()
-    )
-    if not (fell and no_worse):
+    no_other = finer.certificate.failed().keys() <= _MEASURED
+    if not (fell and no_other and finer.failures.keys() <= before.failures.keys()):
         return None
     grown = f"errors grew by up to {before.certificate.amplification or 1.0:.1g}"
     spent = before.stats.rhs_evals + before.stats.certificate_evals
@@ -114,11 +112,6 @@ def refined(
         certificate_evals=finer.stats.certificate_evals + spent,
     )
     return dataclasses.replace(finer, stats=stats)
-
-
-def _failed(certificate: Certificate) -> set[str]:
-    """Return the names of the measurements above their bounds."""
-    return {failure.split()[0] for failure in certificate.failures()}
 
 
 def _excess(certificate: Certificate) -> float:

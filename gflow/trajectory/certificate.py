@@ -142,6 +142,10 @@ class Certificate:
 
     def failures(self) -> list[str]:
         """Return one phrase for every measurement above its bound; empty where all hold."""
+        return list(self.failed().values())
+
+    def failed(self) -> dict[str, str]:
+        """Return the measurements above their bounds, by name, and one phrase for each."""
         measured: dict[str, float | None] = {
             "energy_residual": self.energy_residual,
             "loss_increase": self.loss_increase,
@@ -151,24 +155,24 @@ class Certificate:
         }
         if "round_off" in self.bounds:
             measured["round_off"] = self.round_off
-        failures = []
+        failed = {}
         for name, value in measured.items():
             if value is not None and not value <= self.bounds[name]:
-                failures.append(f"{name} {value:.2g} > {self.bounds[name]:.2g}")
+                failed[name] = f"{name} {value:.2g} > {self.bounds[name]:.2g}"
                 if name == "escape_error":
                     grown = f"errors grew by up to {self.amplification:.1g} along the path"
-                    failures[-1] += self._explained(grown, self.rest)
+                    failed[name] += self._explained(grown, self.rest)
         bound = self.bounds["invariant_drift"]
         for name, value in self.invariant_drift.items():
             if not value <= bound:
-                failures.append(f"drift of {name} {value:.2g} > {bound:.2g}")
+                failed[f"drift of {name}"] = f"drift of {name} {value:.2g} > {bound:.2g}"
         if self.underflow is not None:
-            failures.append(self.underflow)
+            failed["underflow"] = self.underflow
         for name, value in self.discrete_changes.items():
             if not value <= self.bounds["discrete_changes"]:
-                failures.append(f"{name} changed, {value:.2g}")
-                failures[-1] += self._explained(_CAUSES.get(name, ""))
-        return failures
+                cause = self._explained(_CAUSES.get(name, ""))
+                failed[name] = f"{name} changed, {value:.2g}{cause}"
+        return failed
 
     def _explained(self, *causes: str) -> str:
         """Return causes in parentheses, and which flow has none of them."""

@@ -84,7 +84,8 @@ class KernelSpectrum(Flow):
         """
         operator = self._operator
         is_cheap = operator.has_entries and len(self.targets) <= _CHEAP
-        if y0.ndim != self.state_ndim or not (is_cheap or operator.is_decomposed):
+        available = self.affine and (is_cheap or operator.is_decomposed)
+        if y0.ndim != self.state_ndim or not available:
             return None
         return "eigendecomposition of H"
 
@@ -117,7 +118,7 @@ class KernelSpectrum(Flow):
         """
         y0 = require_float("a state", y0)
         self.check_state(y0)
-        if y0.ndim != self.state_ndim:
+        if y0.ndim != self.state_ndim or not self.affine:
             return super().exact(ts, y0)
         times = require_times(ts).to(y0)
         decay = flow_factors(self.eigenvalues, times)[0]

@@ -319,7 +319,7 @@ class ClusterFlow(MatrixLossFlow, ReducedFlow):
 
     def array_form(self) -> ArrayForm | None:
         loss = self.network_loss.on_arrays()
-        if loss is None:
+        if loss is None or type(self) is not ClusterFlow:
             return None
 
         last: list[tuple[np.ndarray, np.ndarray]] = []

@@ -341,11 +341,4 @@ def needs_exact(flow: Flow, blind: np.ndarray, span: np.ndarray | float) -> np.n
 
 def _outside(vectors: Array, Q: Array) -> Array:
     """Return the parts of vectors, (members, size), orthogonal to rows of Q."""
-    if not Q.shape[1]:
-        return vectors
-    if isinstance(Q, np.ndarray) and len(Q) == 1:  # without matrices of one row, which take longer
-        rest, rows = vectors[0], Q[0]
-        for _ in range(2):
-            rest = rest - rows.dot(rest).dot(rows)
-        return rest[None]
-    return orthogonalise(vectors[:, None], Q)[0][:, 0]
+    return orthogonalise(vectors[:, None], Q)[0][:, 0] if Q.shape[1] else vectors
