@@ -122,8 +122,10 @@ class System:
 
     def _array_velocity(self, t: Tensor | float, y: np.ndarray) -> np.ndarray:
         if self._form is None:
-            velocity = self._velocity(t, self.states(torch.from_numpy(y)))
-            return velocity.detach().numpy().reshape(y.shape)
+            velocity = self._velocity(t, torch.from_numpy(y.reshape(self._shape)))
+            if velocity.requires_grad:
+                velocity = velocity.detach()
+            return velocity.numpy().reshape(y.shape)
         try:
             rate = self._form.velocity(y.reshape(self._shape))
         except np.linalg.LinAlgError:  # of a trial state that overflowed
