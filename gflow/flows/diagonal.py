@@ -34,8 +34,6 @@ from gflow.flows.base import Coordinates, Flow, Observables, ParameterFlow
 from gflow.flows.diagonal_dual import DualFlow, weight_observables
 from gflow.linalg.arrays import Array, shared_array
 
-_DUAL_TOLERANCE = 0.5  # of ν, per unit of its own scale: u = α e^{Xᵀν/2}
-
 
 def diagonal_rhs(u: Array, v: Array, slope: Array, depth: int) -> tuple[Array, Array]:
     """Compute u̇ = −N u^{N−1} ∘ g and v̇ = N v^{N−1} ∘ g.
@@ -264,14 +262,12 @@ class DiagonalFlow(ParameterFlow):
             return None
         both = (logs[:d], logs[d:])
         dual = DiagonalDualFlow(self.inputs, self.targets, both, has_scale=False)
-        scale = self.inputs.norm(dim=0).max() * max(1.0, float(logs.abs().max()))
         signs = y0.sign()
         return Coordinates(
             dual,
             dual.start(),
             lambda state: signs * dual.lift(state),
-            _DUAL_TOLERANCE / float(scale.clamp_min(1.0)),
-            "in the dual variable",
+            note="in the dual variable",
         )
 
     # -- what is known of a state -------------------------------------------------------

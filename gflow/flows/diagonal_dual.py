@@ -17,15 +17,17 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gflow.flows.array_form import ArrayForm
-from gflow.flows.base import Coordinates, Flow, Observables, ReducedFlow, gradient_of
-from gflow.linalg.arrays import shared_array
+from gflow.flows.base import Chart, Coordinates, Flow, Observables, ReducedFlow, gradient_of
+from gflow.linalg.arrays import empty, shared_array
+
+_CHANGE = 0.5  # of log u∘u and log v∘v
 
 
 class DualFlow(ReducedFlow):
@@ -208,6 +210,31 @@ class DualFlow(ReducedFlow):
     @functools.cached_property
     def _inverse(self) -> Tensor:
         return torch.linalg.pinv(self.inputs)
+
+    def tolerance_scale(self, y: Tensor) -> Tensor:
+        """Return the change of ν that changes no u or v by more than a quarter of itself.
+
+        ν may be thousands where a saddle has a size of 1e-1000, and stands in an exponent.
+        """
+        largest = self.inputs.norm(dim=0).max()
+        return (_CHANGE / torch.where(largest > 0, largest, 1.0)).expand(y.shape[:-1])
+
+    def perturbations(self, y: Any) -> Chart | None:
+        """Return perturbations of ν: log α stays what it is."""
+        if not self._has_scale:
+            return None
+        n = len(self.targets)
+
+        def of_nu(v: Any) -> Any:
+            out = empty(v.shape, v)
+            out[..., :n], out[..., n:] = v[..., :n], 0.0
+            return out
+
+        return Chart(of_nu, of_nu)
+
+    def relative_distance(self, ys: Tensor, truth: Tensor) -> Tensor:
+        """Compute ‖ν − ν'‖ over that change, as u and v differ, shape (T, ...)."""
+        return self.norm(ys - truth) / self.tolerance_scale(truth)
 
     def project(self, parameters: Tensor) -> Tensor:
         """Compute [ν; log α] of [u; v], by least squares where u and v are not those of a ν."""

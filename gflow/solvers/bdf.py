@@ -198,7 +198,9 @@ def bdf_step(
     if jacobian is not None:
         y, converged = _newton(rhs, y, past, alpha, _DENSE * tolerance, jacobian)
         return finish(y)
-    length = math.sqrt(unit_round_off(y)) * (size or 1.0)  # of the differences
+    # Of the differences: F changes within the size of a state, and its round-off is that of y.
+    scale = size or 1.0
+    length = math.sqrt(unit_round_off(y) * max(1.0, norm(y) / scale)) * scale
     for iteration in range(_MAX_NEWTON):
         f = rhs(y)
         residual = f - past

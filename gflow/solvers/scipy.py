@@ -83,10 +83,15 @@ class ScipySolver(Solver):
                 raise Stop(NOT_FINITE)
             return rate
 
-        atol = np.full(z0.numel(), problem.atol)
+        atol, rtol = np.full(z0.numel(), problem.atol), max(problem.rtol, _ROUND_OFF)
+        if type(problem.flow).tolerance_scale is not Flow.tolerance_scale:
+            # rtol is relative to that scale, not to every number.
+            scale = to_numpy(problem.flow.tolerance_scale(problem.y0).reshape(-1, 1))
+            numbers = atol[: problem.y0.numel()].reshape(len(scale), -1)
+            numbers += rtol * scale
+            rtol = _ROUND_OFF
         atol[problem.y0.numel() :] = to_numpy(problem.energy_tolerance.reshape(-1))
         family = getattr(scipy.integrate, method.removeprefix("scipy:"))
-        rtol = max(problem.rtol, _ROUND_OFF)
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_step": problem.max_step}
         solver = family(fun, problem.ts[0], to_numpy(z0), problem.ts[1], **options)
         for target in problem.ts[1:]:
