@@ -32,7 +32,8 @@ from gflow.flows.wrapped import WrappedFlow
 if TYPE_CHECKING:
     import numpy as np
 
-_HOMOGENEOUS = 1e-6  # relative error of f(2θ) = 2^L f(θ) of a homogeneous network
+_HOMOGENEOUS = 1e-6  # relative error of f(cθ) = c^L f(θ) of a homogeneous network
+_DOUBLINGS = (1, 10, 20)  # log₂ c
 _NODES = 20  # of a Gauss rule on one interval of log_time
 _FALL = 4.0  # of log φ, at most, on one interval
 
@@ -215,20 +216,32 @@ def _log_flow(flow: NetworkFlow) -> tuple[NetworkFlow, TailCriterion, Tensor]:
 
 
 def _degree(flow: NetworkFlow) -> float | None:
-    """Return L where f(2θ) = 2^L f(θ) at the module's parameters, or near them where f is 0."""
+    """Return L where f(cθ) = c^L f(θ) at the module's parameters, or near them where f is 0.
+
+    Large factors c tell a network that is nearly linear near them from a homogeneous one.
+    """
     theta = flow.pack()
     i = torch.arange(theta.numel(), dtype=theta.dtype, device=theta.device)
     theta = theta + 0.1 * torch.cos(1 + i * i)
     with torch.no_grad():
-        once, twice = flow.end_to_end(theta), flow.end_to_end(2 * theta)
+        once = flow.end_to_end(theta)
+        scaled = [(exponent, flow.end_to_end(2.0**exponent * theta)) for exponent in _DOUBLINGS]
     size = float(once.norm())
     if not 0 < size < math.inf:
         return None
-    scale = float((once * twice).sum()) / size**2
-    degree = round(math.log2(scale), 3) if 0 < scale < math.inf else 0.0
-    error = float((twice - 2**degree * once).norm()) / (2**degree * size)
-    allowed = max(_HOMOGENEOUS, 1e3 * torch.finfo(theta.dtype).eps)
-    return degree if degree > 0 and error <= allowed else None
+    direction = once / size
+    degree: float | None = None
+    for exponent, outputs in scaled:
+        growth = float((direction * outputs).sum()) / size
+        if degree is None:
+            degree = round(math.log2(growth), 3) if 0 < growth < math.inf else 0.0
+        elif not math.isfinite(growth):
+            break  # an overflow says nothing
+        error = float((outputs / 2 ** (exponent * degree) - once).norm()) / size
+        allowed = max(_HOMOGENEOUS, 1e3 * exponent * torch.finfo(theta.dtype).eps)
+        if degree <= 0 or not error <= allowed:
+            return None
+    return degree
 
 
 def _gauss(nodes: np.ndarray, weights: np.ndarray, parts: int) -> list[tuple[float, float]]:

@@ -82,6 +82,14 @@ def test_one_sample_has_a_closed_form():
     assert float(log_t[2]) == pytest.approx(900.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.GELU, torch.nn.Sigmoid])
+def test_a_network_that_is_nearly_linear_on_its_inputs_has_no_degree(activation):
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(3, 4, bias=False), activation(), torch.nn.Linear(4, 1, bias=False)
+    inner = NetworkFlow(torch.nn.Sequential(*layers).double(), "logistic", 1e-6 * X, LABELS)
+    assert NormalisedFlow(inner).degree is None
+
+
 def test_degrees_are_measured_and_margins_normalised():
     flow = NormalisedFlow(network())
     assert flow.degree == 2.0

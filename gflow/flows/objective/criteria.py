@@ -75,8 +75,9 @@ class TailCriterion(abc.ABC):
     def smoothed_margin(self, log_loss: Tensor, samples: int) -> Tensor:
         """Compute the margin of one sample that alone would have the sum of all losses."""
         total = log_loss + math.log(samples)
-        # log(e^x − 1) of x = e^total
-        return torch.where(total < _TAIL, -total, -torch.expm1(total.clamp(_TAIL, 6.0).exp()).log())
+        x = total.clamp_min(_TAIL).exp()
+        log_of_expm1 = x + torch.log(-torch.expm1(-x))  # no overflow where the sum is large
+        return -torch.where(total < _TAIL, total, log_of_expm1)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         a = self.negative_margins(outputs, targets)

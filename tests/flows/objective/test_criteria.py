@@ -91,3 +91,14 @@ def test_names_and_shapes_are_checked(criterion, module, targets, message):
     linear = torch.nn.Linear(3, module).double()
     with pytest.raises(InputError, match=message):
         gflow.NetworkFlow(linear, criterion, randn(5, 3), targets)
+
+
+@pytest.mark.parametrize("name", ["logistic", "cross-entropy"])
+@pytest.mark.parametrize("samples", [1, 500, 10**3, 10**6])
+def test_the_smoothed_margin_of_many_samples_is_right_at_large_losses(name, samples):
+    criterion = named_criterion(name, torch.zeros(1, dtype=torch.int64))
+    for loss in (1e-9, 1e-3, math.log(2), 1e2):
+        x = samples * loss
+        truth = x + math.log1p(-math.exp(-x)) if x > 1 else math.log(math.expm1(x))
+        found = criterion.smoothed_margin(torch.tensor(loss, dtype=torch.float64).log(), samples)
+        assert float(found) == pytest.approx(-truth, rel=1e-9, abs=1e-12)
