@@ -26,6 +26,8 @@ _STEPS = (1e-2, 3e-3, 1e-3, 1e-4)  # δ
 _SHIFTS = (0.0, 0.03, -0.03)
 _FLAT_STEP, _FLAT = 2, 10.0  # growth of the loss within this δ that is no sign of a minimum
 _AGREES = 0.002  # relative difference of slopes
+_SMOOTH = 5.0  # by which it falls at least from one δ to the next, if it is of higher order
+_NEAR = 100.0  # times the loss at the end: the loss beside it
 _ROUND_OFF = 1e3  # of eps: a loss that rises from this level was rounded to zero before
 _POINTS = 256  # on the way back to the start
 _MEMORY = 2**20  # numbers in the states whose losses are computed at once
@@ -70,7 +72,9 @@ def underflow(flow: Flow, start: Tensor, end: Tensor) -> str | None:
         value = to_numpy(flow.loss(centre)).reshape(-1)
         beside = _losses(flow, centre, way, factors).reshape(len(_STEPS), 2, -1)
         along = to_numpy(flow.inner(gradient_of(flow.loss, centre), way)).reshape(-1)
-        lost |= small & _disagree(value, beside, along, eps)
+        # A short way in logarithms of a state leads far from where its loss is small.
+        near = np.abs(value) <= np.maximum(_NEAR * np.abs(last), _SMALL * eps * np.abs(first))
+        lost |= small & near & _disagree(value, beside, along, eps)
         if shift == 0:
             around, slope = beside, along
     flat = small & (last == 0) & (around == 0).all(axis=(0, 1)) & (slope == 0)
@@ -95,7 +99,10 @@ def _disagree(last: np.ndarray, around: np.ndarray, slope: np.ndarray, eps: floa
     steps = np.array(_STEPS)[:, None]
     difference = (around[:, 0] - around[:, 1]) / (2 * steps)
     noise = 10 * eps * np.abs(around).max(axis=1) / steps
-    wrong = np.abs(difference - slope) > _AGREES * np.maximum(np.abs(difference), size) + noise
+    apart = np.abs(difference - slope)
+    wrong = apart > _AGREES * np.maximum(np.abs(difference), size) + noise
+    # The error of differences of a resolved loss falls as δ², until they are round-off.
+    wrong &= ~(_SMOOTH * apart[1:3] < apart[:2]).all(axis=0)
     return flat & wrong.all(axis=0)
 
 

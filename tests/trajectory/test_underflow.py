@@ -1,11 +1,13 @@
 """A loss that is lost to round-off is reported; one that is resolved, however small, is not."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import gflow
 from gflow.flows.base import gradient_of
+from gflow.losses import SquaredDistance
 from gflow.trajectory.underflow import underflow
 from tests.helpers import times
 from tests.solvers.potentials import Potential
@@ -81,3 +83,21 @@ def test_a_late_path_of_separable_data_is_not_certified():
     late = gflow.integrate(flow, flow.pack(), [0.0, 1e20])
     assert not late.certificate.holds
     assert any("the loss has underflowed" in reason for reason in late.certificate.failures())
+
+
+@pytest.mark.parametrize(("seed", "end"), [(0, 100.0), (0, 300.0), (4, 200.0), (5, 30.0)])
+def test_round_off_of_a_squared_loss_near_its_minimum_is_no_underflow(seed, end):
+    random = np.random.default_rng(seed)
+    data = (torch.tensor(random.normal(size=shape)).float() for shape in ((4, 7), (4,)))
+    flow = gflow.DiagonalFlow(*data)
+    path = gflow.integrate(flow, flow.start(1e-2), [0.0, end], rtol=1e-4)
+    assert path.certificate.underflow is None
+
+
+def test_a_short_way_in_logarithms_leads_far_from_the_end():
+    target = torch.diag(torch.tensor([3.0, 2.5, 1.0])).double()
+    flow = gflow.SpectralFlow(SquaredDistance(target), symmetric=True)
+    start = flow.start(log_scale=-1000.0)
+    end = start.clone()
+    end[:3] = target.diagonal().log() + 1e-9
+    assert underflow(flow, start, end) is None
