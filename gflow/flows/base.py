@@ -60,6 +60,9 @@ class Coordinates(NamedTuple):
     absolute : bool
         Whether ``states`` gives states of the first flow, where a guard has the coordinates; else
         they are those of the flow that it watches.
+    unguarded : callable, optional
+        Returns the coordinates to take where no guard can watch: for a library's method, or with
+        checkpoints of the caller's.
     """
 
     flow: Flow
@@ -71,6 +74,7 @@ class Coordinates(NamedTuple):
     guard: RankGuard | None = None
     from_states: Callable[[Tensor], Tensor] | None = None
     absolute: bool = False
+    unguarded: Callable[[], Coordinates] | None = None
 
 
 class Chart(NamedTuple):

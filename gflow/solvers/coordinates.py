@@ -64,6 +64,8 @@ def solve_in_coordinates(solver: Solver, problem: Problem, name: str, *, steps: 
     plain = problem.checkpoint is problem.resume is problem.member_ts is None
     if isinstance(solver, SteppedSolver) and not problem.batch and plain and not problem.sharpness:
         start = start._replace(guard=start.flow.rank_guard(start.start, problem.rtol))
+    elif start.unguarded is not None:
+        start = start.unguarded()
     if chosen is None and start.guard is None:
         solve_resumable(solver, problem, name, steps=steps)
     else:

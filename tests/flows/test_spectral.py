@@ -324,3 +324,55 @@ def test_equal_singular_values_that_round_off_parts_are_no_fault():
         flow, flow.start(log_scale=-19.886), times, "tsit5", rtol=1e-6, atol=1e-9
     )
     assert path.certificate.holds, path.certificate
+
+
+def equal_modes(log_scale, count=61, depth=None):
+    """A flow from e^log_scale·I to diag(3, 2.5, 1), its times, and the logs of σ in closed form."""
+    m = torch.tensor([3.0, 2.5, 1.0], dtype=torch.float64)
+    loss = SquaredDistance(torch.diag(m))
+    flow = SpectralFlow(loss, symmetric=True) if depth is None else SpectralFlow(loss, depth=depth)
+    rate = 4 * m if depth is None else 2 * m
+    ts = torch.linspace(0, -1.5 * log_scale / float(rate[-1]), count, dtype=torch.float64)
+    missing = m.log() - log_scale - rate * ts[:, None]
+    return flow, ts, m.log() - torch.logaddexp(torch.zeros_like(missing), missing)
+
+
+@pytest.mark.parametrize("log_scale", [-30.0, -138.0])
+@pytest.mark.parametrize(
+    "options",
+    [{"checkpoint": lambda saved: None}, {"sharpness": 1}, {"method": "dopri5"}, {"members": 2}],
+    ids=lambda options: next(iter(options)),
+)
+def test_equal_modes_part_where_no_guard_groups_them(options, log_scale):
+    flow, ts, truth = equal_modes(log_scale)
+    y0, members = flow.start(log_scale=log_scale), options.get("members")
+    if members:
+        y0, options = y0.expand(members, -1), {}
+    path = gflow.integrate(flow, y0, ts, **options)
+    assert path.certificate.holds
+    assert path.stats.rhs_evals < 4000
+    logs = flow.log_singular_values(path.ys).reshape(len(ts), -1, 3)
+    assert float((logs - truth[:, None]).abs().max()) <= 5e-5
+
+
+def test_starts_of_an_ensemble_are_equal_modes_of_a_mask_for_each_member():
+    masks = torch.ones(2, 3, 3, dtype=torch.bool)
+    masks[1, 0, 1] = False
+    target = torch.diag(torch.tensor([3.0, 2.5, 1.0]).double()) + 0.1
+    flow = SpectralFlow(MatrixCompletion(target, masks), 2)
+    path = gflow.integrate(flow, flow.start(log_scale=-10.0), [0.0, 1.0, 5.0])
+    assert path.certificate.holds
+    for member, mask in enumerate(masks):
+        alone = SpectralFlow(MatrixCompletion(target, mask), 2)
+        truth = gflow.integrate(alone, alone.start(log_scale=-10.0), [0.0, 1.0, 5.0])
+        difference = alone.end_to_end(truth.ys) - flow.end_to_end(path.ys)[:, member]
+        assert float(difference.norm()) <= 1e-4
+
+
+@pytest.mark.parametrize("depth", [None, 2])
+def test_modes_leave_on_time_from_1e_1000(depth):
+    log_scale = -1000 * math.log(10)
+    flow, ts, truth = equal_modes(log_scale, 301, depth)
+    path = gflow.integrate(flow, flow.start(log_scale=log_scale), ts, dense=True)
+    assert path.certificate.holds
+    assert float((flow.log_singular_values(path.ys) - truth).abs().max()) <= 1e-4

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-_EQUAL = 1e-8  # distance of logs of singular values that count as equal at a start
+EQUAL = 1e-8  # distance of logs of singular values that count as equal at a start
 
 
 def signed(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,10 +40,10 @@ def with_gradient(logs: Tensor, U: Tensor, V: Tensor, G: Tensor) -> tuple[Tensor
 
     Parameters
     ----------
-    logs : Tensor, shape (r,)
+    logs : Tensor, shape (..., r)
         In descending order.
-    U, V : Tensor, shapes (m, r) and (n, r)
-    G : Tensor, shape (m, n)
+    U, V : Tensor, shapes (..., m, r) and (..., n, r)
+    G : Tensor, shape (..., m, n)
         ∇ℓ(W).
 
     Returns
@@ -57,8 +57,12 @@ def with_gradient(logs: Tensor, U: Tensor, V: Tensor, G: Tensor) -> tuple[Tensor
     >>> U.abs().tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
+    if logs.ndim > 1:
+        members = [with_gradient(*member) for member in zip(logs, U, V, G, strict=True)]
+        left, right = zip(*members, strict=True)
+        return torch.stack(left), torch.stack(right)
     gaps = (logs[:-1] - logs[1:]).tolist()
-    cuts = [i + 1 for i, gap in enumerate(gaps) if not gap <= _EQUAL]
+    cuts = [i + 1 for i, gap in enumerate(gaps) if not gap <= EQUAL]
     lefts, rights = [], []
     for first, end in itertools.pairwise([0, *cuts, len(logs)]):
         u, v = U[:, first:end], V[:, first:end]

@@ -9,13 +9,12 @@ of a hundred or so apart, and between groups there are logarithms alone. `Cluste
 modes anew on the way.
 
 The state is [a; B_1, …; Z; Y] as one vector, with c = `expanded`(a): an error of a is one of
-log σ down to 1e-120, and relative to log σ far below, so that log σ may be −1e9.
+log σ down to 1e-1300, and relative to log σ far below, so that log σ may be −1e9.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,19 +32,20 @@ from gflow.losses import Loss
 _LEAST_WEIGHT = 1e-4  # of perturbations, relative to the largest
 _TOO_WIDE = 12.0  # logs of singular values of a cluster: the least one is lost
 _DENSE = 200  # numbers of a state whose Jacobian may be decomposed
-_LOGS, _BEND = 280.0, 6.0  # logs beyond the first have errors relative to them, over the second
+_LOGS, _BEND = 3000.0, 6.0  # logs beyond the first have errors relative to them, over the second
 _NEWTON = 20  # steps; some five are needed
 
 
 def expanded(a: Any) -> Any:
-    """Return logs c = a + β e^{−α/β} sinh(a/β) of the numbers a of a state, α = 280 and β = 6.
+    """Return logs c = a ± (β/2) e^{(|a|−α)/β} of the numbers a of a state, α = 3000 and β = 6.
 
     Examples
     --------
-    >>> expanded(np.array([-100.0, -400.0])).round(1).tolist()
-    [-100.0, -1455495986.2]
+    >>> expanded(np.array([-100.0, -3120.0])).round(1).tolist()
+    [-100.0, -1455498706.2]
     """
-    return a + _BEND * math.exp(-_LOGS / _BEND) * library(a).sinh(a / _BEND)
+    xp = library(a)
+    return a + xp.copysign(_beyond(a), a)
 
 
 def expansion(a: Any) -> Any:
@@ -53,10 +53,15 @@ def expansion(a: Any) -> Any:
 
     Examples
     --------
-    >>> expansion(np.array([-100.0, -280.0])).round(6).tolist()
+    >>> expansion(np.array([-100.0, -3000.0])).round(6).tolist()
     [1.0, 1.5]
     """
-    return 1.0 + math.exp(-_LOGS / _BEND) * library(a).cosh(a / _BEND)
+    return 1.0 + _beyond(a) / _BEND
+
+
+def _beyond(a: Any) -> Any:
+    """Return (β/2) e^{(|a|−α)/β}, which is negligible where |a| is well below α."""
+    return (0.5 * _BEND) * library(a).exp((abs(a) - _LOGS) / _BEND)
 
 
 def compressed(logs: Any) -> Any:
@@ -357,9 +362,9 @@ class ClusterFlow(MatrixLossFlow, ReducedFlow):
 
         The flow of the layers is a gradient, so that its Jacobian is symmetric. With w = σ^{1/N}, a
         perturbation of log σ has the length w/√N of it, and a turn of two singular vectors that of
-        the larger w. A log beyond the first 280 counts as its a does: a mode of e^−8000 follows the
-        others, and moves nothing, but with weights of at least 1e-4 in its log it would look as if
-        what moves it grew.
+        the larger w. A log beyond the first 3000 counts as its a does: a mode of e^−8000 follows
+        the others, and moves nothing, but with weights of at least 1e-4 in its log it would look as
+        if what moves it grew.
         """
         layout, xp = self.layout, library(y)
         scales = expanded(y[..., : len(layout.clusters)])

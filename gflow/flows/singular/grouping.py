@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -90,12 +91,14 @@ def cluster_coordinates(
     """
     logs, U, V = modes
     if not grouped:
-        flow = ClusterFlow(*network, [1] * logs.shape[-1])
+        flow, unguarded = ClusterFlow(*network, [1] * logs.shape[-1]), None
     else:
         order = logs.argsort(descending=True)
         logs, U, V = logs[order], U[:, order], V[:, order]
         flow = ClusterFlow(*network, cluster_sizes(logs.tolist()), ClusterGuard)
-    return Coordinates(flow, flow.pack(logs, U, V), flow.states, absolute=True)
+        unguarded = functools.partial(cluster_coordinates, network, modes, grouped=False)
+    start = flow.pack(logs, U, V)
+    return Coordinates(flow, start, flow.states, absolute=True, unguarded=unguarded)
 
 
 class ClusterGuard(RankGuard):

@@ -60,7 +60,7 @@ def mode_rates(logs: Any, U: Any, V: Any, G: Any, depth: int, apart: Any = None)
     depth : int
         N ≥ 2.
     apart : Tensor or ndarray of bool, shape (r, r), optional
-        Pairs of modes that rotate; by default those whose logs differ.
+        Pairs of modes that rotate where their logs differ; all by default.
 
     Returns
     -------
@@ -89,8 +89,7 @@ def mode_rates(logs: Any, U: Any, V: Any, G: Any, depth: int, apart: Any = None)
         couplings = couplings * xp.exp(largest * (1.0 - 2.0 / depth))
         powers = xp.exp(column * (1.0 - 2.0 / depth))
     F = -couplings * g
-    if apart is None:
-        apart = size > 0
+    apart = size > 0 if apart is None else apart & (size > 0)
     # x_sr² − x_rs² = ∓(1 − (min/max)²), positive where σ_s > σ_r.
     denominator = xp.where(apart, xp.sign(gap) * xp.expm1(-2.0 * size), xp.ones_like(gap))
     weight = xp.where(apart, 1.0 / denominator, xp.zeros_like(gap))
