@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gflow.baselines.arguments import as_given, require_data, round_off
+from gflow.baselines.constraints import independent_rows, unit_rows
 from gflow.baselines.entropy import entropy_minimiser, exponential
-from gflow.checks import require_finite, require_float, require_nonempty, require_positive
+from gflow.checks import require_float, require_positive
 from gflow.errors import InputError
 
-_COMMUTE = 1e-10  # relative size of what is left off the diagonal
+_COMMUTE, _ROUND_OFF = 1e-10, 1e3  # relative size off the diagonal: at least; in round-offs
+_TRIALS = 5  # combinations of measurements whose eigenvectors are tried
 _NO_SLACK = 1e-7  # above what linear programs leave of a slack that is 0
 
 
@@ -54,10 +57,11 @@ def commuting_limit(measurements: Tensor, values: Tensor, scale: float) -> Tenso
     >>> [round(x, 9) for x in limit.diagonal().tolist()]
     [1.5, 1.5]
     """
-    diagonal, Q = _diagonals(measurements, values)
+    A, b = _constraints(measurements, values)
     scale = require_positive("scale", scale)
-    w = entropy_minimiser(diagonal, values, math.log(scale), exponential).to(Q)
-    return (Q * w) @ Q.mT
+    diagonal, b, Q = _diagonals(A, b)
+    w = entropy_minimiser(diagonal, b, math.log(scale), exponential)
+    return as_given((Q * w) @ Q.mT, A)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class CommutingRate:
         -------
         Tensor, shape (...)
         """
-        return (self.basis.mT @ W @ self.basis).diagonal(dim1=-2, dim2=-1) @ self.slacks
+        W = require_float("W", W)
+        Q = self.basis.to(W)
+        return (Q.mT @ W @ Q).diagonal(dim1=-2, dim2=-1) @ self.slacks.to(W)
 
 
 def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
@@ -131,11 +137,12 @@ def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
     """
     from scipy.optimize import linprog
 
-    diagonal, Q = _diagonals(measurements, values)
-    A, b = diagonal.double().cpu().numpy(), values.double().cpu().numpy()
+    given, given_values = _constraints(measurements, values)
+    diagonal, scaled, Q = _diagonals(given, given_values)
     # The tolerances of the programs are absolute.
-    size_A, size_b = (float(np.abs(x).max()) or 1.0 for x in (A, b))
-    A, b = A / size_A, b / size_b
+    A, b = diagonal.cpu().numpy(), scaled.cpu().numpy()
+    size = max(abs(b).tolist(), default=0.0) or 1.0
+    b = b / size
     m, d = A.shape
     free = [(None, None)] * m
 
@@ -161,30 +168,46 @@ def commuting_rate(measurements: Tensor, values: Tensor) -> CommutingRate:
         equal = {"A_eq": np.append(b, 0.0)[None], "b_eq": [value], "bounds": [*free, (None, None)]}
         found = solve(np.append(np.zeros(m), -1.0), A_ub=rows, b_ub=np.ones(d), **equal)
         slacks, exponent = np.where(zero, 0.0, 1 - found.x[:m] @ A), float(found.x[m])
-    least = float(value) * size_b / size_A
-    return CommutingRate(least, exponent, torch.from_numpy(slacks).to(Q), Q)
+    basis = as_given(Q, given)
+    return CommutingRate(float(value) * size, exponent, torch.from_numpy(slacks).to(basis), basis)
 
 
-def _diagonals(measurements: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues a_ij, (m, d), and the common eigenbasis, (d, d)."""
+def _constraints(measurements: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the arguments as tensors; raise InputError where they cannot be used."""
     A, b = require_float("measurements", measurements), require_float("values", values)
     if A.ndim != 3 or A.shape[1] != A.shape[2] or b.shape != A.shape[:1]:
         raise InputError(
             f"measurements must have shape (m, d, d) and values (m,), got {tuple(A.shape)} and "
             f"{tuple(b.shape)}; reshape them"
         )
-    for name, value in (("measurements", A), ("values", b)):
-        require_nonempty(name, value)
-        require_finite(name, value)
-    # A generic combination has the eigenvectors of all.
-    weights = torch.cos(1 + torch.arange(len(A), dtype=A.dtype, device=A.device) ** 2)
-    _, Q = torch.linalg.eigh(torch.einsum("m,mij->ij", weights, 0.5 * (A + A.mT)))
-    rotated = Q.mT @ A @ Q
-    diagonal = rotated.diagonal(dim1=-2, dim2=-1)
-    rest = float((rotated - torch.diag_embed(diagonal)).norm())
-    if rest > _COMMUTE * float(A.norm()):
+    if torch.finfo(A.dtype).bits < 32:
         raise InputError(
-            "measurements must be symmetric and commute, but in the eigenbasis of a combination "
-            f"of them {rest / float(A.norm()):.2g} of their norm is off the diagonal"
+            "measurements must be float32 or float64, in whose round-off commuting ones can be "
+            f"told from others, got {A.dtype}; compute them in float32"
         )
-    return diagonal, Q
+    return require_data("measurements", A), require_data("values", b)
+
+
+def _diagonals(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return eigenvalues a_ij and values b_i of independent A_i, and the common eigenbasis."""
+    eps = round_off(A, b)
+    tolerance = max(_COMMUTE, _ROUND_OFF * eps)
+    A, b = unit_rows(A, b)
+    symmetric, sizes = 0.5 * (A + A.mT), A.flatten(1).norm(dim=1).clamp_min(1.0)
+    least = math.inf
+    for trial in range(1, _TRIALS + 1):
+        # A generic combination has the eigenvectors of all; in a special one, terms cancel.
+        weights = torch.cos(trial + torch.arange(len(A), dtype=A.dtype, device=A.device) ** 2)
+        _, Q = torch.linalg.eigh(torch.einsum("m,mij->ij", weights, symmetric))
+        rotated = Q.mT @ A @ Q
+        diagonal = rotated.diagonal(dim1=-2, dim2=-1)
+        off_diagonal = (rotated - torch.diag_embed(diagonal)).flatten(1).norm(dim=1)
+        rest = float((off_diagonal / sizes).max())
+        if rest <= tolerance:
+            return *independent_rows("values", diagonal, b, eps), Q
+        least = min(least, rest)
+    raise InputError(
+        "measurements must be symmetric and commute, but in the eigenbasis of a combination of "
+        f"them {least:.2g} of the norm of one is off the diagonal; symmetrise them, or leave some "
+        "out"
+    )

@@ -14,14 +14,10 @@ import math
 
 from torch import Tensor
 
+from gflow.baselines.arguments import as_given, require_samples, round_off
+from gflow.baselines.constraints import independent_rows
 from gflow.baselines.entropy import entropy_minimiser, hyperbolic_sine
-from gflow.checks import (
-    require_finite,
-    require_float,
-    require_nonempty,
-    require_number,
-    require_positive,
-)
+from gflow.checks import require_number, require_positive
 from gflow.errors import InputError
 
 _FARTHEST = 1e5  # log α: its round-off is that of w
@@ -39,7 +35,7 @@ def diagonal_limit(
     Parameters
     ----------
     inputs : Tensor, shape (n, d)
-        X, of independent rows.
+        X. Rows that follow from others are left out where their targets do, too.
     targets : Tensor, shape (n,)
         y.
     scale : float, optional
@@ -66,15 +62,7 @@ def diagonal_limit(
     >>> [round(x, 4) for x in diagonal_limit(X, y, log_scale=-2302.6).tolist()]   # least ‖w‖₁
     [0.0, 0.5]
     """
-    inputs, targets = require_float("inputs", inputs), require_float("targets", targets)
-    if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
-        raise InputError(
-            f"inputs must have shape (n, d) and targets (n,), got {tuple(inputs.shape)} and "
-            f"{tuple(targets.shape)}; reshape them"
-        )
-    for name, value in (("inputs", inputs), ("targets", targets)):
-        require_nonempty(name, value)
-        require_finite(name, value)
+    X, y = require_samples(inputs, targets)
     if (scale is None) == (log_scale is None):
         raise InputError("diagonal_limit needs one of scale and log_scale; write scale=0.01")
     if log_scale is None:
@@ -86,7 +74,8 @@ def diagonal_limit(
                 f"log_scale must be from -{_FARTHEST:g} to {_FARTHEST:g}, beyond which round-off "
                 f"decides, got {log_alpha:g}; give log α, not α"
             )
-    return entropy_minimiser(inputs, targets, 2 * log_alpha, hyperbolic_sine).to(inputs)
+    A, b = independent_rows("targets", X, y, round_off(X, y))
+    return as_given(entropy_minimiser(A, b, 2 * log_alpha, hyperbolic_sine), X)
 
 
 def diagonal_potential(w: Tensor, scale: float) -> Tensor:

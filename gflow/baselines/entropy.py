@@ -2,8 +2,11 @@ r"""Vectors w with A w = b that are functions of Aᵀν: the minimisers of an en
 
 With w_j = f(z_j), z = Aᵀν, ν minimises the convex D(ν) = Σ_j F(z_j) − bᵀν, F' = f. Two such f:
 e^{s + z}, of the relative entropy to e^s, and 2e^s sinh z, of the potential of diagonal networks.
-Only the logarithm s of the scale is used, and from s = 0 it is moved to its value in steps, ν in
+Only the logarithm s of the scale is used, and from −1 or 1 it is moved to its value in steps, ν in
 proportion: at 1e-1000 the exponents are large, but those of the entries that matter are not.
+
+Neither the unit of a constraint nor that of w matters: constraints are divided by their largest
+entries, b by its largest, and each is met relative to its own terms.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gflow.baselines.constraints import unit_rows
 from gflow.errors import InputError
 
-_CONVERGED = 1e-13  # of the residual, relative to b and the terms of A w
+_CONVERGED = 1e-13  # of each residual, relative to b_i and the terms of (A w)_i
+_SOLVED = 1e-9  # the same, for a solution
+_ROUND_OFF = 1e-15  # of exponents, relative to their terms
 _STEPS = 200  # of Newton's method at one scale
 _FACTOR = 1.25  # between scales
-_DAMPING = 1e-14  # of the Hessian's largest diagonal entry
+_DAMPING = 1e-14  # of the Hessian, scaled to a diagonal of 1
 _LARGEST = 700.0  # exponent
 
 
@@ -74,7 +80,9 @@ def hyperbolic_sine(s: float, z: Tensor) -> Terms:
     """
     size = (s + z.abs()).clamp_max(_LARGEST).exp()
     w = -z.sign() * size * torch.expm1(-2 * z.abs())
-    return Terms(w, size * (1 + (-2 * z.abs()).exp()), size * torch.expm1(-z.abs()).square())
+    # The square of a small z underflows before its product with the size does.
+    integrals = (size.sqrt() * torch.expm1(-z.abs())).square()
+    return Terms(w, size * (1 + (-2 * z.abs()).exp()), integrals)
 
 
 def entropy_minimiser(
@@ -109,21 +117,29 @@ def entropy_minimiser(
     >>> [round(x, 12) for x in entropy_minimiser(A, b, -1000.0, exponential).tolist()]
     [0.5, 0.5]
     """
-    A, b = A.double(), b.double()
-    scale = max(s, -1.0)
+    A, b = unit_rows(A, b)
+    size = max(b.abs().tolist(), default=0.0) or 1.0
+    b, s = b / size, s - math.log(size)
+    scale = min(max(s, -1.0), 1.0)
     nu = _newton(A, b, scale, torch.zeros_like(b), terms)
     while scale != s:
-        new = max(s, _FACTOR * scale)
+        new = max(s, _FACTOR * scale) if s < 0 else min(s, _FACTOR * scale)
         nu = _newton(A, b, new, nu * (new / scale), terms)
         scale = new
     w = terms(s, nu @ A).values
-    residual = float((A @ w - b).norm())
-    if not residual <= 1e-9 * float(b.norm() + (A.abs() @ w.abs()).norm()):
+    residuals, sums = (A @ w - b).abs(), A.abs() @ w.abs()
+    # Values of 0 may be met in the limit only, where the weights of their constraints vanish.
+    solved = (residuals <= _SOLVED * (b.abs() + sums)) | (
+        (b == 0) & (sums <= _CONVERGED * w.abs().max())
+    )
+    if not bool(solved.all()):
+        row = int((~solved).nonzero()[0])
         raise InputError(
-            f"constraints must have a solution of the form that the limit has, but A w − b stays "
-            f"at {residual:.2g}; remove contradictory samples"
+            f"constraints must have a solution of the form that the limit has, but row {row} "
+            f"(counted from 0) leaves A w − b at {float(residuals[row]):.2g} of the largest value; "
+            "remove contradictory samples"
         )
-    return w
+    return w * size
 
 
 def _newton(
@@ -133,11 +149,17 @@ def _newton(
     for _ in range(_STEPS):
         w, slopes, integrals = terms(s, nu @ A)
         gradient = A @ w - b
-        if float(gradient.norm()) <= _CONVERGED * float(b.norm() + (A.abs() @ w.abs()).norm()):
+        relative = max(_CONVERGED, _ROUND_OFF * float((nu.abs() @ A.abs()).max()))
+        if bool((gradient.abs() <= relative * (b.abs() + A.abs() @ w.abs())).all()):
             break
         hessian = (A * slopes) @ A.mT
-        hessian.diagonal().add_(_DAMPING * max(float(hessian.diagonal().max()), 1e-300))
-        step = torch.linalg.lstsq(hessian, -gradient[:, None], driver="gelsd").solution[:, 0]
+        # Scaled to a diagonal of 1, the step does not depend on the units of the rows.
+        roots = hessian.diagonal().sqrt()
+        roots = torch.where(roots > 0, roots, 1.0)
+        hessian = hessian / roots / roots[:, None]
+        hessian.diagonal().add_(_DAMPING)
+        scaled = torch.linalg.lstsq(hessian, (-gradient / roots)[:, None], driver="gelsd")
+        step = scaled.solution[:, 0] / roots
         longest = float((step @ A).abs().max())
         if not math.isfinite(longest) or longest == 0:
             break

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.baselines.arguments import as_given, require_data, round_off
+from gflow.baselines.constraints import independent_rows
 from gflow.checks import (
     require_count,
     require_finite,
@@ -35,7 +37,7 @@ class MinimumNuclearNorm:
     Attributes
     ----------
     solution : Tensor, shape (d, d')
-        W, which fits the observations.
+        W, which fits the observations, in the dtype of the values.
     value : float
         ‖W‖_*.
     lower_bound : float
@@ -71,7 +73,8 @@ def minimum_nuclear_norm(
         entries or of measurements.
     observed : Tensor or tuple
         A mask (d, d'), True where observed; (rows, columns, shape) of a list of entries; or
-        measurements A_i, (m, d, d'), with ⟨A_i, W⟩ = b_i.
+        measurements A_i, (m, d, d'), with ⟨A_i, W⟩ = b_i. Those that follow from others are left
+        out.
     tolerance : float
         Of the duality gap, relative.
     max_iterations : int
@@ -84,7 +87,7 @@ def minimum_nuclear_norm(
     Raises
     ------
     InputError
-        If shapes do not fit, a value is not finite, or measurements depend on one another.
+        If shapes do not fit, a value is not finite, or values contradict one another.
 
     Examples
     --------
@@ -96,17 +99,18 @@ def minimum_nuclear_norm(
     """
     tolerance = require_positive("tolerance", tolerance)
     max_iterations = require_count("max_iterations", max_iterations)
+    values = require_float("values", values).detach()
     fit, bound, W = _constraint(values, observed)
     scale = float(torch.linalg.matrix_norm(W, 2))
     if scale == 0:
-        return MinimumNuclearNorm(W, 0.0, 0.0, 0)
+        return MinimumNuclearNorm(as_given(W, values), 0.0, 0.0, 0)
     step = _SHRINK * scale
     best, upper, lower, done = W, float("inf"), 0.0, 0
     Z = W
     for done in range(1, max_iterations + 1):
         U, sigma, Vh = torch.linalg.svd(Z, full_matrices=False)
         shrunk = (U * (sigma - step).clamp_min(0)) @ Vh
-        if done % _CHECK == 0:
+        if done % _CHECK == 0 or done == max_iterations:
             feasible = fit(shrunk)
             value = float(torch.linalg.svdvals(feasible).sum())
             if value < upper:
@@ -115,14 +119,13 @@ def minimum_nuclear_norm(
             if upper - lower <= tolerance * upper:
                 break
         Z = Z + _RELAXATION * (fit(2 * shrunk - Z) - shrunk)
-    return MinimumNuclearNorm(best, upper, lower, done)
+    return MinimumNuclearNorm(as_given(best, values), upper, min(lower, upper), done)
 
 
 def _constraint(
     values: Tensor, observed: Tensor | tuple[Tensor, Tensor, tuple[int, int]]
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float], Tensor]:
     """Return the projection onto A(W) = b, the bound of a dual matrix, and the least W."""
-    values = require_float("values", values)
     if isinstance(observed, tuple):
         if len(observed) != 3:
             raise InputError(f"observed must be (rows, columns, shape), got {len(observed)} parts")
@@ -137,7 +140,7 @@ def _constraint(
         )
     mask = require_tensor("observed", observed)
     if mask.ndim == 3:
-        return _measured(values, require_float("measurements", mask))
+        return _measured(values, require_data("measurements", mask))
     if values.ndim != 2 or mask.shape != values.shape:
         raise InputError(
             "observed must be a mask of the shape of values, (rows, columns, shape), or "
@@ -147,7 +150,7 @@ def _constraint(
     mask = mask.to(torch.bool)
     if not bool(mask.any()):
         raise InputError("observed must have at least one entry, got none; set one to True")
-    known = torch.where(mask, values, torch.zeros_like(values))
+    known = torch.where(mask, values, torch.zeros_like(values)).double()
     require_finite("observed values", known)
 
     def bound(Y: Tensor) -> float:
@@ -161,19 +164,16 @@ def _measured(
     values: Tensor, measurements: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float], Tensor]:
     """The same for ⟨A_i, W⟩ = b_i."""
-    require_finite("measurements", measurements)
-    require_finite("values", values)
     if values.shape != measurements.shape[:1]:
         raise InputError(
             f"there must be one value a measurement, got {len(measurements)} measurements and "
             f"values of shape {tuple(values.shape)}"
         )
-    A, shape = measurements.flatten(1), measurements.shape[1:]
-    Q, R = torch.linalg.qr(A.mT)  # A = RᵀQᵀ
-    diagonal = R.diagonal().abs()
-    if A.shape[0] > A.shape[1] or bool(diagonal.min() <= 1e-12 * diagonal.max()):
-        raise InputError("measurements must be linearly independent; leave out repeated ones")
-    coordinates = torch.linalg.solve_triangular(R.mT, values[:, None], upper=False)[:, 0]
+    require_finite("values", values)
+    shape = measurements.shape[1:]
+    A, b = independent_rows("values", measurements, values, round_off(measurements, values))
+    Q, R = torch.linalg.qr(A.flatten(1).mT)  # A = RᵀQᵀ
+    coordinates = torch.linalg.solve_triangular(R.mT, b[:, None], upper=False)[:, 0]
     known = (Q @ coordinates).reshape(shape)
 
     def in_range(W: Tensor) -> Tensor:

@@ -218,7 +218,7 @@ def test_greedy_learning_finds_the_best_matrix_of_each_rank():
             "got one twice",
         ),
         (lambda: minimum_nuclear_norm(X, X[:2] > 0), "a mask of the shape of values"),
-        (lambda: minimum_nuclear_norm(Y[:2], torch.ones(2, 2, 2).double()), "independent"),
+        (lambda: minimum_nuclear_norm(Y[:2], torch.ones(2, 2, 2).double()), "contradict"),
         (lambda: minimum_nuclear_norm(Y, torch.ones(2, 2, 2).double()), "one value a measurement"),
         (lambda: greedy_low_rank(MatrixCompletion(X, X > 0), 2), "square matrices"),
         (lambda: greedy_low_rank(SquaredDistance(torch.eye(2)), 2, epsilon=-1.0), "epsilon"),
