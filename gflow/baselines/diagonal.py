@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from gflow.baselines.arguments import as_given, require_samples, round_off
 from gflow.baselines.constraints import independent_rows
 from gflow.baselines.entropy import entropy_minimiser, hyperbolic_sine
-from gflow.checks import require_number, require_positive
+from gflow.checks import require_float, require_number, require_positive
 from gflow.errors import InputError
 
 _FARTHEST = 1e5  # log α: its round-off is that of w
@@ -86,7 +87,7 @@ def diagonal_potential(w: Tensor, scale: float) -> Tensor:
     w : Tensor, shape (..., d)
         Weights.
     scale : float
-        α.
+        α > 0.
 
     Returns
     -------
@@ -98,5 +99,8 @@ def diagonal_potential(w: Tensor, scale: float) -> Tensor:
     >>> diagonal_potential(torch.zeros(3), 1.0).item()
     0.0
     """
-    s = w / scale**2
-    return scale**2 * (2 - (4 + s * s).sqrt() + s * (s / 2).asinh()).sum(-1)
+    w, scale = require_float("w", w), require_positive("scale", scale)
+    s = w / scale / scale
+    # Without scale², which may underflow, and without the difference of 2 and √(4 + s²).
+    root = torch.hypot(s, torch.full_like(s, 2.0))
+    return (w * (s / 2).asinh() - w * s / (2 + root)).sum(-1)

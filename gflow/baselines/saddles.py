@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gflow.checks import require_count, require_finite, require_float, require_nonempty
+from gflow.baselines.arguments import require_samples
+from gflow.checks import require_count
 from gflow.errors import InputError
 
 _AT_BOUND = 1e-9  # distance of |s| from 1 that counts as none
-_STATIONARY = 1e-10  # gradient, relative to the first
+_STATIONARY = 1e-12  # gradient, relative to its terms
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class SaddleSequence:
         0, and w after each jump.
     losses : Tensor, shape (k + 1,)
         1/(2n)‖Xw − y‖² of each.
+
+    All are float64, on the CPU.
     """
 
     times: Tensor
@@ -70,23 +73,18 @@ def saddle_sequence(inputs: Tensor, targets: Tensor, max_jumps: int = 1000) -> S
     >>> found.times.tolist(), found.weights.tolist()       # s_j meets ±1 at n/|y_j|
     ([1.0, 2.0], [[0.0, 0.0], [2.0, 0.0], [2.0, -1.0]])
     """
-    X, y = require_float("inputs", inputs).double(), require_float("targets", targets).double()
-    if X.ndim != 2 or y.shape != X.shape[:1]:
-        raise InputError(
-            f"inputs must have shape (n, d) and targets (n,), got {tuple(X.shape)} and "
-            f"{tuple(y.shape)}; reshape them"
-        )
-    require_nonempty("inputs", X)
-    require_finite("inputs", X)
-    require_finite("targets", y)
+    X, y = (x.cpu().double() for x in require_samples(inputs, targets))
     max_jumps = require_count("max_jumps", max_jumps)
     n, d = X.shape
+    # In units of their largest entries no square or product of data overflows, or underflows.
+    size_X, size_y = (float(x.abs().max()) or 1.0 for x in (X, y))
+    X, y = X / size_X, y / size_y
     s, w = torch.zeros(d).double(), torch.zeros(d).double()
     time, times, weights = 0.0, [], [w]
-    first = float((X.T @ y).abs().max()) / n
     for _ in range(max_jumps):
         gradient = X.T @ (X @ w - y) / n
-        moving = gradient.abs() > _STATIONARY * max(first, 1e-300)
+        terms = X.abs().T @ (X.abs() @ w.abs() + y.abs()) / n
+        moving = gradient.abs() > _STATIONARY * terms
         # Entries at a bound are held there, or return from it.
         towards = torch.where(gradient < 0, 1.0 - s, 1.0 + s)
         free = moving & (towards > _AT_BOUND)
@@ -100,8 +98,15 @@ def saddle_sequence(inputs: Tensor, targets: Tensor, max_jumps: int = 1000) -> S
         times.append(time)
         weights.append(w)
     stacked = torch.stack(weights)
-    losses = (stacked @ X.T - y).square().sum(-1) / (2 * n)
-    return SaddleSequence(torch.tensor(times, dtype=torch.float64), stacked, losses)
+    losses = (stacked @ X.T - y).square().sum(-1) / (2 * n) * size_y * size_y
+    ends = torch.tensor(times, dtype=torch.float64) / size_X / size_y
+    stacked = stacked * (size_y / size_X)
+    if not all(bool(x.isfinite().all()) for x in (ends, stacked, losses)):
+        raise InputError(
+            "times, weights and losses must fit in float64, but overflow with inputs and targets "
+            f"of at most {size_X:.2g} and {size_y:.2g}; change their units"
+        )
+    return SaddleSequence(ends, stacked, losses)
 
 
 def _constrained(X: Tensor, y: Tensor, s: Tensor) -> Tensor:

@@ -35,6 +35,14 @@ def test_the_limit_of_a_diagonal_network_minimises_the_potential(scale):
     assert float(outside.norm()) <= 1e-8 * float(gradient.norm())
 
 
+def test_the_potential_tends_to_a_square_and_to_a_logarithm():
+    """w²/(4α²) for large α; |w|·(log(|w|/α²) − 1) for small."""
+    w = torch.tensor([-2.0], dtype=torch.float64)
+    assert diagonal_potential(w, 1e6).item() == pytest.approx(1e-12, rel=1e-12)
+    logarithm = 2 * (math.log(2) + 2 * math.log(1e100) - 1)
+    assert diagonal_potential(w, 1e-100).item() == pytest.approx(logarithm, rel=1e-12)
+
+
 def test_small_and_large_scales_have_the_least_norms():
     assert relative(diagonal_limit(X, Y, 1e4), torch.linalg.pinv(X) @ Y) <= 1e-7
     system = np.hstack([X.numpy(), -X.numpy()])
@@ -184,6 +192,7 @@ def test_greedy_learning_finds_the_best_matrix_of_each_rank():
     ("call", "message"),
     [
         (lambda: diagonal_limit(X, Y[:2], 1.0), r"targets \(n,\)"),
+        (lambda: diagonal_potential(X, 0.0), "scale must be a positive number"),
         (lambda: diagonal_limit(X, Y), "one of scale and log_scale"),
         (
             lambda: diagonal_limit(torch.cat([X, X[:1]]), torch.cat([Y, Y[:1] + 1]), 1.0),
@@ -196,7 +205,7 @@ def test_greedy_learning_finds_the_best_matrix_of_each_rank():
             "remove",
         ),
         (lambda: max_margin(randn(40, 2), torch.arange(40) % 2), "separable by a direction"),
-        (lambda: max_margin(0 * X, torch.arange(3) % 2), "must not all be zero"),
+        (lambda: max_margin(0 * X, torch.arange(3) % 2), "row 0 .* is; no direction separates"),
         (lambda: max_margin(X, torch.arange(3)), r"labels must be 0 and 1, .* got \[0, 1, 2\]"),
         (lambda: max_margin(X[:0], torch.arange(0)), "inputs must not be empty"),
         (lambda: diagonal_limit(X[:0], Y[:0], 1.0), "inputs must not be empty"),
