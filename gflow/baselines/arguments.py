@@ -40,6 +40,29 @@ def require_data(name: str, value: object) -> Tensor:
     return data
 
 
+def require_precision(name: str, data: Tensor) -> None:
+    """Raise InputError where data are of half precision, in which torch finds no eigenvalues.
+
+    Parameters
+    ----------
+    name : str
+        What the data are, for the message.
+    data : Tensor
+        Floating-point numbers.
+
+    Raises
+    ------
+    InputError
+        If they have fewer than 32 bits.
+
+    Examples
+    --------
+    >>> require_precision("measurements", torch.ones(2))
+    """
+    if torch.finfo(data.dtype).bits < 32:
+        raise InputError(f"{name} must be float32 or float64, got {data.dtype}; use x.float()")
+
+
 def require_samples(inputs: object, targets: object) -> tuple[Tensor, Tensor]:
     """Return inputs and targets as tensors; raise InputError unless their shapes fit.
 

@@ -24,6 +24,7 @@ from gflow.errors import InputError
 _CONVERGED = 1e-13  # of each residual, relative to b_i and the terms of (A w)_i
 _SOLVED = 1e-9  # the same, for a solution
 _ROUND_OFF = 1e-15  # of exponents, relative to their terms
+_NEARLY_DEPENDENT = 1e-3  # distance of a row from the span of those before it
 _STEPS = 200  # of Newton's method at one scale
 _FACTOR = 1.25  # between scales
 _DAMPING = 1e-14  # of the Hessian, scaled to a diagonal of 1
@@ -93,7 +94,7 @@ def entropy_minimiser(
     Parameters
     ----------
     A : Tensor, shape (n, d)
-        The constraints.
+        The constraints: independent rows.
     b : Tensor, shape (n,)
         Their values.
     s : float
@@ -120,13 +121,18 @@ def entropy_minimiser(
     A, b = unit_rows(A, b)
     size = max(b.abs().tolist(), default=0.0) or 1.0
     b, s = b / size, s - math.log(size)
+    rows, values = A, b
+    Q, R = torch.linalg.qr(A.mT)
+    if bool((R.diagonal().abs() < _NEARLY_DEPENDENT).any()):  # else ν is large, and its sums cancel
+        rows = Q.mT
+        values = torch.linalg.solve_triangular(R.mT, b[:, None], upper=False)[:, 0]
     scale = min(max(s, -1.0), 1.0)
-    nu = _newton(A, b, scale, torch.zeros_like(b), terms)
+    nu = _newton(rows, values, scale, torch.zeros_like(b), terms)
     while scale != s:
         new = max(s, _FACTOR * scale) if s < 0 else min(s, _FACTOR * scale)
-        nu = _newton(A, b, new, nu * (new / scale), terms)
+        nu = _newton(rows, values, new, nu * (new / scale), terms)
         scale = new
-    w = terms(s, nu @ A).values
+    w = terms(s, nu @ rows).values
     residuals, sums = (A @ w - b).abs(), A.abs() @ w.abs()
     # Values of 0 may be met in the limit only, where the weights of their constraints vanish.
     solved = (residuals <= _SOLVED * (b.abs() + sums)) | (

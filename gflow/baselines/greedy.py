@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gflow.baselines.arguments import require_precision
 from gflow.checks import require_count, require_positive
 from gflow.errors import InputError
 from gflow.events import Event
@@ -96,6 +97,7 @@ def greedy_low_rank(
             f"the loss must be that of one matrix, got {loss!r}; pass "
             "loss.for_members(torch.tensor(0))"
         )
+    require_precision("data of the loss", loss.reference_tensor)
     U = loss.reference_tensor.new_zeros(loss.shape[0], 0)
     solutions, losses, eigenvalues = [], [], []
     while True:

@@ -82,11 +82,22 @@ def test_constraints_that_follow_from_others_are_left_out(dtype):
         diagonal_limit(X2.to(dtype), y2.to(dtype), 0.1)
 
 
+@pytest.mark.parametrize("near", [1e-6, 1e-9])
+def test_constraints_that_nearly_follow_from_others_are_met(near):
+    """They have the same w as the rows whose difference is small, not to be taken apart."""
+    X2, w = X.clone(), torch.arange(9.0).double() - 3
+    X2[3] = X[2] + near * X[3]
+    expected = diagonal_limit(X, X @ w, 1e-3)
+    assert relative(diagonal_limit(X2, X2 @ w, 1e-3), expected) <= 1e-14 / near
+
+
 def test_more_measurements_than_entries_that_agree_have_one_solution():
     W = randn(3, 3, seed=6)
     many = randn(12, 3, 3, seed=7)
     found = minimum_nuclear_norm(torch.einsum("mij,ij->m", many, W), many)
     assert relative(found.solution, W) <= 1e-12
+    rate = commuting_rate(0 * A, 0 * B)  # w = c
+    assert (rate.value, rate.exponent) == (0.0, 1.0)
     nothing = minimum_nuclear_norm(torch.zeros(2).double(), torch.zeros(2, 3, 3).double())
     assert nothing.value == 0.0
 
@@ -150,7 +161,7 @@ def test_arrays_are_taken_as_tensors():
     [
         (lambda: minimum_nuclear_norm(V[:0], M[:0]), "measurements must not be empty"),
         (lambda: minimum_nuclear_norm(V.long(), M), "values must be a floating-point tensor"),
-        (lambda: commuting_limit(A.half(), B, 0.1), "float32 or float64.* got torch.float16"),
+        (lambda: commuting_limit(A.half(), B, 0.1), r"float32 or float64, got torch.float16"),
         (lambda: commuting_limit(A * math.nan, B, 0.1), "measurements must be finite"),
         (lambda: diagonal_limit(X * 1e-200, Y * 1e200, 0.1), "change the units"),
         (lambda: diagonal_limit(X.float() * 1e-30, Y.float() * 1e30, 1.0), "float32.* overflows"),

@@ -56,3 +56,8 @@ def test_an_epsilon_without_use_is_refused_in_one_line(epsilon, message):
     with pytest.raises(InputError, match=rf"epsilon must .*{message}") as info:
         greedy_low_rank(SquaredDistance(torch.eye(2).double()), 2, epsilon=epsilon)
     assert "\n" not in str(info.value)
+
+
+def test_losses_of_half_precision_are_refused():
+    with pytest.raises(InputError, match=r"must be float32 or float64, got torch.float16"):
+        greedy_low_rank(SquaredDistance(torch.eye(2).half()), 2)
