@@ -92,17 +92,74 @@ def figures(
     >>> list(figures(xr.Dataset(values)))
     ['singular_values']
     """
-    chosen = {spec.name: spec for spec in figure_specs() if spec.fits(ds)}
+    specs = fitting_specs(ds, only)
+    return {spec.name: draw_figure(spec, ds, title, size=size, style=style) for spec in specs}
+
+
+def fitting_specs(ds: xr.Dataset, only: Collection[str] = ()) -> list[FigureSpec]:
+    """Return the figures whose variables a result has.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    only : collection of str
+        Names of figures; by default all.
+
+    Returns
+    -------
+    list of FigureSpec
+
+    Raises
+    ------
+    InputError
+        If the result has no figure of a name in ``only``.
+
+    Examples
+    --------
+    >>> fitting_specs(xr.Dataset())
+    []
+    """
+    fitting = {spec.name: spec for spec in figure_specs() if spec.fits(ds)}
     for name in only:
-        if name not in chosen:
-            raise InputError(f"this result has other figures: {unknown('figure', name, chosen)}")
-    drawn = {}
+        if name not in fitting:
+            raise InputError(f"this result has other figures: {unknown('figure', name, fitting)}")
+    return [spec for name, spec in fitting.items() if not only or name in only]
+
+
+def draw_figure(
+    spec: FigureSpec,
+    ds: xr.Dataset,
+    title: str = "",
+    *,
+    size: tuple[float, float] = SIZE,
+    style: Mapping[str, Any] = STYLE,
+) -> Figure:
+    """Draw one figure.
+
+    Parameters
+    ----------
+    spec : FigureSpec
+    ds : xarray.Dataset
+    title : str
+        A second line of the title.
+    size : (float, float)
+        Width and height of one panel, in inches.
+    style : mapping
+        Settings of matplotlib.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"singular_values": (("time", "mode"), [[0.1]])}, {"time": [0.0]})
+    >>> len(draw_figure(fitting_specs(ds)[0], ds).axes)
+    1
+    """
     settings: Any = dict(style)
     with mpl.rc_context(settings):
-        for name, spec in chosen.items():
-            if not only or name in only:
-                figure = Figure(figsize=(size[0] * spec.panels, size[1]))
-                panels = figure.subplots(1, spec.panels, squeeze=False)[0]
-                draw_into(spec, ds, panels, title)
-                drawn[name] = figure
-    return drawn
+        figure = Figure(figsize=(size[0] * spec.panels, size[1]))
+        panels = figure.subplots(1, spec.panels, squeeze=False)[0]
+        draw_into(spec, ds, panels, title)
+    return figure

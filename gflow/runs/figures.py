@@ -1,15 +1,20 @@
-"""Redraw the figures of a finished run."""
+"""Draw the figures of a run into its folder, and redraw those of a finished run."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gflow.errors import InputError
+from gflow.errors import InputError, OutputError
 from gflow.io.atomic import Folder
 from gflow.io.plain import as_path
 from gflow.runs.reading import load_run
+from gflow.text import one_line
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _ANIMATED = ("gif", "mp4")
 
@@ -21,6 +26,65 @@ class _FigureFolder(Folder):
         if (path / "figures").is_symlink():
             raise InputError(f"{path / 'figures'} must be a folder, got a link; remove it")
         self.path = path
+
+
+def write_figures(
+    folder: Folder,
+    ds: xr.Dataset,
+    title: str,
+    kinds: Sequence[str],
+    only: Sequence[str] = (),
+    **look: Any,
+) -> tuple[list[str], list[str]]:
+    """Draw every figure of a result into a folder; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    folder : Folder
+    ds : xarray.Dataset
+    title : str
+        The second line of every title.
+    kinds : sequence of str
+        File formats, such as ``png``.
+    only : sequence of str
+        Names of figures; by default all.
+    **look
+        ``size`` and ``style`` of `gflow.plots.figures`.
+
+    Returns
+    -------
+    drawn : list of str
+        The names of the figures.
+    failed : list of str
+        One line on each figure that could not be drawn.
+
+    Raises
+    ------
+    InputError
+        If the result has no figure of a name in ``only``.
+    OutputError
+        If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, xarray as xr
+    >>> ds = xr.Dataset({"singular_values": (("time", "mode"), [[0.1]])}, {"time": [0.0]})
+    >>> with tempfile.TemporaryDirectory() as path:
+    ...     write_figures(_FigureFolder(Path(path)), ds, "", ["png"])
+    (['singular_values'], [])
+    """
+    from gflow import plots
+
+    drawn, failed = [], []
+    for spec in plots.fitting_specs(ds, only):
+        try:
+            folder.write_figure(spec.name, plots.draw_figure(spec, ds, title, **look), kinds)
+            drawn.append(spec.name)
+        except OutputError:
+            raise
+        except Exception as error:  # what took time to compute is worth more than its figure
+            failed.append(f"the figure {spec.name} cannot be drawn ({one_line(error)})")
+    return drawn, failed
 
 
 def redraw(
@@ -57,7 +121,7 @@ def redraw(
     Raises
     ------
     InputError
-        If there is no finished run, or it has no such figure.
+        If there is no finished run, it has no such figure, or a figure cannot be drawn.
     OutputError
         If a file cannot be written.
 
@@ -72,7 +136,6 @@ def redraw(
     folder, ds = _FigureFolder(run.path), run.result
     if title is None:
         title = f"{ds.attrs.get('scenario')} on {ds.attrs.get('data')}"
-    from gflow import plots
     from gflow.plots.animations import animate_spectrum, require_kind, save_animation
     from gflow.plots.style import SIZE, style_settings
 
@@ -83,10 +146,10 @@ def redraw(
     files = []
     drawn = [kind for kind in kinds if kind not in _ANIMATED]
     if drawn:
-        made = plots.figures(ds, title, only=only, size=size, style=settings)
-        for name, figure in made.items():
-            folder.write_figure(name, figure, drawn)
-            files += [folder.path / "figures" / f"{name}.{kind}" for kind in drawn]
+        names, failed = write_figures(folder, ds, title, drawn, only, size=size, style=settings)
+        if failed:
+            raise InputError(f"{'; '.join(failed)}; choose others by --only")
+        files += [folder.path / "figures" / f"{name}.{kind}" for name in names for kind in drawn]
     for kind in (kind for kind in kinds if kind in _ANIMATED):
         name, animation = animate_spectrum(ds, only, title=title, size=size, style=settings)
         save = functools.partial(save_animation, animation, kind=kind)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gflow.loggers.base import LoggedRun, Logger, RunLog
+from gflow.runs.figures import write_figures
 from gflow.runs.folder import RunFolder
 from gflow.runs.job import Job
 from gflow.runs.manifest import manifest
@@ -107,16 +109,16 @@ class RunWriter:
         dataset.attrs |= {"scenario": scenario.name, "title": scenario.title, "data": scenario.data}
         self.folder.write_dataset("result.nc", dataset)
         self.folder.write_json("summary.json", result.summary)
-        figures = {}
+        figures: list[str] = []
+        failed: list[str] = []
         if kinds:
-            from gflow import plots
-
-            figures = plots.figures(dataset, f"{scenario.name} on {scenario.data}")
-        for name, figure in figures.items():
-            self.folder.write_figure(name, figure, kinds)
+            title = f"{scenario.name} on {scenario.data}"
+            figures, failed = write_figures(self.folder, dataset, title, kinds)
         if self._log is not None:
             self._log.finish(result.numbers(plain(result.summary)))
         self.write_manifest(state, reason)  # last: it says that the other files are complete
+        for line in failed:
+            warnings.warn(f"{line}; the results are complete", stacklevel=2)
         return RunResult(self.folder.path, result.summary, tuple(figures))
 
     def recorded(self, stages: Stages) -> Stages:

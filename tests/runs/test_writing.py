@@ -1,12 +1,62 @@
 """Progress, results and the manifest are written into the run's folder."""
 
+import json
+
+import pytest
+
+import gflow
+from gflow import plots
 from gflow.runs import reading, runner
 from gflow.runs.runner import Job, RunOptions
+from gflow.scenario import load_scenario
 from tests.execution.test_checkpointing import small_scenario
 
 
 def small():
     return Job(small_scenario("deep-linear"))
+
+
+def break_the_figure(monkeypatch, name):
+    def draw(spec, *args, **look):
+        if spec.name == name:
+            raise RuntimeError("no such colour\nat all")
+        return draw_figure(spec, *args, **look)
+
+    draw_figure = plots.draw_figure
+    monkeypatch.setattr(plots, "draw_figure", draw)
+
+
+def test_a_figure_that_fails_loses_nothing_else(tmp_path, monkeypatch):
+    break_the_figure(monkeypatch, "loss")
+    with pytest.warns(UserWarning, match="the figure loss cannot be drawn") as seen:
+        done = runner.run(small(), tmp_path / "run")
+    assert len(seen) == 1
+    assert "\n" not in str(seen[0].message)
+    assert reading.state(tmp_path / "run") == "done"
+    assert "loss" not in done.figures
+    drawn = {file.stem for file in (tmp_path / "run" / "figures").glob("*.png")}
+    assert drawn == set(done.figures) > {"gap"}
+
+
+def test_a_stopped_run_is_failed_even_if_its_figure_fails(tmp_path, monkeypatch):
+    break_the_figure(monkeypatch, "singular_values")
+    job = Job(small_scenario("deep-linear").model_copy(update={"max_evals": 20}))
+    with (
+        pytest.warns(UserWarning, match="the figure singular_values cannot be drawn"),
+        pytest.raises(gflow.IntegrationError),
+    ):
+        runner.run(job, tmp_path / "run")
+    assert reading.state(tmp_path / "run") == "failed"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["kind"] == "stopped"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_figures_of_an_ensemble_that_stopped_are_drawn(tmp_path, seeds):
+    keys = {"size": 4, "rank": 1, "samples": 12, "depths": (3,), "seeds": seeds, "max_evals": 20}
+    with pytest.raises(gflow.IntegrationError):
+        runner.run(Job(load_scenario("matrix-completion", keys)), tmp_path / "run")
+    assert reading.state(tmp_path / "run") == "failed"
+    assert (tmp_path / "run" / "figures" / "invariants.png").is_file()
 
 
 def test_each_line_of_the_metrics_is_json(tmp_path, monkeypatch):

@@ -90,7 +90,8 @@ class Record:
         problem.saved = list(self.saved[:reached].reshape(reached, *problem.y0.shape))
         problem.failures, problem.event_times = self.failures, self.event_times
         if len(self.failures) == len(self.t):
-            raise Stop(next(iter(self.failures.values())))
+            first = self.failures[int(self.t.argmin())]  # the time is in the error already
+            raise Stop(first.removeprefix(f"stopped at t = {self.t.min():.6g}: "))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of everything except failures and events, as tensors."""

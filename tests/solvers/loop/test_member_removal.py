@@ -69,3 +69,5 @@ def test_an_error_is_raised_if_all_members_fail():
     with pytest.raises(IntegrationError, match="stopped at t = ") as caught:
         gflow.integrate(Explosive(), times(1.0, 2.0)[:, None], [0.0, 5.0], "tsit5", max_evals=999)
     assert list(caught.value.trajectory.failures) == [0, 1]
+    assert str(caught.value).count("stopped at t = ") == 1
+    assert caught.value.trajectory.failures[1].endswith(caught.value.reason)  # the first to stop
