@@ -81,6 +81,56 @@ def plain(value: Any) -> Any:
     return value
 
 
+def is_known(value: object) -> bool:
+    """Return whether a value is a finite number; in a summary from JSON, NaN is None.
+
+    Examples
+    --------
+    >>> [is_known(value) for value in (0.5, float("nan"), None, "inf")]
+    [True, False, False, False]
+    """
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def clause(text: str, *values: object) -> str:
+    """Return a part of a sentence with its numbers, or nothing where one of them is not known.
+
+    Parameters
+    ----------
+    text : str
+        With one replacement field, such as ``{:.2g}``, for each value.
+    *values
+        Numbers; NaN and None are not known.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> "the loss is 0" + clause(", its rate {:.2g}", 0.51), "it is 0" + clause("; {:g}", None)
+    ('the loss is 0, its rate 0.51', 'it is 0')
+    """
+    return text.format(*values) if all(map(is_known, values)) else ""
+
+
+def power_of_ten(exponent: float) -> str:
+    """Return 10 to an exponent as a number with three digits, also below the least float.
+
+    Examples
+    --------
+    >>> power_of_ten(-1000.0), power_of_ten(-1e6), power_of_ten(-300.5), power_of_ten(-0.5)
+    ('1e-1000', '1e-1000000', '3.16e-301', '0.316')
+    """
+    if abs(exponent) < 4 and exponent != round(exponent):
+        return f"{float(f'{10**exponent:.3g}'):g}"
+    whole = math.floor(exponent)
+    leading = float(f"{10 ** (exponent - whole):.3g}")
+    if leading == 10:  # by rounding
+        leading, whole = 1.0, whole + 1
+    return f"{leading:g}e{whole:d}" if whole else f"{leading:g}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is nearest to a misspelt one, or None where none is near.
 

@@ -10,6 +10,7 @@ from gflow.text import (
     nearest,
     one_line,
     plain,
+    power_of_ten,
     printable,
     printable_values,
     unknown,
@@ -73,3 +74,12 @@ def test_capitals_and_dashes_are_no_difference():
     assert nearest("cross_entropy", ["squared-error", "cross-entropy"]) == "cross-entropy"
     assert nearest("TAHN", ["relu", "tanh"]) == "tanh"
     assert nearest("", ["tanh"]) is nearest("x" * 10**6, ["tanh"]) is None
+
+
+def test_a_power_of_ten_is_rounded_to_a_number():
+    assert [power_of_ten(x) for x in (-300.0 - 1e-9, 2.0, 0.0, 2.5)] == [
+        "1e-300",
+        "1e2",
+        "1",
+        "316",
+    ]

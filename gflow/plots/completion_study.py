@@ -9,9 +9,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
-from gflow.plots.labels import Curve, label_curves, label_level, style_key
+from gflow.plots.labels import Curve, label_curves, label_level, note, style_key
 from gflow.plots.scales import readable_ticks, set_log_y
 from gflow.plots.style import colour_of, format_number
+from gflow.text import clause
 
 _SEED: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 4, "alpha": 0.45}
 
@@ -33,11 +34,16 @@ def _completion(ds: xr.Dataset, left: Axes, middle: Axes, right: Axes) -> str:
     errors = ds["completion_error"].values[:, -1]
     medians = [float(np.nanmedian(row)) if np.isfinite(row).any() else np.nan for row in errors]
     depths = ds["depth"].values
-    parts = [f"{format_number(m)} at depth {int(n)}" for n, m in zip(depths, medians, strict=True)]
+    parts = [
+        f"{format_number(m)} at depth {int(n)}"
+        for n, m in zip(depths, medians, strict=True)
+        if np.isfinite(m)
+    ]
+    if not parts:
+        return "No error on entries that are not observed is known"
     text = f"Error from α = {float(ds['init_scale'][-1]):g}: {', '.join(parts)}"
-    if "convex_completion_error" in ds:
-        text += f"; of the least nuclear norm {format_number(float(ds['convex_completion_error']))}"
-    return text
+    convex = float(ds.get("convex_completion_error", np.nan))
+    return text + clause("; of the least nuclear norm {:.3g}", convex)
 
 
 def _draw(ds: xr.Dataset, axes: Axes, name: str, text: str, unit: float) -> None:
@@ -75,4 +81,6 @@ def _draw(ds: xr.Dataset, axes: Axes, name: str, text: str, unit: float) -> None
     if name != "completion_error" and f"true_{name}" in ds:
         label_level(axes, float(ds[f"true_{name}"]) / unit, "true matrix", "grey", ls=":")
     label_curves(axes, curves)
+    if not curves:
+        note(axes, "not known of any start", at="upper left")
     style_key(axes, [("median", {}), ("each start", _SEED)])

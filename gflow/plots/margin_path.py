@@ -10,6 +10,7 @@ from gflow.plots.figure_spec import figure_spec
 from gflow.plots.labels import Curve, label_curves, style_key
 from gflow.plots.scales import readable_ticks, set_log_y
 from gflow.plots.style import COLOURS
+from gflow.text import clause, power_of_ten
 
 _TIME = r"$\log_{10} t$,  t the time of the flow"
 
@@ -43,10 +44,12 @@ def _max_margin(ds: xr.Dataset, left: Axes, right: Axes) -> str:
                 axes.set_xlim(time[0], time[-1])
                 readable_ticks(axes.xaxis, time[0], time[-1])
     label_curves(right, curves)
-    style_key(left, [("flow", {}), ("theory, ∝ 1/log t", {"ls": "--", "color": "black"})])
+    dashed = ("theory, ∝ 1/log t", {"ls": "--", "color": "black"})
+    style_key(left, [("flow", {}), *([dashed] if law else [])])
     style_key(right, [("flow", {}), ("limit", {"ls": "--", "color": "black"})])
     return (
-        f"At a loss of 1e{float(ds['log10_loss'][-1]):.0f} the angle to the largest margin is "
-        f"{float(ds['angle'][-1]):.2g} and falls as (log t)^{float(ds['rate']):.2f}, theory −1; "
-        f"γ‖w‖/log t is {float(ds['norm_ratio'][-1]):.3f}"
+        f"At a loss of {power_of_ten(float(ds['log10_loss'][-1]))} the angle to the largest margin "
+        f"is {float(ds['angle'][-1]):.2g}"
+        + clause(" and falls as (log t)^{:.2f}, theory −1", float(ds["rate"]))
+        + clause("; γ‖w‖/log t is {:.3f}", float(ds["norm_ratio"][-1]))
     )

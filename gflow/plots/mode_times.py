@@ -7,9 +7,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gflow.plots.figure_spec import figure_spec
-from gflow.plots.labels import Curve, label_curves, style_key
+from gflow.plots.labels import Curve, label_curves, note, style_key
 from gflow.plots.scales import readable_ticks, set_log_y
 from gflow.plots.style import TIME_LABEL, colour_of
+from gflow.text import clause
 
 
 @figure_spec(
@@ -50,14 +51,17 @@ def _incremental(ds: xr.Dataset, left: Axes, right: Axes) -> str:
         right.set_ylim(0, 1.1 * float(np.nanmax(halves, initial=0.0)) or None)
     label_curves(left, curves)
     label_curves(right, ends)
+    if not np.isfinite(halves).any():
+        note(right, "no mode has half its size by the end of a path", at="upper left")
     dashed, mark = {"ls": "--", "lw": 1.0}, {"marker": "o", "ls": "none"}
     half = "half-time"
     if depth == 1:
         style_key(left, [("W", {}), (half, mark)])
         return "One layer: all modes are learned together, whatever the scale of the start"
     style_key(left, [("W", {}), ("theory, all entries measured", dashed), (half, mark)])
-    style_key(right, [("measured", mark), (_formula(depth), dashed)])
-    return f"{_order(halves)} at depth {depth}{_shift(ds, alphas, halves[:, 0], depth)}"
+    drawn = [(_formula(depth), dashed)] if len(alphas) > 1 else []
+    style_key(right, [("measured", mark), *drawn])
+    return f"{_order(halves, alphas)} at depth {depth}{_shift(ds, alphas, halves[:, 0], depth)}"
 
 
 def _formula(depth: int) -> str:
@@ -66,7 +70,12 @@ def _formula(depth: int) -> str:
     return rf"theory, $c + C\,\alpha^{{-{depth - 2}/{depth}}}$"
 
 
-def _order(halves: np.ndarray) -> str:
+def _order(halves: np.ndarray, alphas: np.ndarray) -> str:
+    learned = np.isfinite(halves).sum(axis=1)
+    if learned.min() < halves.shape[1]:
+        least = int(learned.argmin())
+        count = f"{learned[least]} of {halves.shape[1]}"
+        return f"{count} modes are learned by the end of the path from α = {alphas[least]:.3g}"
     if bool((np.diff(halves, axis=1) > 0).all()):
         return "Modes are learned one after another"
     return "Modes are not all learned one after another"
@@ -84,10 +93,8 @@ def _shift(ds: xr.Dataset, alphas: np.ndarray, first: np.ndarray, depth: int) ->
         theory = (first[-2] - first[-3]) * growth[-1] / growth[-2]
     else:
         return ""
-    return (
-        f"; a start of {alphas[-1]:.3g} instead of {alphas[-2]:.3g} delays the first by "
-        f"{measured:.4g}, theory {theory:.4g}"
-    )
+    starts = f"; a start of {alphas[-1]:.3g} instead of {alphas[-2]:.3g} delays the first by "
+    return clause(starts + "{:.4g}, theory {:.4g}", float(measured), float(theory))
 
 
 def _law(alphas: np.ndarray, times: np.ndarray, depth: int, rate: float) -> np.ndarray:

@@ -12,9 +12,10 @@ import xarray as xr
 from gflow.linalg.arrays import to_numpy
 from gflow.results.arrays import TIME, add_variable, label
 from gflow.results.base import Column, Result
-from gflow.results.lines import Line, format_value
+from gflow.results.lines import Line
 from gflow.results.summaries import combined_summary
 from gflow.studies.completion import CompletionStudy
+from gflow.text import clause, is_known
 
 _MEASURES = {
     "errors": ("completion_error", "mean squared error on the entries not observed"),
@@ -67,12 +68,12 @@ class CompletionResult(Result):
         """Return the convex solution, how the errors are ordered, and how many starts there are."""
         lines = [("starts", f"{summary['seed_count']} for each row; numbers are medians")]
         if "convex_error" in summary:
-            error, ratio, rank = (
-                format_value(summary[f"convex_{key}"], spec)
-                for key, spec in (("error", ".3g"), ("nuclear_ratio", ".4f"), ("rank", ".3f"))
-            )
-            text = f"error {error}, nuclear norm {ratio}, rank {rank}: the least nuclear norm"
-            lines.append(("convex", text))
+            specs = {"error": "error {:.3g}, ", "nuclear_ratio": "nuclear norm {:.4f}, "}
+            specs |= {"rank": "rank {:.3f}, "}
+            parts = (clause(text, summary[f"convex_{key}"]) for key, text in specs.items())
+            lines.append(("convex", f"{''.join(parts)[:-2]}: the least nuclear norm"))
+        if not any(is_known(row["error"]) for row in cls.rows(summary)) and not summary["failed"]:
+            lines.append(("error", "none: every entry is observed"))
         if summary["failed"]:
             lines.append(("failed", f"{summary['failed']} starts, left out of the medians"))
         return lines

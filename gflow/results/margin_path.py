@@ -14,6 +14,7 @@ from gflow.results.base import Column, Result
 from gflow.results.lines import Line, format_value
 from gflow.results.summaries import certificate_summary, cost_summary
 from gflow.studies.margin_path import MarginPath
+from gflow.text import clause
 
 _LOG10 = math.log(10)
 _EVERY = 50.0  # decades of the loss between two rows of the table
@@ -55,22 +56,24 @@ class MarginPathResult(Result):
     @classmethod
     def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
         """Return the maximum margin, and the rate of the angle with theory's."""
-        rate = format_value(summary["rate"], ".4f")
+        why = "the angle is 0" if summary["final_angle"] == 0 else "the path has no two late points"
+        rate = clause("the angle falls as (log t)^{:.4f}; theory gives -1", summary["rate"])
         return [
             ("best", f"{format_value(summary['best_margin'])}: maximum margin"),
-            ("theory", f"the angle falls as (log t)^{rate}; theory gives -1"),
+            ("theory", rate or f"the angle falls as (log t)^-1, which was not measured: {why}"),
         ]
 
 
 def _columns(study: MarginPath) -> dict[str, tuple[str, Any]]:
     gamma = study.best.margin
+    late = study.log_time.where(study.log_time > 0, math.nan)
     return {
         "log10_loss": ("log₁₀ of the loss φ", study.log_loss / _LOG10),
         "log10_time": ("log₁₀ of the time t of the flow", study.log_time / _LOG10),
         "norm": ("‖w‖", study.norm),
         "angle": ("angle to the maximum-margin direction", study.angle),
         "margin_ratio": ("normalised margin over the maximum", study.margin / gamma),
-        "norm_ratio": ("γ‖w‖/log t", gamma * study.norm / study.log_time),
+        "norm_ratio": ("γ‖w‖/log t, after t = 1", gamma * study.norm / late),
     }
 
 

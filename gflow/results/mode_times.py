@@ -14,6 +14,7 @@ from gflow.results.base import Column, Result
 from gflow.results.lines import Line, format_value
 from gflow.results.summaries import combined_summary
 from gflow.studies.mode_times import ModeTimes
+from gflow.text import clause, is_known
 
 
 class ModeTimesResult(Result):
@@ -64,21 +65,39 @@ class ModeTimesResult(Result):
     def lines(cls, summary: Mapping[str, Any]) -> Sequence[Line]:
         """Return the order of the modes, the law of the shifts, and how well it holds."""
         order = "one after another" if summary["in_order"] else "not one after another"
+        text = f"half-times {order}, from the largest to the least"
+        if not _all_learned(summary):
+            text = "not all of them have half their size by the end of every path"
         lines = [
             ("loss", f"{format_value(summary['final_loss'], '.3g')} at the end of the last path"),
-            ("modes", f"half-times {order}, from the largest to the least"),
+            ("modes", text),
         ]
         if summary["depth"] == 1:
             return [*lines, ("theory", "one layer learns all modes together, from any scale")]
-        rate, error = (format_value(summary[key]) for key in ("growth_rate", "shift_error"))
+        rate = format_value(summary["growth_rate"])
         if summary["depth"] == 2:
             law = f"log(α₁/α₂)/(2σ₁), σ₁ = {rate} the largest singular value of the first gradient"
         else:
             law = f"half-times are c + C·α^{format_value(summary['theory_exponent'])}"
-        lines.append(("theory", f"{law}; the last shift differs by {error} of it"))
+        error = clause("; the last shift differs by {:.4g} of it", summary["shift_error"])
+        lines.append(("theory", law + (error or f"; {_no_shift(summary)}")))
         if summary.get("exponent") is not None:
             lines.append(("power", f"{format_value(summary['exponent'])}, of the last three rows"))
         return lines
+
+
+def _all_learned(summary: Mapping[str, Any]) -> bool:
+    keys = [f"half_time_{k}" for k in range(1, len(summary["modes"]) + 1)]
+    return all(is_known(row[key]) for row in summary["init_scales"] for key in keys)
+
+
+def _no_shift(summary: Mapping[str, Any]) -> str:
+    """Return why no shift is compared with theory."""
+    needed = 2 if summary["depth"] == 2 else 3
+    count = len(summary["init_scales"])
+    if count < needed:
+        return f"it takes {needed} starts to compare a shift with it, and there are {count}"
+    return "no shift to compare with it, as a path ends before mode 1 has half its size"
 
 
 def _dataset(study: ModeTimes) -> xr.Dataset:

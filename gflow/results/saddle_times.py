@@ -14,6 +14,7 @@ from gflow.results.base import Column, Result
 from gflow.results.lines import Line, format_value
 from gflow.results.summaries import combined_summary
 from gflow.studies.saddle_times import SaddleTimes, unit_of
+from gflow.text import clause, is_known, power_of_ten
 
 _UNIT = "log(1/α)/2"
 
@@ -66,7 +67,11 @@ class SaddleTimesResult(Result):
         """Return what is switched off, and how the distance from theory falls."""
         off = [f"weight {j} at jump {k}" for k, j in summary["switched_off"]]
         text = f"{', '.join(off)}: switched off again" if off else "none is switched off again"
-        scaled = [format_value(row["scaled_distance"], ".3g") for row in cls.rows(summary)]
+        distances = {row["start"]: row["scaled_distance"] for row in cls.rows(summary)}
+        scaled = [clause("{:.3g}", value) for value in distances.values() if is_known(value)]
+        early = [start for start, value in distances.items() if not is_known(value)]
+        if early:
+            scaled.append(f"not known from {', '.join(early)}, as the path ends before a jump")
         limit = ", ".join(format_value(t, ".5g") for t in summary["jump_times"])
         return [
             ("algorithm", f"{limit}: times of the jumps from an infinitesimal start"),
@@ -111,12 +116,15 @@ def _dataset(study: SaddleTimes) -> xr.Dataset:
 def _summary(study: SaddleTimes) -> dict[str, Any]:
     limit = study.limit.times.tolist()
     rows = [
-        _row(f"1e-{power:g}", times, float(distance), power)
+        _row(power_of_ten(-power), times, float(distance), power)
         for power, times, distance in zip(
             study.powers, study.times.tolist(), study.distances, strict=True
         )
     ]
-    paths = {f"start of 1e-{p:g}": path for p, path in zip(study.powers, study.paths, strict=True)}
+    paths = {
+        f"start of {power_of_ten(-p)}": path
+        for p, path in zip(study.powers, study.paths, strict=True)
+    }
     return {
         "jump_times": limit,
         "switched_off": [[jump + 1, weight] for jump, weight in study.switched_off],

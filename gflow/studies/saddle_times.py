@@ -28,6 +28,7 @@ from gflow.solvers.integrate import integrate
 from gflow.solvers.options import SolveKeywords, SolveOptions
 from gflow.studies.arguments import distinct_positive, study_options
 from gflow.studies.crossings import event_time
+from gflow.text import power_of_ten
 from gflow.trajectory import Trajectory
 
 _BEYOND = 1.1  # times the last jump: the end of a path, unless the next jump is near
@@ -145,7 +146,7 @@ def saddle_times(
     for power in exponents:
         unit = unit_of(power)
         ts = torch.linspace(0.0, end * unit, options.points, dtype=torch.float64)
-        progress = stages(f"start of 1e-{power:g}", end * unit)
+        progress = stages(f"start of {power_of_ten(-power)}", end * unit)
         start = flow.start(log_scale=-power * math.log(10))
         path = integrate(flow, start, ts, options=options, progress=progress)
         paths.append(path)
