@@ -19,7 +19,7 @@ from gflow.errors import InputError
 from gflow.plots.clear_places import move_clear
 from gflow.plots.figure_spec import FigureSpec
 from gflow.plots.observable import draw_observable
-from gflow.plots.scales import scale_time
+from gflow.plots.scales import mark_points, plain_ticks, scale_time
 from gflow.plots.style import STYLE
 
 _TITLE_WIDTH = 68  # characters above one panel
@@ -47,9 +47,7 @@ def draw_into(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes], title: s
     >>> figure.get_suptitle()
     'what was measured\\na title'
     """
-    headline = wrapped(spec.draw(ds, *panels) or "", _TITLE_WIDTH * len(panels))
-    scale_time(ds, panels)
-    move_clear(panels)
+    headline = wrapped(_drawn(spec, ds, panels), _TITLE_WIDTH * len(panels))
     text = "\n".join(filter(None, (headline, title)))
     if text:
         figure = panels[0].get_figure(root=False)
@@ -85,16 +83,25 @@ def draw_axes(
     >>> axes.get_title()
     'measured'
     """
-    headline = spec.draw(ds, *panels)
-    scale_time(ds, panels)
-    move_clear(panels)
+    headline = _drawn(spec, ds, panels)
     width = _TITLE_WIDTH * (len(panels) if own else 1)
-    text = wrapped(headline or "", width) if title is None else title
+    text = wrapped(headline, width) if title is None else title
     figure = panels[0].get_figure(root=False)
     if text and own and len(panels) > 1 and figure is not None:
         figure.suptitle(text, parse_math=False)
     elif text:
         panels[0].set_title(text, pad=_title_pad(panels[0]), parse_math=False)
+
+
+def _drawn(spec: FigureSpec, ds: xr.Dataset, panels: Sequence[Axes]) -> str:
+    """Draw a figure, make it readable whatever its values are, and return its title."""
+    headline = spec.draw(ds, *panels) or ""
+    scale_time(ds, panels)
+    for axes in panels:
+        plain_ticks(axes)
+        mark_points(axes)
+    move_clear(panels)
+    return headline
 
 
 def wrapped(text: str, width: int) -> str:

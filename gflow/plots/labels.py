@@ -69,7 +69,7 @@ def label_curves(axes: Axes, curves: Sequence[Curve]) -> list[str]:
                 group.append(i)
     if not groups:
         return []
-    groups.sort(key=lambda group: paths[group[0]][-1, 1])
+    groups.sort(key=lambda group: round(paths[group[0]][-1, 1]))  # those that end together stay
     size = 0.9 * float(axes.xaxis.label.get_fontsize())
     texts = [joined([curves[i].label for i in group]) for group in groups]
     same = [f"{t} coincide" if len(g) > 1 else t for t, g in zip(texts, groups, strict=True)]

@@ -21,6 +21,9 @@ _LABELLED = 4  # weights of the sparse solution that have a colour and a label
 def _kernel_to_rich(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     scales, fine = ds["init_scale"].values, ds["fine_scale"].values
     mark: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 5}
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlim(1.5 * max(fine), min(fine) / 1.5)
     curves = []
     for i, (name, words) in enumerate((("l1", "‖w‖₁"), ("l2", "‖w‖₂"))):
         left.plot(fine, ds[f"{name}_theory"].values, color=COLOURS[i])
@@ -41,8 +44,6 @@ def _kernel_to_rich(ds: xr.Dataset, left: Axes, right: Axes) -> str:
         labels.append(Curve(fine, weights[:, j], f"w{j}", colour_of(k)))
     right.set_ylabel("weights at the end")
     for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xlim(1.5 * max(fine), min(fine) / 1.5)
         axes.set_xlabel("scale α of the start u = v = α·1:  kernel → rich")
     label_curves(left, curves)
     label_curves(right, labels)

@@ -15,6 +15,7 @@ from matplotlib.ticker import (
     MaxNLocator,
     NullFormatter,
     NullLocator,
+    ScalarFormatter,
 )
 
 from gflow.plots.style import TIME_LABEL, format_number, log_spaced
@@ -22,6 +23,8 @@ from gflow.plots.style import TIME_LABEL, format_number, log_spaced
 _DECADES = 1.5  # from how many a positive quantity is drawn on a logarithmic axis
 _MARGIN = 1.15
 _STEPS = ((0.7, (1, 2, 3, 4, 5, 6, 7, 8, 9)), (1.0, (1, 2, 3, 4, 6, 8)), (np.inf, (1, 2, 5)))
+_SMALL, _LARGE = 1e-3, 1e5  # beyond these the numbers of a linear axis have powers of ten
+_SHORT = 2.0  # pixels
 _LONG = 1e-4  # below it numbers are written as powers of ten
 
 
@@ -101,10 +104,67 @@ def readable_ticks(axis: Axis, low: float, high: float) -> None:
     else:
         ticks = np.array([d * s for d in 10.0 ** np.arange(-20, 21) for s in every])
         ticks = ticks[(ticks >= low * 0.999) & (ticks <= high * 1.001)]
+    if len(ticks) < 2:
+        ticks = _round_ticks(low, high)
     axis.set_major_locator(FixedLocator(ticks.tolist()))
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
     axis.set_minor_locator(LogLocator(subs="auto") if decades > 1 else NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain_ticks(axes: Axes) -> None:
+    """Write very large and very small numbers at the ticks of linear axes themselves.
+
+    Matplotlib writes their power of ten, or what they have in common, above the axes, where the
+    key is.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> _ = axes.set_ylim(0, 4e6)
+    >>> plain_ticks(axes)
+    >>> [axes.yaxis.get_major_formatter()(tick) for tick in axes.get_yticks()]
+    ['0', '1e+06', '2e+06', '3e+06', '4e+06']
+    """
+    for axis in (axes.xaxis, axes.yaxis):
+        formatter = axis.get_major_formatter()
+        if not isinstance(formatter, ScalarFormatter) or axis.get_scale() != "linear":
+            continue
+        formatter.set_useOffset(False)
+        largest = max(map(abs, axis.get_view_interval()))
+        if not _SMALL < largest < _LARGE:
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+
+
+def mark_points(axes: Axes) -> None:
+    """Mark curves that are too short to be seen, such as one of a single point, by a dot.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> lines = axes.plot([0.0, 1.0], [0.0, 1.0]) + axes.plot([0.5, 0.7], [0.5, np.nan])
+    >>> mark_points(axes)
+    >>> [line.get_marker() for line in lines]
+    ['None', 'o']
+    """
+    for line in axes.lines:
+        if line.get_marker() != "None" or line.get_transform() != axes.transData:
+            continue
+        path = axes.transData.transform(np.asarray(line.get_xydata(), float))
+        path = path[np.isfinite(path).all(axis=1)]
+        if len(path) and float(np.ptp(path, axis=0).max()) < _SHORT:
+            line.set(marker="o", markersize=4)
 
 
 def _round_ticks(low: float, high: float) -> np.ndarray:
@@ -172,5 +232,5 @@ def log_x(axes: Axes, values: np.ndarray) -> None:
     if finite.size:
         axes.set_xscale("log")
         low, high = float(finite.min()), float(finite.max())
-        axes.set_xlim(low, high if high > low else 2 * low)
+        axes.set_xlim((low, high) if high > low else (low / 2, 2 * low))
         readable_ticks(axes.xaxis, *axes.get_xlim())

@@ -5,7 +5,14 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gflow.plots.scales import readable_ticks, scale_time, set_log_y
+from gflow.plots.scales import (
+    log_x,
+    mark_points,
+    plain_ticks,
+    readable_ticks,
+    scale_time,
+    set_log_y,
+)
 from gflow.plots.style import TIME_LABEL
 
 
@@ -52,3 +59,30 @@ def test_no_decade_stands_on_the_zero_of_a_logarithmic_time(first):
     assert 2 <= len(ticks) <= 9
     pixels = axes.transData.transform(np.stack([ticks, 0 * ticks], axis=1))[:, 0]
     assert np.diff(pixels).min() > 25
+
+
+@pytest.mark.parametrize("values", [[0.0, 3e8], [0.0, 2e-9], [-2.145941, -2.145940]])
+def test_nothing_is_written_above_linear_axes(values):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0.0, 1.0], values)
+    plain_ticks(axes)
+    figure.draw_without_rendering()
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    seen = [t.get_text() for t in axes.get_yticklabels()]
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_curve_too_short_to_see_is_marked():
+    axes = Figure().subplots()
+    axes.plot([0.0, 1.0], [0.0, 1.0])
+    lines = axes.plot([0.5, 0.5001], [0.5, 0.5]) + axes.plot([0.1, 0.9], [np.nan, 0.2])
+    lines += axes.plot([], []) + axes.plot([0.2, 0.4], [0.1, 0.1])
+    mark_points(axes)
+    assert [line.get_marker() for line in lines] == ["o", "o", "None", "None"]
+
+
+def test_a_single_value_stands_in_the_middle():
+    axes = Figure().subplots()
+    log_x(axes, np.array([1.0]))
+    assert axes.get_xlim() == (0.5, 2.0)
