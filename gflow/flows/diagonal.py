@@ -176,8 +176,8 @@ class DiagonalFlow(ParameterFlow):
             )
         if n + 1 == 2 * d:
             raise InputError(
-                f"[ν; log α] must have another length than [u; v], but n + 1 = 2d = {2 * d}; give "
-                "scale, or add an input that is zero in all samples"
+                "log α needs another number of inputs than half of samples + 1, but n + 1 = 2d = "
+                f"{2 * d}, where [ν; log α] is as long as [u; v]; use one input more"
             )
         log_alpha = require_number("log_scale", log_scale)
         if not math.isfinite(log_alpha):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gflow.settings.base import Positive, Scenario
+from gflow.settings.base import FILE_ONLY, Positive, Scenario
 
 
 class LaboratoryScenario(Scenario):
@@ -14,6 +14,10 @@ class LaboratoryScenario(Scenario):
 
     data: Literal["synthetic"] = Field(
         "synthetic", description="synthetic: what the theorem is about is drawn by the seed"
+    )
+    classes: None = Field(None, description="none: the data are drawn", json_schema_extra=FILE_ONLY)
+    fewer_samples: bool | None = Field(
+        None, description="no effect: the data are drawn", json_schema_extra=FILE_ONLY
     )
     t_end: Positive | None = Field(  # type: ignore[assignment]
         None,

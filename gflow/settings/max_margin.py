@@ -24,6 +24,12 @@ class MaxMargin(LaboratoryScenario):
     setting: ClassVar[str] = "max-margin"
     papers: ClassVar[tuple[str, ...]] = ("soudry2018implicit", "lyu2020gradient")
 
+    t_end: Positive | None = Field(
+        None,
+        description="longest path on the clock tau of the normalised flow, d tau = loss * dt; "
+        "length of the path of `gflow converge` in the time t",
+        json_schema_extra={"without": "long enough, by theory"},
+    )
     samples: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         None, description="number of samples", json_schema_extra={"without": "50"}
     )

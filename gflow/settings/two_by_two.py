@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from gflow.errors import InputError
 from gflow.settings.base import Positive
 from gflow.settings.laboratory_base import LaboratoryScenario
 
@@ -37,7 +39,13 @@ class TwoByTwo(LaboratoryScenario):
         import torch
 
         shape = torch.tensor([[1.2, 0.3], [0.3, 0.9]], **self.torch_options())
-        return self.init_scale * shape
+        start = self.init_scale * shape
+        if not 0 < float(torch.linalg.det(start)) < math.inf:
+            raise InputError(
+                f"the determinant of the start must be a {self.dtype} above 0, but with init_scale "
+                f"{self.init_scale:g} it is not; use one nearer to 1"
+            )
+        return start
 
     def setup(self) -> Setup:
         """Make the flow of the least depth."""
