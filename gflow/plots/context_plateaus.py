@@ -54,4 +54,5 @@ def _context_plateaus(ds: xr.Dataset, axes: Axes) -> str:
     )
     error = float(np.nanmax(np.abs(heights / theory - 1)))
     reached = int(np.isfinite(heights).sum())
-    return f"The loss waits on {reached} plateaus, within {100 * error:.2g} % of theory's levels"
+    word = "plateau" if reached == 1 else "plateaus"
+    return f"The loss waits on {reached} {word}, within {100 * error:.2g} % of theory's levels"

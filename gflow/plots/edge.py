@@ -123,7 +123,12 @@ def _oscillation(ds: xr.Dataset, axes: Axes) -> str:
         for start, colour, name in ((0, COLOURS[0], "even\nsteps"), (1, COLOURS[4], "odd\nsteps"))
     ]
     label_curves(axes, curves)
-    return f"Descent with {label} changes sides at every step, by up to {format_number(largest)}"
+    seen = values[np.isfinite(values)]
+    share = float(np.mean(seen[1:] * seen[:-1] < 0)) if len(seen) > 1 else 0.0
+    often = "every step" if share == 1 else f"{100 * share:.3g} % of its steps"
+    return (
+        f"Descent with {label} changes sides at {often}; it is up to {format_number(largest)} away"
+    )
 
 
 @figure_spec("oscillation_variance", variables=["smooth_variance", "central_variance"])
@@ -149,7 +154,7 @@ def _variance(ds: xr.Dataset, axes: Axes) -> str:
     mean = "descent, mean over a window of time"
     style_key(axes, [(mean, {}), (r"central flow, $\mathrm{tr}\,\Sigma$", {"ls": "--"})])
     if not ratios:
-        return "Descent does not oscillate: it stays below the edge"
+        return "Descent stays below the edge, where the central flow does not oscillate"
     return (
         "Descent's variance over that of the central flow: median "
         f"{format_number(float(np.median(ratios)))}"

@@ -134,8 +134,9 @@ def _learning(ds: xr.Dataset, left: Axes, middle: Axes, right: Axes) -> str:
             ("effective dimension / n", {"color": COLOURS[2], "ls": "--"}),
         ],
     )
+    learned = f"{100 * max(0.0, done[-1]):.5g} %"
+    end = f"at t = {format_number(time[-1])}"
+    if done[-1] < 0.5:
+        return f"{learned} of the targets is learned {end}"
     half = float(np.interp(0.5, done, time[later]))
-    return (
-        f"Half of the targets is learned at t = {format_number(half)}, "
-        f"{100 * done[-1]:.5g} % at t = {format_number(time[-1])}"
-    )
+    return f"Half of the targets is learned at t = {format_number(half)}, {learned} {end}"

@@ -54,5 +54,5 @@ def _kernel_to_rich(ds: xr.Dataset, left: Axes, right: Axes) -> str:
     return (
         f"The end has {first:.5g} times the least ‖w‖₂ from α = {scales[0]:g}, {last:.5g} times "
         f"the least ‖w‖₁ from α = {scales[-1]:g}; all are within "
-        f"{float(ds['limit_error'].max()):.0e} of theory"
+        f"{float(ds['limit_error'].max()):.1g} of theory"
     )

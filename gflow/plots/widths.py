@@ -174,12 +174,12 @@ def _test(ds: xr.Dataset, left: Axes, right: Axes) -> str:
         axes.set(xlabel=_EPOCHS, xlim=(0, epochs[-1]), ylim=(0, None))
         label_curves(axes, curves)
     note(left, "median and middle half of the seeds", at="lower right")
-    last = [format_number(float(curve.y[-1])) for curve in (*wrong[:1], wrong[-2], wrong[-1])]
-    widths = [int(ds["width"].values[i]) for i in (0, -1)]
-    return (
-        f"Misclassified at the end: {last[0]} % at width {widths[0]}, {last[1]} % at width "
-        f"{widths[1]}, {last[2]} % by the kernel"
-    )
+    last = [
+        f"{format_number(float(wrong[i].y[-1]))} % at width {int(ds['width'].values[i])}"
+        for i in sorted({0, len(wrong) - 2})
+    ]
+    kernel_last = format_number(float(wrong[-1].y[-1]))
+    return f"Misclassified at the end: {', '.join(last)}, {kernel_last} % by the kernel"
 
 
 class _Points(NamedTuple):

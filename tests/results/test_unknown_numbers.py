@@ -30,7 +30,8 @@ def outcome(name, keys):
     """Return the titles of all figures, and the lines below the table."""
     result = load_scenario(name, keys).run(lambda stage, t_end: None)
     summary = plain(result.summary)
-    titles = [figure.get_suptitle() for figure in plots.figures(result.dataset).values()]
+    drawn = plots.figures(result.dataset).values()
+    titles = [" ".join(figure.get_suptitle().split()) for figure in drawn]
     return titles, [text for _, text in find_kind(summary).lines(summary)]
 
 
@@ -55,3 +56,12 @@ def test_title_and_line_agree_on_whether_the_entry_grows(keys, grows):
     titles, lines = outcome("two-by-two", {"depths": (2,), "points": 20, "rtol": 1e-4} | keys)
     assert ("entry grows" in titles[0]) == grows
     assert ("W11 grows" in lines[0]) == grows
+
+
+def test_titles_claim_no_more_than_was_reached():
+    titles, _ = outcome("kernel", {"samples": 5, "t_end": 1e-3, "points": 5})
+    learned = next(title for title in titles if "learned" in title)
+    assert "Half" not in learned
+    small = {"samples": 4, "inputs": 2, "width": 3, "depth": 1, "t_end": 1.0, "points": 5}
+    titles, _ = outcome("edge-of-stability", small)
+    assert any("changes sides at 0 % of its steps" in title for title in titles)
