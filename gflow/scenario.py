@@ -22,6 +22,7 @@ from gflow.discovery import concrete_classes
 from gflow.errors import InputError
 from gflow.io.plain import as_path, read_text
 from gflow.settings.base import RUNS_CODE, Scenario
+from gflow.settings.laboratory_base import LaboratoryScenario
 from gflow.text import brief, nearest, printable, unknown
 
 _MAX_BYTES = 100_000
@@ -117,6 +118,8 @@ def load_scenario(
     keys.pop("sweep", None)  # the table that `gflow sweep` varies; a single run ignores it
     keys = with_fewer_samples(keys, changes)
     scenario = validate(keys, str(source))
+    if changes.get("fewer_samples") and isinstance(scenario, LaboratoryScenario):
+        raise InputError(f"{source}: fewer_samples must be left out, as the data are drawn")
     if not code:
         refuse_code(scenario, changes, str(source))
     return scenario

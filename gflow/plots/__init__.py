@@ -92,8 +92,15 @@ def figures(
     >>> list(figures(xr.Dataset(values)))
     ['singular_values']
     """
-    specs = fitting_specs(ds, only)
-    return {spec.name: draw_figure(spec, ds, title, size=size, style=style) for spec in specs}
+    drawn = {}
+    settings: Any = dict(style)
+    with mpl.rc_context(settings):
+        for spec in fitting_specs(ds, only):
+            figure = Figure(figsize=(size[0] * spec.panels, size[1]))
+            panels = figure.subplots(1, spec.panels, squeeze=False)[0]
+            draw_into(spec, ds, panels, title)
+            drawn[spec.name] = figure
+    return drawn
 
 
 def fitting_specs(ds: xr.Dataset, only: Collection[str] = ()) -> list[FigureSpec]:
@@ -124,42 +131,3 @@ def fitting_specs(ds: xr.Dataset, only: Collection[str] = ()) -> list[FigureSpec
         if name not in fitting:
             raise InputError(f"this result has other figures: {unknown('figure', name, fitting)}")
     return [spec for name, spec in fitting.items() if not only or name in only]
-
-
-def draw_figure(
-    spec: FigureSpec,
-    ds: xr.Dataset,
-    title: str = "",
-    *,
-    size: tuple[float, float] = SIZE,
-    style: Mapping[str, Any] = STYLE,
-) -> Figure:
-    """Draw one figure.
-
-    Parameters
-    ----------
-    spec : FigureSpec
-    ds : xarray.Dataset
-    title : str
-        A second line of the title.
-    size : (float, float)
-        Width and height of one panel, in inches.
-    style : mapping
-        Settings of matplotlib.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Examples
-    --------
-    >>> ds = xr.Dataset({"singular_values": (("time", "mode"), [[0.1]])}, {"time": [0.0]})
-    >>> len(draw_figure(fitting_specs(ds)[0], ds).axes)
-    1
-    """
-    settings: Any = dict(style)
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(size[0] * spec.panels, size[1]))
-        panels = figure.subplots(1, spec.panels, squeeze=False)[0]
-        draw_into(spec, ds, panels, title)
-    return figure

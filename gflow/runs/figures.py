@@ -78,7 +78,8 @@ def write_figures(
     drawn, failed = [], []
     for spec in plots.fitting_specs(ds, only):
         try:
-            folder.write_figure(spec.name, plots.draw_figure(spec, ds, title, **look), kinds)
+            (figure,) = plots.figures(ds, title, only=[spec.name], **look).values()
+            folder.write_figure(spec.name, figure, kinds)
             drawn.append(spec.name)
         except OutputError:
             raise

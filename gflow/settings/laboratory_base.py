@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from gflow.settings.base import FILE_ONLY, Positive, Scenario
+from gflow.settings.base import Positive, Scenario, Text
+
+
+def _refused(value: tuple[str, ...] | None) -> None:
+    if value is not None:
+        raise ValueError("must be left out, as the data are drawn")
 
 
 class LaboratoryScenario(Scenario):
@@ -15,10 +20,10 @@ class LaboratoryScenario(Scenario):
     data: Literal["synthetic"] = Field(
         "synthetic", description="synthetic: what the theorem is about is drawn by the seed"
     )
-    classes: None = Field(None, description="none: the data are drawn", json_schema_extra=FILE_ONLY)
-    fewer_samples: bool | None = Field(
-        None, description="no effect: the data are drawn", json_schema_extra=FILE_ONLY
+    classes: Annotated[tuple[Text, ...] | None, AfterValidator(_refused)] = Field(
+        None, description="refused: the data are drawn"
     )
+    fewer_samples: bool | None = Field(None, description="refused: the data are drawn")
     t_end: Positive | None = Field(  # type: ignore[assignment]
         None,
         description="longest time of a path, and the length of the path of `gflow converge`",

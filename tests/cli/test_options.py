@@ -58,8 +58,3 @@ def test_one_number_or_one_for_each_layer():
 def test_every_option_has_a_help_text(options):
     assert all(option.help for option in options)
     assert len({option.name for option in options}) == len(options)
-
-
-def test_drawn_data_have_no_options_of_files():
-    assert not {"classes", "fewer_samples"} & set(options_of("max-margin"))
-    assert {"classes", "fewer_samples"} <= set(options_of("deep-linear"))

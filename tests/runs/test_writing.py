@@ -17,13 +17,13 @@ def small():
 
 
 def break_the_figure(monkeypatch, name):
-    def draw(spec, *args, **look):
-        if spec.name == name:
+    def draw(ds, *args, only=(), **look):
+        if name in only:
             raise RuntimeError("no such colour\nat all")
-        return draw_figure(spec, *args, **look)
+        return figures(ds, *args, only=only, **look)
 
-    draw_figure = plots.draw_figure
-    monkeypatch.setattr(plots, "draw_figure", draw)
+    figures = plots.figures
+    monkeypatch.setattr(plots, "figures", draw)
 
 
 def test_a_figure_that_fails_loses_nothing_else(tmp_path, monkeypatch):
