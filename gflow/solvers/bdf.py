@@ -311,7 +311,7 @@ def _newton(
 
 
 def step_tolerance(
-    tolerance: float, distance: float, size: float, eps: float, *, grows: bool = False
+    tolerance: float, distance: float, size: float, round_off: float, *, grows: bool = False
 ) -> float:
     """Return the tolerance of a step: at most √rtol ≤ 1/100 of its distance, above round-off.
 
@@ -325,9 +325,9 @@ def step_tolerance(
     distance : float
         h‖F‖₂.
     size : float
-        ‖y‖₂, from which rtol follows.
-    eps : float
-        The unit of round-off.
+        ‖y‖₂, or the scale that rtol is relative to.
+    round_off : float
+        eps·‖y‖₂.
     grows : bool
         Whether a mode grows.
 
@@ -345,7 +345,7 @@ def step_tolerance(
     fraction = min(_MAX_FRACTION, math.sqrt(tolerance / size))
     if grows:
         fraction = min(fraction, _GROWING_FRACTION * tolerance / size)
-    return max(min(tolerance, fraction * distance), 500 * eps * size)
+    return max(min(tolerance, fraction * distance), 500 * round_off)
 
 
 def next_order_and_step(

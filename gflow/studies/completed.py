@@ -103,7 +103,7 @@ def start_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """
     one = isinstance(seeds, int)
     numbers = range(require_count("seeds", seeds)) if one else require_numbers("seeds", seeds)
-    return tuple(dict.fromkeys(require_count("each of seeds", s, least=0) for s in numbers))
+    return tuple(dict.fromkeys(require_count("each of seeds", s, 0, 2**63 - 1) for s in numbers))
 
 
 def gaussian_layers(size: int, depth: int, scale: float, seed: int, like: Tensor) -> list[Tensor]:

@@ -126,7 +126,7 @@ def _no_progress_lines(monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Draw no figures: they take most of the time, and no test here depends on them."""
-    monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
+    monkeypatch.setattr(plots, "fitting_specs", lambda dataset, only=(): [])
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_shown_scenario_is_the_scenario(name, tmp_path):
 def test_shown_scenario_saved_and_run_is_the_same_run(finished, monkeypatch):
     run = gflow.load_run(finished("kernel")[1])
     Path("my.toml").write_text(call("show", "kernel").out, encoding="utf-8")
-    monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
+    monkeypatch.setattr(plots, "fitting_specs", lambda dataset, only=(): [])
     completed = call("run", "my.toml", *small("kernel")[1:], "--output", "mine", "--json")
     assert completed.status == 0, completed
     mine = gflow.load_run("mine")
@@ -709,7 +709,7 @@ _BEFORE_FIGURES = "gflow.settings.base.Scenario.generator"
 )
 def test_an_interruption_prints_how_to_resume(where, why, status, monkeypatch):
     if where == _BEFORE_FIGURES:
-        monkeypatch.setattr(plots, "figures", lambda dataset, title="": {})
+        monkeypatch.setattr(plots, "fitting_specs", lambda dataset, only=(): [])
 
     def interrupted(*args, **kwargs):
         raise Interrupted(why)

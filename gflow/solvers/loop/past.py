@@ -131,7 +131,8 @@ class Past:
         scale = max(first_loss, abs(float(m.loss[0])))
         energy_tolerance = max(energy_bound(problem.rtol, scale, bound), dtype.tiny)
         grows = bool(m.growth[0] * (problem.ts[-1] - self.times[0]) > _GROWS)
-        tolerance = bdf.step_tolerance(bound, distance, size, dtype.eps, grows=grows)
+        length = norm(self.states[0]) if system.own_scale else size
+        tolerance = bdf.step_tolerance(bound, distance, size, dtype.eps * length, grows=grows)
         tolerance = max(tolerance, dtype.tiny)
         formulas = bdf.formulas(self.times, t_new, order)
         solve = functools.partial(

@@ -78,7 +78,8 @@ class System:
         self._factors = problem.velocity_factors
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
-        self._own_scale = type(problem.flow).tolerance_scale is not Flow.tolerance_scale
+        #: Whether rtol is relative to another size than the norm of a state.
+        self.own_scale = type(problem.flow).tolerance_scale is not Flow.tolerance_scale
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
         self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
@@ -210,7 +211,7 @@ class System:
 
     def scale(self, y: Tensor) -> Tensor:
         """Return what rtol is relative to, of rows of states, (members,)."""
-        if self._own_scale:
+        if self.own_scale:
             return self._flow.tolerance_scale(self.states(y)).reshape(-1)
         return vector_norm(y, dim=1)
 
@@ -224,7 +225,7 @@ class System:
             loss = self._form.loss(y.reshape(self._shape))
         # A trial state may be infinite, where the event's decompositions fail.
         value = loss if event is None or not math.isfinite(loss) else float(event(states))
-        scale = float(self.scale(torch.from_numpy(y)[None])) if self._own_scale else norm(y)
+        scale = float(self.scale(torch.from_numpy(y)[None])) if self.own_scale else norm(y)
         measured = [loss, scale, value]
         for values in more:
             if isinstance(values, float):
