@@ -80,7 +80,7 @@ def test_libraries_measure_errors_in_the_exponent(method):
 
 @pytest.mark.parametrize("method", ["auto", "bdf", "tsit5", "rock4"])
 def test_the_end_of_a_path_is_reached_where_nu_is_thousands(method):
-    """Its round-off is far above what rtol of an exponent allows where the flow has come to rest."""
+    """Round-off of ν is far above what rtol of an exponent allows, where the flow is at rest."""
     alone = gflow.DiagonalFlow(torch.eye(2).double(), torch.tensor([2.0, -1.0]).double())
     ts = torch.linspace(0, 3000, 31).double()
     path = gflow.integrate(alone, alone.start(log_scale=LOG_SCALES[-1]), ts, method, rtol=1e-3)
