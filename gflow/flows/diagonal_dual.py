@@ -27,6 +27,8 @@ from gflow.flows.array_form import ArrayForm
 from gflow.flows.base import Chart, Coordinates, Flow, Observables, ReducedFlow, gradient_of
 from gflow.linalg.arrays import empty, shared_array
 
+_CHANGE = 0.5  # of log u∘u and log v∘v
+
 
 class DualFlow(ReducedFlow):
     """The flow of [ν; log α], but for the flow of [u; v] that induces it.
@@ -210,12 +212,12 @@ class DualFlow(ReducedFlow):
         return torch.linalg.pinv(self.inputs)
 
     def tolerance_scale(self, y: Tensor) -> Tensor:
-        """Return the change of ν that changes no log u∘u or log v∘v by more than 1.
+        """Return the change of ν that changes no log u∘u or log v∘v by more than a half.
 
         ν may be thousands where a saddle has a size of 1e-1000, and stands in an exponent.
         """
         largest = self.inputs.norm(dim=0).max()
-        return (1 / torch.where(largest > 0, largest, 1.0)).expand(y.shape[:-1])
+        return (_CHANGE / torch.where(largest > 0, largest, 1.0)).expand(y.shape[:-1])
 
     def perturbations(self, y: Any) -> Chart | None:
         """Return perturbations of ν: log α stays what it is."""

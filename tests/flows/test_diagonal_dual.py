@@ -66,7 +66,7 @@ def test_those_of_an_ensemble_are_and_its_log_scales_do_not_grow():
     path = gflow.integrate(flow(), starts, times(log_scale)[:first], rtol=1e-4, dense=True)
     assert path.certificate.holds
     assert path.certificate.amplification < 2
-    assert largest_error(path, radau(log_scale)[:first]) <= 20e-4
+    assert largest_error(path, radau(log_scale)[:first]) <= 30e-4  # by rock4
 
 
 @pytest.mark.parametrize("method", ["dopri5", "scipy:LSODA"])
