@@ -509,6 +509,11 @@ class Flow(abc.ABC):
         """
         return self.norm(y)
 
+    @property
+    def has_own_scale(self) -> bool:
+        """Whether rtol is relative to another size than the norm of a state."""
+        return type(self).tolerance_scale is not Flow.tolerance_scale
+
     def relative_distance(self, ys: Tensor, truth: Tensor) -> Tensor:
         """Compute ‖y − truth‖ relative to each member's largest ‖truth‖.
 

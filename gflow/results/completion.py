@@ -68,10 +68,10 @@ class CompletionResult(Result):
         """Return the convex solution, how the errors are ordered, and how many starts there are."""
         lines = [("starts", f"{summary['seed_count']} for each row; numbers are medians")]
         if "convex_error" in summary:
-            specs = {"error": "error {:.3g}, ", "nuclear_ratio": "nuclear norm {:.4f}, "}
-            specs |= {"rank": "rank {:.3f}, "}
-            parts = (clause(text, summary[f"convex_{key}"]) for key, text in specs.items())
-            lines.append(("convex", f"{''.join(parts)[:-2]}: the least nuclear norm"))
+            texts = {"error": "error {:.3g}", "nuclear_ratio": "nuclear norm {:.4f}"}
+            texts |= {"rank": "rank {:.3f}"}
+            parts = (clause(text, summary[f"convex_{key}"]) for key, text in texts.items())
+            lines.append(("convex", f"{', '.join(filter(None, parts))}: the least nuclear norm"))
         if not any(is_known(row["error"]) for row in cls.rows(summary)) and not summary["failed"]:
             lines.append(("error", "none: every entry is observed"))
         if summary["failed"]:

@@ -84,7 +84,7 @@ class ScipySolver(Solver):
             return rate
 
         atol, rtol = np.full(z0.numel(), problem.atol), max(problem.rtol, _ROUND_OFF)
-        if type(problem.flow).tolerance_scale is not Flow.tolerance_scale:
+        if problem.flow.has_own_scale:
             # rtol is relative to that scale, not to every number.
             scale = to_numpy(problem.flow.tolerance_scale(problem.y0).reshape(-1, 1))
             numbers = atol[: problem.y0.numel()].reshape(len(scale), -1)

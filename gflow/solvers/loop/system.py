@@ -79,7 +79,7 @@ class System:
         self._shape = problem.y0.shape[len(problem.batch) :]
         self.size = self._shape.numel()
         #: Whether rtol is relative to another size than the norm of a state.
-        self.own_scale = type(problem.flow).tolerance_scale is not Flow.tolerance_scale
+        self.own_scale = problem.flow.has_own_scale
         #: Whether the vector algebra is NumPy's: of one small state on the CPU.
         self.arrays = self.single and self.size <= _SMALL and shared_array(problem.y0) is not None
         self._form = problem.flow.array_form() if self.arrays else None
